@@ -1,0 +1,3 @@
+"""Hybrid monolingual and cross-lingual batches for multilingual dense retrieval."""
+
+__version__ = "0.1.0"

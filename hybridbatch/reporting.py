@@ -1,0 +1,51 @@
+"""How the core tells what it is doing, without knowing of terminals: it speaks to a `Reporter`.
+
+`console.RichReporter` draws it; `SILENT` drops it, which is what library users get by default.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """One running progress bar."""
+
+    def advance(self, amount: int = 1, **fields: float | str) -> None:
+        """Count `amount` units more; `fields` (such as ``loss=0.31``) replace those shown at the end of the line."""
+
+
+class Reporter(Protocol):
+    """Where notes, warnings and progress of long work go."""
+
+    def note(self, text: str) -> None:
+        """Say something the user should know."""
+
+    def warn(self, text: str) -> None:
+        """Say something the user should mend or at least consider."""
+
+    def bar(self, description: str, total: int, unit: str = "", done: int = 0):  # -> AbstractContextManager[Bar]
+        """A context manager giving a `Bar` of `total` units, `done` of them already behind us."""
+
+
+class _SilentBar:
+    def advance(self, amount: int = 1, **fields: float | str) -> None:
+        """Nothing."""
+
+
+class SilentReporter:
+    """A reporter that says nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def warn(self, text: str) -> None:
+        """Nothing."""
+
+    @contextmanager
+    def bar(self, description: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
+        """A bar that draws nothing."""
+        yield _SilentBar()
+
+
+SILENT = SilentReporter()

@@ -13,4 +13,6 @@ def stream(seed: int, purpose: str, *coordinates: int) -> np.random.Generator:
         purpose: what the draws are for, e.g. ``"kind"``.
         coordinates: non-negative integers that tell streams of one purpose apart (source, epoch ...).
     """
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *coordinates])))
+    return np.random.Generator(
+        np.random.Philox(np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *coordinates]))
+    )

@@ -1,0 +1,92 @@
+"""The words of the data: rows, the record index the schedule works on, and retrieval tasks.
+
+A *record* is one question-answer item of one source; (source, record_id) identifies it. A *row* is a record in one
+language. A *pair* of a batch joins the query of one row with the passage of another (or the same) row of its record.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+HAS_QUERY, HAS_PASSAGE = 1, 2  # bits of RecordIndex.has
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record in one language. A side that does not exist in it is None: AfriQA's Hausa rows have no passage."""
+
+    source: str
+    record_id: str
+    language: str  # canonical id of hybridbatch.languages
+    query: str | None
+    passage: str | None
+    negatives: tuple[str, ...] = ()  # hard negatives, in the passage's language
+    split: Split = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """An input row that cannot be used, and why."""
+
+    file: str
+    line: int  # from 1; 0 where the format has no lines
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecordIndex:
+    """Integer arrays over the rows of one split: all that a schedule needs, no text.
+
+    Rows of a record are contiguous; records of a source are contiguous. R rows, N records.
+    """
+
+    sources: tuple[str, ...]
+    languages: tuple[str, ...]
+    record_start: np.ndarray  # int64 [N + 1]: record i has rows record_start[i] to record_start[i + 1] - 1
+    source: np.ndarray  # int16 [N]: number of the record's source
+    group: np.ndarray  # int32 or int64 [N]: records that share a passage text have the same group (false negatives)
+    language: np.ndarray  # int16 [R]: number of the row's language
+    has: np.ndarray  # uint8 [R]: HAS_QUERY | HAS_PASSAGE
+
+    @property
+    def rows(self) -> int:
+        """R."""
+        return len(self.language)
+
+    @property
+    def records(self) -> int:
+        """N."""
+        return len(self.source)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Identified texts in one language: the queries or the corpus of a task."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+
+
+Qrels = Mapping[str, Mapping[str, int]]  # query id -> passage id -> relevance, as in trec_eval
+
+
+@dataclass(frozen=True)
+class Task:
+    """A retrieval task in one or more languages.
+
+    A query id stands for the same question in every language that has it, so a query of language A is scored against
+    the corpus of language B with `qrels[B]`. Queries of A without an entry in `qrels[B]` have no A -> B setting.
+    """
+
+    name: str
+    queries: Mapping[str, Texts]  # by canonical language
+    corpus: Mapping[str, Texts]
+    qrels: Mapping[str, Qrels]  # by corpus language
+    about: str = ""  # one sentence, with the caveat that belongs beside every number of this task
+    parallel: bool = True  # the corpora are translations of each other, so that a pool and rank distance make sense
+    provenance: Mapping[str, str] = field(default_factory=dict)  # source, revision, licence, fingerprint

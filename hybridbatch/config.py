@@ -6,7 +6,7 @@ and the JSON of a run are all made from these classes.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -240,7 +240,7 @@ def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] |
             message = problem["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
             origin = place if name in values and name not in (overrides or {}) else ""
-            problems.append(f"{origin}{name} = {problem['input']!r}: {message}" if name else f"{place}{message}")
+            problems.append(f"{origin}{name} = {problem['input']}: {message}" if name else f"{place}{message}")
         raise ConfigError("; ".join(problems)) from error
 
 
@@ -248,7 +248,9 @@ def _split(annotation: Any, value: Any) -> Any:
     """Lists and mappings may be written as one text: ``64,128`` and ``afriqa=2,ntrex=0.5``."""
     if not isinstance(value, str):
         return value
-    kind = getattr(annotation, "__origin__", None)
+    if value.lower() == "none" and type(None) in get_args(annotation):
+        return None
+    kind = get_origin(annotation)
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if kind is tuple:
         return parts

@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One pinned torch for everybody. Linux without a GPU: TORCH_INDEX=URL takes PyTorch's own index of CPU builds.
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+JOBS ?= 2
+
+.PHONY: help setup test test-slow check format reproduce bench clean
+
+help:  ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+setup: $(VENV)/.ready  ## Make a virtual environment here and install everything into it.
+
+test: setup  ## Run the tests.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+test-slow: setup  ## Run the tests that take minutes.
+	$(BIN)/python -m pytest -m slow
+
+check: setup  ## Formatting, lint, types, tests.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: setup  ## Put the code into the project's format.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+reproduce: setup  ## Train and score three mixes on the atlas; report in experiments/reproduce.
+	$(BIN)/hybridbatch reproduce
+
+bench: setup  ## Run the benchmarks; JSON in benchmarks/results.
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## Remove the virtual environment, caches and prepared data.
+	rm -rf $(VENV) data .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

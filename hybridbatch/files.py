@@ -187,3 +187,11 @@ def fingerprint(value: JsonValue, length: int = 16) -> str:
     """A short hex sha256 of a JSON-like value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def cache_folder() -> Path:
+    """Where converted models and embeddings are kept: $HYBRIDBATCH_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("HYBRIDBATCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hybridbatch"

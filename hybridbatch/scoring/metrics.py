@@ -1,0 +1,91 @@
+"""Metrics of every query from the ranks of its relevant passages: trec_eval's definitions, in float64.
+
+Each function takes `ranks` [Q, R] (from 1, any order within a row; 0 fills up) and where it matters `grades` [Q, R],
+and returns float64 [Q]. The mean over queries is the caller's: mAP is the mean of `average_precision`, MRR that of
+`reciprocal_rank`. All raise `DataError` if a query has no relevant passage: it has no score, not a score of 0.
+
+Source: trec_eval 9 (measures map, ndcg_cut, recall, P, success, recip_rank), https://trec.nist.gov/trec_eval/.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from hybridbatch.errors import DataError
+from hybridbatch.scoring.ranks import Ranks
+
+
+def average_precision(ranks: np.ndarray) -> np.ndarray:
+    """AP = 1/R * sum over the relevant passages, by rank r_1 < ... < r_R, of i / r_i. In 0..1, higher is better."""
+    relevant = _relevant(ranks)
+    ordered = np.sort(np.where(ranks > 0, ranks, np.iinfo(np.int64).max), axis=1)
+    place = np.arange(1, ranks.shape[1] + 1)
+    return np.where(place <= relevant[:, None], place / ordered, 0.0).sum(axis=1) / relevant
+
+
+def ndcg(ranks: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:
+    """nDCG@k = DCG@k / ideal DCG@k, DCG@k = sum over ranks r <= k of grade / log2(r + 1).
+
+    The gain is the grade itself, as in trec_eval and mteb, not 2^grade - 1. In 0..1, higher is better.
+    Source: Järvelin and Kekäläinen 2002, ACM TOIS 20(4).
+    """
+    _relevant(ranks)
+    ideal = np.sort(grades, axis=1)[:, ::-1][:, :k]
+    ideal_gain = (ideal / np.log2(np.arange(2, ideal.shape[1] + 2))).sum(axis=1)
+    found = (ranks > 0) & (ranks <= k)
+    return np.where(found, grades / np.log2(np.maximum(ranks, 1) + 1), 0.0).sum(axis=1) / ideal_gain
+
+
+def recall(ranks: np.ndarray, k: int) -> np.ndarray:
+    """recall@k: share of the relevant passages that are among the first k. In 0..1, higher is better."""
+    return _found(ranks, k) / _relevant(ranks)
+
+
+def precision(ranks: np.ndarray, k: int) -> np.ndarray:
+    """P@k: relevant passages among the first k, divided by k (also in a corpus of fewer). In 0..1, higher is better."""
+    _relevant(ranks)
+    return _found(ranks, k) / k
+
+
+def success(ranks: np.ndarray, k: int) -> np.ndarray:
+    """success@k: 1 if any relevant passage is among the first k, else 0."""
+    _relevant(ranks)
+    return (_found(ranks, k) > 0).astype(np.float64)
+
+
+def reciprocal_rank(ranks: np.ndarray) -> np.ndarray:
+    """RR = 1 / rank of the first relevant passage. In 0..1, higher is better."""
+    _relevant(ranks)
+    return 1.0 / np.where(ranks > 0, ranks, np.iinfo(np.int64).max).min(axis=1)
+
+
+def all_metrics(ranked: Ranks, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
+    """Every metric of the judged queries of `ranked`, in their order.
+
+    Args:
+        cutoffs: the k of recall@k, precision@k and success@k; nDCG is taken at 10 and at these.
+    Returns: float64 [number of judged queries] by name: average_precision, reciprocal_rank, ndcg@k, recall@k,
+        precision@k, success@k.
+    """
+    ranks, grades = ranked.ranks[ranked.judged], ranked.grades[ranked.judged]
+    cuts = sorted(set(cutoffs))
+    return {
+        "average_precision": average_precision(ranks),
+        "reciprocal_rank": reciprocal_rank(ranks),
+        **{f"ndcg@{k}": ndcg(ranks, grades, k) for k in sorted({10, *cuts})},
+        **{f"recall@{k}": recall(ranks, k) for k in cuts},
+        **{f"precision@{k}": precision(ranks, k) for k in cuts},
+        **{f"success@{k}": success(ranks, k) for k in cuts},
+    }
+
+
+def _found(ranks: np.ndarray, k: int) -> np.ndarray:
+    return ((ranks > 0) & (ranks <= k)).sum(axis=1)
+
+
+def _relevant(ranks: np.ndarray) -> np.ndarray:
+    """int64 [Q]: the number of relevant passages, at least 1."""
+    relevant = (ranks > 0).sum(axis=1)
+    if not relevant.all():
+        raise DataError(f"query row {int(relevant.argmin())} has no relevant passage; score judged queries only")
+    return relevant

@@ -1,0 +1,257 @@
+"""Ranks of the relevant passages, for every corpus language and every pool of languages, from one matrix product.
+
+Metrics of a judged ranking depend on the ranks of the relevant passages only, so no ranking is ever made. For a block
+of queries the scores of all passages are computed once; then, for every language and every pool, the scores are sorted
+and each relevant passage's own score is looked up in them. Rows in which that score occurs more than once are done
+again on integer keys that hold trec_eval's rule for ties (`order.sort_keys`).
+
+Cost for Q queries and P passages: one Q x P x D product, and one sort of each language's and pool's scores. Measured
+against counting the greater scores per relevant passage: for a pool of 122 languages that is 122 passes over the
+scores, the sort costs less than two (benchmarks/bench_scoring.py).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridbatch.errors import DataError
+from hybridbatch.records import Qrels
+from hybridbatch.scoring.order import precedence, sort_keys, top_columns
+
+BLOCK_BYTES = 1 << 28  # memory for the scores of one block of queries
+JOB_SCORES = 1 << 21  # scores that one thread sorts at a time
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """The relevant passages of Q queries in one corpus language; R is the most any query has."""
+
+    columns: np.ndarray  # int64 [Q, R]: row of the passage in its corpus; -1 fills up
+    grades: np.ndarray  # int64 [Q, R]: relevance, >= 1; 0 fills up
+
+    @classmethod
+    def of(cls, query_ids: Sequence[str], passage_ids: Sequence[str], qrels: Qrels) -> "Relevance":
+        """Look up judgements; those of relevance 0 or less are not relevant, as in trec_eval.
+
+        Raises: DataError if a judged passage of one of the queries is not among `passage_ids`.
+        """
+        row = {passage: column for column, passage in enumerate(passage_ids)}
+        found: list[list[tuple[int, int]]] = []
+        for query in query_ids:
+            judged = qrels.get(query, {})
+            if unknown := [passage for passage in judged if passage not in row]:
+                raise DataError(
+                    f"qrels of query {query!r} name {len(unknown)} passages that the corpus lacks "
+                    f"(first: {unknown[0]!r}); mend the qrels or the corpus"
+                )
+            found.append([(row[passage], grade) for passage, grade in judged.items() if grade > 0])
+        width = max(map(len, found), default=0)
+        columns = np.full((len(found), width), -1, dtype=np.int64)
+        grades = np.zeros((len(found), width), dtype=np.int64)
+        for i, pairs in enumerate(found):
+            if pairs:
+                columns[i, : len(pairs)], grades[i, : len(pairs)] = zip(*pairs, strict=True)
+        return cls(columns, grades)
+
+
+class Corpus:
+    """Passages of one or several languages, ready to be scored; P passages in all.
+
+    Memory: P x D x 4 bytes. For corpora beyond that, see `search.py`.
+    """
+
+    def __init__(
+        self,
+        embeddings: Mapping[str, np.ndarray | Tensor],
+        ids: Mapping[str, Sequence[str]],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Lay the languages side by side.
+
+        Args:
+            embeddings: by language, [P_l, D] of any float type.
+            ids: by language, the P_l passage ids, distinct within the language. Languages may share ids; in a pool,
+                ties between passages of one id go to the language whose code sorts last.
+            device: where to score.
+        Raises: DataError for no passages, an id twice, other numbers of ids than embeddings, or other widths; for NaN
+            or infinite numbers, naming language and passage.
+        """
+        self.languages = tuple(embeddings)
+        blocks = [torch.as_tensor(block).to(device, torch.float32) for block in embeddings.values()]
+        for language, block in zip(self.languages, blocks, strict=True):
+            if len(block) == 0:
+                raise DataError(f"the {language} corpus has no passages")
+            if len(block) != len(ids[language]):
+                raise DataError(f"the {language} corpus has {len(ids[language])} ids for {len(block)} embeddings")
+            if block.shape[1] != blocks[0].shape[1]:
+                raise DataError(
+                    f"{language} embeddings have {block.shape[1]} dimensions, {self.languages[0]}'s have "
+                    f"{blocks[0].shape[1]}; encode all languages with the same model"
+                )
+            require_finite(block, f"{language} passage", ids[language])
+        self.embeddings = torch.cat(blocks)  # float32 [P, D]
+        self.ids = tuple(tuple(ids[language]) for language in self.languages)
+        self.start = np.cumsum([0, *map(len, blocks)])  # int64 [L + 1]: first row of each language
+        pooled = [(id_, name) for name, block in zip(self.languages, self.ids, strict=True) for id_ in block]
+        self.places = torch.from_numpy(precedence(pooled)).to(device)  # int64 [P]: precedence among equal scores
+        self.language = np.repeat(np.arange(len(blocks)), np.diff(self.start))  # int64 [P]: number of the language
+
+    def number(self, language: str) -> int:
+        """The number of a language. Raises `DataError` if it has no corpus here."""
+        if language not in self.languages:
+            raise DataError(f"no corpus in language {language!r} (there are {', '.join(self.languages)})")
+        return self.languages.index(language)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks of the relevant passages of Q queries in one language or pool."""
+
+    ranks: np.ndarray  # int64 [Q, R]: from 1; 0 fills up
+    grades: np.ndarray  # int64 [Q, R]: relevance; 0 fills up
+    language: np.ndarray  # int64 [R]: number of the language (in Corpus.languages) that a column's passages are in
+    top: np.ndarray | None = None  # int64 [Q, k]: rows of the corpus of the first k passages, where asked
+
+    @property
+    def judged(self) -> np.ndarray:
+        """bool [Q]: queries that have a relevant passage here; only these may be given to the metrics."""
+        return self.ranks.any(axis=1)
+
+
+@dataclass(frozen=True)
+class GridRanks:
+    """Ranks of one query language's relevant passages everywhere."""
+
+    languages: dict[str, Ranks]  # by corpus language: monolingual and cross-lingual settings
+    pools: dict[str, Ranks]  # by name of the pool: multilingual settings
+
+
+def relevant_ranks(
+    queries: np.ndarray | Tensor,
+    corpus: Corpus,
+    relevance: Mapping[str, Relevance],
+    *,
+    pools: Mapping[str, Sequence[str]] | None = None,
+    top_k: int = 0,
+    block_bytes: int = BLOCK_BYTES,
+) -> GridRanks:
+    """The rank of every relevant passage, in its own language's corpus and in every pool that holds it.
+
+    rank = 1 + #(greater scores) + #(equal scores of passages that precede), ties by descending id as in trec_eval.
+
+    Args:
+        queries: [Q, D], any float type, scored by inner product in float32.
+        relevance: by corpus language; languages that are left out are searched in pools but have nothing relevant.
+        pools: by name, the languages whose corpora make one ranking.
+        top_k: if positive, also list the first k passages of every pool.
+        block_bytes: bound on the memory of scores.
+    Raises: DataError for another width than the corpus has, or NaN in a query (naming its row).
+    """
+    vectors = torch.as_tensor(queries).to(corpus.embeddings.device, torch.float32)
+    if vectors.shape[1] != corpus.embeddings.shape[1]:
+        raise DataError(
+            f"queries have {vectors.shape[1]} dimensions, the corpus has {corpus.embeddings.shape[1]}; "
+            "encode both with the same model"
+        )
+    require_finite(vectors, "query", range(len(vectors)))
+    single = {name: _Section(corpus, [name], relevance, len(vectors)) for name in relevance}
+    pooled = {name: _Section(corpus, members, relevance, len(vectors)) for name, members in (pools or {}).items()}
+    tops: dict[str, list[np.ndarray]] = {name: [] for name in pooled} if top_k else {}
+
+    rows = max(1, block_bytes // (3 * 4 * len(corpus.embeddings)))  # the scores, a sorted copy, keys of tied rows
+    with ThreadPoolExecutor(torch.get_num_threads() if vectors.device.type == "cpu" else 1) as threads:
+        for start in range(0, len(vectors), rows):
+            scores = vectors[start : start + rows] @ corpus.embeddings.T
+            jobs = [job for section in (*single.values(), *pooled.values()) for job in section.jobs(scores, start)]
+            for _ in threads.map(lambda job: job(), jobs):
+                pass
+            for name, lists in tops.items():
+                lists.append(pooled[name].top(scores, top_k))
+    return GridRanks(
+        {name: section.ranked() for name, section in single.items()},
+        {name: section.ranked(tops.get(name)) for name, section in pooled.items()},
+    )
+
+
+class _Section:
+    """The columns of the score matrix that make one ranking, and the ranks found in it so far."""
+
+    def __init__(
+        self, corpus: Corpus, languages: Sequence[str], relevance: Mapping[str, Relevance], queries: int
+    ) -> None:
+        numbers = [corpus.number(language) for language in languages]
+        self.rows = torch.cat([torch.arange(*corpus.start[n : n + 2]) for n in numbers])  # of the corpus
+        self.slices = [slice(*corpus.start[n : n + 2]) for n in numbers]
+        self.places = self.cut(corpus.places[None])[0]
+        columns, grades, owner, offset = [], [], [], 0
+        for number, language in zip(numbers, languages, strict=True):
+            if language in relevance:
+                found = relevance[language]
+                columns.append(np.where(found.columns < 0, -1, found.columns + offset))
+                grades.append(found.grades)
+                owner += [number] * found.columns.shape[1]
+            offset += corpus.start[number + 1] - corpus.start[number]
+        nothing = np.empty((queries, 0), np.int64)
+        self.columns = torch.from_numpy(np.concatenate([nothing, *columns], axis=1)).to(corpus.places.device)
+        self.grades = np.concatenate([nothing, *grades], axis=1)
+        self.owner = np.array(owner, dtype=np.int64)
+        self.ranks = np.zeros(self.grades.shape, dtype=np.int64)
+
+    def cut(self, scores: Tensor) -> Tensor:
+        """This ranking's columns of [Q, P]."""
+        return torch.cat([scores[:, columns] for columns in self.slices], dim=1)
+
+    def jobs(self, scores: Tensor, start: int) -> list[Callable[[], None]]:
+        """Pieces of work that fill in the ranks of the queries from `start` on, for threads to share."""
+        step = max(1, JOB_SCORES // len(self.rows))
+        return [partial(self._rank, scores[i : i + step], start + i) for i in range(0, len(scores), step)]
+
+    def _rank(self, block: Tensor, start: int) -> None:
+        scores = self.cut(block)
+        columns = self.columns[start : start + len(scores)]
+        own = columns.clamp(min=0)
+        ranks, ties = _ranks_among(scores, scores.gather(1, own))
+        tied = (ties & (columns >= 0)).any(dim=1).nonzero().squeeze(1)
+        if len(tied):
+            keys = sort_keys(scores[tied], self.places)
+            ranks[tied], _ = _ranks_among(keys, keys.gather(1, own[tied]))
+        self.ranks[start : start + len(scores)] = ranks.masked_fill_(columns < 0, 0).cpu().numpy()
+
+    def top(self, scores: Tensor, k: int) -> np.ndarray:
+        """int64 [Q, min(k, P)]: rows of the corpus of the first k passages."""
+        return self.rows[top_columns(self.cut(scores), self.places, k).cpu()].numpy()
+
+    def ranked(self, top: list[np.ndarray] | None = None) -> Ranks:
+        """What was found, once all queries are done."""
+        return Ranks(self.ranks, self.grades, self.owner, np.concatenate(top) if top else None)
+
+
+def _ranks_among(values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """1 + the number of greater values per row, and whether `own` occurs there more than once.
+
+    Args:
+        values: [Q, P].
+        own: [Q, R], each one of its row's values.
+    Returns: int64 and bool [Q, R].
+    """
+    if values.device.type == "cpu":
+        ordered = torch.from_numpy(np.sort(values.numpy(), axis=1))  # 30 times as fast as torch's on a CPU
+    else:
+        ordered = values.sort(dim=1).values
+    after = torch.searchsorted(ordered, own, right=True)
+    return values.shape[1] - after + 1, after - torch.searchsorted(ordered, own) > 1
+
+
+def require_finite(vectors: Tensor, what: str, names: Sequence[object]) -> None:
+    """Raise `DataError` naming the first of `vectors` [N, D] that holds a NaN or an infinite number."""
+    bad = (~vectors.isfinite().all(dim=1)).nonzero()
+    if len(bad):
+        raise DataError(
+            f"the embedding of {what} {names[int(bad[0])]!r} holds NaN or infinite numbers ({len(bad)} do); "
+            "look at the model and its precision"
+        )

@@ -89,4 +89,5 @@ class Task:
     qrels: Mapping[str, Qrels]  # by corpus language
     about: str = ""  # one sentence, with the caveat that belongs beside every number of this task
     parallel: bool = True  # the corpora are translations of each other, so that a pool and rank distance make sense
+    bitext: bool = False  # queries are the corpus texts themselves, so a language is never searched in itself
     provenance: Mapping[str, str] = field(default_factory=dict)  # source, revision, licence, fingerprint

@@ -1,0 +1,150 @@
+"""mteb's tasks by name or benchmark, loaded without letting mteb touch the random state of the process."""
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridbatch.errors import ConfigError, DataError, nearest
+from hybridbatch.languages import canonical
+
+RETRIEVAL_TYPES = ("Retrieval", "Reranking", "InstructionReranking", "InstructionRetrieval")
+
+
+@contextmanager
+def fenced() -> Iterator[None]:
+    """Keep the global random states of python, numpy and torch: mteb's constructors reseed all three with 42.
+
+    mteb also makes a result cache in the home folder when it is imported; it is pointed at a place that we own.
+    """
+    import torch
+
+    from hybridbatch.files import cache_folder
+
+    os.environ.setdefault("MTEB_CACHE", str(cache_folder() / "mteb"))
+    python, legacy, devices = random.getstate(), np.random.get_state(), range(torch.cuda.device_count())  # noqa: NPY002
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
+
+
+def is_mteb_task(name: str) -> bool:
+    """Whether mteb has a task of this name. Imports mteb."""
+    with fenced():
+        import mteb
+
+        return name in mteb.get_tasks.__globals__["_TASKS_REGISTRY"]
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One split and subset of a task, as stock mteb's retriever would see it."""
+
+    split: str
+    name: str
+    query_ids: list[str]
+    queries: list[str]  # instruction appended where the task has one
+    passage_ids: list[str]
+    passages: list[str]  # title and text joined
+    qrels: dict[str, dict[str, int]]
+    candidates: dict[str, list[str]] | None  # reranking tasks: the passages each query is scored against
+
+
+def find_tasks(names: Sequence[str] = (), benchmark: str | None = None) -> list[Any]:
+    """mteb task objects, in the order asked. Raises `ConfigError` with the nearest names."""
+    with fenced():
+        import mteb
+
+        tasks = []
+        if benchmark:
+            known = {candidate.name: candidate for candidate in mteb.get_benchmarks()}
+            if benchmark not in known:
+                raise ConfigError(f"unknown mteb benchmark {benchmark!r}{nearest(benchmark, list(known))}")
+            tasks += [task for task in known[benchmark].tasks if task.metadata.type in RETRIEVAL_TYPES]
+            if not tasks:
+                raise ConfigError(f"mteb benchmark {benchmark!r} has no retrieval tasks")
+        for name in names:
+            try:
+                task = mteb.get_task(name)
+            except KeyError:
+                every = [other.metadata.name for other in mteb.get_tasks(task_types=list(RETRIEVAL_TYPES))]
+                raise ConfigError(f"unknown task {name!r}{nearest(name, every)}") from None
+            if task.metadata.type not in RETRIEVAL_TYPES:
+                raise ConfigError(f"mteb task {name} is of type {task.metadata.type}, not a retrieval task")
+            tasks.append(task)
+        return tasks
+
+
+def keep_languages(task: Any, wanted: Sequence[str] | None) -> None:
+    """Restrict a task to the subsets all of whose languages are wanted (canonical ids; None: no restriction)."""
+    if wanted is None:
+        return
+    if not task.metadata.is_multilingual:
+        return
+    kept = [
+        subset
+        for subset in task.hf_subsets
+        if all(canonical(code) in wanted for code in task.metadata.eval_langs[subset])
+    ]
+    if not kept:
+        raise ConfigError(f"{task.metadata.name}: no subset lies within the languages asked for; widen --languages")
+    task.hf_subsets = kept
+
+
+def load(task: Any) -> None:
+    """Load a task's data with mteb's own loader. Raises `DataError` naming the task and the address."""
+    with fenced():
+        from datasets.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        try:
+            task.load_data()
+            task.convert_v1_dataset_format_to_v2(num_proc=None)
+        except Exception as error:  # what a hub, a network or a parquet reader may raise has no common base
+            path = task.metadata.dataset["path"]
+            raise DataError(
+                f"{task.metadata.name}: its data {path} cannot be loaded ({type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else 'no message'}); is the hub reachable (HF_ENDPOINT)?"
+            ) from error
+
+
+def subsets(task: Any) -> Iterator[Subset]:
+    """Every split and subset of a loaded task."""
+    from mteb._create_dataloaders import _combine_queries_with_instruction_text, _corpus_to_dict
+    from mteb.abstasks.retrieval import _filter_queries_without_positives
+
+    for split in task.eval_splits:
+        for name in task.hf_subsets if task.metadata.is_multilingual else ["default"]:
+            data = task.dataset[name][split]
+            qrels, queries = _filter_queries_without_positives(data["relevant_docs"], data["queries"])
+            corpus = data["corpus"]
+            yield Subset(
+                split=split,
+                name=name,
+                query_ids=list(queries["id"]),
+                queries=list(_combine_queries_with_instruction_text(queries)["text"]),
+                passage_ids=list(corpus["id"]),
+                passages=[_corpus_to_dict(row)["text"] for row in _rows(corpus)],
+                qrels={query: dict(relevant) for query, relevant in qrels.items()},
+                candidates=data["top_ranked"],
+            )
+
+
+def _rows(corpus: Any) -> Iterator[dict[str, str]]:
+    columns = [name for name in ("id", "title", "text") if name in corpus.column_names]
+    for values in zip(*(corpus[name] for name in columns), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def local_copy(task: Any, folder: Path) -> None:
+    """Let a task read its data from a local folder while its results keep the official revision."""
+    dataset = {**task.metadata.dataset, "path": str(folder)}
+    task.metadata = task.metadata.model_copy(update={"dataset": dataset})

@@ -1,0 +1,183 @@
+"""Official mteb results: equality with stock mteb, random state fenced, no model takes another's results."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hybridbatch.official.results import StockModel, model_meta, run_stock, save, score_task, verify
+from hybridbatch.official.scores import score_dict, search
+from hybridbatch.official.tasks import fenced, find_tasks
+
+mteb = pytest.importorskip("mteb")
+from datasets import Dataset  # noqa: E402
+from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
+from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
+
+LANGUAGES = {"eng": "eng-Latn", "swa": "swh-Latn", "yor": "yor-Latn"}
+
+
+class ToyRetrieval(AbsTaskRetrieval):
+    """Three languages, nine pairs, graded qrels, repeated texts (exact ties), ids that sort unlike they are numbered."""
+
+    metadata = TaskMetadata(
+        name="ToyRetrieval",
+        description="toy",
+        type="Retrieval",
+        category="t2t",
+        dataset={"path": "toy/toy", "revision": "1" * 40},
+        eval_langs={f"{a}-{b}": [LANGUAGES[a], LANGUAGES[b]] for a in LANGUAGES for b in LANGUAGES},
+        main_score="ndcg_at_10",
+        eval_splits=["test"],
+    )
+
+    def load_data(self, num_proc: int | None = None, **_: object) -> None:
+        rng = np.random.default_rng(5)
+        corpus, queries = {}, {}
+        for lang in LANGUAGES:
+            texts = [f"{lang} passage {i % 30}" for i in range(45)]  # a third of the texts come twice
+            corpus[lang] = Dataset.from_dict(
+                {
+                    "id": [f"d{i}" for i in range(45)],
+                    "title": ["" if i % 2 else f"T{i % 30}" for i in range(45)],
+                    "text": texts,
+                }
+            )
+            queries[lang] = Dataset.from_dict(
+                {"id": [f"q{i}" for i in range(20)], "text": [f"{lang} question {i}" for i in range(20)]}
+            )
+        qrels = {
+            f"q{i}": {f"d{j}": int(rng.integers(0, 3)) for j in rng.choice(45, 3, replace=False)} | {f"d{i}": 1}
+            for i in range(20)
+        }
+        self.dataset = {}
+        for pair in self.metadata.eval_langs:
+            a, b = pair.split("-")
+            self.dataset[pair] = {
+                "test": {"corpus": corpus[a], "queries": queries[b], "relevant_docs": dict(qrels), "top_ranked": None}
+            }
+        self.data_loaded = True
+
+
+class Embedder:
+    """A random unit vector per text (equal texts tie exactly); counts what it is asked to encode."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed, self.encoded = seed, 0
+
+    def __call__(self, texts: list[str], side: str) -> np.ndarray:
+        self.encoded += len(texts)
+        rows = []
+        for text in texts:
+            rng = np.random.default_rng([self.seed, *f"{side}{text}".encode()])
+            row = rng.normal(size=4)
+            rows.append(row / np.linalg.norm(row))
+        return np.array(rows, np.float32)
+
+
+@pytest.fixture
+def toy() -> ToyRetrieval:
+    with fenced():
+        return ToyRetrieval()
+
+
+def test_every_score_equals_stock_mteb(toy: ToyRetrieval) -> None:
+    meta = model_meta("toy", "a" * 16, 4)
+    ours = score_task(toy, Embedder(), meta)
+    toy.data_loaded = False
+    stock = run_stock(toy, Embedder(), meta)
+    for mine, theirs in zip(ours.scores["test"], stock.scores["test"], strict=True):
+        assert set(mine) == set(theirs)
+        for name, value in theirs.items():
+            if isinstance(value, float):
+                assert mine[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (theirs["hf_subset"], name)
+            else:
+                assert mine[name] == value
+
+
+def test_each_distinct_text_is_encoded_once(toy: ToyRetrieval) -> None:
+    counting, stock = Embedder(), Embedder()
+    meta = model_meta("toy", "a" * 16, 4)
+    score_task(toy, counting, meta)
+    run_stock(toy, stock, meta)
+    assert counting.encoded == 3 * 20 + 3 * 30  # 30 of a language's 45 passages are distinct
+    assert stock.encoded == 9 * (20 + 45)
+
+
+def test_verify_accepts_equal_and_names_a_wrong_score(toy: ToyRetrieval) -> None:
+    meta = model_meta("toy", "a" * 16, 4)
+    result = score_task(toy, Embedder(), meta)
+    rows = verify(toy, result, Embedder(), meta, count=2, seed=1)
+    assert [row["scores"] > 140 for row in rows] == [True, True]
+    for entry in result.scores["test"]:
+        entry["map_at_10"] += 0.001
+    with pytest.raises(Exception, match="map_at_10"):
+        verify(toy, result, Embedder(), meta, count=1, seed=1)
+
+
+def test_random_state_is_fenced(toy: ToyRetrieval) -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
+
+    for seeded in range(2):
+        random.seed(seeded), np.random.seed(seeded), torch.manual_seed(seeded)  # noqa: NPY002
+        expected = draw()
+        random.seed(seeded), np.random.seed(seeded), torch.manual_seed(seeded)  # noqa: NPY002
+        with fenced():
+            ToyRetrieval()
+        score_task(toy, Embedder(), model_meta("toy", "a" * 16, 4))
+        assert draw() == expected
+
+
+def test_official_files_tell_models_apart(toy: ToyRetrieval, tmp_path: Path) -> None:
+    places = []
+    for seed in (0, 1):
+        meta = model_meta("mix 0.5", f"{seed}" * 16, 4, {"mix": 0.5, "seed": seed})
+        path = save(score_task(toy, Embedder(seed), meta), meta, tmp_path)
+        places.append((path, json.loads(path.read_text())["scores"]["test"][0]["main_score"]))
+        assert (path.parent / "model_meta.json").exists()
+    assert places[0][0] != places[1][0]
+    assert places[0][1] != places[1][1]
+    assert "experiments" in places[0][0].parts
+
+
+def test_candidates_and_own_copies_as_in_stock() -> None:
+    """Reranking lists and identical ids: against pytrec_eval on what may be retrieved."""
+    import pytrec_eval
+
+    rng = np.random.default_rng(2)
+    queries, passages = (torch.tensor(np.round(rng.normal(size=(n, 3))), dtype=torch.float32) for n in (30, 60))
+    ids = [f"d{i}" for i in range(60)]
+    candidates = [np.sort(rng.choice(60, 12, replace=False)) for _ in range(30)]
+    excluded = np.array([c[0] if i % 2 else -1 for i, c in enumerate(candidates)])
+    relevant = np.stack([rng.choice(60, 4, replace=False) for _ in range(30)])
+    grades = rng.integers(0, 3, relevant.shape)
+    grades[:, 0] = 1
+    id_rank = np.empty(60, np.int64)
+    id_rank[sorted(range(60), key=lambda i: ids[i], reverse=True)] = np.arange(60)
+    found = search(queries, passages, id_rank, relevant, grades, top_k=1000, excluded=excluded, candidates=candidates)
+    scores = queries @ passages.T
+    run = {f"q{i}": {ids[c]: float(scores[i, c]) for c in candidates[i] if c != excluded[i]} for i in range(30)}
+    qrels = {f"q{i}": {ids[c]: int(g) for c, g in zip(relevant[i], grades[i], strict=True)} for i in range(30)}
+    reference = pytrec_eval.RelevanceEvaluator(qrels, {"map_cut.10", "ndcg_cut.10", "recall.10"}).evaluate(run)
+    ours = score_dict(found, (1, 10))
+    for name, theirs in (("map_at_10", "map_cut_10"), ("ndcg_at_10", "ndcg_cut_10"), ("recall_at_10", "recall_10")):
+        assert ours[name] == pytest.approx(np.mean([row[theirs] for row in reference.values()]), abs=1e-5)
+
+
+def test_unknown_task_gets_the_nearest_name() -> None:
+    with pytest.raises(Exception, match="BelebeleRetrieval"):
+        find_tasks(["BelebeleRetrival"])
+
+
+def test_stock_model_uses_the_side_mteb_asks_for() -> None:
+    seen = []
+    model = StockModel(lambda texts, side: seen.append(side) or np.zeros((len(texts), 2), np.float32), None)
+    from mteb.types import PromptType
+
+    model.encode([{"text": ["a"]}], prompt_type=PromptType.document)
+    model.encode([{"text": ["a"]}], prompt_type=PromptType.query)
+    assert seen == ["passage", "query"]

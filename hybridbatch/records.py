@@ -52,6 +52,7 @@ class RecordIndex:
     group: np.ndarray  # int32 or int64 [N]: records that share a passage text have the same group (false negatives)
     language: np.ndarray  # int16 [R]: number of the row's language
     has: np.ndarray  # uint8 [R]: HAS_QUERY | HAS_PASSAGE
+    row: np.ndarray | None = None  # int64 [R]: the store's number of each row; None: the same numbers
 
     @property
     def rows(self) -> int:
@@ -62,6 +63,10 @@ class RecordIndex:
     def records(self) -> int:
         """N."""
         return len(self.source)
+
+    def store_rows(self, rows: np.ndarray) -> np.ndarray:
+        """The store's numbers of index rows (int array of any shape)."""
+        return rows if self.row is None else self.row[rows]
 
 
 @dataclass(frozen=True)

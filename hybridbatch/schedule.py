@@ -1,0 +1,301 @@
+"""The schedule: a table that says for every training step which rows meet in the batch.
+
+Monolingual batches are X-X-mono and cross-lingual ones X-Y of LAReQA (Roy et al. 2020, arXiv:2004.05484); a hybrid
+schedule draws the kind of every batch (arXiv:2408.10536); "mixed" is LAReQA's X-X, same-language pairs of many
+languages in one batch.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from hybridbatch.errors import ConfigError, DataError, nearest
+from hybridbatch.records import RecordIndex
+from hybridbatch.seeding import stream
+from hybridbatch.streams import (
+    CROSS_LINGUAL,
+    KIND_NAMES,
+    MIXED,
+    MONOLINGUAL,
+    NO_LANGUAGE,
+    Stream,
+    can_fill,
+    draw_pairs,
+    fill_batches,
+    find_streams,
+    records_of,
+    row_type,
+    usable_records,
+)
+
+Strategy = Literal["hybrid", "mixed"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """T steps of B pairs. Row numbers are those of the `RecordIndex` it was planned on."""
+
+    kind: np.ndarray  # uint8 [T]: MONOLINGUAL, CROSS_LINGUAL or MIXED
+    source: np.ndarray  # int16 [T]
+    language: np.ndarray  # int16 [T]: NO_LANGUAGE unless monolingual
+    query_row: np.ndarray  # int32 (int64 beyond 2**31 rows) [T, B]
+    passage_row: np.ndarray  # same; row of the same record as the query's, the same row unless cross-lingual
+    notes: tuple[str, ...] = ()  # what of the data could not be drawn, and why
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.kind)
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.query_row.shape[1]
+
+    def slice(self, start: int, stop: int) -> "Schedule":
+        """The steps from `start` to `stop` - 1."""
+        cut = np.s_[start:stop]
+        return Schedule(
+            self.kind[cut], self.source[cut], self.language[cut], self.query_row[cut], self.passage_row[cut], self.notes
+        )
+
+    def for_rank(self, rank: int, world: int) -> "Schedule":
+        """The contiguous share of every batch that process `rank` of `world` computes; sizes differ by one at most."""
+        cut = np.s_[:, rank * self.batch_size // world : (rank + 1) * self.batch_size // world]
+        return replace(self, query_row=self.query_row[cut], passage_row=self.passage_row[cut])
+
+    def fingerprint(self) -> str:
+        """Hex sha256 (16 digits) of the table."""
+        digest = hashlib.sha256(repr(self.query_row.shape).encode())
+        for table in (self.kind, self.source, self.language, self.query_row, self.passage_row):
+            digest.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def summary(self, index: RecordIndex) -> dict[str, Any]:
+        """Counts for people and for JSON: batches by kind, source and language, pairs by languages, epochs by stream.
+
+        ``language_pairs`` counts pairs as ``"query language->passage language"``; ``epochs`` says how often each stream
+        was gone through, on average over its members.
+        """
+        pairs = len(index.languages) * index.language[self.query_row].astype(np.int64)
+        pairs += index.language[self.passage_row]
+        counts = np.bincount(pairs.ravel(), minlength=len(index.languages) ** 2)
+        sizes = {key: len(members) for key, members in find_streams(index, set(self.kind.tolist())).items()}
+        drawn = [(key, len(steps)) for key, steps in _steps_by_stream(self.kind, self.source, self.language)]
+        return {
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "kinds": _named_counts(self.kind, KIND_NAMES),
+            "sources": _named_counts(self.source, dict(enumerate(index.sources))),
+            "languages": _named_counts(self.language, dict(enumerate(index.languages))),
+            "language_pairs": {
+                "->".join(index.languages[number] for number in divmod(int(pair), len(index.languages))): int(
+                    counts[pair]
+                )
+                for pair in np.flatnonzero(counts)
+            },
+            "epochs": {_name(index, key): batches * self.batch_size / sizes[key] for key, batches in drawn},
+            "notes": list(self.notes),
+        }
+
+
+def plan_schedule(
+    index: RecordIndex,
+    *,
+    mix: float,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    strategy: Strategy = "hybrid",
+    source_weights: Mapping[str, float] | None = None,
+) -> Schedule:
+    """Plan `steps` batches; step t depends on the arguments and t alone, not on `steps`.
+
+    Kind: monolingual with probability `mix`, from one draw a step that is the same for every mix. Source: in proportion
+    to its records usable for that kind, times its weight. Language of a monolingual batch: uniform among those of the
+    source that can fill a batch. Languages of a cross-lingual pair: uniform over the record's ordered pairs of
+    different languages, independent for each pair. Records: epoch after epoch without replacement within a stream
+    (`streams.fill_batches`); a batch holds no record and no passage text twice.
+
+    Args:
+        mix: chance of a monolingual batch, 0 to 1; not used by the strategy "mixed".
+        batch_size: pairs in a batch.
+        seed: >= 0.
+        source_weights: factor >= 0 by source name, 1 where absent.
+
+    Raises:
+        ConfigError: a setting is out of bounds or names an unknown source.
+        DataError: the data cannot fill a batch of a kind that is asked for.
+    """
+    weights = _weights(index, source_weights or {})
+    kinds = _kinds(mix, strategy)
+    if batch_size < 1 or steps < 0:
+        raise ConfigError(f"batch_size {batch_size} and steps {steps} must be at least 1 and 0")
+    streams = find_streams(index, kinds)
+    fillable = {key: members for key, members in streams.items() if can_fill(_groups(index, key, members), batch_size)}
+    chances = {kind: _source_chances(index, kind, streams, fillable, weights, batch_size) for kind in kinds}
+
+    kind = np.full(steps, MIXED, np.uint8)
+    if strategy == "hybrid":
+        kind = np.where(stream(seed, "kind").random(steps) < mix, MONOLINGUAL, CROSS_LINGUAL).astype(np.uint8)
+    source = _draw_sources(kind, chances, stream(seed, "source").random(steps))
+    language = _draw_languages(kind, source, fillable, stream(seed, "language").random(steps))
+
+    query_row = np.empty((steps, batch_size), row_type(index))
+    passage_row = np.empty_like(query_row)
+    uniform = stream(seed, "pair").random((steps, batch_size)) if kinds != {MONOLINGUAL} else None
+    for key, chosen in _steps_by_stream(kind, source, language):
+        members = fillable[key]
+        filled = members[
+            fill_batches(
+                _groups(index, key, members),
+                batch_size,
+                len(chosen),
+                partial(stream, seed, "order", key[0], key[1], key[2] + 1),
+            )
+        ]
+        if key[0] == MONOLINGUAL or uniform is None:
+            query_row[chosen] = passage_row[chosen] = filled
+        else:
+            queries, passages = draw_pairs(index, key[0], filled.ravel(), uniform[chosen].ravel())
+            query_row[chosen], passage_row[chosen] = queries.reshape(filled.shape), passages.reshape(filled.shape)
+    notes = _notes(index, streams, fillable, batch_size)
+    return Schedule(kind, source, language, query_row, passage_row, notes)
+
+
+def _kinds(mix: float, strategy: Strategy) -> set[int]:
+    if not 0 <= mix <= 1:
+        raise ConfigError(f"mix {mix} is not between 0 (cross-lingual) and 1 (monolingual)")
+    if strategy == "mixed":
+        return {MIXED}
+    return {kind for kind, wanted in ((MONOLINGUAL, mix > 0), (CROSS_LINGUAL, mix < 1)) if wanted}
+
+
+def _weights(index: RecordIndex, by_name: Mapping[str, float]) -> np.ndarray:
+    """float64 [sources]."""
+    for name, factor in by_name.items():
+        if name not in index.sources:
+            raise ConfigError(f"source_weights: the data has no source {name!r}{nearest(name, index.sources)}")
+        if not 0 <= factor < float("inf"):
+            raise ConfigError(f"source_weights: {name} = {factor} must be 0 or more")
+    return np.array([by_name.get(name, 1.0) for name in index.sources])
+
+
+def _groups(index: RecordIndex, key: Stream, members: np.ndarray) -> np.ndarray:
+    return index.group[records_of(index, key, members)]
+
+
+def _source_chances(
+    index: RecordIndex,
+    kind: int,
+    streams: Mapping[Stream, np.ndarray],
+    fillable: Mapping[Stream, np.ndarray],
+    weights: np.ndarray,
+    batch_size: int,
+) -> np.ndarray:
+    """float64 [sources]: chance of each source to be drawn for a batch of `kind`."""
+    if kind == MONOLINGUAL:
+        usable = np.zeros((len(index.sources), len(index.languages)), bool)
+        for key in fillable:
+            if key[0] == kind:
+                usable[key[1:]] = True
+        sizes = usable_records(index, usable)
+    else:
+        sizes = np.array([len(fillable.get((kind, s, NO_LANGUAGE), ())) for s in range(len(index.sources))])
+    chances = sizes * weights
+    if chances.sum() > 0:
+        return chances / chances.sum()
+    if sizes.any():
+        able = [name for name, size in zip(index.sources, sizes, strict=True) if size]
+        raise ConfigError(
+            f"source_weights: no source is left for {KIND_NAMES[kind]} batches; give {able[0]!r} a weight"
+        )
+    raise DataError(_why_empty(index, kind, {key: m for key, m in streams.items() if key[0] == kind}, batch_size))
+
+
+def _why_empty(index: RecordIndex, kind: int, streams: Mapping[Stream, np.ndarray], batch_size: int) -> str:
+    if not streams:
+        if kind == CROSS_LINGUAL:
+            return (
+                "cross-lingual batches need records in at least two languages, a query in one and a passage in another,"
+                f" and none of the {index.records} records has that; use --mix 1 or data in more languages"
+            )
+        return (
+            f"{KIND_NAMES[kind]} batches need rows with a query and a passage in the same language, and none of the"
+            f" {index.rows} rows has both" + ("; use --mix 0" if kind == MONOLINGUAL else "")
+        )
+    passages = {key: len(np.unique(_groups(index, key, members))) for key, members in streams.items()}
+    largest = max(passages, key=passages.__getitem__)
+    return (
+        f"no {KIND_NAMES[kind]} batch of {batch_size} pairs can be filled: the largest stream, {_name(index, largest)},"
+        f" has {len(streams[largest])} records with {passages[largest]} different passages; use --batch-size"
+        f" {passages[largest]} or less, or more data"
+    )
+
+
+def _name(index: RecordIndex, key: Stream) -> str:
+    parts = [index.sources[key[1]], KIND_NAMES[key[0]]]
+    return " ".join(parts + ([index.languages[key[2]]] if key[2] != NO_LANGUAGE else []))
+
+
+def _draw_sources(kind: np.ndarray, chances: Mapping[int, np.ndarray], uniform: np.ndarray) -> np.ndarray:
+    """int16 [T]."""
+    source = np.zeros(len(kind), np.int16)
+    for which, chance in chances.items():
+        possible = np.flatnonzero(chance)
+        upto = np.cumsum(chance[possible])[:-1]
+        steps = kind == which
+        source[steps] = possible[np.searchsorted(upto, uniform[steps], side="right")]
+    return source
+
+
+def _draw_languages(
+    kind: np.ndarray, source: np.ndarray, fillable: Mapping[Stream, np.ndarray], uniform: np.ndarray
+) -> np.ndarray:
+    """int16 [T]."""
+    language = np.full(len(kind), NO_LANGUAGE, np.int16)
+    for number in np.unique(source[kind == MONOLINGUAL]).tolist():
+        possible = np.array([key[2] for key in fillable if key[:2] == (MONOLINGUAL, number)])
+        steps = (kind == MONOLINGUAL) & (source == number)
+        language[steps] = possible[(uniform[steps] * len(possible)).astype(np.int64)]
+    return language
+
+
+def _steps_by_stream(kind: np.ndarray, source: np.ndarray, language: np.ndarray) -> list[tuple[Stream, np.ndarray]]:
+    """The steps of every stream that is drawn, ascending."""
+    table = np.stack([kind, source, language], axis=1).astype(np.int64)
+    keys, inverse = np.unique(table, axis=0, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    bounds = np.searchsorted(inverse.ravel()[order], np.arange(len(keys) + 1))
+    cuts = pairwise(bounds.tolist())
+    return [((key[0], key[1], key[2]), order[begin:end]) for key, (begin, end) in zip(keys.tolist(), cuts, strict=True)]
+
+
+def _notes(
+    index: RecordIndex, streams: Mapping[Stream, np.ndarray], fillable: Mapping[Stream, np.ndarray], batch_size: int
+) -> tuple[str, ...]:
+    """One line for each source and kind with streams that are too small to be drawn."""
+    small: dict[tuple[int, int], list[str]] = {}
+    for key, members in streams.items():
+        if key not in fillable:
+            passages = len(np.unique(_groups(index, key, members)))
+            what = f"{passages} different passages in {len(members)} records"
+            name = f"{index.languages[key[2]]}: " if key[2] != NO_LANGUAGE else ""
+            small.setdefault(key[:2], []).append(name + what)
+    return tuple(
+        f"{index.sources[source]}: left out of {KIND_NAMES[kind]} batches, too small for {batch_size} pairs"
+        f" ({'; '.join(streams)})"
+        for (kind, source), streams in small.items()
+    )
+
+
+def _named_counts(numbers: np.ndarray, names: Mapping[int, str]) -> dict[str, int]:
+    values, counts = np.unique(numbers, return_counts=True)
+    return {
+        names[value]: count for value, count in zip(values.tolist(), counts.tolist(), strict=True) if value in names
+    }

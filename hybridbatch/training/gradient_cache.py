@@ -1,0 +1,159 @@
+"""Any batch size on any memory: the gradient of a loss over all embeddings, a few sequences at a time.
+
+Gao et al. 2021 (arXiv:2101.06983): embed every micro-batch without a graph, take the loss of all embeddings and its
+gradient with respect to them, then embed each micro-batch once more with a graph and push its rows of that gradient
+through. The result is the gradient of the plain computation, at the price of one more forward pass; where the whole
+batch is one micro-batch, the plain computation is what runs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridbatch.errors import ConfigError
+from hybridbatch.tokens import TokenArrays
+
+Embed = Callable[[TokenArrays], Tensor]
+MIN_BUDGET = 16  # tokens; below it the model itself does not fit
+
+
+def split(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Micro-batches of at most `budget` tokens (or one longer sequence), sequences of like length together.
+
+    A function of the lengths and the budget alone, so that dropout can be replayed and a run resumed.
+
+    Args:
+        lengths: int64 [n], tokens of each sequence.
+    Returns: positions of the sequences, one array per micro-batch; a single one keeps the given order.
+    """
+    if lengths.sum() <= budget:
+        return [np.arange(len(lengths))]
+    order = np.argsort(lengths, kind="stable")
+    parts, start, tokens = [], 0, 0
+    for end, length in enumerate(lengths[order]):
+        if tokens + length > budget and end > start:
+            parts.append(order[start:end])
+            start, tokens = end, 0
+        tokens += length
+    return [*parts, order[start:]]
+
+
+@contextmanager
+def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout inside the block is a function of `seed`; torch's global generators are left as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not get memory, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+class GradientCache:
+    """Accumulates exact gradients of batches of any size within a budget of tokens per forward pass.
+
+    Args:
+        embed: tokens of n sequences -> [n, D], differentiable.
+        parameters: all whose gradients a step fills; they are emptied when a step starts.
+        budget: tokens per micro-batch; halved, for good, whenever memory runs out.
+        on_halved: told the new budget.
+        anywhere: whether a flag is up on any process; every process halves when one must.
+    """
+
+    def __init__(
+        self,
+        embed: Embed,
+        parameters: Sequence[Tensor],
+        budget: int,
+        *,
+        device: torch.device | None = None,
+        on_halved: Callable[[int], None] = lambda budget: None,
+        anywhere: Callable[[bool], bool] = lambda flag: flag,
+    ) -> None:
+        self.embed = embed
+        self.parameters = list(parameters)
+        self.budget = budget
+        self.device = device or torch.device("cpu")
+        self.on_halved = on_halved
+        self.anywhere = anywhere
+
+    def backward(
+        self, tokens: TokenArrays, objective: Callable[[Tensor], Tensor], seeds: Callable[[int], int]
+    ) -> Tensor:
+        """Fill the gradients of `objective(embeddings of tokens)`.
+
+        Args:
+            tokens: n sequences.
+            objective: [n, D] -> scalar loss.
+            seeds: the dropout seed of each micro-batch, by its number.
+        Returns: the loss, detached.
+        Raises: `ConfigError` if not even the smallest micro-batch fits in memory.
+        """
+        while True:
+            loss = self._attempt(tokens, objective, seeds)
+            if not self.anywhere(loss is None):
+                assert loss is not None
+                return loss
+            self._halve(tokens)
+
+    def _attempt(
+        self, tokens: TokenArrays, objective: Callable[[Tensor], Tensor], seeds: Callable[[int], int]
+    ) -> Tensor | None:
+        """The loss, with all gradients filled; None if memory ran out on the way back."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        parts, embeddings = self._forward(tokens, seeds)
+        leaf = embeddings.detach().requires_grad_()
+        loss = objective(leaf)
+        loss.backward()
+        assert leaf.grad is not None
+        try:
+            if len(parts) == 1:
+                embeddings.backward(leaf.grad)
+                return loss.detach()
+            for number, part in enumerate(parts):
+                rows = torch.from_numpy(part).to(self.device)
+                self._embed(tokens, part, seeds(number)).backward(leaf.grad[rows])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+        return loss.detach()
+
+    def _forward(self, tokens: TokenArrays, seeds: Callable[[int], int]) -> tuple[list[np.ndarray], Tensor]:
+        """The micro-batches and the embeddings [n, D] in the order of `tokens`, with a graph if there is only one."""
+        while True:
+            parts = split(tokens.lengths, self.budget)
+            try:
+                with torch.set_grad_enabled(len(parts) == 1):
+                    rows = [self._embed(tokens, part, seeds(number)) for number, part in enumerate(parts)]
+                break
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve(tokens)  # here, where the failed attempt's tensors are gone
+        if len(parts) == 1:
+            return parts, rows[0]
+        order = torch.from_numpy(np.concatenate(parts)).to(self.device)
+        return parts, torch.cat(rows)[torch.argsort(order)]
+
+    def _embed(self, tokens: TokenArrays, part: np.ndarray, seed: int) -> Tensor:
+        with dropout_seed(seed, self.device):
+            return self.embed(tokens.take(part))
+
+    def _halve(self, tokens: TokenArrays) -> None:
+        used = min(self.budget, len(tokens.ids))
+        if used < 2 * MIN_BUDGET:
+            raise ConfigError(
+                f"out of memory with {used} tokens per forward pass; use a smaller model or shorter --max-passage-tokens"
+            )
+        self.budget = used // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.on_halved(self.budget)

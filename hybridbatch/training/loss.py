@@ -1,0 +1,100 @@
+"""InfoNCE over cosine similarities, with in-batch and hard negatives, and the variations people train with."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hybridbatch.errors import ConfigError
+
+
+def false_negatives(keys: Tensor, pairs: int) -> Tensor:
+    """Which candidates are another copy of a query's own positive, and so must not be its negatives.
+
+    Args:
+        keys: int64 [P], equal for equal passages; the first `pairs` belong to the positives, in the queries' order.
+        pairs: B.
+    Returns: bool [B, P], False on the diagonal (the positives themselves).
+    """
+    same = keys[:pairs, None] == keys[None, :]
+    return same.fill_diagonal_(False)
+
+
+class InfoNCE(nn.Module):
+    """The negative log-likelihood of each query's positive among all passages of the batch, in nats, mean over B.
+
+    For unit vectors q_i and p_j, temperature t and margin m (both unitless)::
+
+        loss = mean_i -log( exp((q_i.p_i - m) / t) / (exp((q_i.p_i - m) / t) + sum_{j != i} exp(q_i.p_j / t)) )
+
+    where copies of p_i are left out of the sum. Sources: van den Oord et al. 2018 (arXiv:1807.03748); the additive
+    margin is that of Yang et al. 2019 (arXiv:1902.08564); `symmetric` averages with the loss of the positives against
+    the queries (Radford et al. 2021, arXiv:2103.00020, which also learns log t); `dims` adds the losses of the
+    renormalised prefixes and averages (Kusupati et al. 2022, arXiv:2205.13147).
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        *,
+        learn_temperature: bool = False,
+        symmetric: bool = False,
+        margin: float = 0.0,
+        dims: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.tensor(temperature).log(), requires_grad=learn_temperature)
+        self.fixed_temperature = None if learn_temperature else temperature
+        self.symmetric = symmetric
+        self.margin = margin
+        self.dims = tuple(dims)
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """Its current value; a tensor that carries the gradient where it is learned."""
+        return self.log_temperature.exp() if self.fixed_temperature is None else self.fixed_temperature
+
+    def forward(self, queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            queries: [B, D], rows L2-normalised.
+            passages: [P, D], rows L2-normalised; the B positives in the queries' order, then the hard negatives.
+            keys: int64 [P], equal for equal passages.
+        Returns: scalar, nats.
+        Raises: `ConfigError` if a Matryoshka dimension is not below D.
+        """
+        masked = false_negatives(keys, len(queries))
+        losses = [self._full(queries, passages, masked)]
+        for size in self.dims:
+            if not 0 < size < queries.shape[1]:
+                raise ConfigError(
+                    f"matryoshka_dims = {size}: must be between 1 and {queries.shape[1] - 1}, the embedding has"
+                    f" {queries.shape[1]} dimensions"
+                )
+            prefix_queries, prefix_passages = (functional.normalize(v[:, :size], dim=1) for v in (queries, passages))
+            losses.append(self._full(prefix_queries, prefix_passages, masked))
+        return torch.stack(losses).mean()
+
+    def _full(self, queries: Tensor, passages: Tensor, masked: Tensor) -> Tensor:
+        pairs = len(queries)
+        scores = queries @ passages.T
+        if self.margin:
+            scores = scores.diagonal_scatter(scores.diagonal() - self.margin)
+        logits = (scores / self.temperature).masked_fill(masked, -torch.inf)
+        target = torch.arange(pairs, device=logits.device)
+        loss = functional.cross_entropy(logits, target)
+        if self.symmetric:
+            loss = (loss + functional.cross_entropy(logits[:, :pairs].T, target)) / 2
+        return loss
+
+
+def reciprocal_ranks(queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
+    """1 / rank of each query's positive among the passages of its batch; a tie counts against it.
+
+    Args: as `InfoNCE.forward`. Returns: [B].
+    """
+    scores = queries @ passages.T
+    above = (scores >= scores.diagonal()[:, None]) & ~false_negatives(keys, len(queries))
+    return 1.0 / above.sum(1)

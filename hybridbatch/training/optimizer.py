@@ -1,0 +1,168 @@
+"""AdamW with parameter groups, learning-rate schedules, clipping, and a moving average of the weights."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from hybridbatch.config import TrainConfig
+
+LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
+TEMPERATURE_FACTOR = 100.0  # assumed: encoders' rates (1e-5 to 1e-4) would hardly move log t in a few hundred steps
+
+
+def learning_rate_factor(step: int, config: TrainConfig) -> float:
+    """The learning rate of `step` (from 0) over its peak: linear warm-up from 1 / warm-up, then the chosen course.
+
+    The linear and the cosine course would reach 0 one step after the last.
+    """
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    share = (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.lr_schedule == "linear":
+        return 1 - share
+    if config.lr_schedule == "cosine":
+        return (1 + math.cos(math.pi * share)) / 2
+    return 1.0
+
+
+def freeze_embeddings(model: nn.Module) -> None:
+    """Take every embedding table (words, positions, types) out of training."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.weight.requires_grad_(False)
+
+
+def parameter_groups(model: nn.Module, objective: nn.Module, config: TrainConfig) -> list[dict]:
+    """Groups for AdamW, each with ``factor`` (on the learning rate), ``weight_decay``, ``params`` and ``names``.
+
+    Layer i of L layers learns at ``layer_lr_decay ** (L - 1 - i)``, the embeddings at ``** L``, anything above the
+    layers and the layers' top at 1. With `decay_all` off, biases and norms (one-dimensional) do not decay. The
+    objective's own parameters (a learned temperature) do not decay either.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    layers = 1 + max((int(match[1]) for name, _ in named if (match := LAYER.search(name))), default=-1)
+    groups: dict[tuple[float, float], dict] = {}
+
+    def add(name: str, parameter: Tensor, factor: float, decay: float) -> None:
+        group = groups.setdefault(
+            (factor, decay), {"params": [], "names": [], "factor": factor, "weight_decay": decay, "lr": 0.0}
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+
+    for name, parameter in named:
+        if match := LAYER.search(name):
+            depth = layers - 1 - int(match[1])
+        else:
+            depth = layers if "embed" in name else 0
+        decays = config.decay_all or parameter.ndim > 1
+        add(name, parameter, config.layer_lr_decay**depth, config.weight_decay if decays else 0.0)
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            add(f"objective.{name}", parameter, TEMPERATURE_FACTOR, 0.0)
+    return list(groups.values())
+
+
+def average_decay(decay: float, count: int) -> float:
+    """The decay of a moving average that has seen `count` values: less at first, so that the start is forgotten.
+
+    min(decay, (1 + count) / (10 + count)), as TensorFlow's ExponentialMovingAverage with `num_updates`.
+    """
+    return min(decay, (1 + count) / (10 + count))
+
+
+class Optimizer:
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) in torch's fused form, with named state.
+
+    Args:
+        groups: from `parameter_groups`.
+        config: learning rate, its course, clipping, moving average.
+    """
+
+    def __init__(self, groups: list[dict], config: TrainConfig) -> None:
+        self.config = config
+        self.adamw = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        self.named: dict[str, nn.Parameter] = {
+            name: parameter
+            for group in self.adamw.param_groups
+            for name, parameter in zip(group["names"], group["params"], strict=True)
+        }
+        self.applied: list[int] = []  # the steps that moved the weights: all but the skipped ones
+        self.average: dict[str, Tensor] = {}  # exponential moving average of the weights, if asked
+        if config.ema is not None:
+            self.average = {name: parameter.detach().clone() for name, parameter in self.named.items()}
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of `step` (from 0), before the groups' factors."""
+        return self.config.learning_rate * learning_rate_factor(step, self.config)
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.named.values() if parameter.grad is not None]
+
+    def gradient_norm(self) -> float:
+        """The Euclidean norm of all gradients together."""
+        return float(torch.nn.utils.get_total_norm(self._gradients()))
+
+    def step(self, step: int, gradient_norm: float) -> None:
+        """Clip the gradients, whose norm is `gradient_norm`, and move the weights (and their average)."""
+        limit = self.config.max_grad_norm
+        if limit is not None and gradient_norm > limit:
+            torch._foreach_mul_(self._gradients(), limit / gradient_norm)
+        for group in self.adamw.param_groups:
+            group["lr"] = self.learning_rate(step) * group["factor"]
+        self.adamw.step()
+        if self.config.ema is not None:
+            share = 1 - average_decay(self.config.ema, len(self.applied))
+            torch._foreach_lerp_(list(self.average.values()), list(self.named.values()), share)
+        self.applied.append(step)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside the block the weights are their moving average, if there is one."""
+        if not self.average:
+            yield
+            return
+        with torch.no_grad():
+            own = {name: parameter.detach().clone() for name, parameter in self.named.items()}
+            self._put(self.average)
+            try:
+                yield
+            finally:
+                self._put(own)
+
+    @torch.no_grad()
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.named.items():
+            parameter.copy_(weights[name])
+
+    def decay_factors(self, parameter: Tensor) -> list[float]:
+        """What `torch.optim.AdamW` has multiplied `parameter` with in each step taken: 1 - learning rate x decay."""
+        (group,) = (
+            group for group in self.adamw.param_groups if any(parameter is member for member in group["params"])
+        )
+        return [1 - self.learning_rate(step) * group["factor"] * group["weight_decay"] for step in self.applied]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a resumed run needs, by name: weights, moments, step counts and the moving average."""
+        tensors = {"applied": torch.tensor(self.applied, dtype=torch.int64)}
+        for name, parameter in self.named.items():
+            tensors[f"weight.{name}"] = parameter.detach()
+            tensors |= {f"{key}.{name}": value for key, value in self.adamw.state[parameter].items()}
+        return tensors | {f"average.{name}": value for name, value in self.average.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over, in place, what `state` gave."""
+        self.applied = tensors["applied"].tolist()
+        self._put({name: tensors[f"weight.{name}"] for name in self.named})
+        for name, value in self.average.items():
+            value.copy_(tensors[f"average.{name}"])
+        for name, parameter in self.named.items():
+            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
+            if keys:  # none: a parameter that takes no part, such as an unused pooler
+                self.adamw.state[parameter] = {
+                    key: tensors[f"{key}.{name}"].to(parameter.device, copy=True) for key in keys
+                }

@@ -1,0 +1,112 @@
+"""Big vocabularies cost nothing: gradients and optimizer state for the embedding rows that training touches, only.
+
+A word that no batch holds never gets a gradient; dense AdamW would leave its moments at zero and multiply its row by
+``1 - lr * weight_decay`` in every step. So the table is cut to the touched rows while training, and the others get
+the same multiplications, in the same order and precision, when the model is saved: equal to the last bit, because
+torch's AdamW (fused, foreach and plain alike) applies its decay as exactly that product on the CPU.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hybridbatch.training.optimizer import average_decay
+
+BLOCK_BYTES = 1 << 18  # assumed to stay in a core's cache while all the steps' factors are applied to it
+
+
+class TouchedRows(nn.Module):
+    """Stands in for an embedding table: takes the original token ids, holds only some rows.
+
+    Args:
+        full: the table to cut.
+        ids: int [T], distinct and ascending: the rows to hold, `full.padding_idx` or not.
+    """
+
+    def __init__(self, full: nn.Embedding, ids: np.ndarray) -> None:
+        super().__init__()
+        device = full.weight.device
+        rows = torch.from_numpy(np.asarray(ids, np.int64))
+        self.num_embeddings, self.embedding_dim, self.padding_idx = full.weight.shape[0], full.weight.shape[1], None
+        self.weight = nn.Parameter(full.weight.detach()[rows.to(device)].clone())
+        lookup = torch.full((self.num_embeddings,), -1, dtype=torch.int64)  # -1: an id that training must not meet
+        lookup[rows] = torch.arange(len(rows))
+        self.register_buffer("lookup", lookup.to(device), persistent=False)
+        if full.padding_idx is not None and lookup[full.padding_idx] >= 0:
+            self.padding_idx = int(lookup[full.padding_idx])  # of the cut table; its row gets no gradient
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[...] original token ids -> [..., D]."""
+        return functional.embedding(self.lookup[ids], self.weight, self.padding_idx)
+
+
+class CutEmbedding:
+    """A model's word embedding, cut to `ids` until `restore` puts the full table back."""
+
+    def __init__(self, model: nn.Module, ids: np.ndarray) -> None:
+        self.model = model
+        self.full: nn.Embedding = model.get_input_embeddings()
+        self.ids = np.unique(np.asarray(ids, np.int64))
+        others = np.ones(self.full.num_embeddings, bool)
+        others[self.ids] = False
+        self.other_ids = np.flatnonzero(others)
+        self.rows = TouchedRows(self.full, self.ids)
+        # The untouched rows stay on the CPU, as they were at the start.
+        self.others = self.full.weight.detach()[torch.from_numpy(self.other_ids).to(self.full.weight.device)].cpu()
+        self.full.weight = nn.Parameter(torch.empty(0), requires_grad=False)
+        model.set_input_embeddings(self.rows)
+
+    @staticmethod
+    def possible(model: nn.Module) -> bool:
+        """Whether the word embedding is a plain table that trains (no renormalisation, no subclass with a forward)."""
+        full = model.get_input_embeddings()
+        return (
+            type(full) is nn.Embedding
+            and full.weight.requires_grad
+            and full.max_norm is None
+            and (not full.scale_grad_by_freq)
+        )
+
+    @property
+    def bytes_saved(self) -> int:
+        """Memory that gradients and the two moments of the untouched rows would have taken."""
+        return 3 * self.others.numel() * self.others.element_size()
+
+    def restore(self, decay: Sequence[float], ema: float | None = None) -> None:
+        """Put the full table back: the touched rows as they are, the others decayed.
+
+        Args:
+            decay: 1 - learning rate x weight decay of every optimizer step taken.
+            ema: the decay of the moving average, if that is what the touched rows hold (inside `Optimizer.averaged`).
+        """
+        touched = self.rows.weight.detach()
+        weight = touched.new_empty(self.full.num_embeddings, touched.shape[1])
+        weight[torch.from_numpy(self.ids).to(weight.device)] = touched
+        decayed = decay_rows(self.others, decay, ema)
+        weight[torch.from_numpy(self.other_ids).to(weight.device)] = decayed.to(weight.device)
+        self.full.weight = nn.Parameter(weight)
+        self.model.set_input_embeddings(self.full)
+
+
+def decay_rows(rows: Tensor, decay: Sequence[float], ema: float | None = None) -> Tensor:
+    """What AdamW makes of `rows` [n, D] that never get a gradient, or the moving average of that.
+
+    Args:
+        decay: the factor of every step, in order.
+        ema: decay of the moving average.
+    """
+    result = rows.clone()
+    block = max(1, BLOCK_BYTES // max(1, rows.shape[1] * rows.element_size()))
+    for part in result.split(block):
+        if ema is None:
+            for factor in decay:
+                part.mul_(factor)
+            continue
+        moving = part.clone()
+        for count, factor in enumerate(decay):
+            moving.mul_(factor)
+            part.lerp_(moving, 1 - average_decay(ema, count))
+    return result

@@ -1,0 +1,39 @@
+"""Retrieval tasks by name, or from the user's own folder."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hybridbatch.errors import ConfigError, nearest
+from hybridbatch.records import Task
+from hybridbatch.tasks.catalogue import CATALOGUE, read_named
+from hybridbatch.tasks.layouts import read_folder
+from hybridbatch.tasks.reading import select
+
+TASKS = ("atlas", *CATALOGUE)
+
+
+def load_task(name: str, *, data_root: Path | None = None, languages: str = "all", trained: Iterable[str] = ()) -> Task:
+    """A retrieval task in the wanted languages, checked and fingerprinted.
+
+    Args:
+        name: one of `TASKS`, possibly with a split (``afriqa:train``), or a folder in one of the layouts of
+            `hybridbatch.tasks.layouts`. A built-in name wins over a folder of that name; write ``./atlas`` for the folder.
+        data_root: folder that holds copies of public data sets, looked at before any download.
+        languages: names, groups and exclusions, such as ``low-resource,-swh``; see `reading.select`.
+        trained: training languages of the model, for the group ``unseen``.
+    Raises: `ConfigError` for an unknown task, split or language; `DataError` for data that is absent or faulty.
+    """
+    base, _, split = name.partition(":")
+    if name == "atlas":
+        from hybridbatch.tasks.atlas import read_atlas
+
+        task = read_atlas()
+    elif base in CATALOGUE:
+        task = read_named(base, split, data_root)
+    elif Path(name).is_dir():
+        task = read_folder(Path(name), languages)
+    else:
+        raise ConfigError(
+            f"task {name!r}: neither a built-in task{nearest(base, TASKS)} nor a folder; built in: {', '.join(TASKS)}"
+        )
+    return select(task, languages, trained)

@@ -1,0 +1,188 @@
+"""The public data sets known by name: where they come from, what to expect, and the caveat beside their numbers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.errors import ConfigError, DataError, nearest
+from hybridbatch.languages import canonical
+from hybridbatch.records import Task
+from hybridbatch.tasks import xquad_r
+from hybridbatch.tasks.layouts import files_by_code, read_bitext, read_english_to, read_flat
+
+Reader = Callable[..., Task]  # (folder, name, **fields of Task) -> Task
+
+
+@dataclass(frozen=True)
+class Description:
+    """One data set under the data root."""
+
+    about: str
+    source: str  # repository @ commit
+    licence: str
+    read: Reader
+    folder: str | None = None  # under the data root; None: the task's name
+    splits: tuple[str, ...] = ()  # of which the first is the default
+    queries: int | None = None  # expected in every language
+    passages: int | Mapping[str, int] | None = None  # expected in every language, or by language code
+    fetch: Callable[[], Path] | None = None  # where the files are downloaded from when they are in no data root
+
+
+def _read_xquad_r(folder: Path, name: str, **fields: Any) -> Task:
+    return (read_flat if files_by_code(folder, "corpus") else xquad_r.read_original)(folder, name, **fields)
+
+
+def _read_afriqa(folder: Path, name: str, *, split: str, **fields: Any) -> Task:
+    return read_flat(folder, name, split=split, drop_unjudged=True, **fields)
+
+
+def _read_amqa(folder: Path, name: str, *, split: str, **fields: Any) -> Task:
+    return read_flat(folder, name, codes={split: canonical("am")}, **fields)
+
+
+CATALOGUE: Mapping[str, Description] = {
+    "xquad-r": Description(
+        about="Question to answer sentence, translated SQuAD dev; sentences without their paragraph.",
+        source=f"github.com/google-research-datasets/lareqa @ {xquad_r.REVISION}",
+        licence="CC BY-SA 4.0",
+        read=_read_xquad_r,
+        queries=1190,
+        passages={"ar": 1222, "de": 1276, "el": 1234, "en": 1180, "es": 1215, "hi": 1244,
+                  "ru": 1219, "th": 852, "tr": 1167, "vi": 1209, "zh": 1196},
+        fetch=xquad_r.fetch,
+    ),
+    "xquad-ro": Description(
+        about="Question to paragraph in Romanian, translated SQuAD dev; paragraphs, so not comparable with xquad-r.",
+        source="github.com/google-deepmind/xquad @ 7d30520c717524000f0d9d2f9c10a069acd9d285",
+        licence="CC BY-SA 4.0",
+        read=read_flat,
+        queries=1190,
+        passages=240,
+    ),
+    "belebele": Description(
+        about="Question to passage, English and German part of Belebele.",
+        source="github.com/saeub/item-evaluation @ c6332925bd1984396267a60a861227514edac484",
+        licence="CC BY-SA 4.0",
+        read=partial(read_flat, strip_language=True),
+        queries=900,
+        passages=488,
+    ),
+    "belebele-sib": Description(
+        about="English and German Belebele questions to passages joined from SIB-200's sentences; the corpus is smaller"
+        " than BelebeleRetrieval's, so the scores are not comparable with it.",
+        source="github.com/saeub/item-evaluation @ c6332925bd1984396267a60a861227514edac484;"
+        " github.com/dadelani/sib-200 @ 593cea88519930f776c1a4a1980b6a35b39dca57",
+        licence="CC BY-SA 4.0",
+        read=read_flat,
+        queries=293,
+        passages=160,
+    ),
+    "afriqa": Description(
+        about="Questions in African languages to English or French Wikipedia passages, the gold passages of train and"
+        " dev only: a small corpus, so the scores are not those of open retrieval.",
+        source="github.com/masakhane-io/afriqa @ 5c29933753692c28773c34ac1f68482007f1d2bb",
+        licence="CC BY 4.0; passages CC BY-SA",
+        read=_read_afriqa,
+        splits=("dev", "train"),
+    ),
+    "amqa": Description(
+        about="Amharic question to passage; few passages, many questions each.",
+        source="github.com/semantic-systems/amharic-qa @ 68d06ea20ba0dedfdb99385d44fbdc54b83ad96a",
+        licence="MIT",
+        read=_read_amqa,
+        folder="amharic-qa",
+        splits=("test", "dev", "train"),
+    ),
+    "tydi": Description(
+        about="Question to gold passage in English, Korean and Swahili; the train split, which many encoders have seen.",
+        source="github.com/sagorbrur/tydiqa-language-specific @ 55c6649475e0765f717a6d32a173c6664096a8ce",
+        licence="Apache-2.0; passages CC BY-SA",
+        read=read_flat,
+        folder="tydi-goldp",
+    ),
+    "sib200": Description(
+        about="Bitext retrieval: find the translation of a FLORES-200 sentence.",
+        source="github.com/dadelani/sib-200 @ 593cea88519930f776c1a4a1980b6a35b39dca57",
+        licence="CC BY-SA 4.0",
+        read=read_bitext,
+        queries=1004,
+        passages=1004,
+    ),
+    "ntrex": Description(
+        about="Bitext retrieval: find the translation of a news sentence.",
+        source="github.com/MicrosoftTranslator/NTREX @ 8561f6a622db9edad1217683e5c83daefd8bb2bf",
+        licence="CC BY-SA 4.0",
+        read=read_bitext,
+        queries=1997,
+        passages=1997,
+    ),
+    "tatoeba": Description(
+        about="Bitext retrieval from English: find the translation of a sentence. Every language has its own English"
+        " side, so the direction into English, whose corpora would differ, is left out.",
+        source="github.com/facebookresearch/LASER @ 74bc6ae7ffb7cba670fe0f428d0ede9f666fb821",
+        licence="CC BY 2.0 FR",
+        read=read_english_to,
+    ),
+}  # fmt: skip
+
+
+def read_named(name: str, split: str, data_root: Path | None) -> Task:
+    """A task of the catalogue, all its languages, its counts checked.
+
+    Args:
+        split: one of the description's splits, or empty for its default.
+        data_root: folder that holds the data set's folder.
+    Raises: `ConfigError` for an unknown split; `DataError` when the data is absent, faulty or incomplete.
+    """
+    description = CATALOGUE[name]
+    if split and split not in description.splits:
+        raise ConfigError(
+            f"task {name}:{split}: no such split{nearest(split, description.splits)};"
+            f" {name} has {', '.join(description.splits) or 'one split only, so write ' + name}"
+        )
+    folder = _find(name, description, data_root)
+    split = split or next(iter(description.splits), "")
+    fields: dict[str, Any] = {
+        "about": description.about,
+        "provenance": {
+            "source": description.source,
+            "licence": description.licence,
+            **({"split": split} if split else {}),
+        },
+    }
+    task = description.read(folder, name, **fields, **({"split": split} if split else {}))
+    _check_counts(task, description, folder)
+    return task
+
+
+def _find(name: str, description: Description, data_root: Path | None) -> Path:
+    folder = data_root / (description.folder or name) if data_root else None
+    if folder and folder.is_dir():
+        return folder
+    if description.fetch:
+        return description.fetch()
+    where = f"{folder} is not there" if folder else "no data root is set"
+    raise DataError(
+        f"task {name}: {where}; point --data-root at a folder that holds {description.folder or name}/"
+        f" (its data comes from {description.source})"
+    )
+
+
+def _check_counts(task: Task, description: Description, folder: Path) -> None:
+    """A benchmark's name stands for all of it. Raises `DataError` when a language has another count."""
+    expected = description.passages
+    if isinstance(expected, Mapping):
+        passages: dict[str, int | None] = {canonical(code): count for code, count in expected.items()}
+    else:
+        passages = dict.fromkeys(task.corpus, expected)
+    queries: dict[str, int | None] = dict.fromkeys(task.queries, description.queries)
+    for what, side, counts in (("queries", task.queries, queries), ("passages", task.corpus, passages)):
+        for language, texts in side.items():
+            wanted = counts.get(language)
+            if wanted is not None and len(texts.ids) != wanted:
+                raise DataError(
+                    f"{folder}: {task.name} has {wanted} {what} in {language}, not {len(texts.ids)};"
+                    f" get the files again, or evaluate the folder itself by its path"
+                )

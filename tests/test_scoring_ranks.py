@@ -7,7 +7,7 @@ import torch
 
 from hybridbatch.errors import DataError
 from hybridbatch.scoring import metrics
-from hybridbatch.scoring.order import precedence, top_columns
+from hybridbatch.scoring.order import key_places, key_scores, precedence, top_keys
 from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
 
 CUTOFFS = (1, 3, 10, 100)
@@ -103,14 +103,17 @@ def test_ranks_of_real_valued_scores_equal_a_full_sort() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 60, 100])
-def test_top_columns_follow_the_tie_rule_across_the_cut(k: int) -> None:
+def test_top_keys_follow_the_tie_rule_across_the_cut(k: int) -> None:
     rng = np.random.default_rng(k)
     scores = rng.integers(-2, 3, (40, 60)).astype(np.float32)
     scores[scores == 0] *= rng.choice([-1.0, 1.0], (scores == 0).sum())  # -0.0 and 0.0 are equal
     ids = random_ids(rng, 60)
     expected = [sorted(range(60), key=lambda c: (row[c], ids[c]), reverse=True)[:k] for row in scores]
     places = torch.from_numpy(precedence(ids))
-    np.testing.assert_array_equal(top_columns(torch.from_numpy(scores), places, k), expected)
+    keys = top_keys(torch.from_numpy(scores), places, k).flip(1)
+    found = places.argsort()[key_places(keys)].numpy()
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(key_scores(keys), np.take_along_axis(scores, found, 1))
 
 
 def test_a_collapsed_model_ranks_by_id_alone() -> None:

@@ -15,7 +15,7 @@ def rank_distance(ranks: np.ndarray) -> np.ndarray:
         ranks: int64 [Q, R] in the pool of all languages, from 1; 0 fills up.
     Returns: int64 [Q].
     Raises: DataError if a query has no relevant passage.
-    Source: Huang, Yu, Peng and Zhao, "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as used by
+    Source: Huang et al., "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as used by
         arXiv:2408.10536 (Table 2).
     """
     if not (present := ranks > 0).any(axis=1).all():

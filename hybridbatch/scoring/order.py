@@ -13,6 +13,8 @@ from torch import Tensor
 
 from hybridbatch.errors import DataError
 
+LAST_PLACE = 0xFFFFFFFF  # precedences have 32 bits of a key
+
 
 def precedence(ids: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
     """The place of every passage among passages of equal score.
@@ -32,37 +34,67 @@ def precedence(ids: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
     return places
 
 
+def inner_products(queries: Tensor, passages: Tensor) -> Tensor:
+    """float32 scores [Q, P] of [Q, D] queries and [P, D] passages, equal passages getting equal scores.
+
+    A single query would go to BLAS's matrix-vector kernel, whose sums differ in the last bit with the place of a
+    passage (measured: 4 of 13,699 equal passages), and ties would be lost; so it is scored twice. With 2 or more
+    queries no such difference was found.
+    """
+    if len(queries) == 1:
+        return (queries.expand(2, -1) @ passages.T)[:1]
+    return queries @ passages.T
+
+
 def sort_keys(scores: Tensor, places: Tensor) -> Tensor:
     """Integers that sort like (score, descending precedence): the larger key comes first in the ranking.
 
     Args:
         scores: float32, any shape.
         places: int64 precedences (or any tie rule, smaller first), broadcastable to `scores`, below 2 ** 32.
-    Returns: int64, the shape of `scores`.
+    Returns: int64, the shape of `scores`; `key_scores` and `key_places` take them apart.
     """
     bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0, which equals 0.0, into 0.0
-    # IEEE 754 bit patterns sort like their values, except that the negative ones run backwards
-    ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ascending.long() << 32) | (0xFFFFFFFF - places)
+    return (_monotone(bits).long() << 32) | (LAST_PLACE - places)
 
 
-def top_columns(scores: Tensor, places: Tensor, k: int) -> Tensor:
-    """The columns of the `k` first passages of every row.
+def key_scores(keys: Tensor) -> Tensor:
+    """The float32 scores in keys."""
+    return _monotone((keys >> 32).int()).view(torch.float32)
+
+
+def key_places(keys: Tensor) -> Tensor:
+    """The precedences in keys."""
+    return LAST_PLACE - (keys & LAST_PLACE)
+
+
+def _monotone(bits: Tensor) -> Tensor:
+    """IEEE 754 bit patterns sort like their values, but the negative ones run backwards; its own inverse."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def top_keys(scores: Tensor, places: Tensor, k: int) -> Tensor:
+    """The keys of the `k` first passages of every row.
 
     Args:
         scores: float32 [Q, P].
         places: int64 [P] precedence of the columns.
         k: at least 1; cut to P.
-    Returns: int64 [Q, min(k, P)], the first passage first.
+    Returns: int64 [Q, min(k, P)], ascending: the first passage comes last.
     """
-    passages = scores.shape[1]
-    if k >= passages:
-        return sort_keys(scores, places).argsort(dim=1, descending=True)
+    if k >= scores.shape[1]:
+        return sort_rows(sort_keys(scores, places))
     values, columns = scores.topk(k + 1, dim=1)
-    by_key = sort_keys(values, places[columns]).argsort(dim=1, descending=True)
-    columns = columns.gather(1, by_key)[:, :k]
+    keys = sort_rows(sort_keys(values, places[columns]))[:, 1:]
     # topk picks freely among equals, so rows with a tie across the cut are done again with keys
     cut = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)
     if len(cut):
-        columns[cut] = sort_keys(scores[cut], places).topk(k, dim=1).indices
-    return columns
+        keys[cut] = sort_rows(sort_keys(scores[cut], places))[:, -k:]
+    return keys
+
+
+def sort_rows(values: Tensor) -> Tensor:
+    """Every row of [Q, P] in ascending order, as a new tensor."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=1))  # measured: 30 times as fast as torch's on a CPU
+    return values.sort(dim=1).values

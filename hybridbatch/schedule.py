@@ -28,7 +28,7 @@ from hybridbatch.streams import (
     draw_pairs,
     fill_batches,
     find_streams,
-    records_of,
+    groups_of,
     row_type,
     usable_records,
 )
@@ -137,7 +137,7 @@ def plan_schedule(
     if batch_size < 1 or steps < 0:
         raise ConfigError(f"batch_size {batch_size} and steps {steps} must be at least 1 and 0")
     streams = find_streams(index, kinds)
-    fillable = {key: members for key, members in streams.items() if can_fill(_groups(index, key, members), batch_size)}
+    fillable = {key: members for key, members in streams.items() if can_fill(index, key, members, batch_size)}
     chances = {kind: _source_chances(index, kind, streams, fillable, weights, batch_size) for kind in kinds}
 
     kind = np.full(steps, MIXED, np.uint8)
@@ -153,7 +153,7 @@ def plan_schedule(
         members = fillable[key]
         filled = members[
             fill_batches(
-                _groups(index, key, members),
+                groups_of(index, key, members),
                 batch_size,
                 len(chosen),
                 partial(stream, seed, "order", key[0], key[1], key[2] + 1),
@@ -184,10 +184,6 @@ def _weights(index: RecordIndex, by_name: Mapping[str, float]) -> np.ndarray:
         if not 0 <= factor < float("inf"):
             raise ConfigError(f"source_weights: {name} = {factor} must be 0 or more")
     return np.array([by_name.get(name, 1.0) for name in index.sources])
-
-
-def _groups(index: RecordIndex, key: Stream, members: np.ndarray) -> np.ndarray:
-    return index.group[records_of(index, key, members)]
 
 
 def _source_chances(
@@ -229,7 +225,7 @@ def _why_empty(index: RecordIndex, kind: int, streams: Mapping[Stream, np.ndarra
             f"{KIND_NAMES[kind]} batches need rows with a query and a passage in the same language, and none of the"
             f" {index.rows} rows has both" + ("; use --mix 0" if kind == MONOLINGUAL else "")
         )
-    passages = {key: len(np.unique(_groups(index, key, members))) for key, members in streams.items()}
+    passages = {key: len(np.unique(groups_of(index, key, members))) for key, members in streams.items()}
     largest = max(passages, key=passages.__getitem__)
     return (
         f"no {KIND_NAMES[kind]} batch of {batch_size} pairs can be filled: the largest stream, {_name(index, largest)},"
@@ -283,7 +279,7 @@ def _notes(
     small: dict[tuple[int, int], list[str]] = {}
     for key, members in streams.items():
         if key not in fillable:
-            passages = len(np.unique(_groups(index, key, members)))
+            passages = len(np.unique(groups_of(index, key, members)))
             what = f"{passages} different passages in {len(members)} records"
             name = f"{index.languages[key[2]]}: " if key[2] != NO_LANGUAGE else ""
             small.setdefault(key[:2], []).append(name + what)

@@ -54,13 +54,6 @@ def find_streams(index: RecordIndex, kinds: set[int]) -> dict[Stream, np.ndarray
     return {stream: np.concatenate(parts[stream]) for stream in sorted(parts)}
 
 
-def records_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.ndarray:
-    """The record number of each member."""
-    if stream[0] != MONOLINGUAL:
-        return members
-    return np.searchsorted(index.record_start, members, side="right") - 1
-
-
 def usable_records(index: RecordIndex, fillable: np.ndarray) -> np.ndarray:
     """int64 [sources]: records with a two-sided row in a language of `fillable` (bool [sources, languages])."""
     totals = np.zeros(len(index.sources), np.int64)
@@ -95,12 +88,21 @@ def draw_pairs(
     return queries, passages
 
 
-def can_fill(groups: np.ndarray, batch_size: int) -> bool:
-    """Whether `groups` has at least `batch_size` distinct values; looks no further than it must."""
-    size = batch_size
-    while size < len(groups) and len(np.unique(groups[:size])) < batch_size:
-        size *= 4
-    return len(np.unique(groups[:size])) >= batch_size
+def groups_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.ndarray:
+    """The group of each member's record."""
+    if stream[0] == MONOLINGUAL:
+        return index.group[np.searchsorted(index.record_start, members, side="right") - 1]
+    return index.group[members]
+
+
+def can_fill(index: RecordIndex, stream: Stream, members: np.ndarray, batch_size: int) -> bool:
+    """Whether the members have at least `batch_size` different groups; looks no further than it must."""
+    looked = batch_size
+    while True:
+        enough = len(np.unique(groups_of(index, stream, members[:looked]))) >= batch_size
+        if enough or looked >= len(members):
+            return enough
+        looked *= 4
 
 
 def fill_batches(

@@ -1,0 +1,187 @@
+"""Pseudo pairs from aligned text: documents whose lines mean the same in every language.
+
+A document is cut into blocks of four lines by their position alone, so that the blocks are the same in every language::
+
+    position  0  query     headline, title, or any sentence
+              1  passage ┐
+              2  passage ┘ one passage: two neighbouring lines
+              3  query     the sentence after it
+              4  query     next block
+
+The first and the last line of a block are queries for the passage between them. So no query's text occurs in any
+passage, and two passages are either the same text (which the schedule keeps apart) or have no line in common: a batch
+holds no false negative that overlapping windows would make.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from hybridbatch.errors import DataError
+from hybridbatch.records import BadRow, Row, Split
+from hybridbatch.sources import Source, SourceContext, local_files
+from hybridbatch.sources.reading import (
+    Record,
+    RowProblem,
+    identifier,
+    language,
+    position,
+    read_records,
+    text,
+)
+
+BLOCK = 4
+SECTION = 16 * BLOCK  # lines that stay in one split: most news documents as a whole, long ones in several parts
+QUERY_LETTERS = 8  # fewer say too little to be looked for ("Oh no!"); a Chinese headline has more
+PASSAGE_LETTERS = 16  # two lines of a picture book reach it in nearly all languages
+_SPACE = re.compile(r"\s+")
+
+
+class Entry(NamedTuple):
+    """One line of a document in one language."""
+
+    document: str  # the same in every language
+    language: str  # canonical
+    position: int
+    text: str
+    split: Split
+
+
+class _Line(NamedTuple):
+    number: int  # in the file
+    text: str
+    split: Split
+
+
+@dataclass(frozen=True)
+class Document:
+    """The lines of a document in one language, by position."""
+
+    name: str
+    language: str
+    lines: dict[int, _Line] = field(default_factory=dict)
+
+
+def section(document: str, position: int) -> str:
+    """Name of the part of a document that must not be torn apart by a split: it holds whole blocks."""
+    return f"{document}/{position // SECTION}"
+
+
+def document_rows(source: str, document: Document, file: str) -> Iterator[Row | BadRow]:
+    """The pairs of a document in one language; record ids are ``document:position of the query``.
+
+    Pairs with too few letters, or whose query occurs inside the passage (a refrain), become bad rows of `file`.
+    """
+    lines = document.lines
+    for block in sorted({at // BLOCK for at in lines}):
+        first = block * BLOCK
+        body = [lines[at].text for at in (first + 1, first + 2) if at in lines]
+        for at in (first, first + 3):
+            if at not in lines or not body:
+                continue
+            number, query, split = lines[at]
+            passage = " ".join(body)
+            reason = _unfit(query, passage)
+            if reason:
+                yield BadRow(file, number, "text", reason)
+            else:
+                record = f"{document.name}:{at}"
+                yield Row(source, record, document.language, query, passage, split=split)
+
+
+def _unfit(query: str, passage: str) -> str | None:
+    if not has_letters(query, QUERY_LETTERS):
+        return f"fewer than {QUERY_LETTERS} letters in the query"
+    if not has_letters(passage, PASSAGE_LETTERS):
+        return f"fewer than {PASSAGE_LETTERS} letters in the passage"
+    if comparable(query) in comparable(passage):
+        return "the query occurs inside its passage"
+    return None
+
+
+def has_letters(text: str, least: int) -> bool:
+    """Whether `text` has `least` letters or more, vowel signs counted: they are marks in the scripts of South Asia."""
+    if len(text) < least:
+        return False
+    count = 0
+    for character in text:
+        if unicodedata.category(character)[0] in "LM":
+            count += 1
+            if count >= least:
+                return True
+    return False
+
+
+def comparable(text: str) -> str:
+    """`text` as it is compared for containment: NFC, case folded, runs of white space as one blank."""
+    return _SPACE.sub(" ", unicodedata.normalize("NFC", text).casefold()).strip()
+
+
+def gather(
+    path: Path, file: str, parse: Callable[[int, Record], Iterable[Entry]], keeps: Callable[[str], bool]
+) -> Iterator[BadRow | Document]:
+    """The documents of a file: first its bad rows, then every document in every language that `keeps` wants.
+
+    Args:
+        path: the file, held in memory as a whole.
+        file: how bad rows call it.
+        parse: the entries of a (line, record); may raise `RowProblem`.
+    Raises: `DataError` if a document has two lines at one position in one language, or as `read_records`.
+    """
+    documents: dict[tuple[str, str], Document] = {}
+    for item in read_records(path, file):
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        number, record = item
+        try:
+            for entry in parse(number, record):
+                if keeps(entry.language):
+                    _add(documents, entry, number, path)
+        except RowProblem as problem:
+            yield BadRow(file, number, problem.field, problem.reason)
+    yield from documents.values()
+
+
+def _add(documents: dict[tuple[str, str], Document], entry: Entry, number: int, path: Path) -> None:
+    key = (entry.document, entry.language)
+    lines = documents.setdefault(key, Document(*key)).lines
+    if entry.position in lines:
+        raise DataError(
+            f"{path}:{number}: position {entry.position} of document {entry.document!r} in language"
+            f" {entry.language!r} is already at line {lines[entry.position].number}; remove one"
+        )
+    lines[entry.position] = _Line(number, entry.text, entry.split)
+
+
+def file_rows(
+    source: str, path: Path, file: str, parse: Callable[[int, Record], Iterable[Entry]], context: SourceContext
+) -> Iterator[Row | BadRow]:
+    """The pairs of all documents of one file; arguments and errors as `gather`."""
+    for item in gather(path, file, parse, context.keeps):
+        if isinstance(item, BadRow):
+            yield item
+        else:
+            yield from document_rows(source, item, file)
+
+
+def table_source(name: str, title: str, licence: str, url: str, revision: str, languages: str, yields: str) -> Source:
+    """A source of aligned tables: one JSON Lines file per language, records {id, lang, doc, pos, text}."""
+
+    def inputs(context: SourceContext) -> list[Path]:
+        return local_files(context, name, ["*.jsonl.gz"], f"{url} at {revision} ({licence})")
+
+    def parse(number: int, record: Record, context: SourceContext) -> Iterator[Entry]:
+        document, at = identifier(record, "doc"), position(record, "pos")
+        part = context.split(name, section(document, at))
+        yield Entry(document, language(record, "lang"), at, text(record, "text"), part)
+
+    def rows(context: SourceContext) -> Iterator[Row | BadRow]:
+        for path in inputs(context):
+            yield from file_rows(name, path, f"{name}/{path.name}", partial(parse, context=context), context)
+
+    return Source(name, title, licence, url, languages, yields, rows, revision, inputs)

@@ -1,0 +1,18 @@
+"""AmQA: Amharic questions on Amharic Wikipedia paragraphs. The splits are the source's own."""
+
+from hybridbatch.sources import reading
+from hybridbatch.sources.retrieval import retrieval_source
+
+SOURCES = (
+    retrieval_source(
+        "amqa",
+        folder="amharic-qa",
+        parts=("train", "dev"),  # its test set is left alone
+        split=lambda context, record, passage: reading.split(record, "split"),
+        title="AmQA, Amharic question answering",
+        licence="MIT",
+        url="https://github.com/semantic-systems/amharic-qa",
+        revision="68d06ea20ba0dedfdb99385d44fbdc54b83ad96a",
+        languages="am",
+    ),
+)

@@ -1,0 +1,18 @@
+"""TyDi QA, gold passage task: questions by people who wanted to know, in the language of the passage."""
+
+from hybridbatch.sources.retrieval import retrieval_source
+
+SOURCES = (
+    retrieval_source(
+        "tydi",
+        folder="tydi-goldp",
+        parts=("en", "ko", "sw"),
+        # The training set has no split of its own; questions of one passage stay together.
+        split=lambda context, record, passage: context.split("tydi", passage),
+        title="TyDi QA gold passage, training set",
+        licence="Apache-2.0 (passages: Wikipedia, CC BY-SA)",
+        url="https://github.com/sagorbrur/tydiqa-language-specific",
+        revision="55c6649475e0765f717a6d32a173c6664096a8ce",
+        languages="en, ko, sw",
+    ),
+)

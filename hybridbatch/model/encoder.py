@@ -1,0 +1,319 @@
+"""The encoder: text in, unit vectors out; the same weights for queries and passages."""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from hybridbatch.errors import DataError, ModelError, OutputError
+from hybridbatch.files import atomic_folder, write_text
+from hybridbatch.model.folder import Pooling, Side, read_layout, write_layout
+from hybridbatch.model.head import load_head, write_head
+from hybridbatch.model.loading import load_tokenizer, load_transformer, locate, quiet
+from hybridbatch.model.packed import forward_packed, forward_padded, use_packed_attention
+from hybridbatch.model.precision import autocast, resolve_precision
+from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.tokens import TokenArrays
+
+DEFAULT_PROMPTS = {"query": "query: ", "passage": "passage: "}
+TEXTS_PER_CALL = 1024  # bounds the tokenizer's temporary objects
+TOKENS_PER_BATCH = {"cpu": 8192, "cuda": 131_072}  # of encode
+
+
+class Encoder(nn.Module):
+    """A shared-weight dual encoder: prompt, tokenizer, transformer, pooling, dense layers (if any), L2 norm.
+
+    `model` is the unmodified transformers module and `head` the dense layers after pooling (empty for most models);
+    both train. Load one with `Encoder.load`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        head: nn.Sequential,
+        *,
+        name: str,
+        commit: str | None,
+        pooling: Pooling,
+        prompts: dict[Side, str],
+        max_tokens: dict[Side, int],
+        packs: bool,
+    ):
+        super().__init__()
+        self.model = model
+        self.head = head
+        self.tokenizer = tokenizer
+        self.name = name
+        self.commit = commit  # of a hub model, to name exactly what was loaded
+        self.pooling = pooling
+        self.prompts = prompts
+        self.max_tokens = max_tokens
+        self._packs = packs
+        self._first_position, _ = _positions(model)
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        pooling: Literal["auto"] | Pooling = "auto",
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
+        max_query_tokens: int = 64,
+        max_passage_tokens: int = 256,
+        report: Reporter = SILENT,
+    ) -> "Encoder":
+        """An encoder in fp32 and evaluation mode, on the CPU.
+
+        Args:
+            name: a built-in model, a model folder, a run folder (the model inside it), or a hub id (``id@revision``).
+            pooling: over the last hidden states; auto: as the model's sentence-transformers files say, else mean.
+            query_prompt, passage_prompt: put before every text; None: as the model says, else ``query: `` and
+                ``passage: ``. A model that states a prompt for one side has none on the other.
+            max_query_tokens, max_passage_tokens: kept of a text, prompt and special tokens included; lowered with a
+                note where the model has fewer positions.
+        Raises: `ModelError` for anything missing, damaged or not supported, in one line.
+        """
+        source = locate(name, report)
+        layout = read_layout(name, source.find, pooling=None if pooling == "auto" else pooling)
+        tokenizer = load_tokenizer(source)
+        model = load_transformer(source)
+        rows = model.get_input_embeddings().weight.shape[0]
+        if len(tokenizer) > rows:
+            raise ModelError(
+                f"{name}: its tokenizer has {len(tokenizer)} pieces but the model {rows} embeddings;"
+                " they do not belong together"
+            )
+        stated = (layout.query_prompt, layout.passage_prompt)
+        prompts: dict[Side, str] = {}
+        max_tokens: dict[Side, int] = {}
+        _, positions = _positions(model)
+        for side, chosen, own, length in zip(
+            ("query", "passage"),
+            (query_prompt, passage_prompt),
+            stated,
+            (max_query_tokens, max_passage_tokens),
+            strict=True,
+        ):
+            texts = (text for text in (chosen, own, DEFAULT_PROMPTS[side]) if text is not None)
+            prompts[side] = unicodedata.normalize("NFC", next(texts))
+            max_tokens[side] = min(length, positions)
+            if length > positions:
+                report.note(
+                    f"{name}: has {positions} positions, so max_{side}_tokens is {positions} instead of {length}"
+                )
+        packs = use_packed_attention(model)
+        if not packs:
+            report.note(
+                f"{name}: sequences of a {model.config.model_type} cannot be packed; they are padded in groups of"
+                " like lengths, with the same result, a little slower"
+            )
+        return cls(
+            model,
+            tokenizer,
+            load_head(source, layout.dense),
+            name=name,
+            commit=source.commit,
+            pooling=layout.pooling or "mean",
+            prompts=prompts,
+            max_tokens=max_tokens,
+            packs=packs,
+        ).eval()
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of an embedding."""
+        return self.head[-1].linear.out_features if len(self.head) else self.model.config.hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def tokenise(self, texts: Sequence[str], side: Side) -> TokenArrays:
+        """Token ids of n texts with prompt and special tokens, cut to the side's length; texts are brought to NFC.
+
+        Raises: `DataError` for a text that is not valid Unicode or gives no token, naming its index.
+        """
+        prompt, parts = self.prompts[side], []
+        for start in range(0, len(texts), TEXTS_PER_CALL):
+            chunk = [unicodedata.normalize("NFC", prompt + text) for text in texts[start : start + TEXTS_PER_CALL]]
+            try:
+                encoded = self.tokenizer(
+                    chunk,
+                    truncation=True,
+                    max_length=self.max_tokens[side],
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
+                )
+            except (TypeError, UnicodeEncodeError) as error:
+                raise _bad_text(texts, start, error) from error
+            parts.append(TokenArrays.of(encoded["input_ids"]))
+        tokens = TokenArrays.concatenate(parts)
+        _refuse_empty(tokens, side)
+        return tokens
+
+    def embed(self, tokens: TokenArrays, precision: Literal["fp32", "bf16"] = "fp32") -> Tensor:
+        """Embeddings [n, D] of n token sequences, rows L2-normalised, in the order given; differentiable.
+
+        No padding is computed (see `hybridbatch.model.packed`). Training or evaluation mode is the modules' own; in
+        training mode dropout draws from torch's current generator, so restoring its state repeats the masks. Word
+        embeddings are read through ``model.get_input_embeddings()`` only, which may hold fewer rows with ids to match.
+
+        Args:
+            precision: of the matrix products; sums, norms and the result are at least fp32.
+        Raises: `DataError` for an empty sequence.
+        """
+        _refuse_empty(tokens, "token")
+        if not len(tokens):
+            return torch.empty(0, self.dimension, device=self.device)
+        order = np.argsort(tokens.lengths, kind="stable")
+        ordered = tokens.take(order)
+        ids = torch.from_numpy(ordered.ids.astype(np.int64)).to(self.device)
+        with autocast(precision, self.device):
+            if self._packs:
+                hidden = forward_packed(self.model, ids, ordered.lengths, self._first_position)
+            else:
+                hidden = forward_padded(self.model, ids, ordered.lengths)
+            pooled = self.head(self._pool(hidden, ordered.offsets))
+        embeddings = F.normalize(_at_least_fp32(pooled), dim=1)
+        return embeddings.index_select(0, torch.from_numpy(np.argsort(order)).to(self.device))
+
+    def _pool(self, hidden: Tensor, offsets: np.ndarray) -> Tensor:
+        """[n, D] of token states [T, D], in at least fp32 and always summed in the same order."""
+        if self.pooling == "cls":
+            return _at_least_fp32(hidden.index_select(0, torch.from_numpy(offsets[:-1]).to(hidden.device)))
+        lengths = torch.from_numpy(np.diff(offsets)).to(hidden.device)
+        return torch.segment_reduce(_at_least_fp32(hidden), "mean", lengths=lengths, axis=0)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        side: Side,
+        *,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        report: Reporter = SILENT,
+    ) -> np.ndarray:
+        """Embeddings for search, float32 [n, D], rows L2-normalised, in the order of `texts`; each distinct text once.
+
+        Args:
+            precision: auto: bf16 where the machine computes it fast, else fp32.
+        Raises: `DataError` as `tokenise`; `ModelError` naming the first text whose embedding is not finite.
+        """
+        place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        distinct = list(place)
+        tokens = self.tokenise(distinct, side)
+        result = np.empty((len(distinct), self.dimension), np.float32)
+        resolved = resolve_precision(precision, self.device)
+        training = self.model.training
+        self.eval()
+        try:
+            # The outer autocast keeps its bf16 copies of the weights from batch to batch.
+            with (
+                torch.no_grad(),
+                autocast(resolved, self.device),
+                report.bar("encode", total=len(distinct), unit="texts") as bar,
+            ):
+                for rows in _batches(tokens.lengths, TOKENS_PER_BATCH.get(self.device.type, 8192)):
+                    result[rows] = self.embed(tokens.take(rows), resolved).cpu().numpy()
+                    bar.advance(len(rows))
+        finally:
+            self.train(training)
+        bad = np.flatnonzero(~np.isfinite(result).all(axis=1))
+        if len(bad):
+            raise ModelError(
+                f"{self.name}: {len(bad)} of {len(distinct)} embeddings are not finite numbers (first: of the text"
+                f" {distinct[bad[0]][:60]!r}); the weights are damaged or training diverged"
+            )
+        return result[[place[text] for text in texts]] if len(distinct) < len(texts) else result
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of all that decides an embedding: weights, tokenizer, prompts, pooling, lengths; not precision."""
+        digest = hashlib.sha256()
+        for name, weight in self.state_dict().items():
+            digest.update(f"{name} {tuple(weight.shape)} ".encode())
+            digest.update(weight.detach().float().cpu().contiguous().numpy().data)
+        settings = {"pooling": self.pooling, "prompts": self.prompts, "max_tokens": self.max_tokens}
+        digest.update(json.dumps([settings, *map(str, self.head)], sort_keys=True).encode())
+        digest.update(self._plain_tokenizer().backend_tokenizer.to_str().encode())
+        return digest.hexdigest()
+
+    def save(self, folder: Path, card: str) -> None:
+        """Write a folder that `SentenceTransformer`, `AutoModel` + `AutoTokenizer` and `load` read, at once or not at all.
+
+        Args:
+            card: text of the model card (README.md).
+        Raises: `OutputError`.
+        """
+        with atomic_folder(folder) as temporary, quiet():
+            try:
+                self.model.save_pretrained(temporary)
+                self._plain_tokenizer().save_pretrained(temporary)
+                dense = write_head(temporary, self.head)
+            except SafetensorError as error:  # its way of saying that the disk is full
+                raise OutputError(f"{folder}: the weights cannot be written ({error})") from error
+            write_layout(
+                temporary,
+                dimension=self.model.config.hidden_size,
+                pooling=self.pooling,
+                prompts=self.prompts,
+                max_tokens=max(self.max_tokens.values()),
+                dense=dense,
+            )
+            write_text(temporary / "README.md", card)
+
+    def _plain_tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer without the truncation that the last call of it left switched on."""
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        return self.tokenizer
+
+
+def _positions(model: PreTrainedModel) -> tuple[int, int]:
+    """The position id of a first token, and how many tokens the model can place.
+
+    RoBERTa's descendants give their table of positions a padding row and count from the one after it.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return first, module.num_embeddings - first
+    return 0, getattr(model.config, "max_position_embeddings", None) or 1 << 30
+
+
+def _batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Rows in batches of about `budget` tokens, longest texts first."""
+    order = np.argsort(-lengths, kind="stable")
+    batch = (np.cumsum(lengths[order]) - 1) // budget
+    return np.split(order, np.flatnonzero(np.diff(batch)) + 1) if len(order) else []
+
+
+def _at_least_fp32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _refuse_empty(tokens: TokenArrays, kind: str) -> None:
+    empty = np.flatnonzero(tokens.lengths == 0)
+    if len(empty):
+        raise DataError(
+            f"{kind} sequence {empty[0]} has no tokens: an empty text, or one that the tokenizer drops whole"
+        )
+
+
+def _bad_text(texts: Sequence[str], start: int, error: Exception) -> DataError:
+    for index in range(start, min(start + TEXTS_PER_CALL, len(texts))):
+        try:
+            texts[index].encode()
+        except (AttributeError, UnicodeEncodeError):
+            return DataError(f"text {index} is not valid Unicode text: {texts[index]!r:.80}")
+    return DataError(f"texts {start} to {start + TEXTS_PER_CALL}: cannot be tokenised ({error})")

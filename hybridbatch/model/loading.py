@@ -1,0 +1,192 @@
+"""From what `--model` says to a transformer and its tokenizer, with every failure as one line."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub import errors as hub_errors
+from huggingface_hub import hf_hub_download
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from hybridbatch.errors import ModelError, nearest
+from hybridbatch.model.builtin import BUILTIN, builtin_location
+from hybridbatch.reporting import Reporter
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "vocab.json",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are: a folder, or a repository of the hub at one commit."""
+
+    name: str  # as the user gave it, for messages
+    location: str  # folder or hub id
+    commit: str | None = None  # of a hub model
+
+    def find(self, file: str) -> Path | None:
+        """The local path of one of its files, downloaded if need be; None where it has no such file."""
+        if self.commit is None:
+            path = Path(self.location, file)
+            return path if path.is_file() else None
+        with _hub_errors(self.name):
+            try:
+                return Path(hf_hub_download(self.location, file, revision=self.commit))
+            except hub_errors.LocalEntryNotFoundError:
+                raise
+            except hub_errors.EntryNotFoundError:
+                return None
+
+
+def locate(name: str, report: Reporter) -> Source:
+    """The source of a built-in model, a model folder, a run folder (holding ``model/``), or a hub id (``id@revision``).
+
+    Raises: `ModelError` naming what is missing and the nearest built-in name.
+    """
+    if name in BUILTIN:
+        location = builtin_location(name, report)
+        return _hub_source(name, location) if isinstance(location, str) else Source(name, str(location))
+    folder = Path(name).expanduser()
+    if folder.exists():
+        for candidate in (folder, folder / "model"):
+            if (candidate / "config.json").is_file():
+                return Source(name, str(candidate))
+        raise ModelError(f"{name}: has neither config.json nor model/config.json, so it is no model or finished run")
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(f"{name}: no such folder{nearest(name, list(BUILTIN))}")
+    if "/" not in name:
+        raise ModelError(
+            f"{name}: neither a built-in model ({', '.join(BUILTIN)}) nor a folder{nearest(name, list(BUILTIN))};"
+            " a hub id has the form organisation/name"
+        )
+    return _hub_source(name, name)
+
+
+def _hub_source(name: str, repository: str) -> Source:
+    repository, _, revision = repository.partition("@")
+    with _hub_errors(name):
+        path = Path(hf_hub_download(repository, "config.json", revision=revision or None))
+    return Source(name, repository, commit=path.parent.name)
+
+
+@contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    known = nearest(name, list(BUILTIN))
+    try:
+        yield
+    except hub_errors.GatedRepoError as error:
+        raise ModelError(f"{name}: is gated; ask for access on its page on the hub, then set HF_TOKEN") from error
+    except hub_errors.RepositoryNotFoundError as error:
+        raise ModelError(f"{name}: no folder and no public model of the hub has this name{known}") from error
+    except hub_errors.RevisionNotFoundError as error:
+        raise ModelError(f"{name}: the hub's model has no such revision") from error
+    except hub_errors.LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{name}: no folder has this name, it is not in the hub's local cache, and the hub cannot be reached;"
+            f" check the network, or use a folder or a built-in model ({', '.join(BUILTIN)})"
+        ) from error
+    except hub_errors.EntryNotFoundError as error:
+        raise ModelError(f"{name}: the hub's repository has no config.json, so it is no transformers model") from error
+    except hub_errors.HFValidationError as error:
+        raise ModelError(f"{name}: neither a folder nor a possible hub id{known}") from error
+    except (hub_errors.HfHubHTTPError, OSError) as error:
+        raise ModelError(f"{name}: cannot be fetched from the hub ({_line(error)}); try again later") from error
+
+
+def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
+    """The fast tokenizer. Raises `ModelError` where there is none."""
+    # Asked before loading: transformers makes an empty tokenizer up where the files are missing.
+    if not any(source.find(file) for file in TOKENIZER_FILES):
+        raise ModelError(f"{source.name}: has no tokenizer (such as tokenizer.json); copy that of its base model there")
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.commit or "main")
+    except Exception as error:  # third-party readers of several formats raise anything
+        raise ModelError(f"{source.name}: its tokenizer cannot be loaded ({_line(error)})") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{source.name}: has a {type(tokenizer).__name__}, which has no fast version (tokenizer.json)")
+    return tokenizer
+
+
+def load_transformer(source: Source) -> PreTrainedModel:
+    """The transformer in fp32, with every weight from the source.
+
+    A pooler that the source lacks is set to zero: retrieval does not use it, and random values would make two loads
+    of one model differ. Raises `ModelError`.
+    """
+    revision = source.commit or "main"
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(source.location, revision=revision)
+    except Exception as error:
+        raise ModelError(f"{source.name}: {_config_problem(source, error)}") from error
+    if config.is_encoder_decoder:
+        raise ModelError(f"{source.name}: is an encoder-decoder ({config.model_type}); an encoder is needed")
+    try:
+        with quiet():
+            model, loading = AutoModel.from_pretrained(
+                source.location,
+                config=config,
+                revision=revision,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # judged below, by name
+            )
+    except Exception as error:
+        raise ModelError(f"{source.name}: its weights cannot be loaded ({_line(error)}); fetch it again") from error
+    missing = [key for key in loading["missing_keys"] if not key.startswith("pooler.")]
+    wrong = missing or [str(key[0]) for key in loading["mismatched_keys"]]
+    if wrong:
+        raise ModelError(
+            f"{source.name}: {len(wrong)} weights of the {config.model_type} are missing or misshapen"
+            f" (first: {sorted(wrong)[0]})"
+        )
+    with torch.no_grad():
+        for key in loading["missing_keys"]:
+            model.get_parameter(key).zero_()
+    return model.eval()
+
+
+def _config_problem(source: Source, error: Exception) -> str:
+    path = source.find("config.json")
+    try:
+        config = json.loads(path.read_bytes()) if path else {}
+    except ValueError:
+        return "its config.json is not valid JSON; fetch it again"
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind and kind not in transformers.CONFIG_MAPPING:
+        return (
+            f"its model type {kind!r} is not part of transformers {transformers.__version__},"
+            " and code that comes with a model is not run"
+        )
+    return f"its config.json cannot be used ({_line(error)})"
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and remarks on unused heads: what matters is checked here and raised."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

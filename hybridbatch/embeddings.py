@@ -29,12 +29,16 @@ SPACE_FILE = "space.json"
 class Encodes(Protocol):
     """What the store needs of an encoder; `hybridbatch.model.Encoder` has it."""
 
-    dimension: int
+    @property
+    def dimension(self) -> int:
+        """D, the length of an embedding."""
 
     def fingerprint(self) -> str:
         """A hash of all that the vectors depend on: weights, tokenizer, prompts, pooling, lengths."""
 
-    def encode(self, texts: Sequence[str], side: Side, *, precision: str, report: Reporter) -> np.ndarray:
+    def encode(
+        self, texts: Sequence[str], side: Side, *, precision: Literal["auto", "fp32", "bf16"], report: Reporter
+    ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""
 
 
@@ -58,54 +62,56 @@ def default_folder() -> Path:
 
 
 class EmbeddingStore:
-    """Embeddings on disk, shared between tasks, settings, runs and concurrent processes."""
+    """The stored embeddings of one encoder, shared between tasks, settings, runs and concurrent processes."""
 
     def __init__(
         self,
+        encoder: Encodes,
         folder: Path | None = None,
         *,
+        precision: Literal["fp32", "bf16"] = "fp32",
         dtype: Literal["float32", "float16"] = "float32",
         max_bytes: int | None = None,
     ) -> None:
-        """Open a store; nothing is written before the first text is encoded.
+        """Open the store; nothing is written before the first text is encoded.
 
         Args:
+            encoder: its weights must stay as they are while the store is in use: they are hashed once, here.
             folder: default: `default_folder()`.
+            precision: of the forward pass.
             dtype: stored type. float32 gives back exactly what the encoder gave, so that scores and ties are those of a
                 run without a store; float16 halves the size and moves cosines by up to 1e-3.
             max_bytes: after an encoding, spaces unused for longest are removed until the others fit.
         """
+        self.encoder = encoder
+        self.fingerprint = encoder.fingerprint()
+        self.precision = precision
         self.folder = folder or default_folder()
         self.dtype = np.dtype(dtype)
         self.max_bytes = max_bytes
 
-    def embed(
-        self, encoder: Encodes, texts: Sequence[str], side: Side, *, precision: str = "fp32", report: Reporter = SILENT
-    ) -> np.ndarray:
+    def embed(self, texts: Sequence[str], side: Side, report: Reporter = SILENT) -> np.ndarray:
         """The embeddings of `texts`; only distinct texts that the store lacks are encoded.
 
-        Args:
-            precision: of the forward pass, "fp32" or "bf16"; part of the key, so "auto" must be resolved before.
         Returns: [n, D] of the stored type, in the order of `texts`.
         Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for a damaged store;
             `OutputError` when it cannot be written.
         """
         if not texts:
-            return np.empty((0, encoder.dimension), dtype=self.dtype)
-        space = self._space(encoder, side, precision)
+            return np.empty((0, self.encoder.dimension), dtype=self.dtype)
+        space = self._space(side)
         keys, first, inverse = np.unique(text_keys(texts), return_index=True, return_inverse=True)
-        vectors = np.empty((len(keys), encoder.dimension), dtype=self.dtype)
-        missing = _look_up(space, keys, vectors)
+        vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.dtype)
         # by length, so that an encoder that batches within a shard still meets texts of one length together
-        missing = sorted(missing.tolist(), key=lambda row: len(texts[first[row]]))
-        with report.bar(f"encode {side}s", len(keys), "texts", len(keys) - len(missing)) as bar:
+        missing = sorted(_look_up(space, keys, vectors).tolist(), key=lambda row: len(texts[int(first[row])]))
+        with report.bar(f"encode {side} texts", len(keys), "texts", len(keys) - len(missing)) as bar:
             for start in range(0, len(missing), SHARD_TEXTS):
                 rows = missing[start : start + SHARD_TEXTS]
-                wanted = [texts[first[row]] for row in rows]
-                encoded = encoder.encode(wanted, side, precision=precision, report=SILENT)
+                wanted = [texts[int(first[row])] for row in rows]
+                encoded = self.encoder.encode(wanted, side, precision=self.precision, report=SILENT)
                 _require_finite(encoded, wanted, side)
                 vectors[rows] = encoded
-                self._add(space, encoder, side, precision, keys[rows], vectors[rows])
+                self._add(space, side, keys[rows], vectors[rows])
                 bar.advance(len(rows))
         with output_errors(space):
             os.utime(space / SPACE_FILE)
@@ -113,27 +119,15 @@ class EmbeddingStore:
             prune(self.folder, self.max_bytes, keep=space)
         return vectors[inverse]
 
-    def _space(self, encoder: Encodes, side: Side, precision: str) -> Path:
-        return self.folder / f"{encoder.fingerprint()}-{side}-{precision}-{self.dtype}"
+    def _space(self, side: Side) -> Path:
+        return self.folder / f"{self.fingerprint[:32]}-{side}-{self.precision}-{self.dtype}"
 
-    def _add(
-        self, space: Path, encoder: Encodes, side: Side, precision: str, keys: np.ndarray, vectors: np.ndarray
-    ) -> None:
+    def _add(self, space: Path, side: Side, keys: np.ndarray, vectors: np.ndarray) -> None:
         make_folder(space)
         if not (space / SPACE_FILE).is_file():
-            write_json(
-                space / SPACE_FILE,
-                {
-                    "schema_version": 1,
-                    "kind": "embeddings",
-                    "model": str(getattr(encoder, "name", "")),
-                    "fingerprint": encoder.fingerprint(),
-                    "side": side,
-                    "precision": precision,
-                    "dtype": str(self.dtype),
-                    "dimension": encoder.dimension,
-                },
-            )
+            facts = {"model": str(getattr(self.encoder, "name", "")), "fingerprint": self.fingerprint, "side": side}
+            facts |= {"precision": self.precision, "dtype": str(self.dtype)}
+            write_json(space / SPACE_FILE, {"schema_version": 1, "kind": "embeddings", **facts})
         shard = uuid.uuid4().hex
         for kind, values in (("vectors", vectors), ("keys", keys)):
             with atomic_path(space / f"{shard}.{kind}.npy") as temporary, temporary.open("wb") as handle:

@@ -12,7 +12,7 @@ scores, the sort costs less than two (benchmarks/bench_scoring.py).
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -23,8 +23,11 @@ from hybridbatch.errors import DataError
 from hybridbatch.records import Qrels
 from hybridbatch.scoring.order import inner_products, key_places, precedence, sort_keys, sort_rows, top_keys
 
-BLOCK_BYTES = 1 << 28  # memory for the scores of one block of queries
-JOB_SCORES = 1 << 21  # scores that one thread sorts at a time
+# Scores of one block of queries. Measured on 59,536 passages x 384: 64 to 128 queries at a time take least CPU time; fewer
+# slow the product down, more (over glibc's 32 MiB for reused memory) cost page faults, up to a third of the product.
+BLOCK_SCORES = 7_500_000
+BLOCK_QUERIES = 64
+JOB_SCORES = 1 << 20  # scores that one thread sorts at a time
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Ranks:
     @property
     def judged(self) -> np.ndarray:
         """bool [Q]: queries that have a relevant passage here; only these may be given to the metrics."""
-        return self.ranks.any(axis=1)
+        return self.ranks.max(axis=1, initial=0) > 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def relevant_ranks(
     *,
     pools: Mapping[str, Sequence[str]] | None = None,
     top_k: int = 0,
-    block_bytes: int = BLOCK_BYTES,
+    block_scores: int = BLOCK_SCORES,
 ) -> GridRanks:
     """The rank of every relevant passage, in its own language's corpus and in every pool that holds it.
 
@@ -150,7 +153,7 @@ def relevant_ranks(
         relevance: by corpus language; languages that are left out are searched in pools but have nothing relevant.
         pools: by name, the languages whose corpora make one ranking.
         top_k: if positive, also list the first k passages of every pool.
-        block_bytes: bound on the memory of scores.
+        block_scores: scores held at a time, if that makes 64 queries or more; each needs up to 30 bytes.
     Raises: DataError for another width than the corpus has, or NaN in a query (naming its row).
     """
     vectors = torch.as_tensor(queries).to(corpus.embeddings.device, torch.float32)
@@ -160,77 +163,115 @@ def relevant_ranks(
             "encode both with the same model"
         )
     require_finite(vectors, "query", range(len(vectors)))
-    single = {name: _Section(corpus, [name], relevance, len(vectors)) for name in relevance}
-    pooled = {name: _Section(corpus, members, relevance, len(vectors)) for name, members in (pools or {}).items()}
+    same_size: dict[int, list[str]] = {}
+    for name in relevance:
+        same_size.setdefault(len(corpus.ids[corpus.number(name)]), []).append(name)
+    single = [_Rankings(corpus, [[name] for name in names], relevance, len(vectors)) for names in same_size.values()]
+    pooled = {name: _Rankings(corpus, [members], relevance, len(vectors)) for name, members in (pools or {}).items()}
     tops: dict[str, list[np.ndarray]] = {name: [] for name in pooled} if top_k else {}
 
-    rows = max(1, block_bytes // (3 * 4 * len(corpus.embeddings)))  # the scores, a sorted copy, keys of tied rows
+    step = max(BLOCK_QUERIES, block_scores // len(corpus.embeddings))
     with ThreadPoolExecutor(torch.get_num_threads() if vectors.device.type == "cpu" else 1) as threads:
-        for start in range(0, len(vectors), rows):
-            scores = inner_products(vectors[start : start + rows], corpus.embeddings)
-            jobs = [job for section in (*single.values(), *pooled.values()) for job in section.jobs(scores, start)]
+        for start in range(0, len(vectors), step):
+            scores = inner_products(vectors[start : start + step], corpus.embeddings)
+            jobs = [job for rankings in (*single, *pooled.values()) for job in rankings.jobs(scores, start)]
             for _ in threads.map(lambda job: job(), jobs):
                 pass
             for name, lists in tops.items():
                 lists.append(pooled[name].top(scores, top_k))
+    found = {
+        name: ranks for rankings in single for (name,), ranks in zip(rankings.pools, rankings.results(), strict=True)
+    }
     return GridRanks(
-        {name: section.ranked() for name, section in single.items()},
-        {name: section.ranked(tops.get(name)) for name, section in pooled.items()},
+        {name: found[name] for name in relevance},
+        {
+            name: replace(rankings.results()[0], top=np.concatenate(tops[name]) if top_k else None)
+            for name, rankings in pooled.items()
+        },
     )
 
 
-class _Section:
-    """The columns of the score matrix that make one ranking, and the ranks found in it so far."""
+class _Rankings:
+    """G rankings of equal length P, each of the passages of some languages, and the ranks found in them so far."""
 
     def __init__(
-        self, corpus: Corpus, languages: Sequence[str], relevance: Mapping[str, Relevance], queries: int
+        self, corpus: Corpus, pools: Sequence[Sequence[str]], relevance: Mapping[str, Relevance], queries: int
     ) -> None:
-        numbers = [corpus.number(language) for language in languages]
-        self.slices = [slice(*corpus.start[n : n + 2]) for n in numbers]
-        self.places = self.cut(corpus.places[None])[0]
+        self.pools = pools
+        numbers = [corpus.number(language) for pool in pools for language in pool]
+        self.slices = _merged([(int(corpus.start[n]), int(corpus.start[n + 1])) for n in numbers])
+        self.places = self._cut(corpus.places[None])  # int64 [G, P]
         self.by_place = corpus.by_place
-        columns, grades, owner, offset = [], [], [], 0
-        for number, language in zip(numbers, languages, strict=True):
-            if language in relevance:
-                found = relevance[language]
-                columns.append(np.where(found.columns < 0, -1, found.columns + offset))
-                grades.append(found.grades)
-                owner += [number] * found.columns.shape[1]
-            offset += corpus.start[number + 1] - corpus.start[number]
-        nothing = np.empty((queries, 0), np.int64)
-        self.columns = torch.from_numpy(np.concatenate([nothing, *columns], axis=1)).to(corpus.places.device)
-        self.grades = np.concatenate([nothing, *grades], axis=1)
-        self.owner = np.array(owner, dtype=np.int64)
-        self.ranks = np.zeros(self.grades.shape, dtype=np.int64)
+        columns, self.grades, self.owners = zip(
+            *(_gather(corpus, pool, relevance, queries) for pool in pools), strict=True
+        )
+        width = max(block.shape[1] for block in columns)
+        padded = [np.pad(block, ((0, 0), (0, width - block.shape[1])), constant_values=-1) for block in columns]
+        self.columns = torch.from_numpy(np.stack(padded, axis=1)).to(
+            corpus.places.device
+        )  # int64 [Q, G, R], -1 fills up
+        self.ranks = np.zeros(self.columns.shape, dtype=np.int64)
 
-    def cut(self, scores: Tensor) -> Tensor:
-        """This ranking's columns of [Q, P]."""
-        return torch.cat([scores[:, columns] for columns in self.slices], dim=1)
+    def _cut(self, scores: Tensor) -> Tensor:
+        """The rankings' columns of [Q, all passages], as [Q * G, P]; where they adjoin, without a copy."""
+        pieces = [scores[:, start:stop] for start, stop in self.slices]
+        joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+        return joined.reshape(len(scores) * len(self.pools), -1)
 
     def jobs(self, scores: Tensor, start: int) -> list[Callable[[], None]]:
         """Pieces of work that fill in the ranks of the queries from `start` on, for threads to share."""
-        step = max(1, JOB_SCORES // len(self.places))
+        step = max(1, JOB_SCORES // self.places.numel())
         return [partial(self._rank, scores[i : i + step], start + i) for i in range(0, len(scores), step)]
 
     def _rank(self, block: Tensor, start: int) -> None:
-        scores = self.cut(block)
-        columns = self.columns[start : start + len(scores)]
+        scores = self._cut(block)
+        columns = self.columns[start : start + len(block)].flatten(0, 1)
         own = columns.clamp(min=0)
         ranks, ties = _ranks_among(scores, scores.gather(1, own))
         tied = (ties & (columns >= 0)).any(dim=1).nonzero().squeeze(1)
         if len(tied):
-            keys = sort_keys(scores[tied], self.places)
+            keys = sort_keys(scores[tied], self.places[tied % len(self.places)])
             ranks[tied], _ = _ranks_among(keys, keys.gather(1, own[tied]))
-        self.ranks[start : start + len(scores)] = ranks.masked_fill_(columns < 0, 0).cpu().numpy()
+        ranks.masked_fill_(columns < 0, 0)
+        self.ranks[start : start + len(block)] = ranks.view(len(block), *self.columns.shape[1:]).cpu().numpy()
 
     def top(self, scores: Tensor, k: int) -> np.ndarray:
-        """int64 [Q, min(k, P)]: rows of the corpus of the first k passages."""
-        keys = top_keys(self.cut(scores), self.places, k).flip(1)
+        """int64 [Q, min(k, P)]: rows of the corpus of the first k passages of a single ranking."""
+        keys = top_keys(self._cut(scores), self.places[0], k).flip(1)
         return self.by_place[key_places(keys)].cpu().numpy()
 
-    def ranked(self, top: list[np.ndarray] | None = None) -> Ranks:
-        """What was found, once all queries are done."""
-        return Ranks(self.ranks, self.grades, self.owner, np.concatenate(top) if top else None)
+    def results(self) -> list[Ranks]:
+        """One for each ranking, once all queries are done."""
+        return [
+            Ranks(self.ranks[:, group, : len(owner)], grades, owner)
+            for group, (grades, owner) in enumerate(zip(self.grades, self.owners, strict=True))
+        ]
+
+
+def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The ranges in their order, those that adjoin made one."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in ranges:
+        if merged and merged[-1][1] == start:
+            start = merged.pop()[0]
+        merged.append((start, stop))
+    return merged
+
+
+def _gather(
+    corpus: Corpus, pool: Sequence[str], relevance: Mapping[str, Relevance], queries: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns in the pool [Q, R], grades [Q, R] and language numbers [R] of the relevant passages of a pool."""
+    columns, grades = [np.empty((queries, 0), np.int64)], [np.empty((queries, 0), np.int64)]
+    owner: list[int] = []
+    offset = 0
+    for language in pool:
+        if found := relevance.get(language):
+            columns.append(np.where(found.columns < 0, -1, found.columns + offset))
+            grades.append(found.grades)
+            owner += [corpus.number(language)] * found.columns.shape[1]
+        offset += len(corpus.ids[corpus.number(language)])
+    return np.concatenate(columns, axis=1), np.concatenate(grades, axis=1), np.array(owner, dtype=np.int64)
 
 
 def _ranks_among(values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:

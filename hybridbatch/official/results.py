@@ -73,7 +73,14 @@ def _embed_distinct(texts: Any, side: str, embed: Embed) -> Callable[[Sequence[s
     for text in texts:
         place.setdefault(text, len(place))
     vectors = torch.from_numpy(np.ascontiguousarray(embed(list(place), side), dtype=np.float32))
-    return lambda wanted: vectors[torch.tensor([place[text] for text in wanted], dtype=torch.long)]
+
+    def look_up(wanted: Sequence[str]) -> torch.Tensor:
+        rows = np.fromiter((place[text] for text in wanted), np.int64, len(wanted))
+        if len(rows) and (np.diff(rows) == 1).all():  # a corpus in the order it was first seen: no copy
+            return vectors[rows[0] : rows[-1] + 1]
+        return vectors[torch.from_numpy(rows)]
+
+    return look_up
 
 
 def retrieve(task: Any, subset: Subset, queries: torch.Tensor, passages: torch.Tensor) -> Retrieved:

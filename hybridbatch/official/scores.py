@@ -42,7 +42,7 @@ def search(
     top_k: int,
     excluded: np.ndarray | None = None,
     candidates: Sequence[np.ndarray] | None = None,
-    chunk: int = 256,
+    budget: int = 1 << 26,
 ) -> Retrieved:
     """Score all passages for each query and keep what `score_dict` needs.
 
@@ -54,54 +54,64 @@ def search(
         top_k: passages kept per query (1,000 in mteb).
         excluded: [Q] column of the passage that a query must not retrieve (its own copy), -1 for none.
         candidates: for each query the columns it may retrieve (reranking tasks); None: all.
-        chunk: queries scored at a time.
+        budget: scores held at a time; bounds the memory, not the result.
     """
-    order = torch.from_numpy(id_rank)
     ranks, confidence = np.zeros(relevant.shape, np.int64), np.zeros((3, len(queries)))
+    chunk = max(1, budget // max(1, len(passages)))
     for start in range(0, len(queries), chunk):
         part = slice(start, start + chunk)
-        scores = torch.cat(
-            [queries[part] @ passages[i : i + CORPUS_CHUNK].T for i in range(0, len(passages), CORPUS_CHUNK)], 1
-        )
+        scores = _multiply(queries[part], passages)
         if excluded is not None:
             rows = np.flatnonzero(excluded[part] >= 0)
-            scores[rows, excluded[part][rows]] = -torch.inf
+            scores[rows, excluded[part][rows]] = -np.inf
         if candidates is not None:
-            allowed = torch.full_like(scores, -torch.inf)
+            allowed = np.full_like(scores, -np.inf)
             for row, wanted in enumerate(candidates[part]):
                 allowed[row, wanted] = 0
             scores += allowed
-        columns = torch.from_numpy(relevant[part])
-        present = columns >= 0
-        own = scores.gather(1, columns.clamp(min=0))
-        place = order[columns.clamp(min=0)]
-        above = torch.empty_like(columns)
-        for m in range(columns.shape[1]):
-            threshold = own[:, m : m + 1]
-            tied = (scores == threshold) & (order < place[:, m : m + 1])
-            above[:, m] = (scores > threshold).sum(1) + tied.sum(1)
-        rank = above + 1
-        kept = present & (rank <= top_k) & torch.isfinite(own)
-        ranks[part] = torch.where(kept, rank, 0).numpy()
-        top = torch.topk(scores, min(top_k, scores.shape[1]), sorted=True).values.double().numpy()
-        confidence[:, part] = _confidence(top)
+        ranks[part] = _ranks(scores, relevant[part], id_rank, top_k)
+        confidence[:, part] = _confidence(scores, top_k)
     return Retrieved(ranks, grades, confidence)
 
 
-def _confidence(top: np.ndarray) -> np.ndarray:
-    """[3, n] of descending score lists [n, k]; excluded passages sit at the end as -inf."""
-    if top.shape[1] == 0:
-        return np.zeros((3, len(top)))
-    valid = np.isfinite(top)
-    spread = (
-        top.std(axis=1)
-        if valid.all()
-        else np.array([row[ok].std() if ok.any() else 0.0 for row, ok in zip(top, valid, strict=True)])
-    )
-    second = top[:, 1] if top.shape[1] > 1 else top[:, 0]
-    second = np.where(np.isfinite(second), second, top[:, 0])
-    best = np.where(valid[:, 0], top[:, 0], 0.0)
-    return np.stack([best, spread, np.where(valid[:, 0], top[:, 0] - second, 0.0)])
+def _multiply(queries: torch.Tensor, passages: torch.Tensor) -> np.ndarray:
+    scores = torch.empty(len(queries), len(passages))
+    for i in range(0, len(passages), CORPUS_CHUNK):
+        block = slice(i, i + CORPUS_CHUNK)
+        scores[:, block] = queries @ passages[block].T
+    return scores.numpy()
+
+
+def _ranks(scores: np.ndarray, relevant: np.ndarray, id_rank: np.ndarray, top_k: int) -> np.ndarray:
+    """[n, M] from scores [n, P]: one more than the passages with a higher score, or the same and a later id."""
+    rows = np.arange(len(scores))
+    ranks = np.zeros(relevant.shape, np.int64)
+    for m, columns in enumerate(relevant.T):
+        own = scores[rows, columns]
+        above = np.count_nonzero(scores > own[:, None], axis=1)
+        for row in np.flatnonzero(np.count_nonzero(scores == own[:, None], axis=1) > 1):
+            above[row] += np.count_nonzero((scores[row] == own[row]) & (id_rank < id_rank[columns[row]]))
+        found = (columns >= 0) & (above < top_k) & np.isfinite(own)
+        ranks[:, m] = np.where(found, above + 1, 0)
+    return ranks
+
+
+def _confidence(scores: np.ndarray, top_k: int) -> np.ndarray:
+    """[3, n] from scores [n, P]: highest, standard deviation and lead of the best over the second, among the top k."""
+    if scores.shape[1] > top_k:
+        scores = torch.topk(torch.from_numpy(scores), top_k).values.numpy()
+    valid = np.isfinite(scores)
+    if valid.all():
+        spread = scores.std(axis=1, dtype=np.float64)
+    else:
+        spread = np.array(
+            [row[ok].std(dtype=np.float64) if ok.any() else 0.0 for row, ok in zip(scores, valid, strict=True)]
+        )
+    if scores.shape[1] == 1:
+        scores = np.repeat(scores, 2, axis=1)
+    second, best = np.partition(scores, -2, axis=1)[:, -2:].T.astype(np.float64)
+    second = np.where(np.isfinite(second), second, best)
+    return np.where(np.isfinite(best), np.stack([best, spread, best - second]), 0.0)
 
 
 def per_query(found: Retrieved, k_values: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -142,12 +152,14 @@ def score_dict(found: Retrieved, k_values: tuple[int, ...]) -> dict[str, float]:
     scores["accuracy"] = scores["recall_at_1"]
     scores |= _means("precision", values["precision"], k_values)
     scores |= {f"mrr_at_{k}": float(row.mean()) for k, row in zip(k_values, values["mrr"], strict=True)}
-    for name in ("ndcg", "map", "recall", "precision", "mrr"):
-        curves = _nauc(found.confidence, values[name])
-        for k, row in zip(k_values, curves, strict=True):
+    curved = ("ndcg", "map", "recall", "precision", "mrr")
+    areas = _nauc(found.confidence, np.concatenate([values[name] for name in curved])).reshape(
+        len(curved), len(k_values), 3
+    )
+    for name, rows in zip(curved, areas, strict=True):
+        for k, row in zip(k_values, rows, strict=True):
             scores |= {
-                f"nauc_{name}_at_{k}_{kind}": float(value)
-                for kind, value in zip(("max", "std", "diff1"), row, strict=True)
+                f"nauc_{name}_at_{k}_{kind}": float(v) for kind, v in zip(("max", "std", "diff1"), row, strict=True)
             }
     return scores | _means("hit_rate", values["hit_rate"], k_values)
 
@@ -159,23 +171,30 @@ def _means(name: str, values: np.ndarray, k_values: tuple[int, ...]) -> dict[str
 
 def _nauc(confidence: np.ndarray, metrics: np.ndarray) -> np.ndarray:
     """Normalised area under the abstention curve: confidence [C, Q], metrics [M, Q] -> [M, C]; NaN where flat."""
-    oracle = np.stack([_abstention_curve(row, row[None])[0] for row in metrics])
-    oracle_area = np.trapezoid(oracle, ABSTENTION_RATES, axis=1)
-    flat_area = oracle[:, 0] * (ABSTENTION_RATES[-1] - ABSTENTION_RATES[0])
-    out = np.empty((len(metrics), len(confidence)))
-    for c, scores in enumerate(confidence):
-        area = np.trapezoid(_abstention_curve(scores, metrics), ABSTENTION_RATES, axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            out[:, c] = np.where(oracle_area == flat_area, np.nan, (area - flat_area) / (oracle_area - flat_area))
-    return out
+    every = np.concatenate([np.repeat(confidence, len(metrics), axis=0), metrics])
+    areas, starts = _abstention(every, np.concatenate([metrics] * (len(confidence) + 1)))
+    areas, starts = areas.reshape(-1, len(metrics)), starts.reshape(-1, len(metrics))
+    oracle = areas[-1]
+    flat = starts[-1] * (ABSTENTION_RATES[-1] - ABSTENTION_RATES[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(oracle == flat, np.nan, (areas[:-1] - flat) / (oracle - flat)).T
 
 
-def _abstention_curve(scores: np.ndarray, metrics: np.ndarray) -> np.ndarray:
-    """[M, rates]: mean of each metric over the queries kept when the least confident share is dropped."""
-    order = np.argsort(scores, stable=True)
-    ranked = scores[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    sizes = np.diff(np.r_[starts, len(ranked)])
-    tied = np.repeat(np.add.reduceat(metrics[:, order], starts, axis=1) / sizes, sizes, axis=1)
-    dropped = [min(round(rate * len(ranked)), len(ranked) - 1) for rate in ABSTENTION_RATES]
-    return np.stack([tied[:, n:].mean(axis=1) for n in dropped], axis=1)
+def _abstention(scores: np.ndarray, metrics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Area under each row's abstention curve, and the curve's first point: scores, metrics [N, Q] -> [N], [N].
+
+    The curve is the mean metric over the queries kept when the least confident share is dropped; queries of equal
+    confidence stand for each other. The order of operations is mteb's, so that the float64 results are the same.
+    """
+    n, count = scores.shape
+    order = np.argsort(scores, axis=1, stable=True)
+    ranked = np.take_along_axis(scores, order, 1)
+    new = np.ones((n, count), bool)
+    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    starts = np.flatnonzero(new)
+    sizes = np.diff(np.r_[starts, n * count])
+    means = np.add.reduceat(np.take_along_axis(metrics, order, 1).reshape(-1), starts) / sizes
+    tied = np.repeat(means, sizes).reshape(n, count)
+    dropped = [min(round(rate * count), count - 1) for rate in ABSTENTION_RATES]
+    curve = np.stack([tied[:, k:].mean(axis=1) for k in dropped], axis=1)
+    return np.trapezoid(curve, ABSTENTION_RATES, axis=1), curve[:, 0]

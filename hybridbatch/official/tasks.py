@@ -118,30 +118,40 @@ def load(task: Any) -> None:
 
 def subsets(task: Any) -> Iterator[Subset]:
     """Every split and subset of a loaded task."""
-    from mteb._create_dataloaders import _combine_queries_with_instruction_text, _corpus_to_dict
-    from mteb.abstasks.retrieval import _filter_queries_without_positives
-
     for split in task.eval_splits:
         for name in task.hf_subsets if task.metadata.is_multilingual else ["default"]:
             data = task.dataset[name][split]
-            qrels, queries = _filter_queries_without_positives(data["relevant_docs"], data["queries"])
-            corpus = data["corpus"]
+            qrels = {query: dict(relevant) for query, relevant in data["relevant_docs"].items() if relevant}
+            queries = [(i, text) for i, text in zip(*_query_columns(data["queries"]), strict=True) if i in qrels]
+            passage_ids, passages = _passage_columns(data["corpus"])
             yield Subset(
                 split=split,
                 name=name,
-                query_ids=list(queries["id"]),
-                queries=list(_combine_queries_with_instruction_text(queries)["text"]),
-                passage_ids=list(corpus["id"]),
-                passages=[_corpus_to_dict(row)["text"] for row in _rows(corpus)],
-                qrels={query: dict(relevant) for query, relevant in qrels.items()},
+                query_ids=[i for i, _ in queries],
+                queries=[text for _, text in queries],
+                passage_ids=passage_ids,
+                passages=passages,
+                qrels=qrels,
                 candidates=data["top_ranked"],
             )
 
 
-def _rows(corpus: Any) -> Iterator[dict[str, str]]:
-    columns = [name for name in ("id", "title", "text") if name in corpus.column_names]
-    for values in zip(*(corpus[name] for name in columns), strict=True):
-        yield dict(zip(columns, values, strict=True))
+def _columns(data: Any, *names: str) -> list[list[Any]]:
+    """Whole columns of a `datasets.Dataset` as lists; an absent one as Nones."""
+    table = data.with_format("arrow")[:]
+    return [table[name].to_pylist() if name in table.column_names else [None] * len(table) for name in names]
+
+
+def _query_columns(queries: Any) -> tuple[list[str], list[str]]:
+    """Ids, and texts with the instruction behind them, as mteb's `_combine_queries_with_instruction_text` joins them."""
+    ids, texts, instructions = _columns(queries, "id", "text", "instruction")
+    return ids, [text if more is None else f"{text} {more}" for text, more in zip(texts, instructions, strict=True)]
+
+
+def _passage_columns(corpus: Any) -> tuple[list[str], list[str]]:
+    """Ids, and title and text in one, as mteb's `_corpus_to_dict` joins them."""
+    ids, titles, texts = _columns(corpus, "id", "title", "text")
+    return ids, [(f"{title} {text}" if title else text).strip() for title, text in zip(titles, texts, strict=True)]
 
 
 def local_copy(task: Any, folder: Path) -> None:

@@ -97,9 +97,11 @@ def language_ndcg(
         grades: int64 [Q, R].
         other_gain: 0 .. 1; 1 is plain nDCG, 0 counts the query's language only.
     Returns: float64 [Q].
+    Raises: DataError if a query has no relevant passage in its own language.
     Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG that joins ranking
         quality and query-language preference); the paper's gains were not at hand, 0.5 is our choice.
     """
+    _first(ranks[:, languages == query_language])
     return ndcg(ranks, grades * np.where(languages == query_language, 1.0, other_gain), k)
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from hybridbatch.errors import ConfigError, DataError, nearest
-from hybridbatch.records import BadRow, Row, Split
+from hybridbatch.records import BadRow, Row
 from hybridbatch.reporting import SILENT, Reporter
 
 _MODULES = (
@@ -38,14 +38,12 @@ class SourceContext:
     Attributes:
         data_root: folder with local copies of public data sets, one sub-folder per data set.
         seed: of every random choice.
-        validation_share: share of records for validation, for sources that have no split of their own.
         keeps: whether rows of a canonical language are wanted; all rows may be yielded all the same.
         report: where notes and progress go.
     """
 
     data_root: Path | None = None
     seed: int = 13
-    validation_share: float = 0.05
     keeps: Callable[[str], bool] = lambda language: True
     report: Reporter = SILENT
 
@@ -53,15 +51,6 @@ class SourceContext:
         """A number in [0, 1), uniform over names and a function of them and the seed alone."""
         digest = hashlib.blake2b("\0".join((str(self.seed), *names)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
-
-    def split(self, source: str, unit: str) -> Split:
-        """Train or validation, for a source without a split of its own.
-
-        Args:
-            source: its name.
-            unit: what must not be torn apart: a document, a passage, a record.
-        """
-        return "validation" if self.chance("split", source, unit) < self.validation_share else "train"
 
 
 @dataclass(frozen=True)
@@ -73,7 +62,8 @@ class Source:
         title: one line saying what it holds.
         licence, url, revision: where it comes from; the revision pins it (commit, version).
         languages, yields: for people: which languages, and what its pairs are.
-        rows: the rows of the source, good and bad, in any order; no more is read than is asked for.
+        rows: the rows of the source, good and bad, in any order. A source without splits of its own says train; the
+            store then sets validation records aside.
         inputs: the local files that `rows` will read. Raises `DataError` if they are not there.
     """
 

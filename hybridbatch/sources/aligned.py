@@ -17,7 +17,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +34,6 @@ from hybridbatch.sources.reading import (
 )
 
 BLOCK = 4
-SECTION = 16 * BLOCK  # lines that stay in one split: most news documents as a whole, long ones in several parts
 QUERY_LETTERS = 8  # fewer say too little to be looked for ("Oh no!"); a Chinese headline has more
 PASSAGE_LETTERS = 16  # two lines of a picture book reach it in nearly all languages
 _SPACE = re.compile(r"\s+")
@@ -48,7 +46,7 @@ class Entry(NamedTuple):
     language: str  # canonical
     position: int
     text: str
-    split: Split
+    split: Split = "train"
 
 
 class _Line(NamedTuple):
@@ -64,11 +62,6 @@ class Document:
     name: str
     language: str
     lines: dict[int, _Line] = field(default_factory=dict)
-
-
-def section(document: str, position: int) -> str:
-    """Name of the part of a document that must not be torn apart by a split: it holds whole blocks."""
-    return f"{document}/{position // SECTION}"
 
 
 def document_rows(source: str, document: Document, file: str) -> Iterator[Row | BadRow]:
@@ -175,13 +168,12 @@ def table_source(name: str, title: str, licence: str, url: str, revision: str, l
     def inputs(context: SourceContext) -> list[Path]:
         return local_files(context, name, ["*.jsonl.gz"], f"{url} at {revision} ({licence})")
 
-    def parse(number: int, record: Record, context: SourceContext) -> Iterator[Entry]:
-        document, at = identifier(record, "doc"), position(record, "pos")
-        part = context.split(name, section(document, at))
-        yield Entry(document, language(record, "lang"), at, text(record, "text"), part)
-
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         for path in inputs(context):
-            yield from file_rows(name, path, f"{name}/{path.name}", partial(parse, context=context), context)
+            yield from file_rows(name, path, f"{name}/{path.name}", _table_entry, context)
 
     return Source(name, title, licence, url, languages, yields, rows, revision, inputs)
+
+
+def _table_entry(number: int, record: Record) -> Iterator[Entry]:
+    yield Entry(identifier(record, "doc"), language(record, "lang"), position(record, "pos"), text(record, "text"))

@@ -1,14 +1,12 @@
 """AmQA: Amharic questions on Amharic Wikipedia paragraphs. The splits are the source's own."""
 
-from hybridbatch.sources import reading
 from hybridbatch.sources.retrieval import retrieval_source
 
 SOURCES = (
     retrieval_source(
         "amqa",
         folder="amharic-qa",
-        parts=("train", "dev"),  # its test set is left alone
-        split=lambda context, record, passage: reading.split(record, "split"),
+        parts={"train": "train", "dev": "validation"},  # its test set is left alone
         title="AmQA, Amharic question answering",
         licence="MIT",
         url="https://github.com/semantic-systems/amharic-qa",

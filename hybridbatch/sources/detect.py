@@ -34,19 +34,19 @@ def detect(path: Path) -> Form:
     first_bad = None
     for item in read_records(path):
         if isinstance(item, tuple):
-            return form_of(path, item[1])
+            return form_of(path, *item)
         first_bad = first_bad or item
     reason = f"line {first_bad.line}: {first_bad.reason}" if first_bad else "it holds none"
     raise DataError(f"{path}: no record can be read ({reason}); {HELP}")
 
 
-def form_of(path: Path, record: Record) -> Form:
-    """The form of a table whose first record is `record`; `path` is for messages. Raises `DataError`."""
+def form_of(path: Path, number: int, record: Record) -> Form:
+    """The form of a table whose first record is `record`, at line `number`. Raises `DataError` naming `path`."""
     columns = list(record)
     roles = {role: column for role in ALIASES if (column := _column(path, role, columns))}
     if "query" in roles and "passage" not in roles and "text" in roles:
         roles["passage"] = roles.pop("text")
-    forms = list(_candidates(path, record, roles))
+    forms = list(_candidates(path, number, record, roles))
     if len(forms) == 1:
         return forms[0]
     shown = ", ".join(map(str, columns))
@@ -56,7 +56,7 @@ def form_of(path: Path, record: Record) -> Form:
     raise DataError(f"{path}: {_missing(roles)} (columns: {shown}); {HELP}")
 
 
-def _candidates(path: Path, record: Record, roles: dict[str, str]) -> Iterator[Form]:
+def _candidates(path: Path, number: int, record: Record, roles: dict[str, str]) -> Iterator[Form]:
     def having(*names: str) -> dict[str, str]:
         return {role: roles[role] for role in names if role in roles}
 
@@ -68,9 +68,9 @@ def _candidates(path: Path, record: Record, roles: dict[str, str]) -> Iterator[F
     if sided:
         yield WideForm(sided, {}, roles.get("record_id"), roles.get("split"))
     if {"language", "position", "text"} <= roles.keys() and "query" not in roles:
-        yield AlignedForm(having("document", "position", "split", "language", "text"), {})
+        yield AlignedForm(having("document", "position", "split", "language", "text"), {}, number)
     elif texts := _language_columns(path, record):
-        yield AlignedForm(having("document", "position", "split"), texts)
+        yield AlignedForm(having("document", "position", "split"), texts, number)
 
 
 def _column(path: Path, role: str, columns: list[str]) -> str | None:

@@ -27,7 +27,7 @@ class Item(NamedTuple):
     query: str | None
     passage: str | None
     negatives: tuple[str, ...]
-    split: Split | None  # None: the table does not say
+    split: Split
 
 
 class Line(NamedTuple):
@@ -37,7 +37,7 @@ class Line(NamedTuple):
     language: str
     position: int
     text: str
-    split: Split | None
+    split: Split
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LongForm:
             query,
             passage,
             negatives(record.get(columns["negatives"]), columns["negatives"]) if "negatives" in columns else (),
-            split(record, columns["split"]) if "split" in columns else None,
+            _split(record, columns.get("split")),
         )
 
 
@@ -91,7 +91,7 @@ class WideForm:
     def items(self, number: int, record: Record) -> Iterator[Item | RowProblem]:
         """The rows of the record. An empty or null cell says that there is no such text in that language."""
         record_id = identifier(record, self.record_id) if self.record_id else None
-        part = split(record, self.split) if self.split else None
+        part = _split(record, self.split)
         found: dict[str, dict[str, Any]] = {}
         problem: RowProblem | None = None
         for role, code, field, value in self._cells(record):
@@ -131,6 +131,7 @@ class AlignedForm:
 
     columns: Mapping[str, str]
     texts: Mapping[str, str]  # column -> canonical language; empty in the long table
+    first: int  # line number of the first record
 
     @property
     def about(self) -> str:
@@ -139,11 +140,11 @@ class AlignedForm:
         return f"aligned lines, {where}; makes pairs of neighbouring lines"
 
     def lines(self, number: int, record: Record) -> Iterator[Line]:
-        """The lines of the record. Without a column of positions, its line number is its position."""
+        """The lines of the record. Without a column of positions, they are counted from the first record."""
         columns = self.columns
         document = identifier(record, columns["document"]) if "document" in columns else None
-        at = position(record, columns["position"]) if "position" in columns else number
-        part = split(record, columns["split"]) if "split" in columns else None
+        at = position(record, columns["position"]) if "position" in columns else number - self.first
+        part = _split(record, columns.get("split"))
         if not self.texts:
             code, line = language(record, columns["language"]), text(record, columns["text"])
             yield Line(document, code, at, line, part)
@@ -169,6 +170,10 @@ def negatives(value: Any, field: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise RowProblem(field, "must be a list of texts")
     return tuple(checked_text(one, field) for one in value)
+
+
+def _split(record: Record, column: str | None) -> Split:
+    return split(record, column) if column else "train"
 
 
 def _side(record: Record, column: str) -> str | None:

@@ -1,6 +1,6 @@
 """Question -> passage rows of retrieval sets: ``corpus.X``, ``qrels.X`` and ``queries.X`` files of JSON Lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hybridbatch.records import BadRow, Row, Split
@@ -13,8 +13,7 @@ Passages = dict[str, tuple[str, str]]  # passage id -> canonical language, text 
 def retrieval_source(
     name: str,
     folder: str,
-    parts: tuple[str, ...],
-    split: Callable[[SourceContext, Record, str], Split],
+    parts: Mapping[str, Split],
     *,
     title: str,
     licence: str,
@@ -26,8 +25,7 @@ def retrieval_source(
 
     Args:
         folder: the data set's folder under the data root.
-        parts: what its files are cut by: languages, splits or domains.
-        split: the split of a question, from the context, the question's record and the id of its passage.
+        parts: what its files are cut by (languages, splits or domains), and the split that each belongs to.
     """
 
     def inputs(context: SourceContext) -> list[Path]:
@@ -36,17 +34,13 @@ def retrieval_source(
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         files = inputs(context)
-        for corpus, qrels, queries in zip(files[::3], files[1::3], files[2::3], strict=True):
-            yield from question_rows(
-                name, corpus, qrels, queries, lambda record, passage: split(context, record, passage)
-            )
+        for corpus, qrels, queries, split in zip(files[::3], files[1::3], files[2::3], parts.values(), strict=True):
+            yield from question_rows(name, corpus, qrels, queries, split)
 
     return Source(name, title, licence, url, languages, "question -> passage", rows, revision, inputs)
 
 
-def question_rows(
-    source: str, corpus: Path, qrels: Path, queries: Path, split: Callable[[Record, str], Split]
-) -> Iterator[Row | BadRow]:
+def question_rows(source: str, corpus: Path, qrels: Path, queries: Path, split: Split) -> Iterator[Row | BadRow]:
     """A row for every question and passage that answers it; further passages of a question make records of their own."""
     passages: Passages = {}
     relevant: dict[str, list[str]] = {}
@@ -65,7 +59,7 @@ def question_rows(
         for further, passage_id in enumerate(relevant[question]):
             passage = find_passage(passages, passage_id, "id")[1]
             record_id = f"{question}#{further + 1}" if further else question
-            yield Row(source, record_id, code, query, passage, split=split(record, passage_id))
+            yield Row(source, record_id, code, query, passage, split=split)
 
     yield from convert(queries, display_name(queries), parse)
 

@@ -6,8 +6,7 @@ SOURCES = (
     retrieval_source(
         "squadshifts",
         folder="squadshifts",
-        parts=("new_wiki", "amazon_reviews", "reddit"),
-        split=lambda context, record, passage: "validation",
+        parts=dict.fromkeys(("new_wiki", "amazon_reviews", "reddit"), "validation"),
         title="SQuADShifts, the paper's validation set",
         licence="none in the repository; its card says CC BY 4.0",
         url="https://github.com/modestyachts/squadshifts-website",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hybridbatch.records import BadRow, Row
 from hybridbatch.sources import Source, SourceContext, local_files
-from hybridbatch.sources.aligned import Entry, file_rows, section
+from hybridbatch.sources.aligned import Entry, file_rows
 from hybridbatch.sources.reading import Record, RowProblem, absorb, identifier, language, position, text
 
 URL, REVISION = (
@@ -34,21 +34,18 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
             aligned.add((identifier(record, "doc"), text(record, "lang")))
 
     yield from absorb(docs, "stories/docs.jsonl.gz", take)
-    parse = partial(_entries, context, aligned, {})
+    parse = partial(_entries, aligned, {})
     yield from file_rows("stories", pages, "stories/pages.jsonl.gz", parse, context)
 
 
-def _entries(
-    context: SourceContext, aligned: set[tuple[str, str]], versions: Versions, number: int, record: Record
-) -> Iterator[Entry]:
+def _entries(aligned: set[tuple[str, str]], versions: Versions, number: int, record: Record) -> Iterator[Entry]:
     story, code = identifier(record, "doc"), text(record, "lang")
     canonical = language(record, "lang")
     taken = versions.setdefault((story, canonical), code)
     if taken != code:  # two spellings of one language, such as tw-akua and tw-asan
         raise RowProblem("lang", f"the story is already there in {canonical}, as {taken}")
     document = story if (story, code) in aligned else f"{story}/{canonical}"
-    at = position(record, "pos")
-    yield Entry(document, canonical, at, text(record, "text"), context.split("stories", section(story, at)))
+    yield Entry(document, canonical, position(record, "pos"), text(record, "text"))
 
 
 SOURCES = (

@@ -6,9 +6,7 @@ SOURCES = (
     retrieval_source(
         "tydi",
         folder="tydi-goldp",
-        parts=("en", "ko", "sw"),
-        # The training set has no split of its own; questions of one passage stay together.
-        split=lambda context, record, passage: context.split("tydi", passage),
+        parts={"en": "train", "ko": "train", "sw": "train"},
         title="TyDi QA gold passage, training set",
         licence="Apache-2.0 (passages: Wikipedia, CC BY-SA)",
         url="https://github.com/sagorbrur/tydiqa-language-specific",

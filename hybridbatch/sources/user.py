@@ -16,7 +16,7 @@ from pathlib import Path
 from hybridbatch.errors import DataError
 from hybridbatch.records import BadRow, Row
 from hybridbatch.sources import Source, SourceContext
-from hybridbatch.sources.aligned import Entry, file_rows, section
+from hybridbatch.sources.aligned import Entry, file_rows
 from hybridbatch.sources.detect import detect
 from hybridbatch.sources.forms import AlignedForm, LongForm, WideForm
 from hybridbatch.sources.reading import UNKNOWN_KIND, Record, RowProblem, bare_name, convert, kind
@@ -59,21 +59,15 @@ def _rows(source: str, files: list[Path], context: SourceContext) -> Iterator[Ro
         form = detect(path)
         context.report.note(f"{path}: {form.about}")
         if isinstance(form, AlignedForm):
-            parse_lines = partial(_entries, form, source, path, context)
+            parse_lines = partial(_entries, form, path)
             yield from file_rows(source, path, str(path), parse_lines, context)
         else:
-            parse = partial(_pairs, form, source, path, context, places)
+            parse = partial(_pairs, form, source, path, places)
             yield from convert(path, str(path), parse)
 
 
 def _pairs(
-    form: LongForm | WideForm,
-    source: str,
-    path: Path,
-    context: SourceContext,
-    places: Places,
-    number: int,
-    record: Record,
+    form: LongForm | WideForm, source: str, path: Path, places: Places, number: int, record: Record
 ) -> Iterator[Row | BadRow]:
     for item in form.items(number, record):
         if isinstance(item, RowProblem):
@@ -86,16 +80,11 @@ def _pairs(
                 f"{path}:{number}: record {record_id!r} in language {item.language!r} is already at"
                 f" {twin[0]}:{twin[1]}; remove one, or give it another record id"
             )
-        split = item.split or context.split(source, record_id)
-        yield Row(source, record_id, item.language, item.query, item.passage, item.negatives, split)
+        yield Row(source, record_id, item.language, item.query, item.passage, item.negatives, item.split)
 
 
-def _entries(
-    form: AlignedForm, source: str, path: Path, context: SourceContext, number: int, record: Record
-) -> Iterator[Entry]:
+def _entries(form: AlignedForm, path: Path, number: int, record: Record) -> Iterator[Entry]:
     # Without a document column a file of all languages is a document, and files of one language each are versions of one.
     default = bare_name(path) if form.texts else "all"
     for line in form.lines(number, record):
-        document = line.document or default
-        split = line.split or context.split(source, section(document, line.position))
-        yield Entry(document, line.language, line.position, line.text, split)
+        yield Entry(line.document or default, line.language, line.position, line.text, line.split)

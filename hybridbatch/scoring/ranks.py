@@ -22,6 +22,7 @@ from torch import Tensor
 from hybridbatch.errors import DataError
 from hybridbatch.records import Qrels
 from hybridbatch.scoring.order import inner_products, key_places, precedence, sort_keys, sort_rows, top_keys
+from hybridbatch.scoring.vectors import as_float32, require_finite, require_width
 
 # Scores of one block of queries. Measured on 59,536 passages x 384: 64 to 128 queries at a time take least CPU time; fewer
 # slow the product down, more (over glibc's 32 MiB for reused memory) cost page faults, up to a third of the product.
@@ -85,7 +86,7 @@ class Corpus:
             or infinite numbers, naming language and passage.
         """
         self.languages = tuple(embeddings)
-        blocks = [torch.as_tensor(block).to(device, torch.float32) for block in embeddings.values()]
+        blocks = [as_float32(block, device) for block in embeddings.values()]
         for language, block in zip(self.languages, blocks, strict=True):
             if len(block) == 0:
                 raise DataError(f"the {language} corpus has no passages")
@@ -156,12 +157,8 @@ def relevant_ranks(
         block_scores: scores held at a time, if that makes 64 queries or more; each needs up to 30 bytes.
     Raises: DataError for another width than the corpus has, or NaN in a query (naming its row).
     """
-    vectors = torch.as_tensor(queries).to(corpus.embeddings.device, torch.float32)
-    if vectors.shape[1] != corpus.embeddings.shape[1]:
-        raise DataError(
-            f"queries have {vectors.shape[1]} dimensions, the corpus has {corpus.embeddings.shape[1]}; "
-            "encode both with the same model"
-        )
+    vectors = as_float32(queries, corpus.embeddings.device)
+    require_width(vectors, corpus.embeddings.shape[1])
     require_finite(vectors, "query", range(len(vectors)))
     same_size: dict[int, list[str]] = {}
     for name in relevance:
@@ -285,13 +282,3 @@ def _ranks_among(values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     ordered = sort_rows(values)
     after = torch.searchsorted(ordered, own, right=True)
     return values.shape[1] - after + 1, after - torch.searchsorted(ordered, own) > 1
-
-
-def require_finite(vectors: Tensor, what: str, names: Sequence[object]) -> None:
-    """Raise `DataError` naming the first of `vectors` [N, D] that holds a NaN or an infinite number."""
-    bad = (~vectors.isfinite().all(dim=1)).nonzero()
-    if len(bad):
-        raise DataError(
-            f"the embedding of {what} {names[int(bad[0])]!r} holds NaN or infinite numbers ({len(bad)} do); "
-            "look at the model and its precision"
-        )

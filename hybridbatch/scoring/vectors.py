@@ -1,0 +1,35 @@
+"""Embeddings at the door of scoring: float32 tensors on one device, finite."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridbatch.errors import DataError
+
+
+def as_float32(vectors: np.ndarray | Tensor, device: str | torch.device) -> Tensor:
+    """[N, D] of any float type as a float32 tensor on `device`; the memory of `vectors` is never written to."""
+    if isinstance(vectors, np.ndarray):
+        # torch cannot hold a read-only array, such as a memory map
+        vectors = torch.from_numpy(vectors if vectors.flags.writeable else vectors.copy())
+    return vectors.to(device, torch.float32)
+
+
+def require_finite(vectors: Tensor, what: str, names: Sequence[object]) -> None:
+    """Raise `DataError` naming the first of `vectors` [N, D] that holds a NaN or an infinite number."""
+    bad = (~vectors.isfinite().all(dim=1)).nonzero()
+    if len(bad):
+        raise DataError(
+            f"the embedding of {what} {names[int(bad[0])]!r} holds NaN or infinite numbers ({len(bad)} do); "
+            "look at the model and its precision"
+        )
+
+
+def require_width(queries: Tensor, width: int) -> None:
+    """Raise `DataError` unless `queries` [Q, D] have the corpus's width."""
+    if queries.shape[1] != width:
+        raise DataError(
+            f"queries have {queries.shape[1]} dimensions, the corpus has {width}; encode both with the same model"
+        )

@@ -1,0 +1,116 @@
+"""Exact blocked search against a full sort, ties included, and what FAISS indexes lose."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybridbatch.errors import DataError
+from hybridbatch.scoring import search as module
+from hybridbatch.scoring.order import precedence
+from hybridbatch.scoring.search import FaissIndex, Found, recall_lost, search, search_bytes
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PASSAGES", 64)
+    monkeypatch.setattr(module, "QUERIES", 16)
+
+
+def brute_force(queries: np.ndarray, corpus: np.ndarray, k: int, tie: list) -> tuple[np.ndarray, np.ndarray]:
+    scores = queries @ corpus.astype(np.float32).T
+    rows = [sorted(range(len(corpus)), key=lambda p: (row[p], tie[p]), reverse=True)[:k] for row in scores]
+    return np.array(rows), np.take_along_axis(scores, np.array(rows), 1)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("k", [1, 10, 200, 1000])
+@pytest.mark.parametrize("order", ["random", "rising", "equal"])
+def test_blocked_search_equals_a_full_sort_with_ties_by_id(k: int, order: str) -> None:
+    """Small integer vectors tie a lot; rising scores displace everything in every block."""
+    rng = np.random.default_rng(k)
+    corpus = rng.integers(-2, 3, (500, 3)).astype(np.float16)
+    queries = rng.integers(-2, 3, (37, 3)).astype(np.float32)
+    if order == "rising":
+        corpus = corpus[np.argsort(corpus.astype(np.float32).sum(1), kind="stable")]
+        queries = np.abs(queries)
+    if order == "equal":
+        corpus[:] = 1
+    ids = [str(number) for number in rng.permutation(500)]
+    found = search(queries, corpus, k, places=precedence(ids))
+    rows, scores = brute_force(queries, corpus, min(k, 500), ids)
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_array_equal(found.scores, scores)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_memory_mapped_corpus_and_one_query_give_the_same(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "corpus.npy", rng.standard_normal((300, 8)).astype(np.float16))
+    corpus = np.load(tmp_path / "corpus.npy", mmap_mode="r")
+    query = rng.standard_normal((1, 8), np.float32)
+    found = search(query, corpus, 5)
+    rows, scores = brute_force(query, np.asarray(corpus), 5, list(range(300, 0, -1)))
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
+
+
+def test_without_places_ties_follow_the_rows() -> None:
+    assert search(np.ones((1, 2)), np.ones((5, 2)), 3).rows.tolist() == [[0, 1, 2]]
+
+
+def test_the_stated_memory_does_not_grow_with_the_corpus_except_for_its_order() -> None:
+    one, two = search_bytes(1000, 10_000_000, 384, 100), search_bytes(1000, 20_000_000, 384, 100)
+    assert two - one == 24 * 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("queries", "corpus", "message"),
+    [
+        (np.ones((1, 2)), np.ones((0, 2)), "no passages"),
+        (np.ones((1, 2)), np.ones((3, 4)), "queries have 2 dimensions, the corpus has 4"),
+        (np.ones((1, 2)), np.array([[1, 1], [np.nan, 1]]), "corpus row 1 holds NaN"),
+        (np.array([[np.inf, 1]]), np.ones((3, 2)), "query row 0 holds NaN"),
+    ],
+)
+def test_bad_vectors_are_refused(queries: np.ndarray, corpus: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        search(queries, corpus, 1)
+
+
+@pytest.fixture(scope="module")
+def clouds() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    centres = rng.standard_normal((20, 16))
+    corpus = (centres[rng.integers(0, 20, 3000)] + 0.3 * rng.standard_normal((3000, 16))).astype(np.float16)
+    return (centres[:10] + 0.3 * rng.standard_normal((10, 16))).astype(np.float32), corpus
+
+
+@pytest.mark.parametrize(("kind", "most"), [("flat", 0.0), ("hnsw", 0.05), ("ivf", 0.7), ("ivfpq", 0.95)])
+def test_faiss_indexes_lose_what_is_measured(clouds: tuple[np.ndarray, np.ndarray], kind: str, most: float) -> None:
+    queries, corpus = clouds
+    exact = search(queries, corpus, 10)
+    found = FaissIndex(corpus, kind).search(queries, 10)
+    assert recall_lost(found, exact) <= most
+    if kind == "flat":
+        np.testing.assert_array_equal(found.rows, exact.rows)
+        np.testing.assert_allclose(found.scores, exact.scores, rtol=1e-5)
+
+
+def test_an_index_trained_with_the_same_seed_finds_the_same(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+    queries, corpus = clouds
+    one, other = (FaissIndex(corpus, "ivf", seed=5).search(queries, 10) for _ in range(2))
+    np.testing.assert_array_equal(one.rows, other.rows)
+
+
+def test_recall_lost_by_hand() -> None:
+    scores = np.zeros((2, 2), np.float32)
+    exact = Found(np.array([[0, 1], [2, 3]]), scores)
+    assert recall_lost(Found(np.array([[1, 0], [4, 3]]), scores), exact) == pytest.approx(0.25)
+    assert recall_lost(Found(np.array([[-1, -1], [-1, -1]]), scores), exact) == 1.0
+
+
+def test_a_corpus_smaller_than_an_index_would_like_still_works() -> None:
+    corpus = np.random.default_rng(2).standard_normal((50, 8)).astype(np.float32)
+    for kind in ("flat", "ivf", "hnsw", "ivfpq"):
+        assert FaissIndex(corpus, kind).search(corpus[:3], 100).rows.shape == (3, 50)

@@ -67,7 +67,12 @@ class TrainConfig(Settings):
     data_root: Path | None = setting(
         None, "Data", "Folder that holds local copies of public data sets, looked at before any download."
     )
-    languages: str = setting("all", "Data", "Training languages: ids, groups and exclusions, such as 'ar,zh,en,de'.")
+    languages: str | None = setting(
+        None,
+        "Data",
+        "Training languages: ids, groups and exclusions, such as 'ar,zh,en,de'; default: those the built-in source names"
+        " (atlas: the paper's nine, so that the others stay zero-shot), else all.",
+    )
     max_records: int | None = setting(
         None, "Data", "Use a nested random subset of so many training records, the same for every mix.", ge=1
     )
@@ -143,6 +148,9 @@ class TrainConfig(Settings):
     validate_every: int | None = setting(
         None, "Validation", "Steps between validations; default: a tenth of the steps.", ge=1
     )
+    validation_batches: int = setting(
+        2, "Validation", "Fixed batches of the validation split, of each kind (monolingual, cross-lingual).", ge=1
+    )
     patience: int | None = setting(None, "Validation", "Stop after so many validations without a better one.", ge=1)
     validation_metric: Literal["loss", "mrr"] = setting(
         "loss", "Validation", "What 'better' means, on the validation split."
@@ -153,7 +161,7 @@ class TrainConfig(Settings):
     micro_tokens: int | None = setting(
         None,
         "Machine",
-        "Tokens per forward pass; default: found from the memory. Does not change the result.",
+        "Tokens per forward pass; default: found from the memory. Changes the dropout masks, nothing else.",
         ge=16,
     )
     checkpoint_every: int | None = setting(
@@ -344,6 +352,41 @@ def seconds(duration: str) -> float:
     if not 0 < value < math.inf:
         raise ValueError(f"{duration!r} is not a duration; write 90s, 45m, 2h or 1d")
     return value
+
+
+class ReproduceConfig(Settings):
+    """Settings of `hybridbatch reproduce`."""
+
+    name: str = setting("reproduce", "Run", "Name of the experiment; its data is prepared in data/NAME.")
+    out: Path | None = setting(None, "Run", "Folder of the experiment; default: experiments/NAME.")
+    model: str | None = setting(None, "Experiment", "Encoder to start from; default: as `train`.")
+    sources: tuple[str, ...] = setting(("atlas",), "Experiment", "Training sources, as `prepare` takes them.")
+    data_root: Path | None = setting(
+        None, "Experiment", "Folder that holds local copies of public data sets, looked at before any download."
+    )
+    mixes: tuple[float, ...] = setting(
+        (1.0, 0.0, 0.5), "Experiment", "Mixes to compare: 1 monolingual, 0 cross-lingual, between: hybrid."
+    )
+    seeds: tuple[int, ...] = setting((13,), "Experiment", "Seeds; every mix is trained once with each.")
+    tasks: tuple[str, ...] = setting(("atlas",), "Experiment", "Evaluation tasks, as `eval` takes them.")
+    languages: str | None = setting(
+        None,
+        "Experiment",
+        "Evaluation languages ('all' for all); default: of the atlas about 20, spread over scripts and resource classes.",
+    )
+    preparation: dict[str, Any] = setting({}, "Stages", "Further settings of `prepare`, such as 'limit=500'.")
+    train: dict[str, Any] = setting(
+        {"steps": 60, "batch_size": 64}, "Stages", "Further settings of `train`, the same for every mix."
+    )
+    evaluation: dict[str, Any] = setting({}, "Stages", "Further settings of `eval`, such as 'cutoffs=1;10'.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for name in ("mixes", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must hold different values, at least one")
+        return self
 
 
 def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> S:

@@ -102,13 +102,18 @@ class GradientCache:
                 return loss
             self._halve(tokens)
 
+    def embed_all(self, tokens: TokenArrays) -> Tensor:
+        """Embeddings [n, D] within the same budget, without gradients."""
+        with torch.no_grad():
+            return self._forward(tokens, lambda number: number, graph=False)[1]
+
     def _attempt(
         self, tokens: TokenArrays, objective: Callable[[Tensor], Tensor], seeds: Callable[[int], int]
     ) -> Tensor | None:
         """The loss, with all gradients filled; None if memory ran out on the way back."""
         for parameter in self.parameters:
             parameter.grad = None
-        parts, embeddings = self._forward(tokens, seeds)
+        parts, embeddings = self._forward(tokens, seeds, graph=True)
         leaf = embeddings.detach().requires_grad_()
         loss = objective(leaf)
         loss.backward()
@@ -126,12 +131,14 @@ class GradientCache:
             return None
         return loss.detach()
 
-    def _forward(self, tokens: TokenArrays, seeds: Callable[[int], int]) -> tuple[list[np.ndarray], Tensor]:
-        """The micro-batches and the embeddings [n, D] in the order of `tokens`, with a graph if there is only one."""
+    def _forward(
+        self, tokens: TokenArrays, seeds: Callable[[int], int], *, graph: bool
+    ) -> tuple[list[np.ndarray], Tensor]:
+        """The micro-batches and the embeddings [n, D] in the order of `tokens`; `graph`: with one if all fits at once."""
         while True:
             parts = split(tokens.lengths, self.budget)
             try:
-                with torch.set_grad_enabled(len(parts) == 1):
+                with torch.set_grad_enabled(graph and len(parts) == 1):
                     rows = [self._embed(tokens, part, seeds(number)) for number, part in enumerate(parts)]
                 break
             except RuntimeError as error:

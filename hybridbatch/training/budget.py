@@ -1,0 +1,52 @@
+"""How many tokens one forward and backward pass may hold, estimated from the model's shape and the machine's memory."""
+
+from pathlib import Path
+
+import torch
+
+# Activations kept for the backward pass, in units of 4 bytes per token and layer: about 17 hidden widths for the
+# attention block and the norms, 3 inner widths for the feed-forward block (Korthikanti et al. 2022, arXiv:2205.05198,
+# count the same in half precision), and 5 score-sized arrays per head and key.
+HIDDEN_WIDTHS, INNER_WIDTHS, SCORE_ARRAYS = 17, 3, 5
+SHARE_OF_CPU_MEMORY = 0.3  # of the whole: two runs on one machine split alike, however much is free at the moment
+SHARE_OF_GPU_MEMORY = 0.6  # of what is free after weights and optimizer; the gradient cache halves if it was too much
+LEAST = 1024
+
+
+def bytes_per_token(config: object, length: int) -> int:
+    """Memory of one token between the forward and the backward pass, in fp32.
+
+    Args:
+        config: a transformers configuration.
+        length: tokens of the longest sequence, which bounds the attention scores of a token.
+    """
+    hidden = int(getattr(config, "hidden_size", 768))
+    layers = int(getattr(config, "num_hidden_layers", 12))
+    heads = int(getattr(config, "num_attention_heads", 12))
+    inner = int(getattr(config, "intermediate_size", None) or 4 * hidden)
+    return 4 * layers * (HIDDEN_WIDTHS * hidden + INNER_WIDTHS * inner + SCORE_ARRAYS * heads * length)
+
+
+def token_budget(config: object, length: int, device: torch.device, processes: int = 1) -> int:
+    """Tokens per micro-batch that fit in memory: half precision is counted as full, to be on the safe side.
+
+    Args:
+        length: tokens of the longest sequence.
+        processes: how many share this machine's memory (each has a GPU of its own).
+    """
+    if device.type == "cuda":
+        memory = SHARE_OF_GPU_MEMORY * torch.cuda.mem_get_info(device)[0]
+    else:
+        memory = SHARE_OF_CPU_MEMORY * machine_memory() / processes
+    return max(LEAST, int(memory / bytes_per_token(config, length)))
+
+
+def machine_memory() -> int:
+    """Bytes of main memory, or the container's limit where that is lower."""
+    import os
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        memory = min(memory, int(text))
+    return memory

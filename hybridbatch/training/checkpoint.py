@@ -1,0 +1,171 @@
+"""Checkpoints: a folder appears whole or not at all, and a run goes on from the newest one.
+
+A run folder holds ``run.json`` (what makes two runs the same, written first), ``checkpoints/step-000123/`` with
+``state.safetensors`` and ``state.json``, and when it is finished ``model/`` and ``train.json``, written last.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hybridbatch.errors import ConfigError, DataError, OutputError
+from hybridbatch.files import atomic_folder, make_folder, output_errors, read_json, write_json
+from hybridbatch.reporting import Reporter
+
+RUN, TRAINED = "run.json", "train.json"
+KEEP = 2  # newest checkpoints kept, besides the best
+UNCOMPARED = frozenset({"name", "out", "data_root", "log_to", "checkpoint_every"})  # settings without effect on weights
+
+
+@dataclass
+class Progress:
+    """Where a run stands, apart from its tensors."""
+
+    step: int = 0  # steps done
+    token_budget: int = 0  # per micro-batch; part of the state because dropout depends on the micro-batches
+    streak: list[int] = field(default_factory=list)  # the skipped steps in a row that lead up to now
+    validations: list[dict[str, float]] = field(default_factory=list)
+    best: int | None = None  # step of the best validation
+    stopped_early: bool = False
+    seconds: float = 0.0  # of training steps, over all sessions
+    tokens: int = 0
+    padded_tokens: int = 0
+
+    def best_value(self, metric: str) -> float | None:
+        """The validation metric at the best step."""
+        return next((v[metric] for v in self.validations if v["step"] == self.best), None)
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps is."""
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint and drop those no longer needed. Raises `OutputError`; the earlier ones are whole then."""
+    folder = folder_of(run, progress.step)
+    with atomic_folder(folder) as temporary:
+        try:
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                temporary / "state.safetensors",
+            )
+        except SafetensorError as error:  # safetensors hides the system's error in its text
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error)) from error
+        write_json(temporary / "state.json", asdict(progress))
+    steps = found_steps(run)
+    kept = {*steps[-KEEP:], progress.best}
+    for step in steps:
+        if step not in kept:
+            shutil.rmtree(folder_of(run, step), ignore_errors=True)
+
+
+def load(run: Path, step: int) -> tuple[Progress, dict[str, Tensor]]:
+    """Read a checkpoint. Raises `DataError` if it is damaged."""
+    folder = folder_of(run, step)
+    state = read_json(folder / "state.json")
+    try:
+        return Progress(**state), load_file(folder / "state.safetensors")
+    except (SafetensorError, OSError, TypeError) as error:
+        raise DataError(
+            f"{folder}: damaged checkpoint ({error}); remove the folder to go on from an earlier one"
+        ) from error
+
+
+def found_steps(run: Path) -> list[int]:
+    """Steps of the checkpoints that are there, ascending."""
+    names = (re.fullmatch(r"step-(\d{6,})", path.name) for path in (run / "checkpoints").glob("step-*"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def newest(run: Path, report: Reporter) -> int | None:
+    """The step of the newest checkpoint that can be read; what a killed process left half-written is removed."""
+    for leftover in (run / "checkpoints").glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for step in reversed(found_steps(run)):
+        folder = folder_of(run, step)
+        try:
+            json.loads((folder / "state.json").read_bytes())
+            with safe_open(folder / "state.safetensors", "pt"):  # checks the header against the file's size
+                return step
+        except (OSError, ValueError, SafetensorError) as error:
+            report.warn(f"{folder}: damaged ({error}); going on from an earlier checkpoint")
+    return None
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other processes from training in the same folder. Raises `OutputError` if one does."""
+    make_folder(run)
+    lock = FileLock(run / ".lock", timeout=0)
+    with output_errors(run):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"{run}: another process is training there; wait for it or choose another --name"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def require_own_folder(run: Path) -> None:
+    """Refuse a folder that holds something else than a run. Raises `OutputError`."""
+    with output_errors(run):
+        strangers = sorted(path.name for path in run.iterdir() if path.name != ".lock") if run.exists() else []
+    if strangers and RUN not in strangers:
+        raise OutputError(
+            f"{run}: is not a training run (it holds {', '.join(strangers[:3])}); choose another place with --name or"
+            " --out"
+        )
+
+
+def require_same(run: Path, identity: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings or data.
+
+    Args:
+        identity: ``config`` and whatever else of ``run.json`` must be equal.
+    Raises: `ConfigError` that shows every difference.
+    """
+    old, new = _comparable(read_json(run / RUN)), _comparable(json.loads(json.dumps(identity)))
+    changes = [f"{key}: {_show(old.get(key))} -> {_show(value)}" for key, value in new.items() if old.get(key) != value]
+    if changes:
+        raise ConfigError(
+            f"{run}: was started with other settings or data ({'; '.join(changes)}); choose another --name, or remove"
+            " the folder to start again"
+        )
+
+
+def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {key: value for key, value in identity["config"].items() if key not in UNCOMPARED}
+    return settings | {key: value for key, value in identity.items() if key != "config"}
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the run's last file is there."""
+    return (run / TRAINED).is_file()
+
+
+def clear(run: Path) -> None:
+    """Remove the checkpoints of a finished run: its model is saved, and optimizer state is three times its size."""
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(run / "bad_batch.json")

@@ -1,0 +1,133 @@
+"""Data parallelism with `torchrun`: the batch is global, every process computes its share of the embeddings.
+
+The embeddings of all processes are gathered; each process then computes the loss of the whole batch and takes the
+gradient of its own rows, so the *sum* of the parameter gradients over the processes is the gradient of one process
+that had the whole batch. Gradients are summed by hand: DistributedDataParallel would average, and hook into a backward
+pass that the gradient cache runs several times.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hybridbatch.errors import ConfigError
+
+CPU = torch.device("cpu")
+BUCKET_BYTES = 32 << 20  # gradients travel in pieces of about this size
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among those of the run; alone by default."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process reports and writes."""
+        return self.rank == 0
+
+    def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """The rows of all processes, rank after rank; the gradient of this process's rows flows back.
+
+        Args:
+            rows: [counts[rank], D].
+            counts: rows of every process.
+        Returns: [sum(counts), D].
+        """
+        return rows if self.size == 1 else _Gather.apply(rows, list(counts), self.rank)
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace every gradient by its sum over the processes; all hold the same bits afterwards."""
+        if self.size == 1:
+            return
+        for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            dist.all_reduce(flat)
+            for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                gradient.copy_(summed.view_as(gradient))
+
+    def anywhere(self, flag: bool) -> bool:
+        """Whether `flag` is up on any process."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags.item())
+
+    def share(self, value: object) -> object:
+        """The first process's `value`, on all of them."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor, counts: list[int], rank: int) -> Tensor:  # type: ignore[override]
+        ctx.begin, ctx.end = sum(counts[:rank]), sum(counts[: rank + 1])
+        longest = rows.new_zeros(max(counts), rows.shape[1])
+        longest[: len(rows)] = rows
+        everywhere = [torch.empty_like(longest) for _ in counts]
+        dist.all_gather(everywhere, longest)
+        return torch.cat([part[:count] for part, count in zip(everywhere, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        return gradient[ctx.begin : ctx.end], None, None
+
+
+def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        bucket.append(gradient)
+        size += gradient.numel() * gradient.element_size()
+        if size >= BUCKET_BYTES:
+            yield bucket
+            bucket, size = [], 0
+    if bucket:
+        yield bucket
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `name` means on this process; ``auto`` is CUDA where there is a GPU. Raises `ConfigError`."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device = {name!r}: not a device; use cpu, cuda, cuda:0 ... or auto") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"device = {name!r}: torch sees no GPU here; use --device cpu")
+        device = torch.device("cuda", local if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            raise ConfigError(f"device = {device}: there are {torch.cuda.device_count()} GPUs")
+    return device
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[Workers]:
+    """This process among those that `torchrun` started, for the time of the block; alone without torchrun."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Workers(device=device)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Workers(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,323 @@
+"""The training loop: one step after another, validation, checkpoints, and a clean stop whenever it is asked for."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridbatch.config import TrainConfig
+from hybridbatch.errors import DataError, Interrupted
+from hybridbatch.files import write_json
+from hybridbatch.model import Encoder
+from hybridbatch.reporting import SILENT, Bar, Reporter
+from hybridbatch.seeding import stream
+from hybridbatch.streams import KIND_NAMES
+from hybridbatch.training import checkpoint
+from hybridbatch.training.batches import Batch, Batches
+from hybridbatch.training.checkpoint import Progress
+from hybridbatch.training.distributed import Workers
+from hybridbatch.training.gradient_cache import GradientCache
+from hybridbatch.training.logs import Log, open_log
+from hybridbatch.training.loss import InfoNCE
+from hybridbatch.training.optimizer import Optimizer, freeze_embeddings, parameter_groups
+from hybridbatch.training.touched_rows import CutEmbedding
+from hybridbatch.training.validation import Validation
+
+MAX_SKIPPED = 5  # steps in a row with a loss or gradient that is not finite, after which a run stops
+
+
+class Trainer:
+    """A run in memory: the encoder in training, its optimizer, and where it stands.
+
+    Args:
+        encoder: on its device; its word embedding is cut to the touched rows until `finish`.
+        batches: global batches, the same on every process.
+        validation: fixed batches; may be empty.
+        config: as checked.
+        languages: names of the schedule's language numbers.
+        run: folder of the run.
+        precision: fp32 or bf16.
+        token_budget: tokens per micro-batch to start with.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        batches: Batches,
+        validation: Validation,
+        config: TrainConfig,
+        *,
+        languages: tuple[str, ...],
+        run: Path,
+        precision: Any,
+        token_budget: int,
+        workers: Workers = Workers(),  # noqa: B008  (immutable)
+        report: Reporter = SILENT,
+    ) -> None:
+        self.encoder, self.batches, self.validation, self.config = encoder, batches, validation, config
+        self.languages, self.run, self.precision, self.workers, self.report = languages, run, precision, workers, report
+        self.progress = Progress(token_budget=token_budget)
+        self.losses: list[float] = []
+        self.gradient_norms: list[float] = []
+        self.objective = InfoNCE(
+            config.temperature,
+            learn_temperature=config.learn_temperature,
+            symmetric=config.symmetric,
+            margin=config.margin,
+            dims=config.matryoshka_dims,
+        ).to(next(encoder.parameters()))
+        if config.dropout is not None:
+            set_dropout(encoder, config.dropout)
+        if config.freeze_embeddings:
+            freeze_embeddings(encoder)
+        self.cut = CutEmbedding(encoder.model, self._words()) if CutEmbedding.possible(encoder.model) else None
+        self.optimizer = Optimizer(parameter_groups(encoder, self.objective, config), config)
+        self.cache = GradientCache(
+            lambda tokens: encoder.embed(tokens, precision),
+            list(self.optimizer.named.values()),
+            token_budget,
+            device=workers.device,
+            on_halved=self._halved,
+            anywhere=workers.anywhere,
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether no step is left to take."""
+        return self.progress.stopped_early or self.progress.step >= self.config.steps
+
+    def resume(self, step: int) -> None:
+        """Take up the checkpoint after `step` steps. Raises `DataError` if it is damaged."""
+        self.progress, tensors = checkpoint.load(self.run, step)
+        self.losses, self.gradient_norms = tensors["losses"].tolist(), tensors["gradient_norms"].tolist()
+        self.cache.budget = self.progress.token_budget
+        self.optimizer.load(tensors)
+
+    def train(self) -> None:
+        """Take all steps that are left.
+
+        Raises:
+            Interrupted: the user stopped it (SIGINT, SIGTERM); a checkpoint is written.
+            DataError: too many losses in a row were not finite; ``bad_batch.json`` names the records.
+            OutputError: a checkpoint cannot be written.
+        """
+        config, progress = self.config, self.progress
+        log_folder = open_log(self.run, config, progress.step) if self.workers.leads else open_log_nowhere()
+        with (
+            log_folder as log,
+            stop_requests() as stop_requested,
+            self.report.bar("training", config.steps, "steps", progress.step) as bar,
+        ):
+            if progress.step == 0 and not progress.validations:
+                self._validate(log)
+            while not self.done:
+                self._step(log, bar)
+                stop = self.workers.anywhere(stop_requested())
+                better = self._due(config.validate_every) and self._validate(log)
+                if better or stop or self.done or self._due(config.checkpoint_every or config.validate_every):
+                    self._save()
+                if stop and not self.done:
+                    raise Interrupted(
+                        f"{self.run}: stopped after step {progress.step} of {config.steps}; the same command goes on"
+                        " from there"
+                    )
+
+    def finish(self, save: Callable[[Encoder], None]) -> None:
+        """Put the best weights (the last without validation) and the full word embedding in place, and `save` them.
+
+        The weights are those of the moving average, if there is one. On the first process only, as `save` writes.
+        """
+        best = self.progress.best
+        if best is not None and best != self.progress.step:
+            _, tensors = checkpoint.load(self.run, best)
+            self.optimizer.load(tensors)
+        self.encoder.eval()
+        with self.optimizer.averaged():
+            if self.cut is not None:
+                self.cut.restore(self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema)
+            if self.workers.leads:
+                save(self.encoder)
+
+    def curve(self) -> list[dict[str, Any]]:
+        """One entry per step: kind and language of the batch, loss, gradient norm, learning rate."""
+        return [self._entry(step) for step in range(self.progress.step)]
+
+    def _entry(self, step: int) -> dict[str, Any]:
+        schedule = self.batches.schedule
+        language = int(schedule.language[step])
+        return {
+            "step": step + 1,
+            "kind": KIND_NAMES[int(schedule.kind[step])],
+            "language": self.languages[language] if language >= 0 else None,
+            "loss": finite_or_none(self.losses[step]),
+            "grad_norm": finite_or_none(self.gradient_norms[step]),
+            "learning_rate": self.optimizer.learning_rate(step),
+        }
+
+    def _words(self) -> np.ndarray:
+        """The token ids that any batch holds, and those that padding may stand for."""
+        size = self.encoder.model.get_input_embeddings().num_embeddings
+        seen = self.batches.words(size)
+        for batches in self.validation.kinds.values():
+            seen |= batches.words(size)
+        seen[[0, self.encoder.tokenizer.pad_token_id or 0]] = True
+        return np.flatnonzero(seen)
+
+    def _due(self, every: int | None) -> bool:
+        """Whether the step just taken is one of every `every`, or the last."""
+        step, steps = self.progress.step, self.config.steps
+        return step == steps or step % (every or max(1, steps // 10)) == 0
+
+    def _halved(self, budget: int) -> None:
+        self.progress.token_budget = budget
+        self.report.note(f"out of memory: going on with {budget} tokens per forward pass")
+
+    def _step(self, log: Log, bar: Bar) -> None:
+        started = time.perf_counter()
+        step, progress = self.progress.step, self.progress
+        batch = self.batches[step]
+        shares = batch.shares(self.workers.size)
+        self.encoder.train()
+        loss = self.cache.backward(
+            batch.tokens.take(shares[self.workers.rank]),
+            lambda embeddings: self.objective(*self._sides(batch, embeddings, shares)),
+            lambda number: self._dropout_seed(step, number),
+        ).item()
+        self.workers.sum_gradients(self.encoder.parameters())
+        norm = self.optimizer.gradient_norm()
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.optimizer.step(step, norm)
+            progress.streak = []
+        else:
+            progress.streak.append(step)
+        self.losses.append(loss)
+        self.gradient_norms.append(norm)
+        progress.step += 1
+        progress.tokens += len(batch.tokens.ids)
+        progress.padded_tokens += batch.padded_tokens()
+        seconds = time.perf_counter() - started
+        progress.seconds += seconds
+        rates = {"pairs/s": batch.pairs / seconds, "tokens/s": len(batch.tokens.ids) / seconds}
+        log(self._entry(step) | rates)
+        bar.advance(loss=loss, **rates)
+        if len(progress.streak) >= MAX_SKIPPED:
+            self._give_up()
+        if progress.streak:
+            self.report.warn(f"step {step + 1}: the loss is {loss}, the gradient norm {norm}; this step is skipped")
+
+    def _dropout_seed(self, step: int, number: int) -> int:
+        return int(stream(self.config.seed, "dropout", step, self.workers.rank, number).integers(2**63))
+
+    def _sides(self, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, passages and keys of the global batch, from the embeddings of this process's share."""
+        gathered = self.workers.gather(embeddings, [len(share) for share in shares])
+        if len(shares) > 1:
+            order = torch.from_numpy(np.argsort(np.concatenate(shares))).to(gathered.device)
+            gathered = gathered.index_select(0, order)
+        keys = torch.from_numpy(batch.keys).to(gathered.device)
+        return gathered[: batch.pairs], gathered[batch.pairs :], keys
+
+    def _validate(self, log: Log) -> bool:
+        """Measure the weights as they stand; whether they are the best so far. Sets off early stopping.
+
+        The untrained encoder is measured too, for the curve, but is never the best.
+        """
+        if not self.validation.kinds:
+            return False
+        self.encoder.eval()
+
+        def embed(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+            shares = batch.shares(self.workers.size)
+            mine = self.cache.embed_all(batch.tokens.take(shares[self.workers.rank]))
+            return self._sides(batch, mine, shares)
+
+        with self.optimizer.averaged():
+            measured = self.validation.measure(embed, self.objective)
+        progress, metric = self.progress, self.config.validation_metric
+        best = progress.best_value(metric)
+        progress.validations.append({"step": progress.step, **{k: finite_or_none(v) for k, v in measured.items()}})
+        log({"step": progress.step} | {f"validation/{name}": finite_or_none(v) for name, v in measured.items()})
+        if progress.step == 0 or not math.isfinite(measured[metric]):
+            return False
+        sign = 1 if metric == "mrr" else -1
+        better = best is None or sign * measured[metric] > sign * best
+        if better:
+            progress.best = progress.step
+        elif self.config.patience is not None:
+            worse = sum(entry["step"] > (progress.best or 0) for entry in progress.validations)
+            progress.stopped_early = worse >= self.config.patience
+        self.report.note(f"step {progress.step}: validation loss {measured['loss']:.4f}, MRR {measured['mrr']:.4f}")
+        return better
+
+    def _save(self) -> None:
+        if self.workers.leads:
+            history = {
+                "losses": torch.tensor(self.losses, dtype=torch.float64),
+                "gradient_norms": torch.tensor(self.gradient_norms, dtype=torch.float64),
+            }
+            checkpoint.save(self.run, self.progress, self.optimizer.state() | history)
+
+    def _give_up(self) -> None:
+        path = self.run / "bad_batch.json"
+        steps = self.progress.streak
+        if self.workers.leads:
+            bad = [self._entry(step) | {"record_ids": self.batches.pair_ids(step)} for step in steps]
+            write_json(path, {"schema_version": 1, "kind": "bad_batch", "batches": bad})
+        raise DataError(
+            f"{path}: {len(steps)} steps in a row had a loss or gradient that is not finite (steps {steps[0] + 1} to"
+            f" {steps[-1] + 1}); the file names their records. Lower --learning-rate, use --precision fp32, or mend the"
+            " records"
+        )
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def set_dropout(module: torch.nn.Module, probability: float) -> None:
+    """Set every dropout of a transformer, also those that attention keeps as a number (ModernBERT)."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = probability
+        elif isinstance(getattr(part, "attention_dropout", None), float):
+            part.attention_dropout = probability
+
+
+@contextmanager
+def open_log_nowhere() -> Iterator[Log]:
+    """For the processes that do not log."""
+    yield lambda record: None
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Inside the block SIGINT and SIGTERM only set a flag, which the given function reads; a second SIGINT stops at once.
+
+    Signals can be caught in the main thread only; elsewhere the flag stays down.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    requested = threading.Event()
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if requested.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requested.set()
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requested.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,148 @@
+"""How a model was trained, for machines (``train.json``) and for people (the model card)."""
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+import hybridbatch
+from hybridbatch.config import TrainConfig
+from hybridbatch.provenance import hardware, versions
+from hybridbatch.training.loop import Trainer
+
+SCHEMA = 1
+
+
+def train_json(
+    trainer: Trainer,
+    config: TrainConfig,
+    *,
+    data: Mapping[str, Any],
+    model: Mapping[str, Any],
+    languages: Sequence[str],
+    schedule: Mapping[str, Any],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Everything about a finished run.
+
+    Args:
+        data: name, fingerprint and counts of the training data, with its sources.
+        model: name, fingerprint and prompts of the encoder that was trained.
+        languages: canonical ids of the training languages.
+        schedule: summary and fingerprint.
+        notes: what the user was told.
+    """
+    progress = trainer.progress
+    seconds = max(progress.seconds, 1e-9)
+    pairs = progress.step * trainer.batches.schedule.batch_size
+    return {
+        "schema_version": SCHEMA,
+        "kind": "train",
+        "hybridbatch": hybridbatch.__version__,
+        "seed": config.seed,
+        "config": config.as_json(),
+        "trained_languages": list(languages),
+        "model": dict(model),
+        "data": dict(data),
+        "schedule": dict(schedule),
+        "notes": list(notes),
+        "steps": progress.step,
+        "stopped_early": progress.stopped_early,
+        "skipped_steps": sorted(set(range(1, progress.step + 1)) - {step + 1 for step in trainer.optimizer.applied}),
+        "best_step": progress.best,
+        "temperature": float(trainer.objective.temperature),
+        "curve": trainer.curve(),
+        "validation": progress.validations,
+        "throughput": {
+            "pairs_per_second": pairs / seconds,
+            "tokens_per_second": progress.tokens / seconds,
+            "seconds": progress.seconds,
+            "tokens": progress.tokens,
+            "padding_tokens_avoided": progress.padded_tokens - progress.tokens,
+        },
+        "memory": {
+            "peak_bytes": peak_memory(trainer.workers.device),
+            "saved_by_touched_rows_bytes": trainer.cut.bytes_saved if trainer.cut else 0,
+            "word_rows_trained": len(trainer.cut.ids) if trainer.cut else None,
+            "tokens_per_forward_pass": progress.token_budget,
+        },
+        "precision": trainer.precision,
+        "processes": trainer.workers.size,
+        "versions": versions(),
+        "hardware": hardware(str(trainer.workers.device)),
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU for CUDA, else the process's resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def model_card(result: Mapping[str, Any]) -> str:
+    """The README.md of a trained model, from its train.json."""
+    config, data, model = result["config"], result["data"], result["model"]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in result["schedule"]["kinds"].items())
+    sources = "\n".join(
+        f"- {name}: {entry.get('licence') or 'licence not stated'}" + (f", {entry['url']}" if entry.get("url") else "")
+        for name, entry in data["sources"].items()
+    )
+    loss = f"InfoNCE, temperature {result['temperature']:.4g}" + "".join(
+        part
+        for part, on in (
+            (", symmetric", config["symmetric"]),
+            (f", margin {config['margin']}", config["margin"]),
+            (f", {config['hard_negatives']} hard negatives per pair", config["hard_negatives"]),
+            (f", Matryoshka dimensions {config['matryoshka_dims']}", config["matryoshka_dims"]),
+        )
+        if on
+    )
+    chosen = (
+        f"step {result['best_step']}, the best on validation ({config['validation_metric']})"
+        if result["best_step"]
+        else f"the last step, {result['steps']}"
+    )
+    lines = [
+        f"- started from: {model['name']}",
+        f"- languages ({len(result['trained_languages'])}): {', '.join(result['trained_languages'])}",
+        f"- batches: {config['batch_size']} pairs; mix {config['mix']} ({kinds}); strategy {config['strategy']}",
+        f"- loss: {loss}",
+        f"- optimizer: AdamW, learning rate {config['learning_rate']:g} ({config['lr_schedule']}), weight decay"
+        f" {config['weight_decay']:g}, {result['steps']} steps, seed {config['seed']}, {result['precision']}",
+        f"- weights: {chosen}" + (f"; moving average with decay {config['ema']}" if config["ema"] else ""),
+        f"- data: {data['name']}, fingerprint {data['fingerprint']}",
+        "- versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+    ]
+    recipe = "\n".join(lines)
+    return f"""---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags:
+- sentence-transformers
+- feature-extraction
+- hybridbatch
+---
+
+# {config["name"] or "A retrieval encoder"} trained by hybridbatch
+
+A dual encoder for multilingual retrieval. Put `{model["prompts"]["query"]}` before queries and
+`{model["prompts"]["passage"]}` before passages; embeddings have unit length, their dot product is the score.
+
+## Recipe
+
+{recipe}
+
+The complete settings and curves are in `train.json` beside this folder.
+
+## Data
+
+{sources}
+
+## Limits
+
+Languages outside the list above were not trained on here; what the starting model knew of them may have changed.
+"""

@@ -1,0 +1,70 @@
+"""Validation: the training loss and the reciprocal rank on fixed batches of the validation split, both kinds of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridbatch.errors import DataError
+from hybridbatch.records import RecordIndex
+from hybridbatch.schedule import Schedule, plan_schedule
+from hybridbatch.streams import CROSS_LINGUAL, KIND_NAMES, MONOLINGUAL, find_streams, records_of
+from hybridbatch.training.batches import Batch, Batches
+from hybridbatch.training.loss import InfoNCE, reciprocal_ranks
+
+SEED = 0  # the same batches for every seed and mix of a data set, so that runs can be compared
+
+
+def plan_validation(index: RecordIndex, batch_size: int, batches: int) -> tuple[dict[str, Schedule], list[str]]:
+    """Schedules of `batches` monolingual and as many cross-lingual batches, by the name of the kind, and notes.
+
+    Where the split is too small for `batch_size`, a kind gets the largest batches that fit; a kind that is not possible
+    at all is left out, with a note.
+    """
+    schedules, notes = {}, []
+    for kind, mix in ((MONOLINGUAL, 1.0), (CROSS_LINGUAL, 0.0)):
+        name = KIND_NAMES[kind]
+        streams = find_streams(index, {kind})
+        groups = [index.group[records_of(index, key, members)] for key, members in streams.items()]
+        size = min(batch_size, max((len(np.unique(group)) for group in groups), default=0))
+        if size < 2:
+            notes.append(f"no {name} validation: the validation split has too few records for it")
+            continue
+        try:
+            schedules[name] = plan_schedule(index, mix=mix, batch_size=size, steps=batches, seed=SEED)
+        except DataError as error:
+            notes.append(f"no {name} validation: {error}")
+            continue
+        if size < batch_size:
+            notes.append(f"{name} validation has batches of {size} pairs, the most that its split can fill")
+    return schedules, notes
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Fixed validation batches by kind; empty: no validation."""
+
+    kinds: dict[str, Batches]
+
+    def measure(self, embed: Callable[[Batch], tuple[Tensor, Tensor, Tensor]], objective: InfoNCE) -> dict[str, float]:
+        """``loss`` (nats) and ``mrr``: of each kind, as ``loss/monolingual`` ..., and their plain mean over the kinds.
+
+        Args:
+            embed: a batch -> its queries, passages and keys as `objective` takes them.
+        """
+        found: dict[str, float] = {}
+        with torch.no_grad():
+            for kind, batches in self.kinds.items():
+                losses, ranks = [], []
+                for step in range(len(batches)):
+                    queries, passages, keys = embed(batches[step])
+                    losses.append(float(objective(queries, passages, keys)))
+                    ranks.append(float(reciprocal_ranks(queries, passages, keys).mean()))
+                found[f"loss/{kind}"], found[f"mrr/{kind}"] = float(np.mean(losses)), float(np.mean(ranks))
+        means = {
+            metric: float(np.mean([value for name, value in found.items() if name.startswith(f"{metric}/")]))
+            for metric in ("loss", "mrr")
+        }
+        return means | found

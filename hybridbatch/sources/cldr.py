@@ -5,7 +5,7 @@ would put English text into a language that has no such name.
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -36,6 +36,24 @@ class Names:
     currency: dict[str, str] = field(repr=False)
     spoken: dict[str, str] = field(repr=False)
     city: dict[str, str] = field(repr=False)
+
+    def names(self, kind: str) -> dict[str, str]:
+        """The names of a kind of thing: currency, language, city or region."""
+        return {"currency": self.currency, "language": self.spoken, "city": self.city, "region": self.territory}[kind]
+
+    def has_card(self, territory: str, card: Mapping[tuple[str, int], str]) -> bool:
+        """Whether it names a territory and all things on its card (kind and place: code)."""
+        return territory in self.territory and all(code in self.names(kind) for (kind, _), code in card.items())
+
+    def share_equal(self, other: "Names") -> float:
+        """Share of territory and currency names that are spelt as in `other`."""
+        pairs = [
+            (name, theirs[code])
+            for mine, theirs in ((self.territory, other.territory), (self.currency, other.currency))
+            for code, name in mine.items()
+            if code in theirs
+        ]
+        return sum(name == their for name, their in pairs) / len(pairs)
 
 
 def cldr_version() -> str:

@@ -10,7 +10,8 @@ from hybridbatch.sources.cldr import Names
 
 Slot = tuple[str, int]  # kind of thing and its place on the card: ("city", 0)
 SEPARATOR = " · "  # belongs to no language
-QUERIES = 3  # per territory
+QUERIES = 3  # per territory, at most
+MOST_RIVALS = 0.5  # other cards that a query may fit, mean over languages; each territory keeps its best query anyway
 # What queries may mention. The continent and a second currency tell too little.
 _ASKABLE: tuple[Slot, ...] = (
     ("currency", 0), ("language", 0), ("language", 1), ("language", 2), ("language", 3),
@@ -84,6 +85,8 @@ def choose(code: str, editions: Sequence[Edition]) -> list[tuple[Slot, ...]]:
                 len(slots),
             ),
         )
+        if chosen and rivals[best] > MOST_RIVALS:
+            break
         chosen.append(best)
         del rivals[best]
     return chosen
@@ -126,19 +129,26 @@ def _fits(
 
 
 def _nameless(kind: str, text: str, name: str, spaced: bool) -> str:
-    """`text` without the words, or in unspaced scripts the characters, that spell the territory's name."""
+    """`text` without the words that spell the territory's name; maybe nothing is left.
+
+    In unspaced scripts, and in a currency written as one word (Kuwaitdinar), the characters of the name go.
+    """
     if kind == "city" and text.casefold() in name.casefold():
         return ""  # Guatemala, Kuwait, Hong Kong
-    while name.casefold() in text.casefold():
-        if spaced:
-            text = _without_words(text, name)
+    rest = _without(text, name, whole_words=spaced)
+    if kind == "currency" and not rest:
+        rest = _without(text, name, whole_words=False)
+        return "" if spaced and len(rest) < 3 else rest  # a mere ending: Boliviano
+    return rest
+
+
+def _without(text: str, name: str, whole_words: bool) -> str:
+    while (start := text.casefold().find(name.casefold())) >= 0:
+        end = start + len(name)
+        if whole_words:
+            words = [word for word in re.finditer(r"[^\s\-–]+", text) if word.end() <= start or word.start() >= end]
+            text = " ".join(word.group() for word in words)
         else:
-            text = re.sub(re.escape(name), " ", text, flags=re.IGNORECASE)
+            text = f"{text[:start]} {text[end:]}"
         text = " ".join(text.split()).strip(_EDGES)
     return text
-
-
-def _without_words(text: str, name: str) -> str:
-    start = text.casefold().find(name.casefold())
-    end = start + len(name)
-    return " ".join(word.group() for word in re.finditer(r"\S+", text) if word.end() <= start or word.start() >= end)

@@ -116,11 +116,24 @@ def resolve(spec: str, available: Iterable[str], trained: Iterable[str] = ()) ->
 
 def describe_group(
     spec: str, available: Iterable[str] | None = None, trained: Iterable[str] = ()
-) -> tuple[Language, ...]:
-    """The facts of every language of a group, for showing; `available` defaults to the registry. Raises: as `resolve`."""
-    return tuple(
-        language(code) for code in resolve(spec, known_languages() if available is None else available, trained)
-    )
+) -> list[dict[str, str | int | None]]:
+    """A row of facts per language of a group, for a table; `available` defaults to the registry.
+
+    Raises: as `resolve`.
+    """
+    chosen = resolve(spec, known_languages() if available is None else available, trained)
+    return [
+        {
+            "id": row.id,
+            "name": row.name,
+            "script": row.script,
+            "family": row.family,
+            "Joshi class": row.joshi_class,
+            "pretrained": ", ".join(row.pretrained),
+            "aliases": ", ".join(row.aliases),
+        }
+        for row in map(language, chosen)
+    ]
 
 
 def _members(term: str, offered: Collection[str], seen: Collection[str], removing: bool = False) -> set[str]:

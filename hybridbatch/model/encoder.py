@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from hybridbatch.errors import DataError, ModelError, OutputError
 from hybridbatch.files import atomic_folder, write_text
+from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.folder import Pooling, Side, read_layout, write_layout
 from hybridbatch.model.head import load_head, write_head
 from hybridbatch.model.loading import load_tokenizer, load_transformer, locate, quiet
@@ -112,6 +113,7 @@ class Encoder(nn.Module):
                 report.note(
                     f"{name}: has {positions} positions, so max_{side}_tokens is {positions} instead of {length}"
                 )
+        use_cheap_dropout(model)
         packs = use_packed_attention(model)
         if not packs:
             report.note(

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, PreTrainedModel
 
+from hybridbatch.model.dropout import dropout as drop
+
 IMPLEMENTATION = "hybridbatch_packed"
 
 # Families whose tokens meet in attention only, through transformers' attention interface, with plain multi-head
@@ -210,11 +212,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scaling: float
         return F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=scaling)
     scores = torch.matmul(q * scaling, k.transpose(2, 3))
     if bias is not None:
-        scores = scores + bias
-    probabilities = F.softmax(scores, dim=-1)
-    if dropout:
-        probabilities = F.dropout(probabilities, dropout)
-    return torch.matmul(probabilities, v)
+        scores.add_(bias)
+    return torch.matmul(drop(F.softmax(scores, dim=-1), dropout), v)
 
 
 def _flash_attention(q: Tensor, k: Tensor, v: Tensor, pack: Pack, scaling: float, window: int | None) -> Tensor:

@@ -62,13 +62,17 @@ class Workers:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
 
-    def share(self, value: object) -> object:
-        """The first process's `value`, on all of them."""
+    def least(self, number: int) -> int:
+        """The smallest `number` of any process."""
         if self.size == 1:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
-        return box[0]
+            return number
+        numbers = torch.tensor(number, device=self.device)
+        dist.all_reduce(numbers, dist.ReduceOp.MIN)
+        return int(numbers.item())
+
+    def wait(self) -> None:
+        """Go on when every process has come here."""
+        self.anywhere(False)
 
 
 class _Gather(torch.autograd.Function):

@@ -51,9 +51,9 @@ class InfoNCE(nn.Module):
         self.dims = tuple(dims)
 
     @property
-    def temperature(self) -> float | Tensor:
-        """Its current value; a tensor that carries the gradient where it is learned."""
-        return self.log_temperature.exp() if self.fixed_temperature is None else self.fixed_temperature
+    def temperature(self) -> float:
+        """Its current value."""
+        return self.fixed_temperature or self.log_temperature.exp().item()
 
     def forward(self, queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
         """The loss of one batch.
@@ -82,7 +82,8 @@ class InfoNCE(nn.Module):
         scores = queries @ passages.T
         if self.margin:
             scores = scores.diagonal_scatter(scores.diagonal() - self.margin)
-        logits = (scores / self.temperature).masked_fill(masked, -torch.inf)
+        temperature = self.fixed_temperature or self.log_temperature.exp()
+        logits = (scores / temperature).masked_fill(masked, -torch.inf)
         target = torch.arange(pairs, device=logits.device)
         loss = functional.cross_entropy(logits, target)
         if self.symmetric:

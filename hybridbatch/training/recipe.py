@@ -52,7 +52,7 @@ def train_json(
         "stopped_early": progress.stopped_early,
         "skipped_steps": sorted(set(range(1, progress.step + 1)) - {step + 1 for step in trainer.optimizer.applied}),
         "best_step": progress.best,
-        "temperature": float(trainer.objective.temperature),
+        "temperature": trainer.objective.temperature,
         "curve": trainer.curve(),
         "validation": progress.validations,
         "throughput": {

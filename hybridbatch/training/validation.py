@@ -10,7 +10,7 @@ from torch import Tensor
 from hybridbatch.errors import DataError
 from hybridbatch.records import RecordIndex
 from hybridbatch.schedule import Schedule, plan_schedule
-from hybridbatch.streams import CROSS_LINGUAL, KIND_NAMES, MONOLINGUAL, find_streams, records_of
+from hybridbatch.streams import CROSS_LINGUAL, KIND_NAMES, MONOLINGUAL, find_streams, groups_of
 from hybridbatch.training.batches import Batch, Batches
 from hybridbatch.training.loss import InfoNCE, reciprocal_ranks
 
@@ -26,9 +26,8 @@ def plan_validation(index: RecordIndex, batch_size: int, batches: int) -> tuple[
     schedules, notes = {}, []
     for kind, mix in ((MONOLINGUAL, 1.0), (CROSS_LINGUAL, 0.0)):
         name = KIND_NAMES[kind]
-        streams = find_streams(index, {kind})
-        groups = [index.group[records_of(index, key, members)] for key, members in streams.items()]
-        size = min(batch_size, max((len(np.unique(group)) for group in groups), default=0))
+        streams = find_streams(index, {kind}).items()
+        size = min(batch_size, max((len(np.unique(groups_of(index, *stream))) for stream in streams), default=0))
         if size < 2:
             notes.append(f"no {name} validation: the validation split has too few records for it")
             continue

@@ -1,0 +1,81 @@
+"""A `Trainer` on made-up data and a tiny encoder, and child processes that start quickly."""
+
+import multiprocessing
+from pathlib import Path
+
+import torch
+
+from hybridbatch.config import TrainConfig
+from hybridbatch.model import Encoder
+from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.schedule import plan_schedule
+from hybridbatch.training.batches import Batches
+from hybridbatch.training.distributed import Workers
+from hybridbatch.training.loop import Trainer
+from hybridbatch.training.validation import Validation, plan_validation
+from tests.parallel import Table, rows
+
+SETTINGS = {"steps": 8, "batch_size": 6, "learning_rate": 1e-3, "warmup_steps": 2, "log_to": "none"}
+
+
+def make_trainer(
+    model: Path,
+    run: Path,
+    *,
+    double: bool = False,
+    validate: bool = True,
+    workers: Workers = Workers(),  # noqa: B008  (immutable)
+    report: Reporter = SILENT,
+    **changes,
+) -> Trainer:
+    """A trainer of `model` in the folder `run`; `changes` override `SETTINGS`; `double`: everything in float64."""
+    config = TrainConfig(model=str(model), **(SETTINGS | changes))
+    encoder = Encoder.load(str(model))
+    if double:
+        encoder.double()
+    training, held_out = Table(rows(24)), Table(rows(9, "validation"))
+    schedule = plan_schedule(
+        training.index, mix=config.mix, batch_size=config.batch_size, steps=config.steps, seed=config.seed
+    )
+    planned, _ = plan_validation(held_out.index, config.batch_size, config.validation_batches)
+    return Trainer(
+        encoder,
+        Batches(
+            schedule,
+            **training.texts(),
+            tokenise=encoder.tokenise,
+            hard_negatives=config.hard_negatives,
+            seed=config.seed,
+        ),
+        Validation(
+            {kind: Batches(s, **held_out.texts(), tokenise=encoder.tokenise) for kind, s in planned.items()}
+            if validate
+            else {}
+        ),
+        config,
+        languages=training.index.languages,
+        run=run,
+        precision="fp32",
+        token_budget=config.micro_tokens or 1 << 20,
+        workers=workers,
+        report=report,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Copies of the full encoder's weights after `finish`."""
+    saved: dict[str, torch.Tensor] = {}
+    trainer.finish(lambda encoder: saved.update({k: v.clone() for k, v in encoder.state_dict().items()}))
+    return saved
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of weights have the same bits."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def child_processes() -> multiprocessing.context.ForkServerContext:
+    """Children fork from one server that has torch and transformers imported, but has not used them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.trainers"])
+    return context

@@ -13,8 +13,9 @@ from hybridbatch.scoring.search import FaissIndex, Found, recall_lost, search, s
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PASSAGES", 64)
-    monkeypatch.setattr(module, "QUERIES", 16)
+    monkeypatch.setattr(module, "CHUNK", 150)
+    monkeypatch.setattr(module, "BLOCK", {"cpu": (16, 70)})
+    monkeypatch.setattr(module, "GROUP", 8)
 
 
 def brute_force(queries: np.ndarray, corpus: np.ndarray, k: int, tie: list) -> tuple[np.ndarray, np.ndarray]:

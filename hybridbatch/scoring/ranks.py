@@ -24,8 +24,8 @@ from hybridbatch.records import Qrels
 from hybridbatch.scoring.order import inner_products, key_places, precedence, sort_keys, sort_rows, top_keys
 from hybridbatch.scoring.vectors import as_float32, require_finite, require_width
 
-# Scores of one block of queries. Measured on 59,536 passages x 384: 64 to 128 queries at a time take least CPU time; fewer
-# slow the product down, more (over glibc's 32 MiB for reused memory) cost page faults, up to a third of the product.
+# Scores of one block of queries. Measured on 59,536 passages x 384: from 64 queries on the product is near its best
+# speed; blocks that outgrow the caches (and glibc's 32 MiB of reused memory) sort more slowly.
 BLOCK_SCORES = 7_500_000
 BLOCK_QUERIES = 64
 JOB_SCORES = 1 << 20  # scores that one thread sorts at a time
@@ -167,10 +167,11 @@ def relevant_ranks(
     pooled = {name: _Rankings(corpus, [members], relevance, len(vectors)) for name, members in (pools or {}).items()}
     tops: dict[str, list[np.ndarray]] = {name: [] for name in pooled} if top_k else {}
 
-    step = max(BLOCK_QUERIES, block_scores // len(corpus.embeddings))
+    step = min(max(BLOCK_QUERIES, block_scores // len(corpus.embeddings)), max(2, len(vectors)))
+    buffer = torch.empty(step * len(corpus.embeddings), device=vectors.device)
     with ThreadPoolExecutor(torch.get_num_threads() if vectors.device.type == "cpu" else 1) as threads:
         for start in range(0, len(vectors), step):
-            scores = inner_products(vectors[start : start + step], corpus.embeddings)
+            scores = inner_products(vectors[start : start + step], corpus.embeddings, buffer)
             jobs = [job for rankings in (*single, *pooled.values()) for job in rankings.jobs(scores, start)]
             for _ in threads.map(lambda job: job(), jobs):
                 pass

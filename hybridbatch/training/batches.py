@@ -125,6 +125,11 @@ class Batches:
             np.concatenate([np.arange(len(positives)), owner]),
         )
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence of any batch."""
+        return max(int(part.lengths.max(initial=0)) for part in (self._queries, self._passages, self._negatives.tokens))
+
     def words(self, size: int) -> np.ndarray:
         """bool [size]: which of `size` token ids occur in any batch."""
         seen = np.zeros(size, bool)

@@ -8,10 +8,14 @@ read, the docstring says what the definition was taken from.
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from hybridbatch.errors import DataError
 from hybridbatch.scoring.metrics import ndcg
+from hybridbatch.scoring.ranks import Corpus
+from hybridbatch.scoring.vectors import as_float32
 
+QUERIES = 128  # whose translated passages are gathered at a time
 OUTCOMES = (
     "relevant, query language",
     "relevant, other language",
@@ -171,6 +175,27 @@ def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
     np.put_along_axis(after, order, np.broadcast_to(np.arange(1, k + 1), (queries, k)), axis=1)
     before = np.arange(1, k + 1)
     return 100.0 * np.maximum(before - after, 0).sum(axis=1) / (before - 1).sum()
+
+
+def translated_scores(queries: np.ndarray, corpus: Corpus, top: np.ndarray, language: str) -> np.ndarray:
+    """Scores of the translations of the first passages of a pool, as `rank_shift` wants them.
+
+    The translation of a passage is the one with the same id in the other language; a passage without one stands for
+    itself.
+
+    Args:
+        queries: [Q, D].
+        top: int64 [Q, k], rows of `corpus` (`Ranks.top`).
+        language: to translate into.
+    Returns: float32 [Q, k].
+    """
+    own = corpus.number(language)
+    row = {id_: int(corpus.start[own]) + place for place, id_ in enumerate(corpus.ids[own])}
+    translation = np.array([row.get(id_, i) for i, id_ in enumerate(id_ for ids in corpus.ids for id_ in ids)])
+    vectors = as_float32(queries, corpus.embeddings.device)
+    chosen = torch.from_numpy(translation[top]).to(vectors.device)
+    pairs = zip(vectors.split(QUERIES), chosen.split(QUERIES), strict=True)
+    return torch.cat([torch.einsum("qd,qkd->qk", q, corpus.embeddings[rows]) for q, rows in pairs]).cpu().numpy()
 
 
 def _kruskal(ranks: np.ndarray, chosen: np.ndarray, languages: np.ndarray) -> np.ndarray:

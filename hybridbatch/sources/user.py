@@ -30,9 +30,9 @@ def user_source(path: Path) -> Source:
     name = bare_name(path) if path.is_file() else path.resolve().name
     return Source(
         name=name,
-        title=f"your data in {path}",
+        title=f"your own data, {path.name}",
         licence="yours to know",
-        url=str(path),
+        url="",
         languages="as its rows say",
         yields="as its form says",
         rows=lambda context: _rows(name, files, context),

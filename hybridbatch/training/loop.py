@@ -75,6 +75,7 @@ class Trainer:
             margin=config.margin,
             dims=config.matryoshka_dims,
         ).to(next(encoder.parameters()))
+        self.objective.check_dims(encoder.dimension)
         if config.dropout is not None:
             set_dropout(encoder, config.dropout)
         if config.freeze_embeddings:

@@ -55,6 +55,15 @@ class InfoNCE(nn.Module):
         """Its current value."""
         return self.fixed_temperature or self.log_temperature.exp().item()
 
+    def check_dims(self, dimension: int) -> None:
+        """Raises `ConfigError` if a Matryoshka dimension is no proper prefix of an embedding of `dimension`."""
+        for size in self.dims:
+            if not 0 < size < dimension:
+                raise ConfigError(
+                    f"matryoshka_dims = {size}: must be between 1 and {dimension - 1}, the embedding has {dimension}"
+                    " dimensions"
+                )
+
     def forward(self, queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
         """The loss of one batch.
 
@@ -63,16 +72,10 @@ class InfoNCE(nn.Module):
             passages: [P, D], rows L2-normalised; the B positives in the queries' order, then the hard negatives.
             keys: int64 [P], equal for equal passages.
         Returns: scalar, nats.
-        Raises: `ConfigError` if a Matryoshka dimension is not below D.
         """
         masked = false_negatives(keys, len(queries))
         losses = [self._full(queries, passages, masked)]
         for size in self.dims:
-            if not 0 < size < queries.shape[1]:
-                raise ConfigError(
-                    f"matryoshka_dims = {size}: must be between 1 and {queries.shape[1] - 1}, the embedding has"
-                    f" {queries.shape[1]} dimensions"
-                )
             prefix_queries, prefix_passages = (functional.normalize(v[:, :size], dim=1) for v in (queries, passages))
             losses.append(self._full(prefix_queries, prefix_passages, masked))
         return torch.stack(losses).mean()

@@ -1,0 +1,66 @@
+"""Logs go where the settings say; packages are asked for only then."""
+
+import json
+import sys
+import types
+
+import pytest
+
+from hybridbatch.config import TrainConfig
+from hybridbatch.errors import ConfigError
+from hybridbatch.training.logs import open_log
+
+
+def test_none_writes_nothing(tmp_path):
+    with open_log(tmp_path, TrainConfig(log_to="none"), 0) as log:
+        log({"step": 1, "loss": 0.5})
+    assert not list(tmp_path.iterdir())
+
+
+def test_jsonl_goes_on_after_the_steps_that_count(tmp_path):
+    for done, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        with open_log(tmp_path, TrainConfig(log_to="jsonl"), done) as log:
+            for step in steps:
+                log({"step": step, "session": done})
+    lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["session"]) for line in lines] == [(1, 0), (2, 0), (3, 2), (4, 2)]
+
+
+@pytest.mark.parametrize(("target", "package"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
+def test_a_missing_package_is_named(tmp_path, monkeypatch, target, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=f"pip install {target}"), open_log(tmp_path, TrainConfig(log_to=target), 0):
+        pass
+
+
+def test_wandb_gets_every_step_under_the_runs_name(tmp_path, monkeypatch):
+    calls = []
+    session = types.SimpleNamespace(
+        log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("finished")
+    )
+    fake = types.SimpleNamespace(init=lambda **settings: calls.append(settings) or session)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    with open_log(tmp_path / "my-run", TrainConfig(log_to="wandb", mix=0.25), 0) as log:
+        log({"step": 4, "loss": 0.5})
+    assert calls[0]["name"] == calls[0]["id"] == "my-run"
+    assert calls[0]["config"]["mix"] == 0.25
+    assert calls[1:] == [(4, {"step": 4, "loss": 0.5}), "finished"]
+
+
+def test_tensorboard_gets_the_numbers(tmp_path, monkeypatch):
+    calls = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            calls.append((folder.name, purge_step))
+
+        def add_scalar(self, name, value, step):
+            calls.append((name, value, step))
+
+        def close(self):
+            calls.append("closed")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    with open_log(tmp_path, TrainConfig(log_to="tensorboard"), 3) as log:
+        log({"step": 4, "kind": "monolingual", "loss": 0.5})
+    assert calls == [("tensorboard", 4), ("loss", 0.5, 4), "closed"]

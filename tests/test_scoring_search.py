@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hybridbatch.errors import DataError
 from hybridbatch.scoring import search as module
 from hybridbatch.scoring.order import precedence
+from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
 from hybridbatch.scoring.search import FaissIndex, Found, recall_lost, search, search_bytes
 
 
@@ -115,3 +117,22 @@ def test_a_corpus_smaller_than_an_index_would_like_still_works() -> None:
     corpus = np.random.default_rng(2).standard_normal((50, 8)).astype(np.float32)
     for kind in ("flat", "ivf", "hnsw", "ivfpq"):
         assert FaissIndex(corpus, kind).search(corpus[:3], 100).rows.shape == (3, 50)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_finds_and_ranks_the_same() -> None:
+    """Small integers have exact scores on every device."""
+    rng = np.random.default_rng(3)
+    corpus = rng.integers(-2, 3, (50_000, 4)).astype(np.float32)
+    queries = rng.integers(-2, 3, (100, 4)).astype(np.float32)
+    cpu, gpu = (search(queries, corpus, 100, device=device) for device in ("cpu", "cuda"))
+    np.testing.assert_array_equal(cpu.rows, gpu.rows)
+    ids = {"eng": [str(number) for number in range(len(corpus))]}
+    relevance = {"eng": Relevance(rng.integers(0, len(corpus), (100, 3)), np.ones((100, 3), np.int64))}
+    one, other = (
+        relevant_ranks(queries, Corpus({"eng": corpus}, ids, device), relevance, pools={"all": ["eng"]}, top_k=20)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_array_equal(one.languages["eng"].ranks, other.languages["eng"].ranks)
+    np.testing.assert_array_equal(one.pools["all"].top, other.pools["all"].top)

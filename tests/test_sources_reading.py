@@ -70,8 +70,8 @@ def test_line_numbers_count_headers_blank_lines_and_cells_over_several_lines(tmp
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b'{"a": "x"', "malformed JSON at column 10"),
-        (b'{"a": "x\xff"}', "not valid UTF-8 at byte 9 of the line"),
+        (b'{"a": "x"', "malformed JSON (Expecting"),
+        (b'{"a": "x\xff"}', "not valid UTF-8"),
         (b'["a"]', "must be a JSON object, not a list"),
         (b"[" * 100_000, "malformed JSON"),
         (b'{"a": ' + b"1" * 5000 + b"}", "malformed JSON"),
@@ -92,8 +92,8 @@ def test_a_row_with_another_number_of_fields_is_told(tmp_path):
     for name, raw in {"a.tsv": b"a\tb\n1\n1\t2\t3\n1\t2\n", "a.csv": b"a,b\n1\n1,2,3\n1,2\n"}.items():
         (tmp_path / name).write_bytes(raw)
         one, three, good = read_records(tmp_path / name, "my file")
-        assert one == BadRow("my file", 2, "", "1 fields where the header has 2")
-        assert three == BadRow("my file", 3, "", "3 fields where the header has 2")
+        assert one == BadRow("my file", 2, "line", "1 fields where the header has 2")
+        assert three == BadRow("my file", 3, "line", "3 fields where the header has 2")
         assert good[0] == 4
 
 
@@ -101,7 +101,7 @@ def test_a_csv_with_an_open_quote_is_told(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'a,b\n1,2\n3,"4\n5,6\n')
     good, bad = read_records(tmp_path / "a.csv")
     assert good == (2, {"a": "1", "b": "2"})
-    assert (bad.line, bad.reason) == (3, "malformed CSV: unexpected end of data")
+    assert (bad.line, bad.reason) == (3, "malformed CSV (unexpected end of data)")
 
 
 def test_a_truncated_gz_names_the_file_and_the_last_good_line(tmp_path):

@@ -166,7 +166,7 @@ def test_a_bad_cell_of_a_wide_record_costs_that_language_only(tmp_path):
     row, swahili, *bad = sorted(rows_of(path), key=lambda row: isinstance(row, BadRow))
     assert (row.language, row.query, row.passage) == ("eng", "Q", "P")
     assert (swahili.language, swahili.query, swahili.passage) == ("swh", None, "P")
-    assert [(one.line, one.field) for one in bad] == [(1, "query.xx-no"), (1, "query.sw"), (2, "query"), (3, "")]
+    assert [(one.line, one.field) for one in bad] == [(1, "query.xx-no"), (1, "query.sw"), (2, "query"), (3, "line")]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ class WideForm:
             sides.setdefault(role, read)
         rows = {code: sides for code, sides in found.items() if "query" in sides or "passage" in sides}
         if not rows and not problem:
-            raise RowProblem("", "no query and no passage in any language")
+            raise RowProblem("line", "no query and no passage in any language")
         for code, sides in rows.items():
             yield Item(record_id, code, sides.get("query"), sides.get("passage"), sides.get("negatives", ()), part)
 

@@ -127,7 +127,7 @@ def position(record: Record, field: str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise RowProblem(field, f"must be a whole number, not {value!r}") from None
+        raise RowProblem(field, "must be a whole number") from None
 
 
 def language(record: Record, field: str) -> str:
@@ -173,17 +173,17 @@ def _json_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
                 continue
             try:
                 record = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                yield BadRow(name, number, "", f"not valid UTF-8 at byte {error.start + 1} of the line")
+            except UnicodeDecodeError:
+                yield BadRow(name, number, "line", "not valid UTF-8")
             except json.JSONDecodeError as error:
-                yield BadRow(name, number, "", f"malformed JSON at column {error.colno}: {error.msg}")
-            except (ValueError, RecursionError) as error:
-                yield BadRow(name, number, "", f"malformed JSON: {error}")
+                yield BadRow(name, number, "line", f"malformed JSON ({error.msg})")
+            except (ValueError, RecursionError):  # a number of thousands of digits, brackets without end
+                yield BadRow(name, number, "line", "malformed JSON")
             else:
                 if isinstance(record, dict):
                     yield number, record
                 else:
-                    yield BadRow(name, number, "", f"must be a JSON object, not {_json_type(record)}")
+                    yield BadRow(name, number, "line", f"must be a JSON object, not {_json_type(record)}")
 
 
 def _text_lines(lines: Iterable[tuple[int, bytes]]) -> Iterator[str]:
@@ -212,7 +212,7 @@ def _csv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    yield BadRow(name, first, "", f"malformed CSV: {error}")
+                    yield BadRow(name, first, "line", f"malformed CSV ({error})")
 
         yield from _with_header(numbered(), name)
 
@@ -231,7 +231,7 @@ def _with_header(rows: Iterable[tuple[int, list[str]] | BadRow], name: str) -> I
             if len(set(header)) < len(header):
                 raise DataError(f"{name}:{number}: a column name occurs twice in the header {header}; rename one")
         elif len(cells) != len(header):
-            yield BadRow(name, number, "", f"{len(cells)} fields where the header has {len(header)}")
+            yield BadRow(name, number, "line", f"{len(cells)} fields where the header has {len(header)}")
         else:
             yield number, dict(zip(header, cells, strict=True))
 

@@ -55,7 +55,7 @@ def question_rows(source: str, corpus: Path, qrels: Path, queries: Path, split: 
     def parse(number: int, record: Record) -> Iterator[Row]:
         question, code, query = identifier(record, "id"), language(record, "lang"), text(record, "text")
         if question not in relevant:
-            raise RowProblem("id", f"no passage is relevant to question {question!r}")
+            raise RowProblem("id", "no passage is relevant to the question")
         for further, passage_id in enumerate(relevant[question]):
             passage = find_passage(passages, passage_id, "id")[1]
             record_id = f"{question}#{further + 1}" if further else question
@@ -73,7 +73,7 @@ def take_passage(passages: Passages, record: Record) -> None:
 def find_passage(passages: Passages, passage_id: str, field: str) -> tuple[str, str]:
     """(language, text) of a passage. Raises `RowProblem` for `field` if there is none of that id."""
     if passage_id not in passages:
-        raise RowProblem(field, f"the corpus has no passage {passage_id!r}")
+        raise RowProblem(field, "the corpus has no such passage")
     return passages[passage_id]
 
 

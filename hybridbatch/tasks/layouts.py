@@ -42,7 +42,7 @@ def read_folder(folder: Path, languages: str) -> Task:
     Raises: `DataError`, `ConfigError`.
     """
     about = "The user's own queries, corpora and judgements."
-    fields = {"about": about, "provenance": {"source": folder.resolve().name}}
+    fields: dict[str, Any] = {"about": about, "provenance": {"source": folder.resolve().name}}
     if existing(folder, "corpus.jsonl"):
         return _read_beir({_single_language(folder, languages): folder}, folder, fields)
     if files_by_code(folder, "corpus"):
@@ -78,7 +78,7 @@ def _by_language(paths: Mapping[str, Path]) -> dict[str, Path]:
 
 def files_by_code(folder: Path, kind: str = "") -> dict[str, Path]:
     """``KIND.CODE.jsonl[.gz]`` files of a folder (``CODE.jsonl[.gz]`` without a kind), by code."""
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(folder.glob(f"{kind}.*.jsonl*" if kind else "*.jsonl*")):
         stem = path.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix(f"{kind}." if kind else "")
         if path.name.endswith((".jsonl", ".jsonl.gz")) and "." not in stem:

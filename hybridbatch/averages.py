@@ -1,0 +1,99 @@
+"""Macro-averages over languages: from means per language pair to the few numbers of a results table. Pure.
+
+A *cell* is a pair (query language, corpus language or ``pool``) of one setting, with its means over queries.
+
+- The value of a query language is the mean over its cells (over corpus languages).
+- The **macro-average** of a setting is the mean over query languages of that. Every query language weighs the same,
+  whatever its number of queries or corpus languages; so do the corpus languages of one query language.
+- A **group** takes the same average over a part of the cells. Cells are labelled by both languages: ``low`` means both
+  are low-resource, ``high-to-low`` a high-resource query language and a low-resource corpus language. A cell of the
+  pool, which mixes all corpus languages, is labelled by its query language alone.
+
+Means of a metric leave out cells that do not have it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+POOL = "pool"
+SETTINGS = ("monolingual", "cross-lingual", "multilingual")
+Means = Mapping[str, float]  # by metric
+Cells = Mapping[tuple[str, str], Means]  # by (query language, corpus language or POOL)
+
+
+def setting_of(query_language: str, corpus_language: str) -> str:
+    """The setting a pair of languages belongs to."""
+    if corpus_language == POOL:
+        return "multilingual"
+    return "monolingual" if query_language == corpus_language else "cross-lingual"
+
+
+def label_of(query_language: str, corpus_language: str, group: Callable[[str], str]) -> str:
+    """The group of a cell: ``low``, or ``high-to-low`` where its two languages differ in group."""
+    first, second = group(query_language), group(query_language if corpus_language == POOL else corpus_language)
+    return first if first == second else f"{first}-to-{second}"
+
+
+def mean(rows: Iterable[Means]) -> dict[str, float]:
+    """The mean of every metric over the rows that have it."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        for metric, value in row.items():
+            values.setdefault(metric, []).append(value)
+    return {metric: sum(each) / len(each) for metric, each in values.items()}
+
+
+def by_query_language(cells: Cells) -> dict[str, dict[str, float]]:
+    """For each query language the mean over its corpus languages."""
+    rows: dict[str, list[Means]] = {}
+    for (query_language, _), means in cells.items():
+        rows.setdefault(query_language, []).append(means)
+    return {query_language: mean(each) for query_language, each in rows.items()}
+
+
+def macro_average(cells: Cells) -> dict[str, Any]:
+    """The macro-average of every metric, and over how many query languages and cells it was taken."""
+    languages = by_query_language(cells)
+    return {"query_languages": len(languages), "cells": len(cells), "metrics": mean(languages.values())}
+
+
+def grouped(cells: Cells, group: Callable[[str], str]) -> dict[str, dict[str, Any]]:
+    """The macro-average of each group of cells, by label."""
+    parts: dict[str, dict[tuple[str, str], Means]] = {}
+    for pair, means in cells.items():
+        parts.setdefault(label_of(*pair, group), {})[pair] = means
+    return {label: macro_average(part) for label, part in sorted(parts.items())}
+
+
+def summarise(cells: Cells, groups: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
+    """Every setting's macro-average, its groups, and its values by query language.
+
+    Args:
+        cells: of all settings of one task.
+        groups: by name, what puts a language into a group, such as ``{"resource_class": resource_class}``.
+    """
+    summary = {}
+    for setting in SETTINGS:
+        part = {pair: means for pair, means in cells.items() if setting_of(*pair) == setting}
+        if part:
+            summary[setting] = {
+                **macro_average(part),
+                "groups": {name: grouped(part, group) for name, group in groups.items()},
+                "by_query_language": by_query_language(part),
+            }
+    return summary
+
+
+def pair_matrix(cells: Cells) -> dict[str, Any]:
+    """Means of all language pairs as one matrix a metric: rows are query languages; None where there is no cell."""
+    pairs = {pair: means for pair, means in cells.items() if pair[1] != POOL}
+    rows, columns = ([*dict.fromkeys(pair[side] for pair in pairs)] for side in (0, 1))
+    metrics = dict.fromkeys(metric for means in pairs.values() for metric in means)
+    return {
+        "query_languages": rows,
+        "corpus_languages": columns,
+        "metrics": {
+            metric: [[pairs.get((row, column), {}).get(metric) for column in columns] for row in rows]
+            for metric in metrics
+        },
+    }

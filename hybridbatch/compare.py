@@ -1,0 +1,153 @@
+"""`hybridbatch compare`: which of several evaluations is better, tested on the scores of every query."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridbatch import perquery
+from hybridbatch.errors import ConfigError, DataError
+from hybridbatch.files import read_json, write_json, write_text
+from hybridbatch.scoring import significance
+
+SCHEMA_VERSION = 1
+LOWER_IS_BETTER = ("rank_distance",)
+IN_RANKS = ("rank_distance",)  # all other metrics are shares, told in points (hundredths)
+
+
+def compare(
+    runs: Sequence[Path], metric: str = "mAP", *, seed: int = 13, draws: int = 10_000, alpha: float = 0.05
+) -> dict[str, Any]:
+    """Compare every two of some evaluations, in every setting of every task they share.
+
+    The unit is the question: its values in all languages are flipped and drawn together (`scoring.significance`).
+    p values are Holm-corrected over all settings, tasks and pairs of runs. Means are over all values of a setting,
+    which is the macro-average where all languages have the same questions.
+
+    Args:
+        runs: folders of `hybridbatch eval`, two or more.
+        metric: a column of the scores per query, or the name of its mean (``mAP``, ``MRR``).
+        seed, draws: of the randomisation test and the bootstrap.
+        alpha: a difference counts if its corrected p value is below.
+    Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task, setting and the two runs)
+        and ``verdicts``, one sentence a row; JSON types only.
+    Raises: `ConfigError` for fewer than two runs; `DataError` for runs that share no task, evaluated other data under
+        one task's name, or lack the metric.
+    """
+    if len(runs) < 2:
+        raise ConfigError(f"compare needs two evaluations or more, not {len(runs)}; give their folders")
+    names = _names(runs)
+    facts = [_read_facts(run) for run in runs]
+    tasks = _shared_tasks(names, facts)
+    scores = [perquery.read(run, metric) for run in runs]
+    found: list[tuple[int, int, str, significance.Comparison]] = []
+    for task in tasks:
+        for a, b in combinations(range(len(runs)), 2):
+            values_a, values_b, questions, settings = _paired(scores[a], scores[b], task, f"{names[a]} and {names[b]}")
+            if len(questions):
+                compared = significance.compare(values_a, values_b, questions, settings, seed=seed, draws=draws)
+                found += [(a, b, task, comparison) for comparison in compared]
+    if not found:
+        raise DataError(f"{', '.join(names)}: have no query with {metric!r} in common; evaluate the same tasks")
+    corrected = significance.holm(np.array([comparison.p for *_, comparison in found]))
+    rows, verdicts = [], []
+    for (a, b, task, comparison), p_holm in zip(found, corrected.tolist(), strict=True):
+        comparison = replace(comparison, p_holm=p_holm)
+        rows.append({"task": task, "run_a": names[a], "run_b": names[b], **asdict(comparison)})
+        verdicts.append(
+            significance.verdict(
+                replace(comparison, setting=f"{task} ({comparison.setting})"),
+                names[a],
+                names[b],
+                "ranks of rank distance" if metric in IN_RANKS else metric,
+                scale=1.0 if metric in IN_RANKS else 100.0,
+                higher_is_better=metric not in LOWER_IS_BETTER,
+                alpha=alpha,
+            )
+        )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "compare",
+        "metric": metric,
+        "seed": seed,
+        "draws": draws,
+        "runs": [
+            {"name": name, "folder": str(run), "model": fact["model"]}
+            for name, run, fact in zip(names, runs, facts, strict=True)
+        ],
+        "rows": rows,
+        "verdicts": verdicts,
+    }
+
+
+def write(comparison: Mapping[str, Any], path: Path) -> None:
+    """Write a comparison as Markdown where `path` ends in ``.md``, else as JSON. Raises `OutputError`."""
+    if path.suffix == ".md":
+        write_text(path, markdown(comparison))
+    else:
+        write_json(path, comparison)
+
+
+def markdown(comparison: Mapping[str, Any]) -> str:
+    """The verdicts and the table behind them."""
+    head = ("task", "setting", "A", "B", "questions", "mean A", "mean B", "A - B", "95 % interval", "p (Holm)", "d")
+    lines = [f"# Comparison by {comparison['metric']}", ""]
+    lines += [f"- {sentence}" for sentence in comparison["verdicts"]]
+    lines += ["", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for row in comparison["rows"]:
+        effect = "" if row["effect_size"] is None else f"{row['effect_size']:.2f}"
+        cells = [row["task"], row["setting"], row["run_a"], row["run_b"], str(row["questions"])]
+        cells += [f"{row[name]:.4f}" for name in ("mean_a", "mean_b", "difference")]
+        cells += [f"{row['low']:.4f} to {row['high']:.4f}", f"{row['p_holm']:.4g}", effect]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The folders' own names, or the whole paths where two have the same."""
+    short = [run.resolve().name for run in runs]
+    return short if len(set(short)) == len(short) else [str(run) for run in runs]
+
+
+def _read_facts(run: Path) -> dict[str, Any]:
+    path = run / "eval.json"
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get("kind") != "eval" or facts.get("schema_version") != 1:
+        raise DataError(f"{path}: is no evaluation of schema version 1; run `hybridbatch eval` again")
+    return facts
+
+
+def _shared_tasks(names: Sequence[str], facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tasks of all runs. Raises `DataError` when there is none, or when one name stands for other data."""
+    prints = [{task["name"]: task["provenance"]["fingerprint"] for task in fact["tasks"]} for fact in facts]
+    shared = [task for task in prints[0] if all(task in other for other in prints)]
+    if not shared:
+        listed = "; ".join(f"{name}: {', '.join(tasks)}" for name, tasks in zip(names, prints, strict=True))
+        raise DataError(f"the evaluations share no task ({listed}); evaluate the same tasks")
+    for task in shared:
+        for name, other in zip(names, prints, strict=True):
+            if other[task] != prints[0][task]:
+                raise DataError(
+                    f"{names[0]} and {name} evaluated other data as {task} (fingerprints {prints[0][task]} and"
+                    f" {other[task]}); evaluate both with the same files and --languages"
+                )
+    return shared
+
+
+def _paired(one: Any, other: Any, task: str, runs: str) -> tuple[np.ndarray, ...]:
+    """Values of both runs, question and setting of each query. Raises `DataError` unless they are the same queries."""
+    import pyarrow.compute as pc
+
+    keys = [key for key in perquery.KEYS if key != "task"]
+    parts = [table.filter(pc.field("task") == task) for table in (one, other)]
+    if (
+        not parts[0].select(keys).equals(parts[1].select(keys))
+    ):  # files in another order give languages in another order
+        parts = [part.sort_by([(key, "ascending") for key in keys]) for part in parts]
+        if not parts[0].select(keys).equals(parts[1].select(keys)):
+            raise DataError(f"{runs}: do not have the same queries of {task}; evaluate both again")
+    values = (part["value"].to_numpy() for part in parts)
+    return (*values, *(parts[0][key].to_numpy() for key in ("query_id", "setting")))

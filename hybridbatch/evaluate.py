@@ -1,0 +1,238 @@
+"""`hybridbatch eval`: every language pair and the multilingual pool of each task, each distinct text encoded once."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hybridbatch
+from hybridbatch.averages import POOL, SETTINGS, pair_matrix, summarise
+from hybridbatch.config import EvalConfig
+from hybridbatch.errors import DataError
+from hybridbatch.files import make_folder, output_errors, read_json, write_json
+from hybridbatch.languages import canonical, known_languages, resolve, resource_class
+from hybridbatch.perquery import FILE, QueryScores, writing
+from hybridbatch.provenance import hardware, versions
+from hybridbatch.records import Task, Texts
+from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.tasks import load_task
+
+SCHEMA_VERSION = 1
+SAME_LANGUAGE_K = 10  # depth of the same-language share
+TRAINED, ZERO_SHOT = "trained", "zero-shot"
+Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage" -> [n, D], rows L2-normalised
+
+
+def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
+    """Score an encoder and write ``per_query.parquet`` and, last, ``eval.json``; returns their folder.
+
+    Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used; an earlier evaluation in the
+    folder is then as it was.
+    """
+    trained = trained_languages(config)
+    tasks = [
+        load_task(name, data_root=config.data_root, languages=config.languages, trained=trained)
+        for name in config.tasks
+    ]
+    from hybridbatch.embeddings import EmbeddingStore
+    from hybridbatch.model import Encoder
+    from hybridbatch.model.precision import resolve_precision
+    from hybridbatch.training.distributed import resolve_device
+
+    device = resolve_device(config.device)
+    encoder = Encoder.load(
+        config.model,
+        pooling=config.pooling,
+        query_prompt=config.query_prompt,
+        passage_prompt=config.passage_prompt,
+        max_query_tokens=config.max_query_tokens,
+        max_passage_tokens=config.max_passage_tokens,
+        report=report,
+    ).to(device)
+    precision = resolve_precision(config.precision, device)
+    store = EmbeddingStore(encoder, config.cache, precision=precision)
+    folder = make_folder(config.out or Path("experiments") / (config.name or default_name(config)))
+    embed = lambda texts, side: store.embed(texts, side, report)  # noqa: E731
+    with writing(folder / FILE, metric_names(config.cutoffs)) as writer:
+        summaries = []
+        for task in tasks:
+            cells: dict[tuple[str, str], dict[str, float]] = {}
+            for scores in score_task(task, embed, cutoffs=config.cutoffs, device=str(device), report=report):
+                writer.add(task.name, [scores])
+                cells[scores.query_language, scores.corpus_language] = scores.means()
+            summaries.append(describe(task, cells, trained))
+        with output_errors(folder / "eval.json"):
+            (folder / "eval.json").unlink(missing_ok=True)  # so that it never stands beside another run's scores
+    write_json(
+        folder / "eval.json",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "eval",
+            "hybridbatch": hybridbatch.__version__,
+            "config": config.as_json(),
+            "model": {
+                "name": config.model,
+                "fingerprint": store.fingerprint,
+                "precision": precision,
+                "trained_languages": list(trained),
+            },
+            "versions": versions(),
+            "hardware": hardware(str(device)),
+            "tasks": summaries,
+        },
+    )
+    return folder
+
+
+def trained_languages(config: EvalConfig) -> tuple[str, ...]:
+    """The languages the model was trained on: as the settings say, else as the run folder's train.json says, else none.
+
+    Raises: `ConfigError` for unknown languages.
+    """
+    if config.trained_languages is not None:
+        return resolve(config.trained_languages, known_languages())
+    facts = Path(config.model) / "train.json"
+    if not facts.is_file():
+        return ()
+    try:
+        return tuple(canonical(code) for code in read_json(facts)["trained_languages"])
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{facts}: does not say the languages of the training; give them with --trained-languages"
+        ) from error
+
+
+def default_name(config: EvalConfig) -> str:
+    """A folder name made from model and tasks."""
+    parts = [Path(config.model).name, *(Path(name).name for name in config.tasks)]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(["eval", *parts]))
+
+
+def metric_names(cutoffs: Sequence[int]) -> tuple[str, ...]:
+    """The columns of the scores per query."""
+    from hybridbatch.scoring.metrics import all_metrics
+    from hybridbatch.scoring.ranks import Ranks
+
+    one = np.ones((1, 1), dtype=np.int64)
+    plain = all_metrics(Ranks(one, one, np.zeros(1, dtype=np.int64)), cutoffs)
+    return (*plain, "rank_distance", f"same_language_share@{SAME_LANGUAGE_K}")
+
+
+def score_task(
+    task: Task, embed: Embed, *, cutoffs: Sequence[int], device: str = "cpu", report: Reporter = SILENT
+) -> Iterator[QueryScores]:
+    """The scores of every query of a task: in every corpus language that has judgements for it, and in the pool.
+
+    The pool is the union of all corpora of the task; relevant are all language versions of the answer. It is scored
+    for parallel tasks only. In bitext tasks no language is searched in itself.
+
+    Args:
+        embed: called once for all queries and once for all passages.
+    """
+    from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
+
+    passages = embed_by_language(task.corpus, "passage", embed)
+    queries = embed_by_language(task.queries, "query", embed)
+    corpus = Corpus(passages, {language: texts.ids for language, texts in task.corpus.items()}, device)
+    found: dict[tuple[str, tuple[str, ...]], Relevance] = {}  # parallel languages have the same ids
+
+    def relevance(language: str, ids: tuple[str, ...]) -> Relevance:
+        if (language, ids) not in found:
+            found[language, ids] = Relevance.of(ids, task.corpus[language].ids, task.qrels[language])
+        return found[language, ids]
+
+    pools = {POOL: tuple(task.corpus)} if task.parallel else {}
+    with report.bar(f"score {task.name}", len(task.queries), "query languages") as bar:
+        for language, texts in task.queries.items():
+            judged = {
+                name: relevance(name, texts.ids)
+                for name in task.corpus
+                if name in task.qrels and not (task.bitext and name == language)
+            }
+            ranked = relevant_ranks(queries[language], corpus, judged, pools=pools, top_k=SAME_LANGUAGE_K)
+            for name, ranks in ranked.languages.items():
+                if ranks.judged.any():
+                    yield _scores(language, name, texts, ranks, cutoffs)
+            for name, ranks in ranked.pools.items():
+                if ranks.judged.any():
+                    yield _scores(language, name, texts, ranks, cutoffs, corpus)
+            bar.advance()
+
+
+def _scores(
+    language: str, name: str, texts: Texts, ranks: Any, cutoffs: Sequence[int], pool: Any = None
+) -> QueryScores:
+    from hybridbatch.scoring.bias import rank_distance, same_language_share
+    from hybridbatch.scoring.metrics import all_metrics
+
+    metrics = all_metrics(ranks, cutoffs)
+    if pool is not None:
+        relevant = ranks.ranks[ranks.judged]
+        # one relevant passage has no distance to another: no score, rather than the best one
+        alone = (relevant > 0).sum(axis=1) < 2
+        metrics["rank_distance"] = np.where(alone, np.nan, rank_distance(relevant))
+        if language in pool.languages:
+            first = pool.language[ranks.top[ranks.judged]]
+            metrics[f"same_language_share@{SAME_LANGUAGE_K}"] = same_language_share(first, pool.number(language))
+    ids = tuple(np.array(texts.ids, dtype=object)[ranks.judged])
+    return QueryScores(language, name, ids, metrics)
+
+
+def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dict[str, np.ndarray]:
+    """[n, D] for each language, from one call for the texts of all."""
+    vectors = embed([text for texts in side.values() for text in texts.texts], kind)
+    ends = np.cumsum([len(texts.ids) for texts in side.values()])
+    return dict(zip(side, np.split(vectors, ends[:-1]), strict=True))
+
+
+def describe(
+    task: Task, cells: Mapping[tuple[str, str], Mapping[str, float]], trained: Sequence[str]
+) -> dict[str, Any]:
+    """A task's part of eval.json: what it is, its macro-averages (`hybridbatch.averages`), and all language pairs."""
+    return {
+        "name": task.name,
+        "about": task.about,
+        "provenance": dict(task.provenance),
+        "parallel": task.parallel,
+        "counts": {
+            "queries": {language: len(texts.ids) for language, texts in task.queries.items()},
+            "passages": {language: len(texts.ids) for language, texts in task.corpus.items()},
+            "distinct_texts": sum(
+                len({text for texts in side.values() for text in texts.texts}) for side in (task.queries, task.corpus)
+            ),
+        },
+        "settings": summarise(
+            cells,
+            {
+                "training": lambda language: TRAINED if language in trained else ZERO_SHOT,
+                "resource_class": resource_class,
+            },
+        ),
+        "pairs": pair_matrix(cells),
+    }
+
+
+def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The table for the terminal: a row for each task, and within it for each part of the languages.
+
+    Args:
+        evaluation: the content of eval.json.
+    Returns: rows of task, languages ("all", then the groups by training if the model was trained), mAP of the three
+        settings and rank distance; None where a task or group has no such setting.
+    """
+    rows = []
+    for task in evaluation["tasks"]:
+        labels = [None]
+        if evaluation["model"]["trained_languages"]:
+            labels += sorted({label for s in task["settings"].values() for label in s["groups"]["training"]})
+        for label in labels:
+            row: dict[str, Any] = {"task": task["name"], "languages": label or "all"}
+            for setting in SETTINGS:
+                part = task["settings"].get(setting, {})
+                part = part if label is None else part.get("groups", {}).get("training", {}).get(label, {})
+                row[f"{setting} mAP"] = part.get("metrics", {}).get("mAP")
+            row["rank distance"] = part.get("metrics", {}).get("rank_distance")  # of the last setting, the pool
+            rows.append(row)
+    return rows

@@ -1,0 +1,99 @@
+"""Scores of every query, kept as Parquet, from which all averages and later comparisons of runs are made."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hybridbatch.averages import setting_of
+from hybridbatch.errors import DataError, nearest
+from hybridbatch.files import atomic_path
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FILE = "per_query.parquet"
+KEYS = ("task", "setting", "query_language", "corpus_language", "query_id")
+MEANS = {"average_precision": "mAP", "reciprocal_rank": "MRR"}  # what the mean of a column is called, where it differs
+
+
+@dataclass(frozen=True)
+class QueryScores:
+    """The scores of n queries of one language in one corpus language or pool."""
+
+    query_language: str
+    corpus_language: str
+    query_ids: tuple[str, ...]  # [n]
+    metrics: dict[str, np.ndarray]  # float64 [n] by column name; NaN where a query has no such score
+
+    def means(self) -> dict[str, float]:
+        """Mean over the queries that have a score, by the name of the mean."""
+        present = {name: values[~np.isnan(values)] for name, values in self.metrics.items()}
+        return {MEANS.get(name, name): float(values.mean()) for name, values in present.items() if len(values)}
+
+
+class Writer:
+    """Appends scores to a Parquet file, one row group at a time. Use `writing`."""
+
+    def __init__(self, path: Path, metrics: Iterable[str]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._arrow = pa
+        self.metrics = tuple(metrics)
+        fields = [pa.field(name, pa.string(), nullable=False) for name in KEYS]
+        self.schema = pa.schema([*fields, *(pa.field(name, pa.float64()) for name in self.metrics)])
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+
+    def add(self, task: str, scores: Iterable[QueryScores]) -> None:
+        """Append scores of one task; a metric that some of them lack is null there."""
+        for part in scores:
+            size = len(part.query_ids)
+            setting = setting_of(part.query_language, part.corpus_language)
+            texts = [[text] * size for text in (task, setting, part.query_language, part.corpus_language)]
+            numbers = (part.metrics.get(name, np.full(size, np.nan)) for name in self.metrics)
+            columns = [
+                *(self._arrow.array(values, self._arrow.string()) for values in [*texts, part.query_ids]),
+                *(self._arrow.array(values, from_pandas=True) for values in numbers),
+            ]
+            self.file.write_batch(self._arrow.record_batch(columns, schema=self.schema))
+
+
+@contextmanager
+def writing(path: Path, metrics: Iterable[str]) -> Iterator[Writer]:
+    """A `Writer` whose file appears at `path` only when the block succeeds. Raises `OutputError`."""
+    with atomic_path(path) as temporary:
+        writer = Writer(temporary, metrics)
+        try:
+            yield writer
+        finally:
+            writer.file.close()
+
+
+def read(folder: Path, metric: str) -> "pyarrow.Table":
+    """The `KEYS` of an evaluation's queries and one metric as `value`; queries without the metric are left out.
+
+    Args:
+        folder: of the evaluation.
+        metric: a column, or the name of its mean such as ``mAP``.
+    Raises: `DataError` when the file is absent, damaged, or has no such metric.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    path = folder / FILE
+    column = next((name for name, shown in MEANS.items() if shown == metric), metric)
+    if not path.is_file():
+        raise DataError(f"{path}: not there; run `hybridbatch eval` first and give its folder")
+    try:
+        known = [name for name in pq.read_schema(path).names if name not in KEYS]
+        if column not in known:
+            raise DataError(f"{path}: has no metric {metric!r}{nearest(metric, known)}; it has {', '.join(known)}")
+        table = pq.read_table(path, columns=[*KEYS, column])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); run the evaluation again") from error
+    return table.rename_columns([*KEYS, "value"]).filter(pc.is_valid(pc.field("value")))

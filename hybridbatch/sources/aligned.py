@@ -13,7 +13,6 @@ passage, and two passages are either the same text (which the schedule keeps apa
 holds no false negative that overlapping windows would make.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,7 +35,6 @@ from hybridbatch.sources.reading import (
 BLOCK = 4
 QUERY_LETTERS = 8  # fewer say too little to be looked for ("Oh no!"); a Chinese headline has more
 PASSAGE_LETTERS = 16  # two lines of a picture book reach it in nearly all languages
-_SPACE = re.compile(r"\s+")
 
 
 class Entry(NamedTuple):
@@ -72,12 +70,11 @@ def document_rows(source: str, document: Document, file: str) -> Iterator[Row | 
     lines = document.lines
     for block in sorted({at // BLOCK for at in lines}):
         first = block * BLOCK
-        body = [lines[at].text for at in (first + 1, first + 2) if at in lines]
+        passage = " ".join(lines[at].text for at in (first + 1, first + 2) if at in lines)
         for at in (first, first + 3):
-            if at not in lines or not body:
+            if at not in lines or not passage:
                 continue
             number, query, split = lines[at]
-            passage = " ".join(body)
             reason = _unfit(query, passage)
             if reason:
                 yield BadRow(file, number, "text", reason)
@@ -111,7 +108,7 @@ def has_letters(text: str, least: int) -> bool:
 
 def comparable(text: str) -> str:
     """`text` as it is compared for containment: NFC, case folded, runs of white space as one blank."""
-    return _SPACE.sub(" ", unicodedata.normalize("NFC", text).casefold()).strip()
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def gather(

@@ -8,13 +8,14 @@ from itertools import pairwise
 import numpy as np
 
 from hybridbatch.errors import DataError
+from hybridbatch.model.folder import Side
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.schedule import Schedule
 from hybridbatch.seeding import stream
 from hybridbatch.tokens import TokenArrays
 
 CHUNK = 10_000  # texts handed to the tokenizer at a time
-Tokenise = Callable[[Sequence[str], str], TokenArrays]
+Tokenise = Callable[[Sequence[str], Side], TokenArrays]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Batches:
         self._passage_at = self._passage_at.reshape(schedule.passage_row.shape)
         with report.bar("tokenising", len(query_rows) + len(passage_rows), "texts") as bar:
 
-            def all_tokens(rows: np.ndarray, texts: Callable[[np.ndarray], list[str]], side: str) -> TokenArrays:
+            def all_tokens(rows: np.ndarray, texts: Callable[[np.ndarray], list[str]], side: Side) -> TokenArrays:
                 parts = []
                 for begin in range(0, len(rows), CHUNK):
                     chunk = rows[begin : begin + CHUNK]
@@ -99,7 +100,7 @@ class Batches:
             self._passages = all_tokens(passage_rows, passages, "passage")
         self._negatives = HardNegatives(self._passage_at, passage_rows, negatives, tokenise, hard_negatives, seed)
 
-    def _tokenise(self, tokenise: Tokenise, rows: np.ndarray, texts: Sequence[str], side: str) -> TokenArrays:
+    def _tokenise(self, tokenise: Tokenise, rows: np.ndarray, texts: Sequence[str], side: Side) -> TokenArrays:
         """Tokens of `texts`; a text that the tokenizer refuses is looked for and named by its record."""
         try:
             return tokenise(texts, side)

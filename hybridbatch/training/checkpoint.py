@@ -25,7 +25,8 @@ from hybridbatch.reporting import Reporter
 
 RUN, TRAINED = "run.json", "train.json"
 KEEP = 2  # newest checkpoints kept, besides the best
-UNCOMPARED = frozenset({"name", "out", "data_root", "log_to", "checkpoint_every"})  # settings without effect on weights
+# Settings without effect on the weights; that the data is the same, its fingerprint says.
+UNCOMPARED = frozenset({"name", "out", "data", "data_root", "log_to", "checkpoint_every"})
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Progress:
     step: int = 0  # steps done
     token_budget: int = 0  # per micro-batch; part of the state because dropout depends on the micro-batches
     streak: list[int] = field(default_factory=list)  # the skipped steps in a row that lead up to now
-    validations: list[dict[str, float]] = field(default_factory=list)
+    validations: list[dict[str, Any]] = field(default_factory=list)
     best: int | None = None  # step of the best validation
     stopped_early: bool = False
     seconds: float = 0.0  # of training steps, over all sessions

@@ -77,7 +77,7 @@ class Workers:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, rows: Tensor, counts: list[int], rank: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx, rows: Tensor, counts: list[int], rank: int) -> Tensor:
         ctx.begin, ctx.end = sum(counts[:rank]), sum(counts[: rank + 1])
         longest = rows.new_zeros(max(counts), rows.shape[1])
         longest[: len(rows)] = rows
@@ -86,7 +86,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(everywhere, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+    def backward(ctx, gradient: Tensor):
         return gradient[ctx.begin : ctx.end], None, None
 
 

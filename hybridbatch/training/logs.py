@@ -64,7 +64,7 @@ def _tensorboard(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
 @contextmanager
 def _wandb(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
     try:
-        import wandb
+        import wandb  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise ConfigError("log_to = 'wandb': not installed; `pip install wandb`") from error
     session = wandb.init(

@@ -209,7 +209,7 @@ class Trainer:
         progress.seconds += seconds
         rates = {"pairs/s": batch.pairs / seconds, "tokens/s": len(batch.tokens.ids) / seconds}
         log(self._entry(step) | rates)
-        bar.advance(loss=loss, **rates)
+        bar.advance(1, loss=loss, **rates)
         if len(progress.streak) >= MAX_SKIPPED:
             self._give_up()
         if progress.streak:

@@ -2,13 +2,13 @@
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 import hybridbatch
-from hybridbatch.config import TrainConfig
+from hybridbatch.model import Encoder
 from hybridbatch.provenance import hardware, versions
 from hybridbatch.training.loop import Trainer
 
@@ -16,25 +16,15 @@ SCHEMA = 1
 
 
 def train_json(
-    trainer: Trainer,
-    config: TrainConfig,
-    *,
-    data: Mapping[str, Any],
-    model: Mapping[str, Any],
-    languages: Sequence[str],
-    schedule: Mapping[str, Any],
-    notes: Sequence[str],
+    trainer: Trainer, encoder: Encoder, facts: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything about a finished run.
 
     Args:
-        data: name, fingerprint and counts of the training data, with its sources.
-        model: name, fingerprint and prompts of the encoder that was trained.
-        languages: canonical ids of the training languages.
-        schedule: summary and fingerprint.
-        notes: what the user was told.
+        facts: ``trained_languages``, ``data``, ``schedule`` and ``notes``.
+        identity: as in the ``run.json`` of the run.
     """
-    progress = trainer.progress
+    progress, config, curve = trainer.progress, trainer.config, trainer.curve()
     seconds = max(progress.seconds, 1e-9)
     pairs = progress.step * trainer.batches.schedule.batch_size
     return {
@@ -43,17 +33,21 @@ def train_json(
         "hybridbatch": hybridbatch.__version__,
         "seed": config.seed,
         "config": config.as_json(),
-        "trained_languages": list(languages),
-        "model": dict(model),
-        "data": dict(data),
-        "schedule": dict(schedule),
-        "notes": list(notes),
+        "model": {
+            "name": encoder.name,
+            "commit": encoder.commit,
+            "fingerprint_before": identity["model_fingerprint"],
+            "prompts": encoder.prompts,
+            "pooling": encoder.pooling,
+            "max_tokens": encoder.max_tokens,
+        },
+        **facts,
         "steps": progress.step,
         "stopped_early": progress.stopped_early,
-        "skipped_steps": sorted(set(range(1, progress.step + 1)) - {step + 1 for step in trainer.optimizer.applied}),
+        "skipped_steps": [entry["step"] for entry in curve if None in (entry["loss"], entry["grad_norm"])],
         "best_step": progress.best,
         "temperature": trainer.objective.temperature,
-        "curve": trainer.curve(),
+        "curve": curve,
         "validation": progress.validations,
         "throughput": {
             "pairs_per_second": pairs / seconds,
@@ -88,8 +82,8 @@ def model_card(result: Mapping[str, Any]) -> str:
     config, data, model = result["config"], result["data"], result["model"]
     kinds = ", ".join(f"{count} {kind}" for kind, count in result["schedule"]["kinds"].items())
     sources = "\n".join(
-        f"- {name}: {entry.get('licence') or 'licence not stated'}" + (f", {entry['url']}" if entry.get("url") else "")
-        for name, entry in data["sources"].items()
+        f"- {name}: {sum(rows.values()):,} rows; {data['licences'].get(name, 'licence not stated')}"
+        for name, rows in data["rows_by_source_and_language"].items()
     )
     loss = f"InfoNCE, temperature {result['temperature']:.4g}" + "".join(
         part

@@ -1,0 +1,295 @@
+"""`hybridbatch train`: from settings to a trained encoder in a run folder."""
+
+import contextlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.config import PrepareConfig, TrainConfig
+from hybridbatch.errors import ConfigError
+from hybridbatch.files import write_json
+from hybridbatch.languages import resolve
+from hybridbatch.model import Encoder, resolve_precision
+from hybridbatch.prepare import prepare
+from hybridbatch.provenance import versions
+from hybridbatch.records import RecordIndex, Split
+from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.schedule import Schedule, plan_schedule
+from hybridbatch.sources import source
+from hybridbatch.sources.atlas import TRAINED
+from hybridbatch.store import Store, count_rows
+from hybridbatch.streams import KIND_NAMES
+from hybridbatch.training import checkpoint
+from hybridbatch.training.batches import Batches
+from hybridbatch.training.budget import token_budget
+from hybridbatch.training.distributed import Workers, join, resolve_device
+from hybridbatch.training.loop import Trainer
+from hybridbatch.training.recipe import model_card, train_json
+from hybridbatch.training.validation import Validation, plan_validation
+
+RUN_SCHEMA = 1
+ANY_STEP = 1 << 60  # what a process says that leaves the choice to the first one
+RECOMMENDED: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("atlas",): TRAINED
+}  # training languages of data from these sources; of other data, all
+
+
+def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
+    """Fine-tune an encoder as `config` says, or go on with an unfinished run of the same settings and data.
+
+    Under `torchrun` every process calls this. Returns: the run folder, with ``model/`` (an encoder that
+    sentence-transformers and transformers load) and ``train.json``.
+
+    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work, as far as it can be known before the first
+        step; `OutputError` if the folder cannot be written or holds something else; `Interrupted` on SIGINT or SIGTERM.
+    """
+    run = run_folder(config)
+    with join(resolve_device(config.device)) as workers, contextlib.ExitStack() as stack:
+        if workers.leads:
+            checkpoint.require_own_folder(run)
+            stack.enter_context(checkpoint.locked(run))
+            prepare_data(config, report)
+        else:
+            report = SILENT
+        workers.wait()
+        inputs = Inputs.plan(config, Store.open(prepare_data(config, report)), report)
+        if checkpoint.is_finished(run):
+            checkpoint.require_same(run, inputs.identity(config))
+            report.note(f"{run}: already finished; choose another --name or remove the folder to train again")
+        else:
+            _train(config, inputs, run, workers, report)
+    return run
+
+
+def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
+    """What `train` would do: schedule, first batches, validation. Loads no weights and leaves nothing behind."""
+    with tempfile.TemporaryDirectory() as temporary:
+        inputs = Inputs.plan(config, Store.open(prepare_data(config, report, Path(temporary) / "data")), report)
+        schedule, index = inputs.schedule, inputs.index
+        first = []
+        for step in range(min(5, schedule.steps)):
+            rows = schedule.query_row[step], schedule.passage_row[step]
+            met = sorted({index.languages[number] for side in rows for number in index.language[side]})
+            first.append(
+                {
+                    "step": step + 1,
+                    "kind": KIND_NAMES[int(schedule.kind[step])],
+                    "source": index.sources[int(schedule.source[step])],
+                    "languages": ", ".join(met),
+                    "records": ", ".join(inputs.store.record_ids("train", index.store_rows(rows[0][:3]))) + ", ...",
+                }
+            )
+        return {
+            "run": str(run_folder(config)),
+            "model": config.model,
+            "data": config.data,
+            "training languages": ", ".join(inputs.languages),
+            "schedule": schedule.summary(index),
+            "first batches": first,
+            "validation": {
+                kind: f"{planned.steps} batches of {planned.batch_size} pairs"
+                for kind, planned in inputs.held_out.items()
+            },
+        }
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Where the run of `config` is kept."""
+    default = f"{Path(config.data).name}-mix-{config.mix:g}-seed-{config.seed}"
+    return config.out or Path("experiments") / (config.name or default)
+
+
+def prepare_data(config: TrainConfig, report: Reporter, elsewhere: Path | None = None) -> Path:
+    """The prepared folder that `config.data` names; a built-in source is prepared into data/NAME, unless it is there.
+
+    Args:
+        elsewhere: where to prepare it instead.
+    Raises: `ConfigError` if it names neither, and what `prepare` raises.
+    """
+    for folder in (Path(config.data), Path("data") / config.data):
+        if (folder / "manifest.json").is_file():
+            return folder
+    if Path(config.data).is_dir():
+        Store.open(Path(config.data))  # says what is wrong with it
+    if Path(config.data).is_file():
+        raise ConfigError(
+            f"data = {config.data!r}: not prepared yet; run `hybridbatch prepare {config.data}` and give the folder it"
+            " writes"
+        )
+    source(config.data)
+    report.note(f"data {config.data}: not there yet, preparing it")
+    return prepare(PrepareConfig(sources=(config.data,), out=elsewhere, data_root=config.data_root), report)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is decided before any weights are loaded."""
+
+    store: Store
+    languages: tuple[str, ...]
+    index: RecordIndex
+    schedule: Schedule
+    held_out_index: RecordIndex | None  # of the validation split, if there is one
+    held_out: dict[str, Schedule]  # by kind of batch
+    notes: tuple[str, ...]
+
+    @classmethod
+    def plan(cls, config: TrainConfig, store: Store, report: Reporter) -> "Inputs":
+        """Choose languages and records, plan the batches of training and validation, and tell what is left out."""
+        recommended = RECOMMENDED.get(store.sources)
+        if config.languages is None and recommended:
+            languages = resolve(",".join(recommended), store.languages)
+            report.note(f"training languages: {', '.join(languages)} (--languages all for all {len(store.languages)})")
+        else:
+            languages = resolve(config.languages or "all", store.languages)
+        index = store.index("train", languages, max_records=config.max_records, seed=config.seed)
+        schedule = plan_schedule(
+            index,
+            mix=config.mix,
+            batch_size=config.batch_size,
+            steps=config.steps,
+            seed=config.seed,
+            strategy=config.strategy,
+            source_weights=config.source_weights,
+        )
+        held_out_index: RecordIndex | None = None
+        held_out: dict[str, Schedule] = {}
+        notes = ["no validation: the data has no validation split"]
+        if "validation" in store.splits:
+            held_out_index = store.index("validation", languages)
+            held_out, notes = plan_validation(held_out_index, config.batch_size, config.validation_batches)
+        notes = [*schedule.notes, *notes]
+        for note in notes:
+            report.note(note)
+        return cls(store, languages, index, schedule, held_out_index, held_out, tuple(notes))
+
+    def identity(self, config: TrainConfig) -> dict[str, Any]:
+        """What two runs must share for one to go on as the other, as far as it is known without the model."""
+        return {
+            "config": config.as_json(),
+            "data_fingerprint": self.store.fingerprint,
+            "schedule_fingerprint": self.schedule.fingerprint(),
+        }
+
+    def batches(self, encoder: Encoder, config: TrainConfig, report: Reporter) -> Batches:
+        """The tokenised training batches."""
+        return _batches(self.store, "train", self.index, self.schedule, encoder, config, report)
+
+    def validation(self, encoder: Encoder, config: TrainConfig) -> Validation:
+        """The tokenised validation batches."""
+        kinds = {}
+        for kind, schedule in self.held_out.items():
+            assert self.held_out_index is not None
+            kinds[kind] = _batches(self.store, "validation", self.held_out_index, schedule, encoder, config, SILENT)
+        return Validation(kinds)
+
+    def facts(self) -> dict[str, Any]:
+        """Data and schedule, for ``train.json``."""
+        manifest = self.store.manifest
+        return {
+            "trained_languages": list(self.languages),
+            "data": {
+                "name": self.store.folder.name,
+                "fingerprint": self.store.fingerprint,
+                "licences": manifest["licences"],
+                "provenance": manifest["provenance"],
+                "records": self.index.records,
+                "rows": self.index.rows,
+                "rows_by_source_and_language": count_rows(self.index),
+            },
+            "schedule": {"fingerprint": self.schedule.fingerprint(), **self.schedule.summary(self.index)},
+            "notes": list(self.notes),
+        }
+
+
+def _batches(
+    store: Store,
+    split: Split,
+    index: RecordIndex,
+    schedule: Schedule,
+    encoder: Encoder,
+    config: TrainConfig,
+    report: Reporter,
+) -> Batches:
+    return Batches(
+        schedule,
+        queries=lambda rows: store.queries(split, index.store_rows(rows)),
+        passages=lambda rows: store.passages(split, index.store_rows(rows)),
+        negatives=lambda rows: store.negatives(split, index.store_rows(rows)),
+        record_ids=lambda rows: store.record_ids(split, index.store_rows(rows)),
+        tokenise=encoder.tokenise,
+        hard_negatives=config.hard_negatives,
+        seed=config.seed,
+        report=report,
+    )
+
+
+def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, report: Reporter) -> None:
+    if config.batch_size < workers.size:
+        raise ConfigError(
+            f"batch_size = {config.batch_size} is less than the {workers.size} processes; each needs a pair"
+        )
+    encoder = Encoder.load(
+        config.model,
+        pooling=config.pooling,
+        query_prompt=config.query_prompt,
+        passage_prompt=config.passage_prompt,
+        max_query_tokens=config.max_query_tokens,
+        max_passage_tokens=config.max_passage_tokens,
+        report=report,
+    )
+    precision = resolve_precision(config.precision, workers.device)
+    identity = inputs.identity(config) | {
+        "model_fingerprint": encoder.fingerprint(),
+        "resolved_device": workers.device.type,
+        "resolved_precision": precision,
+        "processes": workers.size,
+    }
+    done = _claim(run, identity, workers, report)
+    batches = inputs.batches(encoder, config, report)
+    budget = config.micro_tokens or workers.least(
+        token_budget(encoder.model.config, batches.longest, workers.device, workers.size)
+    )
+    trainer = Trainer(
+        encoder.to(workers.device),
+        batches,
+        inputs.validation(encoder, config),
+        config,
+        languages=inputs.index.languages,
+        run=run,
+        precision=precision,
+        token_budget=budget,
+        workers=workers,
+        report=report,
+    )
+    if trainer.cut:
+        report.note(
+            f"{len(trainer.cut.ids):,} of {encoder.model.config.vocab_size:,} words are trained: gradients and optimizer"
+            f" take {trainer.cut.bytes_saved / 2**20:,.0f} MiB less"
+        )
+    if done:
+        trainer.resume(done)
+        report.note(f"{run}: going on after step {done} of {config.steps}")
+    trainer.train()
+
+    def save(trained: Encoder) -> None:
+        result = train_json(trainer, encoder, inputs.facts(), identity)
+        trained.save(run / "model", model_card(result))
+        write_json(run / checkpoint.TRAINED, result)
+        checkpoint.clear(run)
+
+    trainer.finish(save)
+
+
+def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Reporter) -> int:
+    """Write ``run.json`` or compare with the one that is there; the step of the checkpoint to go on from, or 0."""
+    if not workers.leads:
+        return workers.least(ANY_STEP)
+    if not (run / checkpoint.RUN).exists():
+        write_json(
+            run / checkpoint.RUN, {"schema_version": RUN_SCHEMA, "kind": "run", **identity, "versions": versions()}
+        )
+    checkpoint.require_same(run, identity)
+    return workers.least(checkpoint.newest(run, report) or 0)

@@ -11,6 +11,7 @@ Territories are split once and for all, whatever the seed of a run: the test ter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 
 from hybridbatch.files import fingerprint
 from hybridbatch.records import Row, Split
@@ -146,6 +147,6 @@ SOURCES = (
         languages="137, each with near-full coverage of its own in CLDR (47)",
         yields="currency, languages, cities, region -> the territory's card; parallel in all languages",
         rows=rows,
-        revision="the CLDR of the installed babel",
+        revision=f"babel {version('babel')}",
     ),
 )

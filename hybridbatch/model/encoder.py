@@ -87,8 +87,8 @@ class Encoder(nn.Module):
         """
         source = locate(name, report)
         layout = read_layout(name, source.find, pooling=None if pooling == "auto" else pooling)
-        tokenizer = load_tokenizer(source)
         model = load_transformer(source)
+        tokenizer = load_tokenizer(source)
         rows = model.get_input_embeddings().weight.shape[0]
         if len(tokenizer) > rows:
             raise ModelError(

@@ -64,9 +64,10 @@ def search(
     high, wide = BLOCK["cpu" if vectors.device.type == "cpu" else "cuda"]
     blocks = [(rows, _Best(len(rows), min(k, total), rows.device)) for rows in vectors.split(high)]
     buffer = torch.empty(max(2, min(high, len(vectors))) * min(wide, total), device=device)
+    converted = torch.empty(min(CHUNK, total), corpus.shape[1], device=device)
     with report.bar("search", total, "passages") as bar:
         for start in range(0, total, CHUNK):
-            chunk = as_float32(corpus[start : start + CHUNK], device)
+            chunk = as_float32(corpus[start : start + CHUNK], device, converted)
             require_finite(chunk, "corpus row", range(start, start + len(chunk)))
             for rows, best in blocks:
                 for first in range(0, len(chunk), wide):
@@ -81,7 +82,7 @@ def search(
 def search_bytes(queries: int, passages: int, dimension: int, k: int) -> int:
     """Bytes that `search` holds at most on a CPU, beside the corpus on disk: what to say before a long search."""
     high, wide = (min(size, count) for size, count in zip(BLOCK["cpu"], (queries, passages), strict=True))
-    keys = 8 * queries * min(k, passages)
+    keys = 8 * queries * max(min(k, passages), GROUP)
     chunk = 4 * dimension * min(CHUNK, passages)
     return 4 * dimension * queries + 2 * chunk + 24 * high * wide + 8 * keys + 24 * passages
 

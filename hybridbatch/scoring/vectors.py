@@ -9,12 +9,19 @@ from torch import Tensor
 from hybridbatch.errors import DataError
 
 
-def as_float32(vectors: np.ndarray | Tensor, device: str | torch.device) -> Tensor:
-    """[N, D] of any float type as a float32 tensor on `device`; the memory of `vectors` is never written to."""
+def as_float32(vectors: np.ndarray | Tensor, device: str | torch.device, buffer: Tensor | None = None) -> Tensor:
+    """[N, D] of any float type as a float32 tensor on `device`; the memory of `vectors` is never written to.
+
+    Args:
+        buffer: float32 [at least N, D] on the device, to convert into where `vectors` are of another type or device:
+            fresh memory costs 4 times as much as the conversion.
+    """
     if isinstance(vectors, np.ndarray):
         # torch cannot hold a read-only array, such as a memory map
         vectors = torch.from_numpy(vectors if vectors.flags.writeable else vectors.copy())
-    return vectors.to(device, torch.float32)
+    if buffer is None or (vectors.dtype == torch.float32 and vectors.device == buffer.device):
+        return vectors.to(device, torch.float32)
+    return buffer[: len(vectors)].copy_(vectors)
 
 
 def require_finite(vectors: Tensor, what: str, names: Sequence[object]) -> None:

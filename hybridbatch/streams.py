@@ -88,11 +88,16 @@ def draw_pairs(
     return queries, passages
 
 
+def records_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.ndarray:
+    """The record number of each member."""
+    if stream[0] == MONOLINGUAL:
+        return np.searchsorted(index.record_start, members, side="right") - 1
+    return members
+
+
 def groups_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.ndarray:
     """The group of each member's record."""
-    if stream[0] == MONOLINGUAL:
-        return index.group[np.searchsorted(index.record_start, members, side="right") - 1]
-    return index.group[members]
+    return index.group[records_of(index, stream, members)]
 
 
 def can_fill(index: RecordIndex, stream: Stream, members: np.ndarray, batch_size: int) -> bool:

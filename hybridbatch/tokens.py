@@ -1,9 +1,18 @@
 """Token arrays: tokenised texts as flat integers, in memory or memory-mapped, so that no padding is ever stored."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+
+from hybridbatch.files import make_folder, output_errors
+from hybridbatch.reporting import SILENT, Reporter
+
+CHUNK = 1 << 15  # texts tokenised at a time, and lost at most when the process is killed
 
 
 @dataclass(frozen=True)
@@ -62,3 +71,80 @@ class TokenArrays:
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def stored_tokens(
+    folder: Path,
+    present: np.ndarray,
+    texts: Callable[[np.ndarray], list[str]],
+    tokenise: Callable[[Sequence[str]], TokenArrays],
+    report: Reporter = SILENT,
+) -> TokenArrays:
+    """The tokens of n texts, memory-mapped from `folder`; made there once, in chunks.
+
+    After a crash the next call goes on where it ended; of several processes one works and the others wait.
+
+    Args:
+        folder: its name must stand for everything the tokens depend on.
+        present: bool [n]: which texts exist; the others have length 0.
+        texts: numbers of texts that exist -> the texts.
+    Raises: `OutputError` if the tokens cannot be written.
+    """
+    if not folder.is_dir():
+        with _alone(folder) as part:
+            if not folder.is_dir():
+                _tokenise_rest(part, present, texts, tokenise, report)
+                with output_errors(folder):
+                    os.replace(part, folder)
+    offsets = np.memmap(folder / "offsets", np.int64, mode="r")
+    ids = np.memmap(folder / "ids", np.int32, mode="r") if offsets[-1] else np.empty(0, np.int32)
+    return TokenArrays(ids, offsets)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[Path]:
+    """A folder for the unfinished work on `folder`, held by one process at a time."""
+    import fcntl
+
+    make_folder(folder.parent)
+    with output_errors(folder), open(folder.with_name(f".{folder.name}.lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder.with_name(f".{folder.name}.part")
+
+
+def _tokenise_rest(
+    part: Path,
+    present: np.ndarray,
+    texts: Callable[[np.ndarray], list[str]],
+    tokenise: Callable[[Sequence[str]], TokenArrays],
+    report: Reporter,
+) -> None:
+    """Complete ``ids`` (int32) and ``offsets`` (int64) in `part`, both of which only ever grow.
+
+    Tokens reach the disk before the offsets that speak of them, so what the offsets say after a crash is true.
+    """
+    make_folder(part)
+    with output_errors(part), open(part / "ids", "ab") as ids, open(part / "offsets", "ab") as offsets:
+        offsets.truncate(offsets.tell() // 8 * 8)
+        known = np.fromfile(part / "offsets", np.int64)
+        if not len(known):
+            known = np.zeros(1, np.int64)
+            _append(offsets, known)
+        done, end = len(known) - 1, int(known[-1])
+        ids.truncate(4 * end)
+        with report.bar("tokenising", len(present), "texts", done) as bar:
+            for start in range(done, len(present), CHUNK):
+                here = present[start : start + CHUNK]
+                tokens = tokenise(texts(start + np.flatnonzero(here)))
+                lengths = np.zeros(len(here), np.int64)
+                lengths[here] = tokens.lengths
+                _append(ids, tokens.ids.astype(np.int32, copy=False))
+                _append(offsets, end + np.cumsum(lengths))
+                end += int(lengths.sum())
+                bar.advance(len(here))
+
+
+def _append(file: BinaryIO, values: np.ndarray) -> None:
+    file.write(np.ascontiguousarray(values).data)
+    file.flush()
+    os.fsync(file.fileno())

@@ -50,6 +50,7 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
         if workers.leads:
             checkpoint.require_own_folder(run)
             stack.enter_context(checkpoint.locked(run))
+            checkpoint.remove_leftovers(run)
             prepare_data(config, report)
         else:
             report = SILENT
@@ -58,6 +59,8 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
         if checkpoint.is_finished(run):
             checkpoint.require_same(run, inputs.identity(config))
             report.note(f"{run}: already finished; choose another --name or remove the folder to train again")
+            if workers.leads:
+                checkpoint.clear(run)
         else:
             _train(config, inputs, run, workers, report)
     return run

@@ -51,14 +51,22 @@ def test_steps_beyond_six_digits_stay_in_order(tmp_path):
     assert checkpoint.newest(tmp_path, SILENT) == 1_000_000
 
 
-def test_the_newest_is_found_and_leftovers_of_killed_processes_are_removed(tmp_path):
+def test_the_newest_is_found(tmp_path):
     assert checkpoint.newest(tmp_path, SILENT) is None
     write(tmp_path, 10, 20)
-    leftover = tmp_path / "checkpoints" / ".step-000030.123.tmp"
-    leftover.mkdir()
-    (leftover / "state.json").write_text("{}")
+    (tmp_path / "checkpoints" / ".step-000030.123.tmp").mkdir()
     assert checkpoint.newest(tmp_path, SILENT) == 20
-    assert not leftover.exists()
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    write(tmp_path, 10)
+    for name in (".run.json.12.tmp", ".mine", ".lock"):
+        (tmp_path / name).write_text("{}")
+    for name in ("checkpoints/.step-000030.123.tmp", ".model.123.old"):
+        (tmp_path / name).mkdir()
+    checkpoint.remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".mine", "checkpoints"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000010"]
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
@@ -98,6 +106,8 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path):
 
 def test_a_foreign_folder_is_refused(tmp_path):
     checkpoint.require_own_folder(tmp_path / "new")
+    checkpoint.require_own_folder(tmp_path)
+    (tmp_path / ".run.json.12.tmp").write_text("killed before its first file was there")
     checkpoint.require_own_folder(tmp_path)
     (tmp_path / "thesis.tex").write_text("...")
     with pytest.raises(OutputError, match=r"not a training run.*thesis\.tex"):

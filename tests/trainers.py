@@ -77,5 +77,5 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def child_processes() -> multiprocessing.context.ForkServerContext:
     """Children fork from one server that has torch and transformers imported, but has not used them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.trainers"])
+    context.set_forkserver_preload(["tests.trainers", "hybridbatch.train"])
     return context

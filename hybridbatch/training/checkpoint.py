@@ -23,7 +23,8 @@ from hybridbatch.errors import ConfigError, DataError, OutputError
 from hybridbatch.files import atomic_folder, make_folder, output_errors, read_json, write_json
 from hybridbatch.reporting import Reporter
 
-RUN, TRAINED = "run.json", "train.json"
+RUN, TRAINED, LOCK = "run.json", "train.json", ".lock"
+LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
 KEEP = 2  # newest checkpoints kept, besides the best
 # Settings without effect on the weights; that the data is the same, its fingerprint says.
 UNCOMPARED = frozenset({"name", "out", "data", "data_root", "log_to", "checkpoint_every"})
@@ -92,9 +93,7 @@ def found_steps(run: Path) -> list[int]:
 
 
 def newest(run: Path, report: Reporter) -> int | None:
-    """The step of the newest checkpoint that can be read; what a killed process left half-written is removed."""
-    for leftover in (run / "checkpoints").glob(".step-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    """The step of the newest checkpoint that can be read."""
     for step in reversed(found_steps(run)):
         folder = folder_of(run, step)
         try:
@@ -106,11 +105,22 @@ def newest(run: Path, report: Reporter) -> int | None:
     return None
 
 
+def remove_leftovers(run: Path) -> None:
+    """Remove what a killed process left half-written; `files` names it ``.NAME.PID.tmp`` or ``.old``."""
+    for folder in (run, run / "checkpoints"):
+        for leftover in folder.glob(".*"):
+            if LEFTOVER.fullmatch(leftover.name):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Keep other processes from training in the same folder. Raises `OutputError` if one does."""
     make_folder(run)
-    lock = FileLock(run / ".lock", timeout=0)
+    lock = FileLock(run / LOCK, timeout=0)
     with output_errors(run):
         try:
             lock.acquire()
@@ -127,7 +137,8 @@ def locked(run: Path) -> Iterator[None]:
 def require_own_folder(run: Path) -> None:
     """Refuse a folder that holds something else than a run. Raises `OutputError`."""
     with output_errors(run):
-        strangers = sorted(path.name for path in run.iterdir() if path.name != ".lock") if run.exists() else []
+        names = sorted(path.name for path in run.iterdir()) if run.exists() else []
+    strangers = [name for name in names if name != LOCK and not LEFTOVER.fullmatch(name)]
     if strangers and RUN not in strangers:
         raise OutputError(
             f"{run}: is not a training run (it holds {', '.join(strangers[:3])}); choose another place with --name or"

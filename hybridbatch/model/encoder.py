@@ -95,24 +95,16 @@ class Encoder(nn.Module):
                 f"{name}: its tokenizer has {len(tokenizer)} pieces but the model {rows} embeddings;"
                 " they do not belong together"
             )
-        stated = (layout.query_prompt, layout.passage_prompt)
-        prompts: dict[Side, str] = {}
-        max_tokens: dict[Side, int] = {}
+        prompts: dict[Side, str] = {
+            "query": _first(query_prompt, layout.query_prompt, DEFAULT_PROMPTS["query"]),
+            "passage": _first(passage_prompt, layout.passage_prompt, DEFAULT_PROMPTS["passage"]),
+        }
+        max_tokens: dict[Side, int] = {"query": max_query_tokens, "passage": max_passage_tokens}
         _, positions = _positions(model)
-        for side, chosen, own, length in zip(
-            ("query", "passage"),
-            (query_prompt, passage_prompt),
-            stated,
-            (max_query_tokens, max_passage_tokens),
-            strict=True,
-        ):
-            texts = (text for text in (chosen, own, DEFAULT_PROMPTS[side]) if text is not None)
-            prompts[side] = unicodedata.normalize("NFC", next(texts))
-            max_tokens[side] = min(length, positions)
+        for side, length in max_tokens.items():
             if length > positions:
-                report.note(
-                    f"{name}: has {positions} positions, so max_{side}_tokens is {positions} instead of {length}"
-                )
+                max_tokens[side] = positions
+                report.note(f"{name}: has {positions} positions, so max_{side}_tokens is {positions}, not {length}")
         use_cheap_dropout(model)
         packs = use_packed_attention(model)
         if not packs:
@@ -279,6 +271,11 @@ class Encoder(nn.Module):
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
         return self.tokenizer
+
+
+def _first(*prompts: str | None) -> str:
+    """The first prompt that is given, in NFC."""
+    return unicodedata.normalize("NFC", next(prompt for prompt in prompts if prompt is not None))
 
 
 def _positions(model: PreTrainedModel) -> tuple[int, int]:

@@ -62,7 +62,7 @@ def locate(name: str, report: Reporter) -> Source:
             if (candidate / "config.json").is_file():
                 return Source(name, str(candidate))
         raise ModelError(f"{name}: has neither config.json nor model/config.json, so it is no model or finished run")
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+    if name.startswith(("/", ".", "~")) or name.partition("@")[0].count("/") > 1:
         raise ModelError(f"{name}: no such folder{nearest(name, list(BUILTIN))}")
     if "/" not in name:
         raise ModelError(

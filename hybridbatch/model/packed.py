@@ -190,9 +190,9 @@ def packed_attention(
             " model.set_attn_implementation('sdpa') before using it with padded ones"
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    tokens = [states.transpose(1, 2)[0] for states in (query, key, value)]  # [T, H, d]
+    tokens = tuple(states.transpose(1, 2)[0] for states in (query, key, value))  # [T, H, d]
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and dropout == 0:
-        return _flash_attention(*tokens, pack, scaling, sliding_window)[None], None
+        return _flash_attention(tokens, pack, scaling, sliding_window)[None], None
     slots = [_Pad.apply(states, pack) for states in tokens] if pack.padded else tokens
     sizes = [size * length for size, length in pack.groups]
     mixed = []
@@ -216,12 +216,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scaling: float
     return torch.matmul(drop(F.softmax(scores, dim=-1), dropout), v)
 
 
-def _flash_attention(q: Tensor, k: Tensor, v: Tensor, pack: Pack, scaling: float, window: int | None) -> Tensor:
-    """torch's variable-length flash attention on [T, H, d] tokens (CUDA, half precision, no dropout)."""
+def _flash_attention(tokens: tuple[Tensor, ...], pack: Pack, scaling: float, window: int | None) -> Tensor:
+    """torch's variable-length flash attention on query, key, value [T, H, d] (CUDA, half precision, no dropout)."""
     bounds = F.pad(torch.cumsum(pack.lengths, 0), (1, 0)).to(torch.int32)
     longest = pack.groups[-1][1]
     reach = (-1, -1) if window is None else (window - 1, window - 1)
-    return varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=reach)
+    return varlen_attn(*tokens, bounds, bounds, longest, longest, scale=scaling, window_size=reach)
 
 
 AttentionInterface.register(IMPLEMENTATION, packed_attention)

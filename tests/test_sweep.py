@@ -1,34 +1,25 @@
 """A sweep is a list of content-addressed cells, each done once, whatever happens in between."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from hybridbatch.config import SweepConfig, build
-from hybridbatch.errors import ConfigError
-from hybridbatch.scaling.grid import Facts, nested_order, plan_cells, spread
+from hybridbatch.errors import ConfigError, DataError, OutputError
+from hybridbatch.scaling.cells import SweepFolder
+from hybridbatch.scaling.grid import nested_order, plan_cells, spread
+from hybridbatch.scaling.launchers import on_ray, on_slurm  # noqa: F401
+from hybridbatch.sweep import dry_run, run_sweep, status
+from tests import synthetic
+from tests.synthetic import LANGUAGES, facts, sweep_config
 
-LANGUAGES = ("eng", "deu", "fin", "swh", "yor", "hin")
-RECORDS = 50
-
-
-def facts(**changes):
-    known = {
-        "data": "d1", "training_languages": LANGUAGES, "records": lambda codes: RECORDS if codes else 0,
-        "tasks": {"atlas": "t1", "other": "t2"}, "task_languages": (*LANGUAGES, "zul"),
-        "models": {"e5-small-q4": "m1", "labse": "m2"},
-    }  # fmt: skip
-    return Facts(**known | changes)
-
-
-def sweep_config(**changes):
-    values = {
-        "languages": "swh,zul",
-        "mix": "0,0.5,1",
-        "pairs": "10,20",
-        "batch_size": "4",
-        "steps": "2",
-        "seeds": "13",
-    }
-    return build(SweepConfig, None, values | changes)
+RECORDS = 4000
 
 
 def cells_of(**changes):
@@ -74,8 +65,8 @@ def test_a_key_changes_with_all_that_determines_the_result_and_nothing_else():
     def key(config=None, **changes):
         return plan_cells(sweep_config(**(config or {})), facts(**changes))[1].key
 
-    assert key() == key({"seeds": "13,14"}) == key({"data_root": "elsewhere"}) == key({"launcher": "ray"})
-    assert key() == key({"pairs": "10,all"}), "a grown grid keeps the keys of its old cells"
+    assert key() == key({"seeds": "13,15"}) == key({"data_root": "elsewhere"}) == key({"launcher": "ray"})
+    assert key() == key({"pairs": "100,all"}), "a grown grid keeps the keys of its old cells"
     others = [key(data="d2"), key(tasks={"atlas": "t9"}), key(models={"e5-small-q4": "m9"}), key({"steps": "3"}),
               key({"set": "temperature=0.1"}), key({"languages": "swh"})]  # fmt: skip
     assert len({key(), *others}) == 7
@@ -93,7 +84,7 @@ def test_epochs_become_steps():
 
 def test_any_training_setting_can_be_an_axis():
     cells = cells_of(set="learning_rate=1e-5,3e-5")[1:]
-    assert len(cells) == 12
+    assert len(cells) == 24
     assert (
         {cell.axes["learning_rate"] for cell in cells} == {cell.train.learning_rate for cell in cells} == {1e-5, 3e-5}
     )
@@ -107,7 +98,7 @@ def test_any_training_setting_can_be_an_axis():
         ({"train_languages": "1"}, "cross-lingual batches, but train_languages = 1 is one language"),
         ({"languages": "all"}, "say --allow-seen"),
         ({"languages": "swh,fra"}, "fra"),
-        ({"pairs": "51"}, "has 50 training records"),
+        ({"pairs": "4001"}, "has 4000 training records"),
         ({"pairs": "3"}, "batch_size = 4 is more than pairs = 3"),
         ({"mix": "1.5"}, "mix = 1.5"),
         ({"mix": "0,0"}, "names a value twice"),
@@ -127,8 +118,184 @@ def test_contradictions_are_one_clear_line(changes, words):
 
 
 def test_any_beginning_of_the_spread_order_covers_the_grid():
-    cells = cells_of(mix="0,0.25,0.5,0.75,1", pairs="10,20,30,40,50")[1:]
+    cells = cells_of(mix="0,0.25,0.5,0.75,1", pairs="100,200,300,400,500", seeds="13")[1:]
     order = spread(cells)
     assert sorted(cell.key for cell in order) == sorted(cell.key for cell in cells)
     corners = {(cell.axes["mix"], cell.axes["pairs"]) for cell in order[:5]}
-    assert {(0, 10), (1, 50), (0, 50), (1, 10)} < corners
+    assert {(0, 100), (1, 500), (0, 500), (1, 100)} <= corners
+
+
+def results(folder):
+    """Every result file with its content; times of day and durations taken out."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        if path.suffix == ".parquet":
+            found[path.relative_to(folder)] = path.read_bytes()
+        elif path.is_file():
+            found[path.relative_to(folder)] = path.read_text().replace(str(folder), "")
+    return found
+
+
+def sweep(out, runner=synthetic.run, **changes):
+    return run_sweep(sweep_config(out=out, **changes), runner=runner, facts=facts())
+
+
+def test_a_sweep_writes_one_json_per_cell_and_a_summary(tmp_path):
+    folder = sweep(tmp_path / "s")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["finished"] == len(list((folder / "cells").glob("*.json"))) == 13
+    assert summary["missing"] == []
+    for row in summary["cells"]:
+        cell = json.loads((folder / "cells" / f"{row['key']}.json").read_text())
+        assert (cell["schema_version"], cell["kind"], cell["key"]) == (1, "cell", row["key"])
+        by_language = cell["eval"]["tasks"][0]["settings"]["cross-lingual"]
+        mean = sum(values["mAP"] for values in by_language.values()) / len(by_language)
+        assert row["atlas cross-lingual mAP"] == pytest.approx(mean)
+    assert (folder / "summary.csv").read_text().count("\n") == 14
+    assert not list((folder / "work").iterdir())
+
+
+def test_a_second_run_computes_nothing_and_a_grown_grid_only_what_is_new(tmp_path):
+    done = []
+
+    def runner(cell, work):
+        done.append(cell.key)
+        return synthetic.run(cell, work)
+
+    sweep(tmp_path / "s", runner)
+    assert len(done) == 13
+    sweep(tmp_path / "s", runner)
+    assert len(done) == 13
+    sweep(tmp_path / "s", runner, pairs="100,200,400")
+    assert len(done) == len(set(done)) == 19
+
+
+def test_finished_cells_are_shared_between_sweeps(tmp_path):
+    sweep(tmp_path / "one")
+    done = []
+
+    def runner(cell, work):
+        done.append(cell.axes["mix"])
+        return synthetic.run(cell, work)
+
+    sweep(tmp_path / "two", runner, mix="0,0.25,1", reuse=[tmp_path / "one"])
+    assert set(done) == {0.25}
+    assert len(list((tmp_path / "two" / "cells").glob("*.parquet"))) == 13
+
+
+def test_an_interrupted_sweep_ends_with_the_same_files(tmp_path):
+    whole = sweep(tmp_path / "whole")
+    count = 0
+
+    def interrupted(cell, work):
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise SystemExit
+        return synthetic.run(cell, work)
+
+    with pytest.raises(SystemExit):
+        sweep(tmp_path / "s", interrupted)
+    states = [row["state"] for row in status(tmp_path / "s")]
+    assert (states.count("done"), states.count("waiting")) == (4, 9)
+    again = sweep(tmp_path / "s")
+    assert {p: t for p, t in results(again).items() if p.name != "sweep.json"} == {
+        p: t for p, t in results(whole).items() if p.name != "sweep.json"
+    }
+
+
+SLOW_SWEEP = """
+import sys, time
+from pathlib import Path
+from tests import synthetic
+from hybridbatch.sweep import run_sweep
+def slow(cell, work):
+    (work / "half").write_text("written")
+    time.sleep(0.3)
+    return synthetic.run(cell, work)
+run_sweep(synthetic.sweep_config(out=Path(sys.argv[1])), runner=slow, facts=synthetic.facts())
+"""
+
+
+def test_a_sweep_killed_in_the_middle_of_a_cell_ends_with_the_same_files(tmp_path):
+    command = [sys.executable, "-c", SLOW_SWEEP, str(tmp_path / "s")]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
+    while len(list((tmp_path / "s" / "cells").glob("*.json"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    assert "running" in {row["state"] for row in status(tmp_path / "s")}
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "running" not in {row["state"] for row in status(tmp_path / "s")}
+    again, whole = results(sweep(tmp_path / "s")), results(sweep(tmp_path / "whole"))
+    cells = [path for path in whole if path.parts[0] == "cells"]
+    assert len(cells) == 26
+    assert {path: again[path] for path in cells} == {path: whole[path] for path in cells}
+
+
+def test_a_cell_that_always_fails_is_set_aside_with_its_log(tmp_path):
+    folder = sweep(tmp_path / "s", synthetic.fail_at_half, tries=3)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["finished"] == 9
+    assert {entry["mix"] for entry in summary["missing"]} == {0.5}
+    assert {row["state"] for row in status(folder)} == {"done", "failed"}
+    log = SweepFolder(folder).log(summary["missing"][0]["key"]).read_text()
+    assert log.count("RuntimeError: the middle is cursed") == 3
+    sweep(tmp_path / "s")  # mended
+    assert {row["state"] for row in status(folder)} == {"done"}
+    assert not list((folder / "failed").iterdir())
+
+
+def test_a_full_disk_stops_the_sweep_at_once(tmp_path):
+    def full(cell, work):
+        raise OutputError("no space left")
+
+    with pytest.raises(OutputError):
+        sweep(tmp_path / "s", full)
+
+
+def test_results_of_another_schema_version_are_refused(tmp_path):
+    folder = sweep(tmp_path / "s")
+    path = next((folder / "cells").glob("*.json"))
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    with pytest.raises(DataError, match=r"schema version 99.*reads 1"):
+        sweep(tmp_path / "s")
+
+
+def test_a_huge_grid_asks_first(tmp_path):
+    seeds = ",".join(map(str, range(5000)))
+    with pytest.raises(ConfigError, match=r"30,000 cells.*--yes"):
+        sweep(tmp_path / "s", seeds=seeds)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_budget_is_kept_by_measured_cost(tmp_path):
+    def runner(cell, work):
+        return synthetic.run(cell, work) | {"seconds": {"train": 1000.0, "eval": 0.0}}
+
+    sweep(tmp_path / "s", runner, budget="10m")
+    states = [row["state"] for row in status(tmp_path / "s")]
+    assert states.count("done") == 2  # the untrained model, and the one whose cost could not be known
+
+
+def test_a_dry_run_measures_a_short_run_and_keeps_nothing(tmp_path):
+    found = dry_run(sweep_config(out=tmp_path / "s"), runner=synthetic.run, facts=facts())
+    assert (found["total"], found["done"]) == (13, 0)
+    assert found["cells"][1]["seconds"] == pytest.approx(0.5 * 8 / 12 + 0.25, abs=0.06)
+    assert not (tmp_path / "s").exists()
+    sweep(tmp_path / "s")
+    again = dry_run(sweep_config(out=tmp_path / "s", seeds="13,14,15"), runner=synthetic.run, facts=facts())
+    assert (again["total"], again["done"], again["measured_on"]) == (19, 13, "13 finished cells")
+
+
+def test_worker_processes_give_the_results_of_one_process_though_one_dies(tmp_path):
+    folder = sweep(tmp_path / "s", synthetic.die_once, jobs=2, seeds="13", pairs="100")
+    whole = sweep(tmp_path / "whole", seeds="13", pairs="100")
+    assert len(list(folder.glob("died-*"))) == 1
+    for path in (whole / "cells").iterdir():
+        assert (folder / "cells" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_status_of_a_folder_that_is_no_sweep_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="not the folder of a sweep"):
+        status(tmp_path)

@@ -84,7 +84,7 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
         trained = sets[axes["train_languages"]]
         train = _train_settings(config, axes, extra, trained, facts)
         extra = {name: value for name, value in train.as_json().items() if name in extra}
-        axes = {**axes, "pairs": train.max_records, "steps": train.steps, **extra}
+        axes = {**axes, "pairs": train.max_records, **extra}
         cells.append(_cell(axes, train, build(EvalConfig, None, {**evaluation, "model": axes["model"]}), facts))
     return list({cell.key: cell for cell in cells}.values())
 
@@ -139,7 +139,8 @@ def _points(config: SweepConfig) -> Iterator[tuple[dict[str, Any], dict[str, Any
             raise ConfigError(f"set: unknown training setting {name!r}{nearest(name, list(TrainConfig.model_fields))}")
     axes = {
         "seed": config.seeds, "model": config.model, "train_languages": config.train_languages,
-        "batch_size": config.batch_size, "steps": config.epochs or config.steps, "pairs": config.pairs,
+        "batch_size": config.batch_size, "epochs" if config.epochs else "steps": config.epochs or config.steps,
+        "pairs": config.pairs,
     }  # fmt: skip
     grid = [*axes.values(), *config.set.values(), config.mix]
     for values in itertools.product(*grid):
@@ -195,9 +196,7 @@ def _train_settings(
         )
     if axes["mix"] < 1 and len(trained) < 2:
         raise ConfigError(f"mix = {axes['mix']:g} needs cross-lingual batches, but {where} is one language")
-    steps = axes["steps"]
-    if config.epochs:
-        steps = max(1, math.ceil(steps * pairs / axes["batch_size"]))
+    steps = axes["steps"] if "steps" in axes else max(1, math.ceil(axes["epochs"] * pairs / axes["batch_size"]))
     return build(
         TrainConfig,
         None,

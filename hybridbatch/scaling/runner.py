@@ -1,0 +1,124 @@
+"""One cell on this machine: train, evaluate, keep the few numbers that the analysis needs."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybridbatch import perquery
+from hybridbatch.config import EvalConfig, SweepConfig, TrainConfig
+from hybridbatch.files import atomic_path, read_json
+from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.scaling.cells import QUERIES
+from hybridbatch.scaling.grid import Cell, Facts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUESTION = ["task", "setting", "query_language", "query_id"]  # a question in one language; corpus languages averaged
+METRICS = ["mAP", "MRR", "ndcg@10", "recall@10", "rank_distance", "same_language_share@10", "contrastive_entropy"]
+ENTROPY_SEED = 13  # the same negatives for all cells
+TRAIN_FACTS = (
+    "steps", "stopped_early", "best_step", "temperature", "validation", "trained_languages", "throughput", "memory",
+    "precision", "versions", "hardware", "notes",
+)  # fmt: skip
+
+
+def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
+    """Look up what the grid must know; prepares the data where that has not been done.
+
+    Raises: HybridBatchError for data, tasks or models that cannot be used.
+    """
+    from hybridbatch.model import Encoder
+    from hybridbatch.store import Store
+    from hybridbatch.tasks import load_task
+    from hybridbatch.train import prepare_data
+
+    store = Store.open(prepare_data(TrainConfig(data=config.data, data_root=config.data_root), report))
+    tasks = {name: load_task(name, data_root=config.data_root) for name in config.tasks}
+    spoken = (language for task in tasks.values() for language in task.queries if language in task.corpus)
+    return Facts(
+        data=store.fingerprint,
+        training_languages=store.languages,
+        records=lambda languages: store.index("train", languages).records,
+        tasks={name: task.provenance["fingerprint"] for name, task in tasks.items()},
+        task_languages=tuple(dict.fromkeys(spoken)),
+        models={name: Encoder.load(name, report=report).fingerprint() for name in config.model},
+    )
+
+
+def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
+    """Train as the cell says (unless it is an untrained model), evaluate, and reduce the scores to questions.
+
+    A half-trained run in `work` is gone on with. Models and embeddings stay in `work`, which its owner removes.
+    """
+    from hybridbatch.evaluate import evaluate
+    from hybridbatch.train import train
+
+    started = time.monotonic()
+    evaluation = cell.evaluation.model_copy(update={"out": work / "eval", "cache": work / "embeddings"})
+    trained = None
+    if cell.train:
+        run = train(cell.train.model_copy(update={"out": work / "run"}))
+        trained = read_json(run / "train.json")
+        evaluation = evaluation.model_copy(update={"model": str(run)})
+    half_time = time.monotonic()
+    folder = evaluate(evaluation)
+    questions = _questions(folder)
+    temperature = (cell.train or TrainConfig()).temperature
+    questions = questions.merge(_entropies(evaluation, temperature), how="left", on=QUESTION)
+    with atomic_path(work / QUERIES) as temporary:
+        questions.to_parquet(temporary, index=False, compression="zstd")
+    return {
+        "train": trained and {name: trained.get(name) for name in TRAIN_FACTS},
+        "eval": {"tasks": _summaries(read_json(folder / "eval.json")["tasks"], questions)},
+        "seconds": {"train": half_time - started, "eval": time.monotonic() - half_time},
+    }
+
+
+def _questions(folder: Path) -> "pd.DataFrame":
+    """The scores of an evaluation by question and query language, averaged over corpus languages."""
+    import pyarrow.parquet as pq
+
+    columns = {column: perquery.MEANS.get(column, column) for column in pq.read_schema(folder / perquery.FILE).names}
+    kept = [column for column, name in columns.items() if name in METRICS]
+    frame = pq.read_table(folder / perquery.FILE, columns=[*QUESTION, *kept]).to_pandas().rename(columns=columns)
+    return frame.groupby(QUESTION, as_index=False, sort=True).mean()
+
+
+def _entropies(evaluation: EvalConfig, temperature: float) -> "pd.DataFrame":
+    """Contrastive entropy by question, from the embeddings that the evaluation stored."""
+    import pandas as pd
+
+    from hybridbatch.embeddings import EmbeddingStore
+    from hybridbatch.evaluate import embed_by_language
+    from hybridbatch.model import Encoder, resolve_precision
+    from hybridbatch.scaling.entropy import task_entropies
+    from hybridbatch.tasks import load_task
+    from hybridbatch.training.distributed import resolve_device
+
+    device = resolve_device(evaluation.device)
+    encoder = Encoder.load(evaluation.model).to(device)
+    store = EmbeddingStore(encoder, evaluation.cache, precision=resolve_precision(evaluation.precision, device))
+    parts = []
+    for name in evaluation.tasks:
+        task = load_task(name, data_root=evaluation.data_root, languages=evaluation.languages)
+        queries = embed_by_language(task.queries, "query", store.embed)
+        passages = embed_by_language(task.corpus, "passage", store.embed)
+        for part in task_entropies(task, queries, passages, temperature=temperature, seed=ENTROPY_SEED):
+            keys = dict(zip(QUESTION, (task.name, part.setting, part.query_language, part.query_ids), strict=True))
+            parts.append(pd.DataFrame({**keys, "contrastive_entropy": part.values}))
+    return pd.concat(parts).groupby(QUESTION, as_index=False).mean()
+
+
+def _summaries(tasks: list[dict[str, Any]], questions: "pd.DataFrame") -> list[dict[str, Any]]:
+    """What a cell keeps of eval.json: the tasks, and means by setting and query language."""
+    means = questions.drop(columns="query_id").groupby(QUESTION[:-1]).mean()
+    summaries = []
+    for task in tasks:
+        settings: dict[str, dict[str, dict[str, float]]] = {}
+        for (setting, language), row in means.loc[task["name"]].iterrows():
+            values = {metric: float(row[metric]) for metric in row.index if row[metric] == row[metric]}
+            settings.setdefault(setting, {})[language] = values
+        kept = {name: task[name] for name in ("name", "about", "counts", "provenance")}
+        summaries.append({**kept, "settings": settings})
+    return summaries

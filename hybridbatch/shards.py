@@ -69,9 +69,10 @@ class Shards:
         return table.take(pa.array(back))
 
     def blocks(self, rows: np.ndarray, size: int = BLOCK_ROWS) -> Iterator[pa.Table]:
-        """`take` in pieces of `size` rows."""
+        """`take` in pieces of `size` rows; what was read is unmapped after each, so that it does not count as memory."""
         for start in range(0, len(rows), size):
             yield self.take(rows[start : start + size])
+            del self._batches
 
 
 def write_shards(

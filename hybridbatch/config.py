@@ -149,7 +149,10 @@ class TrainConfig(Settings):
         None, "Validation", "Steps between validations; default: a tenth of the steps.", ge=1
     )
     validation_batches: int = setting(
-        2, "Validation", "Fixed batches of the validation split, of each kind (monolingual, cross-lingual).", ge=1
+        2,
+        "Validation",
+        "Fixed validation batches of each kind (monolingual, cross-lingual); from a small split smaller ones, and more.",
+        ge=1,
     )
     patience: int | None = setting(None, "Validation", "Stop after so many validations without a better one.", ge=1)
     validation_metric: Literal["loss", "mrr"] = setting(
@@ -248,7 +251,7 @@ class SweepConfig(Settings):
 
     mix: tuple[float, ...] = setting((0.0, 0.5, 1.0), "Axes", "Chances that a batch is monolingual, such as '0,0.5,1'.")
     pairs: tuple[int | None, ...] = setting(
-        (100, 200, 400), "Axes", "Sizes of the nested subsets of training records, such as '500,2k,8k' or 'all'."
+        (100, 200, None), "Axes", "Sizes of the nested subsets of training records, such as '500,2k,8k' or 'all'."
     )
     train_languages: Sequence[int | str] = setting(
         ("all",),
@@ -401,9 +404,17 @@ def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] |
     for name in values:
         if name not in fields:
             raise ConfigError(f"{place}unknown setting {name!r}{nearest(name, list(fields))}")
-    merged = {**values, **(overrides or {})}
+    layers = [
+        {name: _split(fields[name].annotation, value) for name, value in each.items()}
+        for each in (values, overrides or {})
+    ]
+    merged = {**layers[0], **layers[1]}
+    for name, value in merged.items():  # a mapping is set name by name, on top of the file's and the default
+        parts = [fields[name].default, *(layer.get(name) for layer in layers)]
+        if isinstance(value, dict) and all(isinstance(part, dict | None) for part in parts):
+            merged[name] = {key: each for part in parts if part for key, each in part.items()}
     try:
-        return cls(**{name: _split(fields[name].annotation, value) for name, value in merged.items()})
+        return cls(**merged)
     except ValidationError as error:
         problems = []
         for problem in error.errors():

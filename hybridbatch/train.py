@@ -25,7 +25,7 @@ from hybridbatch.training import checkpoint
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.budget import token_budget
 from hybridbatch.training.distributed import Workers, join, resolve_device
-from hybridbatch.training.loop import Trainer
+from hybridbatch.training.loop import Trainer, build_objective
 from hybridbatch.training.recipe import model_card, train_json
 from hybridbatch.training.validation import Validation, plan_validation
 
@@ -46,11 +46,9 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
         step; `OutputError` if the folder cannot be written or holds something else; `Interrupted` on SIGINT or SIGTERM.
     """
     run = run_folder(config)
-    with join(resolve_device(config.device)) as workers, contextlib.ExitStack() as stack:
+    with join(resolve_device(config.device)) as workers:
         if workers.leads:
             checkpoint.require_own_folder(run)
-            stack.enter_context(checkpoint.locked(run))
-            checkpoint.remove_leftovers(run)
             prepare_data(config, report)
         else:
             report = SILENT
@@ -243,53 +241,59 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
         max_passage_tokens=config.max_passage_tokens,
         report=report,
     )
-    precision = resolve_precision(config.precision, workers.device)
+    objective = build_objective(config, encoder.dimension)
     identity = inputs.identity(config) | {
         "model_fingerprint": encoder.fingerprint(),
         "resolved_device": workers.device.type,
-        "resolved_precision": precision,
+        "resolved_precision": resolve_precision(config.precision, workers.device),
         "processes": workers.size,
     }
-    done = _claim(run, identity, workers, report)
-    batches = inputs.batches(encoder, config, report)
-    budget = config.micro_tokens or workers.least(
-        token_budget(encoder.model.config, batches.longest, workers.device, workers.size)
-    )
-    trainer = Trainer(
-        encoder.to(workers.device),
-        batches,
-        inputs.validation(encoder, config),
-        config,
-        languages=inputs.index.languages,
-        run=run,
-        precision=precision,
-        token_budget=budget,
-        workers=workers,
-        report=report,
-    )
-    if trainer.cut:
-        report.note(
-            f"{len(trainer.cut.ids):,} of {encoder.model.config.vocab_size:,} words are trained: gradients and optimizer"
-            f" take {trainer.cut.bytes_saved / 2**20:,.0f} MiB less"
+    with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
+        done = _claim(run, identity, workers, report)
+        batches = inputs.batches(encoder, config, report)
+        trainer = Trainer(
+            encoder.to(workers.device),
+            objective,
+            batches,
+            inputs.validation(encoder, config),
+            config,
+            languages=inputs.index.languages,
+            run=run,
+            precision=identity["resolved_precision"],
+            token_budget=_budget(config, encoder, batches.longest, workers),
+            workers=workers,
+            report=report,
         )
-    if done:
-        trainer.resume(done)
-        report.note(f"{run}: going on after step {done} of {config.steps}")
-    trainer.train()
+        if trainer.cut:
+            report.note(
+                f"{len(trainer.cut.ids):,} of {trainer.cut.full.num_embeddings:,} words are trained: gradients and"
+                f" optimizer take {trainer.cut.bytes_saved / 2**20:,.0f} MiB less"
+            )
+        if done:
+            trainer.resume(done)
+            report.note(f"{run}: going on after step {done} of {config.steps}")
+        trainer.train()
 
-    def save(trained: Encoder) -> None:
-        result = train_json(trainer, encoder, inputs.facts(), identity)
-        trained.save(run / "model", model_card(result))
-        write_json(run / checkpoint.TRAINED, result)
-        checkpoint.clear(run)
+        def save(trained: Encoder) -> None:
+            result = train_json(trainer, trained, inputs.facts(), identity)
+            trained.save(run / "model", model_card(result))
+            write_json(run / checkpoint.TRAINED, result)
+            checkpoint.clear(run)
 
-    trainer.finish(save)
+        trainer.finish(save)
+
+
+def _budget(config: TrainConfig, encoder: Encoder, longest: int, workers: Workers) -> int:
+    """Tokens per forward pass, the same on every process."""
+    found = token_budget(encoder.model.config, longest, workers.device, workers.size)
+    return config.micro_tokens or workers.least(found)
 
 
 def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Reporter) -> int:
     """Write ``run.json`` or compare with the one that is there; the step of the checkpoint to go on from, or 0."""
     if not workers.leads:
         return workers.least(ANY_STEP)
+    checkpoint.remove_leftovers(run)
     if not (run / checkpoint.RUN).exists():
         write_json(
             run / checkpoint.RUN, {"schema_version": RUN_SCHEMA, "kind": "run", **identity, "versions": versions()}

@@ -141,8 +141,7 @@ def test_languages_and_records_can_be_chosen(settings):
 def test_mistakes_are_told_before_any_step_and_nothing_is_left(settings, tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
         train(settings(**changes))
-    assert not (tmp_path / "run" / "train.json").exists()
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_data_without_validation_split_trains_without_validation(settings, tmp_path):

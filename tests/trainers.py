@@ -11,7 +11,7 @@ from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.schedule import plan_schedule
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.distributed import Workers
-from hybridbatch.training.loop import Trainer
+from hybridbatch.training.loop import Trainer, build_objective
 from hybridbatch.training.validation import Validation, plan_validation
 from tests.parallel import Table, rows
 
@@ -40,6 +40,7 @@ def make_trainer(
     planned, _ = plan_validation(held_out.index, config.batch_size, config.validation_batches)
     return Trainer(
         encoder,
+        build_objective(config, encoder.dimension),
         Batches(
             schedule,
             **training.texts(),

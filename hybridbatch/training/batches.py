@@ -82,11 +82,8 @@ class Batches:
     ) -> None:
         self.schedule = schedule
         self.record_ids = record_ids
-        query_rows, self._query_at = np.unique(schedule.query_row, return_inverse=True)
-        passage_rows, self._passage_at = np.unique(schedule.passage_row, return_inverse=True)
-        self._query_at = self._query_at.reshape(schedule.query_row.shape)
-        self._passage_at = self._passage_at.reshape(schedule.passage_row.shape)
-        with report.bar("tokenising", len(query_rows) + len(passage_rows), "texts") as bar:
+        self._query_rows, self._passage_rows = np.unique(schedule.query_row), np.unique(schedule.passage_row)
+        with report.bar("tokenising", len(self._query_rows) + len(self._passage_rows), "texts") as bar:
 
             def all_tokens(rows: np.ndarray, texts: Callable[[np.ndarray], list[str]], side: Side) -> TokenArrays:
                 parts = []
@@ -96,9 +93,11 @@ class Batches:
                     bar.advance(len(chunk))
                 return TokenArrays.concatenate(parts)
 
-            self._queries = all_tokens(query_rows, queries, "query")
-            self._passages = all_tokens(passage_rows, passages, "passage")
-        self._negatives = HardNegatives(self._passage_at, passage_rows, negatives, tokenise, hard_negatives, seed)
+            self._queries = all_tokens(self._query_rows, queries, "query")
+            self._passages = all_tokens(self._passage_rows, passages, "passage")
+        self._negatives = HardNegatives(
+            schedule.passage_row, self._passage_rows, negatives, tokenise, hard_negatives, seed
+        )
 
     def _tokenise(self, tokenise: Tokenise, rows: np.ndarray, texts: Sequence[str], side: Side) -> TokenArrays:
         """Tokens of `texts`; a text that the tokenizer refuses is looked for and named by its record."""
@@ -118,10 +117,10 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of `step`, whole, whatever the number of workers."""
-        positives = self._passages.take(self._passage_at[step])
+        positives = self._passages.take(np.searchsorted(self._passage_rows, self.schedule.passage_row[step]))
         owner, negatives = self._negatives.of(step)
         return Batch(
-            self._queries.take(self._query_at[step]),
+            self._queries.take(np.searchsorted(self._query_rows, self.schedule.query_row[step])),
             TokenArrays.concatenate([positives, negatives]) if len(negatives) else positives,
             np.concatenate([np.arange(len(positives)), owner]),
         )
@@ -144,23 +143,29 @@ class Batches:
 
 
 class HardNegatives:
-    """The hard negatives of every step: at most so many per pair, drawn from the passage row's list by (seed, step)."""
+    """The hard negatives of every step: at most so many per pair, drawn from the passage row's list by (seed, step).
+
+    Args:
+        table: int [T, B]: the passage row of every pair.
+        rows: its distinct values, ascending.
+        most: per pair.
+    """
 
     def __init__(
         self,
-        passage_at: np.ndarray,
-        passage_rows: np.ndarray,
+        table: np.ndarray,
+        rows: np.ndarray,
         negatives: Callable[[np.ndarray], list[tuple[str, ...]]],
         tokenise: Tokenise,
         most: int,
         seed: int,
     ) -> None:
-        self._passage_at, self._most, self._seed = passage_at, most, seed
-        lists = negatives(passage_rows) if most else []
+        self._table, self._rows, self._most, self._seed = table, rows, most, seed
+        lists = negatives(rows) if most else []
         self._start = np.concatenate(
             [np.zeros(1, np.int64), np.cumsum([len(texts) for texts in lists], dtype=np.int64)]
         )
-        drawn = [self._draw(step)[1] for step in range(len(passage_at))] if self._start[-1] else []
+        drawn = [self._draw(step)[1] for step in range(len(table))] if self._start[-1] else []
         self._numbers = np.unique(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
         flat = [text for texts in lists for text in texts]
         parts = [self._numbers[begin : begin + CHUNK] for begin in range(0, len(self._numbers), CHUNK)]
@@ -175,7 +180,7 @@ class HardNegatives:
         """(pair, number of the hard negative) of those drawn for `step`: uniform without replacement per pair."""
         if not self._start[-1]:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        at = self._passage_at[step]
+        at = np.searchsorted(self._rows, self._table[step])
         count = self._start[at + 1] - self._start[at]
         keys = stream(self._seed, "hard negatives", step).random((len(at), int(count.max(initial=0))))
         keys[np.arange(keys.shape[1]) >= count[:, None]] = np.inf

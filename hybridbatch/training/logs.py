@@ -26,12 +26,15 @@ def _jsonl(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
     kept = [line for line in _lines(path) if json.loads(line)["step"] <= done]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
-    with output_errors(path), path.open("a", encoding="utf-8") as file:
+    with output_errors(path):
+        file = path.open("a", encoding="utf-8")
 
-        def log(record: Record) -> None:
+    def log(record: Record) -> None:
+        with output_errors(path):
             file.write(json.dumps(record) + "\n")
             file.flush()
 
+    with file:
         yield log
 
 

@@ -40,6 +40,7 @@ class Trainer:
 
     Args:
         encoder: on its device; its word embedding is cut to the touched rows until `finish`.
+        objective: the loss; its parameters train too.
         batches: global batches, the same on every process.
         validation: fixed batches; may be empty.
         config: as checked.
@@ -52,6 +53,7 @@ class Trainer:
     def __init__(
         self,
         encoder: Encoder,
+        objective: InfoNCE,
         batches: Batches,
         validation: Validation,
         config: TrainConfig,
@@ -68,14 +70,7 @@ class Trainer:
         self.progress = Progress(token_budget=token_budget)
         self.losses: list[float] = []
         self.gradient_norms: list[float] = []
-        self.objective = InfoNCE(
-            config.temperature,
-            learn_temperature=config.learn_temperature,
-            symmetric=config.symmetric,
-            margin=config.margin,
-            dims=config.matryoshka_dims,
-        ).to(next(encoder.parameters()))
-        self.objective.check_dims(encoder.dimension)
+        self.objective = objective.to(next(encoder.parameters()))
         if config.dropout is not None:
             set_dropout(encoder, config.dropout)
         if config.freeze_embeddings:
@@ -278,6 +273,19 @@ class Trainer:
             f" {steps[-1] + 1}); the file names their records. Lower --learning-rate, use --precision fp32, or mend the"
             " records"
         )
+
+
+def build_objective(config: TrainConfig, dimension: int) -> InfoNCE:
+    """The loss that `config` asks for, of embeddings of `dimension`. Raises `ConfigError`."""
+    objective = InfoNCE(
+        config.temperature,
+        learn_temperature=config.learn_temperature,
+        symmetric=config.symmetric,
+        margin=config.margin,
+        dims=config.matryoshka_dims,
+    )
+    objective.check_dims(dimension)
+    return objective
 
 
 def finite_or_none(value: float) -> float | None:

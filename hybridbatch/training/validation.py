@@ -20,8 +20,8 @@ SEED = 0  # the same batches for every seed and mix of a data set, so that runs 
 def plan_validation(index: RecordIndex, batch_size: int, batches: int) -> tuple[dict[str, Schedule], list[str]]:
     """Schedules of `batches` monolingual and as many cross-lingual batches, by the name of the kind, and notes.
 
-    Where the split is too small for `batch_size`, a kind gets the largest batches that fit; a kind that is not possible
-    at all is left out, with a note.
+    Where the split is too small for `batch_size`, a kind gets the largest batches that fit, and more of them, for the
+    same number of pairs; a kind that is not possible at all is left out, with a note.
     """
     schedules, notes = {}, []
     for kind, mix in ((MONOLINGUAL, 1.0), (CROSS_LINGUAL, 0.0)):
@@ -32,7 +32,8 @@ def plan_validation(index: RecordIndex, batch_size: int, batches: int) -> tuple[
             notes.append(f"no {name} validation: the validation split has too few records for it")
             continue
         try:
-            schedules[name] = plan_schedule(index, mix=mix, batch_size=size, steps=batches, seed=SEED)
+            steps = -(-batches * batch_size // size)
+            schedules[name] = plan_schedule(index, mix=mix, batch_size=size, steps=steps, seed=SEED)
         except DataError as error:
             notes.append(f"no {name} validation: {error}")
             continue

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import errors
 
+from hybridbatch.errors import ModelError
 from hybridbatch.model import Encoder
 from tests.tiny import write_tiny_model
 
@@ -76,7 +79,7 @@ def test_loading_by_id_pinning_and_failing(mirror: str, root: Path, tmp_path: Pa
     assert unknown == "acme/nothing: no folder and no public model of the hub has this name"
     assert revision == "acme/tiny@refs/pr/1: the hub's model has no such revision"
     assert no_model == "acme/no-model: the hub's repository has no config.json, so it is no transformers model"
-    assert invalid == "acme/e5 small: neither a folder nor a possible hub id"
+    assert invalid == "acme/e5 small: neither a folder nor a possible hub id (did you mean e5-small-q4?)"
 
     # What is in the cache needs no network; the rest says so.
     cached, absent = load(mirror, tmp_path, "acme/tiny", "acme/other", HF_HUB_OFFLINE="1")
@@ -84,6 +87,23 @@ def test_loading_by_id_pinning_and_failing(mirror: str, root: Path, tmp_path: Pa
     assert absent.startswith(
         "acme/other: no folder has this name, it is not in the hub's local cache, and the hub cannot"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "said"),
+    [
+        (errors.GatedRepoError, 403, "is gated; ask for access on its page on the hub, then set HF_TOKEN"),
+        (errors.HfHubHTTPError, 503, "cannot be fetched from the hub (busy); try again later"),
+    ],
+)
+def test_refusals_of_the_hub_say_what_to_do(kind: type, status: int, said: str, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_, **__):
+        raise kind("busy", response=SimpleNamespace(headers={}, request=None, status_code=status))
+
+    monkeypatch.setattr("hybridbatch.model.loading.hf_hub_download", refuse)
+    with pytest.raises(ModelError) as caught:
+        Encoder.load("acme/closed")
+    assert str(caught.value) == f"acme/closed: {said}"
 
 
 @pytest.mark.slow  # the hub's client tries for half a minute

@@ -1,7 +1,9 @@
 """`hybridbatch eval`: every language pair and the multilingual pool of each task, each distinct text encoded once."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import hybridbatch
 from hybridbatch.averages import POOL, SETTINGS, pair_matrix, summarise
 from hybridbatch.config import EvalConfig
-from hybridbatch.errors import DataError
+from hybridbatch.errors import ConfigError, DataError, Interrupted
 from hybridbatch.files import make_folder, output_errors, read_json, write_json
 from hybridbatch.languages import canonical, known_languages, resolve, resource_class
 from hybridbatch.perquery import FILE, QueryScores, writing
@@ -19,6 +21,7 @@ from hybridbatch.records import Task, Texts
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.tasks import load_task
 
+RESULT = "eval.json"
 SCHEMA_VERSION = 1
 SAME_LANGUAGE_K = 10  # depth of the same-language share
 TRAINED, ZERO_SHOT = "trained", "zero-shot"
@@ -28,14 +31,11 @@ Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage
 def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
     """Score an encoder and write ``per_query.parquet`` and, last, ``eval.json``; returns their folder.
 
-    Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used; an earlier evaluation in the
-    folder is then as it was.
+    Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used, `Interrupted` when stopped; an
+        earlier evaluation in the folder is then as it was.
     """
     trained = trained_languages(config)
-    tasks = [
-        load_task(name, data_root=config.data_root, languages=config.languages, trained=trained)
-        for name in config.tasks
-    ]
+    tasks = load_tasks(config, trained)
     from hybridbatch.embeddings import EmbeddingStore
     from hybridbatch.model import Encoder
     from hybridbatch.model.precision import resolve_precision
@@ -51,22 +51,26 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
         max_passage_tokens=config.max_passage_tokens,
         report=report,
     ).to(device)
-    precision = resolve_precision(config.precision, device)
-    store = EmbeddingStore(encoder, config.cache, precision=precision)
+    store = EmbeddingStore(encoder, config.cache, precision=resolve_precision(config.precision, device))
+    embed = partial(store.embed, report=report)
     folder = make_folder(config.out or Path("experiments") / (config.name or default_name(config)))
-    embed = lambda texts, side: store.embed(texts, side, report)  # noqa: E731
-    with writing(folder / FILE, metric_names(config.cutoffs)) as writer:
-        summaries = []
-        for task in tasks:
-            cells: dict[tuple[str, str], dict[str, float]] = {}
-            for scores in score_task(task, embed, cutoffs=config.cutoffs, device=str(device), report=report):
-                writer.add(task.name, [scores])
-                cells[scores.query_language, scores.corpus_language] = scores.means()
-            summaries.append(describe(task, cells, trained))
-        with output_errors(folder / "eval.json"):
-            (folder / "eval.json").unlink(missing_ok=True)  # so that it never stands beside another run's scores
+    try:
+        with writing(folder / FILE, metric_names(config.cutoffs)) as writer:
+            summaries = []
+            for task in tasks:
+                cells = {}
+                for scores in score_task(task, embed, cutoffs=config.cutoffs, device=str(device), report=report):
+                    writer.add(task.name, scores)
+                    cells[scores.query_language, scores.corpus_language] = scores.means()
+                summaries.append(describe(task, cells, trained))
+            with output_errors(folder / RESULT):
+                (folder / RESULT).unlink(missing_ok=True)  # so that it never stands beside another run's scores
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"{folder}: stopped; the embeddings so far are kept in {store.folder}, run the same command to go on"
+        ) from None
     write_json(
-        folder / "eval.json",
+        folder / RESULT,
         {
             "schema_version": SCHEMA_VERSION,
             "kind": "eval",
@@ -75,7 +79,7 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
             "model": {
                 "name": config.model,
                 "fingerprint": store.fingerprint,
-                "precision": precision,
+                "precision": store.precision,
                 "trained_languages": list(trained),
             },
             "versions": versions(),
@@ -84,6 +88,18 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
         },
     )
     return folder
+
+
+def load_tasks(config: EvalConfig, trained: Sequence[str]) -> list[Task]:
+    """The tasks of an evaluation. Raises `ConfigError` for unknown ones and two of one name, `DataError` for bad data."""
+    tasks = [
+        load_task(name, data_root=config.data_root, languages=config.languages, trained=trained)
+        for name in config.tasks
+    ]
+    for name, count in Counter(task.name for task in tasks).items():
+        if count > 1:
+            raise ConfigError(f"tasks = {','.join(config.tasks)!r}: {count} tasks are called {name!r}; rename one")
+    return tasks
 
 
 def trained_languages(config: EvalConfig) -> tuple[str, ...]:

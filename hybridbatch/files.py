@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises `OutputError` for anything the file system refuses.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}.tmp")  # threads may write one file
     try:
         with output_errors(path):
             yield temporary

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FILE = "per_query.parquet"
+ROW_GROUP = 100_000  # rows written at a time: a group for every language pair would take most of an evaluation's time
 KEYS = ("task", "setting", "query_language", "corpus_language", "query_id")
 MEANS = {"average_precision": "mAP", "reciprocal_rank": "MRR"}  # what the mean of a column is called, where it differs
 
@@ -36,7 +37,7 @@ class QueryScores:
 
 
 class Writer:
-    """Appends scores to a Parquet file, one row group at a time. Use `writing`."""
+    """Appends scores to a Parquet file. Use `writing`."""
 
     def __init__(self, path: Path, metrics: Iterable[str]) -> None:
         import pyarrow as pa
@@ -47,19 +48,29 @@ class Writer:
         fields = [pa.field(name, pa.string(), nullable=False) for name in KEYS]
         self.schema = pa.schema([*fields, *(pa.field(name, pa.float64()) for name in self.metrics)])
         self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+        self.waiting: list[Any] = []  # record batches of the next row group,
+        self.rows = 0  # and how many rows they have
 
-    def add(self, task: str, scores: Iterable[QueryScores]) -> None:
-        """Append scores of one task; a metric that some of them lack is null there."""
-        for part in scores:
-            size = len(part.query_ids)
-            setting = setting_of(part.query_language, part.corpus_language)
-            texts = [[text] * size for text in (task, setting, part.query_language, part.corpus_language)]
-            numbers = (part.metrics.get(name, np.full(size, np.nan)) for name in self.metrics)
-            columns = [
-                *(self._arrow.array(values, self._arrow.string()) for values in [*texts, part.query_ids]),
-                *(self._arrow.array(values, from_pandas=True) for values in numbers),
-            ]
-            self.file.write_batch(self._arrow.record_batch(columns, schema=self.schema))
+    def add(self, task: str, scores: QueryScores) -> None:
+        """Append scores of a task; metrics that they lack are null."""
+        size = len(scores.query_ids)
+        setting = setting_of(scores.query_language, scores.corpus_language)
+        texts = (task, setting, scores.query_language, scores.corpus_language)
+        numbers = (scores.metrics.get(name, np.full(size, np.nan)) for name in self.metrics)
+        columns = [
+            *(self._arrow.repeat(text, size) for text in texts),
+            self._arrow.array(scores.query_ids, self._arrow.string()),
+            *(self._arrow.array(values, from_pandas=True) for values in numbers),
+        ]
+        self.waiting.append(self._arrow.record_batch(columns, schema=self.schema))
+        self.rows += size
+        if self.rows >= ROW_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting as one row group."""
+        self.file.write_table(self._arrow.Table.from_batches(self.waiting, self.schema))
+        self.waiting, self.rows = [], 0
 
 
 @contextmanager
@@ -69,6 +80,7 @@ def writing(path: Path, metrics: Iterable[str]) -> Iterator[Writer]:
         writer = Writer(temporary, metrics)
         try:
             yield writer
+            writer.flush()
         finally:
             writer.file.close()
 

@@ -31,7 +31,7 @@ def write_run(
                 metrics = {"average_precision": BASE + gains.get(setting, 0.0) + noise}
                 if corpus == POOL:
                     metrics["rank_distance"] = 100 * (1 - metrics["average_precision"])
-                writer.add(task, [QueryScores(query, corpus, ids, metrics)])
+                writer.add(task, QueryScores(query, corpus, ids, metrics))
     write_json(
         folder / "eval.json",
         {

@@ -11,7 +11,7 @@ import pytest
 
 from hybridbatch.averages import POOL, grouped, macro_average, setting_of
 from hybridbatch.config import EvalConfig
-from hybridbatch.errors import ConfigError, DataError
+from hybridbatch.errors import ConfigError, DataError, Interrupted
 from hybridbatch.evaluate import evaluate, score_task, summary_rows, trained_languages
 from hybridbatch.files import read_json
 from hybridbatch.perquery import MEANS, read
@@ -284,6 +284,25 @@ def test_mistakes_leave_the_earlier_evaluation_as_it_was(evaluated, tiny_model, 
         with pytest.raises(error):
             evaluate(config_for(tiny_model, evaluated.parent, evaluated.parent / "mine", **settings))
     assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
+
+
+def test_an_interruption_leaves_nothing_half_written(tiny_model, tmp_path, monkeypatch):
+    from hybridbatch import evaluate as stage
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "describe", stop)
+    with pytest.raises(Interrupted, match="same command"):
+        evaluate(config_for(tiny_model, tmp_path, write_folder(tmp_path / "mine")))
+    assert list((tmp_path / "run").iterdir()) == []
+    assert list((tmp_path / "cache").glob("*/*.keys.npy"))
+
+
+def test_two_tasks_of_one_name_are_refused(tiny_model, tmp_path):
+    folders = [write_folder(tmp_path / part / "mine") for part in "ab"]
+    with pytest.raises(ConfigError, match="'mine'"):
+        evaluate(config_for(tiny_model, tmp_path, folders[0], tasks=tuple(map(str, folders))))
 
 
 def test_trained_languages_come_from_the_settings_or_the_run(tmp_path):

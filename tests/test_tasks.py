@@ -265,6 +265,16 @@ def test_real_data_sets_have_their_published_counts(real_data, name):
     assert task.parallel == (name in ("xquad-r", "belebele", "belebele-sib"))
 
 
+def test_the_atlas_is_a_task_with_splits():
+    test, validation = load_task("atlas", languages="en,sw"), load_task("atlas:validation", languages="en,sw")
+    assert set(test.queries) == set(test.corpus) == {"eng", "swh"}
+    assert test.parallel
+    assert set(test.corpus["eng"].ids).isdisjoint(validation.corpus["eng"].ids)
+    assert validation.name == "atlas:validation"
+    with pytest.raises(ConfigError, match="validation"):
+        load_task("atlas:valid")
+
+
 def test_afriqa_asks_in_african_languages_for_english_or_french_passages(real_data):
     task = load_task("afriqa", data_root=real_data)
     assert set(task.corpus) == {"eng", "fra"}

@@ -1,6 +1,7 @@
 """Retrieval tasks by name, or from the user's own folder."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from hybridbatch.errors import ConfigError, nearest
@@ -24,12 +25,12 @@ def load_task(name: str, *, data_root: Path | None = None, languages: str = "all
     Raises: `ConfigError` for an unknown task, split or language; `DataError` for data that is absent or faulty.
     """
     base, _, split = name.partition(":")
-    if name == "atlas":
+    if base == "atlas":
         from hybridbatch.tasks.atlas import read_atlas
 
-        task = read_atlas()
+        task = replace(read_atlas(split or "test"), name=name)
     elif base in CATALOGUE:
-        task = read_named(base, split, data_root)
+        task = replace(read_named(base, split, data_root), name=name)
     elif Path(name).is_dir():
         task = read_folder(Path(name), languages)
     else:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from hybridbatch.errors import ConfigError, nearest
-from hybridbatch.records import Task
+from hybridbatch.records import Split, Task
 from hybridbatch.tasks.catalogue import CATALOGUE, read_named
 from hybridbatch.tasks.layouts import read_folder
 from hybridbatch.tasks.reading import select
@@ -28,7 +29,7 @@ def load_task(name: str, *, data_root: Path | None = None, languages: str = "all
     if base == "atlas":
         from hybridbatch.tasks.atlas import read_atlas
 
-        task = replace(read_atlas(split or "test"), name=name)
+        task = replace(read_atlas(cast(Split, split or "test")), name=name)
     elif base in CATALOGUE:
         task = replace(read_named(base, split, data_root), name=name)
     elif Path(name).is_dir():

@@ -31,9 +31,8 @@ from hybridbatch.training.validation import Validation, plan_validation
 
 RUN_SCHEMA = 1
 ANY_STEP = 1 << 60  # what a process says that leaves the choice to the first one
-RECOMMENDED: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("atlas",): TRAINED
-}  # training languages of data from these sources; of other data, all
+# Training languages of data from these sources; of other data, all.
+RECOMMENDED: dict[tuple[str, ...], tuple[str, ...]] = {("atlas",): TRAINED}
 
 
 def train(config: TrainConfig, report: Reporter = SILENT) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub import errors as hub_errors
-from huggingface_hub import hf_hub_download
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from hybridbatch.errors import ModelError, nearest
@@ -39,11 +39,21 @@ class Source:
         if self.commit is None:
             path = Path(self.location, file)
             return path if path.is_file() else None
+        cached = try_to_load_from_cache(self.location, file, revision=self.commit)
+        if isinstance(cached, str):
+            return Path(cached)
+        if cached is _CACHED_NO_EXIST:
+            return None
         with _hub_errors(self.name):
             try:
                 return Path(hf_hub_download(self.location, file, revision=self.commit))
-            except hub_errors.LocalEntryNotFoundError:
-                raise
+            except hub_errors.LocalEntryNotFoundError as error:
+                if constants.HF_HUB_OFFLINE:  # the user's word that the cache holds all there is
+                    return None
+                raise ModelError(
+                    f"{self.name}: the hub cannot be asked for its {file}; check the network, or set HF_HUB_OFFLINE=1 to"
+                    " take what the hub's local cache holds as all there is"
+                ) from error
             except hub_errors.EntryNotFoundError:
                 return None
 

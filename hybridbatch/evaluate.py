@@ -248,7 +248,7 @@ def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             for setting in SETTINGS:
                 part = task["settings"].get(setting, {})
                 part = part if label is None else part.get("groups", {}).get("training", {}).get(label, {})
-                row[f"{setting} mAP"] = part.get("metrics", {}).get("mAP")
+                row[setting] = part.get("metrics", {}).get("mAP")
             row["rank distance"] = part.get("metrics", {}).get("rank_distance")  # of the last setting, the pool
             rows.append(row)
     return rows

@@ -10,7 +10,7 @@ import typer
 
 import hybridbatch
 from hybridbatch import console
-from hybridbatch.config import EvalConfig, PrepareConfig, TrainConfig
+from hybridbatch.config import EvalConfig, PrepareConfig, ReproduceConfig, TrainConfig
 from hybridbatch.errors import HybridBatchError, Interrupted
 from hybridbatch.options import from_settings
 from hybridbatch.reporting import SILENT, Reporter
@@ -75,6 +75,81 @@ def evaluate(config: EvalConfig) -> None:
         summary_rows(read_json(folder / "eval.json")), title="mAP and rank distance, macro-averaged over languages"
     )
     console.out.print(str(folder), highlight=False)
+
+
+@_command(ReproduceConfig)
+def reproduce(config: ReproduceConfig) -> None:
+    """Train and score several mixes from one start, and write a report."""
+    from hybridbatch.files import read_json
+    from hybridbatch.reproduce import reproduce as run
+    from hybridbatch.reproduce import table_rows
+
+    folder = run(config, reporter())
+    console.table(
+        table_rows(read_json(folder / "results.json")), title=f"{config.name}: mAP by setting, and rank distance"
+    )
+    console.out.print(f"{folder}/report.md", highlight=False)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluation folders; one per seed as A1,A2.")],
+    metric: Annotated[str, typer.Option(help="Metric to compare, such as mAP, ndcg@10 or rank_distance.")] = "mAP",
+    seed: Annotated[int, typer.Option(help="Seed of the randomisation test and the bootstrap.")] = 13,
+    out: Annotated[Path | None, typer.Option(help="Also write the comparison there: .md, else JSON.")] = None,
+) -> None:
+    """Test which of several evaluations is better, with questions as the unit."""
+    from hybridbatch.compare import compare as run
+    from hybridbatch.compare import write
+
+    result = run([[Path(part) for part in group.split(",")] for group in runs], metric, seed=seed)
+    shown = (
+        "task",
+        "setting",
+        "run_a",
+        "run_b",
+        "questions",
+        "mean_a",
+        "mean_b",
+        "difference",
+        "low",
+        "high",
+        "p_holm",
+    )
+    console.table([{name: row[name] for name in shown} for row in result["rows"]], title=f"Comparison by {metric}")
+    console.lines(result["verdicts"])
+    if out:
+        write(result, out)
+        console.out.print(str(out), highlight=False)
+
+
+@app.command()
+def cache(
+    prune: Annotated[
+        float | None, typer.Option(metavar="GB", help="Drop what was used longest ago until so much is left.")
+    ] = None,
+) -> None:
+    """Show the stored embeddings, and prune them."""
+    from datetime import UTC, datetime
+
+    from hybridbatch import embeddings
+
+    if prune is not None:
+        dropped = embeddings.prune(max_bytes=int(prune * 1e9))
+        console.lines([f"dropped {space.model} ({space.side}), {space.bytes / 1e6:,.0f} MB" for space in dropped])
+    rows = [
+        {
+            "model": space.model,
+            "fingerprint": space.fingerprint[:12],
+            "side": space.side,
+            "precision": space.precision,
+            "vectors": space.vectors,
+            "MB": round(space.bytes / 1e6),
+            "last used": datetime.fromtimestamp(space.last_used, UTC).strftime("%Y-%m-%d %H:%M"),
+        }
+        for space in embeddings.list_spaces()
+    ]
+    console.table(rows, title=f"Stored embeddings in {embeddings.default_folder()}")
 
 
 @app.command()

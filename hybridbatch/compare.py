@@ -19,7 +19,14 @@ IN_RANKS = ("rank_distance",)  # all other metrics are shares, told in points (h
 
 
 def compare(
-    runs: Sequence[Path], metric: str = "mAP", *, seed: int = 13, draws: int = 10_000, alpha: float = 0.05
+    runs: Sequence[Path | Sequence[Path]],
+    metric: str = "mAP",
+    *,
+    names: Sequence[str] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    seed: int = 13,
+    draws: int = 10_000,
+    alpha: float = 0.05,
 ) -> dict[str, Any]:
     """Compare every two of some evaluations, in every setting of every task they share.
 
@@ -28,8 +35,11 @@ def compare(
     which is the macro-average where all languages have the same questions.
 
     Args:
-        runs: folders of `hybridbatch eval`, two or more.
+        runs: folders of `hybridbatch eval`, two or more. A run may be several folders, one for each seed in the same
+            order everywhere: a question then has all their values.
         metric: a column of the scores per query, or the name of its mean (``mAP``, ``MRR``).
+        names: of the runs; default: the folders' own.
+        pairs: which runs are compared, as numbers; default: every two.
         seed, draws: of the randomisation test and the bootstrap.
         alpha: a difference counts if its corrected p value is below.
     Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task, setting and the two runs)
@@ -39,14 +49,20 @@ def compare(
     """
     if len(runs) < 2:
         raise ConfigError(f"compare needs two evaluations or more, not {len(runs)}; give their folders")
-    names = _names(runs)
-    facts = [_read_facts(run) for run in runs]
-    tasks = _shared_tasks(names, facts)
-    scores = [perquery.read(run, metric) for run in runs]
+    groups = [(run,) if isinstance(run, Path) else tuple(run) for run in runs]
+    if len({len(group) for group in groups}) > 1:
+        raise ConfigError(f"compare: the runs have {[len(group) for group in groups]} folders; give as many for each")
+    names = list(names or _names([group[0] for group in groups]))
+    facts = [[_read_facts(run) for run in group] for group in groups]
+    every = [(name, fact) for name, group in zip(names, facts, strict=True) for fact in group]
+    tasks = _shared_tasks([name for name, _ in every], [fact for _, fact in every])
+    scores = [[perquery.read(run, metric) for run in group] for group in groups]
     found: list[tuple[int, int, str, significance.Comparison]] = []
     for task in tasks:
-        for a, b in combinations(range(len(runs)), 2):
-            values_a, values_b, questions, settings = _paired(scores[a], scores[b], task, f"{names[a]} and {names[b]}")
+        for a, b in pairs or combinations(range(len(groups)), 2):
+            title = f"{names[a]} and {names[b]}"
+            seeds = [_paired(one, other, task, title) for one, other in zip(scores[a], scores[b], strict=True)]
+            values_a, values_b, questions, settings = (np.concatenate(parts) for parts in zip(*seeds, strict=True))
             if len(questions):
                 compared = significance.compare(values_a, values_b, questions, settings, seed=seed, draws=draws)
                 found += [(a, b, task, comparison) for comparison in compared]
@@ -75,8 +91,8 @@ def compare(
         "seed": seed,
         "draws": draws,
         "runs": [
-            {"name": name, "folder": str(run), "model": fact["model"]}
-            for name, run, fact in zip(names, runs, facts, strict=True)
+            {"name": name, "folders": [str(run) for run in group], "models": [fact["model"] for fact in each]}
+            for name, group, each in zip(names, groups, facts, strict=True)
         ],
         "rows": rows,
         "verdicts": verdicts,

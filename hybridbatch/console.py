@@ -71,6 +71,7 @@ class _RichBar:
 def table(rows: Sequence[Mapping[str, Any]], title: str | None = None, caption: str | None = None) -> None:
     """Print rows of equal keys as a table on standard output; floats with three decimals, rank distances whole."""
     if not rows:
+        out.print(Text(f"{title or 'table'}: nothing"))
         return
     drawn = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     for name in rows[0]:

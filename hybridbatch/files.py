@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
     """
     line = 0
 
-    def numbered(handle: io.BufferedIOBase | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
+    def numbered(handle: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         nonlocal line
         for raw in handle:
             line += 1

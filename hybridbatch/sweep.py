@@ -13,7 +13,7 @@ from hybridbatch.errors import ConfigError, Interrupted, OutputError
 from hybridbatch.files import write_json
 from hybridbatch.provenance import versions
 from hybridbatch.reporting import SILENT, Reporter
-from hybridbatch.scaling.cells import SWEEP_SCHEMA, Runner, SweepFolder, execute
+from hybridbatch.scaling.cells import DEFAULT_NAME, SWEEP_SCHEMA, Runner, SweepFolder, execute
 from hybridbatch.scaling.cost import CALIBRATION_STEPS, Cost, calibrate, measured
 from hybridbatch.scaling.grid import Cell, Facts, plan_cells, spread
 from hybridbatch.scaling.launchers import launcher
@@ -84,7 +84,7 @@ def dry_run(
     if cost is None:
         measured_on = f"a run of {CALIBRATION_STEPS} steps and its evaluation"
         report.note(f"measuring {measured_on}")
-        cost = calibrate(next(cell for cell in cells if cell.train), runner)
+        cost = next(calibrate(cell, cell.train, runner) for cell in cells if cell.train)
     left = [cell for cell in cells if not folder.result(cell.key).exists()]
     sizes = [path.stat().st_size for cell, _ in finished for path in folder.files(cell.key)]
     return {
@@ -111,7 +111,7 @@ def status(path: Path) -> list[dict[str, Any]]:
 
 def sweep_path(config: SweepConfig) -> Path:
     """The folder of a sweep."""
-    return config.out or Path("experiments") / (config.name or "scale-sweep")
+    return config.out or Path("experiments") / (config.name or DEFAULT_NAME)
 
 
 def _cells(config: SweepConfig, report: Reporter, facts: Facts | None, confirmed: bool) -> list[Cell]:

@@ -104,19 +104,22 @@ class Sweep:
         )  # fmt: skip
 
     def measures(self, metrics: Sequence[str]) -> list[Measure]:
-        """Every (task, setting, metric, group) that the first cell has; groups as `groups_of`, the whole first."""
+        """Every (task, setting, metric, group) of the targets, the whole first; a group that equals another is left out."""
         if not self.cells:
             return []
-        found = dict.fromkeys(
-            Measure(task["name"], setting, metric, group)
-            for task in self.cells[0]["eval"]["tasks"]
-            for setting in SETTINGS
-            for metric in metrics
-            for code, values in task["settings"].get(setting, {}).items()
-            if metric in values
-            for group in groups_of(code)
-        )
-        return sorted(found, key=lambda measure: measure.group != "all")
+        found = []
+        for task in self.cells[0]["eval"]["tasks"]:
+            codes = self.languages(task["name"])
+            names = sorted(
+                dict.fromkeys(group for code in codes for group in groups_of(code)), key=lambda name: name != "all"
+            )
+            groups: dict[tuple[str, ...], str] = {}
+            for name in names:
+                groups.setdefault(self.languages(task["name"], name), name)
+            for group, setting, metric in product(groups.values(), SETTINGS, metrics):
+                if any(metric in values for values in task["settings"].get(setting, {}).values()):
+                    found.append(Measure(task["name"], setting, metric, group))
+        return found
 
     def languages(self, task: str, group: str = "all") -> tuple[str, ...]:
         """Query languages of a task that are in a group."""

@@ -15,6 +15,7 @@ from hybridbatch.files import make_folder, output_errors, read_json, write_json,
 from hybridbatch.scaling.grid import CELL_SCHEMA, Cell
 
 SWEEP_SCHEMA = 1
+DEFAULT_NAME = "scale-sweep"
 QUERIES = "queries.parquet"
 State = Literal["done", "running", "failed", "waiting"]
 # Does one cell in a work folder and returns the parts of its JSON: ``train`` (None for an untrained model), ``eval``

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hybridbatch.config import TrainConfig
 from hybridbatch.scaling.cells import Runner
 from hybridbatch.scaling.grid import Cell
 
@@ -36,10 +37,9 @@ def measured(finished: Iterable[tuple[Cell, Mapping[str, Any]]]) -> Cost | None:
     )
 
 
-def calibrate(cell: Cell, runner: Runner) -> Cost | None:
-    """The cost measured by a run of `CALIBRATION_STEPS` of a trained cell, in a folder that is thrown away."""
-    if cell.train is None:
-        return None
-    short = replace(cell, train=cell.train.model_copy(update={"steps": CALIBRATION_STEPS, "warmup_steps": None}))
+def calibrate(cell: Cell, train: TrainConfig, runner: Runner) -> Cost:
+    """The cost measured by a run of `CALIBRATION_STEPS` of a cell's training, in a folder that is thrown away."""
+    short = replace(cell, train=train.model_copy(update={"steps": CALIBRATION_STEPS, "warmup_steps": None}))
     with tempfile.TemporaryDirectory(prefix="hybridbatch-") as folder:
-        return measured([(short, runner(short, Path(folder)))])
+        seconds = runner(short, Path(folder))["seconds"]
+    return Cost(seconds["train"] / short.drawn_pairs, seconds["eval"])

@@ -99,11 +99,12 @@ def _entropies(evaluation: EvalConfig, temperature: float) -> "pd.DataFrame":
     device = resolve_device(evaluation.device)
     encoder = Encoder.load(evaluation.model).to(device)
     store = EmbeddingStore(encoder, evaluation.cache, precision=resolve_precision(evaluation.precision, device))
+    embed: Any = store.embed
     parts = []
     for name in evaluation.tasks:
         task = load_task(name, data_root=evaluation.data_root, languages=evaluation.languages)
-        queries = embed_by_language(task.queries, "query", store.embed)
-        passages = embed_by_language(task.corpus, "passage", store.embed)
+        queries = embed_by_language(task.queries, "query", embed)
+        passages = embed_by_language(task.corpus, "passage", embed)
         for part in task_entropies(task, queries, passages, temperature=temperature, seed=ENTROPY_SEED):
             keys = dict(zip(QUESTION, (task.name, part.setting, part.query_language, part.query_ids), strict=True))
             parts.append(pd.DataFrame({**keys, "contrastive_entropy": part.values}))

@@ -1,0 +1,260 @@
+"""A report says what the data say, links every number to its cell, and needs no network."""
+
+import csv
+import html
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from hybridbatch.errors import DataError
+from hybridbatch.records import Task, Texts
+from hybridbatch.report import report, rerun
+from hybridbatch.scaling.analysis import Measure, Sweep, groups_of
+from hybridbatch.scaling.entropy import task_entropies
+from hybridbatch.scaling.findings import find
+from hybridbatch.scaling.sentences import sentences
+from hybridbatch.sweep import run_sweep
+from tests import synthetic
+
+
+def make(out, runner=synthetic.run, **changes):
+    return run_sweep(synthetic.sweep_config(out=out, **changes), runner=runner, facts=synthetic.facts())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridbatch.scaling.findings.LAW_RESAMPLES", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("swept") / "sweep", mix="0,0.25,0.5,0.75,1", pairs="100,200,400,800,1600")
+
+
+@pytest.fixture(scope="module")
+def findings(swept):
+    return find(Sweep.open(swept))
+
+
+@pytest.fixture(scope="module")
+def reported(swept):
+    return report(swept).parent
+
+
+def test_the_frame_holds_every_value_of_every_cell(swept):
+    frame = Sweep.open(swept).frame()
+    for key, part in frame.groupby("key"):
+        cell = json.loads((swept / "cells" / f"{key}.json").read_text())
+        settings = cell["eval"]["tasks"][0]["settings"]
+        values = [v for languages in settings.values() for metrics in languages.values() for v in metrics.values()]
+        assert sorted(part["value"]) == sorted(values)
+
+
+def test_responses_are_the_cells_by_mix_size_seed_and_question(swept):
+    sweep = Sweep.open(swept)
+    (part,) = sweep.responses(Measure("atlas", "cross-lingual", "mAP"))
+    assert part.values.shape == (5, 5, 2, synthetic.QUESTIONS)
+    for point in np.ndindex(part.keys.shape):
+        cell = json.loads((swept / "cells" / f"{part.keys[point]}.json").read_text())
+        by_language = cell["eval"]["tasks"][0]["settings"]["cross-lingual"].values()
+        assert part.values[point].mean() == pytest.approx(np.mean([metrics["mAP"] for metrics in by_language]))
+        axes = cell["axes"]
+        assert (axes["mix"], axes["pairs"], axes["seed"]) == tuple(
+            values[i] for values, i in zip((part.mixes, part.sizes, part.seeds), point, strict=True)
+        )
+
+
+def test_means_hold_the_truth_of_the_simulation(findings):
+    rows = [row for row in findings.means if row["metric"] == "mAP" and row["setting"] == "monolingual"]
+    held = [row["low"] <= 1 - synthetic.error(row["mix"], row["pairs"]) <= row["high"] for row in rows]
+    assert np.mean(held) > 0.9
+
+
+def test_the_better_strategy_is_found_and_no_other(findings):
+    main = [row for row in findings.comparisons if "verdict" in row]
+    assert {row["verdict"] for row in main if row["mix"] == 0.5} == {"better"}
+    assert all(row["p_holm"] >= row["p"] for row in main)
+    assert {row["pairs"] for row in main} == {1600}
+
+
+def test_equal_strategies_are_not_told_apart(tmp_path):
+    def flat(cell, work):
+        same = cell.train and cell.train.model_copy(update={"mix": 0.5})
+        return synthetic.run(type(cell)(cell.axes, same, cell.evaluation, cell.key), work)
+
+    found = find(Sweep.open(make(tmp_path / "s", flat, seeds="1,2,3,4")))
+    assert {row["verdict"] for row in found.comparisons if "verdict" in row} == {"no significant difference"}
+
+
+def test_optimum_and_laws_are_those_of_the_simulation(findings):
+    for row in findings.optima:
+        if row["metric"] == "mAP" and row["pairs"] == "all":
+            assert row["best_mix"] == pytest.approx(synthetic.BEST_MIX, abs=0.05)
+            assert row["gain_low"] > 0
+    laws = [
+        row for row in findings.laws if row["setting"] == "monolingual" and row["mix"] == 0.5 and row["of"] == "1 - mAP"
+    ]
+    for row in laws:
+        assert row["b_low"] <= synthetic.B <= row["b_high"]
+        assert row["E_low"] <= synthetic.E <= row["E_high"]
+        assert row["extrapolation_error"] < 0.1
+
+
+def test_too_few_sizes_are_refused_in_the_report(tmp_path):
+    sweep = Sweep.open(make(tmp_path / "s"))
+    found = find(sweep)
+    assert all("refused" in row for row in found.laws)
+    assert any("not fitted to 2 sizes" in text for text in sentences(sweep, found))
+
+
+def test_missing_cells_cost_no_more_than_they_must_and_are_named(tmp_path):
+    def some_fail(cell, work):
+        if cell.train and cell.train.mix == 0.5 and cell.train.max_records == 100 and cell.train.seed == 14:
+            raise RuntimeError("lost")
+        return synthetic.run(cell, work)
+
+    sweep = Sweep.open(make(tmp_path / "s", some_fail, pairs="100,200,400"))
+    (part,) = sweep.responses(Measure("atlas", "monolingual", "mAP"))
+    assert (part.sizes, part.seeds) == ((200, 400), (13, 14))
+    assert any(text.startswith("Missing: 1 cells, 1 of them set aside") for text in sentences(sweep, find(sweep)))
+
+
+def test_other_axes_make_parts_of_their_own(tmp_path):
+    sweep = Sweep.open(make(tmp_path / "s", train_languages="2,3", seeds="1"))
+    assert [part.fixed for part in sweep.responses(Measure("atlas", "monolingual", "mAP"))] == [
+        {"train_languages": 2}, {"train_languages": 3}
+    ]  # fmt: skip
+
+
+def test_a_law_over_two_axes_is_fitted_where_both_have_five_sizes(tmp_path):
+    sweep = make(tmp_path / "s", mix="1", seeds="1", pairs="100,200,400,800,1600", steps="2,4,8,16,32")
+    rows = [row for row in find(Sweep.open(sweep)).laws if row["over"] == "pairs and steps"]
+    assert rows
+    assert all(row["b_1_low"] <= synthetic.B <= row["b_1_high"] for row in rows)
+
+
+def test_a_sweep_copied_without_its_questions_is_reported_without_tests(tmp_path):
+    folder = make(tmp_path / "s")
+    for path in (folder / "cells").glob("*.parquet"):
+        path.unlink()
+    sweep = Sweep.open(folder)
+    found = find(sweep)
+    assert all(row["p"] is None for row in found.comparisons)
+    assert any("not tested" in text for text in sentences(sweep, found))
+
+
+def test_a_sweep_without_results_is_one_line(tmp_path):
+    folder = make(tmp_path / "s")
+    for path in (folder / "cells").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="no trained cell is finished"):
+        report(folder)
+    with pytest.raises(DataError, match="not the folder of a sweep"):
+        report(tmp_path)
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.targets = []
+        self.open = []
+
+    def handle_starttag(self, tag, attributes):
+        self.targets += [value for name, value in attributes if name in ("href", "src") and tag != "use"]
+        if tag not in ("meta", "input", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_links_to_cells_only_and_loads_nothing(reported):
+    text = (reported / "index.html").read_text()
+    page = Links()
+    page.feed(text)
+    assert page.open == []
+    assert page.targets
+    assert all((reported / target).resolve().is_file() for target in page.targets)
+    assert not re.search(r"(src|href)\s*=\s*[\"']?https?:|@import|url\(\s*['\"]?http", text)
+
+
+def test_the_page_says_what_the_sentences_say(reported, swept, findings):
+    text = html.unescape((reported / "index.html").read_text())
+    assert all(sentence in text for sentence in sentences(Sweep.open(swept), findings))
+
+
+def test_figures_and_tables_are_files_of_their_own(reported, findings):
+    names = {path.stem for path in (reported / "figures").iterdir()}
+    assert {"atlas-mix-mAP", "atlas-pairs-mAP", "atlas-mix-rank_distance", "atlas-languages"} <= names
+    assert all((reported / "figures" / f"{name}.{kind}").stat().st_size for name in names for kind in ("svg", "png"))
+    rows = list(csv.DictReader((reported / "tables" / "means.csv").open()))
+    assert len(rows) == len(findings.means)
+    tex = (reported / "tables" / "main.tex").read_text()
+    best = next(
+        r
+        for r in findings.means
+        if (r["mix"], r["pairs"], r["setting"], r["metric"]) == (0.5, 1600, "monolingual", "mAP")
+    )
+    assert f"${100 * best['mean']:.1f} \\pm" in tex
+
+
+def test_the_same_sweep_gives_the_same_report(reported, swept):
+    before = {path.relative_to(reported): path.read_bytes() for path in reported.rglob("*") if path.is_file()}
+    report(swept)
+    assert before == {path.relative_to(reported): path.read_bytes() for path in reported.rglob("*") if path.is_file()}
+
+
+def test_the_command_to_run_it_again_gives_the_same_settings():
+    import shlex
+
+    from hybridbatch.config import SweepConfig, build
+
+    config = synthetic.sweep_config(
+        train_languages="ar,zh;4", set="margin=0.1,0.2; dropout=0.1", pairs="10,all", name="x"
+    )
+    words = shlex.split(rerun(config.as_json())[0])[2:]
+    again = dict(zip([word[2:].replace("-", "_") for word in words[::2]], words[1::2], strict=True))
+    assert build(SweepConfig, None, again).as_json() == config.as_json()
+
+
+def test_groups_of_languages():
+    assert groups_of("swh") == ("all", "low-resource", "script:Latn", "pretrained:xlm-r")
+
+
+def test_contrastive_entropy_of_a_task_is_that_of_each_query_alone():
+    rng = np.random.default_rng(0)
+
+    def unit(n):
+        vectors = rng.normal(size=(n, 8)).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    ids, asked = tuple(f"p{i}" for i in range(12)), ("q0", "q1", "q2")
+    qrels = {"q0": {"p3": 1}, "q1": {"p5": 1, "p6": 1, "p7": 0}}  # q2 is not judged
+    texts = {code: Texts(ids, ids) for code in ("swh", "yor")}
+    task = Task("t", {code: Texts(asked, asked) for code in texts}, texts, dict.fromkeys(texts, qrels))
+    queries, passages = ({code: unit(n) for code in texts} for n in (3, 12))
+    found = {(e.setting, e.query_language): e for e in task_entropies(task, queries, passages, temperature=0.1, seed=1)}
+    assert set(found) == {(s, c) for s in synthetic.SETTINGS for c in texts}
+
+    def alone(query, relevant, corpus):
+        scores = np.exp(corpus @ query / 0.1)
+        wrong = np.delete(scores, relevant).sum()
+        return np.mean([-np.log(scores[i] / (scores[i] + wrong)) for i in relevant])
+
+    both = np.concatenate([passages["swh"], passages["yor"]])
+    for row, relevant in enumerate([[3], [5, 6]]):
+        query = queries["swh"][row]
+        expected = {
+            "monolingual": alone(query, relevant, passages["swh"]),
+            "cross-lingual": alone(query, relevant, passages["yor"]),
+            "multilingual": alone(query, [*relevant, *(12 + i for i in relevant)], both),
+        }
+        for setting, value in expected.items():
+            entropies = found[setting, "swh"]
+            assert entropies.query_ids == ("q0", "q1")
+            np.testing.assert_allclose(entropies.values[row], value, rtol=1e-5)

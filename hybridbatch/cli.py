@@ -10,7 +10,7 @@ import typer
 
 import hybridbatch
 from hybridbatch import console
-from hybridbatch.config import EvalConfig, PrepareConfig, ReproduceConfig, TrainConfig
+from hybridbatch.config import EvalConfig, PrepareConfig, ReproduceConfig, SweepConfig, TrainConfig
 from hybridbatch.errors import HybridBatchError, Interrupted
 from hybridbatch.options import from_settings
 from hybridbatch.reporting import SILENT, Reporter
@@ -150,6 +150,48 @@ def cache(
         for space in embeddings.list_spaces()
     ]
     console.table(rows, title=f"Stored embeddings in {embeddings.default_folder()}")
+
+
+sweeps = typer.Typer()
+app.add_typer(sweeps, name="scale-sweep")
+
+
+def _scale_sweep(
+    config: SweepConfig,
+    context: typer.Context,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Run a grid of more than 10,000 cells.")] = False,
+) -> None:
+    """Train and score a grid of mix, pairs, languages, batch size, model and seed; go on where it was interrupted."""
+    if context.invoked_subcommand:
+        return
+    from hybridbatch import sweep
+
+    if dry_run:
+        planned = sweep.dry_run(config, reporter())
+        console.table(planned.pop("cells"), title=f"Cells of {sweep.sweep_path(config)}")
+        return console.document(planned)
+    folder = sweep.run_sweep(config, reporter(), confirmed=yes)
+    console.out.print(f"{folder}/summary.md", highlight=False)
+
+
+sweeps.callback(invoke_without_command=True)(from_settings(SweepConfig, _scale_sweep))
+
+
+@sweeps.command()
+def status(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, running or not.")]) -> None:
+    """Show every cell of a sweep with its state."""
+    from hybridbatch.sweep import status as states
+
+    console.table(states(folder), title=str(folder))
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")]) -> None:
+    """Write the findings of a sweep: one HTML page, figures, CSV, LaTeX and Markdown."""
+    from hybridbatch.report import report as run
+
+    console.out.print(str(run(folder, reporter())), highlight=False)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,10 @@ def dry_run(
     left = [cell for cell in cells if not folder.result(cell.key).exists()]
     sizes = [path.stat().st_size for cell, _ in finished for path in folder.files(cell.key)]
     return {
-        "cells": [{**cell.axes, "state": folder.state(cell.key), "seconds": round(cost.of(cell), 1)} for cell in cells],
+        "cells": [
+            {**axes, "state": folder.state(cell.key), "seconds": round(cost.of(cell), 1)}
+            for cell, axes in zip(cells, _aligned([cell.axes for cell in cells]), strict=True)
+        ],
         "total": len(cells),
         "done": len(finished),
         "hours_left": round(sum(map(cost.of, left)) / config.jobs / 3600, 2),
@@ -103,9 +106,10 @@ def status(path: Path) -> list[dict[str, Any]]:
     Raises: DataError if `path` is no sweep.
     """
     folder = SweepFolder(path)
+    cells = folder.read_plan()["cells"]
     return [
-        {"cell": entry["key"], "state": folder.state(entry["key"]), **entry["axes"]}
-        for entry in folder.read_plan()["cells"]
+        {"cell": entry["key"], "state": folder.state(entry["key"]), **axes}
+        for entry, axes in zip(cells, _aligned([entry["axes"] for entry in cells]), strict=True)
     ]
 
 
@@ -119,6 +123,12 @@ def _cells(config: SweepConfig, report: Reporter, facts: Facts | None, confirmed
         raise ConfigError(f"the grid has {config.cells:,} cells; take values off its axes, or run them all with --yes")
     cells = plan_cells(config, facts or gather_facts(config, report))
     return spread(cells) if config.budget else cells
+
+
+def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The axes of all cells with the same names; None where a cell (an untrained model) has no such axis."""
+    names = dict.fromkeys(name for axes in cells for name in axes)
+    return [{name: axes.get(name) for name in names} for axes in cells]
 
 
 def _write_plan(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder) -> None:

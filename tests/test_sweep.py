@@ -223,7 +223,8 @@ def test_a_sweep_killed_in_the_middle_of_a_cell_ends_with_the_same_files(tmp_pat
     while len(list((tmp_path / "s" / "cells").glob("*.json"))) < 3:
         assert process.poll() is None
         time.sleep(0.02)
-    assert "running" in {row["state"] for row in status(tmp_path / "s")}
+    while "running" not in {row["state"] for row in status(tmp_path / "s")}:
+        assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert "running" not in {row["state"] for row in status(tmp_path / "s")}

@@ -67,13 +67,15 @@ def train(config: TrainConfig, dry_run: DryRun = False) -> None:
 def evaluate(config: EvalConfig) -> None:
     """Score an encoder on every language pair and on the multilingual pool."""
     from hybridbatch.evaluate import evaluate as run
-    from hybridbatch.evaluate import summary_rows
+    from hybridbatch.evaluate import official_rows, summary_rows
     from hybridbatch.files import read_json
 
     folder = run(config, reporter())
-    console.table(
-        summary_rows(read_json(folder / "eval.json")), title="mAP and rank distance, macro-averaged over languages"
-    )
+    result = read_json(folder / "eval.json")
+    if result["tasks"]:
+        console.table(summary_rows(result), title="mAP by setting, and rank distance, macro-averaged over languages")
+    if result["official"]:
+        console.table(official_rows(result), title="mteb tasks")
     console.out.print(str(folder), highlight=False)
 
 

@@ -212,7 +212,15 @@ class EvalConfig(Settings):
     max_query_tokens: int = setting(64, "Model", "Tokens kept of a query, special ones included.", ge=3)
     max_passage_tokens: int = setting(256, "Model", "Tokens kept of a passage, special ones included.", ge=3)
     tasks: tuple[str, ...] = setting(
-        ("atlas",), "Tasks", "Built-in tasks, or folders in BEIR layout, one folder per language."
+        ("atlas",),
+        "Tasks",
+        "Built-in tasks, folders in BEIR layout (one folder per language), or mteb's retrieval tasks by name.",
+    )
+    benchmark: str | None = setting(
+        None, "Tasks", "All retrieval tasks of an mteb benchmark, such as 'MTEB(Africa, v1)'."
+    )
+    verify: int = setting(
+        0, "Tasks", "Send so many random subsets of each mteb task through stock mteb and demand equality.", ge=0
     )
     data_root: Path | None = setting(
         None, "Tasks", "Folder that holds local copies of public data sets, looked at before any download."

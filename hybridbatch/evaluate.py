@@ -19,7 +19,7 @@ from hybridbatch.perquery import FILE, QueryScores, writing
 from hybridbatch.provenance import hardware, versions
 from hybridbatch.records import Task, Texts
 from hybridbatch.reporting import SILENT, Reporter
-from hybridbatch.tasks import load_task
+from hybridbatch.tasks import TASKS, load_task
 
 RESULT = "eval.json"
 SCHEMA_VERSION = 1
@@ -35,7 +35,11 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
         earlier evaluation in the folder is then as it was.
     """
     trained = trained_languages(config)
-    tasks = load_tasks(config, trained)
+    own, others = split_names(config)
+    tasks = load_tasks(config, own, trained)
+    from hybridbatch.official.stage import official_tasks, score_official
+
+    official = official_tasks(config, others, trained)
     from hybridbatch.embeddings import EmbeddingStore
     from hybridbatch.model import Encoder
     from hybridbatch.model.precision import resolve_precision
@@ -63,6 +67,7 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
                     writer.add(task.name, scores)
                     cells[scores.query_language, scores.corpus_language] = scores.means()
                 summaries.append(describe(task, cells, trained))
+            scored = score_official(config, official, embed, store.fingerprint, encoder.dimension, folder, report)
             with output_errors(folder / RESULT):
                 (folder / RESULT).unlink(missing_ok=True)  # so that it never stands beside another run's scores
     except KeyboardInterrupt:
@@ -85,17 +90,22 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
             "versions": versions(),
             "hardware": hardware(str(device)),
             "tasks": summaries,
+            "official": scored,
         },
     )
     return folder
 
 
-def load_tasks(config: EvalConfig, trained: Sequence[str]) -> list[Task]:
+def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
+    """The tasks that are ours or the user's, and the names left for mteb; a benchmark alone replaces the default task."""
+    names = () if config.benchmark and "tasks" not in config.model_fields_set else config.tasks
+    own = [name for name in names if name.partition(":")[0] in TASKS or Path(name).is_dir()]
+    return own, [name for name in names if name not in own]
+
+
+def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Task]:
     """The tasks of an evaluation. Raises `ConfigError` for unknown ones and two of one name, `DataError` for bad data."""
-    tasks = [
-        load_task(name, data_root=config.data_root, languages=config.languages, trained=trained)
-        for name in config.tasks
-    ]
+    tasks = [load_task(name, data_root=config.data_root, languages=config.languages, trained=trained) for name in names]
     for name, count in Counter(task.name for task in tasks).items():
         if count > 1:
             raise ConfigError(f"tasks = {','.join(config.tasks)!r}: {count} tasks are called {name!r}; rename one")
@@ -252,3 +262,11 @@ def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             row["rank distance"] = part.get("metrics", {}).get("rank_distance")  # of the last setting, the pool
             rows.append(row)
     return rows
+
+
+def official_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each mteb task of an eval.json: its main metric, subsets, mean over them, result file."""
+    return [
+        {name: row[name] for name in ("task", "metric", "subsets", "mean", "file")} | {"verified": len(row["verified"])}
+        for row in evaluation["official"]
+    ]

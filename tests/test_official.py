@@ -181,3 +181,42 @@ def test_stock_model_uses_the_side_mteb_asks_for() -> None:
     model.encode([{"text": ["a"]}], prompt_type=PromptType.document)
     model.encode([{"text": ["a"]}], prompt_type=PromptType.query)
     assert seen == ["passage", "query"]
+
+
+def test_unmodified_tasks_through_the_command_line(shared_folder: Path, tmp_path: Path, tiny_model: Path) -> None:
+    """`hybridbatch eval --tasks XQuADRetrieval,BelebeleRetrieval --verify 2` against a mirror of the hub."""
+    import importlib.util
+    import os
+    import subprocess
+    import sys
+
+    def module(name: str):
+        spec = importlib.util.spec_from_file_location(name, shared_folder / "hub" / f"{name}.py")
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[name] = loaded
+        spec.loader.exec_module(loaded)
+        return loaded
+
+    build, mirror = module("build_root"), module("hub_mirror")
+    for repo, make in (("mteb/XQuADRetrieval", build.xquad_retrieval), ("mteb/belebele", build.belebele)):
+        build.write_repo(tmp_path / "root" / "datasets" / repo, make(shared_folder / "data"))
+    with mirror.HubMirror(tmp_path / "root") as url:
+        environment = {
+            **os.environ, "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hub"),
+            "HYBRIDBATCH_CACHE": str(tmp_path / "cache"),
+        }  # fmt: skip
+        command = [
+            sys.executable, "-m", "hybridbatch", "eval", str(tiny_model), "--out", str(tmp_path / "eval"),
+            "--tasks", "XQuADRetrieval,BelebeleRetrieval", "--languages", "eng,deu", "--verify", "2",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "eval" / "eval.json").read_text())
+    xquad, belebele = result["official"]
+    assert [row["subset"] for row in xquad["by_subset"]] == ["de", "en"]
+    assert belebele["subsets"] == 4  # eng-eng, deu-deu, and both directions
+    for row in (xquad, belebele):
+        assert len(row["verified"]) == 2
+        official = json.loads((tmp_path / "eval" / row["file"]).read_text())
+        assert official["task_name"] == row["task"]
+        assert (tmp_path / "eval" / row["file"]).with_name("model_meta.json").exists()

@@ -210,6 +210,30 @@ def inspect(
 
 
 @app.command()
+def audit(
+    data: Annotated[Path, typer.Argument(help="Prepared data folder.")],
+    tasks: Annotated[
+        list[str] | None, typer.Argument(metavar="[TASK...]", help="Evaluation tasks; default: as `prepare` checks.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds local copies of public data sets.")] = None,
+    languages: Annotated[str, typer.Option(help="Languages of the tasks to look at.")] = "all",
+    out: Annotated[Path | None, typer.Option(help="Also write the report there, as JSON.")] = None,
+) -> None:
+    """Report evaluation texts in prepared data, exact and nearly so, without changing it."""
+    from hybridbatch.decontaminate import audit as run
+    from hybridbatch.decontaminate import summary
+    from hybridbatch.files import write_json
+
+    result = run(data, tasks or ("all",), data_root=data_root, languages=languages, report=reporter())
+    console.table(result["found"]["counts"], title=f"Evaluation texts in {data}")
+    console.document({"examples": result["found"]["examples"]})
+    console.lines([summary(result["found"])])
+    if out:
+        write_json(out, result)
+        console.out.print(str(out), highlight=False)
+
+
+@app.command()
 def languages(
     group: Annotated[str, typer.Argument(help="Ids, groups and exclusions, such as 'low-resource,-swh'.")] = "all",
     of: Annotated[Path | None, typer.Option(help="Only languages of this prepared data folder.")] = None,

@@ -54,8 +54,21 @@ class PrepareConfig(Settings):
         ge=0,
         lt=1,
     )
+    decontaminate: tuple[str, ...] = setting(
+        ("all",),
+        "Decontamination",
+        "Evaluation tasks whose texts are kept out, as 'xquad-r,belebele-sib'; all: every one that no source is made of"
+        " and that is on this machine; none: no check.",
+    )
     strict: bool = setting(False, "Bad rows", "Stop at the first bad row instead of counting and listing it.")
     seed: int = setting(13, "Reproduction", "Seed of every random choice.", ge=0)
+
+    @field_validator("decontaminate")
+    @classmethod
+    def _checks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or (len(names) > 1 and {"all", "none"} & set(names)):
+            raise ValueError("must be names of tasks, or 'all' or 'none' alone")
+        return names
 
 
 class TrainConfig(Settings):

@@ -9,6 +9,7 @@ from typing import Any
 
 import hybridbatch
 from hybridbatch.config import PrepareConfig
+from hybridbatch.decontaminate import Checks, Findings, choose_checks, finder, summary, without
 from hybridbatch.errors import ConfigError, DataError
 from hybridbatch.files import fingerprint, sha256_file
 from hybridbatch.languages import canonical, known_languages, resolve
@@ -19,6 +20,7 @@ from hybridbatch.sources.reading import kind
 from hybridbatch.sources.user import user_source
 from hybridbatch.store import Store, write_store
 
+REMOVED = "removed"  # in the manifest's provenance: the evaluation texts found, an outcome and not a cause
 SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest has more
 
 
@@ -31,15 +33,17 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     chosen = choose_sources(config.sources)
     keeps = LanguageFilter(config.languages)
     context = SourceContext(config.data_root, config.seed, keeps, report)
-    provenance = describe(config, chosen, context)
+    checks = choose_checks(config.decontaminate, config.data_root)
+    provenance = describe(config, chosen, context, checks)
     folder = config.out or Path("data") / default_name(chosen)
     if _is_there(folder, provenance):
         report.note(f"{folder}: prepared before from the same data with the same settings; nothing to do")
         return folder
+    found = find_leaks(chosen, config.limit, context, keeps, checks)
     manifest = write_store(
         folder,
-        selected_rows(chosen, config.limit, context, keeps),
-        provenance=provenance,
+        without(selected_rows(chosen, config.limit, context, keeps), found.records),
+        provenance={**provenance, REMOVED: found.as_json()},
         validation_share=config.validation_share,
         seed=config.seed,
         strict=config.strict,
@@ -47,6 +51,26 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     )
     _tell(folder, manifest, report)
     return folder
+
+
+def find_leaks(
+    chosen: Sequence[Source], limit: int | None, context: SourceContext, keeps: "LanguageFilter", checks: Checks
+) -> Findings:
+    """The records that hold evaluation texts; all rows are read for it, but no text is kept. Raises: as `finder`."""
+    found = Findings()
+    if checks.absent:
+        context.report.note(
+            f"not checked against the evaluation tasks {', '.join(checks.absent)}: not on this machine; name the folder"
+            " that holds them with --data-root"
+        )
+    if checks.names:
+        leak_finder = finder(checks, context.data_root, report=context.report)
+        with context.report.bar("Looking for evaluation texts", total=len(chosen), unit="sources") as bar:
+            for one in chosen:
+                rows = source_rows(one, limit, replace(context, report=SILENT), keeps)
+                found.add(leak_finder.leaks(row for row in rows if isinstance(row, Row)))
+                bar.advance()
+    return found
 
 
 def selected_rows(
@@ -58,15 +82,22 @@ def selected_rows(
     """
     with context.report.bar("Reading sources", total=len(chosen), unit="sources") as bar:
         for one in chosen:
-            kept = None if limit is None else sample_records(one.rows(replace(context, report=SILENT)), limit, context)
-            for row in one.rows(context):
-                if isinstance(row, BadRow) or (keeps(row.language) and (kept is None or row.record_id in kept)):
-                    yield row
+            yield from source_rows(one, limit, context, keeps)
             bar.advance()
     keeps.check()
 
 
-def describe(config: PrepareConfig, chosen: Sequence[Source], context: SourceContext) -> dict[str, Any]:
+def source_rows(
+    one: Source, limit: int | None, context: SourceContext, keeps: "LanguageFilter"
+) -> Iterator[Row | BadRow]:
+    """The rows of one source in the wanted languages, of at most `limit` records."""
+    kept = None if limit is None else sample_records(one.rows(replace(context, report=SILENT)), limit, context)
+    for row in one.rows(context):
+        if isinstance(row, BadRow) or (keeps(row.language) and (kept is None or row.record_id in kept)):
+            yield row
+
+
+def describe(config: PrepareConfig, chosen: Sequence[Source], context: SourceContext, checks: Checks) -> dict[str, Any]:
     """What the data is made from, as JSON: with the same provenance the same rows come out.
 
     Raises: `DataError` if a source's files are not there.
@@ -89,15 +120,17 @@ def describe(config: PrepareConfig, chosen: Sequence[Source], context: SourceCon
             }
             for one in chosen
         ],
+        "decontamination": checks.as_json(),
     }
 
 
 def _is_there(folder: Path, provenance: dict[str, Any]) -> bool:
     """Whether complete prepared data of that provenance is at `folder`."""
     try:
-        return bool(Store.open(folder).manifest["provenance"] == provenance)
+        there = Store.open(folder).manifest["provenance"]
     except DataError:
         return False
+    return {name: value for name, value in there.items() if name != REMOVED} == provenance
 
 
 def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
@@ -117,6 +150,9 @@ def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
             for bad in dropped["examples"][:SHOWN_EXAMPLES]
         )
         report.warn(f"{dropped['rows']:,} rows left out: {shown}{more}. First: {examples}. More in manifest.json")
+    removed = manifest["provenance"][REMOVED]
+    if removed["records"]:
+        report.warn(f"{summary(removed)} and were left out. Examples in manifest.json")
     parts = ", ".join(f"{split} {counted['records']:,} records" for split, counted in splits.items())
     rows = sum(counted["rows"] for counted in splits.values())
     report.note(f"{folder}: {rows:,} rows in {len(manifest['languages'])} languages ({parts})")

@@ -27,7 +27,8 @@ class Description:
     splits: tuple[str, ...] = ()  # of which the first is the default
     queries: int | None = None  # expected in every language
     passages: int | Mapping[str, int] | None = None  # expected in every language, or by language code
-    fetch: Callable[[], Path] | None = None  # where the files are downloaded from when they are in no data root
+    fetch: Callable[[], Path] | None = None  # downloads the files when they are in no data root
+    fetched: Callable[[], Path | None] = lambda: None  # where `fetch` has put them before
 
 
 def _read_xquad_r(folder: Path, name: str, **fields: Any) -> Task:
@@ -52,6 +53,7 @@ CATALOGUE: Mapping[str, Description] = {
         passages={"ar": 1222, "de": 1276, "el": 1234, "en": 1180, "es": 1215, "hi": 1244,
                   "ru": 1219, "th": 852, "tr": 1167, "vi": 1209, "zh": 1196},
         fetch=xquad_r.fetch,
+        fetched=xquad_r.fetched,
     ),
     "xquad-ro": Description(
         about="Question to paragraph in Romanian, translated SQuAD dev; paragraphs, so not comparable with xquad-r.",
@@ -142,7 +144,7 @@ def read_named(name: str, split: str, data_root: Path | None) -> Task:
             f"task {name}:{split}: no such split{nearest(split, description.splits)};"
             f" {name} has {', '.join(description.splits) or 'one split only, so write ' + name}"
         )
-    folder = _find(name, description, data_root)
+    folder = find_folder(name, data_root)
     split = split or next(iter(description.splits), "")
     fields: dict[str, Any] = {
         "about": description.about,
@@ -157,13 +159,22 @@ def read_named(name: str, split: str, data_root: Path | None) -> Task:
     return task
 
 
-def _find(name: str, description: Description, data_root: Path | None) -> Path:
+def local_folder(name: str, data_root: Path | None) -> Path | None:
+    """The folder of a task's files, if it is on this machine: under the data root, or downloaded before."""
+    description = CATALOGUE[name]
     folder = data_root / (description.folder or name) if data_root else None
-    if folder and folder.is_dir():
+    return folder if folder and folder.is_dir() else description.fetched()
+
+
+def find_folder(name: str, data_root: Path | None) -> Path:
+    """The folder of a task's files, downloaded if need be. Raises `DataError` when they cannot be had."""
+    description = CATALOGUE[name]
+    folder = local_folder(name, data_root)
+    if folder:
         return folder
     if description.fetch:
         return description.fetch()
-    where = f"{folder} is not there" if folder else "no data root is set"
+    where = f"{data_root / (description.folder or name)} is not there" if data_root else "no data root is set"
     raise DataError(
         f"task {name}: {where}; point --data-root at a folder that holds {description.folder or name}/"
         f" (its data comes from {description.source})"

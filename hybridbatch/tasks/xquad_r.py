@@ -79,12 +79,21 @@ def fetch(folder: Path | None = None, *, address: str = ADDRESS, sleep: Callable
         folder: where to keep them; default: in the user's cache.
     Raises: `DataError` when the address cannot be reached or gives other bytes than those of `REVISION`.
     """
-    folder = folder or cache_folder() / "downloads" / f"xquad-r-{REVISION[:12]}"
+    folder = folder or _kept()
     for code, digest in SHA256.items():
         path = folder / f"{code}.json"
         if not path.is_file():
             _download(f"{address}/{code}.json", path, digest, sleep)
     return folder
+
+
+def fetched() -> Path | None:
+    """The folder that `fetch` downloads into by default, if all files are there."""
+    return _kept() if all((_kept() / f"{code}.json").is_file() for code in SHA256) else None
+
+
+def _kept() -> Path:
+    return cache_folder() / "downloads" / f"xquad-r-{REVISION[:12]}"
 
 
 def _download(address: str, path: Path, digest: str, sleep: Callable[[float], None]) -> None:

@@ -1,0 +1,335 @@
+"""Evaluation texts in training data: reported by `audit`, kept out by `prepare --decontaminate`.
+
+Every text of a training row (query, passage, hard negatives) is compared with every query and passage of the evaluation
+tasks, whatever language either claims to be in (`hybridbatch.overlap`). The languages of a record say the same, so a
+record leaks as a whole as soon as one of its texts does.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import hybridbatch
+from hybridbatch.errors import ConfigError, DataError, HybridBatchError
+from hybridbatch.files import fingerprint, read_bytes
+from hybridbatch.overlap import OverlapIndex, normal_form
+from hybridbatch.records import BadRow, Row, Task
+from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.sources import sources
+from hybridbatch.store import Store
+from hybridbatch.tasks import TASKS, load_task
+from hybridbatch.tasks.catalogue import CATALOGUE, find_folder, local_folder
+
+ALL, NONE = "all", "none"
+SCHEMA_VERSION = 1
+EXAMPLES = 3  # shown for each task, kind and match
+SHOWN_LETTERS = 400
+BATCH_ROWS, BATCH_LETTERS = 20_000, 1 << 22
+Side = Literal["query", "passage"]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationText:
+    """A query or passage of an evaluation task."""
+
+    task: str
+    language: str  # canonical; of an mteb task the name of its subset
+    kind: Side
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A text of a training row that is, has in it, or is in an evaluation text."""
+
+    row: Row
+    part: Literal["query", "passage", "negative"]
+    text: str  # of the row
+    evaluation: EvaluationText
+    exact: bool
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What data is compared with.
+
+    Attributes:
+        names: of the tasks.
+        fingerprints: of their data, by the name that reports use.
+        absent: tasks that would have been compared with, too, but are not on this machine.
+        optional: whether a task that turns out to be unreadable is passed over with a warning.
+    """
+
+    names: tuple[str, ...]
+    fingerprints: dict[str, str]
+    absent: tuple[str, ...] = ()
+    optional: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """For the provenance of data: if this changes, the data is prepared anew."""
+        return {"tasks": self.fingerprints, "absent": list(self.absent)}
+
+
+def evaluation_only() -> tuple[str, ...]:
+    """The tasks that are made of no training source: not, for instance, `ntrex`, whose texts are those of a source."""
+    trained = {source.name for source in sources()}
+    return tuple(name for name in CATALOGUE if name not in trained)
+
+
+def choose_checks(names: Sequence[str], data_root: Path | None) -> Checks:
+    """The checks that were asked for.
+
+    Args:
+        names: of tasks, as `load_task` takes them, or of mteb's; ``all`` alone: every task of `evaluation_only` that is
+            on this machine, for nothing is downloaded; ``none`` alone: no check.
+        data_root: folder of local copies of public data sets.
+    Raises: `ConfigError` for an unknown task, `DataError` for one without data, which is downloaded where it can be.
+    """
+    if tuple(names) == (NONE,):
+        return Checks((), {})
+    if tuple(names) == (ALL,):
+        known = evaluation_only()
+        here = tuple(name for name in known if local_folder(name, data_root))
+        absent = tuple(name for name in known if name not in here)
+        return Checks(here, {name: _fingerprint(name, data_root) for name in here}, absent, optional=True)
+    return Checks(tuple(names), {_shown(name): _fingerprint(name, data_root) for name in names})
+
+
+def _shown(name: str) -> str:
+    """A task's name in reports: of a folder, its own name only."""
+    return name if name.partition(":")[0] in TASKS or not Path(name).is_dir() else Path(name).resolve().name
+
+
+def _fingerprint(name: str, data_root: Path | None) -> str:
+    """Of the task's files, which takes no reading of texts; of an mteb task, its revision. Raises as `choose_checks`."""
+    base = name.partition(":")[0]
+    if base in CATALOGUE:
+        folder = find_folder(base, data_root)
+    elif base not in TASKS and Path(name).is_dir():
+        folder = Path(name)
+    else:
+        task = _mteb_task(name) if base not in TASKS else None
+        return task.metadata.dataset["revision"] if task else load_task(name).provenance["fingerprint"]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return fingerprint([[path.relative_to(folder).as_posix(), sha256(read_bytes(path)).hexdigest()] for path in files])
+
+
+def _mteb_task(name: str) -> Any:
+    from hybridbatch.official.tasks import find_tasks, is_mteb_task
+
+    if not is_mteb_task(name):
+        load_task(name)  # raises, naming the tasks that there are
+    return find_tasks([name])[0]
+
+
+def evaluation_texts(name: str, data_root: Path | None, languages: str = "all") -> list[EvaluationText]:
+    """The queries and passages of a task. Raises as `load_task`; `languages` is ignored by mteb's tasks."""
+    if name.partition(":")[0] in TASKS or Path(name).is_dir():
+        return list(_texts_of(load_task(name, data_root=data_root, languages=languages)))
+    return list(_mteb_texts(name))
+
+
+def _texts_of(task: Task) -> Iterator[EvaluationText]:
+    sides: tuple[tuple[Side, Any], ...] = (("query", task.queries), ("passage", task.corpus))
+    for kind, side in sides:
+        for language, texts in side.items():
+            for key, text in zip(texts.ids, texts.texts, strict=True):
+                yield EvaluationText(task.name, language, kind, key, text)
+
+
+def _mteb_texts(name: str) -> Iterator[EvaluationText]:
+    from hybridbatch.official.tasks import load, subsets
+
+    task = _mteb_task(name)
+    load(task)
+    for subset in subsets(task):
+        for key, text in zip(subset.query_ids, subset.queries, strict=True):
+            yield EvaluationText(name, subset.name, "query", key, text)
+        for key, text in zip(subset.passage_ids, subset.passages, strict=True):
+            yield EvaluationText(name, subset.name, "passage", key, text)
+
+
+class LeakFinder:
+    """Finds evaluation texts in training rows."""
+
+    def __init__(self, texts: Iterable[EvaluationText]) -> None:
+        by_form: dict[str, list[EvaluationText]] = {}
+        for text in texts:
+            by_form.setdefault(normal_form(text.text), []).append(text)
+        self._texts = list(by_form.values())
+        self._index = OverlapIndex(list(by_form))
+
+    def leaks(self, rows: Iterable[Row]) -> Iterator[Leak]:
+        """Every leak of the rows; rows of split `test`, which nothing is trained on, are passed over."""
+        for batch in _batches(row for row in rows if row.split != "test"):
+            parts: dict[str, list[tuple[Row, Any, str]]] = {}
+            for row in batch:
+                for part, text in _parts(row):
+                    parts.setdefault(normal_form(text), []).append((row, part, text))
+            forms = list(parts)
+            for match in self._index.matches(forms):
+                for row, part, text in parts[forms[match.text]]:
+                    for known in self._texts[match.known]:
+                        yield Leak(row, part, text, known, match.exact, match.overlap)
+
+
+def _parts(row: Row) -> Iterator[tuple[str, str]]:
+    sides = (("query", row.query), ("passage", row.passage), *(("negative", text) for text in row.negatives))
+    return ((part, text) for part, text in sides if text)
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    letters = 0
+    for row in rows:
+        batch.append(row)
+        letters += sum(len(text) for _, text in _parts(row))
+        if len(batch) == BATCH_ROWS or letters > BATCH_LETTERS:
+            yield batch
+            batch, letters = [], 0
+    yield batch
+
+
+class Findings:
+    """Leaks, counted.
+
+    Attributes:
+        records: (source, record id) of the records that leak.
+    """
+
+    def __init__(self) -> None:
+        self.records: set[tuple[str, str]] = set()
+        self._found: dict[tuple[str, str, str, str], tuple[set[tuple[str, str]], set[str]]] = {}
+        self._examples: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+
+    def add(self, leaks: Iterable[Leak]) -> None:
+        """Count leaks, and keep the first ones as examples."""
+        for leak in leaks:
+            known, match = leak.evaluation, "exact" if leak.exact else "near"
+            record = (leak.row.source, leak.row.record_id)
+            self.records.add(record)
+            records, texts = self._found.setdefault((known.task, known.language, known.kind, match), (set(), set()))
+            records.add(record)
+            texts.add(known.id)
+            examples = self._examples.setdefault((known.task, known.kind, match), [])
+            if len(examples) < EXAMPLES and record not in ((one["source"], one["record"]) for one in examples):
+                examples.append(_example(leak, match))
+
+    def as_json(self) -> dict[str, Any]:
+        """``records``: how many leak; ``counts``, by task, language, kind of evaluation text and match; ``examples``."""
+        by_source: dict[str, int] = {}
+        for source, _ in sorted(self.records):
+            by_source[source] = by_source.get(source, 0) + 1
+        return {
+            "records": len(self.records),
+            "sources": by_source,
+            "counts": [
+                {**dict(zip(("task", "language", "kind", "match"), key, strict=True)),
+                 "evaluation_texts": len(texts), "records": len(records)}
+                for key, (records, texts) in sorted(self._found.items())
+            ],
+            "examples": [example for _, shown in sorted(self._examples.items()) for example in shown],
+        }  # fmt: skip
+
+
+def _example(leak: Leak, match: str) -> dict[str, Any]:
+    known, row = leak.evaluation, leak.row
+    return {
+        "task": known.task,
+        "kind": known.kind,
+        "match": match,
+        "overlap": round(leak.overlap, 2),
+        "evaluation": {"id": known.id, "language": known.language, "text": known.text[:SHOWN_LETTERS]},
+        "source": row.source,
+        "record": row.record_id,
+        "training": {"language": row.language, "part": leak.part, "text": leak.text[:SHOWN_LETTERS]},
+    }
+
+
+def finder(checks: Checks, data_root: Path | None, languages: str = "all", report: Reporter = SILENT) -> LeakFinder:
+    """The finder of all texts of some tasks. Raises: `DataError` for a task that cannot be read, unless optional."""
+    texts: list[EvaluationText] = []
+    with report.bar("Reading evaluation tasks", len(checks.names), "tasks") as bar:
+        for name in checks.names:
+            try:
+                texts += evaluation_texts(name, data_root, languages)
+            except HybridBatchError as error:
+                if not checks.optional:
+                    raise
+                report.warn(f"not checked against {name}: {error}")
+            bar.advance()
+    return LeakFinder(texts)
+
+
+def audit(
+    data: Path,
+    names: Sequence[str] = (ALL,),
+    *,
+    data_root: Path | None = None,
+    languages: str = "all",
+    report: Reporter = SILENT,
+) -> dict[str, Any]:
+    """What prepared data has in common with evaluation tasks; the data is not changed.
+
+    Args:
+        data: prepared data folder.
+        names, data_root: as `choose_checks`.
+        languages: spec of the tasks' languages to look at.
+    Returns: what was checked against what, and ``found`` as `Findings.as_json`.
+    Raises: `ConfigError` for an unknown task or if there is none to compare with; `DataError` for unreadable data.
+    """
+    store = Store.open(data)
+    checks = choose_checks(names, data_root)
+    if not checks.names:
+        raise ConfigError(
+            f"audit of {data}: no evaluation task to compare with is on this machine; name the folder that holds"
+            " copies of them with --data-root, or name tasks"
+        )
+    leak_finder, found = finder(checks, data_root, languages, report), Findings()
+    sizes = {split: store.index(split).rows for split in store.splits}
+    with report.bar("Comparing", sum(sizes.values()), "rows") as bar:
+        for split, size in sizes.items():
+            for start in range(0, size, BATCH_ROWS):
+                rows = store.rows(split, np.arange(start, min(start + BATCH_ROWS, size)))
+                found.add(leak_finder.leaks(rows))
+                bar.advance(len(rows))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "audit",
+        "hybridbatch": hybridbatch.__version__,
+        "data": {"name": data.resolve().name, "fingerprint": store.fingerprint, "rows": sum(sizes.values())},
+        **checks.as_json(),
+        "found": found.as_json(),
+    }
+
+
+def summary(found: dict[str, Any]) -> str:
+    """One line on `Findings.as_json`: evaluation texts by task, and the sources they are in."""
+    tasks: dict[str, int] = {}
+    for row in found["counts"]:
+        tasks[row["task"]] = tasks.get(row["task"], 0) + row["evaluation_texts"]
+    texts = ", ".join(f"{task} {count:,}" for task, count in tasks.items())
+    where = ", ".join(f"{source} {count:,}" for source, count in found["sources"].items())
+    return f"{found['records']:,} records ({where}) hold evaluation texts ({texts})"
+
+
+def without(rows: Iterable[Row | BadRow], leaking: set[tuple[str, str]]) -> Iterator[Row | BadRow]:
+    """The rows of all other records. Raises: `DataError` at the end if none was left."""
+    kept = removed = 0
+    for row in rows:
+        if isinstance(row, Row) and (row.source, row.record_id) in leaking:
+            removed += 1
+            continue
+        kept += isinstance(row, Row)
+        yield row
+    if removed and not kept:
+        raise DataError(
+            f"all {len(leaking):,} records hold evaluation texts, so nothing is left to train on; choose other sources,"
+            " or other tasks with --decontaminate"
+        )

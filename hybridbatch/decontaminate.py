@@ -129,7 +129,10 @@ def _mteb_task(name: str) -> Any:
 
 
 def evaluation_texts(name: str, data_root: Path | None, languages: str = "all") -> list[EvaluationText]:
-    """The queries and passages of a task. Raises as `load_task`; `languages` is ignored by mteb's tasks."""
+    """The queries and passages of a task, of mteb's tasks only the passages that answer a query, in all languages.
+
+    Raises: as `load_task`.
+    """
     if name.partition(":")[0] in TASKS or Path(name).is_dir():
         return list(_texts_of(load_task(name, data_root=data_root, languages=languages)))
     return list(_mteb_texts(name))
@@ -151,8 +154,10 @@ def _mteb_texts(name: str) -> Iterator[EvaluationText]:
     for subset in subsets(task):
         for key, text in zip(subset.query_ids, subset.queries, strict=True):
             yield EvaluationText(name, subset.name, "query", key, text)
+        answers = {key for judged in subset.qrels.values() for key, grade in judged.items() if grade > 0}
         for key, text in zip(subset.passage_ids, subset.passages, strict=True):
-            yield EvaluationText(name, subset.name, "passage", key, text)
+            if key in answers:  # a corpus may be all of Wikipedia, which is no evaluation set
+                yield EvaluationText(name, subset.name, "passage", key, text)
 
 
 class LeakFinder:
@@ -311,6 +316,8 @@ def audit(
 
 def summary(found: dict[str, Any]) -> str:
     """One line on `Findings.as_json`: evaluation texts by task, and the sources they are in."""
+    if not found["records"]:
+        return "no record holds an evaluation text"
     tasks: dict[str, int] = {}
     for row in found["counts"]:
         tasks[row["task"]] = tasks.get(row["task"], 0) + row["evaluation_texts"]

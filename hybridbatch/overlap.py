@@ -82,7 +82,7 @@ class OverlapIndex:
         found = [
             Match(number, self._exact[form], exact=True, overlap=1.0)
             for number, form in enumerate(forms)
-            if form in self._exact and _units(form) >= LEAST_EXACT
+            if form in self._exact and units(form) >= LEAST_EXACT
         ]
         for text, known in self._candidates(forms):
             if forms[text] != self._forms[known]:
@@ -151,11 +151,11 @@ def _shingles(forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     letters = np.frombuffer("".join(forms).encode("utf-32-le", "surrogatepass"), np.uint32)
     repeats = _unit_table()[letters]
     owner = np.repeat(np.arange(len(forms)), [len(form) for form in forms])
-    units, owner = np.repeat(letters, repeats).astype(np.uint64), np.repeat(owner, repeats)
-    count = max(0, len(units) - SHINGLE + 1)
+    spread, owner = np.repeat(letters, repeats).astype(np.uint64), np.repeat(owner, repeats)
+    count = max(0, len(spread) - SHINGLE + 1)
     hashes = np.zeros(count, np.uint64)
     for place in range(SHINGLE):
-        hashes = hashes * _BASE + units[place : place + count]
+        hashes = hashes * _BASE + spread[place : place + count]
     hashes ^= hashes >> np.uint64(32)
     hashes *= _MIXER
     hashes ^= hashes >> np.uint64(32)
@@ -163,7 +163,8 @@ def _shingles(forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return hashes[whole], owner[:count][whole]
 
 
-def _units(form: str) -> int:
+def units(form: str) -> int:
+    """Length of a normal form in units."""
     return int(_unit_table()[[ord(letter) for letter in form]].sum())
 
 
@@ -171,6 +172,6 @@ def _units(form: str) -> int:
 def _unit_table() -> np.ndarray:
     """uint8: units of every code point."""
     table = np.ones(0x110000, np.uint8)
-    for first, last, units in _UNITS:
-        table[first:last] = units
+    for first, last, count in _UNITS:
+        table[first:last] = count
     return table

@@ -327,8 +327,20 @@ def test_an_audit_reports_and_changes_nothing(tmp_path, task):
     assert summary(report["found"]) in done.stdout
     clean = prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "clean", decontaminate=(str(task),)))
     assert audit(clean, [str(task)])["found"] == Findings().as_json()
+    assert summary(Findings().as_json()) == "no record holds an evaluation text"
     with pytest.raises(DataError, match="no prepared data"):
         audit(tmp_path / "nowhere", [str(task)])
+
+
+def test_mteb_tasks_are_known_by_name(monkeypatch):
+    from tests.test_official import ToyRetrieval
+
+    monkeypatch.setattr("hybridbatch.decontaminate._mteb_task", lambda name: ToyRetrieval())
+    texts = evaluation_texts("ToyRetrieval", None)
+    assert choose_checks(["ToyRetrieval"], None).fingerprints == {"ToyRetrieval": "1" * 40}
+    assert {(text.kind, text.id) for text in texts} >= {("query", f"q{n}") for n in range(20)}
+    judged = {text.id for text in texts if text.kind == "passage"}
+    assert {f"d{n}" for n in range(20)} <= judged < {f"d{n}" for n in range(45)}  # each query's own; not the unjudged
 
 
 # Real data -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import finish, parser, timed
 
-from hybridbatch.decontaminate import EvaluationText, evaluation_texts
+from hybridbatch.evaluation_texts import EvaluationText, evaluation_texts
 from hybridbatch.overlap import LEAST_NEAR, NEAR, OverlapIndex, normal_form, units
 
 SAMPLE = 300

@@ -9,8 +9,9 @@ from typing import Any
 
 import hybridbatch
 from hybridbatch.config import PrepareConfig
-from hybridbatch.decontaminate import Checks, Findings, choose_checks, finder, summary, without
+from hybridbatch.decontaminate import Findings, finder, summary, without
 from hybridbatch.errors import ConfigError, DataError
+from hybridbatch.evaluation_texts import Checks, choose_checks
 from hybridbatch.files import fingerprint, sha256_file
 from hybridbatch.languages import canonical, known_languages, resolve
 from hybridbatch.records import BadRow, Row

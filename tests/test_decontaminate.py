@@ -7,17 +7,9 @@ from pathlib import Path
 import pytest
 
 from hybridbatch.config import PrepareConfig, build
-from hybridbatch.decontaminate import (
-    EvaluationText,
-    Findings,
-    LeakFinder,
-    audit,
-    choose_checks,
-    evaluation_only,
-    evaluation_texts,
-    summary,
-)
+from hybridbatch.decontaminate import Findings, LeakFinder, audit, summary
 from hybridbatch.errors import ConfigError, DataError
+from hybridbatch.evaluation_texts import EvaluationText, choose_checks, evaluation_only, evaluation_texts
 from hybridbatch.files import read_json
 from hybridbatch.overlap import LEAST_NEAR, NEAR, SHINGLE, OverlapIndex, normal_form, overlap
 from hybridbatch.prepare import prepare
@@ -335,7 +327,7 @@ def test_an_audit_reports_and_changes_nothing(tmp_path, task):
 def test_mteb_tasks_are_known_by_name(monkeypatch):
     from tests.test_official import ToyRetrieval
 
-    monkeypatch.setattr("hybridbatch.decontaminate._mteb_task", lambda name: ToyRetrieval())
+    monkeypatch.setattr("hybridbatch.evaluation_texts._mteb_task", lambda name: ToyRetrieval())
     texts = evaluation_texts("ToyRetrieval", None)
     assert choose_checks(["ToyRetrieval"], None).fingerprints == {"ToyRetrieval": "1" * 40}
     assert {(text.kind, text.id) for text in texts} >= {("query", f"q{n}") for n in range(20)}

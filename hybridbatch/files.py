@@ -144,6 +144,22 @@ def read_bytes(path: Path) -> bytes:
 
 
 @contextmanager
+def _opened(path: Path) -> Iterator[Iterable[bytes]]:
+    """The lines of a file, unpacked as its suffix says."""
+    if path.suffix == ".gz":
+        with gzip.open(path, "rb") as unpacked:
+            yield unpacked
+    elif path.suffix == ".zst":
+        import pyarrow as pa
+
+        with pa.input_stream(str(path), compression="zstd") as arrow, io.BufferedReader(arrow) as buffered:
+            yield buffered
+    else:
+        with path.open("rb") as plain:
+            yield plain
+
+
+@contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
     """(line number from 1, raw line without its end) of a plain, ``.gz`` or ``.zst`` file.
 
@@ -158,17 +174,8 @@ def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
             yield line, raw.rstrip(b"\r\n")
 
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path, "rb") as handle:
-                yield numbered(handle)
-        elif path.suffix == ".zst":
-            import pyarrow as pa
-
-            with pa.input_stream(str(path), compression="zstd") as arrow, io.BufferedReader(arrow) as handle:
-                yield numbered(handle)
-        else:
-            with path.open("rb") as handle:
-                yield numbered(handle)
+        with _opened(path) as handle:
+            yield numbered(handle)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: truncated or damaged after line {line} ({error}); fetch it again") from error
     except OSError as error:

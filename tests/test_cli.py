@@ -25,7 +25,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "eval", "scale-sweep", "reproduce", "languages", "inspect", "compare"])
+@pytest.mark.parametrize(
+    "command", ["prepare", "train", "eval", "scale-sweep", "reproduce", "languages", "inspect", "compare"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = hybridbatch(command, "--help")
     assert done.returncode == 0, done.stderr

@@ -64,8 +64,12 @@ def train(config: TrainConfig, dry_run: DryRun = False) -> None:
 
 
 @_command(EvalConfig, {"model": "MODEL"}, name="eval")
-def evaluate(config: EvalConfig) -> None:
+def evaluate(config: EvalConfig, dry_run: DryRun = False) -> None:
     """Score an encoder on every language pair and on the multilingual pool."""
+    if dry_run:
+        from hybridbatch.evaluate import plan
+
+        return console.table(plan(config), title=f"To score with {config.model}")
     from hybridbatch.evaluate import evaluate as run
     from hybridbatch.evaluate import official_rows, summary_rows
     from hybridbatch.files import read_json
@@ -80,8 +84,17 @@ def evaluate(config: EvalConfig) -> None:
 
 
 @_command(ReproduceConfig)
-def reproduce(config: ReproduceConfig) -> None:
+def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
     """Train and score several mixes from one start, and write a report."""
+    if dry_run:
+        from hybridbatch.reproduce import plan
+
+        return console.document(
+            {
+                arm.name: {"train": training.as_json() if training else None, "eval": evaluation.as_json()}
+                for arm, (training, evaluation) in plan(config).items()
+            }
+        )
     from hybridbatch.files import read_json
     from hybridbatch.reproduce import reproduce as run
     from hybridbatch.reproduce import table_rows

@@ -422,9 +422,10 @@ def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] |
     place = f"{file}: " if file else ""
     fields = cls.model_fields
     values = {str(name).replace("-", "_"): value for name, value in values.items()}
-    for name in values:
+    for name in [*values, *(overrides or {})]:
         if name not in fields:
-            raise ConfigError(f"{place}unknown setting {name!r}{nearest(name, list(fields))}")
+            origin = place if name in values else ""
+            raise ConfigError(f"{origin}unknown setting {name!r}{nearest(name, list(fields))}")
     layers = [
         {name: _split(fields[name].annotation, value) for name, value in each.items()}
         for each in (values, overrides or {})

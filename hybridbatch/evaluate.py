@@ -96,6 +96,36 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
     return folder
 
 
+def plan(config: EvalConfig) -> list[dict[str, Any]]:
+    """What `evaluate` would score: a row for each task. Loads no model and no mteb data, and writes nothing.
+
+    Raises: as `evaluate`, for tasks and languages.
+    """
+    from hybridbatch.official.stage import official_tasks
+
+    trained = trained_languages(config)
+    own, others = split_names(config)
+    rows = []
+    for task in load_tasks(config, own, trained):
+        summary = describe(task, {}, trained)
+        rows.append(
+            {
+                "task": task.name,
+                "query languages": len(task.queries),
+                "corpus languages": len(task.corpus),
+                "queries": sum(summary["counts"]["queries"].values()),
+                "passages": sum(summary["counts"]["passages"].values()),
+                "distinct texts": summary["counts"]["distinct_texts"],
+                "pool": "yes" if task.parallel else "no",
+            }
+        )
+    return rows + [
+        {"task": f"mteb {task.metadata.name}", "query languages": None, "corpus languages": None, "queries": None,
+         "passages": None, "distinct texts": None, "pool": "no"}
+        for task in official_tasks(config, others, trained)
+    ]  # fmt: skip
+
+
 def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
     """The tasks that are ours or the user's, and the names left for mteb; a benchmark alone replaces the default task."""
     names = () if config.benchmark and "tasks" not in config.model_fields_set else config.tasks

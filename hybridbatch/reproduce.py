@@ -53,16 +53,20 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
     from hybridbatch.prepare import prepare
     from hybridbatch.train import train
 
-    folder = make_folder(config.out or Path("experiments") / config.name)
-    arms = [Arm(), *(Arm(mix, seed) for seed in config.seeds for mix in config.mixes)]
-    plans = {arm: settings_of(config, arm, folder) for arm in arms}  # every setting is checked before any work
+    plans = plan(config)  # every setting is checked before any work
+    folder = make_folder(folder_of(config))
     report.note(f"data: {prepare(preparation(config), report)}")
-    outcomes = []
-    for number, (arm, (training, evaluation)) in enumerate(plans.items(), 1):
-        report.note(f"{number}/{len(arms)} {arm.name}")
-        facts = read_json(train(training, report) / "train.json") if training else {}
-        scores = read_json(evaluate(evaluation, report) / "eval.json")
-        outcomes.append(outcome(arm, facts, scores))
+    outcomes, trained_on = {}, None
+    for number, arm in enumerate(sorted(plans, key=lambda arm: arm.mix is None), 1):  # the untrained start comes last
+        training, evaluation = plans[arm]
+        report.note(f"{number}/{len(plans)} {arm.name}")
+        facts = {}
+        if training:
+            facts = read_json(train(training, report) / "train.json")
+            trained_on = ",".join(facts["trained_languages"])
+        else:  # scored in the same groups of languages as the others
+            evaluation = build(EvalConfig, overrides={**evaluation.as_json(), "trained_languages": trained_on})
+        outcomes[arm] = outcome(arm, facts, read_json(evaluate(evaluation, report) / "eval.json"))
     result = {
         "schema_version": SCHEMA_VERSION,
         "kind": "reproduce",
@@ -70,13 +74,24 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
         "config": config.as_json(),
         "versions": versions(),
         "hardware": hardware(),
-        "arms": outcomes,
+        "arms": [outcomes[arm] for arm in plans],
         "comparisons": comparisons(config, folder),
     }
     write_json(folder / "results.json", result)
     draw(result, folder / "figure.svg")
     write_text(folder / "report.md", report_text(result))
     return folder
+
+
+def folder_of(config: ReproduceConfig) -> Path:
+    """The folder of an experiment."""
+    return config.out or Path("experiments") / config.name
+
+
+def plan(config: ReproduceConfig) -> dict[Arm, tuple[TrainConfig | None, EvalConfig]]:
+    """All arms with their settings, in the order in which they run. Raises `ConfigError` for any bad setting."""
+    arms = [Arm(), *(Arm(mix, seed) for seed in config.seeds for mix in config.mixes)]
+    return {arm: settings_of(config, arm, folder_of(config)) for arm in arms}
 
 
 def preparation(config: ReproduceConfig) -> PrepareConfig:
@@ -145,8 +160,8 @@ def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> di
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The table: a row for each task, part of the languages and kind of batches; means over seeds.
 
-    The parts are all languages, and those trained on and zero-shot as the trained arms have them (untrained: the same
-    languages).
+    The parts are all languages, those that the trained arms were trained on, and the others (zero-shot); the untrained
+    start is shown on the same parts.
     """
     arms = result["arms"]
     rows = []
@@ -220,7 +235,8 @@ def report_text(result: Mapping[str, Any]) -> str:
     done = [
         f"- training data: {', '.join(config['sources'])}; languages: {', '.join(trained.get('trained_languages', []))}",
         f"- start: {config['model'] or 'e5-small-q4'}; {trained.get('steps')} steps; seeds {', '.join(map(str, config['seeds']))}",
-        f"- the same start, data, order of draws and settings for every mix: {config['train']}",
+        "- the same start, data, order of draws and settings for every mix: "
+        + ", ".join(f"{name} {value}" for name, value in config["train"].items()),
         f"- {machine['cpu']}, {machine['cores']} cores; {sum(seconds) / 60:.1f} minutes of training in all",
     ]
     verdicts = [f"- {row['verdict']}" for row in result["comparisons"]]
@@ -247,8 +263,8 @@ def report_text(result: Mapping[str, Any]) -> str:
             "",
             "## Again",
             "",
-            f"`hybridbatch reproduce --config {config['name']}/config.yaml` gives these numbers on this machine; all of"
-            " them are in results.json.",
+            "`hybridbatch reproduce` with the settings under `config` of results.json (a `--config` file may hold them) gives"
+            " these numbers on this kind of machine; what is finished is not done twice.",
             "",
         ]
     )

@@ -1,0 +1,73 @@
+"""Several mixes from one start: the same data and settings, one report, and the same numbers again."""
+
+from pathlib import Path
+
+import pytest
+
+from hybridbatch.config import ReproduceConfig, build
+from hybridbatch.errors import ConfigError
+from hybridbatch.files import read_json
+from hybridbatch.reproduce import batches_of, plan, reproduce, table_rows
+
+
+@pytest.fixture
+def config(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReproduceConfig:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
+    overrides = {
+        "model": str(tiny_model),
+        "seeds": (1, 2),
+        "languages": "eng,deu,swh,yor",
+        "train": {"steps": 2, "batch_size": 8, "languages": "eng,deu,fra", "validate_every": 2},
+    }
+    return build(ReproduceConfig, overrides=overrides)
+
+
+def test_report_and_results_of_all_arms(config: ReproduceConfig) -> None:
+    folder = reproduce(config)
+    result = read_json(folder / "results.json")
+    assert [arm["name"] for arm in result["arms"]] == [
+        "untrained",
+        *(f"mix-{mix}-seed-{seed}" for seed in (1, 2) for mix in ("1", "0", "0.5")),
+    ]
+    trained = result["arms"][1:]
+    assert len({arm["train"]["data"]["fingerprint"] for arm in trained}) == 1
+    assert len({arm["model_fingerprint"] for arm in result["arms"]}) >= 5  # in two steps a hybrid may equal a pure mix
+    rows = table_rows(result)
+    assert {row["languages"] for row in rows} == {"all", "trained", "zero-shot"}
+    assert {row["batches"] for row in rows} == {"untrained", "monolingual", "cross-lingual", "hybrid 0.5"}
+    one = next(row for row in rows if row["batches"] == "hybrid 0.5" and row["languages"] == "all")
+    seeds = [arm["tasks"][0]["settings"]["multilingual"]["metrics"]["mAP"] for arm in trained if arm["mix"] == 0.5]
+    assert one["multilingual"] == pytest.approx(sum(seeds) / 2)
+    # two pure mixes, in the three settings by mAP and in the pool by rank distance
+    assert len(result["comparisons"]) == 2 * (3 + 1)
+    text = (folder / "report.md").read_text()
+    assert all(row["verdict"] in text for row in result["comparisons"])
+    assert "not general retrieval" in text
+    assert (folder / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_the_same_command_gives_the_same_numbers(config: ReproduceConfig, tmp_path: Path) -> None:
+    first = read_json(reproduce(config) / "results.json")
+    again = read_json(reproduce(config) / "results.json")
+    elsewhere = read_json(reproduce(config.model_copy(update={"out": tmp_path / "elsewhere"})) / "results.json")
+    for result in (again, elsewhere):
+        assert result["comparisons"] == first["comparisons"]
+        assert [arm["tasks"] for arm in result["arms"]] == [arm["tasks"] for arm in first["arms"]]
+
+
+def test_every_setting_is_checked_before_any_work(config: ReproduceConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="learning_rat"):
+        plan(config.model_copy(update={"train": {"learning_rat": 1e-5}}))
+    with pytest.raises(ConfigError, match="mix"):
+        plan(config.model_copy(update={"train": {"mix": 0.3}}))
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_mixes_and_seeds_must_differ() -> None:
+    with pytest.raises(ConfigError, match="seeds"):
+        build(ReproduceConfig, overrides={"seeds": "13,13"})
+
+
+def test_a_mix_is_called_by_what_its_batches_are() -> None:
+    assert [batches_of(mix) for mix in (1.0, 0.0, 0.25)] == ["monolingual", "cross-lingual", "hybrid 0.25"]

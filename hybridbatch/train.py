@@ -118,6 +118,10 @@ def prepare_data(config: TrainConfig, report: Reporter, elsewhere: Path | None =
             f"data = {config.data!r}: not prepared yet; run `hybridbatch prepare {config.data}` and give the folder it"
             " writes"
         )
+    if "/" in config.data:
+        raise ConfigError(
+            f"data = {config.data!r}: no such folder; give one that `hybridbatch prepare` wrote, or a built-in source"
+        )
     source(config.data)
     report.note(f"data {config.data}: not there yet, preparing it")
     return prepare(PrepareConfig(sources=(config.data,), out=elsewhere, data_root=config.data_root), report)

@@ -18,6 +18,7 @@ from hybridbatch.reporting import SILENT, Reporter
 
 SCHEMA_VERSION = 1
 UNTRAINED = "untrained"
+PARTS = ("all", "trained", "trained-to-zero-shot", "zero-shot")  # of the language pairs; see hybridbatch.averages
 MEASURES = dict.fromkeys(SETTINGS, "mAP") | {"rank distance": "rank_distance"}
 
 
@@ -160,13 +161,13 @@ def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> di
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The table: a row for each task, part of the languages and kind of batches; means over seeds.
 
-    The parts are all languages, those that the trained arms were trained on, and the others (zero-shot); the untrained
-    start is shown on the same parts.
+    The parts are all languages, those that the trained arms were trained on, the others (zero-shot), and queries in
+    trained languages against passages in the others; the untrained start is shown on the same parts.
     """
     arms = result["arms"]
     rows = []
     for number, task in enumerate(arms[0]["tasks"]):
-        for part in ("all", "trained", "zero-shot"):
+        for part in PARTS:
             for batches in dict.fromkeys(arm["batches"] for arm in arms):
                 chosen = [arm["tasks"][number]["settings"] for arm in arms if arm["batches"] == batches]
                 values = {name: _mean(_measure(settings, name, part) for settings in chosen) for name in MEASURES}
@@ -247,7 +248,7 @@ def report_text(result: Mapping[str, Any]) -> str:
             *done,
             "",
             "Mean average precision, macro-averaged over languages (docs/evaluation.md); rank distance in ranks, lower is"
-            " better. Zero-shot: no language of the setting was trained on.",
+            " better. Zero-shot: no language of the setting was trained on; trained-to-zero-shot: only that of the query was.",
             "",
             *table,
             "",

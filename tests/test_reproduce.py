@@ -34,7 +34,7 @@ def test_report_and_results_of_all_arms(config: ReproduceConfig) -> None:
     assert len({arm["train"]["data"]["fingerprint"] for arm in trained}) == 1
     assert len({arm["model_fingerprint"] for arm in result["arms"]}) >= 5  # in two steps a hybrid may equal a pure mix
     rows = table_rows(result)
-    assert {row["languages"] for row in rows} == {"all", "trained", "zero-shot"}
+    assert {row["languages"] for row in rows} == {"all", "trained", "trained-to-zero-shot", "zero-shot"}
     assert {row["batches"] for row in rows} == {"untrained", "monolingual", "cross-lingual", "hybrid 0.5"}
     one = next(row for row in rows if row["batches"] == "hybrid 0.5" and row["languages"] == "all")
     seeds = [arm["tasks"][0]["settings"]["multilingual"]["metrics"]["mAP"] for arm in trained if arm["mix"] == 0.5]

@@ -172,8 +172,8 @@ def _show(value: Any) -> str:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether the run's last file is there."""
-    return (run / TRAINED).is_file()
+    """Whether the run's last file is there, and its model has not been taken away."""
+    return (run / TRAINED).is_file() and (run / "model").is_dir()
 
 
 def clear(run: Path) -> None:

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbatch.records import BadRow, Row
-from hybridbatch.sources.aligned import Document, Entry, _Line, comparable, document_rows, gather, has_letters
+from hybridbatch.sources.aligned import Document, DocumentLine, Entry, comparable, document_rows, gather, has_letters
 
 
 def document(language: str, lines: dict[int, str]) -> Document:
-    return Document("d", language, {at: _Line(at + 1, text, "train") for at, text in lines.items()})
+    return Document("d", language, {at: DocumentLine(at + 1, text, "train") for at, text in lines.items()})
 
 
 def rows(lines: dict[int, str], language: str = "eng") -> list[Row | BadRow]:

@@ -28,6 +28,22 @@ _MODULES = (
     "bible",
     "lafand",
     "squadshifts",
+    "mmarco",
+    "mrtydi",
+    "mfaq",
+    "nq",
+    "duorc",
+    "newsqa",
+    "wikiqa",
+    "yahoo",
+    "entityquestions",
+    "miracl",
+    "mintaka",
+    "xor_tydi",
+    "tydiqa",
+    "webfaq",
+    "swim_ir",
+    "parallel",
 )
 
 
@@ -64,7 +80,9 @@ class Source:
         languages, yields: for people: which languages, and what its pairs are.
         rows: the rows of the source, good and bad, in any order. A source without splits of its own says train; the
             store then sets validation records aside.
-        inputs: the local files that `rows` will read. Raises `DataError` if they are not there.
+        inputs: the local files that `rows` will read, as far as the revision does not pin their content. Raises
+            `DataError` if they are not there.
+        size: how much it is, for people.
     """
 
     name: str
@@ -76,6 +94,7 @@ class Source:
     rows: Callable[[SourceContext], Iterator[Row | BadRow]]
     revision: str = ""
     inputs: Callable[[SourceContext], Sequence[Path]] = lambda context: ()
+    size: str = "as its files say"
 
 
 @cache
@@ -99,6 +118,7 @@ def catalogue() -> list[dict[str, str]]:
             "source": source.name,
             "holds": source.title,
             "languages": source.languages,
+            "size": source.size,
             "yields": source.yields,
             "licence": source.licence,
             "url": source.url,

@@ -47,7 +47,9 @@ class Entry(NamedTuple):
     split: Split = "train"
 
 
-class _Line(NamedTuple):
+class DocumentLine(NamedTuple):
+    """A line of a document, as it stands in its file."""
+
     number: int  # in the file
     text: str
     split: Split
@@ -59,7 +61,7 @@ class Document:
 
     name: str
     language: str
-    lines: dict[int, _Line] = field(default_factory=dict)
+    lines: dict[int, DocumentLine] = field(default_factory=dict)
 
 
 def document_rows(source: str, document: Document, file: str) -> Iterator[Row | BadRow]:
@@ -145,7 +147,7 @@ def _add(documents: dict[tuple[str, str], Document], entry: Entry, number: int, 
             f"{path}:{number}: position {entry.position} of document {entry.document!r} in language"
             f" {entry.language!r} is already at line {lines[entry.position].number}; remove one"
         )
-    lines[entry.position] = _Line(number, entry.text, entry.split)
+    lines[entry.position] = DocumentLine(number, entry.text, entry.split)
 
 
 def file_rows(
@@ -159,7 +161,9 @@ def file_rows(
             yield from document_rows(source, item, file)
 
 
-def table_source(name: str, title: str, licence: str, url: str, revision: str, languages: str, yields: str) -> Source:
+def table_source(
+    name: str, title: str, licence: str, url: str, revision: str, languages: str, size: str, yields: str
+) -> Source:
     """A source of aligned tables: one JSON Lines file per language, records {id, lang, doc, pos, text}."""
 
     def inputs(context: SourceContext) -> list[Path]:
@@ -169,7 +173,7 @@ def table_source(name: str, title: str, licence: str, url: str, revision: str, l
         for path in inputs(context):
             yield from file_rows(name, path, f"{name}/{path.name}", _table_entry, context)
 
-    return Source(name, title, licence, url, languages, yields, rows, revision, inputs)
+    return Source(name, title, licence, url, languages, yields, rows, revision, inputs, size)
 
 
 def _table_entry(number: int, record: Record) -> Iterator[Entry]:

@@ -12,5 +12,6 @@ SOURCES = (
         url="https://github.com/semantic-systems/amharic-qa",
         revision="68d06ea20ba0dedfdb99385d44fbdc54b83ad96a",
         languages="am",
+        size="2,323 questions",
     ),
 )

@@ -145,6 +145,7 @@ SOURCES = (
         licence=LICENCE,
         url="https://cldr.unicode.org",
         languages="137, each with near-full coverage of its own in CLDR (47)",
+        size="436 records, 59,397 rows",
         yields="currency, languages, cities, region -> the territory's card; parallel in all languages",
         rows=rows,
         revision=f"babel {version('babel')}",

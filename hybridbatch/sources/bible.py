@@ -10,6 +10,7 @@ SOURCES = (
         url="https://github.com/christos-c/bible-corpus",
         revision="44e5fca1bfb369a5da2ee23ebc6f421c88489c5c",
         languages="12, most of them very low-resource",
+        size="3,165 records, 28,304 rows",
         yields="pseudo pairs: verse -> neighbouring verses of its chapter",
     ),
 )

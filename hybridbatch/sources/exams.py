@@ -47,6 +47,7 @@ SOURCES = (
         url=URL,
         revision=REVISION,
         languages="10",
+        size="3,847 records, 10,130 rows",
         yields="question -> correct answer, hard negatives: the other choices",
         rows=_rows,
         inputs=_inputs,

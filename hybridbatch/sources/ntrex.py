@@ -10,6 +10,7 @@ SOURCES = (
         url="https://github.com/MicrosoftTranslator/NTREX",
         revision="8561f6a622db9edad1217683e5c83daefd8bb2bf",
         languages="91 of 128",
+        size="964 records, 87,457 rows",
         yields="pseudo pairs: headline -> body, sentence -> neighbouring sentences",
     ),
 )

@@ -73,7 +73,14 @@ def convert(path: Path, name: str, parse: Callable[[int, Record], Iterable[Row |
 
     A `RowProblem` that it raises becomes a `BadRow` of file `name`. Raises: `DataError` as `read_records`.
     """
-    for item in read_records(path, name):
+    return convert_records(read_records(path, name), name, parse)
+
+
+def convert_records(
+    records: Iterable[Numbered | BadRow], name: str, parse: Callable[[int, Record], Iterable[Row | BadRow]]
+) -> Iterator[Row | BadRow]:
+    """As `convert`, for records that have been read by other means."""
+    for item in records:
         if isinstance(item, BadRow):
             yield item
             continue
@@ -85,7 +92,12 @@ def convert(path: Path, name: str, parse: Callable[[int, Record], Iterable[Row |
 
 def absorb(path: Path, name: str, take: Callable[[Record], None]) -> Iterator[BadRow]:
     """Hand every record of a file to `take`; yields what is bad in it, `RowProblem` included, as `convert`."""
-    for item in read_records(path, name):
+    return absorb_records(read_records(path, name), name, take)
+
+
+def absorb_records(records: Iterable[Numbered | BadRow], name: str, take: Callable[[Record], None]) -> Iterator[BadRow]:
+    """As `absorb`, for records that have been read by other means."""
+    for item in records:
         if isinstance(item, BadRow):
             yield item
             continue
@@ -199,6 +211,13 @@ def _tsv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
         yield from _with_header(enumerate(cells, 1), name)
 
 
+def headless_records(path: Path, name: str, columns: list[str]) -> Iterator[Numbered | BadRow]:
+    """The records of tab-separated text without a header, plain or packed. Raises: `DataError` as `read_records`."""
+    with open_lines(path) as lines:
+        cells = (line[:-1].split("\t") for line in _text_lines(lines))
+        yield from _with_header(enumerate(cells, 1), name, columns)
+
+
 def _csv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
     """RFC 4180; a quoted cell may span lines, and its record is numbered by its first one."""
     with open_lines(path) as lines:
@@ -217,8 +236,9 @@ def _csv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
         yield from _with_header(numbered(), name)
 
 
-def _with_header(rows: Iterable[tuple[int, list[str]] | BadRow], name: str) -> Iterator[Numbered | BadRow]:
-    header: list[str] | None = None
+def _with_header(
+    rows: Iterable[tuple[int, list[str]] | BadRow], name: str, header: list[str] | None = None
+) -> Iterator[Numbered | BadRow]:
     for item in rows:
         if isinstance(item, BadRow):
             yield item

@@ -20,6 +20,7 @@ def retrieval_source(
     url: str,
     revision: str,
     languages: str,
+    size: str,
 ) -> Source:
     """A source of questions with the passages that answer them, both in one language.
 
@@ -37,7 +38,7 @@ def retrieval_source(
         for corpus, qrels, queries, split in zip(files[::3], files[1::3], files[2::3], parts.values(), strict=True):
             yield from question_rows(name, corpus, qrels, queries, split)
 
-    return Source(name, title, licence, url, languages, "question -> passage", rows, revision, inputs)
+    return Source(name, title, licence, url, languages, "question -> passage", rows, revision, inputs, size)
 
 
 def question_rows(source: str, corpus: Path, qrels: Path, queries: Path, split: Split) -> Iterator[Row | BadRow]:

@@ -56,6 +56,7 @@ SOURCES = (
         url=URL,
         revision=REVISION,
         languages="about 150",
+        size="7,224 records, 26,146 rows",
         yields="pseudo pairs: title -> first pages, page -> neighbouring pages",
         rows=_rows,
         inputs=_inputs,

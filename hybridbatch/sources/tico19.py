@@ -10,6 +10,7 @@ SOURCES = (
         url="https://github.com/tico-19/tico-19.github.io",
         revision="d97615f9cffa28ec7de571e00fbd513e5a1c7fc7",
         languages="34",
+        size="1,520 records, 51,612 rows",
         yields="pseudo pairs: segment -> neighbouring segments of its document",
     ),
 )

@@ -12,5 +12,6 @@ SOURCES = (
         url="https://github.com/sagorbrur/tydiqa-language-specific",
         revision="55c6649475e0765f717a6d32a173c6664096a8ce",
         languages="en, ko, sw",
+        size="8,076 questions",
     ),
 )

@@ -6,7 +6,8 @@
 - aligned lines, long: a row per line and language, with columns for language, position, text [, document];
 - aligned lines, wide: a row per line, with one column per language [and document and position].
 
-The last two have no queries: pseudo pairs are made as `hybridbatch.sources.aligned` says.
+The last two have no queries: pseudo pairs are made as `hybridbatch.sources.aligned` says. So they are of parallel text in
+the forms of OPUS and of translators' tools (`hybridbatch.sources.parallel`).
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from hybridbatch.sources import Source, SourceContext
 from hybridbatch.sources.aligned import Entry, file_rows
 from hybridbatch.sources.detect import detect
 from hybridbatch.sources.forms import AlignedForm, LongForm, WideForm
+from hybridbatch.sources.parallel import own_parallel_text
 from hybridbatch.sources.reading import UNKNOWN_KIND, Record, RowProblem, bare_name, convert, kind
 
 Places = dict[int, tuple[Path, int]]  # hash of (record id, language) -> file and line where it is
@@ -26,6 +28,9 @@ Places = dict[int, tuple[Path, int]]  # hash of (record id, language) -> file an
 
 def user_source(path: Path) -> Source:
     """The data at `path` as a source named like it. Raises `DataError` if there is nothing that can be read."""
+    parallel = own_parallel_text(path) if path.exists() else None
+    if parallel:
+        return parallel
     files = _files(path)
     name = bare_name(path) if path.is_file() else path.resolve().name
     return Source(

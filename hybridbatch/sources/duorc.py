@@ -1,0 +1,48 @@
+"""DuoRC (IBM): questions about films, answered from the plot (SelfRC).
+
+A plot is long, so the passage is the part of it that holds an answer word by word (`passages.passage_with`); questions
+that have no answer, or one in other words, have no row. Layout read on 2026-11-24 from the data set's card and pages of
+its files: configuration SelfRC, split ``train`` (60,721 rows), columns plot_id, plot, title, question_id, question,
+answers (list), no_answer. No full commit of the main branch was found in public material, so the branch is named; a
+run's provenance tells the commit it got.
+"""
+
+from collections.abc import Iterator
+
+from hybridbatch.records import BadRow, Row
+from hybridbatch.sources import SourceContext
+from hybridbatch.sources.hub import Repository, hub_source
+from hybridbatch.sources.passages import passage_with
+from hybridbatch.sources.reading import Record, RowProblem, checked_text, identifier, text
+
+HUB = Repository("ibm-research/duorc")
+
+
+def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
+    if context.keeps("eng"):
+        yield from HUB.read(HUB.config("SelfRC"), _parse)
+
+
+def _parse(place: str, record: Record) -> Iterator[Row]:
+    question, plot, answers = text(record, "question"), text(record, "plot"), record.get("answers")
+    if not isinstance(answers, list):
+        raise RowProblem("answers", "must be a list of texts")
+    if record.get("no_answer") is True:
+        return
+    passage = passage_with(plot, [checked_text(answer, "answers") for answer in answers], question)
+    if passage is not None:
+        yield Row("duorc", identifier(record, "question_id"), "eng", question, passage)
+
+
+SOURCES = (
+    hub_source(
+        HUB,
+        name="duorc",
+        title="DuoRC SelfRC, training set",
+        licence="MIT",
+        languages="en",
+        size="60,721 questions, of which those with an answer in the plot's words",
+        yields="question -> part of the plot that holds the answer",
+        rows=_rows,
+    ),
+)

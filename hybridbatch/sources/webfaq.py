@@ -1,0 +1,46 @@
+"""WebFAQ (University of Passau): questions and answers of FAQ pages in 75 languages. Not parallel.
+
+Layout read on 2026-11-24 from the authors' repository and from public code that loads the data: a configuration a
+language (ISO 639-3), split ``default``, columns id, origin, question, answer and more. No commit was found in public
+material, so the branch is named; a run's provenance tells the commit it got. mteb's WebFAQRetrieval is drawn from these
+pairs: do not report it after training on them without decontamination.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+from hybridbatch.records import BadRow, Row
+from hybridbatch.sources import SourceContext
+from hybridbatch.sources.hub import Repository, hub_source
+from hybridbatch.sources.reading import Record, RowProblem, known_language, text
+
+HUB = Repository("PaDaS-Lab/webfaq")
+
+
+def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
+    for name in HUB.configs():
+        try:
+            language = known_language(name, "language")
+        except RowProblem as problem:
+            yield BadRow(HUB.label(name), 0, problem.field, problem.reason)
+            continue
+        if context.keeps(language):
+            yield from HUB.read(HUB.config(name, "default"), partial(_parse, name, language))
+
+
+def _parse(name: str, language: str, place: str, record: Record) -> Iterator[Row]:
+    yield Row("webfaq", f"{name}:{place}", language, text(record, "question"), text(record, "answer"))
+
+
+SOURCES = (
+    hub_source(
+        HUB,
+        name="webfaq",
+        title="WebFAQ, frequently asked questions of the web",
+        licence="CC BY 4.0",
+        languages="75",
+        size="96 million pairs",
+        yields="question -> answer",
+        rows=_rows,
+    ),
+)

@@ -29,6 +29,7 @@ SOURCES = (
         HUB,
         name="yahoo",
         title="Yahoo! Answers, titles and best answers",
+        size="as its files say",
         licence="none stated; Yahoo! Webscope L6 is for research only",
         languages="en",
         yields="question -> answer",

@@ -20,7 +20,7 @@ class Entropies:
     setting: str
     query_language: str
     query_ids: tuple[str, ...]  # [n]
-    values: np.ndarray  # float64 [n]
+    values: np.ndarray  # float64 [n], mean over the corpora of the setting
 
 
 def task_entropies(
@@ -42,55 +42,59 @@ def task_entropies(
         temperature: > 0; divides the cosines.
         seed: of the draw.
     """
-    corpora = {language: [(language, row) for row in range(len(vectors))] for language, vectors in passages.items()}
-    if task.parallel and len(corpora) > 1:
-        corpora[POOL] = [place for places in corpora.values() for place in places]
-    for name, places in corpora.items():
-        languages = [name] if name != POOL else list(passages)
-        relevant = _relevant_places(task, languages)
-        most = max(map(len, relevant.values()), default=0)
-        order = stream(seed, "entropy negatives", len(places)).permutation(len(places))[: NEGATIVES + most]
-        sample = [places[row] for row in order]
-        sampled = np.array([passages[language][row] for language, row in sample])
-        for language, texts in task.queries.items():
+    corpora = {name: _Corpus(task, [name], passages, seed) for name in passages}
+    if task.parallel and len(passages) > 1:
+        corpora[POOL] = _Corpus(task, list(passages), passages, seed)
+    for language, texts in task.queries.items():
+        sums: dict[str, np.ndarray] = {}
+        counts: dict[str, np.ndarray] = {}
+        for name, corpus in corpora.items():
             if task.bitext and language == name:
                 continue
-            rows = [row for row, query in enumerate(texts.ids) if query in relevant]
-            if rows:
-                ids = tuple(texts.ids[row] for row in rows)
-                values = _values(queries[language][rows], ids, relevant, sample, sampled, passages, temperature)
-                yield Entropies(setting_of(language, name), language, ids, values)
+            rows, values = corpus.entropies(texts.ids, queries[language], temperature)
+            setting = setting_of(language, name)
+            for totals, amounts in ((sums, values), (counts, np.ones(len(rows)))):
+                totals.setdefault(setting, np.zeros(len(texts.ids)))[rows] += amounts
+        for setting, count in counts.items():
+            judged = np.flatnonzero(count)
+            ids = tuple(texts.ids[row] for row in judged)
+            yield Entropies(setting, language, ids, sums[setting][judged] / count[judged])
 
 
-def _relevant_places(task: Task, languages: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
-    """(language, row) of the relevant passages of every query that has some in these languages' corpora."""
-    found: dict[str, list[tuple[str, int]]] = {}
+class _Corpus:
+    """One corpus or pool: its vectors, the sample of negatives, and what is relevant to whom."""
+
+    def __init__(self, task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray], seed: int) -> None:
+        relevant = _relevant_rows(task, languages, passages)
+        most = max(map(len, relevant.values()), default=0)
+        self.number = {query: i for i, query in enumerate(relevant)}
+        self.vectors = np.concatenate([passages[language] for language in languages])
+        self.positive = np.array([rows + [-1] * (most - len(rows)) for rows in relevant.values()]).reshape(-1, most)
+        order = stream(seed, "entropy negatives", len(self.vectors)).permutation(len(self.vectors))[: NEGATIVES + most]
+        self.sampled = self.vectors[order]
+        wrong = np.array([np.isin(order, rows, invert=True) for rows in relevant.values()]).reshape(-1, len(order))
+        self.negative = wrong & (np.cumsum(wrong, axis=1) <= NEGATIVES)  # [queries, sample]
+
+    def entropies(self, ids: Sequence[str], queries: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the queries that are judged here, and their entropies."""
+        rows = np.array([row for row, query in enumerate(ids) if query in self.number], dtype=np.int64)
+        numbers = np.array([self.number[ids[row]] for row in rows], dtype=np.int64)
+        positive = self.positive[numbers]
+        scores = np.where(self.negative[numbers], queries[rows] @ self.sampled.T, -np.inf)
+        positives = np.einsum("qd,qrd->qr", queries[rows], self.vectors[positive])
+        values = contrastive_entropy(positives, scores, temperature)
+        return rows, np.where(positive >= 0, values, 0).sum(axis=1) / (positive >= 0).sum(axis=1)
+
+
+def _relevant_rows(task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
+    """Rows, in the languages' corpora one after the other, of the relevant passages of every query that has some."""
+    found: dict[str, list[int]] = {}
+    start = 0
     for language in languages:
-        row_of = {passage: row for row, passage in enumerate(task.corpus[language].ids)}
+        row_of = {passage: start + row for row, passage in enumerate(task.corpus[language].ids)}
         for query, judged in task.qrels.get(language, {}).items():
             rows = [row_of[passage] for passage, grade in judged.items() if grade > 0 and passage in row_of]
             if rows:
-                found.setdefault(query, []).extend((language, row) for row in rows)
+                found.setdefault(query, []).extend(rows)
+        start += len(passages[language])
     return found
-
-
-def _values(
-    queries: np.ndarray,
-    ids: Sequence[str],
-    relevant: Mapping[str, list[tuple[str, int]]],
-    sample: Sequence[tuple[str, int]],
-    sampled: np.ndarray,
-    passages: Mapping[str, np.ndarray],
-    temperature: float,
-) -> np.ndarray:
-    column_of = {place: column for column, place in enumerate(sample)}
-    scores = (queries @ sampled.T).astype(np.float64)
-    for row, query in enumerate(ids):
-        scores[row, [column_of[place] for place in relevant[query] if place in column_of]] = -np.inf
-    scores[np.cumsum(np.isfinite(scores), axis=1) > NEGATIVES] = -np.inf
-    values = np.empty(len(ids))
-    for row, query in enumerate(ids):
-        positives = np.array([passages[language][place] for language, place in relevant[query]]) @ queries[row]
-        negatives = np.broadcast_to(scores[row], (len(positives), scores.shape[1]))
-        values[row] = contrastive_entropy(positives, negatives, temperature).mean()
-    return values

@@ -106,16 +106,17 @@ def contrastive_entropy(positive: np.ndarray, negatives: np.ndarray, temperature
     """Contrastive entropy of each query, in nats: ``-log(e^s+ / (e^s+ + sum_j e^s-_j))``.
 
     Args:
-        positive: [Q] scores of the relevant passages.
-        negatives: [Q, N] scores of N sampled passages that are not relevant; the paper takes N = 256.
+        positive: [Q] scores of the relevant passage, or [Q, R] of several, each of which is met alone.
+        negatives: [Q, N] scores of N sampled passages that are not relevant, -inf for none; the paper takes N = 256.
         temperature: > 0; divides the scores. The paper's scores are inner products of raw embeddings (1); for
             cosines take the temperature of training.
 
-    Returns: [Q].
+    Returns: the shape of `positive`.
     Source: Fang et al. 2024, arXiv:2403.18684.
     """
-    scores = np.column_stack([positive, negatives]).astype(float) / temperature
-    return np.logaddexp.reduce(scores, axis=1) - scores[:, 0]
+    rivals = np.logaddexp.reduce(np.asarray(negatives, dtype=np.float64) / temperature, axis=1)
+    scores = np.asarray(positive, dtype=np.float64) / temperature
+    return np.logaddexp(0.0, rivals.reshape(-1, *[1] * (scores.ndim - 1)) - scores)
 
 
 def _check(sizes: np.ndarray, values: np.ndarray) -> None:

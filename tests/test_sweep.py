@@ -14,7 +14,6 @@ from hybridbatch.config import SweepConfig, build
 from hybridbatch.errors import ConfigError, DataError, OutputError
 from hybridbatch.scaling.cells import SweepFolder
 from hybridbatch.scaling.grid import nested_order, plan_cells, spread
-from hybridbatch.scaling.launchers import on_ray, on_slurm  # noqa: F401
 from hybridbatch.sweep import dry_run, run_sweep, status
 from tests import synthetic
 from tests.synthetic import LANGUAGES, facts, sweep_config

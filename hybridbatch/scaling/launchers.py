@@ -84,11 +84,11 @@ def on_ray(work: Work, cells: Iterable[Cell], *, address: str | None, jobs: int,
     Ray itself reruns a cell whose worker or node is lost.
     """
     ray = _imported("ray")
-    cores = os.cpu_count() or 1
     if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False, **({} if address else {"num_cpus": cores}))
-    task = ray.remote(num_cpus=1 if address else cores / jobs, num_gpus=gpus, max_retries=3)(work)
-    running = {task.remote(cell): cell for cell in cells}
+        ray.init(address=address, log_to_driver=False)
+    cores = 1 if address else max(1, (os.cpu_count() or 1) // jobs)
+    task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(_in_folder)
+    running = {task.remote(Path.cwd(), work, cell): cell for cell in cells}
     try:
         while running:
             done, _ = ray.wait(list(running), num_returns=1)
@@ -139,6 +139,12 @@ def on_slurm(
             yield cell, job.exception()
         if running and not finished:
             time.sleep(poll_seconds)
+
+
+def _in_folder(folder: Path, work: Work, cell: Cell) -> None:
+    """Do a cell where the driver works: Ray's workers start elsewhere, and settings may hold relative paths."""
+    os.chdir(folder)
+    work(cell)
 
 
 def _limit(threads: int) -> None:

@@ -71,7 +71,26 @@ class PrepareConfig(Settings):
         return names
 
 
-class TrainConfig(Settings):
+class EncoderSettings(Settings):
+    """How an encoder is loaded, for training and for evaluation."""
+
+    pooling: Literal["auto", "mean", "cls"] = setting("auto", "Model", "Pooling; auto: as the model says, else mean.")
+    query_prompt: str | None = setting(
+        None, "Model", "Text put before every query; default: as the model says, else 'query: '."
+    )
+    passage_prompt: str | None = setting(
+        None, "Model", "Text put before every passage; default: as the model says, else 'passage: '."
+    )
+    max_query_tokens: int = setting(64, "Model", "Tokens kept of a query, special ones included.", ge=3)
+    max_passage_tokens: int = setting(256, "Model", "Tokens kept of a passage, special ones included.", ge=3)
+
+    @property
+    def encoder_options(self) -> dict[str, Any]:
+        """The keyword arguments of `hybridbatch.model.Encoder.load`."""
+        return {name: getattr(self, name) for name in EncoderSettings.model_fields}
+
+
+class TrainConfig(EncoderSettings):
     """Settings of `hybridbatch train`."""
 
     name: str | None = setting(None, "Run", "Name of the run; default: made from data, mix and seed.")
@@ -96,15 +115,6 @@ class TrainConfig(Settings):
     )
 
     model: str = setting("e5-small-q4", "Model", "Built-in name, local folder, or hub id of the encoder to start from.")
-    pooling: Literal["auto", "mean", "cls"] = setting("auto", "Model", "Pooling; auto: as the model says, else mean.")
-    query_prompt: str | None = setting(
-        None, "Model", "Text put before every query; default: as the model says, else 'query: '."
-    )
-    passage_prompt: str | None = setting(
-        None, "Model", "Text put before every passage; default: as the model says, else 'passage: '."
-    )
-    max_query_tokens: int = setting(64, "Model", "Tokens kept of a query, special ones included.", ge=3)
-    max_passage_tokens: int = setting(256, "Model", "Tokens kept of a passage, special ones included.", ge=3)
 
     strategy: Literal["hybrid", "mixed"] = setting(
         "hybrid",
@@ -209,21 +219,12 @@ class TrainConfig(Settings):
         return self.steps // 10 if self.warmup_steps is None else self.warmup_steps
 
 
-class EvalConfig(Settings):
+class EvalConfig(EncoderSettings):
     """Settings of `hybridbatch eval`."""
 
     name: str | None = setting(None, "Run", "Name of the evaluation; default: made from model and tasks.")
     out: Path | None = setting(None, "Run", "Folder of the results; default: experiments/NAME.")
     model: str = setting("e5-small-q4", "Model", "Run folder, built-in name, local folder, or hub id.")
-    pooling: Literal["auto", "mean", "cls"] = setting("auto", "Model", "Pooling; auto: as the model says, else mean.")
-    query_prompt: str | None = setting(
-        None, "Model", "Text put before every query; default: as the model says, else 'query: '."
-    )
-    passage_prompt: str | None = setting(
-        None, "Model", "Text put before every passage; default: as the model says, else 'passage: '."
-    )
-    max_query_tokens: int = setting(64, "Model", "Tokens kept of a query, special ones included.", ge=3)
-    max_passage_tokens: int = setting(256, "Model", "Tokens kept of a passage, special ones included.", ge=3)
     tasks: tuple[str, ...] = setting(
         ("atlas",),
         "Tasks",

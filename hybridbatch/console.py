@@ -1,6 +1,5 @@
 """All that the terminal shows: notes, progress bars, tables. The only module that imports rich."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -95,13 +94,6 @@ def lines(texts: Iterable[str]) -> None:
     """Plain lines on standard output."""
     for text in texts:
         out.print(Text(text))
-
-
-def confirm(question: str) -> bool:
-    """Ask on a terminal; False where nobody can answer."""
-    if not sys.stdin.isatty():
-        return False
-    return err.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 def document(value: Any) -> None:

@@ -46,15 +46,7 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
     from hybridbatch.training.distributed import resolve_device
 
     device = resolve_device(config.device)
-    encoder = Encoder.load(
-        config.model,
-        pooling=config.pooling,
-        query_prompt=config.query_prompt,
-        passage_prompt=config.passage_prompt,
-        max_query_tokens=config.max_query_tokens,
-        max_passage_tokens=config.max_passage_tokens,
-        report=report,
-    ).to(device)
+    encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
     store = EmbeddingStore(encoder, config.cache, precision=resolve_precision(config.precision, device))
     embed = partial(store.embed, report=report)
     folder = make_folder(config.out or Path("experiments") / (config.name or default_name(config)))

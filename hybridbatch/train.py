@@ -235,15 +235,7 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
         raise ConfigError(
             f"batch_size = {config.batch_size} is less than the {workers.size} processes; each needs a pair"
         )
-    encoder = Encoder.load(
-        config.model,
-        pooling=config.pooling,
-        query_prompt=config.query_prompt,
-        passage_prompt=config.passage_prompt,
-        max_query_tokens=config.max_query_tokens,
-        max_passage_tokens=config.max_passage_tokens,
-        report=report,
-    )
+    encoder = Encoder.load(config.model, **config.encoder_options, report=report)
     objective = build_objective(config, encoder.dimension)
     identity = inputs.identity(config) | {
         "model_fingerprint": encoder.fingerprint(),

@@ -1,7 +1,10 @@
 """Fixtures for all tests: tiny random encoders, and the optional real data."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -24,6 +27,26 @@ def real_data() -> Path:
 def shared_folder() -> Path:
     """The folder that holds real data, model tools and the hub mirror; skips where there is none."""
     return _optional_folder(".")
+
+
+@pytest.fixture(scope="session")
+def hub_mirror(shared_folder: Path) -> ModuleType:
+    """The module of the local mirror of the hub: ``with hub_mirror.HubMirror(root) as url``."""
+    return _module(shared_folder / "hub" / "hub_mirror.py")
+
+
+@pytest.fixture(scope="session")
+def hub_builder(shared_folder: Path) -> ModuleType:
+    """The module that lays real data out as repositories of the hub."""
+    return _module(shared_folder / "hub" / "build_root.py")
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
 
 
 def _optional_folder(name: str) -> Path:

@@ -1,12 +1,11 @@
 """Loading by hub id, through the unmodified clients, from a mirror on this machine."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from huggingface_hub import errors
@@ -41,12 +40,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mirror(shared_folder: Path, root: Path) -> Iterator[str]:
-    spec = importlib.util.spec_from_file_location("hub_mirror", shared_folder / "hub" / "hub_mirror.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["hub_mirror"] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    with module.HubMirror(root) as url:
+def mirror(hub_mirror: ModuleType, root: Path) -> Iterator[str]:
+    with hub_mirror.HubMirror(root) as url:
         yield url
 
 

@@ -1,8 +1,12 @@
 """Official mteb results: equality with stock mteb, random state fenced, no model takes another's results."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -183,24 +187,14 @@ def test_stock_model_uses_the_side_mteb_asks_for() -> None:
     assert seen == ["passage", "query"]
 
 
-def test_unmodified_tasks_through_the_command_line(shared_folder: Path, tmp_path: Path, tiny_model: Path) -> None:
+def test_unmodified_tasks_through_the_command_line(
+    hub_mirror: ModuleType, hub_builder: ModuleType, real_data: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     """`hybridbatch eval --tasks XQuADRetrieval,BelebeleRetrieval --verify 2` against a mirror of the hub."""
-    import importlib.util
-    import os
-    import subprocess
-    import sys
-
-    def module(name: str):
-        spec = importlib.util.spec_from_file_location(name, shared_folder / "hub" / f"{name}.py")
-        loaded = importlib.util.module_from_spec(spec)
-        sys.modules[name] = loaded
-        spec.loader.exec_module(loaded)
-        return loaded
-
-    build, mirror = module("build_root"), module("hub_mirror")
-    for repo, make in (("mteb/XQuADRetrieval", build.xquad_retrieval), ("mteb/belebele", build.belebele)):
-        build.write_repo(tmp_path / "root" / "datasets" / repo, make(shared_folder / "data"))
-    with mirror.HubMirror(tmp_path / "root") as url:
+    repositories = {"mteb/XQuADRetrieval": hub_builder.xquad_retrieval, "mteb/belebele": hub_builder.belebele}
+    for repository, make in repositories.items():
+        hub_builder.write_repo(tmp_path / "root" / "datasets" / repository, make(real_data))
+    with hub_mirror.HubMirror(tmp_path / "root") as url:
         environment = {
             **os.environ, "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hub"),
             "HYBRIDBATCH_CACHE": str(tmp_path / "cache"),

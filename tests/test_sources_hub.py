@@ -1,6 +1,5 @@
 """Every source of the hub and the web: its real code, the unmodified clients, a mirror with files in the true layouts."""
 
-import importlib.util
 import json
 import os
 import re
@@ -32,15 +31,6 @@ TABLES = ("nq", "yahoo", "wikiqa", "duorc", "tydiqa", "webfaq", "swim-ir", "swim
 SCRIPTS = ("mmarco", "mmarco-triples", "mrtydi", "mfaq", "miracl")
 WEB = ("entityquestions", "xor-tydi", "mintaka", "mkqa-full", "squadshifts")
 Results = dict[str, dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def hub_mirror(shared_folder: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hub_mirror", shared_folder / "hub" / "hub_mirror.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["hub_mirror"] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from hybridbatch.errors import DataError
 from hybridbatch.official.scores import Retrieved, score_dict, search
 from hybridbatch.official.tasks import Subset, fenced, load, subsets
 from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.scoring.order import precedence
 from hybridbatch.seeding import stream
 
 Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" | "passage" -> float32 [n, D], unit rows
@@ -86,10 +87,6 @@ def _embed_distinct(texts: Any, side: str, embed: Embed) -> Callable[[Sequence[s
 def retrieve(task: Any, subset: Subset, queries: torch.Tensor, passages: torch.Tensor) -> Retrieved:
     """Ranks and score statistics of one subset: queries [Q, D], passages [P, D]."""
     column = {identifier: i for i, identifier in enumerate(subset.passage_ids)}
-    id_rank = np.empty(len(column), np.int64)
-    id_rank[sorted(range(len(column)), key=lambda i: subset.passage_ids[i].encode(), reverse=True)] = np.arange(
-        len(column)
-    )
     widest = max(len(subset.qrels[query]) for query in subset.query_ids)
     relevant, grades = np.full((len(queries), widest), -1), np.zeros((len(queries), widest), np.int64)
     for i, query in enumerate(subset.query_ids):
@@ -105,7 +102,14 @@ def retrieve(task: Any, subset: Subset, queries: torch.Tensor, passages: torch.T
             for query in subset.query_ids
         ]
     return search(
-        queries, passages, id_rank, relevant, grades, top_k=task._top_k, excluded=excluded, candidates=candidates
+        queries,
+        passages,
+        precedence(subset.passage_ids),
+        relevant,
+        grades,
+        top_k=task._top_k,
+        excluded=excluded,
+        candidates=candidates,
     )
 
 

@@ -5,7 +5,6 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,9 +151,3 @@ def _passage_columns(corpus: Any) -> tuple[list[str], list[str]]:
     """Ids, and title and text in one, as mteb's `_corpus_to_dict` joins them."""
     ids, titles, texts = _columns(corpus, "id", "title", "text")
     return ids, [(f"{title} {text}" if title else text).strip() for title, text in zip(titles, texts, strict=True)]
-
-
-def local_copy(task: Any, folder: Path) -> None:
-    """Let a task read its data from a local folder while its results keep the official revision."""
-    dataset = {**task.metadata.dataset, "path": str(folder)}
-    task.metadata = task.metadata.model_copy(update={"dataset": dataset})

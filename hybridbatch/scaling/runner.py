@@ -97,7 +97,7 @@ def _entropies(evaluation: EvalConfig, temperature: float) -> "pd.DataFrame":
     from hybridbatch.training.distributed import resolve_device
 
     device = resolve_device(evaluation.device)
-    encoder = Encoder.load(evaluation.model).to(device)
+    encoder = Encoder.load(evaluation.model, **evaluation.encoder_options).to(device)
     store = EmbeddingStore(encoder, evaluation.cache, precision=resolve_precision(evaluation.precision, device))
     embed: Any = store.embed
     parts = []

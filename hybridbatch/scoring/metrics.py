@@ -15,12 +15,16 @@ from hybridbatch.errors import DataError
 from hybridbatch.scoring.ranks import Ranks
 
 
-def average_precision(ranks: np.ndarray) -> np.ndarray:
-    """AP = 1/R * sum over the relevant passages, by rank r_1 < ... < r_R, of i / r_i. In 0..1, higher is better."""
+def average_precision(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
+    """AP = 1/R * sum over the relevant passages, by rank r_1 < ... < r_R, of i / r_i. In 0..1, higher is better.
+
+    With `k` (trec_eval's map_cut) the sum is over those of rank k or less; R stays.
+    """
     relevant = _relevant(ranks)
     ordered = np.sort(np.where(ranks > 0, ranks, np.iinfo(np.int64).max), axis=1)
     place = np.arange(1, ranks.shape[1] + 1)
-    return np.where(place <= relevant[:, None], place / ordered, 0.0).sum(axis=1) / relevant
+    counted = (place <= relevant[:, None]) & (ordered <= (np.iinfo(np.int64).max if k is None else k))
+    return np.where(counted, place / ordered, 0.0).sum(axis=1) / relevant
 
 
 def ndcg(ranks: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Scoring a full language grid and its pool, after encoding: ranks and every per-query metric.
+"""Scoring a full language grid and its pool, after encoding: ranks, every per-query metric, and
+every measure of language bias of the pool.
 
 The shape is Belebele's: 122 languages, 900 questions each against 488 passages, 14,884 language pairs and a pool of
 59,536 passages with 122 relevant ones per question. The vectors are random around shared passage vectors, with an
@@ -12,7 +13,8 @@ import time
 import numpy as np
 from common import finish, parser, timed
 
-from hybridbatch.scoring import bias, metrics
+from hybridbatch.scoring import metrics
+from hybridbatch.scoring.pool import K, pool_bias
 from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
 
 CUTOFFS = (1, 10, 100)
@@ -44,19 +46,22 @@ def main() -> None:
 
     started = time.perf_counter(), time.process_time()
     corpus = Corpus(passages, dict.fromkeys(names, ids))
+    translations = corpus.translations()
     relevance = {name: Relevance(answers[:, None], np.ones((options.queries, 1), np.int64)) for name in names}
     kept: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    seconds = {"ranks": 0.0, "metrics": 0.0}
+    seconds = {"ranks": 0.0, "metrics": 0.0, "bias": 0.0}
     for name, vectors in queries.items():
         clock = time.perf_counter()
-        ranked = relevant_ranks(vectors, corpus, relevance, pools={"all": names})
+        ranked = relevant_ranks(vectors, corpus, relevance, pools={"all": names}, top_k=K, translations=translations)
         seconds["ranks"] += time.perf_counter() - clock
         clock = time.perf_counter()
         kept[name] = {
             setting: metrics.all_metrics(ranks, CUTOFFS) for setting, ranks in (ranked.languages | ranked.pools).items()
         }
-        kept[name]["all"]["rank_distance"] = bias.rank_distance(ranked.pools["all"].ranks)
         seconds["metrics"] += time.perf_counter() - clock
+        clock = time.perf_counter()
+        kept[name]["all"] |= pool_bias(ranked.pools["all"], corpus, name, CUTOFFS, names).per_query
+        seconds["bias"] += time.perf_counter() - clock
     figures = {
         "pairs": len(asked) * len(names),
         "pool_passages": len(corpus.language),

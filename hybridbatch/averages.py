@@ -17,6 +17,7 @@ from typing import Any
 
 POOL = "pool"
 SETTINGS = ("monolingual", "cross-lingual", "multilingual")
+SHARES = "language_distribution"  # the measures that add up to 1 over the languages of a pool
 Means = Mapping[str, float]  # by metric
 Cells = Mapping[tuple[str, str], Means]  # by (query language, corpus language or POOL)
 
@@ -97,3 +98,60 @@ def pair_matrix(cells: Cells) -> dict[str, Any]:
             for metric in metrics
         },
     }
+
+
+def language_matrices(
+    cells: Mapping[tuple[str, str], Mapping[str, Means]],
+    sizes: Mapping[str, int],
+    groups: Mapping[str, Callable[[str], str]],
+) -> dict[str, Any]:
+    """What a pool's languages get of every query language, by pool: matrices, and shares of groups of languages.
+
+    Args:
+        cells: by query language and pool; values by name of the measure and language of the pool.
+        sizes: number of passages of every language.
+        groups: as `summarise`.
+    Returns: by pool, ``query_languages``, ``corpus_languages``, ``pool_share`` (of its passages, by language),
+        ``measures`` (one matrix each; rows are query languages; None where there is no value) and ``groups``: by group
+        of query languages and group of the pool's, the mean over those query languages of the sum over these languages
+        of a measure that is a share; under ``pool``, the groups' shares of the passages.
+    """
+    found = {}
+    for pool in dict.fromkeys(pool for (_, pool), measures in cells.items() if measures):
+        rows = {query: measures for (query, name), measures in cells.items() if name == pool and measures}
+        names = dict.fromkeys(name for measures in rows.values() for name in measures)
+        columns = [*dict.fromkeys(code for measures in rows.values() for row in measures.values() for code in row)]
+        passages = sum(sizes[code] for code in columns)
+        share = {code: sizes[code] / passages for code in columns}
+        found[pool] = {
+            "query_languages": [*rows],
+            "corpus_languages": columns,
+            "pool_share": [*share.values()],
+            "measures": {
+                name: [[rows[query].get(name, {}).get(code) for code in columns] for query in rows] for name in names
+            },
+            "groups": {
+                name: {kind: _shares(rows, name, share, group) for kind, group in groups.items()}
+                for name in names
+                if name.startswith(SHARES)
+            },
+        }
+    return found
+
+
+def _shares(
+    rows: Mapping[str, Mapping[str, Means]], name: str, share: Means, group: Callable[[str], str]
+) -> dict[str, dict[str, float]]:
+    """Sums of a share over groups of languages, by group of query languages, and of the pool."""
+    parts: dict[str, list[Means]] = {}
+    for query, measures in rows.items():
+        if name in measures:
+            parts.setdefault(group(query), []).append(_sums(measures[name], group))
+    return {"pool": _sums(share, group), **{label: mean(each) for label, each in sorted(parts.items())}}
+
+
+def _sums(values: Means, group: Callable[[str], str]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for code, value in values.items():
+        sums[group(code)] = sums.get(group(code), 0.0) + value
+    return dict(sorted(sums.items()))

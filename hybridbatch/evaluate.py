@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import hybridbatch
-from hybridbatch.averages import POOL, SETTINGS, pair_matrix, summarise
+from hybridbatch.averages import POOL, SETTINGS, language_matrices, pair_matrix, summarise
 from hybridbatch.config import EvalConfig
 from hybridbatch.errors import ConfigError, DataError, Interrupted
 from hybridbatch.files import make_folder, output_errors, read_json, write_json
@@ -23,7 +23,6 @@ from hybridbatch.tasks import TASKS, load_task
 
 RESULT = "eval.json"
 SCHEMA_VERSION = 1
-SAME_LANGUAGE_K = 10  # depth of the same-language share
 TRAINED, ZERO_SHOT = "trained", "zero-shot"
 Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage" -> [n, D], rows L2-normalised
 
@@ -54,11 +53,12 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
         with writing(folder / FILE, metric_names(config.cutoffs)) as writer:
             summaries = []
             for task in tasks:
-                cells = {}
+                cells, by_language = {}, {}
                 for scores in score_task(task, embed, cutoffs=config.cutoffs, device=str(device), report=report):
                     writer.add(task.name, scores)
                     cells[scores.query_language, scores.corpus_language] = scores.means()
-                summaries.append(describe(task, cells, trained))
+                    by_language[scores.query_language, scores.corpus_language] = scores.by_language
+                summaries.append(describe(task, cells, trained, by_language))
             scored = score_official(config, official, embed, store.fingerprint, encoder.dimension, folder, report)
             with output_errors(folder / RESULT):
                 (folder / RESULT).unlink(missing_ok=True)  # so that it never stands beside another run's scores
@@ -161,11 +161,12 @@ def default_name(config: EvalConfig) -> str:
 def metric_names(cutoffs: Sequence[int]) -> tuple[str, ...]:
     """The columns of the scores per query."""
     from hybridbatch.scoring.metrics import all_metrics
+    from hybridbatch.scoring.pool import bias_names
     from hybridbatch.scoring.ranks import Ranks
 
     one = np.ones((1, 1), dtype=np.int64)
     plain = all_metrics(Ranks(one, one, np.zeros(1, dtype=np.int64)), cutoffs)
-    return (*plain, "rank_distance", f"same_language_share@{SAME_LANGUAGE_K}")
+    return (*plain, *bias_names(cutoffs))
 
 
 def score_task(
@@ -179,6 +180,7 @@ def score_task(
     Args:
         embed: called once for all queries and once for all passages.
     """
+    from hybridbatch.scoring.pool import K
     from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
 
     passages = embed_by_language(task.corpus, "passage", embed)
@@ -192,6 +194,7 @@ def score_task(
         return found[language, ids]
 
     pools = {POOL: tuple(task.corpus)} if task.parallel else {}
+    translations = corpus.translations() if pools else None
     with report.bar(f"score {task.name}", len(task.queries), "query languages") as bar:
         for language, texts in task.queries.items():
             judged = {
@@ -199,33 +202,35 @@ def score_task(
                 for name in task.corpus
                 if name in task.qrels and not (task.bitext and name == language)
             }
-            ranked = relevant_ranks(queries[language], corpus, judged, pools=pools, top_k=SAME_LANGUAGE_K)
+            ranked = relevant_ranks(queries[language], corpus, judged, pools=pools, top_k=K, translations=translations)
             for name, ranks in ranked.languages.items():
                 if ranks.judged.any():
                     yield _scores(language, name, texts, ranks, cutoffs)
             for name, ranks in ranked.pools.items():
                 if ranks.judged.any():
-                    yield _scores(language, name, texts, ranks, cutoffs, corpus)
+                    yield _scores(language, name, texts, ranks, cutoffs, corpus, pools[name])
             bar.advance()
 
 
 def _scores(
-    language: str, name: str, texts: Texts, ranks: Any, cutoffs: Sequence[int], pool: Any = None
+    language: str,
+    name: str,
+    texts: Texts,
+    ranks: Any,
+    cutoffs: Sequence[int],
+    corpus: Any = None,
+    members: Sequence[str] = (),
 ) -> QueryScores:
-    from hybridbatch.scoring.bias import rank_distance, same_language_share
+    """The scores of one cell; of a pool of the languages `members` also its bias."""
     from hybridbatch.scoring.metrics import all_metrics
+    from hybridbatch.scoring.pool import pool_bias
 
     metrics = all_metrics(ranks, cutoffs)
-    if pool is not None:
-        relevant = ranks.ranks[ranks.judged]
-        # one relevant passage has no distance to another: no score, rather than the best one
-        alone = (relevant > 0).sum(axis=1) < 2
-        metrics["rank_distance"] = np.where(alone, np.nan, rank_distance(relevant))
-        if language in pool.languages:
-            first = pool.language[ranks.top[ranks.judged]]
-            metrics[f"same_language_share@{SAME_LANGUAGE_K}"] = same_language_share(first, pool.number(language))
     ids = tuple(np.array(texts.ids, dtype=object)[ranks.judged])
-    return QueryScores(language, name, ids, metrics)
+    if corpus is None:
+        return QueryScores(language, name, ids, metrics)
+    bias = pool_bias(ranks, corpus, language, cutoffs, members)
+    return QueryScores(language, name, ids, metrics | bias.per_query, bias.by_language)
 
 
 def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dict[str, np.ndarray]:
@@ -236,9 +241,22 @@ def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dic
 
 
 def describe(
-    task: Task, cells: Mapping[tuple[str, str], Mapping[str, float]], trained: Sequence[str]
+    task: Task,
+    cells: Mapping[tuple[str, str], Mapping[str, float]],
+    trained: Sequence[str],
+    by_language: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]] | None = None,
 ) -> dict[str, Any]:
-    """A task's part of eval.json: what it is, its macro-averages (`hybridbatch.averages`), and all language pairs."""
+    """A task's part of eval.json: what it is, its macro-averages (`hybridbatch.averages`), and all language pairs.
+
+    Args:
+        cells: means of every cell.
+        by_language: of every cell of a pool, means of measures by language of the pool.
+    """
+    groups = {
+        "training": lambda language: TRAINED if language in trained else ZERO_SHOT,
+        "resource_class": resource_class,
+    }
+    sizes = {language: len(texts.ids) for language, texts in task.corpus.items()}
     return {
         "name": task.name,
         "about": task.about,
@@ -251,14 +269,9 @@ def describe(
                 len({text for texts in side.values() for text in texts.texts}) for side in (task.queries, task.corpus)
             ),
         },
-        "settings": summarise(
-            cells,
-            {
-                "training": lambda language: TRAINED if language in trained else ZERO_SHOT,
-                "resource_class": resource_class,
-            },
-        ),
+        "settings": summarise(cells, groups),
         "pairs": pair_matrix(cells),
+        "bias": language_matrices(by_language or {}, sizes, groups),
     }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class QueryScores:
     corpus_language: str
     query_ids: tuple[str, ...]  # [n]
     metrics: dict[str, np.ndarray]  # float64 [n] by column name; NaN where a query has no such score
+    by_language: dict[str, dict[str, float]] = field(default_factory=dict)  # of a pool: means by name and its languages
 
     def means(self) -> dict[str, float]:
         """Mean over the queries that have a score, by the name of the mean."""
@@ -56,11 +57,14 @@ class Writer:
         size = len(scores.query_ids)
         setting = setting_of(scores.query_language, scores.corpus_language)
         texts = (task, setting, scores.query_language, scores.corpus_language)
-        numbers = (scores.metrics.get(name, np.full(size, np.nan)) for name in self.metrics)
+        none = self._arrow.nulls(size, self._arrow.float64())
         columns = [
             *(self._arrow.repeat(text, size) for text in texts),
             self._arrow.array(scores.query_ids, self._arrow.string()),
-            *(self._arrow.array(values, from_pandas=True) for values in numbers),
+            *(
+                self._arrow.array(scores.metrics[name], from_pandas=True) if name in scores.metrics else none
+                for name in self.metrics
+            ),
         ]
         self.waiting.append(self._arrow.record_batch(columns, schema=self.schema))
         self.rows += size

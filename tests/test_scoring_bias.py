@@ -6,7 +6,6 @@ from scipy.stats import kruskal
 
 from hybridbatch.errors import DataError
 from hybridbatch.scoring import bias
-from hybridbatch.scoring.ranks import Corpus
 
 # Two queries with relevant passages in the languages 0, 1, 2; a third without one in language 1.
 RANKS = np.array([[3, 9, 1], [4, 2, 6], [5, 0, 7]])
@@ -102,17 +101,8 @@ def test_peer_leaves_out_levels_that_a_query_lacks() -> None:
 def test_rank_shift_by_hand() -> None:
     # Order after translation: the third first, then the first, then the second: only the third rises, by 2 of 0 + 1 + 2.
     scores = np.array([[0.5, 0.4, 0.9], [0.9, 0.5, 0.4], [0.5, 0.5, 0.5]])
-    assert bias.rank_shift(scores) == pytest.approx([100 * 2 / 3, 0, 0])
+    assert bias.rank_shift(scores[:, :, None])[:, 0] == pytest.approx([100 * 2 / 3, 0, 0])
+    both = bias.rank_shift(np.stack([scores, scores[:, ::-1]], axis=2))
+    assert both[:, 1] == pytest.approx([100 * 1 / 3, 100 * 2 / 3, 0])
     with pytest.raises(DataError, match="at least the first 2"):
-        bias.rank_shift(np.ones((1, 1)))
-
-
-def test_rank_shift_from_embeddings_uses_the_passages_of_the_same_id() -> None:
-    """German p1 is hidden by its language: it is third, but its English version would be first."""
-    embeddings = {"deu": np.array([[0.1, 0.0], [0.5, 0.0]]), "eng": np.array([[0.9, 0.0], [0.4, 0.0]])}
-    corpus = Corpus(embeddings, {"deu": ["p1", "p2"], "eng": ["p1", "p3"]})
-    top = np.array([[3, 1, 0]])  # English p3, German p2, German p1
-    scores = bias.translated_scores(np.array([[1.0, 0.0]]), corpus, top, "eng")
-    assert scores == pytest.approx(np.array([[0.4, 0.5, 0.9]]))  # p2 has no English version
-    # new order p1, p2, p3: p1 rises from 3 to 1, p2 stays, p3 falls
-    assert bias.rank_shift(scores) == pytest.approx([100 * 2 / 3])
+        bias.rank_shift(np.ones((1, 1, 1)))

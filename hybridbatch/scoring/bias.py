@@ -8,14 +8,10 @@ read, the docstring says what the definition was taken from.
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from hybridbatch.errors import DataError
 from hybridbatch.scoring.metrics import ndcg
-from hybridbatch.scoring.ranks import Corpus
-from hybridbatch.scoring.vectors import as_float32
 
-QUERIES = 128  # whose translated passages are gathered at a time
 OUTCOMES = (
     "relevant, query language",
     "relevant, other language",
@@ -160,57 +156,48 @@ def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
     prefers gives a greater value, since passages hidden by their language rise.
 
     Args:
-        translated_scores: [Q, k], k >= 2: score of the translation of the passage at rank 1, 2, ... k of the pool. A
-            passage that is in that language already keeps its own score. Ties keep the former order.
-    Returns: float64 [Q].
+        translated_scores: [Q, k, L], k >= 2: score of the translation into each of L languages of the passage at rank
+            1, 2, ... k of the pool. A passage that is in that language already, or lacks a translation, keeps its own
+            score. Ties keep the former order.
+    Returns: float64 [Q, L].
     Source: "Investigating Language Preference of Multilingual RAG Systems", ACL Findings 2025,
         arXiv:2502.11175; formula checked with the authors' code. They rerank with a cross-encoder and machine
         translations; here the translations are the parallel passages and the scores the dual encoder's.
     """
-    queries, k = translated_scores.shape
+    k = translated_scores.shape[1]
     if k < 2:
         raise DataError("MultiLingualRankShift needs at least the first 2 passages")
-    order = np.argsort(-translated_scores, axis=1, kind="stable")
-    after = np.empty((queries, k), dtype=np.int64)
-    np.put_along_axis(after, order, np.broadcast_to(np.arange(1, k + 1), (queries, k)), axis=1)
-    before = np.arange(1, k + 1)
-    return 100.0 * np.maximum(before - after, 0).sum(axis=1) / (before - 1).sum()
-
-
-def translated_scores(queries: np.ndarray, corpus: Corpus, top: np.ndarray, language: str) -> np.ndarray:
-    """Scores of the translations of the first passages of a pool, as `rank_shift` wants them.
-
-    The translation of a passage is the one with the same id in the other language; a passage without one stands for
-    itself.
-
-    Args:
-        queries: [Q, D].
-        top: int64 [Q, k], rows of `corpus` (`Ranks.top`).
-        language: to translate into.
-    Returns: float32 [Q, k].
-    """
-    own = corpus.number(language)
-    row = {id_: int(corpus.start[own]) + place for place, id_ in enumerate(corpus.ids[own])}
-    translation = np.array([row.get(id_, i) for i, id_ in enumerate(id_ for ids in corpus.ids for id_ in ids)])
-    vectors = as_float32(queries, corpus.embeddings.device)
-    chosen = torch.from_numpy(translation[top]).to(vectors.device)
-    pairs = zip(vectors.split(QUERIES), chosen.split(QUERIES), strict=True)
-    return torch.cat([torch.einsum("qd,qkd->qk", q, corpus.embeddings[rows]) for q, rows in pairs]).cpu().numpy()
+    risen = np.zeros((len(translated_scores), translated_scores.shape[2]), dtype=np.int64)
+    for place in range(k):
+        own = translated_scores[:, place, None]
+        before = (translated_scores[:, :place] >= own).sum(axis=1) + (translated_scores[:, place + 1 :] > own).sum(
+            axis=1
+        )
+        risen += np.maximum(place - before, 0)
+    return 100.0 * risen / (k * (k - 1) / 2)
 
 
 def _kruskal(ranks: np.ndarray, chosen: np.ndarray, languages: np.ndarray) -> np.ndarray:
-    """p values [Q] of the Kruskal-Wallis H test over the `chosen` [Q, R] ranks, grouped by language."""
-    from scipy.stats import chi2, rankdata
+    """p values [Q] of the Kruskal-Wallis H test over the `chosen` [Q, R] ranks, grouped by language.
 
-    mid = rankdata(np.where(chosen, ranks, np.nan), axis=1, nan_policy="omit")
-    deviation = np.where(chosen, mid - (chosen.sum(axis=1, keepdims=True) + 1) / 2, 0.0)
+    Ranks of a row differ, but for its greatest, which may be shared.
+    """
+    from scipy.stats import chi2
+
+    size = chosen.sum(axis=1, keepdims=True)
+    order = np.argsort(np.where(chosen, ranks, np.iinfo(np.int64).max), axis=1)
+    mid = np.empty(ranks.shape)
+    np.put_along_axis(mid, order, np.broadcast_to(np.arange(1.0, ranks.shape[1] + 1), ranks.shape), axis=1)
+    last = ranks == np.where(chosen, ranks, 0).max(axis=1, keepdims=True)
+    mid[last] = np.broadcast_to(size - ((last & chosen).sum(axis=1, keepdims=True) - 1) / 2, ranks.shape)[last]
+    deviation = np.where(chosen, mid - (size + 1) / 2, 0.0)
     member = (languages[:, None] == np.unique(languages)).astype(np.float64)  # [R, L]
-    size = chosen @ member
-    between = ((deviation @ member) ** 2 / np.maximum(size, 1)).sum(axis=1)
+    sizes = chosen @ member
+    between = ((deviation @ member) ** 2 / np.maximum(sizes, 1)).sum(axis=1)
     total = (deviation**2).sum(axis=1)
-    groups = (size > 0).sum(axis=1)
+    groups = (sizes > 0).sum(axis=1)
     tested = (groups > 1) & (total > 0)
-    statistic = (chosen.sum(axis=1) - 1) * between / np.where(tested, total, 1.0)
+    statistic = (size[:, 0] - 1) * between / np.where(tested, total, 1.0)
     return np.where(tested, chi2.sf(statistic, np.maximum(groups - 1, 1)), 1.0)
 
 

@@ -12,7 +12,7 @@ scores, the sort costs less than two (benchmarks/bench_scoring.py).
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -63,11 +63,52 @@ class Relevance:
         return cls(columns, grades)
 
 
-class Corpus:
-    """Passages of one or several languages, ready to be scored; P passages in all.
+class Passages:
+    """The order of the passages of one or several languages: whose row is whose, and who wins ties; P in all."""
 
-    Memory: P x D x 4 bytes. For corpora beyond that, see `search.py`.
-    """
+    def __init__(self, ids: Mapping[str, Sequence[str]], device: str | torch.device = "cpu") -> None:
+        """Lay the languages side by side.
+
+        Args:
+            ids: by language, the P_l passage ids, distinct within the language. Languages may share ids; in a pool,
+                ties between passages of one id go to the language whose code sorts last.
+            device: where they are scored.
+        Raises: DataError for no passages, or an id twice.
+        """
+        self.languages = tuple(ids)
+        for language, block in ids.items():
+            if not len(block):
+                raise DataError(f"the {language} corpus has no passages")
+        self.ids = tuple(tuple(block) for block in ids.values())
+        self.start = np.cumsum([0, *map(len, self.ids)])  # int64 [L + 1]: first row of each language
+        pooled = [(id_, name) for name, block in zip(self.languages, self.ids, strict=True) for id_ in block]
+        self.places = torch.from_numpy(precedence(pooled)).to(device)  # int64 [P]: precedence among equal scores
+        self.by_place = self.places.argsort()  # int64 [P]: row of the corpus that has a precedence
+        self.language = np.repeat(np.arange(len(self.ids)), np.diff(self.start))  # int64 [P]: number of the language
+
+    def __len__(self) -> int:
+        """P."""
+        return len(self.language)
+
+    def number(self, language: str) -> int:
+        """The number of a language. Raises `DataError` if it has no corpus here."""
+        if language not in self.languages:
+            raise DataError(f"no corpus in language {language!r} (there are {', '.join(self.languages)})")
+        return self.languages.index(language)
+
+    def translations(self) -> np.ndarray | None:
+        """int32 [P, L]: row of the passage with the same id in every language, -1 where there is none; None: all differ."""
+        numbers: dict[str, int] = {}
+        of_row = [numbers.setdefault(id_, len(numbers)) for block in self.ids for id_ in block]
+        if len(numbers) == len(of_row):
+            return None
+        rows = np.full((len(numbers), len(self.languages)), -1, dtype=np.int32)
+        rows[of_row, self.language] = np.arange(len(self))
+        return rows[of_row]
+
+
+class Corpus(Passages):
+    """Embedded passages, ready to be scored. Memory: P x D x 4 bytes. For corpora beyond that, see `search.py`."""
 
     def __init__(
         self,
@@ -79,38 +120,26 @@ class Corpus:
 
         Args:
             embeddings: by language, [P_l, D] of any float type.
-            ids: by language, the P_l passage ids, distinct within the language. Languages may share ids; in a pool,
-                ties between passages of one id go to the language whose code sorts last.
+            ids: as in `Passages`.
             device: where to score.
-        Raises: DataError for no passages, an id twice, other numbers of ids than embeddings, or other widths; for NaN
-            or infinite numbers, naming language and passage.
+        Raises: DataError as `Passages`, for other numbers of ids than embeddings, or other widths; for NaN or infinite
+            numbers, naming language and passage.
         """
-        self.languages = tuple(embeddings)
+        languages = tuple(embeddings)
         blocks = [as_float32(block, device) for block in embeddings.values()]
-        for language, block in zip(self.languages, blocks, strict=True):
+        for language, block in zip(languages, blocks, strict=True):
             if len(block) == 0:
                 raise DataError(f"the {language} corpus has no passages")
             if len(block) != len(ids[language]):
                 raise DataError(f"the {language} corpus has {len(ids[language])} ids for {len(block)} embeddings")
             if block.shape[1] != blocks[0].shape[1]:
                 raise DataError(
-                    f"{language} embeddings have {block.shape[1]} dimensions, {self.languages[0]}'s have "
+                    f"{language} embeddings have {block.shape[1]} dimensions, {languages[0]}'s have "
                     f"{blocks[0].shape[1]}; encode all languages with the same model"
                 )
             require_finite(block, f"{language} passage", ids[language])
+        super().__init__({language: ids[language] for language in languages}, device)
         self.embeddings = torch.cat(blocks)  # float32 [P, D]
-        self.ids = tuple(tuple(ids[language]) for language in self.languages)
-        self.start = np.cumsum([0, *map(len, blocks)])  # int64 [L + 1]: first row of each language
-        pooled = [(id_, name) for name, block in zip(self.languages, self.ids, strict=True) for id_ in block]
-        self.places = torch.from_numpy(precedence(pooled)).to(device)  # int64 [P]: precedence among equal scores
-        self.by_place = self.places.argsort()  # int64 [P]: row of the corpus that has a precedence
-        self.language = np.repeat(np.arange(len(blocks)), np.diff(self.start))  # int64 [P]: number of the language
-
-    def number(self, language: str) -> int:
-        """The number of a language. Raises `DataError` if it has no corpus here."""
-        if language not in self.languages:
-            raise DataError(f"no corpus in language {language!r} (there are {', '.join(self.languages)})")
-        return self.languages.index(language)
 
 
 @dataclass(frozen=True)
@@ -121,6 +150,7 @@ class Ranks:
     grades: np.ndarray  # int64 [Q, R]: relevance; 0 fills up
     language: np.ndarray  # int64 [R]: number of the language (in Corpus.languages) that a column's passages are in
     top: np.ndarray | None = None  # int64 [Q, k]: rows of the corpus of the first k passages, where asked
+    translated: np.ndarray | None = None  # float32 [Q, k, L]: scores of their translations, where asked; NaN: has none
 
     @property
     def judged(self) -> np.ndarray:
@@ -136,6 +166,9 @@ class GridRanks:
     pools: dict[str, Ranks]  # by name of the pool: multilingual settings
 
 
+Scores = Callable[[slice, Tensor], Tensor]  # rows of queries, float32 buffer of their size -> float32 [rows, P]
+
+
 def relevant_ranks(
     queries: np.ndarray | Tensor,
     corpus: Corpus,
@@ -143,6 +176,8 @@ def relevant_ranks(
     *,
     pools: Mapping[str, Sequence[str]] | None = None,
     top_k: int = 0,
+    top_of_languages: bool = False,
+    translations: np.ndarray | None = None,
     block_scores: int = BLOCK_SCORES,
 ) -> GridRanks:
     """The rank of every relevant passage, in its own language's corpus and in every pool that holds it.
@@ -154,38 +189,65 @@ def relevant_ranks(
         relevance: by corpus language; languages that are left out are searched in pools but have nothing relevant.
         pools: by name, the languages whose corpora make one ranking.
         top_k: if positive, also list the first k passages of every pool.
+        top_of_languages: list those of every language too.
+        translations: `Passages.translations`; also give the scores of the translations of the pools' first k.
         block_scores: scores held at a time, if that makes 64 queries or more; each needs up to 30 bytes.
     Raises: DataError for another width than the corpus has, or NaN in a query (naming its row).
     """
     vectors = as_float32(queries, corpus.embeddings.device)
     require_width(vectors, corpus.embeddings.shape[1])
     require_finite(vectors, "query", range(len(vectors)))
+    return ranks_by_score(
+        lambda rows, buffer: inner_products(vectors[rows], corpus.embeddings, buffer),
+        len(vectors),
+        corpus,
+        relevance,
+        pools=pools,
+        top_k=top_k,
+        top_of_languages=top_of_languages,
+        translations=translations,
+        block_scores=block_scores,
+    )
+
+
+def ranks_by_score(
+    score: Scores,
+    queries: int,
+    corpus: Passages,
+    relevance: Mapping[str, Relevance],
+    *,
+    pools: Mapping[str, Sequence[str]] | None = None,
+    top_k: int = 0,
+    top_of_languages: bool = False,
+    translations: np.ndarray | None = None,
+    block_scores: int = BLOCK_SCORES,
+) -> GridRanks:
+    """As `relevant_ranks`, for any way to score `queries` queries, such as BM25's."""
     same_size: dict[int, list[str]] = {}
     for name in relevance:
         same_size.setdefault(len(corpus.ids[corpus.number(name)]), []).append(name)
-    single = [_Rankings(corpus, [[name] for name in names], relevance, len(vectors)) for names in same_size.values()]
-    pooled = {name: _Rankings(corpus, [members], relevance, len(vectors)) for name, members in (pools or {}).items()}
-    tops: dict[str, list[np.ndarray]] = {name: [] for name in pooled} if top_k else {}
+    single = [_Rankings(corpus, [[name] for name in names], relevance, queries) for names in same_size.values()]
+    pooled = {name: _Rankings(corpus, [members], relevance, queries) for name, members in (pools or {}).items()}
+    listed = [*(single if top_of_languages else ()), *pooled.values()] if top_k else []
+    table = None if translations is None else torch.from_numpy(translations).to(corpus.places.device)
 
-    step = min(max(BLOCK_QUERIES, block_scores // len(corpus.embeddings)), max(2, len(vectors)))
-    buffer = torch.empty(step * len(corpus.embeddings), device=vectors.device)
-    with ThreadPoolExecutor(torch.get_num_threads() if vectors.device.type == "cpu" else 1) as threads:
-        for start in range(0, len(vectors), step):
-            scores = inner_products(vectors[start : start + step], corpus.embeddings, buffer)
+    device = corpus.places.device
+    step = min(max(BLOCK_QUERIES, block_scores // len(corpus)), max(2, queries))
+    buffer = torch.empty(step * len(corpus), device=device)
+    with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as threads:
+        for start in range(0, queries, step):
+            scores = score(slice(start, start + step), buffer)
             jobs = [job for rankings in (*single, *pooled.values()) for job in rankings.jobs(scores, start)]
             for _ in threads.map(lambda job: job(), jobs):
                 pass
-            for name, lists in tops.items():
-                lists.append(pooled[name].top(scores, top_k))
+            for rankings in listed:
+                rankings.list_top(scores, top_k, table if len(rankings.pools[0]) > 1 else None)
     found = {
         name: ranks for rankings in single for (name,), ranks in zip(rankings.pools, rankings.results(), strict=True)
     }
     return GridRanks(
         {name: found[name] for name in relevance},
-        {
-            name: replace(rankings.results()[0], top=np.concatenate(tops[name]) if top_k else None)
-            for name, rankings in pooled.items()
-        },
+        {name: rankings.results()[0] for name, rankings in pooled.items()},
     )
 
 
@@ -193,7 +255,7 @@ class _Rankings:
     """G rankings of equal length P, each of the passages of some languages, and the ranks found in them so far."""
 
     def __init__(
-        self, corpus: Corpus, pools: Sequence[Sequence[str]], relevance: Mapping[str, Relevance], queries: int
+        self, corpus: Passages, pools: Sequence[Sequence[str]], relevance: Mapping[str, Relevance], queries: int
     ) -> None:
         self.pools = pools
         numbers = [corpus.number(language) for pool in pools for language in pool]
@@ -209,6 +271,8 @@ class _Rankings:
             corpus.places.device
         )  # int64 [Q, G, R], -1 fills up
         self.ranks = np.zeros(self.columns.shape, dtype=np.int64)
+        self.top: list[list[np.ndarray]] = [[] for _ in pools]  # of each ranking, a block of queries after the other
+        self.translated: list[np.ndarray] = []
 
     def _cut(self, scores: Tensor) -> Tensor:
         """The rankings' columns of [Q, all passages], as [Q * G, P]; where they adjoin, without a copy."""
@@ -233,15 +297,33 @@ class _Rankings:
         ranks.masked_fill_(columns < 0, 0)
         self.ranks[start : start + len(block)] = ranks.view(len(block), *self.columns.shape[1:]).cpu().numpy()
 
-    def top(self, scores: Tensor, k: int) -> np.ndarray:
-        """int64 [Q, min(k, P)]: rows of the corpus of the first k passages of a single ranking."""
-        keys = top_keys(self._cut(scores), self.places[0], k).flip(1)
-        return self.by_place[key_places(keys)].cpu().numpy()
+    def list_top(self, scores: Tensor, k: int, translations: Tensor | None) -> None:
+        """Note the first k passages of the next block of queries, and of a single ranking their translations' scores.
+
+        Args:
+            scores: float32 [Q, all passages].
+            translations: int [all passages, L], as `Passages.translations`.
+        """
+        rankings = self._cut(scores).view(len(scores), len(self.pools), -1)
+        for group, places in enumerate(self.places):
+            keys = top_keys(rankings[:, group], places, k).flip(1)
+            rows = self.by_place[key_places(keys)]
+            self.top[group].append(rows.cpu().numpy())
+            if translations is not None:
+                translated = translations[rows].long()  # [Q, k, L]
+                found = scores.gather(1, translated.clamp(min=0).flatten(1)).view_as(translated)
+                self.translated.append(found.masked_fill_(translated < 0, torch.nan).cpu().numpy())
 
     def results(self) -> list[Ranks]:
         """One for each ranking, once all queries are done."""
         return [
-            Ranks(self.ranks[:, group, : len(owner)], grades, owner)
+            Ranks(
+                self.ranks[:, group, : len(owner)],
+                grades,
+                owner,
+                np.concatenate(self.top[group]) if self.top[group] else None,
+                np.concatenate(self.translated) if self.translated else None,
+            )
             for group, (grades, owner) in enumerate(zip(self.grades, self.owners, strict=True))
         ]
 
@@ -257,7 +339,7 @@ def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _gather(
-    corpus: Corpus, pool: Sequence[str], relevance: Mapping[str, Relevance], queries: int
+    corpus: Passages, pool: Sequence[str], relevance: Mapping[str, Relevance], queries: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Columns in the pool [Q, R], grades [Q, R] and language numbers [R] of the relevant passages of a pool."""
     columns, grades = [np.empty((queries, 0), np.int64)], [np.empty((queries, 0), np.int64)]

@@ -1,5 +1,4 @@
-"""Scoring a full language grid and its pool, after encoding: ranks, every per-query metric, and
-every measure of language bias of the pool.
+"""Scoring a full language grid and its pool, after encoding: ranks, metrics per query, and the pool's language bias.
 
 The shape is Belebele's: 122 languages, 900 questions each against 488 passages, 14,884 language pairs and a pool of
 59,536 passages with 122 relevant ones per question. The vectors are random around shared passage vectors, with an

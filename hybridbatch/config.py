@@ -159,6 +159,16 @@ class TrainConfig(EncoderSettings):
     dropout: float | None = setting(
         None, "Optimisation", "Dropout of the encoder; default: as the model says.", ge=0, lt=1
     )
+    lora_rank: int | None = setting(
+        None,
+        "Optimisation",
+        "Train low-rank updates of this rank (LoRA) instead of the weights, with a larger --learning-rate, and merge them"
+        " at the end.",
+        ge=1,
+    )
+    lora_alpha: float | None = setting(
+        None, "Optimisation", "The updates' factor is alpha / rank; default: twice the rank.", gt=0
+    )
 
     temperature: float = setting(0.05, "Loss", "Divides the cosine scores (the paper's Eq. 1 has none).", gt=0)
     learn_temperature: bool = setting(False, "Loss", "Train the temperature, starting from --temperature.")
@@ -211,6 +221,8 @@ class TrainConfig(EncoderSettings):
             )
         if any(factor < 0 for factor in self.source_weights.values()):
             raise ValueError("source_weights must not be negative")
+        if self.lora_alpha is not None and self.lora_rank is None:
+            raise ValueError("lora_alpha does nothing without lora_rank; set both")
         return self
 
     @property

@@ -19,6 +19,7 @@ from tests import synthetic
 from tests.synthetic import LANGUAGES, facts, sweep_config
 
 RECORDS = 4000
+KEYS_OF_THE_FIRST_VERSION = ["b9fd443bba0a5b47", "e64ecd5724b37e2b", "a8751270fde8bfc0"]
 
 
 def cells_of(**changes):
@@ -69,6 +70,12 @@ def test_a_key_changes_with_all_that_determines_the_result_and_nothing_else():
     others = [key(data="d2"), key(tasks={"atlas": "t9"}), key(models={"e5-small-q4": "m9"}), key({"steps": "3"}),
               key({"set": "temperature=0.1"}), key({"languages": "swh"})]  # fmt: skip
     assert len({key(), *others}) == 7
+
+
+def test_a_setting_that_came_later_keeps_the_keys_of_older_cells():
+    keys = [cell.key for cell in cells_of()]
+    assert keys[:3] == KEYS_OF_THE_FIRST_VERSION
+    assert not set(keys[1:]) & {cell.key for cell in cells_of(set="lora_rank=4")}
 
 
 def test_all_records_and_their_number_are_one_cell():

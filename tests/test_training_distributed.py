@@ -49,11 +49,9 @@ def on_rank(rank: int, size: int, port: int, target, arguments) -> None:
         target(workers, *arguments)
 
 
-def first_gradients(workers, model: Path, out: Path, micro_tokens: int | None) -> None:
+def first_gradients(workers, model: Path, out: Path, changes: dict) -> None:
     """Gradients of the first step before clipping, its loss, and the loss after three more, saved by every rank."""
-    trainer = make_trainer(
-        model, out / f"run-{workers.size}", workers=workers, dropout=0.0, micro_tokens=micro_tokens, **CHANGES
-    )
+    trainer = make_trainer(model, out / f"run-{workers.size}", workers=workers, dropout=0.0, **CHANGES, **changes)
     step = trainer.optimizer.step
     found: dict[str, torch.Tensor] = {}
 
@@ -69,10 +67,12 @@ def first_gradients(workers, model: Path, out: Path, micro_tokens: int | None) -
     save_file(found | {"losses": torch.tensor(losses)}, out / f"{workers.size}-{workers.rank}.safetensors")
 
 
-@pytest.mark.parametrize("micro_tokens", [None, 60])
-def test_gradients_and_losses_equal_those_of_one_process(tiny_model, tmp_path, micro_tokens):
+@pytest.mark.parametrize("changes", [{}, {"micro_tokens": 60}, {"lora_rank": 3}])
+def test_gradients_and_losses_equal_those_of_one_process(tiny_model, tmp_path, changes):
+    if "lora_rank" in changes:
+        pytest.importorskip("peft", reason="LoRA needs the extra hybridbatch[lora]")
     for size in (1, 2, 4):  # 7 pairs: uneven shares
-        on_ranks(size, first_gradients, tiny_model, tmp_path, micro_tokens)
+        on_ranks(size, first_gradients, tiny_model, tmp_path, changes)
     alone = load_file(tmp_path / "1-0.safetensors")
     assert "objective.log_temperature" in alone
     for size in (2, 4):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 
 import pytest
@@ -14,7 +13,7 @@ from hybridbatch.errors import DataError, Interrupted
 from hybridbatch.reporting import SilentReporter
 from hybridbatch.training import checkpoint
 from hybridbatch.training.optimizer import learning_rate_factor
-from tests.trainers import equal, make_trainer, weights
+from tests.trainers import equal, interrupt_in, make_trainer, weights
 
 
 def plain_training(trainer, model_folder) -> dict[str, torch.Tensor]:
@@ -46,18 +45,6 @@ def plain_training(trainer, model_folder) -> dict[str, torch.Tensor]:
         adamw.param_groups[0]["lr"] = config.learning_rate * learning_rate_factor(step, config)
         adamw.step()
     return model.state_dict()
-
-
-def interrupt_in(trainer, step, number=signal.SIGTERM):
-    """Send this process a signal in the middle of `step` (from 1)."""
-    take_step = trainer._step
-
-    def interrupted(*arguments):
-        if trainer.progress.step == step - 1:
-            os.kill(os.getpid(), number)
-        take_step(*arguments)
-
-    trainer._step = interrupted
 
 
 @pytest.mark.parametrize("micro_tokens", [None, 60])

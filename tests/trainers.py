@@ -1,6 +1,8 @@
 """A `Trainer` on made-up data and a tiny encoder, and child processes that start quickly."""
 
 import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import torch
@@ -73,6 +75,18 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     """Whether two sets of weights have the same bits."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def interrupt_in(trainer, step, number=signal.SIGTERM):
+    """Send this process a signal in the middle of `step` (from 1)."""
+    take_step = trainer._step
+
+    def interrupted(*arguments):
+        if trainer.progress.step == step - 1:
+            os.kill(os.getpid(), number)
+        take_step(*arguments)
+
+    trainer._step = interrupted
 
 
 def child_processes() -> multiprocessing.context.ForkServerContext:

@@ -24,6 +24,8 @@ TRAIN_BOOKKEEPING = {
     "checkpoint_every",
     "log_to",
 }
+# Younger settings: at their defaults they stay out of the key, so that cells made before they existed remain valid.
+TRAIN_LATER = {"lora_rank", "lora_alpha"}
 EVAL_BOOKKEEPING = {"name", "out", "data_root", "model", "tasks", "device", "cache"}
 # Training settings that an axis, a target or the sweep itself decides.
 DECIDED = {
@@ -213,12 +215,18 @@ def _untrained(model: str, evaluation: Mapping[str, Any], facts: Facts) -> Cell:
 
 
 def _cell(axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalConfig, facts: Facts) -> Cell:
+    """The cell with its key. A setting at its default is no part of it, so that finished cells survive a new setting;
+    whoever changes a default or what it does must raise `CELL_SCHEMA`.
+    """
     model = str(axes["model"])
+    passed_over = set(TRAIN_BOOKKEEPING)
+    if train:
+        passed_over |= {name for name in TRAIN_LATER if getattr(train, name) == TrainConfig.model_fields[name].default}
     determined = {
         "schema": CELL_SCHEMA,
         "model": facts.models[model],
         "tasks": {name: facts.tasks[name] for name in evaluation.tasks},
-        "eval": evaluation.model_dump(mode="json", exclude=EVAL_BOOKKEEPING),
-        "train": train and {"data": facts.data, **train.model_dump(mode="json", exclude=TRAIN_BOOKKEEPING)},
+        "eval": evaluation.model_dump(mode="json", exclude=EVAL_BOOKKEEPING, exclude_defaults=True),
+        "train": train and {"data": facts.data, **train.model_dump(mode="json", exclude=passed_over)},
     }
     return Cell(axes=axes, train=train, evaluation=evaluation, key=fingerprint(determined))

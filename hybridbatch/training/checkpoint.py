@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hybridbatch.config import TrainConfig
 from hybridbatch.errors import ConfigError, DataError, OutputError
 from hybridbatch.files import atomic_folder, make_folder, output_errors, read_json, write_json
 from hybridbatch.reporting import Reporter
@@ -163,7 +164,8 @@ def require_same(run: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {key: value for key, value in identity["config"].items() if key not in UNCOMPARED}
+    config = TrainConfig().as_json() | identity["config"]  # a run may be older than a setting
+    settings = {key: value for key, value in config.items() if key not in UNCOMPARED}
     return settings | {key: value for key, value in identity.items() if key != "config"}
 
 

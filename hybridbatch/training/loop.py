@@ -27,6 +27,7 @@ from hybridbatch.training.checkpoint import Progress
 from hybridbatch.training.distributed import Workers
 from hybridbatch.training.gradient_cache import GradientCache
 from hybridbatch.training.logs import Log, open_log
+from hybridbatch.training.lora import Adapters
 from hybridbatch.training.loss import InfoNCE
 from hybridbatch.training.optimizer import Optimizer, freeze_embeddings, parameter_groups
 from hybridbatch.training.touched_rows import CutEmbedding
@@ -39,7 +40,8 @@ class Trainer:
     """A run in memory: the encoder in training, its optimizer, and where it stands.
 
     Args:
-        encoder: on its device; its word embedding is cut to the touched rows until `finish`.
+        encoder: on its device; its word embedding is cut to the touched rows, or it has low-rank updates, until
+            `finish`.
         objective: the loss; its parameters train too.
         batches: global batches, the same on every process.
         validation: fixed batches; may be empty.
@@ -73,6 +75,9 @@ class Trainer:
         self.objective = objective.to(next(encoder.parameters()))
         if config.dropout is not None:
             set_dropout(encoder, config.dropout)
+        self.adapters: Adapters | None = None
+        if config.lora_rank is not None:
+            self.adapters = Adapters(encoder, config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.seed)
         if config.freeze_embeddings:
             freeze_embeddings(encoder)
         self.cut = CutEmbedding(encoder.model, self._words()) if CutEmbedding.possible(encoder.model) else None
@@ -140,6 +145,8 @@ class Trainer:
         with self.optimizer.averaged():
             if self.cut is not None:
                 self.cut.restore(self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema)
+            if self.adapters is not None:
+                self.adapters.merge()
             if self.workers.leads:
                 save(self.encoder)
 

@@ -40,6 +40,7 @@ def train_json(
             "prompts": encoder.prompts,
             "pooling": encoder.pooling,
             "max_tokens": encoder.max_tokens,
+            "trained_weights": sum(parameter.numel() for parameter in trainer.optimizer.named.values()),
         },
         **facts,
         "steps": progress.step,
@@ -100,6 +101,8 @@ def model_card(result: Mapping[str, Any]) -> str:
         if result["best_step"]
         else f"the last step, {result['steps']}"
     )
+    rank = config["lora_rank"]
+    updates = f"; low-rank updates, rank {rank}, alpha {config['lora_alpha'] or 2 * rank:g}, merged" if rank else ""
     lines = [
         f"- started from: {model['name']}",
         f"- languages ({len(result['trained_languages'])}): {', '.join(result['trained_languages'])}",
@@ -107,7 +110,7 @@ def model_card(result: Mapping[str, Any]) -> str:
         f"- loss: {loss}",
         f"- optimizer: AdamW, learning rate {config['learning_rate']:g} ({config['lr_schedule']}), weight decay"
         f" {config['weight_decay']:g}, {result['steps']} steps, seed {config['seed']}, {result['precision']}",
-        f"- weights: {chosen}" + (f"; moving average with decay {config['ema']}" if config["ema"] else ""),
+        f"- weights: {chosen}" + (f"; moving average with decay {config['ema']}" if config["ema"] else "") + updates,
         f"- data: {data['name']}, fingerprint {data['fingerprint']}",
         "- versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
     ]

@@ -1,0 +1,49 @@
+"""LoRA (Hu et al. 2021, arXiv:2106.09685): low-rank updates are trained in the place of the weights, then merged.
+
+Every linear layer W of the transformer computes (W + alpha / rank * B A) x, where only A [rank, in] and B [out, rank]
+train; B starts at zero. `peft` puts the updates in and merges them.
+"""
+
+import torch
+from torch import nn
+
+from hybridbatch.errors import ConfigError
+from hybridbatch.model import Encoder
+from hybridbatch.seeding import stream
+
+UNUSED = "pooler"  # of transformers' encoders; retrieval has poolings of its own
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """Names of the linear layers that work on every token."""
+    return [name for name, part in model.named_modules() if isinstance(part, nn.Linear) and UNUSED not in name]
+
+
+class Adapters:
+    """The low-rank updates of an encoder's transformer; all else of the encoder stops training.
+
+    Args:
+        encoder: changed in place.
+        rank: of every update.
+        alpha: an update's factor is alpha / rank.
+        seed: of A, which is drawn as `peft` does: uniform with bound 1 / sqrt(in).
+    Raises: `ConfigError` where `peft` is not installed.
+    """
+
+    def __init__(self, encoder: Encoder, rank: int, alpha: float, seed: int) -> None:
+        try:
+            from peft import LoraConfig
+            from peft.tuners.lora import LoraModel
+        except ImportError as error:
+            raise ConfigError(
+                f"lora_rank = {rank}: the package peft is not installed; `pip install 'hybridbatch[lora]'`"
+            ) from error
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear_layers(encoder.model))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(stream(seed, "lora").integers(2**63)))
+            self._wrapped = LoraModel(encoder.model, config, "default")
+        encoder.head.requires_grad_(False)
+
+    def merge(self) -> None:
+        """Add the updates to the weights, so that the encoder is a plain one again."""
+        self._wrapped.merge_and_unload()

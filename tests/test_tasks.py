@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.tasks import load_task, xquad_r
+from hybridbatch.tasks import lareqa, load_task
 
 QRELS = "query-id\tcorpus-id\tscore\n"
 
@@ -185,7 +185,7 @@ def write_lareqa(folder: Path, languages: tuple[str, ...] = ("en", "th")) -> Non
 
 def test_lareqa_layout_gives_the_sentence_that_holds_the_answer(tmp_path):
     write_lareqa(tmp_path / "xquad-r")
-    task = xquad_r.read_original(tmp_path / "xquad-r", "xquad-r")
+    task = lareqa.read_original(tmp_path / "xquad-r", "xquad-r")
     assert task.corpus["tha"].texts == ("One th.", "Two here. Three.")
     assert task.qrels["eng"] == {"a": {"en-p000-s0": 1}, "b": {"en-p000-s1": 1}}
 
@@ -196,10 +196,31 @@ def test_a_part_of_a_benchmark_does_not_pass_for_it(tmp_path):
         load_task("xquad-r", data_root=tmp_path)
 
 
-def test_download_is_checked_retried_and_resumed(tmp_path, monkeypatch):
+def test_mlqa_r_languages_share_a_part_of_the_questions_and_counts_are_the_published_ones(tmp_path):
+    write_lareqa(tmp_path / "mlqa-r", ("en", "vi"))
+    path = tmp_path / "mlqa-r" / "vi.json"
+    content = json.loads(path.read_text())
+    content["data"][0]["paragraphs"][0]["qas"].pop()
+    path.write_text(json.dumps(content))
+    task = lareqa.read_original(tmp_path / "mlqa-r", "mlqa-r")
+    assert (set(task.qrels["eng"]), set(task.qrels["vie"])) == ({"a", "b"}, {"a"})
+    assert (task.queries["eng"].ids, task.queries["vie"].ids) == (("a", "b"), ("a",))
+    with pytest.raises(DataError, match="mlqa-r has 1148 queries in eng, not 2"):
+        load_task("mlqa-r", data_root=tmp_path)
+
+
+def test_real_mlqa_r_has_its_published_counts(real_data):
+    if not (real_data / "mlqa-r").is_dir():
+        pytest.skip(f"no MLQA-R at {real_data / 'mlqa-r'}")
+    task = load_task("mlqa-r", data_root=real_data)
+    sizes = (sum(len(texts.ids) for texts in side.values()) for side in (task.queries, task.corpus))
+    assert tuple(sizes) == (4199, 20_534)
+
+
+def test_download_is_checked_retried_and_resumed(tmp_path):
     write_lareqa(tmp_path / "web")
     digests = {p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "web").iterdir()}
-    monkeypatch.setattr(xquad_r, "SHA256", digests)
+    files = lareqa.Files("xquad-r", "0" * 40, digests)
     requests: list[str] = []
 
     class Flaky(SimpleHTTPRequestHandler):
@@ -217,19 +238,19 @@ def test_download_is_checked_retried_and_resumed(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     waits: list[float] = []
-    folder = xquad_r.fetch(tmp_path / "cache", address=address, sleep=waits.append)
+    folder = files.fetch(tmp_path / "cache", address=address, sleep=waits.append)
     assert len(waits) == 1
     assert (folder / "th.json").read_bytes() == (tmp_path / "web" / "th.json").read_bytes()
-    xquad_r.fetch(tmp_path / "cache", address=address, sleep=waits.append)
+    files.fetch(tmp_path / "cache", address=address, sleep=waits.append)
     assert len(requests) == 3
-    monkeypatch.setattr(xquad_r, "SHA256", dict.fromkeys(digests, "0" * 64))
+    other = lareqa.Files("xquad-r", "0" * 40, dict.fromkeys(digests, "0" * 64))
     with pytest.raises(DataError, match="other content"):
-        xquad_r.fetch(tmp_path / "other", address=address, sleep=waits.append)
+        other.fetch(tmp_path / "other", address=address, sleep=waits.append)
     server.shutdown()
     server.server_close()
     assert not list((tmp_path / "other").glob("*"))
     with pytest.raises(DataError, match=r"cannot be fetched.*--data-root"):
-        xquad_r.fetch(tmp_path / "third", address=address, sleep=waits.append)
+        other.fetch(tmp_path / "third", address=address, sleep=waits.append)
 
 
 def test_bitext_never_asks_a_language_about_itself(tmp_path):

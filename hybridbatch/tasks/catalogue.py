@@ -9,7 +9,7 @@ from typing import Any
 from hybridbatch.errors import ConfigError, DataError, nearest
 from hybridbatch.languages import canonical
 from hybridbatch.records import Task
-from hybridbatch.tasks import xquad_r
+from hybridbatch.tasks import lareqa
 from hybridbatch.tasks.layouts import files_by_code, read_bitext, read_english_to, read_flat
 
 Reader = Callable[..., Task]  # (folder, name, **fields of Task) -> Task
@@ -25,14 +25,14 @@ class Description:
     read: Reader
     folder: str | None = None  # under the data root; None: the task's name
     splits: tuple[str, ...] = ()  # of which the first is the default
-    queries: int | None = None  # expected in every language
+    queries: int | Mapping[str, int] | None = None  # expected in every language, or by language code
     passages: int | Mapping[str, int] | None = None  # expected in every language, or by language code
     fetch: Callable[[], Path] | None = None  # downloads the files when they are in no data root
     fetched: Callable[[], Path | None] = lambda: None  # where `fetch` has put them before
 
 
-def _read_xquad_r(folder: Path, name: str, **fields: Any) -> Task:
-    return (read_flat if files_by_code(folder, "corpus") else xquad_r.read_original)(folder, name, **fields)
+def _read_lareqa(folder: Path, name: str, **fields: Any) -> Task:
+    return (read_flat if files_by_code(folder, "corpus") else lareqa.read_original)(folder, name, **fields)
 
 
 def _read_afriqa(folder: Path, name: str, *, split: str, **fields: Any) -> Task:
@@ -46,14 +46,25 @@ def _read_amqa(folder: Path, name: str, *, split: str, **fields: Any) -> Task:
 CATALOGUE: Mapping[str, Description] = {
     "xquad-r": Description(
         about="Question to answer sentence, translated SQuAD dev; sentences without their paragraph.",
-        source=f"github.com/google-research-datasets/lareqa @ {xquad_r.REVISION}",
+        source=lareqa.XQUAD_R.source,
         licence="CC BY-SA 4.0",
-        read=_read_xquad_r,
+        read=_read_lareqa,
         queries=1190,
         passages={"ar": 1222, "de": 1276, "el": 1234, "en": 1180, "es": 1215, "hi": 1244,
                   "ru": 1219, "th": 852, "tr": 1167, "vi": 1209, "zh": 1196},
-        fetch=xquad_r.fetch,
-        fetched=xquad_r.fetched,
+        fetch=lareqa.XQUAD_R.fetch,
+        fetched=lareqa.XQUAD_R.fetched,
+    ),
+    "mlqa-r": Description(
+        about="Question to answer sentence, MLQA dev; languages have different articles and share part of the questions,"
+        " so the corpora are parallel in their answers only.",
+        source=lareqa.MLQA_R.source,
+        licence="CC BY-NC 4.0",
+        read=_read_lareqa,
+        queries={"ar": 517, "de": 512, "en": 1148, "es": 500, "hi": 507, "vi": 511, "zh": 504},
+        passages={"ar": 2545, "de": 2362, "en": 6264, "es": 1787, "hi": 2426, "vi": 2828, "zh": 2322},
+        fetch=lareqa.MLQA_R.fetch,
+        fetched=lareqa.MLQA_R.fetched,
     ),
     "xquad-ro": Description(
         about="Question to paragraph in Romanian, translated SQuAD dev; paragraphs, so not comparable with xquad-r.",
@@ -183,12 +194,12 @@ def find_folder(name: str, data_root: Path | None) -> Path:
 
 def _check_counts(task: Task, description: Description, folder: Path) -> None:
     """A benchmark's name stands for all of it. Raises `DataError` when a language has another count."""
-    expected = description.passages
-    if isinstance(expected, Mapping):
-        passages: dict[str, int | None] = {canonical(code): count for code, count in expected.items()}
-    else:
-        passages = dict.fromkeys(task.corpus, expected)
-    queries: dict[str, int | None] = dict.fromkeys(task.queries, description.queries)
+    queries, passages = (
+        {canonical(code): count for code, count in expected.items()}
+        if isinstance(expected, Mapping)
+        else dict.fromkeys(side, expected)
+        for expected, side in ((description.queries, task.queries), (description.passages, task.corpus))
+    )
     for what, side, counts in (("queries", task.queries, queries), ("passages", task.corpus, passages)):
         for language, texts in side.items():
             wanted = counts.get(language)

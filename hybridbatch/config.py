@@ -200,11 +200,24 @@ class TrainConfig(EncoderSettings):
         "Tokens per forward pass; default: found from the memory. Changes the dropout masks, nothing else.",
         ge=16,
     )
+    memory_limit: str | None = setting(
+        None,
+        "Machine",
+        "Memory that each process may count on, such as 8GB, on its GPU or else in main memory; default: what is there."
+        " Lowers the tokens per forward pass.",
+    )
     checkpoint_every: int | None = setting(
         None, "Machine", "Steps between checkpoints; default: as often as validation.", ge=1
     )
     log_to: Literal["none", "jsonl", "tensorboard", "wandb"] = setting("jsonl", "Machine", "Where each step is logged.")
     seed: int = setting(13, "Reproduction", "Seed of schedule, dropout and hard negatives.", ge=0)
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _memory(cls, value: str | None) -> str | None:
+        if value is not None:
+            memory_bytes(value)
+        return value
 
     @field_validator("temperature", "learning_rate")
     @classmethod
@@ -236,7 +249,9 @@ class EvalConfig(EncoderSettings):
 
     name: str | None = setting(None, "Run", "Name of the evaluation; default: made from model and tasks.")
     out: Path | None = setting(None, "Run", "Folder of the results; default: experiments/NAME.")
-    model: str = setting("e5-small-q4", "Model", "Run folder, built-in name, local folder, or hub id.")
+    model: str = setting(
+        "e5-small-q4", "Model", "Run folder, built-in name, local folder, or hub id; or a baseline: bm25, random."
+    )
     tasks: tuple[str, ...] = setting(
         ("atlas",),
         "Tasks",
@@ -257,11 +272,18 @@ class EvalConfig(EncoderSettings):
     trained_languages: str | None = setting(
         None, "Tasks", "Languages the model was trained on; default: as its train.json says, else none."
     )
+    rerank: str | None = setting(
+        None,
+        "Reranking",
+        "Second stage on the first passages of every ranking: folder or hub id of a cross-encoder (sequence"
+        " classification, one output) or of a causal language model, which ranks lists (RankGPT).",
+    )
+    rerank_depth: int = setting(100, "Reranking", "Passages of every ranking that the second stage orders.", ge=2)
     cutoffs: tuple[int, ...] = setting((1, 10, 100), "Metrics", "The k of recall@k; nDCG@10 and mAP are always there.")
     device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one.")
     precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
     cache: Path | None = setting(None, "Machine", "Folder of stored embeddings; default: the user's cache folder.")
-    seed: int = setting(13, "Reproduction", "Seed of bootstrap intervals.", ge=0)
+    seed: int = setting(13, "Reproduction", "Seed of verified samples and of the model random.", ge=0)
 
 
 class SweepConfig(Settings):
@@ -389,6 +411,20 @@ def seconds(duration: str) -> float:
     if not 0 < value < math.inf:
         raise ValueError(f"{duration!r} is not a duration; write 90s, 45m, 2h or 1d")
     return value
+
+
+def memory_bytes(size: str) -> int:
+    """``8GB``, ``512MB`` or ``1.5GiB`` in bytes. Raises `ValueError`."""
+    units = {f"{letter}{kind}": base**power for power, letter in enumerate("kmgt", 1) for kind, base in (("b", 1000), ("ib", 1024))}
+    text = size.strip().lower()
+    unit = next((unit for unit in sorted(units, key=len, reverse=True) if text.endswith(unit)), None)
+    try:
+        value = float(text.removesuffix(unit)) * units[unit] if unit else math.nan
+    except ValueError:
+        value = math.nan
+    if not 1e6 <= value < math.inf:
+        raise ValueError(f"{size!r} is not an amount of memory; write 512MB, 8GB or 16GiB")
+    return int(value)
 
 
 class ReproduceConfig(Settings):

@@ -21,11 +21,13 @@ TRAIN_BOOKKEEPING = {
     "model",
     "device",
     "micro_tokens",
+    "memory_limit",
     "checkpoint_every",
     "log_to",
 }
 # Younger settings: at their defaults they stay out of the key, so that cells made before they existed remain valid.
 TRAIN_LATER = {"lora_rank", "lora_alpha"}
+EVAL_LATER = {"rerank", "rerank_depth"}
 EVAL_BOOKKEEPING = {"name", "out", "data_root", "model", "tasks", "device", "cache"}
 # Training settings that an axis, a target or the sweep itself decides.
 DECIDED = {
@@ -215,18 +217,19 @@ def _untrained(model: str, evaluation: Mapping[str, Any], facts: Facts) -> Cell:
 
 
 def _cell(axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalConfig, facts: Facts) -> Cell:
-    """The cell with its key. A setting at its default is no part of it, so that finished cells survive a new setting;
-    whoever changes a default or what it does must raise `CELL_SCHEMA`.
-    """
     model = str(axes["model"])
-    passed_over = set(TRAIN_BOOKKEEPING)
-    if train:
-        passed_over |= {name for name in TRAIN_LATER if getattr(train, name) == TrainConfig.model_fields[name].default}
     determined = {
         "schema": CELL_SCHEMA,
         "model": facts.models[model],
         "tasks": {name: facts.tasks[name] for name in evaluation.tasks},
-        "eval": evaluation.model_dump(mode="json", exclude=EVAL_BOOKKEEPING, exclude_defaults=True),
-        "train": train and {"data": facts.data, **train.model_dump(mode="json", exclude=passed_over)},
+        "eval": _counted(evaluation, EVAL_BOOKKEEPING, EVAL_LATER),
+        "train": train and {"data": facts.data, **_counted(train, TRAIN_BOOKKEEPING, TRAIN_LATER)},
     }
     return Cell(axes=axes, train=train, evaluation=evaluation, key=fingerprint(determined))
+
+
+def _counted(settings: TrainConfig | EvalConfig, bookkeeping: set[str], later: set[str]) -> dict[str, Any]:
+    """The settings that a cell's key is made of, as JSON types."""
+    fields = type(settings).model_fields
+    unused = {name for name in later if getattr(settings, name) == fields[name].default}
+    return settings.model_dump(mode="json", exclude=bookkeeping | unused)

@@ -25,9 +25,6 @@ TRAIN_BOOKKEEPING = {
     "checkpoint_every",
     "log_to",
 }
-# Younger settings: at their defaults they stay out of the key, so that cells made before they existed remain valid.
-TRAIN_LATER = {"lora_rank", "lora_alpha"}
-EVAL_LATER = {"rerank", "rerank_depth"}
 EVAL_BOOKKEEPING = {"name", "out", "data_root", "model", "tasks", "device", "cache"}
 # Training settings that an axis, a target or the sweep itself decides.
 DECIDED = {
@@ -222,14 +219,16 @@ def _cell(axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalCo
         "schema": CELL_SCHEMA,
         "model": facts.models[model],
         "tasks": {name: facts.tasks[name] for name in evaluation.tasks},
-        "eval": _counted(evaluation, EVAL_BOOKKEEPING, EVAL_LATER),
-        "train": train and {"data": facts.data, **_counted(train, TRAIN_BOOKKEEPING, TRAIN_LATER)},
+        "eval": _counted(evaluation, EVAL_BOOKKEEPING),
+        "train": train and {"data": facts.data, **_counted(train, TRAIN_BOOKKEEPING)},
     }
     return Cell(axes=axes, train=train, evaluation=evaluation, key=fingerprint(determined))
 
 
-def _counted(settings: TrainConfig | EvalConfig, bookkeeping: set[str], later: set[str]) -> dict[str, Any]:
-    """The settings that a cell's key is made of, as JSON types."""
-    fields = type(settings).model_fields
-    unused = {name for name in later if getattr(settings, name) == fields[name].default}
-    return settings.model_dump(mode="json", exclude=bookkeeping | unused)
+def _counted(settings: TrainConfig | EvalConfig, bookkeeping: set[str]) -> dict[str, Any]:
+    """The settings that a cell's key is made of, as JSON types.
+
+    Those at their defaults are left out, so that cells outlive the arrival of a new setting; whoever changes a default,
+    or what it does, must raise `CELL_SCHEMA`.
+    """
+    return settings.model_dump(mode="json", exclude=bookkeeping, exclude_defaults=True)

@@ -85,6 +85,16 @@ class BM25:
         rows = [self._scores(query) for query in queries]
         return np.stack(rows) if rows else np.empty((0, self._size), np.float32)
 
+    def parts(self) -> tuple[tuple[str, ...], Any]:
+        """The V terms, and what each adds to the score of each text when it is in the query once: float32 csr [V, n]."""
+        from scipy.sparse import csr_array
+
+        shape = (len(self._vocabulary), self._size)
+        if self._index is None:
+            return (), csr_array(shape, dtype=np.float32)
+        found = self._index.scores
+        return tuple(self._vocabulary), csr_array((found["data"], found["indices"], found["indptr"]), shape=shape)
+
     def top(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         """The best texts of each query, the best first, equal scores in the order of texts.
 
@@ -105,8 +115,20 @@ class BM25:
             numbers[place], found[place] = best, scores[best]
         return numbers, found
 
+    def of(self, queries: Sequence[str], numbers: np.ndarray) -> np.ndarray:
+        """float32 [Q]: the score of one text (int [Q]) for each query, exactly as `scores` has it."""
+        found = np.zeros(len(queries), np.float32)
+        for place, (query, number) in enumerate(zip(queries, numbers.tolist(), strict=True)):
+            for term in self._known(query):
+                first, last = self._index.scores["indptr"][term : term + 2]
+                at = first + np.searchsorted(self._index.scores["indices"][first:last], number)
+                if at < last and self._index.scores["indices"][at] == number:
+                    found[place] += self._index.scores["data"][at]
+        return found
+
+    def _known(self, query: str) -> list[int]:
+        return [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
+
     def _scores(self, query: str) -> np.ndarray:
-        known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
-        if not known:
-            return np.zeros(self._size, np.float32)
-        return self._index.get_scores_from_ids(known)
+        known = self._known(query)
+        return self._index.get_scores_from_ids(known) if known else np.zeros(self._size, np.float32)

@@ -44,7 +44,8 @@ class Relevance:
 
         Raises: DataError if a judged passage of one of the queries is not among `passage_ids`.
         """
-        row = {passage: column for column, passage in enumerate(passage_ids)}
+        wanted = {passage for query in query_ids for passage in qrels.get(query, {})}
+        row = {passage: column for column, passage in enumerate(passage_ids) if passage in wanted}
         found: list[list[tuple[int, int]]] = []
         for query in query_ids:
             judged = qrels.get(query, {})
@@ -221,12 +222,18 @@ def ranks_by_score(
     top_of_languages: bool = False,
     translations: np.ndarray | None = None,
     block_scores: int = BLOCK_SCORES,
+    languages: bool = True,
 ) -> GridRanks:
-    """As `relevant_ranks`, for any way to score `queries` queries, such as BM25's."""
+    """As `relevant_ranks`, for any way to score `queries` queries, such as BM25's.
+
+    Args:
+        languages: rank each language's corpus alone, too; else pools only.
+    """
     same_size: dict[int, list[str]] = {}
     for name in relevance:
         same_size.setdefault(len(corpus.ids[corpus.number(name)]), []).append(name)
-    single = [_Rankings(corpus, [[name] for name in names], relevance, queries) for names in same_size.values()]
+    groups = same_size.values() if languages else ()
+    single = [_Rankings(corpus, [[name] for name in names], relevance, queries) for names in groups]
     pooled = {name: _Rankings(corpus, [members], relevance, queries) for name, members in (pools or {}).items()}
     listed = [*(single if top_of_languages else ()), *pooled.values()] if top_k else []
     table = None if translations is None else torch.from_numpy(translations).to(corpus.places.device)
@@ -246,7 +253,7 @@ def ranks_by_score(
         name: ranks for rankings in single for (name,), ranks in zip(rankings.pools, rankings.results(), strict=True)
     }
     return GridRanks(
-        {name: found[name] for name in relevance},
+        {name: found[name] for name in relevance if name in found},
         {name: rankings.results()[0] for name, rankings in pooled.items()},
     )
 

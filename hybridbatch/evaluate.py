@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,32 +21,40 @@ from hybridbatch.records import Task, Texts
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.tasks import TASKS, load_task
 
+if TYPE_CHECKING:
+    from hybridbatch.embeddings import EmbeddingStore
+
 RESULT = "eval.json"
 SCHEMA_VERSION = 1
 TRAINED, ZERO_SHOT = "trained", "zero-shot"
 Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage" -> [n, D], rows L2-normalised
 
 
-def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
+def evaluate(
+    config: EvalConfig,
+    report: Reporter = SILENT,
+    *,
+    tasks: Sequence[Task] | None = None,
+    store: "EmbeddingStore | None" = None,
+) -> Path:
     """Score an encoder and write ``per_query.parquet`` and, last, ``eval.json``; returns their folder.
 
+    Args:
+        tasks: what `load_tasks` gives for these settings, where it has been called already.
+        store: what `open_store` gives for them.
     Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used, `Interrupted` when stopped; an
         earlier evaluation in the folder is then as it was.
     """
     trained = trained_languages(config)
     own, others = split_names(config)
-    tasks = load_tasks(config, own, trained)
+    tasks = load_tasks(config, own, trained) if tasks is None else tasks
     from hybridbatch.official.stage import official_tasks, score_official
 
     official = official_tasks(config, others, trained)
-    from hybridbatch.embeddings import EmbeddingStore
-    from hybridbatch.model import Encoder
-    from hybridbatch.model.precision import resolve_precision
     from hybridbatch.training.distributed import resolve_device
 
     device = resolve_device(config.device)
-    encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
-    store = EmbeddingStore(encoder, config.cache, precision=resolve_precision(config.precision, device))
+    store = open_store(config, report) if store is None else store
     embed = partial(store.embed, report=report)
     folder = make_folder(config.out or Path("experiments") / (config.name or default_name(config)))
     try:
@@ -59,7 +67,7 @@ def evaluate(config: EvalConfig, report: Reporter = SILENT) -> Path:
                     cells[scores.query_language, scores.corpus_language] = scores.means()
                     by_language[scores.query_language, scores.corpus_language] = scores.by_language
                 summaries.append(describe(task, cells, trained, by_language))
-            scored = score_official(config, official, embed, store.fingerprint, encoder.dimension, folder, report)
+            scored = score_official(config, official, embed, store.fingerprint, store.encoder.dimension, folder, report)
             with output_errors(folder / RESULT):
                 (folder / RESULT).unlink(missing_ok=True)  # so that it never stands beside another run's scores
     except KeyboardInterrupt:
@@ -123,6 +131,18 @@ def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
     names = () if config.benchmark and "tasks" not in config.model_fields_set else config.tasks
     own = [name for name in names if name.partition(":")[0] in TASKS or Path(name).is_dir()]
     return own, [name for name in names if name not in own]
+
+
+def open_store(config: EvalConfig, report: Reporter = SILENT) -> "EmbeddingStore":
+    """The stored embeddings of the settings' model, which is loaded. Raises: `ModelError`, `ConfigError`."""
+    from hybridbatch.embeddings import EmbeddingStore
+    from hybridbatch.model import Encoder
+    from hybridbatch.model.precision import resolve_precision
+    from hybridbatch.training.distributed import resolve_device
+
+    device = resolve_device(config.device)
+    encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
+    return EmbeddingStore(encoder, config.cache, precision=resolve_precision(config.precision, device))
 
 
 def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Task]:

@@ -1,6 +1,7 @@
 """From what `--model` says to a transformer and its tokenizer, with every failure as one line."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from huggingface_hub import errors as hub_errors
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from hybridbatch.errors import ModelError, nearest
+from hybridbatch.files import sha256_file
 from hybridbatch.model.builtin import BUILTIN, builtin_location
 from hybridbatch.reporting import Reporter
 
@@ -24,6 +26,8 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "vocab.json",
 )
+KEPT_TOKENIZERS = 4  # reading one takes two seconds; those of a sweep's runs are all alike
+_tokenizers: OrderedDict[tuple[tuple[str, str], ...], PreTrainedTokenizerFast] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,14 @@ def _hub_errors(name: str) -> Iterator[None]:
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
-    """The fast tokenizer. Raises `ModelError` where there is none."""
+    """The fast tokenizer, one object for folders whose files are the same. Raises `ModelError` where there is none."""
     # Asked before loading: transformers makes an empty tokenizer up where the files are missing.
     if not any(source.find(file) for file in TOKENIZER_FILES):
         raise ModelError(f"{source.name}: has no tokenizer (such as tokenizer.json); copy that of its base model there")
+    content = _tokenizer_content(source)
+    if content in _tokenizers:
+        _tokenizers.move_to_end(content)
+        return _tokenizers[content]
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.commit or "main")
@@ -125,7 +133,20 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
         raise ModelError(f"{source.name}: its tokenizer cannot be loaded ({_line(error)})") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{source.name}: has a {type(tokenizer).__name__}, which has no fast version (tokenizer.json)")
+    _tokenizers[content] = tokenizer
+    if len(_tokenizers) > KEPT_TOKENIZERS:
+        _tokenizers.popitem(last=False)
     return tokenizer
+
+
+def _tokenizer_content(source: Source) -> tuple[tuple[str, str], ...]:
+    """All that decides a tokenizer: the hashes of a folder's files beside the weights; id and commit on the hub."""
+    if source.commit is not None:
+        return ((source.location, source.commit),)
+    files = sorted(path for path in Path(source.location).iterdir() if path.is_file())
+    return tuple(
+        (path.name, sha256_file(path)) for path in files if path.suffix in (".json", ".txt", ".model", ".jinja")
+    )
 
 
 def load_transformer(source: Source) -> PreTrainedModel:

@@ -1,18 +1,23 @@
 """One cell on this machine: train, evaluate, keep the few numbers that the analysis needs."""
 
 import time
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridbatch import perquery
 from hybridbatch.config import EvalConfig, SweepConfig, TrainConfig
 from hybridbatch.files import atomic_path, read_json
+from hybridbatch.records import Task
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.scaling.cells import QUERIES
 from hybridbatch.scaling.grid import Cell, Facts
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from hybridbatch.embeddings import EmbeddingStore
 
 QUESTION = ["task", "setting", "query_language", "query_id"]  # a question in one language; corpus languages averaged
 METRICS = ["mAP", "MRR", "ndcg@10", "recall@10", "rank_distance", "same_language_share@10", "contrastive_entropy"]
@@ -51,7 +56,7 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
 
     A half-trained run in `work` is gone on with. Models and embeddings stay in `work`, which its owner removes.
     """
-    from hybridbatch.evaluate import evaluate
+    from hybridbatch.evaluate import evaluate, open_store
     from hybridbatch.train import train
 
     started = time.monotonic()
@@ -62,10 +67,11 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
         trained = read_json(run / "train.json")
         evaluation = evaluation.model_copy(update={"model": str(run)})
     half_time = time.monotonic()
-    folder = evaluate(evaluation)
+    tasks, store = _tasks(evaluation.tasks, evaluation.data_root, evaluation.languages), open_store(evaluation)
+    folder = evaluate(evaluation, tasks=tasks, store=store)
     questions = _questions(folder)
     temperature = (cell.train or TrainConfig()).temperature
-    questions = questions.merge(_entropies(evaluation, temperature), how="left", on=QUESTION)
+    questions = questions.merge(_entropies(tasks, store, temperature), how="left", on=QUESTION)
     with atomic_path(work / QUERIES) as temporary:
         questions.to_parquet(temporary, index=False, compression="zstd")
     return {
@@ -85,24 +91,24 @@ def _questions(folder: Path) -> "pd.DataFrame":
     return frame.groupby(QUESTION, as_index=False, sort=True).mean()
 
 
-def _entropies(evaluation: EvalConfig, temperature: float) -> "pd.DataFrame":
+@lru_cache(maxsize=1)
+def _tasks(names: tuple[str, ...], data_root: Path | None, languages: str) -> tuple[Task, ...]:
+    """The tasks that all cells of a sweep share, read once in a process."""
+    from hybridbatch.evaluate import load_tasks
+
+    return tuple(load_tasks(EvalConfig(tasks=names, data_root=data_root, languages=languages), names, ()))
+
+
+def _entropies(tasks: Sequence[Task], store: "EmbeddingStore", temperature: float) -> "pd.DataFrame":
     """Contrastive entropy by question, from the embeddings that the evaluation stored."""
     import pandas as pd
 
-    from hybridbatch.embeddings import EmbeddingStore
     from hybridbatch.evaluate import embed_by_language
-    from hybridbatch.model import Encoder, resolve_precision
     from hybridbatch.scaling.entropy import task_entropies
-    from hybridbatch.tasks import load_task
-    from hybridbatch.training.distributed import resolve_device
 
-    device = resolve_device(evaluation.device)
-    encoder = Encoder.load(evaluation.model, **evaluation.encoder_options).to(device)
-    store = EmbeddingStore(encoder, evaluation.cache, precision=resolve_precision(evaluation.precision, device))
     embed: Any = store.embed
     parts = []
-    for name in evaluation.tasks:
-        task = load_task(name, data_root=evaluation.data_root, languages=evaluation.languages)
+    for task in tasks:
         queries = embed_by_language(task.queries, "query", embed)
         passages = embed_by_language(task.corpus, "passage", embed)
         for part in task_entropies(task, queries, passages, temperature=temperature, seed=ENTROPY_SEED):

@@ -1,10 +1,13 @@
 """The task of the embedded atlas: find the territory that a partial description without its name is about."""
 
+from functools import cache
+
 from hybridbatch.errors import ConfigError, nearest
 from hybridbatch.records import SPLITS, Split, Task, Texts
 from hybridbatch.sources.atlas import LICENCE, atlas, territory_of
 
 
+@cache
 def read_atlas(split: Split = "test") -> Task:
     """Queries and cards of the territories of one split, in every language of the atlas.
 

@@ -11,9 +11,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import IO, Literal, Protocol
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from hybridbatch.reporting import SILENT, Reporter
 Side = Literal["query", "passage"]
 SHARD_TEXTS = 4096  # encoded between two writes: what an interruption can cost
 SPACE_FILE = "space.json"
+IN_USE = "in-use"  # locked, shared, by every process that uses the space
 
 
 class Encodes(Protocol):
@@ -81,7 +83,8 @@ class EmbeddingStore:
             precision: of the forward pass.
             dtype: stored type. float32 gives back exactly what the encoder gave, so that scores and ties are those of a
                 run without a store; float16 halves the size and moves cosines by up to 1e-3.
-            max_bytes: after an encoding, spaces unused for longest are removed until the others fit.
+            max_bytes: after an encoding, spaces unused for longest are removed until the others fit; never one that a
+                running process uses.
         """
         self.encoder = encoder
         self.fingerprint = encoder.fingerprint()
@@ -89,6 +92,7 @@ class EmbeddingStore:
         self.folder = folder or default_folder()
         self.dtype = np.dtype(dtype)
         self.max_bytes = max_bytes
+        self.held: dict[Path, IO[bytes]] = {}  # locked for as long as this store exists
 
     def embed(self, texts: Sequence[str], side: Side, report: Reporter = SILENT) -> np.ndarray:
         """The embeddings of `texts`; only distinct texts that the store lacks are encoded.
@@ -99,7 +103,8 @@ class EmbeddingStore:
         """
         if not texts:
             return np.empty((0, self.encoder.dimension), dtype=self.dtype)
-        space = self._space(side)
+        space = self.space(side)
+        self.hold(space, side)
         keys, first, inverse = np.unique(text_keys(texts), return_index=True, return_inverse=True)
         vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.dtype)
         # by length, so that an encoder that batches within a shard still meets texts of one length together
@@ -109,26 +114,38 @@ class EmbeddingStore:
                 rows = missing[start : start + SHARD_TEXTS]
                 wanted = [texts[int(first[row])] for row in rows]
                 encoded = self.encoder.encode(wanted, side, precision=self.precision, report=SILENT)
-                _require_finite(encoded, wanted, side)
+                require_finite(encoded, wanted, side)
                 vectors[rows] = encoded
-                self._add(space, side, keys[rows], vectors[rows])
+                self.add(space, keys[rows], vectors[rows], uuid.uuid4().hex)
                 bar.advance(len(rows))
-        with output_errors(space):
-            os.utime(space / SPACE_FILE)
         if missing and self.max_bytes is not None:
-            prune(self.folder, self.max_bytes, keep=space)
+            prune(self.folder, self.max_bytes)
         return vectors[inverse]
 
-    def _space(self, side: Side) -> Path:
-        return self.folder / f"{self.fingerprint[:32]}-{side}-{self.precision}-{self.dtype}"
+    def space(self, kind: str) -> Path:
+        """The folder of the vectors of this encoder; `kind` is the side, and ``-blocks`` for those of large corpora."""
+        return self.folder / f"{self.fingerprint[:32]}-{kind}-{self.precision}-{self.dtype}"
 
-    def _add(self, space: Path, side: Side, keys: np.ndarray, vectors: np.ndarray) -> None:
-        make_folder(space)
-        if not (space / SPACE_FILE).is_file():
-            facts = {"model": str(getattr(self.encoder, "name", "")), "fingerprint": self.fingerprint, "side": side}
-            facts |= {"precision": self.precision, "dtype": str(self.dtype)}
-            write_json(space / SPACE_FILE, {"schema_version": 1, "kind": "embeddings", **facts})
-        shard = uuid.uuid4().hex
+    def hold(self, space: Path, side: Side) -> None:
+        """Make a space if it is not there, mark it as used, and keep `prune` from removing it while this store exists."""
+        import fcntl
+
+        with output_errors(space):
+            while space not in self.held:
+                make_folder(space)
+                with suppress(FileNotFoundError):  # removed by another process at this very moment
+                    handle = (space / IN_USE).open("ab")
+                    fcntl.flock(handle, fcntl.LOCK_SH)
+                    if os.path.samestat(os.fstat(handle.fileno()), (space / IN_USE).stat()):
+                        self.held[space] = handle
+            if not (space / SPACE_FILE).is_file():
+                facts = {"model": str(getattr(self.encoder, "name", "")), "fingerprint": self.fingerprint, "side": side}
+                facts |= {"precision": self.precision, "dtype": str(self.dtype)}
+                write_json(space / SPACE_FILE, {"schema_version": 1, "kind": "embeddings", **facts})
+            os.utime(space / SPACE_FILE)
+
+    def add(self, space: Path, keys: np.ndarray, vectors: np.ndarray, shard: str) -> None:
+        """Write a shard of the store. Raises: `OutputError`."""
         for kind, values in (("vectors", vectors), ("keys", keys)):
             with atomic_path(space / f"{shard}.{kind}.npy") as temporary, temporary.open("wb") as handle:
                 np.save(handle, values, allow_pickle=False)
@@ -170,7 +187,8 @@ def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
     return np.flatnonzero(lacking)
 
 
-def _require_finite(vectors: np.ndarray, texts: Sequence[str], side: str) -> None:
+def require_finite(vectors: np.ndarray, texts: Sequence[str], side: str) -> None:
+    """Raise `ModelError` naming the first of `texts` whose row of `vectors` [n, D] is not finite."""
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise ModelError(
@@ -196,8 +214,8 @@ def list_spaces(folder: Path | None = None) -> list[Space]:
     return sorted(spaces, key=lambda space: space.last_used, reverse=True)
 
 
-def prune(folder: Path | None = None, max_bytes: int = 0, *, keep: Path | None = None) -> list[Space]:
-    """Remove the spaces unused for longest until the rest is within `max_bytes`; never the space `keep`.
+def prune(folder: Path | None = None, max_bytes: int = 0) -> list[Space]:
+    """Remove the spaces unused for longest until the rest is within `max_bytes`; never one that a process uses.
 
     Returns: the spaces removed. Raises: `OutputError` when one cannot be removed.
     """
@@ -205,9 +223,20 @@ def prune(folder: Path | None = None, max_bytes: int = 0, *, keep: Path | None =
     total = sum(space.bytes for space in spaces)
     removed = []
     for space in reversed(spaces):
-        if total > max_bytes and space.folder != keep:
-            with output_errors(space.folder):
-                shutil.rmtree(space.folder)
+        if total > max_bytes and _remove(space.folder):
             total -= space.bytes
             removed.append(space)
     return removed
+
+
+def _remove(space: Path) -> bool:
+    """Remove a space unless a process holds it."""
+    import fcntl
+
+    with output_errors(space), (space / IN_USE).open("ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(space)
+        return True

@@ -4,7 +4,7 @@ A *record* is one question-answer item of one source; (source, record_id) identi
 language. A *pair* of a batch joins the query of one row with the passage of another (or the same) row of its record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,7 +24,7 @@ class Row:
     language: str  # canonical id of hybridbatch.languages
     query: str | None
     passage: str | None
-    negatives: tuple[str, ...] = ()  # hard negatives, in the passage's language
+    negatives: tuple[str, ...] = ()  # hard negatives, in the row's language
     split: Split = "train"
 
 
@@ -64,6 +64,10 @@ class RecordIndex:
         """N."""
         return len(self.source)
 
+    def record_of(self, rows: np.ndarray) -> np.ndarray:
+        """The record number of index rows (int array of any shape)."""
+        return np.searchsorted(self.record_start, rows, side="right") - 1
+
     def store_rows(self, rows: np.ndarray) -> np.ndarray:
         """The store's numbers of index rows (int array of any shape)."""
         return rows if self.row is None else self.row[rows]
@@ -73,8 +77,9 @@ class RecordIndex:
 class Texts:
     """Identified texts in one language: the queries or the corpus of a task."""
 
-    ids: tuple[str, ...]
-    texts: tuple[str, ...]
+    ids: Sequence[str]  # a tuple, or what reads it from a file as it is asked for
+    texts: Sequence[str]
+    fingerprint: str | None = None  # of the content, where it is known without reading it
 
 
 Qrels = Mapping[str, Mapping[str, int]]  # query id -> passage id -> relevance, as in trec_eval

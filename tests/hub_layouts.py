@@ -238,6 +238,7 @@ def write_script_repositories(datasets: Path) -> None:
         files[f"{folder}/topics/topics.{folder}-dev.tsv"] = "3\tdevelopment\n"
         judged = ["1\tQ0\ta#0\t1", "1\tQ0\tb#0\t0", "1\tQ0\tc#0\t1", "2\tQ0\tgone#0\t1"]
         files[f"{folder}/qrels/qrels.{folder}-train.tsv"] = "\n".join(judged) + "\n"
+        files[f"{folder}/qrels/qrels.{folder}-dev.tsv"] = "3\tQ0\tb#0\t1\n3\tQ0\tx#0\t0\n"
         shards = [[passage("a"), passage("x")], [passage("b")], [passage("c")]]
         for number, shard in enumerate(shards):
             corpus[f"miracl-corpus-v1.0-{code}/docs-{number}.jsonl.gz"] = packed(jsonl(shard))
@@ -285,3 +286,18 @@ def write_web(datasets: Path) -> None:
     for domain in ("new_wiki", "nyt", "amazon_reviews", "reddit"):
         files[f"datasets/{domain}_v1.0.json"] = json.dumps(shifted).replace("5d66", f"5d66-{domain}")
     write(datasets / "web/files", files)
+
+
+def write_belebele(datasets: Path) -> None:
+    """Three passages with one or two questions each, in two languages."""
+    files: dict[str, bytes | str] = {"README.md": "# Belebele\n"}
+    for code in ("eng_Latn", "swh_Latn"):
+        files[f"data/{code}.jsonl"] = jsonl(
+            [
+                {"link": f"https://a.example/{link}", "question_number": number, "flores_passage": f"{code} text {link}",
+                 "question": f"{code} question {link} {number}", "mc_answer1": "a", "correct_answer_num": "1",
+                 "dialect": code}
+                for link, number in ((1, 1), (1, 2), (2, 1), (3, 1))
+            ]
+        )  # fmt: skip
+    write(datasets / "facebook/belebele", files)

@@ -31,7 +31,7 @@ def load_task(name: str, *, data_root: Path | None = None, languages: str = "all
 
         task = replace(read_atlas(cast(Split, split or "test")), name=name)
     elif base in CATALOGUE:
-        task = replace(read_named(base, split, data_root), name=name)
+        task = replace(read_named(base, split, data_root, languages, trained), name=name)
     elif Path(name).is_dir():
         task = read_folder(Path(name), languages)
     else:

@@ -171,7 +171,7 @@ def make_task(
     """
     known = {query for texts in queries.values() for query in texts.ids}
     for language, judged in qrels.items():
-        passages = set(corpus[language].ids)
+        passages = {d for row in judged.values() for d in row}.intersection(corpus[language].ids)
         _refuse([q for q in judged if q not in known], f"{origin}: qrels of {language}", "query ids", "queries")
         unknown = [d for row in judged.values() for d in row if d not in passages]
         _refuse(unknown, f"{origin}: qrels of {language}", "passage ids", f"corpus of {language}")
@@ -230,7 +230,11 @@ def select(task: Task, languages: str, trained: Iterable[str] = ()) -> Task:
             f" answered in each other's passages"
         )
     content = [
-        [[language, texts.ids, texts.texts] for language, texts in sorted(side.items())] for side in (queries, corpus)
+        [
+            [language, texts.fingerprint] if texts.fingerprint else [language, texts.ids, texts.texts]
+            for language, texts in sorted(side.items())
+        ]
+        for side in (queries, corpus)
     ]
     return replace(
         task,

@@ -90,6 +90,65 @@ class EncoderSettings(Settings):
         return {name: getattr(self, name) for name in EncoderSettings.model_fields}
 
 
+class MineConfig(EncoderSettings):
+    """Settings of `hybridbatch mine`."""
+
+    data: str = setting("atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first.")
+    out: Path | None = setting(None, "Data", "Folder for the data with negatives; default: data/NAME-METHOD.")
+    data_root: Path | None = setting(
+        None, "Data", "Folder that holds local copies of public data sets, looked at before any download."
+    )
+    languages: str = setting(
+        "all", "Selection", "Languages whose rows get negatives, such as 'low-resource,-swh'; others keep what they have."
+    )
+    keep_given: bool = setting(False, "Selection", "Keep the negatives that rows have, before the mined ones.")
+    corpus: Literal["source", "language"] = setting(
+        "source", "Search", "Passages to search: those of the row's language and source, or of its language."
+    )
+    method: Literal["bm25", "dense"] = setting("bm25", "Search", "Search by words, or with the encoder --model.")
+    query_languages: str = setting(
+        "own",
+        "Search",
+        "own: search with the row's own query; else with its record's queries in these languages, such as 'all' or"
+        " 'eng,swh', for negatives that are hard across languages (dense only).",
+    )
+    depth: int = setting(100, "Search", "Passages looked at per query, the best first.", ge=1)
+    index: Literal["exact", "ivf", "ivfpq"] = setting(
+        "exact", "Search", "Dense search: exact, or through an approximate FAISS index."
+    )
+    model: str = setting("e5-small-q4", "Model", "Built-in name, local folder, run folder or hub id of the encoder.")
+    negatives: int = setting(5, "Negatives", "Most negatives per row.", ge=1)
+    positive_share: float | None = setting(
+        0.95,
+        "Negatives",
+        "Only passages that score below this share of the positive's score (TopK-PercPos of arXiv:2407.15831); none: no"
+        " such limit.",
+        gt=0,
+        le=1,
+    )
+    positive_margin: float | None = setting(
+        None, "Negatives", "Only passages that score below the positive's score less this (TopK-MarginPos).", ge=0
+    )
+    max_score: float | None = setting(None, "Negatives", "Only passages that score below this (TopK-Abs).")
+    skip_first: int = setting(
+        0, "Negatives", "Leave out the first so many passages of each search that are not known to be positive.", ge=0
+    )
+    device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one.")
+    precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
+    cache: Path | None = setting(None, "Machine", "Folder of stored embeddings; default: the user's cache folder.")
+    seed: int = setting(13, "Reproduction", "Seed of the sample that an approximate index is trained on.", ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.method == "bm25" and self.query_languages != "own":
+            raise ValueError(
+                f"query_languages {self.query_languages!r} needs --method dense: BM25 compares words, and finds nothing"
+                " with a query in another language; leave it out, and the passages of every language are searched with"
+                " the record's own query in that language, which cross-lingual batches can use, too"
+            )
+        return self
+
+
 class TrainConfig(EncoderSettings):
     """Settings of `hybridbatch train`."""
 
@@ -116,16 +175,24 @@ class TrainConfig(EncoderSettings):
 
     model: str = setting("e5-small-q4", "Model", "Built-in name, local folder, or hub id of the encoder to start from.")
 
-    strategy: Literal["hybrid", "mixed"] = setting(
+    strategy: Literal["hybrid", "mixed", "mtt"] = setting(
         "hybrid",
         "Batches",
         "hybrid: whole batches monolingual or cross-lingual by --mix; mixed: same-language pairs of many languages in"
-        " one batch (X-X of LAReQA).",
+        " one batch (X-X of LAReQA); mtt: the same, every record with its pairs in several languages (multilingual"
+        " translate-train).",
+    )
+    copies: int | None = setting(
+        None,
+        "Batches",
+        "Most languages of a record in an mtt batch, drawn anew each time; default: all, up to half of the batch.",
+        ge=1,
     )
     mix: float = setting(
         0.5,
         "Batches",
-        "Chance that a batch is monolingual (alpha); 1: X-X-mono, 0: X-Y, between: hybrid.",
+        "Chance that a batch is monolingual (alpha); 1: X-X-mono, 0: X-Y, between: hybrid. Without effect on other"
+        " strategies.",
         ge=0,
         le=1,
     )

@@ -2,7 +2,9 @@
 
 Monolingual batches are X-X-mono and cross-lingual ones X-Y of LAReQA (Roy et al. 2020, arXiv:2004.05484); a hybrid
 schedule draws the kind of every batch (arXiv:2408.10536); "mixed" is LAReQA's X-X, same-language pairs of many
-languages in one batch.
+languages in one batch, and "mtt" multilingual translate-train with all language copies: every record of a batch brings
+its same-language pairs in several languages (the translated training sets of Lawrie et al. 2023, arXiv:2209.01335, in
+the "round robin" order of Yang et al. 2024, arXiv:2405.00977, where the copies of an entry meet in one batch).
 """
 
 import hashlib
@@ -18,6 +20,7 @@ from hybridbatch.errors import ConfigError, DataError, nearest
 from hybridbatch.records import RecordIndex
 from hybridbatch.seeding import stream
 from hybridbatch.streams import (
+    COPIES,
     CROSS_LINGUAL,
     KIND_NAMES,
     MIXED,
@@ -25,22 +28,26 @@ from hybridbatch.streams import (
     NO_LANGUAGE,
     Stream,
     can_fill,
+    capacity,
+    copies_of,
+    draw_copies,
     draw_pairs,
     fill_batches,
+    fill_copies,
     find_streams,
     groups_of,
     row_type,
     usable_records,
 )
 
-Strategy = Literal["hybrid", "mixed"]
+Strategy = Literal["hybrid", "mixed", "mtt"]
 
 
 @dataclass(frozen=True)
 class Schedule:
     """T steps of B pairs. Row numbers are those of the `RecordIndex` it was planned on."""
 
-    kind: np.ndarray  # uint8 [T]: MONOLINGUAL, CROSS_LINGUAL or MIXED
+    kind: np.ndarray  # uint8 [T]: MONOLINGUAL, CROSS_LINGUAL, MIXED or COPIES
     source: np.ndarray  # int16 [T]
     language: np.ndarray  # int16 [T]: NO_LANGUAGE unless monolingual
     query_row: np.ndarray  # int32 (int64 beyond 2**31 rows) [T, B]
@@ -86,7 +93,10 @@ class Schedule:
         pairs += index.language[self.passage_row]
         counts = np.bincount(pairs.ravel(), minlength=len(index.languages) ** 2)
         sizes = {key: len(members) for key, members in find_streams(index, set(self.kind.tolist())).items()}
-        drawn = [(key, len(steps)) for key, steps in _steps_by_stream(self.kind, self.source, self.language)]
+        drawn = [
+            (key, self._draws(index, key, steps))
+            for key, steps in _steps_by_stream(self.kind, self.source, self.language)
+        ]
         return {
             "steps": self.steps,
             "batch_size": self.batch_size,
@@ -99,9 +109,16 @@ class Schedule:
                 )
                 for pair in np.flatnonzero(counts)
             },
-            "epochs": {_name(index, key): batches * self.batch_size / sizes[key] for key, batches in drawn},
+            "epochs": {_name(index, key): draws / sizes[key] for key, draws in drawn},
             "notes": list(self.notes),
         }
+
+    def _draws(self, index: RecordIndex, key: Stream, steps: np.ndarray) -> int:
+        """How often a member of the stream was drawn in its `steps`."""
+        if key[0] != COPIES:
+            return len(steps) * self.batch_size
+        records = index.record_of(self.query_row[steps])
+        return len(steps) + int(np.count_nonzero(np.diff(records, axis=1)))
 
 
 def plan_schedule(
@@ -112,6 +129,7 @@ def plan_schedule(
     steps: int,
     seed: int,
     strategy: Strategy = "hybrid",
+    copies: int | None = None,
     source_weights: Mapping[str, float] | None = None,
 ) -> Schedule:
     """Plan `steps` batches; step t depends on the arguments and t alone, not on `steps`.
@@ -122,8 +140,13 @@ def plan_schedule(
     different languages, independent for each pair. Records: epoch after epoch without replacement within a stream
     (`streams.fill_batches`); a batch holds no record and no passage text twice.
 
+    An mtt batch is filled with records, each with its two-sided rows in different languages, chosen uniformly, at most
+    `copies` and half of the batch; the last record brings as many as there is room for. So a record with one language
+    takes part too, and "mtt" with one copy is "mixed".
+
     Args:
-        mix: chance of a monolingual batch, 0 to 1; not used by the strategy "mixed".
+        mix: chance of a monolingual batch, 0 to 1; used by the strategy "hybrid" only.
+        copies: most pairs of a record in a batch of the strategy "mtt", at least 1; None: all its languages.
         batch_size: pairs in a batch.
         seed: >= 0.
         source_weights: factor >= 0 by source name, 1 where absent.
@@ -137,10 +160,13 @@ def plan_schedule(
     if batch_size < 1 or steps < 0:
         raise ConfigError(f"batch_size {batch_size} and steps {steps} must be at least 1 and 0")
     streams = find_streams(index, kinds)
-    fillable = {key: members for key, members in streams.items() if can_fill(index, key, members, batch_size)}
-    chances = {kind: _source_chances(index, kind, streams, fillable, weights, batch_size) for kind in kinds}
+    if copies is not None and copies < 1:
+        raise ConfigError(f"copies {copies} must be at least 1")
+    copies = max(1, min(batch_size // 2, copies or batch_size))
+    fillable = {key: members for key, members in streams.items() if can_fill(index, key, members, batch_size, copies)}
+    chances = {kind: _source_chances(index, kind, streams, fillable, weights, batch_size, copies) for kind in kinds}
 
-    kind = np.full(steps, MIXED, np.uint8)
+    kind = np.full(steps, max(kinds), np.uint8)
     if strategy == "hybrid":
         kind = np.where(stream(seed, "kind").random(steps) < mix, MONOLINGUAL, CROSS_LINGUAL).astype(np.uint8)
     source = _draw_sources(kind, chances, stream(seed, "source").random(steps))
@@ -151,28 +177,28 @@ def plan_schedule(
     uniform = stream(seed, "pair").random((steps, batch_size)) if kinds != {MONOLINGUAL} else None
     for key, chosen in _steps_by_stream(kind, source, language):
         members = fillable[key]
-        filled = members[
-            fill_batches(
-                groups_of(index, key, members),
-                batch_size,
-                len(chosen),
-                partial(stream, seed, "order", key[0], key[1], key[2] + 1),
-            )
-        ]
+        groups, order = groups_of(index, key, members), partial(stream, seed, "order", key[0], key[1], key[2] + 1)
+        if key[0] == COPIES:
+            pairs = copies_of(index, members, copies)
+            filled = members[fill_copies(groups, pairs, batch_size, len(chosen), order)]
+        else:
+            filled = members[fill_batches(groups, batch_size, len(chosen), order)]
         if key[0] == MONOLINGUAL or uniform is None:
             query_row[chosen] = passage_row[chosen] = filled
+        elif key[0] == COPIES:
+            query_row[chosen] = passage_row[chosen] = draw_copies(index, filled, uniform[chosen])
         else:
             queries, passages = draw_pairs(index, key[0], filled.ravel(), uniform[chosen].ravel())
             query_row[chosen], passage_row[chosen] = queries.reshape(filled.shape), passages.reshape(filled.shape)
-    notes = _notes(index, streams, fillable, batch_size)
+    notes = _notes(index, streams, fillable, batch_size, copies)
     return Schedule(kind, source, language, query_row, passage_row, notes)
 
 
 def _kinds(mix: float, strategy: Strategy) -> set[int]:
     if not 0 <= mix <= 1:
         raise ConfigError(f"mix {mix} is not between 0 (cross-lingual) and 1 (monolingual)")
-    if strategy == "mixed":
-        return {MIXED}
+    if strategy != "hybrid":
+        return {MIXED if strategy == "mixed" else COPIES}
     return {kind for kind, wanted in ((MONOLINGUAL, mix > 0), (CROSS_LINGUAL, mix < 1)) if wanted}
 
 
@@ -193,6 +219,7 @@ def _source_chances(
     fillable: Mapping[Stream, np.ndarray],
     weights: np.ndarray,
     batch_size: int,
+    copies: int,
 ) -> np.ndarray:
     """float64 [sources]: chance of each source to be drawn for a batch of `kind`."""
     if kind == MONOLINGUAL:
@@ -211,10 +238,13 @@ def _source_chances(
         raise ConfigError(
             f"source_weights: no source is left for {KIND_NAMES[kind]} batches; give {able[0]!r} a weight"
         )
-    raise DataError(_why_empty(index, kind, {key: m for key, m in streams.items() if key[0] == kind}, batch_size))
+    own = {key: members for key, members in streams.items() if key[0] == kind}
+    raise DataError(_why_empty(index, kind, own, batch_size, copies))
 
 
-def _why_empty(index: RecordIndex, kind: int, streams: Mapping[Stream, np.ndarray], batch_size: int) -> str:
+def _why_empty(
+    index: RecordIndex, kind: int, streams: Mapping[Stream, np.ndarray], batch_size: int, copies: int
+) -> str:
     if not streams:
         if kind == CROSS_LINGUAL:
             return (
@@ -225,7 +255,7 @@ def _why_empty(index: RecordIndex, kind: int, streams: Mapping[Stream, np.ndarra
             f"{KIND_NAMES[kind]} batches need rows with a query and a passage in the same language, and none of the"
             f" {index.rows} rows has both" + ("; use --mix 0" if kind == MONOLINGUAL else "")
         )
-    passages = {key: len(np.unique(groups_of(index, key, members))) for key, members in streams.items()}
+    passages = {key: capacity(index, key, members, copies) for key, members in streams.items()}
     largest = max(passages, key=passages.__getitem__)
     return (
         f"no {KIND_NAMES[kind]} batch of {batch_size} pairs can be filled: the largest stream, {_name(index, largest)},"
@@ -273,13 +303,17 @@ def _steps_by_stream(kind: np.ndarray, source: np.ndarray, language: np.ndarray)
 
 
 def _notes(
-    index: RecordIndex, streams: Mapping[Stream, np.ndarray], fillable: Mapping[Stream, np.ndarray], batch_size: int
+    index: RecordIndex,
+    streams: Mapping[Stream, np.ndarray],
+    fillable: Mapping[Stream, np.ndarray],
+    batch_size: int,
+    copies: int,
 ) -> tuple[str, ...]:
     """One line for each source and kind with streams that are too small to be drawn."""
     small: dict[tuple[int, int], list[str]] = {}
     for key, members in streams.items():
         if key not in fillable:
-            passages = len(np.unique(groups_of(index, key, members)))
+            passages = capacity(index, key, members, copies)
             what = f"{passages} different passages in {len(members)} records"
             name = f"{index.languages[key[2]]}: " if key[2] != NO_LANGUAGE else ""
             small.setdefault(key[:2], []).append(name + what)

@@ -13,8 +13,8 @@ import numpy as np
 
 from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, RecordIndex
 
-CROSS_LINGUAL, MONOLINGUAL, MIXED = 0, 1, 2
-KIND_NAMES = {CROSS_LINGUAL: "cross-lingual", MONOLINGUAL: "monolingual", MIXED: "mixed"}
+CROSS_LINGUAL, MONOLINGUAL, MIXED, COPIES = 0, 1, 2, 3
+KIND_NAMES = {CROSS_LINGUAL: "cross-lingual", MONOLINGUAL: "monolingual", MIXED: "mixed", COPIES: "mtt"}
 NO_LANGUAGE = -1
 
 Stream = tuple[int, int, int]  # kind, number of the source, number of the language or NO_LANGUAGE
@@ -31,7 +31,7 @@ def row_type(index: RecordIndex) -> type[np.signedinteger]:
 def find_streams(index: RecordIndex, kinds: set[int]) -> dict[Stream, np.ndarray]:
     """The members of every stream of `kinds`, ascending: row numbers if monolingual, record numbers otherwise.
 
-    A row can serve a monolingual or mixed batch if it has both sides; a record can serve a cross-lingual one if it has
+    A row can serve a monolingual, mixed or mtt batch if it has both sides; a record can serve a cross-lingual one if it has
     a query in one language and a passage in another. Memory: 4 bytes a row and 4 a record.
     """
     parts: dict[Stream, list[np.ndarray]] = defaultdict(list)
@@ -77,22 +77,57 @@ def draw_pairs(
     step = max(1, _AT_ONCE // widest)
     for begin in range(0, len(records), step):
         part = slice(begin, begin + step)
-        start = index.record_start[records[part]]
-        width = index.record_start[records[part] + 1] - start
-        column = np.arange(width.max())
-        cells = np.minimum(start[:, None] + column, index.rows - 1)
-        has = np.where(column < width[:, None], index.has[cells], 0)
+        start, has = _sides_of(index, records[part])
         draw = _draw_cross_lingual if kind == CROSS_LINGUAL else _draw_same
         query, passage = draw((has & HAS_QUERY) > 0, (has & HAS_PASSAGE) > 0, uniform[part])
         queries[part], passages[part] = start + query, start + passage
     return queries, passages
 
 
+def copies_of(index: RecordIndex, records: np.ndarray, most: int) -> np.ndarray:
+    """int64 [n]: the pairs that each record brings to an mtt batch: its two-sided rows, `most` at most."""
+    upto = np.concatenate([[0], np.cumsum(index.has == _BOTH)])
+    return np.minimum(upto[index.record_start[records + 1]] - upto[index.record_start[records]], most)
+
+
+def draw_copies(index: RecordIndex, records: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """The row of every pair of mtt batches: two-sided rows of its record, without replacement, chosen by `uniform`.
+
+    Args:
+        records: int [n, B]: the record of every pair; the pairs of a record stand together, no more than it has rows.
+        uniform: float64 [n, B], in [0, 1).
+    """
+    starts = np.ones(records.shape, bool)
+    starts[:, 1:] = records[:, 1:] != records[:, :-1]
+    first = np.flatnonzero(starts)
+    width = np.diff(np.append(first, records.size))
+    rows = np.empty(records.size, row_type(index))
+    step = max(1, _AT_ONCE // int(np.diff(index.record_start).max(initial=1)))
+    for begin in range(0, len(first), step):
+        part = slice(begin, begin + step)
+        start, has = _sides_of(index, records.ravel()[first[part]])
+        free = has == _BOTH
+        for copy in range(int(width[part].max())):
+            lines = np.flatnonzero(width[part] > copy)
+            at = first[part][lines] + copy
+            chosen, _ = _draw_same(free[lines], free[lines], uniform.ravel()[at])
+            free[lines, chosen] = False
+            rows[at] = start[lines] + chosen
+    return rows.reshape(records.shape)
+
+
+def _sides_of(index: RecordIndex, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each record, and the sides that its rows have: uint8 [n, rows of the widest]."""
+    start = index.record_start[records]
+    width = index.record_start[records + 1] - start
+    column = np.arange(width.max())
+    cells = np.minimum(start[:, None] + column, index.rows - 1)
+    return start, np.where(column < width[:, None], index.has[cells], 0)
+
+
 def records_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.ndarray:
     """The record number of each member."""
-    if stream[0] == MONOLINGUAL:
-        return np.searchsorted(index.record_start, members, side="right") - 1
-    return members
+    return index.record_of(members) if stream[0] == MONOLINGUAL else members
 
 
 def groups_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.ndarray:
@@ -100,8 +135,22 @@ def groups_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.nda
     return index.group[records_of(index, stream, members)]
 
 
-def can_fill(index: RecordIndex, stream: Stream, members: np.ndarray, batch_size: int) -> bool:
-    """Whether the members have at least `batch_size` different groups; looks no further than it must."""
+def capacity(index: RecordIndex, stream: Stream, members: np.ndarray, copies: int) -> int:
+    """The pairs that any batch of the members can have: their different groups, or, of an mtt stream, the fewest pairs
+    that a record of each group brings; 1 at most where there is one group only.
+    """
+    groups, place = np.unique(groups_of(index, stream, members), return_inverse=True)
+    if stream[0] != COPIES or len(groups) < 2:
+        return len(groups)
+    fewest = np.full(len(groups), copies)
+    np.minimum.at(fewest, place, copies_of(index, members, copies))
+    return int(fewest.sum())
+
+
+def can_fill(index: RecordIndex, stream: Stream, members: np.ndarray, batch_size: int, copies: int) -> bool:
+    """Whether the `capacity` of the members is at least `batch_size`; looks no further than it must."""
+    if stream[0] == COPIES:
+        return capacity(index, stream, members, copies) >= batch_size
     looked = batch_size
     while True:
         enough = len(np.unique(groups_of(index, stream, members[:looked]))) >= batch_size
@@ -124,20 +173,8 @@ def fill_batches(
         groups: int [members], with at least `batch_size` distinct values.
         generator: the random generator of an epoch, a pure function of it.
     """
-    size = len(groups)
-
-    @lru_cache(maxsize=2)
-    def epoch(number: int) -> np.ndarray:
-        return generator(number).permutation(np.arange(size, dtype=np.int32 if size < 2**31 else np.int64))
-
-    def sequence(start: int, stop: int) -> np.ndarray:
-        pieces = [
-            epoch(number)[max(start - number * size, 0) : stop - number * size]
-            for number in range(start // size, -(-stop // size))
-        ]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-    filled = np.empty((batches, batch_size), np.int32 if size < 2**31 else np.int64)
+    sequence = _endless(len(groups), generator)
+    filled = np.empty((batches, batch_size), np.int32 if len(groups) < 2**31 else np.int64)
     done, position, span = 0, 0, batches
     while done < batches:
         span = min(span, batches - done, max(1, _AT_ONCE // batch_size))
@@ -155,30 +192,84 @@ def fill_batches(
     return filled
 
 
+def fill_copies(
+    groups: np.ndarray,
+    copies: np.ndarray,
+    batch_size: int,
+    batches: int,
+    generator: Callable[[int], np.random.Generator],
+) -> np.ndarray:
+    """As `fill_batches`, of members that bring several pairs each: int [batches, batch_size], the member of every pair.
+
+    The pairs of a member stand together; the last member of a batch brings as many as there is room for.
+
+    Args:
+        copies: int [members]: the pairs of each.
+    """
+    sequence = _endless(len(groups), generator)
+    filled = np.empty((batches, batch_size), np.int32 if len(groups) < 2**31 else np.int64)
+    done, position = 0, 0
+    while done < batches:
+        for batch, after in _deferring(groups, batch_size, sequence, position, copies):
+            filled[done] = np.repeat(batch, copies[batch])[:batch_size]
+            done, position = done + 1, after
+            if done == batches:
+                break
+    return filled
+
+
+def _endless(size: int, generator: Callable[[int], np.random.Generator]) -> Callable[[int, int], np.ndarray]:
+    """Any stretch (start, stop) of the endless sequence of `size` members, epoch after epoch."""
+
+    @lru_cache(maxsize=2)
+    def epoch(number: int) -> np.ndarray:
+        return generator(number).permutation(np.arange(size, dtype=np.int32 if size < 2**31 else np.int64))
+
+    def sequence(start: int, stop: int) -> np.ndarray:
+        pieces = [
+            epoch(number)[max(start - number * size, 0) : stop - number * size]
+            for number in range(start // size, -(-stop // size))
+        ]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    return sequence
+
+
 def _deferring(
-    groups: np.ndarray, batch_size: int, sequence: Callable[[int, int], np.ndarray], position: int
+    groups: np.ndarray,
+    batch_size: int,
+    sequence: Callable[[int, int], np.ndarray],
+    position: int,
+    copies: np.ndarray | None = None,
 ) -> Iterator[tuple[list[int], int]]:
-    """Batches from `position` of the sequence on, and the position after each, until no member is left deferred."""
+    """Batches from `position` of the sequence on, and the position after each, until no member is left deferred.
+
+    A batch is full when its members, with `copies` pairs each (default: one), have `batch_size` pairs or more.
+    """
     deferred: dict[int, deque[int]] = {}
     waiting: Counter[int] = Counter()
     while True:
-        batch, used = [], set()
+        batch, used, room = [], set(), batch_size
         for group in list(islice(deferred, batch_size)):
+            if room <= 0:
+                break
             queue = deferred.pop(group)
             batch.append(queue.popleft())
             used.add(group)
             waiting[batch[-1]] -= 1
+            room -= 1 if copies is None else int(copies[batch[-1]])
             if queue:
                 deferred[group] = queue  # at the end: groups take turns
-        while len(batch) < batch_size:
+        while room > 0:
             fresh = sequence(position, position + batch_size)
             for member, group in zip(fresh.tolist(), groups[fresh].tolist(), strict=True):
-                if len(batch) == batch_size:
+                if room <= 0:
                     break
                 position += 1
                 if group not in used:
                     batch.append(member)
                     used.add(group)
+                    room -= 1 if copies is None else int(copies[member])
                 elif waiting[member] < 2:  # two epochs of a member waiting: its group is too large ever to be used up
                     deferred.setdefault(group, deque()).append(member)
                     waiting[member] += 1
@@ -216,7 +307,7 @@ def _sum_by_record(index: RecordIndex, first: int, last: int, flags: np.ndarray)
 def _choices(index: RecordIndex, kind: int, first: int, last: int, has: np.ndarray) -> np.ndarray:
     """int32 [last - first]: in how many ways a pair of `kind` can be drawn from each record."""
     both = _sum_by_record(index, first, last, has == _BOTH)
-    if kind == MIXED:
+    if kind in (MIXED, COPIES):
         return both
     queries = _sum_by_record(index, first, last, (has & HAS_QUERY) > 0)
     passages = _sum_by_record(index, first, last, (has & HAS_PASSAGE) > 0)

@@ -26,7 +26,7 @@ from hybridbatch.training.batches import Batches
 from hybridbatch.training.budget import token_budget
 from hybridbatch.training.distributed import Workers, join, resolve_device
 from hybridbatch.training.loop import Trainer, build_objective
-from hybridbatch.training.recipe import model_card, train_json
+from hybridbatch.training.recipe import batches_in_words, model_card, train_json
 from hybridbatch.training.validation import Validation, plan_validation
 
 RUN_SCHEMA = 1
@@ -71,6 +71,7 @@ def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
         first = []
         for step in range(min(5, schedule.steps)):
             rows = schedule.query_row[step], schedule.passage_row[step]
+            ids = inputs.store.record_ids("train", index.store_rows(rows[0]))
             met = sorted({index.languages[number] for side in rows for number in index.language[side]})
             first.append(
                 {
@@ -78,7 +79,7 @@ def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
                     "kind": KIND_NAMES[int(schedule.kind[step])],
                     "source": index.sources[int(schedule.source[step])],
                     "languages": ", ".join(met),
-                    "records": ", ".join(inputs.store.record_ids("train", index.store_rows(rows[0][:3]))) + ", ...",
+                    "records": ", ".join(list(dict.fromkeys(ids))[:3]) + ", ...",
                 }
             )
         return {
@@ -86,6 +87,7 @@ def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
             "model": config.model,
             "data": config.data,
             "training languages": ", ".join(inputs.languages),
+            "batches": batches_in_words(config.as_json()),
             "schedule": schedule.summary(index),
             "first batches": first,
             "validation": {
@@ -156,6 +158,7 @@ class Inputs:
             steps=config.steps,
             seed=config.seed,
             strategy=config.strategy,
+            copies=config.copies,
             source_weights=config.source_weights,
         )
         held_out_index: RecordIndex | None = None
@@ -223,6 +226,7 @@ def _batches(
         passages=lambda rows: store.passages(split, index.store_rows(rows)),
         negatives=lambda rows: store.negatives(split, index.store_rows(rows)),
         record_ids=lambda rows: store.record_ids(split, index.store_rows(rows)),
+        records=index.record_of,
         tokenise=encoder.tokenise,
         hard_negatives=config.hard_negatives,
         seed=config.seed,

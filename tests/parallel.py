@@ -51,4 +51,5 @@ class Table:
             "passages": lambda at: [self.rows[i].passage for i in at],
             "negatives": lambda at: [self.rows[i].negatives for i in at],
             "record_ids": lambda at: [self.rows[i].record_id for i in at],
+            "records": self.index.record_of,
         }

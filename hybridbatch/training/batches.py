@@ -7,11 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from hybridbatch.arrangement import shared_passage_groups
 from hybridbatch.errors import DataError
 from hybridbatch.model.folder import Side
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.schedule import Schedule
 from hybridbatch.seeding import stream
+from hybridbatch.streams import COPIES
 from hybridbatch.tokens import TokenArrays
 
 CHUNK = 10_000  # texts handed to the tokenizer at a time
@@ -25,6 +27,7 @@ class Batch:
     queries: TokenArrays
     passages: TokenArrays
     owner: np.ndarray  # int64 [P]: the pair each passage belongs to, ascending among the hard negatives
+    records: np.ndarray | None = None  # int64 [B]: the record of each pair, where a record may have several
 
     @property
     def pairs(self) -> int:
@@ -38,9 +41,15 @@ class Batch:
 
     @cached_property
     def keys(self) -> np.ndarray:
-        """int64 [P]: equal for passages of the same tokens, which the encoder cannot tell apart."""
+        """int64 [P]: equal for passages that must not be each other's negatives.
+
+        Those are passages of the same tokens, which the encoder cannot tell apart, and the translations of a record.
+        """
         seen: dict[bytes, int] = {}
-        return np.array([seen.setdefault(self.passages[i].tobytes(), len(seen)) for i in range(len(self.passages))])
+        keys = np.array([seen.setdefault(self.passages[i].tobytes(), len(seen)) for i in range(len(self.passages))])
+        if self.records is None:
+            return keys
+        return shared_passage_groups(keys[: self.pairs], self.records + 1, len(seen)).astype(np.int64)[keys]
 
     def shares(self, workers: int) -> list[np.ndarray]:
         """The positions in `tokens` that each worker embeds: a contiguous cut of the pairs, sizes differing by one."""
@@ -62,6 +71,7 @@ class Batches:
         negatives: rows -> hard negatives of each.
         record_ids: rows -> names, for error messages.
         tokenise: texts and side -> token arrays.
+        records: rows -> numbers of their records; needed for mtt batches only.
         hard_negatives: most per pair; a row with fewer gives all it has.
         seed: of the choice among a row's hard negatives.
     Raises: `DataError` naming the record whose text the tokenizer refuses.
@@ -76,12 +86,14 @@ class Batches:
         negatives: Callable[[np.ndarray], list[tuple[str, ...]]],
         record_ids: Callable[[np.ndarray], list[str]],
         tokenise: Tokenise,
+        records: Callable[[np.ndarray], np.ndarray] | None = None,
         hard_negatives: int = 0,
         seed: int = 0,
         report: Reporter = SILENT,
     ) -> None:
         self.schedule = schedule
         self.record_ids = record_ids
+        self._records = records
         self._query_rows, self._passage_rows = np.unique(schedule.query_row), np.unique(schedule.passage_row)
         with report.bar("tokenising", len(self._query_rows) + len(self._passage_rows), "texts") as bar:
 
@@ -123,7 +135,16 @@ class Batches:
             self._queries.take(np.searchsorted(self._query_rows, self.schedule.query_row[step])),
             TokenArrays.concatenate([positives, negatives]) if len(negatives) else positives,
             np.concatenate([np.arange(len(positives)), owner]),
+            self._shared_records(step),
         )
+
+    def _shared_records(self, step: int) -> np.ndarray | None:
+        """int64 [B]: the record of each pair of an mtt batch, the only ones where a record has more than one."""
+        if self.schedule.kind[step] != COPIES:
+            return None
+        if self._records is None:
+            raise ValueError("mtt batches need the records of their rows")
+        return self._records(self.schedule.query_row[step])
 
     @property
     def longest(self) -> int:

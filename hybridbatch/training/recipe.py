@@ -78,6 +78,19 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
+def batches_in_words(config: Mapping[str, Any]) -> str:
+    """What the batches of a run hold, without the settings that its strategy does not use."""
+    copies = f"up to {config['copies']}" if config["copies"] else "all"
+    return (
+        f"{config['batch_size']} pairs; strategy {config['strategy']}; "
+        + {
+            "hybrid": f"mix {config['mix']}",
+            "mixed": "every pair in one language, drawn for each",
+            "mtt": f"every record in {copies} of its languages, never its own negatives",
+        }[config["strategy"]]
+    )
+
+
 def model_card(result: Mapping[str, Any]) -> str:
     """The README.md of a trained model, from its train.json."""
     config, data, model = result["config"], result["data"], result["model"]
@@ -106,7 +119,7 @@ def model_card(result: Mapping[str, Any]) -> str:
     lines = [
         f"- started from: {model['name']}",
         f"- languages ({len(result['trained_languages'])}): {', '.join(result['trained_languages'])}",
-        f"- batches: {config['batch_size']} pairs; mix {config['mix']} ({kinds}); strategy {config['strategy']}",
+        f"- batches: {batches_in_words(config)} ({kinds})",
         f"- loss: {loss}",
         f"- optimizer: AdamW, learning rate {config['learning_rate']:g} ({config['lr_schedule']}), weight decay"
         f" {config['weight_decay']:g}, {result['steps']} steps, seed {config['seed']}, {result['precision']}",

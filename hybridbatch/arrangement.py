@@ -46,9 +46,15 @@ class Arrangement:
 
 
 def arrange(
-    keys: RowKeys, sources: Sequence[str], languages: Sequence[str], *, validation_share: float, seed: int
+    keys: RowKeys,
+    sources: Sequence[str],
+    languages: Sequence[str],
+    *,
+    validation_share: float,
+    seed: int,
+    without: np.ndarray | None = None,
 ) -> dict[Split, Arrangement]:
-    """The non-empty splits.
+    """The non-empty splits, of all rows but those of the mask `without` (bool [R]).
 
     Records of one source that share a passage text, directly or through others, form a group. Where a source has
     training rows only, about `validation_share` of its records become validation records: whole groups, so that no
@@ -58,6 +64,8 @@ def arrange(
     Raises: `DuplicateRow`, `SplitRecord`.
     """
     order = np.lexsort((keys.language, keys.record[:, 1], keys.record[:, 0], keys.source))
+    if without is not None:
+        order = order[~without[order]]
     first = _starts_record(keys, order)
     source, language = keys.source[order], keys.language[order]
     twice = np.flatnonzero(~first[1:] & (language[1:] == language[:-1]))
@@ -150,6 +158,12 @@ def _choose_groups(group: np.ndarray, draw: np.ndarray, quota: int) -> np.ndarra
     chosen = np.zeros(len(sizes), bool)
     chosen[ranked[np.cumsum(sizes[ranked]) <= quota]] = True
     return chosen[number]
+
+
+def renumbered(numbers: np.ndarray, kept: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The numbers (int16 [R]) among the names that kept rows (bool [R]) have, and those names; others become any number."""
+    used = np.unique(numbers[kept])
+    return np.searchsorted(used, numbers).astype(numbers.dtype), [names[number] for number in used.tolist()]
 
 
 def restrict(index: RecordIndex, languages: np.ndarray, max_records: int | None, seed: int) -> RecordIndex:

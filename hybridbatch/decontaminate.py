@@ -8,12 +8,12 @@ record leaks as a whole as soon as one of its texts does.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 import hybridbatch
-from hybridbatch.errors import ConfigError, DataError, HybridBatchError
+from hybridbatch.errors import ConfigError, HybridBatchError
 from hybridbatch.evaluation_texts import ALL, Checks, EvaluationText, choose_checks, evaluation_texts
 from hybridbatch.overlap import OverlapIndex, normal_form
 from hybridbatch.records import BadRow, Row
@@ -67,12 +67,22 @@ def _parts(row: Row) -> Iterator[tuple[str, str]]:
     return ((part, text) for part, text in sides if text)
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
+def watched(rows: Iterable[Row | BadRow], leak_finder: LeakFinder, found: "Findings") -> Iterator[Row | BadRow]:
+    """The rows as they are; before they go on, a batch at a time, their leaks are added to `found`."""
+    for batch in _batches(rows):
+        found.add(leak_finder.leaks(row for row in batch if isinstance(row, Row)))
+        yield from batch
+
+
+AnyRow = TypeVar("AnyRow", Row, Row | BadRow)
+
+
+def _batches(rows: Iterable[AnyRow]) -> Iterator[list[AnyRow]]:
+    batch: list[AnyRow] = []
     letters = 0
     for row in rows:
         batch.append(row)
-        letters += sum(len(text) for _, text in _parts(row))
+        letters += sum(len(text) for _, text in _parts(row)) if isinstance(row, Row) else 0
         if len(batch) == BATCH_ROWS or letters > BATCH_LETTERS:
             yield batch
             batch, letters = [], 0
@@ -202,19 +212,3 @@ def summary(found: dict[str, Any]) -> str:
     texts = ", ".join(f"{task} {count:,}" for task, count in tasks.items())
     where = ", ".join(f"{source} {count:,}" for source, count in found["sources"].items())
     return f"{found['records']:,} records ({where}) hold evaluation texts ({texts})"
-
-
-def without(rows: Iterable[Row | BadRow], leaking: set[tuple[str, str]]) -> Iterator[Row | BadRow]:
-    """The rows of all other records. Raises: `DataError` at the end if none was left."""
-    kept = removed = 0
-    for row in rows:
-        if isinstance(row, Row) and (row.source, row.record_id) in leaking:
-            removed += 1
-            continue
-        kept += isinstance(row, Row)
-        yield row
-    if removed and not kept:
-        raise DataError(
-            f"all {len(leaking):,} records hold evaluation texts, so nothing is left to train on; choose other sources,"
-            " or other tasks with --decontaminate"
-        )

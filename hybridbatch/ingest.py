@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,23 @@ class Ingest:
             first = f" (first bad row: {_describe(self.examples[0])})" if self.examples else ""
             raise DataError(f"no usable row in the data; {sum(self.dropped.values())} bad rows{first}")
         return self._all_keys()
+
+    def belonging(self, keys: RowKeys, records: Collection[tuple[str, str]]) -> np.ndarray:
+        """bool [R]: which rows that were read belong to one of `records`, each a source and a record id."""
+        place = {name: number for number, name in enumerate(sorted(self.sources))}
+        wanted = {
+            (place[source], *np.frombuffer(_digest(cleaned, 16), ">u8").tolist())
+            for source, record_id in records
+            if source in place and (cleaned := clean_text(record_id))
+        }
+        belong = np.zeros(len(keys.source), bool)
+        halves = np.array(sorted({half for _, half, _ in wanted}), np.uint64)
+        for start in range(0, len(belong) if wanted else 0, _RUN_ROWS):
+            half = keys.record[start : start + _RUN_ROWS, 0]
+            near = np.minimum(np.searchsorted(halves, half), len(halves) - 1)
+            for row in (start + np.flatnonzero(halves[near] == half)).tolist():
+                belong[row] = (int(keys.source[row]), *keys.record[row].tolist()) in wanted
+        return belong
 
     def _refuse(self, row: BadRow) -> None:
         example = {"file": row.file, "line": row.line, "field": row.field, "reason": row.reason}

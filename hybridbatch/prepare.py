@@ -9,7 +9,7 @@ from typing import Any
 
 import hybridbatch
 from hybridbatch.config import PrepareConfig
-from hybridbatch.decontaminate import Findings, finder, summary, without
+from hybridbatch.decontaminate import Findings, LeakFinder, finder, summary, watched
 from hybridbatch.errors import ConfigError, DataError
 from hybridbatch.evaluation_texts import Checks, choose_checks
 from hybridbatch.files import fingerprint, sha256_file
@@ -19,9 +19,8 @@ from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.sources import Source, SourceContext, source, sources
 from hybridbatch.sources.reading import kind
 from hybridbatch.sources.user import user_source
-from hybridbatch.store import Store, write_store
+from hybridbatch.store import REMOVED, Store, write_store
 
-REMOVED = "removed"  # in the manifest's provenance: the evaluation texts found, an outcome and not a cause
 SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest has more
 
 
@@ -40,11 +39,12 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     if _is_there(folder, provenance):
         report.note(f"{folder}: prepared before from the same data with the same settings; nothing to do")
         return folder
-    found = find_leaks(chosen, config.limit, context, keeps, checks)
+    leak_finder, found = checker(checks, context), Findings()
     manifest = write_store(
         folder,
-        without(selected_rows(chosen, config.limit, context, keeps), found.records),
-        provenance={**provenance, REMOVED: found.as_json()},
+        selected_rows(chosen, config.limit, context, keeps, leak_finder, found),
+        provenance=provenance,
+        leaking=found,
         validation_share=config.validation_share,
         seed=config.seed,
         strict=config.strict,
@@ -54,36 +54,32 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     return folder
 
 
-def find_leaks(
-    chosen: Sequence[Source], limit: int | None, context: SourceContext, keeps: "LanguageFilter", checks: Checks
-) -> Findings:
-    """The records that hold evaluation texts; all rows are read for it, but no text is kept. Raises: as `finder`."""
-    found = Findings()
+def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
+    """What finds the evaluation texts of `checks`; None if there are none. Raises: as `finder`."""
     if checks.absent:
         context.report.note(
             f"not checked against the evaluation tasks {', '.join(checks.absent)}: not on this machine; name the folder"
             " that holds them with --data-root"
         )
-    if checks.names:
-        leak_finder = finder(checks, context.data_root, report=context.report)
-        with context.report.bar("Looking for evaluation texts", total=len(chosen), unit="sources") as bar:
-            for one in chosen:
-                rows = source_rows(one, limit, replace(context, report=SILENT), keeps)
-                found.add(leak_finder.leaks(row for row in rows if isinstance(row, Row)))
-                bar.advance()
-    return found
+    return finder(checks, context.data_root, report=context.report) if checks.names else None
 
 
 def selected_rows(
-    chosen: Sequence[Source], limit: int | None, context: SourceContext, keeps: "LanguageFilter"
+    chosen: Sequence[Source],
+    limit: int | None,
+    context: SourceContext,
+    keeps: "LanguageFilter",
+    leak_finder: LeakFinder | None,
+    found: Findings,
 ) -> Iterator[Row | BadRow]:
-    """The rows of all sources in the wanted languages, of at most `limit` records a source.
+    """The rows of all sources in the wanted languages, of at most `limit` records a source; `found` gets their leaks.
 
     Raises: `ConfigError` at the end, if a language was named that no source has; what the sources raise.
     """
     with context.report.bar("Reading sources", total=len(chosen), unit="sources") as bar:
         for one in chosen:
-            yield from source_rows(one, limit, context, keeps)
+            rows = source_rows(one, limit, context, keeps)
+            yield from watched(rows, leak_finder, found) if leak_finder else rows
             bar.advance()
     keeps.check()
 

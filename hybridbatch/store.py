@@ -3,22 +3,26 @@
     manifest.json                    what is in it: counts, checksums, provenance, fingerprint; written last
     train-00000.arrow ...            rows, as `shards.SCHEMA`, by split; sorted by source, hash of record id, language
     index/train/group.npy ...        the arrays of `RecordIndex`, memory-mapped
+    index/train/negative_*.npy       where negatives were mined: the group that each hard negative belongs to
 
 The order of rows is a function of their content: the same rows give the same bytes in whatever order they come.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 import hybridbatch
-from hybridbatch.arrangement import Arrangement, DuplicateRow, SplitRecord, arrange, restrict
+from hybridbatch.arrangement import Arrangement, DuplicateRow, SplitRecord, arrange, renumbered, restrict
 from hybridbatch.errors import DataError, OutputError, nearest
 from hybridbatch.files import atomic_folder, read_json, sha256_file, write_json
 from hybridbatch.ingest import Ingest
@@ -26,11 +30,22 @@ from hybridbatch.languages import resolve
 from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, SPLITS, BadRow, RecordIndex, Row, Split
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.seeding import stream
-from hybridbatch.shards import BLOCK_ROWS, ContentDigest, Shards, file_entry, write_shards
+from hybridbatch.shards import BLOCK_ROWS, SCHEMA, ContentDigest, Shards, file_entry, write_shards
 from hybridbatch.tokens import TokenArrays, stored_tokens
 
 SCHEMA_VERSION = 1
+REMOVED = "removed"  # in the manifest's provenance: the evaluation texts found, an outcome and not a cause
 _ARRAYS = ("record_start", "source", "group", "language", "has")
+_NEGATIVE_ARRAYS = ("negative_start", "negative_group")
+
+
+class LeakingRecords(Protocol):
+    """Records with evaluation texts in them; see `decontaminate.Findings`."""
+
+    records: set[tuple[str, str]]  # (source, record id)
+
+    def as_json(self) -> dict[str, Any]:
+        """What was found, for the manifest."""
 
 
 def write_store(
@@ -38,6 +53,7 @@ def write_store(
     rows: Iterable[Row | BadRow],
     *,
     provenance: Mapping[str, Any],
+    leaking: LeakingRecords | None = None,
     strict: bool = False,
     validation_share: float = 0.05,
     seed: int = 13,
@@ -52,13 +68,15 @@ def write_store(
     Args:
         rows: in any order; of a record, at most one row per language.
         provenance: where the rows come from, for the manifest; its ``sources`` may name licences.
+        leaking: records to leave out; looked at when all rows have been read, so that it can be filled on the way.
         strict: stop at the first bad row instead of counting it.
         validation_share: share of records set aside where a source has training rows only.
         seed: of that choice.
         shard_rows: rows of a file, about; does not change the fingerprint.
 
     Raises:
-        DataError: no usable row, two rows of a record in one language, a record in two splits, or (strict) a bad row.
+        DataError: no usable row, two rows of a record in one language, a record in two splits, every record leaking, or
+            (strict) a bad row.
         OutputError: the folder cannot be written, or holds something else.
     """
     _check_free(folder)
@@ -68,8 +86,18 @@ def write_store(
         keys = ingest.read(rows)
         sources, languages = sorted(ingest.sources), sorted(ingest.languages)
         spill = Shards([spilled])
+        without = ingest.belonging(keys, leaking.records) if leaking and leaking.records else None
+        if leaking and without is not None:
+            if without.all():
+                raise DataError(
+                    f"all {len(leaking.records):,} records hold evaluation texts, so nothing is left to train on;"
+                    " choose other sources, or other tasks with --decontaminate"
+                )
+            source, sources = renumbered(keys.source, ~without, sources)
+            language, languages = renumbered(keys.language, ~without, languages)
+            keys = replace(keys, source=source, language=language)
         try:
-            arranged = arrange(keys, sources, languages, validation_share=validation_share, seed=seed)
+            arranged = arrange(keys, sources, languages, validation_share=validation_share, seed=seed, without=without)
         except DuplicateRow as error:
             row = spill.take(np.array([error.row])).to_pylist()[0]
             raise DataError(
@@ -83,7 +111,11 @@ def write_store(
                 " languages in the same one"
             ) from error
         del keys
-        shards, fingerprint = _write_rows(temporary, arranged, spill, shard_rows, report)
+        blocks = {
+            split: (made.index.rows, spill.blocks(made.rows, min(shard_rows, BLOCK_ROWS)))
+            for split, made in arranged.items()
+        }
+        shards, fingerprint = _write_rows(temporary, blocks, shard_rows, report)
         del spill
         spilled.unlink()
         manifest = {
@@ -94,7 +126,7 @@ def write_store(
             "sources": sources,
             "languages": languages,
             "licences": {one["name"]: one["licence"] for one in provenance.get("sources", ()) if "licence" in one},
-            "provenance": dict(provenance),
+            "provenance": {**provenance, REMOVED: leaking.as_json()} if leaking else dict(provenance),
             "validation_share": validation_share,
             "seed": seed,
             "splits": {
@@ -116,6 +148,83 @@ def write_store(
         }
         write_json(temporary / "manifest.json", manifest)
     return manifest
+
+
+@dataclass(frozen=True)
+class FoundNegatives:
+    """Hard negatives of the R rows of a split: passages of other rows."""
+
+    start: np.ndarray  # int64 [R + 1]: row i has the negatives start[i] to start[i + 1] - 1
+    row: np.ndarray  # int64: the row whose passage each is
+    keeps_given: np.ndarray  # bool [R]: whether the row's present negatives stay, before these
+
+
+def write_with_negatives(
+    store: "Store",
+    folder: Path,
+    found: Mapping[Split, FoundNegatives],
+    *,
+    provenance: Mapping[str, Any],
+    report: Reporter = SILENT,
+    shard_rows: int = 1 << 20,
+) -> dict[str, Any]:
+    """Write the data of `store` with other hard negatives, all or nothing, as `write_store`. Returns the manifest."""
+    _check_free(folder)
+    with atomic_folder(folder) as temporary:
+        for entry in store.manifest["index"]:
+            (temporary / entry["file"]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store.folder / entry["file"], temporary / entry["file"])
+        groups: dict[Split, list[np.ndarray]] = {split: [] for split in store.splits}
+        blocks = {
+            split: (store.index(split).rows, _with_negatives(store, split, found[split], groups[split]))
+            for split in store.splits
+        }
+        shards, fingerprint = _write_rows(temporary, blocks, shard_rows, report)
+        entries = {entry["file"]: entry for entry in store.manifest["index"]}
+        for split, lists in groups.items():
+            start = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
+            group = np.concatenate(lists).astype(np.int32)
+            for name, array in zip(_NEGATIVE_ARRAYS, (start, group), strict=True):
+                path = temporary / "index" / split / f"{name}.npy"
+                np.save(path, array, allow_pickle=False)
+                entry = file_entry(path, temporary)
+                entries[entry["file"]] = entry
+        manifest = {
+            **store.manifest,
+            "hybridbatch": hybridbatch.__version__,
+            "fingerprint": fingerprint,
+            "provenance": dict(provenance),
+            "shards": shards,
+            "index": list(entries.values()),
+        }
+        write_json(temporary / "manifest.json", manifest)
+    return manifest
+
+
+def _with_negatives(
+    store: "Store", split: Split, found: FoundNegatives, groups: list[np.ndarray]
+) -> Iterator[pa.Table]:
+    """The rows of a split with their new negatives, in blocks; the groups of these are appended to `groups`."""
+    index = store.index(split)
+    owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
+    for first in range(0, index.rows, BLOCK_ROWS):
+        rows = np.arange(first, min(first + BLOCK_ROWS, index.rows))
+        start = found.start[first : rows[-1] + 2]
+        passages = store.passages(split, found.row[start[0] : start[-1]])
+        given, given_groups = store.negatives(split, rows), store.negative_groups(split, rows)
+        lists = []
+        for place, row in enumerate(rows.tolist()):
+            texts: dict[str, int] = {}  # with the group of each
+            if found.keeps_given[row]:
+                known = given_groups[place].tolist() if given_groups else [-1] * len(given[place])
+                texts.update(zip(given[place], known, strict=True))
+            for number in range(start[place], start[place + 1]):
+                texts[passages[number - start[0]]] = int(index.group[owner[found.row[number]]])
+            lists.append(list(texts))
+            groups.append(np.array(list(texts.values()), np.int64))
+        field = SCHEMA.field("negatives")
+        table = store.table(split, rows)
+        yield table.set_column(table.schema.get_field_index("negatives"), field, pa.array(lists, field.type))
 
 
 def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
@@ -224,14 +333,29 @@ class Store:
         """The hard negatives of rows."""
         return [tuple(texts) for texts in self._column(split, rows, "negatives")]
 
+    def negative_groups(self, split: Split, rows: np.ndarray) -> list[np.ndarray] | None:
+        """Of every hard negative of rows, the group (`RecordIndex.group`) of the record whose passage it is, -1 if unknown.
+
+        None where nothing is known of any.
+        """
+        folder = self.folder / "index" / self._known(split)
+        if not (folder / f"{_NEGATIVE_ARRAYS[0]}.npy").is_file():
+            return None
+        start, group = self._arrays(split, _NEGATIVE_ARRAYS).values()
+        return [group[start[row] : start[row + 1]] for row in np.asarray(rows).tolist()]
+
     def record_ids(self, split: Split, rows: np.ndarray) -> list[str]:
         """The record ids of rows."""
         return self._column(split, rows, "record_id")
 
     def rows(self, split: Split, rows: np.ndarray) -> list[Row]:
         """Whole rows."""
-        table = self._shards[self._known(split)].take(rows).to_pylist()
+        table = self.table(split, rows).to_pylist()
         return [Row(**{**row, "negatives": tuple(row["negatives"])}, split=split) for row in table]
+
+    def table(self, split: Split, rows: np.ndarray) -> pa.Table:
+        """Whole rows, as `shards.SCHEMA`."""
+        return self._shards[self._known(split)].take(rows)
 
     def tokens(
         self,
@@ -279,12 +403,14 @@ class Store:
         }
 
     def _whole_index(self, split: Split) -> RecordIndex:
+        return RecordIndex(sources=self.sources, languages=self.languages, **self._arrays(split, _ARRAYS))
+
+    def _arrays(self, split: Split, names: Sequence[str]) -> dict[str, np.ndarray]:
         folder = self.folder / "index" / self._known(split)
         try:
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+            return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
         except (OSError, ValueError) as error:
             raise DataError(f"{folder}: damaged ({error}); prepare the data again") from error
-        return RecordIndex(sources=self.sources, languages=self.languages, **arrays)
 
     def _known(self, split: Split) -> Split:
         if split not in self.splits:
@@ -354,17 +480,15 @@ def _is_data(folder: Path) -> bool:
 
 
 def _write_rows(
-    folder: Path, arranged: Mapping[Split, Arrangement], spill: Shards, shard_rows: int, report: Reporter
+    folder: Path, blocks: Mapping[Split, tuple[int, Iterator[pa.Table]]], shard_rows: int, report: Reporter
 ) -> tuple[list[dict[str, Any]], str]:
-    """The shards of all splits; (entries for the manifest, fingerprint)."""
+    """The shards of all splits, given the number of rows and the rows of each; (entries for the manifest, fingerprint)."""
     shards: list[dict[str, Any]] = []
     digests = []
-    with report.bar("writing rows", sum(made.index.rows for made in arranged.values()), "rows") as bar:
-        for split, made in arranged.items():
+    with report.bar("writing rows", sum(rows for rows, _ in blocks.values()), "rows") as bar:
+        for split, (_, tables) in blocks.items():
             digest = ContentDigest()
-            shards += write_shards(
-                folder, split, spill.blocks(made.rows, min(shard_rows, BLOCK_ROWS)), shard_rows, digest, bar
-            )
+            shards += write_shards(folder, split, tables, shard_rows, digest, bar)
             digests.append(f"{split} {digest.hexdigest()}")
     return shards, hashlib.sha256("\n".join(digests).encode()).hexdigest()
 

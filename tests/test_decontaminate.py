@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from hybridbatch.config import PrepareConfig, build
-from hybridbatch.decontaminate import Findings, LeakFinder, audit, summary
+from hybridbatch.decontaminate import Findings, LeakFinder, audit, summary, watched
 from hybridbatch.errors import ConfigError, DataError
 from hybridbatch.evaluation_texts import EvaluationText, choose_checks, evaluation_only, evaluation_texts
 from hybridbatch.files import read_json
 from hybridbatch.overlap import LEAST_NEAR, NEAR, SHINGLE, OverlapIndex, normal_form, overlap
 from hybridbatch.prepare import prepare
-from hybridbatch.records import Row
+from hybridbatch.records import BadRow, Row
 from hybridbatch.sources import SourceContext, source
-from hybridbatch.store import Store
+from hybridbatch.store import Store, write_store
 from tests.recording import RecordingReporter
 from tests.test_cli import hybridbatch
 
@@ -227,6 +227,28 @@ def test_planted_leaks_are_removed_in_all_languages_and_told(tmp_path, task):
     assert (example["record"], example["training"]["part"]) == ("exact question", "query")
     assert any("4 records (mine 4) hold evaluation texts (exam 3)" in warning for warning in notes.warnings)
     assert str(tmp_path) not in (folder / "manifest.json").read_text()
+
+
+def test_a_store_without_leaking_records_is_that_of_the_other_rows(tmp_path, monkeypatch):
+    """In memory and on the disk: languages and sources that only leaking records had are gone, too."""
+    monkeypatch.setattr("hybridbatch.decontaminate.BATCH_ROWS", 7)
+    monkeypatch.setattr("hybridbatch.ingest._RUN_ROWS", 16)
+    clean = [
+        Row("b", f"r{n}", code, f"asked {n} {code}", f"told {n // 2} {code}")
+        for n in range(40)
+        for code in ("eng", "swh")
+    ]
+    bad = [Row("b", f"bad{n}", code, QUESTION, f"told {n} {code}") for n in range(9) for code in ("eng", "yor")]
+    rows = [row for pair in zip(clean, [*bad, *[BadRow("f", 1, "text", "empty")] * 62], strict=True) for row in pair]
+    rows.append(Row("a", "bad", "eng", QUESTION, "the only row of its source"))
+    finder, found = LeakFinder([EvaluationText("exam", "eng", "query", "q0", QUESTION)]), Findings()
+    made = write_store(tmp_path / "a", watched(rows, finder, found), provenance={}, leaking=found)
+    plain = write_store(tmp_path / "b", [*clean, *[BadRow("f", 1, "text", "empty")] * 62], provenance={})
+    assert made["provenance"].pop("removed") == found.as_json()
+    assert found.records == {*(("b", f"bad{n}") for n in range(9)), ("a", "bad")}
+    assert made == plain
+    assert made["sources"] == ["b"]
+    assert made["languages"] == ["eng", "swh"]
 
 
 def test_hard_negatives_are_looked_at_and_rows_of_split_test_are_not():

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from hybridbatch.config import EvalConfig
 from hybridbatch.errors import ConfigError, DataError, Interrupted
 from hybridbatch.files import make_folder, output_errors, read_json, write_json
 from hybridbatch.languages import canonical, known_languages, resolve, resource_class
-from hybridbatch.perquery import FILE, QueryScores, writing
+from hybridbatch.perquery import FILE, QueryScores, Writer, writing
 from hybridbatch.provenance import hardware, versions
 from hybridbatch.records import Task, Texts
 from hybridbatch.reporting import SILENT, Reporter
@@ -23,11 +24,14 @@ from hybridbatch.tasks import TASKS, load_task
 
 if TYPE_CHECKING:
     from hybridbatch.embeddings import EmbeddingStore
+    from hybridbatch.rankers import Embed, Ranker
+    from hybridbatch.reranking.stage import SecondStage
 
 RESULT = "eval.json"
+SECOND = "reranked"  # folder, within the evaluation's, of the scores after the second stage
 SCHEMA_VERSION = 1
+BM25, RANDOM = "bm25", "random"  # models that are no encoders: `hybridbatch.baselines`
 TRAINED, ZERO_SHOT = "trained", "zero-shot"
-Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage" -> [n, D], rows L2-normalised
 
 
 def evaluate(
@@ -53,27 +57,96 @@ def evaluate(
     official = official_tasks(config, others, trained)
     from hybridbatch.training.distributed import resolve_device
 
-    device = resolve_device(config.device)
-    store = open_store(config, report) if store is None else store
-    embed = partial(store.embed, report=report)
+    device = str(resolve_device(config.device))
+    scorer = open_scorer(config, device, store, report)
+    second_stage = None
+    if config.rerank:
+        from hybridbatch.reranking.stage import SecondStage
+
+        second_stage = SecondStage.load(config, report)
+        second_stage.announce(tasks)
     folder = make_folder(config.out or Path("experiments") / (config.name or default_name(config)))
+    model = {"name": config.model, **scorer.facts, "trained_languages": list(trained)}
     try:
         with writing(folder / FILE, metric_names(config.cutoffs)) as writer:
-            summaries = []
-            for task in tasks:
-                cells, by_language = {}, {}
-                for scores in score_task(task, embed, cutoffs=config.cutoffs, device=str(device), report=report):
-                    writer.add(task.name, scores)
-                    cells[scores.query_language, scores.corpus_language] = scores.means()
-                    by_language[scores.query_language, scores.corpus_language] = scores.by_language
-                summaries.append(describe(task, cells, trained, by_language))
-            scored = score_official(config, official, embed, store.fingerprint, store.encoder.dimension, folder, report)
+            summaries = [_summary(config, task, scorer.ranker(task), trained, writer, report) for task in tasks]
+            scored = []
+            if scorer.store:
+                dimension = scorer.store.encoder.dimension
+                embed = partial(scorer.store.embed, report=report)
+                scored = score_official(config, official, embed, scorer.store.fingerprint, dimension, folder, report)
             with output_errors(folder / RESULT):
                 (folder / RESULT).unlink(missing_ok=True)  # so that it never stands beside another run's scores
+        _write(folder, config, device, model, summaries, scored)
+        if second_stage:
+            second = make_folder(folder / SECOND)
+            with writing(second / FILE, metric_names(config.cutoffs)) as writer:
+                summaries = [
+                    _summary(config, task, scorer.ranker(task), trained, writer, report, second_stage) for task in tasks
+                ]
+                with output_errors(second / RESULT):
+                    (second / RESULT).unlink(missing_ok=True)
+            _write(second, config, device, {**model, "reranker": second_stage.facts()}, summaries, [])
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"{folder}: stopped; the embeddings so far are kept in {store.folder}, run the same command to go on"
-        ) from None
+        kept = f"; the embeddings so far are kept in {scorer.store.folder}" if scorer.store else ""
+        raise Interrupted(f"{folder}: stopped{kept}, run the same command to go on") from None
+    return folder
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The model of an evaluation, ready to rank tasks."""
+
+    ranker: "Callable[[Task], Ranker]"
+    facts: Mapping[str, Any]  # fingerprint and precision, for eval.json
+    store: "EmbeddingStore | None"  # None: it has no embeddings
+
+
+def open_scorer(
+    config: EvalConfig, device: str, store: "EmbeddingStore | None" = None, report: Reporter = SILENT
+) -> Scorer:
+    """The model or baseline of the settings. Raises: `ModelError`, `ConfigError`."""
+    if config.model == BM25:
+        from hybridbatch.baselines import LexicalRanker, bm25_fingerprint
+
+        return Scorer(LexicalRanker, {"fingerprint": bm25_fingerprint(), "precision": None}, None)
+    from hybridbatch.rankers import EmbeddingRanker
+
+    opened = open_store(config, report) if store is None else store
+    embed = partial(opened.embed, report=report)
+    return Scorer(
+        lambda task: EmbeddingRanker(task, embed, device),
+        {"fingerprint": opened.fingerprint, "precision": opened.precision},
+        opened,
+    )
+
+
+def _summary(
+    config: EvalConfig,
+    task: Task,
+    ranker: "Ranker",
+    trained: Sequence[str],
+    writer: Writer,
+    report: Reporter,
+    second_stage: "SecondStage | None" = None,
+) -> dict[str, Any]:
+    """Score a task, write the scores of its queries, and describe it."""
+    cells, by_language = {}, {}
+    for scores in score_rankings(task, ranker, cutoffs=config.cutoffs, second_stage=second_stage, report=report):
+        writer.add(task.name, scores)
+        cells[scores.query_language, scores.corpus_language] = scores.means()
+        by_language[scores.query_language, scores.corpus_language] = scores.by_language
+    return describe(task, cells, trained, by_language)
+
+
+def _write(
+    folder: Path,
+    config: EvalConfig,
+    device: str,
+    model: Mapping[str, Any],
+    tasks: Sequence[Mapping[str, Any]],
+    official: Sequence[Mapping[str, Any]],
+) -> None:
     write_json(
         folder / RESULT,
         {
@@ -81,19 +154,13 @@ def evaluate(
             "kind": "eval",
             "hybridbatch": hybridbatch.__version__,
             "config": config.as_json(),
-            "model": {
-                "name": config.model,
-                "fingerprint": store.fingerprint,
-                "precision": store.precision,
-                "trained_languages": list(trained),
-            },
+            "model": model,
             "versions": versions(),
-            "hardware": hardware(str(device)),
-            "tasks": summaries,
-            "official": scored,
+            "hardware": hardware(device),
+            "tasks": tasks,
+            "official": official,
         },
     )
-    return folder
 
 
 def plan(config: EvalConfig) -> list[dict[str, Any]]:
@@ -130,7 +197,13 @@ def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
     """The tasks that are ours or the user's, and the names left for mteb; a benchmark alone replaces the default task."""
     names = () if config.benchmark and "tasks" not in config.model_fields_set else config.tasks
     own = [name for name in names if name.partition(":")[0] in TASKS or Path(name).is_dir()]
-    return own, [name for name in names if name not in own]
+    others = [name for name in names if name not in own]
+    if config.model == BM25 and (others or config.benchmark):
+        raise ConfigError(
+            f"model = bm25 has no embeddings, which mteb's tasks ({', '.join([*others, config.benchmark or ''])}) are"
+            " scored with; evaluate built-in tasks and folders with it"
+        )
+    return own, others
 
 
 def open_store(config: EvalConfig, report: Reporter = SILENT) -> "EmbeddingStore":
@@ -141,6 +214,10 @@ def open_store(config: EvalConfig, report: Reporter = SILENT) -> "EmbeddingStore
     from hybridbatch.training.distributed import resolve_device
 
     device = resolve_device(config.device)
+    if config.model == RANDOM:
+        from hybridbatch.baselines import RandomEncoder
+
+        return EmbeddingStore(RandomEncoder(config.seed), config.cache)
     encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
     return EmbeddingStore(encoder, config.cache, precision=resolve_precision(config.precision, device))
 
@@ -190,7 +267,25 @@ def metric_names(cutoffs: Sequence[int]) -> tuple[str, ...]:
 
 
 def score_task(
-    task: Task, embed: Embed, *, cutoffs: Sequence[int], device: str = "cpu", report: Reporter = SILENT
+    task: Task, embed: "Embed", *, cutoffs: Sequence[int], device: str = "cpu", report: Reporter = SILENT
+) -> Iterator[QueryScores]:
+    """`score_rankings` by embeddings.
+
+    Args:
+        embed: called once for all queries and once for all passages.
+    """
+    from hybridbatch.rankers import EmbeddingRanker
+
+    return score_rankings(task, EmbeddingRanker(task, embed, device), cutoffs=cutoffs, report=report)
+
+
+def score_rankings(
+    task: Task,
+    ranker: "Ranker",
+    *,
+    cutoffs: Sequence[int],
+    second_stage: "SecondStage | None" = None,
+    report: Reporter = SILENT,
 ) -> Iterator[QueryScores]:
     """The scores of every query of a task: in every corpus language that has judgements for it, and in the pool.
 
@@ -198,14 +293,12 @@ def score_task(
     for parallel tasks only. In bitext tasks no language is searched in itself.
 
     Args:
-        embed: called once for all queries and once for all passages.
+        second_stage: orders the first passages of all rankings anew before they are scored.
     """
     from hybridbatch.scoring.pool import K
-    from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
+    from hybridbatch.scoring.ranks import Relevance
 
-    passages = embed_by_language(task.corpus, "passage", embed)
-    queries = embed_by_language(task.queries, "query", embed)
-    corpus = Corpus(passages, {language: texts.ids for language, texts in task.corpus.items()}, device)
+    corpus = ranker.passages
     found: dict[tuple[str, tuple[str, ...]], Relevance] = {}  # parallel languages have the same ids
 
     def relevance(language: str, ids: tuple[str, ...]) -> Relevance:
@@ -214,7 +307,11 @@ def score_task(
         return found[language, ids]
 
     pools = {POOL: tuple(task.corpus)} if task.parallel else {}
-    translations = corpus.translations() if pools else None
+    options: dict[str, Any] = {"pools": pools, "top_k": K}
+    if second_stage:
+        options |= {"top_k": second_stage.depth, "top_of_languages": True}
+    elif pools:
+        options["translations"] = corpus.translations()
     with report.bar(f"score {task.name}", len(task.queries), "query languages") as bar:
         for language, texts in task.queries.items():
             judged = {
@@ -222,7 +319,9 @@ def score_task(
                 for name in task.corpus
                 if name in task.qrels and not (task.bitext and name == language)
             }
-            ranked = relevant_ranks(queries[language], corpus, judged, pools=pools, top_k=K, translations=translations)
+            ranked = ranker.ranks(language, judged, **options)
+            if second_stage:
+                ranked = second_stage.rerank(task, language, ranked)
             for name, ranks in ranked.languages.items():
                 if ranks.judged.any():
                     yield _scores(language, name, texts, ranks, cutoffs)
@@ -251,13 +350,6 @@ def _scores(
         return QueryScores(language, name, ids, metrics)
     bias = pool_bias(ranks, corpus, language, cutoffs, members)
     return QueryScores(language, name, ids, metrics | bias.per_query, bias.by_language)
-
-
-def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dict[str, np.ndarray]:
-    """[n, D] for each language, from one call for the texts of all."""
-    vectors = embed([text for texts in side.values() for text in texts.texts], kind)
-    ends = np.cumsum([len(texts.ids) for texts in side.values()])
-    return dict(zip(side, np.split(vectors, ends[:-1]), strict=True))
 
 
 def describe(

@@ -103,7 +103,7 @@ def _entropies(tasks: Sequence[Task], store: "EmbeddingStore", temperature: floa
     """Contrastive entropy by question, from the embeddings that the evaluation stored."""
     import pandas as pd
 
-    from hybridbatch.evaluate import embed_by_language
+    from hybridbatch.rankers import embed_by_language
     from hybridbatch.scaling.entropy import task_entropies
 
     embed: Any = store.embed

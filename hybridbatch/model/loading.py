@@ -114,7 +114,7 @@ def _hub_errors(name: str) -> Iterator[None]:
     except hub_errors.HFValidationError as error:
         raise ModelError(f"{name}: neither a folder nor a possible hub id{known}") from error
     except (hub_errors.HfHubHTTPError, OSError) as error:
-        raise ModelError(f"{name}: cannot be fetched from the hub ({_line(error)}); try again later") from error
+        raise ModelError(f"{name}: cannot be fetched from the hub ({first_line(error)}); try again later") from error
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
@@ -130,7 +130,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.commit or "main")
     except Exception as error:  # third-party readers of several formats raise anything
-        raise ModelError(f"{source.name}: its tokenizer cannot be loaded ({_line(error)})") from error
+        raise ModelError(f"{source.name}: its tokenizer cannot be loaded ({first_line(error)})") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{source.name}: has a {type(tokenizer).__name__}, which has no fast version (tokenizer.json)")
     _tokenizers[content] = tokenizer
@@ -174,7 +174,7 @@ def load_transformer(source: Source) -> PreTrainedModel:
                 ignore_mismatched_sizes=True,  # judged below, by name
             )
     except Exception as error:
-        raise ModelError(f"{source.name}: its weights cannot be loaded ({_line(error)}); fetch it again") from error
+        raise ModelError(f"{source.name}: its weights cannot be loaded ({first_line(error)}); fetch it again") from error
     missing = [key for key in loading["missing_keys"] if not key.startswith("pooler.")]
     wrong = missing or [str(key[0]) for key in loading["mismatched_keys"]]
     if wrong:
@@ -200,10 +200,11 @@ def _config_problem(source: Source, error: Exception) -> str:
             f"its model type {kind!r} is not part of transformers {transformers.__version__},"
             " and code that comes with a model is not run"
         )
-    return f"its config.json cannot be used ({_line(error)})"
+    return f"its config.json cannot be used ({first_line(error)})"
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, cut to 300 letters."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 

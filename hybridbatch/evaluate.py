@@ -1,5 +1,6 @@
 """`hybridbatch eval`: every language pair and the multilingual pool of each task, each distinct text encoded once."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 import hybridbatch
 from hybridbatch.averages import POOL, SETTINGS, language_matrices, pair_matrix, summarise
-from hybridbatch.config import EvalConfig
+from hybridbatch.config import EvalConfig, memory_bytes
 from hybridbatch.errors import ConfigError, DataError, Interrupted
 from hybridbatch.files import make_folder, output_errors, read_json, write_json
 from hybridbatch.languages import canonical, known_languages, resolve, resource_class
@@ -24,6 +25,7 @@ from hybridbatch.tasks import TASKS, load_task
 
 if TYPE_CHECKING:
     from hybridbatch.embeddings import EmbeddingStore
+    from hybridbatch.large import Search
     from hybridbatch.rankers import Embed, Ranker
     from hybridbatch.reranking.stage import SecondStage
 
@@ -66,10 +68,20 @@ def evaluate(
         second_stage = SecondStage.load(config, report)
         second_stage.announce(tasks)
     folder = make_folder(config.out or Path("experiments") / (config.name or default_name(config)))
+    searches = open_searches(config, tasks, trained, scorer.store, device, report)
+    if not leads(config):
+        for search in searches.values():
+            search.encode(part_of(config))
+        return folder
     model = {"name": config.model, **scorer.facts, "trained_languages": list(trained)}
     try:
-        with writing(folder / FILE, metric_names(config.cutoffs)) as writer:
-            summaries = [_summary(config, task, scorer.ranker(task), trained, writer, report) for task in tasks]
+        with writing(folder / FILE, _columns(config, tasks, searches)) as writer:
+            summaries = [
+                _searched(searches[task.name], trained, writer)
+                if task.name in searches
+                else _summary(config, task, scorer.ranker(task), trained, writer, report)
+                for task in tasks
+            ]
             scored = []
             if scorer.store:
                 dimension = scorer.store.encoder.dimension
@@ -132,11 +144,95 @@ def _summary(
 ) -> dict[str, Any]:
     """Score a task, write the scores of its queries, and describe it."""
     cells, by_language = {}, {}
-    for scores in score_rankings(task, ranker, cutoffs=config.cutoffs, second_stage=second_stage, report=report):
+    pools = pools_of(task, config.pool, trained)
+    for scores in score_rankings(
+        task, ranker, cutoffs=config.cutoffs, pools=pools, second_stage=second_stage, report=report
+    ):
         writer.add(task.name, scores)
         cells[scores.query_language, scores.corpus_language] = scores.means()
         by_language[scores.query_language, scores.corpus_language] = scores.by_language
     return describe(task, cells, trained, by_language)
+
+
+def _searched(search: "Search", trained: Sequence[str], writer: Writer) -> dict[str, Any]:
+    """As `_summary`, by searching; ``search`` says how."""
+    cells = {}
+    for scores in search.scores():
+        writer.add(search.task.name, scores)
+        cells[scores.query_language, scores.corpus_language] = scores.means()
+    return {**describe(search.task, cells, trained), "search": search.facts()}
+
+
+def open_searches(
+    config: EvalConfig,
+    tasks: Sequence[Task],
+    trained: Sequence[str],
+    store: "EmbeddingStore | None",
+    device: str,
+    report: Reporter = SILENT,
+) -> "dict[str, Search]":
+    """By name, the tasks that are searched instead of ranked whole; announces what each needs.
+
+    Raises: `ConfigError` for settings that do not go together.
+    """
+    if store is None:
+        if config.index != "auto":
+            raise ConfigError(f"index = {config.index}: {config.model} has no embeddings to search; leave --index out")
+        return {}
+    from hybridbatch.large import Search, index_for
+
+    searches = {}
+    for task in tasks:
+        if index := index_for(config, task, store.encoder.dimension):
+            pools = pools_of(task, config.pool, trained)
+            search = Search(task, store, index, config.depth, config.cutoffs, pools, device, config.seed, report)
+            report.note(search.announcement())
+            searches[task.name] = search
+    if searches and config.rerank:
+        raise ConfigError(
+            f"rerank: {', '.join(searches)} is searched, not ranked; a second stage needs rankings in memory"
+        )
+    if config.shards and not searches:
+        raise ConfigError(
+            f"shards = {config.shards}: no task is searched, so there is nothing to share; add --index exact"
+        )
+    return searches
+
+
+def part_of(config: EvalConfig) -> tuple[int, int]:
+    """(i, n): the part of the corpora that this process is to encode; (1, 1): all."""
+    number, _, parts = (config.shards or "1/1").partition("/")
+    return int(number), int(parts)
+
+
+def leads(config: EvalConfig) -> bool:
+    """Whether this process scores and writes; else it only helps to encode: --shards, and torchrun's further ones."""
+    return config.shards is None and os.environ.get("RANK", "0") == "0"
+
+
+def pools_of(task: Task, groups: Sequence[str], trained: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """By name, the corpus languages of the pools of a task: of all, and of each group. A task not parallel has none.
+
+    Raises: `ConfigError` for an unknown group, and for one with fewer than two corpus languages.
+    """
+    if not task.parallel:
+        return {}
+    pools = {POOL: tuple(task.corpus)}
+    for group in groups:
+        members = resolve(group, tuple(task.corpus), trained)
+        if len(members) < 2:
+            raise ConfigError(f"pool = {group!r}: is only {members[0]} in {task.name}; a pool needs two languages")
+        pools[f"{POOL}:{group}"] = members
+    return pools
+
+
+def _columns(config: EvalConfig, tasks: Sequence[Task], searches: "Mapping[str, Search]") -> tuple[str, ...]:
+    """Of the scores per query, for tasks of which some are searched."""
+    from hybridbatch import large
+
+    ranked = metric_names(config.cutoffs) if len(searches) < len(tasks) or not tasks else ()
+    searched = large.metric_names(config.cutoffs, config.depth) if searches else ()
+    return tuple(dict.fromkeys([*ranked, *searched]))
 
 
 def _write(
@@ -184,6 +280,7 @@ def plan(config: EvalConfig) -> list[dict[str, Any]]:
                 "passages": sum(summary["counts"]["passages"].values()),
                 "distinct texts": summary["counts"]["distinct_texts"],
                 "pool": "yes" if task.parallel else "no",
+                **({"to rerank": _reranked_pairs(task, config)} if config.rerank else {}),
             }
         )
     return rows + [
@@ -191,6 +288,13 @@ def plan(config: EvalConfig) -> list[dict[str, Any]]:
          "passages": None, "distinct texts": None, "pool": "no"}
         for task in official_tasks(config, others, trained)
     ]  # fmt: skip
+
+
+def _reranked_pairs(task: Task, config: EvalConfig) -> int:
+    """Query-passage pairs that a second stage reads at most."""
+    from hybridbatch.reranking.stage import rankings
+
+    return rankings(task) * min(config.rerank_depth, sum(len(texts.ids) for texts in task.corpus.values()))
 
 
 def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
@@ -214,12 +318,14 @@ def open_store(config: EvalConfig, report: Reporter = SILENT) -> "EmbeddingStore
     from hybridbatch.training.distributed import resolve_device
 
     device = resolve_device(config.device)
+    limit = None if config.cache_limit is None else memory_bytes(config.cache_limit)
     if config.model == RANDOM:
         from hybridbatch.baselines import RandomEncoder
 
-        return EmbeddingStore(RandomEncoder(config.seed), config.cache)
+        return EmbeddingStore(RandomEncoder(config.seed), config.cache, dtype=config.stored_as, max_bytes=limit)
     encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
-    return EmbeddingStore(encoder, config.cache, precision=resolve_precision(config.precision, device))
+    precision = resolve_precision(config.precision, device)
+    return EmbeddingStore(encoder, config.cache, precision=precision, dtype=config.stored_as, max_bytes=limit)
 
 
 def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Task]:
@@ -284,6 +390,7 @@ def score_rankings(
     ranker: "Ranker",
     *,
     cutoffs: Sequence[int],
+    pools: Mapping[str, Sequence[str]] | None = None,
     second_stage: "SecondStage | None" = None,
     report: Reporter = SILENT,
 ) -> Iterator[QueryScores]:
@@ -293,6 +400,7 @@ def score_rankings(
     for parallel tasks only. In bitext tasks no language is searched in itself.
 
     Args:
+        pools: by name, the corpus languages of a pool; default: the pool of all.
         second_stage: orders the first passages of all rankings anew before they are scored.
     """
     from hybridbatch.scoring.pool import K
@@ -306,7 +414,7 @@ def score_rankings(
             found[language, ids] = Relevance.of(ids, task.corpus[language].ids, task.qrels[language])
         return found[language, ids]
 
-    pools = {POOL: tuple(task.corpus)} if task.parallel else {}
+    pools = pools_of(task, (), ()) if pools is None else pools
     options: dict[str, Any] = {"pools": pools, "top_k": K}
     if second_stage:
         options |= {"top_k": second_stage.depth, "top_of_languages": True}
@@ -378,7 +486,8 @@ def describe(
             "queries": {language: len(texts.ids) for language, texts in task.queries.items()},
             "passages": {language: len(texts.ids) for language, texts in task.corpus.items()},
             "distinct_texts": sum(
-                len({text for texts in side.values() for text in texts.texts}) for side in (task.queries, task.corpus)
+                len(np.unique(np.concatenate([keys for texts in side.values() for keys in _keys(texts)])))
+                for side in (task.queries, task.corpus)
             ),
         },
         "settings": summarise(cells, groups),
@@ -387,26 +496,40 @@ def describe(
     }
 
 
+def _keys(texts: Texts) -> Iterator[np.ndarray]:
+    """Hashes of texts, some at a time: a corpus may be larger than the memory."""
+    from hybridbatch.embeddings import SHARD_TEXTS, text_keys
+
+    for start in range(0, len(texts.texts), SHARD_TEXTS):
+        yield text_keys(texts.texts[start : start + SHARD_TEXTS])
+
+
 def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The table for the terminal: a row for each task, and within it for each part of the languages.
 
     Args:
         evaluation: the content of eval.json.
-    Returns: rows of task, languages ("all", then the groups by training if the model was trained), mAP of the three
-        settings and rank distance; None where a task or group has no such setting.
+    Returns: rows of task (and the depth, where it was searched), languages ("all", then the groups by training if the
+        model was trained), mAP of the three settings, of the pools of groups, and rank distance; None where a task or
+        group has no such setting.
     """
     rows = []
+    settings = dict.fromkeys([*SETTINGS, *(setting for task in evaluation["tasks"] for setting in task["settings"])])
     for task in evaluation["tasks"]:
         labels = [None]
         if evaluation["model"]["trained_languages"]:
             labels += sorted({label for s in task["settings"].values() for label in s["groups"]["training"]})
         for label in labels:
-            row: dict[str, Any] = {"task": task["name"], "languages": label or "all"}
-            for setting in SETTINGS:
+            cut = f"@{task['search']['depth']}" if "search" in task else ""
+            row: dict[str, Any] = {"task": task["name"] + (f" (first {cut[1:]})" if cut else "")}
+            row["languages"] = label or "all"
+            found = {}
+            for setting in settings:
                 part = task["settings"].get(setting, {})
                 part = part if label is None else part.get("groups", {}).get("training", {}).get(label, {})
-                row[setting] = part.get("metrics", {}).get("mAP")
-            row["rank distance"] = part.get("metrics", {}).get("rank_distance")  # of the last setting, the pool
+                found[setting] = part.get("metrics", {})
+                row[setting] = found[setting].get(f"mAP{cut}")
+            row["rank distance"] = found["multilingual"].get("rank_distance")
             rows.append(row)
     return rows
 

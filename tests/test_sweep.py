@@ -78,6 +78,13 @@ def test_a_setting_that_came_later_keeps_the_keys_of_older_cells():
     assert not set(keys[1:]) & {cell.key for cell in cells_of(set="lora_rank=4")}
 
 
+def test_cells_are_scored_at_the_lengths_of_their_training_and_so_is_their_start():
+    cells = cells_of(set="max_passage_tokens=64,96")
+    starts = [cell for cell in cells if cell.train is None]
+    assert [cell.evaluation.max_passage_tokens for cell in starts] == [64, 96]
+    assert all(cell.evaluation.max_passage_tokens == cell.train.max_passage_tokens for cell in cells if cell.train)
+
+
 def test_all_records_and_their_number_are_one_cell():
     assert len(cells_of(pairs=f"{RECORDS},all")) == len(cells_of(pairs="all"))
 

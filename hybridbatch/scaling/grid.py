@@ -25,6 +25,7 @@ TRAIN_BOOKKEEPING = {
     "checkpoint_every",
     "log_to",
 }
+LENGTHS = ("max_query_tokens", "max_passage_tokens")
 EVAL_BOOKKEEPING = {"name", "out", "data_root", "model", "tasks", "device", "cache"}
 # Training settings that an axis, a target or the sweep itself decides.
 DECIDED = {
@@ -80,14 +81,18 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
     targets = languages.resolve(config.languages, facts.task_languages)
     evaluation = {"tasks": config.tasks, "data_root": config.data_root, "languages": ",".join(targets)}
     sets = {spec: _training_set(spec, config, facts, targets) for spec in config.train_languages}
-    cells = [_untrained(model, evaluation, facts) for model in config.model]
+    untrained, trained_cells = [], []
     for axes, extra in _points(config):
         trained = sets[axes["train_languages"]]
         train = _train_settings(config, axes, extra, trained, facts)
         extra = {name: value for name, value in train.as_json().items() if name in extra}
         axes = {**axes, "pairs": train.max_records, **extra}
-        cells.append(_cell(axes, train, build(EvalConfig, None, {**evaluation, "model": axes["model"]}), facts))
-    return list({cell.key: cell for cell in cells}.values())
+        # A trained model is scored at the lengths it was trained with, and so is its start.
+        encoder = {"model": axes["model"]} | {name: getattr(train, name) for name in LENGTHS}
+        scored = build(EvalConfig, None, {**evaluation, **encoder})
+        untrained.append(_cell({"model": axes["model"], "pairs": 0}, None, scored, facts))
+        trained_cells.append(_cell(axes, train, scored, facts))
+    return list({cell.key: cell for cell in [*untrained, *trained_cells]}.values())
 
 
 def nested_order(codes: Sequence[str]) -> list[str]:
@@ -207,10 +212,6 @@ def _train_settings(
             "model": axes["model"], "steps": steps, "seed": axes["seed"], "log_to": "none", **extra,
         },
     )  # fmt: skip
-
-
-def _untrained(model: str, evaluation: Mapping[str, Any], facts: Facts) -> Cell:
-    return _cell({"model": model, "pairs": 0}, None, build(EvalConfig, None, {**evaluation, "model": model}), facts)
 
 
 def _cell(axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalConfig, facts: Facts) -> Cell:

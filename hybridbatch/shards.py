@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
         pa.field("negatives", pa.list_(pa.large_string()), nullable=False),
     ]
 )
+# Of data with translated rows; other data has no such column, so that it is what it was before there were any.
+TRANSLATED_SCHEMA = SCHEMA.append(pa.field("translated_from", pa.large_string()))
 BLOCK_ROWS = 1 << 15  # rows of an Arrow record batch
 
 
@@ -52,26 +54,30 @@ class Shards:
     def _starts(self) -> np.ndarray:
         return np.cumsum([0, *(batch.num_rows for batch in self._batches)])
 
-    def take(self, rows: np.ndarray, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-        """The rows (int [n], repeats allowed) in that order."""
+    def take(self, rows: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows (int [n], repeats allowed) in that order; all columns by default."""
         rows = np.asarray(rows, dtype=np.int64)
+        known = self._batches[0].schema if self._batches else SCHEMA
+        columns = known.names if columns is None else list(columns)
         home = np.searchsorted(self._starts, rows, side="right") - 1
         order = np.argsort(home, kind="stable")
         bounds = np.searchsorted(home[order], np.arange(len(self._batches) + 1))
         pieces = []
         for number in np.flatnonzero(np.diff(bounds)):
             local = rows[order[bounds[number] : bounds[number + 1]]] - self._starts[number]
-            pieces.append(self._batches[number].select(list(columns)).take(pa.array(local)))
-        schema = pa.schema([SCHEMA.field(name) for name in columns])
+            pieces.append(self._batches[number].select(columns).take(pa.array(local)))
+        schema = pa.schema([known.field(name) for name in columns])
         table = pa.Table.from_batches(pieces, schema).combine_chunks()
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
         return table.take(pa.array(back))
 
-    def blocks(self, rows: np.ndarray, size: int = BLOCK_ROWS) -> Iterator[pa.Table]:
+    def blocks(
+        self, rows: np.ndarray, size: int = BLOCK_ROWS, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
         """`take` in pieces of `size` rows; what was read is unmapped after each, so that it does not count as memory."""
         for start in range(0, len(rows), size):
-            yield self.take(rows[start : start + size])
+            yield self.take(rows[start : start + size], columns)
             del self._batches
 
 
@@ -83,7 +89,7 @@ def write_shards(
     block = next(blocks, None)
     while block is not None:
         path, rows = folder / f"{split}-{len(entries):05}.arrow", 0
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, block.schema) as writer:
             while block is not None and (rows == 0 or rows + len(block) <= shard_rows):
                 digest.update(block)
                 writer.write_table(block)
@@ -103,12 +109,13 @@ class ContentDigest:
     """sha256 of rows in order, the same however they are cut into blocks: each column is hashed as one long stream."""
 
     def __init__(self) -> None:
-        self._streams = [(hashlib.sha256(), hashlib.sha256()) for _ in SCHEMA]
+        self._streams = {name: (hashlib.sha256(), hashlib.sha256()) for name in SCHEMA.names}
         self._counts = hashlib.sha256()
 
     def update(self, table: pa.Table) -> None:
         """Add rows."""
-        for name, (lengths, text) in zip(SCHEMA.names, self._streams, strict=True):
+        for name in table.schema.names:
+            lengths, text = self._streams.setdefault(name, (hashlib.sha256(), hashlib.sha256()))
             column = table.column(name).combine_chunks()
             if isinstance(column, pa.ChunkedArray):
                 column = pa.concat_arrays(column.chunks)
@@ -120,7 +127,7 @@ class ContentDigest:
 
     def hexdigest(self) -> str:
         """64 hex digits."""
-        parts = [self._counts, *(digest for pair in self._streams for digest in pair)]
+        parts = [self._counts, *(digest for pair in self._streams.values() for digest in pair)]
         return hashlib.sha256(b"".join(part.digest() for part in parts)).hexdigest()
 
 

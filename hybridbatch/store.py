@@ -54,6 +54,7 @@ def write_store(
     *,
     provenance: Mapping[str, Any],
     leaking: LeakingRecords | None = None,
+    outcomes: Callable[[], Mapping[str, Any]] = dict,
     strict: bool = False,
     validation_share: float = 0.05,
     seed: int = 13,
@@ -69,6 +70,7 @@ def write_store(
         rows: in any order; of a record, at most one row per language.
         provenance: where the rows come from, for the manifest; its ``sources`` may name licences.
         leaking: records to leave out; looked at when all rows have been read, so that it can be filled on the way.
+        outcomes: asked when all rows have been read, for further entries of the manifest.
         strict: stop at the first bad row instead of counting it.
         validation_share: share of records set aside where a source has training rows only.
         seed: of that choice.
@@ -112,7 +114,7 @@ def write_store(
             ) from error
         del keys
         blocks = {
-            split: (made.index.rows, spill.blocks(made.rows, min(shard_rows, BLOCK_ROWS)))
+            split: (made.index.rows, spill.blocks(made.rows, min(shard_rows, BLOCK_ROWS), ingest.schema.names))
             for split, made in arranged.items()
         }
         shards, fingerprint = _write_rows(temporary, blocks, shard_rows, report)
@@ -143,6 +145,7 @@ def write_store(
                 "reasons": dict(sorted(ingest.dropped.items())),
                 "examples": ingest.examples,
             },
+            **outcomes(),
             "shards": shards,
             "index": _write_index(temporary, arranged),
         }

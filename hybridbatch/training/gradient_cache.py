@@ -50,9 +50,14 @@ def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch could not get memory, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "could not create a memory")  # of torch, C++ and oneDNN
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 class GradientCache:
@@ -93,7 +98,7 @@ class GradientCache:
             objective: [n, D] -> scalar loss.
             seeds: the dropout seed of each micro-batch, by its number.
         Returns: the loss, detached.
-        Raises: `ConfigError` if not even the smallest micro-batch fits in memory.
+        Raises: `ConfigError` if not even the smallest micro-batch fits in memory, or not the loss.
         """
         while True:
             loss = self._attempt(tokens, objective, seeds)
@@ -110,13 +115,22 @@ class GradientCache:
     def _attempt(
         self, tokens: TokenArrays, objective: Callable[[Tensor], Tensor], seeds: Callable[[int], int]
     ) -> Tensor | None:
-        """The loss, with all gradients filled; None if memory ran out on the way back."""
+        """The loss, with all gradients filled; None if memory ran out and smaller micro-batches may help."""
         for parameter in self.parameters:
             parameter.grad = None
         parts, embeddings = self._forward(tokens, seeds, graph=True)
         leaf = embeddings.detach().requires_grad_()
-        loss = objective(leaf)
-        loss.backward()
+        try:
+            loss = objective(leaf)
+            loss.backward()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(parts) == 1:  # a smaller part leaves more memory for the loss
+                return None
+            raise ConfigError(
+                f"out of memory in the loss of {len(leaf)} embeddings; lower --batch-size or --hard-negatives"
+            ) from error
         assert leaf.grad is not None
         try:
             if len(parts) == 1:
@@ -125,7 +139,7 @@ class GradientCache:
             for number, part in enumerate(parts):
                 rows = torch.from_numpy(part).to(self.device)
                 self._embed(tokens, part, seeds(number)).backward(leaf.grad[rows])
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
@@ -141,7 +155,7 @@ class GradientCache:
                 with torch.set_grad_enabled(graph and len(parts) == 1):
                     rows = [self._embed(tokens, part, seeds(number)) for number, part in enumerate(parts)]
                 break
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             self._halve(tokens)  # here, where the failed attempt's tensors are gone

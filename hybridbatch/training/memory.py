@@ -1,0 +1,68 @@
+"""How much main memory this process may have: of the machine, its containers (cgroups v1 and v2), its own limits."""
+
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes; both the least of all limits that hold."""
+
+    total: int
+    free: int  # what can still be taken before a limit is met
+
+
+def main_memory(root: Path = Path("/")) -> Memory:
+    """The memory that this process may count on.
+
+    Args:
+        root: of ``/proc`` and ``/sys``.
+    """
+    total = PAGE * os.sysconf("SC_PHYS_PAGES")
+    found = [Memory(total, _fields(root / "proc/meminfo").get("MemAvailable:", total >> 10) << 10)]
+    found += _containers(root)
+    for limit, used in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY:
+            pages = _text(root / "proc/self/statm").split() or ["0"] * 7
+            found.append(Memory(most, max(0, most - PAGE * int(pages[used]))))
+    return Memory(min(each.total for each in found), min(each.free for each in found))
+
+
+def _containers(root: Path) -> Iterator[Memory]:
+    """The limits of this process's control groups and of all that these lie in; file cache counts as free."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        folder = mount / group.lstrip("/")
+        for each in (folder, *folder.parents):
+            limit, used = (_text(each / name).strip() for name in names[:2])
+            if limit.isdigit() and used.isdigit():
+                cached = _fields(each / "memory.stat").get(names[2], 0)
+                yield Memory(int(limit), max(0, int(limit) - int(used) + cached))
+            if each == mount:
+                break
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # no such controller here, or no Linux
+        return ""
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """``NAME NUMBER ...`` lines."""
+    parts = (line.split() for line in _text(path).splitlines())
+    return {part[0]: int(part[1]) for part in parts if len(part) > 1 and part[1].isdigit()}

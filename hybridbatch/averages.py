@@ -15,23 +15,28 @@ Means of a metric leave out cells that do not have it.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-POOL = "pool"
+POOL = "pool"  # of all corpus languages; ``pool:GROUP`` is that of a group, and ``multilingual:GROUP`` its setting
 SETTINGS = ("monolingual", "cross-lingual", "multilingual")
 SHARES = "language_distribution"  # the measures that add up to 1 over the languages of a pool
 Means = Mapping[str, float]  # by metric
 Cells = Mapping[tuple[str, str], Means]  # by (query language, corpus language or POOL)
 
 
+def is_pool(corpus_language: str) -> bool:
+    """Whether this is a pool of languages."""
+    return corpus_language.partition(":")[0] == POOL
+
+
 def setting_of(query_language: str, corpus_language: str) -> str:
-    """The setting a pair of languages belongs to."""
-    if corpus_language == POOL:
-        return "multilingual"
+    """The setting a pair of languages belongs to; of a pool of a group: ``multilingual:GROUP``."""
+    if is_pool(corpus_language):
+        return "multilingual" + corpus_language.removeprefix(POOL)
     return "monolingual" if query_language == corpus_language else "cross-lingual"
 
 
 def label_of(query_language: str, corpus_language: str, group: Callable[[str], str]) -> str:
     """The group of a cell: ``low``, or ``high-to-low`` where its two languages differ in group."""
-    first, second = group(query_language), group(query_language if corpus_language == POOL else corpus_language)
+    first, second = group(query_language), group(query_language if is_pool(corpus_language) else corpus_language)
     return first if first == second else f"{first}-to-{second}"
 
 
@@ -74,7 +79,7 @@ def summarise(cells: Cells, groups: Mapping[str, Callable[[str], str]]) -> dict[
         groups: by name, what puts a language into a group, such as ``{"resource_class": resource_class}``.
     """
     summary = {}
-    for setting in SETTINGS:
+    for setting in dict.fromkeys([*SETTINGS, *(setting_of(*pair) for pair in cells)]):
         part = {pair: means for pair, means in cells.items() if setting_of(*pair) == setting}
         if part:
             summary[setting] = {
@@ -87,7 +92,7 @@ def summarise(cells: Cells, groups: Mapping[str, Callable[[str], str]]) -> dict[
 
 def pair_matrix(cells: Cells) -> dict[str, Any]:
     """Means of all language pairs as one matrix a metric: rows are query languages; None where there is no cell."""
-    pairs = {pair: means for pair, means in cells.items() if pair[1] != POOL}
+    pairs = {pair: means for pair, means in cells.items() if not is_pool(pair[1])}
     rows, columns = ([*dict.fromkeys(pair[side] for pair in pairs)] for side in (0, 1))
     metrics = dict.fromkeys(metric for means in pairs.values() for metric in means)
     return {

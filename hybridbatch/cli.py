@@ -10,7 +10,7 @@ import typer
 
 import hybridbatch
 from hybridbatch import console
-from hybridbatch.config import EvalConfig, PrepareConfig, ReproduceConfig, SweepConfig, TrainConfig
+from hybridbatch.config import EvalConfig, MineConfig, PrepareConfig, ReproduceConfig, SweepConfig, TrainConfig
 from hybridbatch.errors import HybridBatchError, Interrupted
 from hybridbatch.options import from_settings
 from hybridbatch.reporting import SILENT, Reporter
@@ -51,6 +51,14 @@ def prepare(
     console.out.print(str(run(config, reporter())), highlight=False)
 
 
+@_command(MineConfig, {"data": "DATA"})
+def mine(config: MineConfig) -> None:
+    """Find hard negatives for prepared data, by BM25 or with an encoder."""
+    from hybridbatch.mine import mine as run
+
+    console.out.print(str(run(config, reporter())), highlight=False)
+
+
 @_command(TrainConfig)
 def train(config: TrainConfig, dry_run: DryRun = False) -> None:
     """Fine-tune one encoder with hybrid batches."""
@@ -64,17 +72,27 @@ def train(config: TrainConfig, dry_run: DryRun = False) -> None:
 
 
 @_command(EvalConfig, {"model": "MODEL"}, name="eval")
-def evaluate(config: EvalConfig, dry_run: DryRun = False) -> None:
+def evaluate(
+    config: EvalConfig,
+    dry_run: DryRun = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the built-in tasks.")] = False,
+) -> None:
     """Score an encoder on every language pair and on the multilingual pool."""
+    if list_:
+        from hybridbatch.tasks import describe_tasks
+
+        return console.table(describe_tasks(), title="Built-in tasks; besides, mteb's by name and folders of your own")
     if dry_run:
         from hybridbatch.evaluate import plan
 
         return console.table(plan(config), title=f"To score with {config.model}")
     from hybridbatch.evaluate import evaluate as run
-    from hybridbatch.evaluate import official_rows, summary_rows
+    from hybridbatch.evaluate import leads, official_rows, summary_rows
     from hybridbatch.files import read_json
 
     folder = run(config, reporter())
+    if not leads(config):
+        return
     result = read_json(folder / "eval.json")
     if result["tasks"]:
         console.table(summary_rows(result), title="mAP by setting, and rank distance, macro-averaged over languages")
@@ -202,11 +220,15 @@ def status(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, runni
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")]) -> None:
-    """Write the findings of a sweep: one HTML page, figures, CSV, LaTeX and Markdown."""
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Folders of sweeps of the same targets, reported as one.")
+    ],
+) -> None:
+    """Write the findings of a sweep into it: one HTML page, figures, CSV, LaTeX and Markdown."""
     from hybridbatch.report import report as run
 
-    console.out.print(str(run(folder, reporter())), highlight=False)
+    console.out.print(str(run(*folders, progress=reporter())), highlight=False)
 
 
 @app.command()
@@ -263,14 +285,22 @@ def languages(
 
 
 def main() -> None:
-    """Run the command line; users' mistakes become one line and exit code 2."""
+    """Run the command line; users' mistakes become one line and exit code 2, also of several processes together."""
+    leads = os.environ.get("RANK", "0") == "0"
+    console.out.quiet = not leads
     try:
-        app()
+        app(standalone_mode=leads)
+    except ClickException:  # the first process shows it
+        sys.exit(2)
     except Interrupted as stop:
-        console.err.print(str(stop))
+        if leads:
+            console.err.print(str(stop))
         sys.exit(130)
     except HybridBatchError as mistake:
-        console.error(str(mistake))
+        from hybridbatch.training.distributed import tells
+
+        if tells(mistake):
+            console.error(str(mistake))
         sys.exit(2)
 
 

@@ -5,6 +5,7 @@ and the JSON of a run are all made from these classes.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
@@ -43,6 +44,9 @@ class PrepareConfig(Settings):
     data_root: Path | None = setting(
         None, "Data", "Folder that holds local copies of public data sets, looked at before any download."
     )
+    revision: dict[str, str] = setting(
+        {}, "Data", "Commits to read of sources that follow a branch, as 'webfaq=COMMIT'; default: the present ones."
+    )
     languages: str = setting(
         "all", "Selection", "Languages to keep: ids, groups and exclusions, such as 'low-resource,-swh'."
     )
@@ -60,8 +64,41 @@ class PrepareConfig(Settings):
         "Evaluation tasks whose texts are kept out, as 'xquad-r,belebele-sib'; all: every one that no source is made of"
         " and that is on this machine; none: no check.",
     )
+    check_language: bool = setting(
+        False, "Bad rows", "Leave out rows whose query or passage is hardly in the row's language."
+    )
     strict: bool = setting(False, "Bad rows", "Stop at the first bad row instead of counting and listing it.")
+    translate_to: tuple[str, ...] = setting(
+        (), "Translation", "Languages that every record gets by machine translation where it lacks them: 'swh,yor,amh'."
+    )
+    translator: str | None = setting(
+        None,
+        "Translation",
+        "Folder or hub id of an NLLB-200 or M2M-100 model, such as facebook/nllb-200-distilled-600M, or an"
+        " OpenAI-compatible address with a model, as http://HOST/v1#MODEL.",
+    )
+    translate_from: tuple[str, ...] = setting(
+        ("eng",), "Translation", "Languages to translate from, best first; after them the best resourced ones."
+    )
+    beams: int = setting(4, "Translation", "Beams of the search of a local model; 1: greedy. Nothing is sampled.", ge=1)
+    batch_tokens: int = setting(4096, "Translation", "Tokens of a batch of a local model, padding included.", ge=64)
+    device: str = setting("auto", "Machine", "Of a local translator: cpu, cuda, cuda:1 ...; auto: CUDA if there is one.")
+    precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
     seed: int = setting(13, "Reproduction", "Seed of every random choice.", ge=0)
+
+    @field_validator("revision")
+    @classmethod
+    def _commits(cls, commits: dict[str, str]) -> dict[str, str]:
+        for commit in commits.values():
+            if not re.fullmatch("[0-9a-f]{40}", commit):
+                raise ValueError("must name commits in full, 40 hexadecimal digits, as source=commit")
+        return commits
+
+    @model_validator(mode="after")
+    def _translatable(self) -> Self:
+        if bool(self.translate_to) != bool(self.translator):
+            raise ValueError("translate_to and translator go together; give both, or neither")
+        return self
 
     @field_validator("decontaminate")
     @classmethod
@@ -99,7 +136,9 @@ class MineConfig(EncoderSettings):
         None, "Data", "Folder that holds local copies of public data sets, looked at before any download."
     )
     languages: str = setting(
-        "all", "Selection", "Languages whose rows get negatives, such as 'low-resource,-swh'; others keep what they have."
+        "all",
+        "Selection",
+        "Languages whose rows get negatives, such as 'low-resource,-swh'; others keep what they have.",
     )
     keep_given: bool = setting(False, "Selection", "Keep the negatives that rows have, before the mined ones.")
     corpus: Literal["source", "language"] = setting(
@@ -110,7 +149,7 @@ class MineConfig(EncoderSettings):
         "own",
         "Search",
         "own: search with the row's own query; else with its record's queries in these languages, such as 'all' or"
-        " 'eng,swh', for negatives that are hard across languages (dense only).",
+        " 'eng,swh', a passage's score being its best, for negatives that are hard across languages (dense only).",
     )
     depth: int = setting(100, "Search", "Passages looked at per query, the best first.", ge=1)
     index: Literal["exact", "ivf", "ivfpq"] = setting(
@@ -125,6 +164,12 @@ class MineConfig(EncoderSettings):
         " such limit.",
         gt=0,
         le=1,
+    )
+    share_of: Literal["height", "score"] = setting(
+        "height",
+        "Negatives",
+        "What shares are taken of: the score's height above the query's mean score over all passages, as some encoders"
+        " give unrelated texts 0.7; or, as in the paper, the score. The same for BM25.",
     )
     positive_margin: float | None = setting(
         None, "Negatives", "Only passages that score below the positive's score less this (TopK-MarginPos).", ge=0
@@ -198,6 +243,11 @@ class TrainConfig(EncoderSettings):
     )
     batch_size: int = setting(100, "Batches", "Query-passage pairs per optimizer step, over all devices.", ge=2)
     hard_negatives: int = setting(0, "Batches", "Hard negatives per pair, drawn from the row's own list.", ge=0)
+    negatives_language: Literal["passage", "query", "both"] = setting(
+        "passage",
+        "Batches",
+        "Hard negatives of a cross-lingual pair: in the language of its passage, its query, or both.",
+    )
 
     steps: int = setting(100, "Optimisation", "Optimizer steps.", ge=1)
     learning_rate: float = setting(3e-5, "Optimisation", "Peak learning rate.", gt=0)
@@ -243,6 +293,37 @@ class TrainConfig(EncoderSettings):
     margin: float = setting(0.0, "Loss", "Additive margin taken off the positive's cosine.", ge=0)
     matryoshka_dims: tuple[int, ...] = setting(
         (), "Loss", "Also train these prefixes of the embedding, such as '64,128'."
+    )
+
+    align_weight: float = setting(
+        0.0,
+        "Baselines",
+        "Weight of a regulariser: the mean squared distance of queries and passages from their translations.",
+        ge=0,
+    )
+    teacher: str | None = setting(
+        None, "Baselines", "Built-in name, local folder, run folder or hub id of an encoder to distil from."
+    )
+    distill_weight: float = setting(
+        0.5,
+        "Baselines",
+        "With --teacher: share of the loss that is distillation; 1: nothing else, 0: none.",
+        ge=0,
+        le=1,
+    )
+    distill_from: Literal["scores", "embeddings"] = setting(
+        "scores",
+        "Baselines",
+        "What the teacher gives: scores (KL of each query's distribution over the batch) or embeddings (mean squared"
+        " distance; needs equal dimensions).",
+    )
+    teacher_language: str | None = setting(
+        "eng",
+        "Baselines",
+        "Language in which the teacher reads the records, trained on or not; none: that of the pair itself.",
+    )
+    teacher_temperature: float | None = setting(
+        None, "Baselines", "Divides the teacher's scores; default: as --temperature.", gt=0
     )
 
     validate_every: int | None = setting(
@@ -306,6 +387,11 @@ class TrainConfig(EncoderSettings):
         return self
 
     @property
+    def distils(self) -> bool:
+        """Whether a teacher takes part in the loss."""
+        return self.teacher is not None and self.distill_weight > 0
+
+    @property
     def warmup(self) -> int:
         """Warm-up steps after the default is applied."""
         return self.steps // 10 if self.warmup_steps is None else self.warmup_steps
@@ -339,6 +425,27 @@ class EvalConfig(EncoderSettings):
     trained_languages: str | None = setting(
         None, "Tasks", "Languages the model was trained on; default: as its train.json says, else none."
     )
+    pool: Sequence[str] = setting(
+        (),
+        "Tasks",
+        "Further pools, each of the corpus languages of a group, beside the pool of all; separated by ';', such as"
+        " 'low-resource;script:Arab'.",
+    )
+    index: Literal["auto", "exact", "flat", "ivf", "hnsw", "ivfpq"] = setting(
+        "auto",
+        "Search",
+        "auto: rank all passages, or search as with exact where memory is too small for that; exact: the first --depth"
+        " passages from vectors on disk; else a FAISS index, whose loss is measured.",
+    )
+    depth: int = setting(1000, "Search", "Passages listed of a corpus that is searched, not ranked whole.", ge=10)
+    stored_as: Literal["float32", "float16"] = setting(
+        "float32", "Search", "Type of stored vectors; float16 halves them and moves cosines by up to 0.001."
+    )
+    shards: str | None = setting(
+        None,
+        "Search",
+        "i/n: only encode the i-th of n parts of the corpora that are searched, and score nothing; for many machines.",
+    )
     rerank: str | None = setting(
         None,
         "Reranking",
@@ -350,7 +457,41 @@ class EvalConfig(EncoderSettings):
     device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one.")
     precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
     cache: Path | None = setting(None, "Machine", "Folder of stored embeddings; default: the user's cache folder.")
+    cache_limit: str | None = setting(
+        None,
+        "Machine",
+        "Drop the embeddings unused for longest beyond this size ('20GB'); never those of a running process.",
+    )
     seed: int = setting(13, "Reproduction", "Seed of verified samples and of the model random.", ge=0)
+
+    @field_validator("pool", mode="before")
+    @classmethod
+    def _groups(cls, values: Any) -> Any:
+        parts = values.split(";") if isinstance(values, str) else values
+        return tuple(dict.fromkeys(str(part).strip() for part in parts if str(part).strip()))
+
+    @field_validator("cache_limit")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None:
+            memory_bytes(value)
+        return value
+
+    @field_validator("shards")
+    @classmethod
+    def _part(cls, value: str | None) -> str | None:
+        match = re.fullmatch(r"(\d+)/(\d+)", value or "1/1")
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise ValueError("must be written i/n, such as 2/8, with i from 1 to n")
+        return value
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> Self:
+        if self.index != "auto" and self.depth < max(self.cutoffs, default=0):
+            raise ValueError(
+                f"cutoffs go to {max(self.cutoffs)}, but only {self.depth} passages are listed; raise --depth"
+            )
+        return self
 
 
 class SweepConfig(Settings):
@@ -482,7 +623,11 @@ def seconds(duration: str) -> float:
 
 def memory_bytes(size: str) -> int:
     """``8GB``, ``512MB`` or ``1.5GiB`` in bytes. Raises `ValueError`."""
-    units = {f"{letter}{kind}": base**power for power, letter in enumerate("kmgt", 1) for kind, base in (("b", 1000), ("ib", 1024))}
+    units = {
+        f"{letter}{kind}": base**power
+        for power, letter in enumerate("kmgt", 1)
+        for kind, base in (("b", 1000), ("ib", 1024))
+    }
     text = size.strip().lower()
     unit = next((unit for unit in sorted(units, key=len, reverse=True) if text.endswith(unit)), None)
     try:

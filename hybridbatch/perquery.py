@@ -21,6 +21,12 @@ KEYS = ("task", "setting", "query_language", "corpus_language", "query_id")
 MEANS = {"average_precision": "mAP", "reciprocal_rank": "MRR"}  # what the mean of a column is called, where it differs
 
 
+def mean_name(column: str) -> str:
+    """What the mean of a column is called: ``mAP``, and ``mAP@1000`` where rankings are cut."""
+    name, at, depth = column.partition("@")
+    return MEANS.get(name, name) + at + depth
+
+
 @dataclass(frozen=True)
 class QueryScores:
     """The scores of n queries of one language in one corpus language or pool."""
@@ -34,7 +40,7 @@ class QueryScores:
     def means(self) -> dict[str, float]:
         """Mean over the queries that have a score, by the name of the mean."""
         present = {name: values[~np.isnan(values)] for name, values in self.metrics.items()}
-        return {MEANS.get(name, name): float(values.mean()) for name, values in present.items() if len(values)}
+        return {mean_name(name): float(values.mean()) for name, values in present.items() if len(values)}
 
 
 class Writer:
@@ -102,7 +108,9 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
     import pyarrow.parquet as pq
 
     path = folder / FILE
-    column = next((name for name, shown in MEANS.items() if shown == metric), metric)
+    column = next(
+        (name + metric[len(shown) :] for name, shown in MEANS.items() if metric.partition("@")[0] == shown), metric
+    )
     if not path.is_file():
         raise DataError(f"{path}: not there; run `hybridbatch eval` first and give its folder")
     try:

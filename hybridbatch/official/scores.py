@@ -17,7 +17,6 @@ import torch
 from hybridbatch.scoring import metrics
 
 ABSTENTION_RATES = np.linspace(0, 1, 11)[:-1]
-NOT_RETRIEVED = 1 << 62  # the rank of a relevant passage beyond the top k: below every cutoff
 CORPUS_CHUNK = (
     50_000  # stock mteb multiplies chunks of this many passages; the same shapes give the same float32 scores
 )
@@ -123,7 +122,7 @@ def per_query(found: Retrieved, k_values: tuple[int, ...]) -> dict[str, np.ndarr
     """`ndcg`, `map`, `recall`, `precision`, `mrr`, `hit_rate`: [k, Q]. A query without a relevant passage scores 0."""
     relevant = found.grades > 0
     judged = np.count_nonzero(relevant, axis=1) > 0
-    placed = np.where(found.ranks > 0, found.ranks, NOT_RETRIEVED)
+    placed = np.where(found.ranks > 0, found.ranks, metrics.NOT_RETRIEVED)
     ranks = np.where(relevant, placed, 0)[judged]
     grades = np.where(relevant, found.grades, 0)[judged]
     first = metrics.reciprocal_rank(ranks) if judged.any() else np.zeros(0)

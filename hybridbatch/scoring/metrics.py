@@ -14,6 +14,8 @@ import numpy as np
 from hybridbatch.errors import DataError
 from hybridbatch.scoring.ranks import Ranks
 
+NOT_RETRIEVED = 1 << 62  # the rank of a relevant passage beyond the passages that are listed: below every cutoff
+
 
 def average_precision(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
     """AP = 1/R * sum over the relevant passages, by rank r_1 < ... < r_R, of i / r_i. In 0..1, higher is better.

@@ -16,7 +16,7 @@ from torch import Tensor
 from hybridbatch.errors import DataError
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.scoring.order import inner_products, key_places, key_scores, sort_keys, sort_rows, top_keys
-from hybridbatch.scoring.vectors import as_float32, require_finite, require_width
+from hybridbatch.scoring.vectors import Vectors, as_float32, require_finite, require_width
 from hybridbatch.seeding import stream
 
 CHUNK = 1 << 15  # passages read at a time
@@ -24,6 +24,7 @@ BLOCK = {"cpu": (1024, 4096), "cuda": (4096, 32768)}  # queries x passages score
 GROUP = 64  # scores whose maximum is looked at first: on a CPU 6 times as fast as looking at each
 LEAST_KEY = torch.iinfo(torch.int64).min  # less than the key of any score
 IndexKind = Literal["flat", "ivf", "hnsw", "ivfpq"]
+SearchKind = Literal["exact"] | IndexKind
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Found:
 
 def search(
     queries: np.ndarray | Tensor,
-    corpus: np.ndarray | Tensor,
+    corpus: Vectors,
     k: int,
     *,
     places: np.ndarray | None = None,
@@ -143,7 +144,7 @@ class FaissIndex:
     (ivf, ivfpq), 8 dimensions a byte (ivfpq), 32 neighbours (hnsw). What that loses is to be measured: `recall_lost`.
     """
 
-    def __init__(self, corpus: np.ndarray, kind: IndexKind, *, seed: int = 13, report: Reporter = SILENT) -> None:
+    def __init__(self, corpus: Vectors, kind: IndexKind, *, seed: int = 13, report: Reporter = SILENT) -> None:
         """Train and fill the index.
 
         Args:
@@ -154,24 +155,38 @@ class FaissIndex:
         total, dimension = corpus.shape
         if not total:
             raise DataError("the corpus has no passages")
-        lists = max(1, min(int(4 * math.sqrt(total)), total // 39))  # FAISS asks for 39 training vectors per list
+        lists = _lists(total)
         self.index: Any = _faiss_index(kind, total, dimension, lists)
         if not self.index.is_trained:
             self.index.nprobe = math.ceil(lists / 32)
             self.index.cp.seed = seed
-            sample = stream(seed, "index").choice(total, min(total, max(64 * lists, 39 * 256)), replace=False)
+            sample = stream(seed, "index").choice(total, min(total, _sample(lists)), replace=False)
             self.index.train(np.ascontiguousarray(corpus[np.sort(sample)], dtype=np.float32))
         with report.bar("index", total, "passages") as bar:
             for start in range(0, total, CHUNK):
-                block = np.ascontiguousarray(corpus[start : start + CHUNK], dtype=np.float32)
-                require_finite(torch.from_numpy(block), "corpus row", range(start, start + len(block)))
-                self.index.add(block)
+                block = as_float32(corpus[start : start + CHUNK], "cpu")
+                require_finite(block, "corpus row", range(start, start + len(block)))
+                self.index.add(np.ascontiguousarray(block.numpy()))
                 bar.advance(len(block))
 
     def search(self, queries: np.ndarray, k: int) -> Found:
         """The first passages that the index finds; ties are in the index's order."""
         scores, rows = self.index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, self.index.ntotal))
         return Found(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
+
+
+def index_bytes(kind: IndexKind, passages: int, dimension: int) -> int:
+    """Bytes that a `FaissIndex` holds at most: what to say before one is made."""
+    lists = _lists(passages)
+    sample = 4 * dimension * min(passages, _sample(lists))  # and FAISS's copy of it
+    own = {
+        "flat": 4 * dimension,
+        "ivf": 4 * dimension + 8,
+        "hnsw": 4 * dimension + 4 * 2 * 32 + 16,
+        "ivfpq": _codes(dimension) + 8,
+    }[kind]
+    trained = kind in ("ivf", "ivfpq")
+    return passages * own + 4 * dimension * CHUNK + (2 * sample + 4 * dimension * lists if trained else 0)
 
 
 def recall_lost(found: Found, exact: Found) -> float:
@@ -186,7 +201,7 @@ def recall_lost(found: Found, exact: Found) -> float:
 def _faiss_index(kind: IndexKind, total: int, dimension: int, lists: int) -> Any:
     import faiss
 
-    codes = next(size for size in range(max(1, dimension // 8), 0, -1) if dimension % size == 0)
+    codes = _codes(dimension)
     bits = min(8, max(1, int(math.log2(max(2, total / 39)))))  # 39 training vectors per code word, too
     factory = {
         "flat": "Flat",
@@ -198,3 +213,18 @@ def _faiss_index(kind: IndexKind, total: int, dimension: int, lists: int) -> Any
     if kind == "hnsw":
         index.hnsw.efConstruction, index.hnsw.efSearch = 200, 256
     return index
+
+
+def _lists(total: int) -> int:
+    """Of ivf and ivfpq; FAISS asks for 39 training vectors per list."""
+    return max(1, min(int(4 * math.sqrt(total)), total // 39))
+
+
+def _sample(lists: int) -> int:
+    """Vectors that ivf and ivfpq are trained on."""
+    return max(64 * lists, 39 * 256)
+
+
+def _codes(dimension: int) -> int:
+    """Bytes of an ivfpq code."""
+    return next(size for size in range(max(1, dimension // 8), 0, -1) if dimension % size == 0)

@@ -1,12 +1,27 @@
 """Embeddings at the door of scoring: float32 tensors on one device, finite."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hybridbatch.errors import DataError
+
+
+class Vectors(Protocol):
+    """[P, D] of any float type: an array, a memory map, or what reads rows from several files."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(P, D)."""
+
+    def __len__(self) -> int:
+        """P."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """[n, D] of a slice, or of ascending row numbers."""
 
 
 def as_float32(vectors: np.ndarray | Tensor, device: str | torch.device, buffer: Tensor | None = None) -> Tensor:

@@ -39,3 +39,22 @@ def load_task(name: str, *, data_root: Path | None = None, languages: str = "all
             f"task {name!r}: neither a built-in task{nearest(base, TASKS)} nor a folder; built in: {', '.join(TASKS)}"
         )
     return select(task, languages, trained)
+
+
+def describe_tasks() -> list[dict[str, str]]:
+    """A row for each built-in task: languages, size, splits, licence, source."""
+    from hybridbatch.sources.atlas import LICENCE
+
+    atlas = {"task": "atlas", "languages": "137", "size": "a territory's card in each; several questions each",
+             "splits": "test, train, validation", "licence": LICENCE, "source": "embedded; cldr.unicode.org"}  # fmt: skip
+    return [atlas] + [
+        {
+            "task": name,
+            "languages": one.languages,
+            "size": one.size,
+            "splits": ", ".join(one.splits),
+            "licence": one.licence,
+            "source": one.source,
+        }
+        for name, one in CATALOGUE.items()
+    ]

@@ -60,7 +60,7 @@ class Encoder(nn.Module):
         self.prompts = prompts
         self.max_tokens = max_tokens
         self._packs = packs
-        self._first_position, _ = _positions(model)
+        self._first_position, _ = positions(model)
 
     @classmethod
     def load(
@@ -100,11 +100,11 @@ class Encoder(nn.Module):
             "passage": _first(passage_prompt, layout.passage_prompt, DEFAULT_PROMPTS["passage"]),
         }
         max_tokens: dict[Side, int] = {"query": max_query_tokens, "passage": max_passage_tokens}
-        _, positions = _positions(model)
+        _, places = positions(model)
         for side, length in max_tokens.items():
-            if length > positions:
-                max_tokens[side] = positions
-                report.note(f"{name}: has {positions} positions, so max_{side}_tokens is {positions}, not {length}")
+            if length > places:
+                max_tokens[side] = places
+                report.note(f"{name}: has {places} positions, so max_{side}_tokens is {places}, not {length}")
         use_cheap_dropout(model)
         packs = use_packed_attention(model)
         if not packs:
@@ -278,7 +278,7 @@ def _first(*prompts: str | None) -> str:
     return unicodedata.normalize("NFC", next(prompt for prompt in prompts if prompt is not None))
 
 
-def _positions(model: PreTrainedModel) -> tuple[int, int]:
+def positions(model: PreTrainedModel) -> tuple[int, int]:
     """The position id of a first token, and how many tokens the model can place.
 
     RoBERTa's descendants give their table of positions a padding row and count from the one after it.

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from hybridbatch.errors import ModelError
-from hybridbatch.model.loading import Source, load_tokenizer, locate, quiet
+from hybridbatch.model.encoder import positions
+from hybridbatch.model.loading import Source, first_line, load_tokenizer, locate, quiet
 from hybridbatch.model.precision import autocast
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.reranking import lists
@@ -66,7 +67,7 @@ def load_reranker(name: str, *, device: torch.device, precision: Precision, repo
         with quiet():
             config = AutoConfig.from_pretrained(source.location, revision=revision)
     except Exception as error:  # third-party readers raise anything
-        raise ModelError(f"{name}: its config.json cannot be used ({_line(error)})") from error
+        raise ModelError(f"{name}: its config.json cannot be used ({first_line(error)})") from error
     architecture = (getattr(config, "architectures", None) or ["none"])[0]
     if architecture.endswith("ForSequenceClassification"):
         if config.num_labels != 1:
@@ -96,7 +97,7 @@ class CrossEncoder:
         self._model = _load(AutoModelForSequenceClassification, source, config, torch.float32).to(device)
         self._tokenizer = load_tokenizer(source)
         _need_padding(self._tokenizer, self._model, source.name)
-        self._length = min(PAIR_TOKENS, self._tokenizer.model_max_length, _positions(self._model))
+        self._length = min(PAIR_TOKENS, self._tokenizer.model_max_length, positions(self._model)[1])
         self._pairs = 0
 
     def score(self, pairs: Sequence[tuple[str, str]], report: Reporter = SILENT) -> np.ndarray:
@@ -178,7 +179,7 @@ class ListwiseReranker:
             "input_ids"
         ]
         self._new_tokens = len(answer) + 8
-        context = min(_positions(self._model), CONTEXT)
+        context = min(positions(self._model)[1], CONTEXT)
         room = context - self._new_tokens - len(frame) - 2 * QUERY_TOKENS
         self._passage_tokens = min(PASSAGE_TOKENS, room // lists.WINDOW)
         if self._passage_tokens < LEAST_TOKENS:
@@ -289,7 +290,9 @@ def _load(kind: Any, source: Source, config: Any, dtype: torch.dtype) -> Any:
                 ignore_mismatched_sizes=True,  # judged below, by name
             )
     except Exception as error:  # third-party readers raise anything
-        raise ModelError(f"{source.name}: its weights cannot be loaded ({_line(error)}); fetch it again") from error
+        raise ModelError(
+            f"{source.name}: its weights cannot be loaded ({first_line(error)}); fetch it again"
+        ) from error
     wrong = sorted([*loading["missing_keys"], *(str(key[0]) for key in loading["mismatched_keys"])])
     if wrong:
         raise ModelError(f"{source.name}: {len(wrong)} weights are missing or misshapen (first: {wrong[0]})")
@@ -302,13 +305,6 @@ def _need_padding(tokenizer: Any, model: Any, name: str) -> None:
             raise ModelError(f"{name}: its tokenizer has neither a padding nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
-
-
-def _positions(model: Any) -> int:
-    """How many tokens the model can place."""
-    from hybridbatch.model.encoder import _positions as of_encoder
-
-    return of_encoder(model)[1]
 
 
 def _batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
@@ -339,7 +335,3 @@ def _fingerprint(model: Any) -> str:
         digest.update(f"{name} {tuple(weight.shape)} ".encode())
         digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -40,7 +40,7 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
 
     store = Store.open(prepare_data(TrainConfig(data=config.data, data_root=config.data_root), report))
     tasks = {name: load_task(name, data_root=config.data_root) for name in config.tasks}
-    spoken = (language for task in tasks.values() for language in task.queries if language in task.corpus)
+    spoken = (language for task in tasks.values() for language in [*task.queries, *task.corpus])
     return Facts(
         data=store.fingerprint,
         training_languages=store.languages,

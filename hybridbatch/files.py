@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,26 +72,74 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block succeeds.
 
-    An older folder at `path` is moved aside first and deleted last. Raises `OutputError`.
+    An older folder at `path` is moved aside first and deleted last; if the process is killed between, the next call
+    puts it back. What killed processes left beside `path` is removed, what living ones are writing is not: each holds a
+    lock on its folder, which the system frees when the process ends. Raises `OutputError`.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with output_errors(path):
+    with output_errors(path), ExitStack() as stack:
+        with _locked(path.parent) as alone:
+            if alone:
+                _clear_leftovers(path)
             temporary.mkdir()
+            stack.enter_context(_locked(temporary))
+        try:
             yield temporary
             for folder, _, names in os.walk(temporary):
                 for name in names:
                     with open(Path(folder, name), "rb+") as written:
                         os.fsync(written.fileno())
-            if path.exists():
-                os.replace(path, old)
-            os.replace(temporary, path)
+            with _locked(path.parent):
+                if path.exists():
+                    os.replace(path, old)
+                try:
+                    os.replace(temporary, path)
+                finally:
+                    _settle(old, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Whether this process alone holds the lock of a folder; without `wait`, or without locks here, it may not."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            yield False
+        else:
+            yield True
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what killed processes left of their `atomic_folder` of `path`. The parent must be locked."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.(tmp|old)")
+    for leftover in sorted(path.parent.iterdir()):
+        match = name.fullmatch(leftover.name)
+        if match is None or not leftover.is_dir():
+            continue
+        if match[1] == "old":
+            _settle(leftover, path)
+        else:
+            with _locked(leftover, wait=False) as dead:
+                if dead:
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _settle(old: Path, path: Path) -> None:
+    """Delete what was moved aside for a new `path`, or move it back if there is none."""
+    if path.exists():
         shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        os.replace(old, path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """`hybridbatch prepare`: rows of built-in sources and of the user's own files become one prepared data folder."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from heapq import heappush, heapreplace
 from pathlib import Path
@@ -32,7 +32,8 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     """
     chosen = choose_sources(config.sources)
     keeps = LanguageFilter(config.languages)
-    context = SourceContext(config.data_root, config.seed, keeps, report)
+    context = SourceContext(config.data_root, config.seed, keeps, report=report)
+    context = at_commits(context, chosen, config.revision)
     checks = choose_checks(config.decontaminate, config.data_root)
     provenance = describe(config, chosen, context, checks)
     folder = config.out or Path("data") / default_name(chosen)
@@ -52,6 +53,29 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     )
     _tell(folder, manifest, report)
     return folder
+
+
+def at_commits(context: SourceContext, chosen: Sequence[Source], wanted: Mapping[str, str]) -> SourceContext:
+    """The context with a commit for every source that follows a branch: the wanted one, or that of the present.
+
+    Raises: `ConfigError` for a wanted commit of another source; `DataError` if a branch cannot be looked up.
+    """
+    following = {one.name: one for one in chosen if one.commit}
+    for name, commit in wanted.items():
+        if name not in following:
+            raise ConfigError(
+                f"revision = {name}={commit}: only for sources that are prepared and follow a branch"
+                f" ({', '.join(following) or 'there is none here'}); the others are pinned, or not of the hub"
+            )
+    context = replace(context, revisions=wanted)
+    commits = {name: one.commit(context) for name, one in following.items() if one.commit}
+    for name, commit in commits.items():
+        if name not in wanted:
+            context.report.warn(
+                f"{name}: no commit of it is known here, so its branch was read, at {commit};"
+                f" --revision {name}={commit} reads the same again"
+            )
+    return replace(context, revisions=commits)
 
 
 def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
@@ -110,6 +134,7 @@ def describe(config: PrepareConfig, chosen: Sequence[Source], context: SourceCon
                 "licence": one.licence,
                 "url": one.url,
                 "revision": one.revision,
+                **({"commit": context.revisions[one.name]} if one.commit else {}),
                 "files": [
                     {"file": Path(path.parent.name, path.name).as_posix(), "sha256": sha256_file(path)}
                     for path in one.inputs(context)

@@ -139,8 +139,8 @@ def write_tables(datasets: Path) -> None:
     write(
         datasets / "PaDaS-Lab/webfaq",
         {
-            "README.md": card(("deu", "default", "data/deu.jsonl"), ("swa", "default", "data/swa.jsonl")),
-            "data/deu.jsonl": jsonl([faq | {"id": "1", "question": "Was kostet es?", "answer": "Nichts."}]),
+            "README.md": card(("deu", "default", "data/deu.parquet"), ("swa", "default", "data/swa.jsonl")),
+            "data/deu.parquet": parquet([faq | {"id": "1", "question": "Was kostet es?", "answer": "Nichts."}]),
             "data/swa.jsonl": jsonl([faq | {"id": "1", "question": "Ni bei gani?", "answer": "Bure."}]) + "{broken\n",
         },
     )

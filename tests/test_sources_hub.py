@@ -264,7 +264,7 @@ def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, root: Path, tm
     messages = {name: one["error"] for name, one in told.items()}
     assert all(message.startswith("DataError: ") and "\n" not in message for message in messages.values())
     assert "sentence-transformers/natural-questions@f9e894e1" in messages["nq"]
-    assert "microsoft/wiki_qa@main: configuration 'default'" in messages["wikiqa"]
+    assert "microsoft/wiki_qa@3f104672b5de699878fe7907afc486f0de325eb5: configuration 'default'" in messages["wikiqa"]
     assert "no such data set there" in messages["duorc"]
     assert "no such file there (404)" in messages["mfaq"]
     assert "no such data set there" in messages["mrtydi"]
@@ -277,6 +277,7 @@ def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, root: Path, tm
     assert "castorini/mr-tydi@refs/pr/9" in gone["mrtydi"]["error"]
     assert "revision is gone" in gone["mrtydi"]["error"]
     assert "natural-questions@refs/pr/9" in gone["nq"]["error"]
+    assert "revision is gone" in gone["nq"]["error"]
 
 
 def test_a_second_run_needs_no_network(hub_mirror: ModuleType, root: Path, tmp_path: Path):

@@ -5,8 +5,8 @@ registry is quick. Adding a source is a new module and its name in `_MODULES`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -55,12 +55,14 @@ class SourceContext:
         data_root: folder with local copies of public data sets, one sub-folder per data set.
         seed: of every random choice.
         keeps: whether rows of a canonical language are wanted; all rows may be yielded all the same.
+        revisions: the commits to read of sources that follow a branch, by name.
         report: where notes and progress go.
     """
 
     data_root: Path | None = None
     seed: int = 13
     keeps: Callable[[str], bool] = lambda language: True
+    revisions: Mapping[str, str] = field(default_factory=dict)
     report: Reporter = SILENT
 
     def chance(self, *names: str) -> float:
@@ -83,6 +85,7 @@ class Source:
         inputs: the local files that `rows` will read, as far as the revision does not pin their content. Raises
             `DataError` if they are not there.
         size: how much it is, for people.
+        commit: of a source whose revision is a branch, the commit that `rows` reads.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Source:
     revision: str = ""
     inputs: Callable[[SourceContext], Sequence[Path]] = lambda context: ()
     size: str = "as its files say"
+    commit: Callable[[SourceContext], str] | None = None
 
 
 @cache

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,6 +44,15 @@ class Repository:
     def url(self) -> str:
         """Where people find it."""
         return f"https://huggingface.co/datasets/{self.name}"
+
+    def at(self, commit: str | None) -> "Repository":
+        """The same repository at a commit; None leaves the revision as it is."""
+        return replace(self, revision=commit) if commit else self
+
+    def commit(self) -> str:
+        """The commit that the revision stands for, of a branch the present one. Raises: as `file`."""
+        (readme,) = self.inputs() or (Path(self.revision, "README.md"),)
+        return readme.parent.name
 
     def inputs(self) -> list[Path]:
         """What a source's `inputs` has to give: of a branch, a file in whose path the hub's client puts the commit."""
@@ -81,6 +90,7 @@ class Repository:
             return [_path_in(address) for address in (builder.config.data_files or {}).get(split, [])]
 
         where = f"{self.name}@{self.revision}: configuration {name!r}"
+        self._check()
         found = patiently(ask, where)
         if not found:
             raise DataError(f"{where} has no split {split!r}; {self.url} is not what this version of hybridbatch knows")
@@ -94,7 +104,12 @@ class Repository:
 
             return get_dataset_config_names(self.name, revision=self.revision)
 
+        self._check()
         return patiently(ask, f"{self.name}@{self.revision}")
+
+    def _check(self) -> None:
+        """Raises as `file` if repository or revision is not there; `datasets`, which needs the card anyway, says less."""
+        self.file("README.md")
 
     def label(self, path: str) -> str:
         """How bad rows call a file: the same on every machine."""
@@ -129,7 +144,14 @@ def hub_source(
     yields: str,
     rows: Callable[[SourceContext], Iterator[Row | BadRow]],
 ) -> Source:
-    """A source whose rows come from one repository."""
+    """A source whose rows come from one repository.
+
+    If that names a branch, `rows` has to read it at the commit of `SourceContext.revisions`.
+    """
+
+    def at(context: SourceContext) -> Repository:
+        return repository.at(context.revisions.get(name))
+
     return Source(
         name=name,
         title=title,
@@ -140,7 +162,8 @@ def hub_source(
         size=size,
         yields=yields,
         rows=rows,
-        inputs=lambda context: repository.inputs(),
+        inputs=lambda context: at(context).inputs(),
+        commit=None if _COMMIT.fullmatch(repository.revision) else lambda context: at(context).commit(),
     )
 
 
@@ -152,15 +175,22 @@ def web_file(address: str) -> Path:
         return target
 
     def download() -> None:
+        import fcntl
+
         from huggingface_hub.file_download import http_get
 
-        temporary = make_folder(target.parent) / f".{name}.{os.getpid()}.tmp"
-        try:
-            with temporary.open("wb") as file:
-                http_get(address, file, displayed_filename=name)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        part = make_folder(target.parent) / f".{name}.part"
+        with part.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # of several processes one downloads and the others wait
+            try:
+                if not target.is_file():
+                    file.truncate(0)  # what a killed process left
+                    http_get(address, file, displayed_filename=name)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.replace(part, target)
+            finally:
+                part.unlink(missing_ok=True)
 
     patiently(download, address)
     return target

@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Hybrid monolingual and cross-lingual batches for multilingual dense retrieval.\n\n"
     "Results are JSON in experiments/NAME/. `hybridbatch COMMAND --help` explains a command.",
 )
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, or that of the copy in newer typers
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
@@ -219,6 +220,27 @@ def status(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, runni
     console.table(states(folder), title=str(folder))
 
 
+@sweeps.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
+    cells: Annotated[int, typer.Option(help="Finished cells to do again, drawn at random.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 13,
+    tolerance: Annotated[float, typer.Option(help="Largest difference in mAP of any language.", min=0)] = 0.02,
+    data: Annotated[str | None, typer.Option(help="Training data; default: as the sweep says.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds local copies of public data sets.")] = None,
+) -> None:
+    """Do random cells of a sweep again and compare them with the record."""
+    from hybridbatch.scaling.check import check_cells
+
+    checks = check_cells(folder, cells, seed=seed, data=data, data_root=data_root, report=reporter())
+    for each in checks:
+        console.table(each.rows, title=each.cell.label)
+        console.lines([f"{each.cell.key}: {'the same to the last bit' if each.identical else 'not the same bits'}"])
+    if not all(each.within(tolerance) for each in checks):
+        console.error(f"{folder}: mAP differs by more than {tolerance:g} from the record")
+        raise typer.Exit(1)
+
+
 @app.command()
 def report(
     folders: Annotated[
@@ -290,18 +312,24 @@ def main() -> None:
     console.out.quiet = not leads
     try:
         app(standalone_mode=leads)
-    except ClickException:  # the first process shows it
+    except UsageError:  # the first process shows it
         sys.exit(2)
     except Interrupted as stop:
         if leads:
             console.err.print(str(stop))
         sys.exit(130)
     except HybridBatchError as mistake:
-        from hybridbatch.training.distributed import tells
-
-        if tells(mistake):
+        if _tells(mistake):
             console.error(str(mistake))
         sys.exit(2)
+
+
+def _tells(mistake: HybridBatchError) -> bool:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from hybridbatch.training.distributed import tells
+
+    return tells(mistake)
 
 
 def _version(wanted: bool) -> None:

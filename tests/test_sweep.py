@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hybridbatch.config import SweepConfig, build
 from hybridbatch.errors import ConfigError, DataError, OutputError
+from hybridbatch.files import read_json, write_json
 from hybridbatch.scaling.cells import SweepFolder
+from hybridbatch.scaling.check import check_cells
 from hybridbatch.scaling.grid import nested_order, plan_cells, spread
 from hybridbatch.sweep import dry_run, run_sweep, status
 from tests import synthetic
@@ -219,6 +222,7 @@ def test_an_interrupted_sweep_ends_with_the_same_files(tmp_path):
 
 SLOW_SWEEP = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 from tests import synthetic
 from hybridbatch.sweep import run_sweep
@@ -313,3 +317,29 @@ def test_worker_processes_give_the_results_of_one_process_though_one_dies(tmp_pa
 def test_status_of_a_folder_that_is_no_sweep_is_one_line(tmp_path):
     with pytest.raises(DataError, match="not the folder of a sweep"):
         status(tmp_path)
+
+
+# Doing cells again
+
+
+def test_cells_done_again_are_the_same_and_a_changed_record_is_found(tmp_path):
+    folder = run_sweep(sweep_config(out=tmp_path), runner=synthetic.run, facts=facts())
+    again = check_cells(folder, 3, seed=1, runner=synthetic.run, facts=facts())
+    assert len(again) == 3
+    assert all(each.identical and each.within(0) for each in again)
+    changed = SweepFolder(folder).result(again[0].cell.key)
+    cell = read_json(changed)
+    cell["eval"]["tasks"][0]["settings"]["cross-lingual"]["swh"]["mAP"] += 0.05
+    write_json(changed, cell)
+    first, *others = check_cells(folder, 3, seed=1, runner=synthetic.run, facts=facts())
+    assert not first.identical
+    assert first.within(0.051)
+    assert not first.within(0.049)
+    assert all(each.identical for each in others)
+
+
+def test_cells_of_other_data_cannot_be_done_again(tmp_path):
+    folder = run_sweep(sweep_config(out=tmp_path), runner=synthetic.run, facts=facts())
+    other = replace(facts(), data="another", models={"e5-small-q4": "another"})
+    with pytest.raises(DataError, match="none of its finished cells can be made from what is here"):
+        check_cells(folder, 1, seed=1, runner=synthetic.run, facts=other)

@@ -1,0 +1,98 @@
+"""Whether the cells of a sweep come out again: a few of them are done anew and compared with what is on record."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.config import SweepConfig, build
+from hybridbatch.errors import DataError
+from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.scaling.cells import Runner, SweepFolder
+from hybridbatch.scaling.grid import Cell, Facts, plan_cells
+from hybridbatch.scaling.runner import gather_facts, run_cell
+from hybridbatch.seeding import stream
+
+
+@dataclass(frozen=True)
+class Check:
+    """One cell, done again."""
+
+    cell: Cell
+    rows: list[dict[str, Any]]  # by task, setting and metric: means over languages, and the largest difference of one
+
+    @property
+    def identical(self) -> bool:
+        """Whether every number is the same to the last bit."""
+        return all(row["largest_difference"] == 0 for row in self.rows)
+
+    def within(self, tolerance: float) -> bool:
+        """Whether no language's mAP is farther than `tolerance` from the record."""
+        return all(row["largest_difference"] <= tolerance for row in self.rows if row["metric"] == "mAP")
+
+
+def check_cells(
+    path: Path,
+    count: int,
+    *,
+    seed: int,
+    data: str | None = None,
+    data_root: Path | None = None,
+    report: Reporter = SILENT,
+    runner: Runner = run_cell,
+    facts: Facts | None = None,
+) -> list[Check]:
+    """Do `count` finished cells of a sweep again, drawn at random, and compare.
+
+    Args:
+        path: folder of the sweep.
+        seed: of the draw.
+        data, data_root: where the training data and the evaluation data are; default: as the sweep says.
+        runner, facts: as in `hybridbatch.sweep.run_sweep`.
+
+    Raises: DataError if `path` is no sweep, and where data, tasks or models here are others than the sweep's, so that
+        none of its cells can be done again.
+    """
+    folder = SweepFolder(path)
+    places = {"data": data, "data_root": data_root}
+    settings = folder.read_plan()["settings"] | {name: place for name, place in places.items() if place}
+    config = build(SweepConfig, None, settings)
+    facts = facts or gather_facts(config, report)
+    cells = [cell for cell in plan_cells(config, facts) if folder.result(cell.key).exists()]
+    if not cells:
+        raise DataError(
+            f"{path}: none of its finished cells can be made from what is here (training data {config.data} has the"
+            f" fingerprint {facts.data}); prepare the same data, install the same models, or run the sweep again"
+        )
+    chosen = stream(seed, "check").choice(len(cells), size=min(count, len(cells)), replace=False)
+    checks = []
+    for cell in (cells[number] for number in sorted(chosen)):
+        report.note(f"doing again: {cell.label}")
+        with tempfile.TemporaryDirectory(prefix="hybridbatch-") as work:
+            again = runner(cell, Path(work))
+        checks.append(Check(cell, _compare(folder.read(cell.key)["eval"], again["eval"])))
+    return checks
+
+
+def _compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for old, new in zip(recorded["tasks"], again["tasks"], strict=True):
+        for setting, languages in old["settings"].items():
+            for metric in sorted({metric for values in languages.values() for metric in values}):
+                pairs = [
+                    (values[metric], new["settings"][setting][language][metric])
+                    for language, values in languages.items()
+                    if metric in values
+                ]
+                rows.append(
+                    {
+                        "task": old["name"],
+                        "setting": setting,
+                        "metric": metric,
+                        "recorded": sum(value for value, _ in pairs) / len(pairs),
+                        "again": sum(value for _, value in pairs) / len(pairs),
+                        "largest_difference": max(abs(a - b) for a, b in pairs),
+                    }
+                )
+    return rows

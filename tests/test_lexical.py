@@ -43,6 +43,8 @@ def test_scores_and_order_are_those_of_the_formula(texts, query, k):
     assert numbers.dtype == np.int64
     assert numbers[0].tolist() == order
     assert found[0].tolist() == scores[0][order].tolist()
+    every = np.arange(len(texts))
+    assert index.of([" ".join(query)] * len(texts), every).tolist() == scores[0].tolist()
 
 
 def test_the_default_parameters_are_those_of_the_published_baselines():

@@ -116,6 +116,20 @@ def draw_copies(index: RecordIndex, records: np.ndarray, uniform: np.ndarray) ->
     return rows.reshape(records.shape)
 
 
+def draw_translations(index: RecordIndex, rows: np.ndarray, side: int, uniform: np.ndarray) -> np.ndarray:
+    """For each of `rows` (int [T, B]) another row of its record that has `side`, chosen by `uniform`; -1: there is none."""
+    found = np.empty(rows.size, row_type(index))
+    step = max(1, _AT_ONCE // int(np.diff(index.record_start).max(initial=1)))
+    for begin in range(0, rows.size, step):
+        own, draws = rows.ravel()[begin : begin + step], uniform.ravel()[begin : begin + step]
+        start, has = _sides_of(index, index.record_of(own))
+        others = (has & side) > 0
+        others[np.arange(len(own)), own - start] = False
+        chosen, _ = _draw_same(others, others, draws)
+        found[begin : begin + step] = np.where(others.any(axis=1), start + chosen, -1)
+    return found.reshape(rows.shape)
+
+
 def _sides_of(index: RecordIndex, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first row of each record, and the sides that its rows have: uint8 [n, rows of the widest]."""
     start = index.record_start[records]

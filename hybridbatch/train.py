@@ -4,14 +4,18 @@ import contextlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from hybridbatch.config import PrepareConfig, TrainConfig
+import numpy as np
+
+from hybridbatch.config import PrepareConfig, TrainConfig, memory_bytes
 from hybridbatch.errors import ConfigError
-from hybridbatch.files import write_json
-from hybridbatch.languages import resolve
+from hybridbatch.files import read_json, write_json
+from hybridbatch.languages import canonical, resolve
 from hybridbatch.model import Encoder, resolve_precision
+from hybridbatch.model.folder import Side
 from hybridbatch.prepare import prepare
 from hybridbatch.provenance import versions
 from hybridbatch.records import RecordIndex, Split
@@ -22,8 +26,10 @@ from hybridbatch.sources.atlas import TRAINED
 from hybridbatch.store import Store, count_rows
 from hybridbatch.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
+from hybridbatch.training.alignment import Translations, plan_translations
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.budget import token_budget
+from hybridbatch.training.distillation import Targets, Teacher, check_dimensions, read_vectors, write_vectors
 from hybridbatch.training.distributed import Workers, join, resolve_device
 from hybridbatch.training.loop import Trainer, build_objective
 from hybridbatch.training.recipe import batches_in_words, model_card, train_json
@@ -139,6 +145,8 @@ class Inputs:
     schedule: Schedule
     held_out_index: RecordIndex | None  # of the validation split, if there is one
     held_out: dict[str, Schedule]  # by kind of batch
+    translations: Translations | None  # of the alignment regulariser
+    targets: Targets | None  # of distillation
     notes: tuple[str, ...]
 
     @classmethod
@@ -168,9 +176,25 @@ class Inputs:
             held_out_index = store.index("validation", languages)
             held_out, notes = plan_validation(held_out_index, config.batch_size, config.validation_batches)
         notes = [*schedule.notes, *notes]
+        translations = plan_translations(index, schedule, config.seed) if config.align_weight else None
+        if translations:
+            share = np.mean([np.mean(rows >= 0) for rows in translations])
+            notes.append(f"alignment: {share:.1%} of the queries and passages have a translation to be near to")
+        targets = None
+        if config.distils:
+            scheduled: dict[Side, np.ndarray] = {
+                "query": index.store_rows(schedule.query_row),
+                "passage": index.store_rows(schedule.passage_row),
+            }
+            language = config.teacher_language and canonical(config.teacher_language)
+            targets = Targets.plan(store.index("train"), scheduled, language)
+            notes.append(
+                f"distillation: the teacher reads {language or 'the texts of the pairs'}; {targets.coverage:.1%} of the"
+                " pairs have both texts for it"
+            )
         for note in notes:
             report.note(note)
-        return cls(store, languages, index, schedule, held_out_index, held_out, tuple(notes))
+        return cls(store, languages, index, schedule, held_out_index, held_out, translations, targets, tuple(notes))
 
     def identity(self, config: TrainConfig) -> dict[str, Any]:
         """What two runs must share for one to go on as the other, as far as it is known without the model."""
@@ -182,7 +206,7 @@ class Inputs:
 
     def batches(self, encoder: Encoder, config: TrainConfig, report: Reporter) -> Batches:
         """The tokenised training batches."""
-        return _batches(self.store, "train", self.index, self.schedule, encoder, config, report)
+        return _batches(self.store, "train", self.index, self.schedule, encoder, config, report, self.translations)
 
     def validation(self, encoder: Encoder, config: TrainConfig) -> Validation:
         """The tokenised validation batches."""
@@ -219,6 +243,7 @@ def _batches(
     encoder: Encoder,
     config: TrainConfig,
     report: Reporter,
+    translations: Translations | None = None,
 ) -> Batches:
     return Batches(
         schedule,
@@ -227,8 +252,12 @@ def _batches(
         negatives=lambda rows: store.negatives(split, index.store_rows(rows)),
         record_ids=lambda rows: store.record_ids(split, index.store_rows(rows)),
         records=index.record_of,
+        translations=translations,
         tokenise=encoder.tokenise,
         hard_negatives=config.hard_negatives,
+        negatives_language=config.negatives_language,
+        groups=lambda rows: index.group[index.record_of(rows)],
+        negative_groups=lambda rows: store.negative_groups(split, index.store_rows(rows)),
         seed=config.seed,
         report=report,
     )
@@ -247,6 +276,10 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
         "resolved_precision": resolve_precision(config.precision, workers.device),
         "processes": workers.size,
     }
+    reader = None
+    if inputs.targets and workers.leads:
+        reader = _load_teacher(config, encoder.dimension, report)
+        identity["teacher_fingerprint"] = reader.fingerprint()
     with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
         done = _claim(run, identity, workers, report)
         batches = inputs.batches(encoder, config, report)
@@ -259,7 +292,8 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
             languages=inputs.index.languages,
             run=run,
             precision=identity["resolved_precision"],
-            token_budget=_budget(config, encoder, batches.longest, workers),
+            token_budget=_budget(config, encoder, batches.longest, run, workers),
+            teacher=_teacher(config, inputs, reader, run, identity["resolved_precision"], workers, report),
             workers=workers,
             report=report,
         )
@@ -282,10 +316,47 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
         trainer.finish(save)
 
 
-def _budget(config: TrainConfig, encoder: Encoder, longest: int, workers: Workers) -> int:
-    """Tokens per forward pass, the same on every process."""
-    found = token_budget(encoder.model.config, longest, workers.device, workers.size)
-    return config.micro_tokens or workers.least(found)
+def _load_teacher(config: TrainConfig, dimension: int, report: Reporter) -> Encoder:
+    """The encoder to distil from, into a student of `dimension`. Raises `ConfigError`, `ModelError`."""
+    assert config.teacher is not None
+    lengths = {"max_query_tokens": config.max_query_tokens, "max_passage_tokens": config.max_passage_tokens}
+    reader = Encoder.load(config.teacher, **lengths, report=report)
+    check_dimensions(config.distill_from, reader, dimension)
+    return reader
+
+
+def _teacher(
+    config: TrainConfig,
+    inputs: Inputs,
+    reader: Encoder | None,
+    run: Path,
+    precision: Literal["fp32", "bf16"],
+    workers: Workers,
+    report: Reporter,
+) -> Teacher | None:
+    """What the teacher says of all texts: read by the first process, once for the run, and kept in its folder."""
+    if inputs.targets is None:
+        return None
+    path, store = run / checkpoint.TEACHER, inputs.store
+    if reader is not None and not path.exists():
+        texts = {"query": partial(store.queries, "train"), "passage": partial(store.passages, "train")}
+        write_vectors(path, reader.to(workers.device), inputs.targets, texts, precision, report)
+    workers.wait()
+    temperature = config.teacher_temperature or config.temperature
+    return Teacher(inputs.targets, read_vectors(path), config.distill_from, temperature)
+
+
+def _budget(config: TrainConfig, encoder: Encoder, longest: int, run: Path, workers: Workers) -> int:
+    """Tokens per forward pass, the same on every process; kept in ``run.json``, as dropout masks depend on them."""
+    limit = None if config.memory_limit is None else memory_bytes(config.memory_limit)
+    found = token_budget(encoder.model.config, longest, workers.device, workers.size, limit)
+    budget = config.micro_tokens or workers.least(found)
+    if workers.leads:
+        known = read_json(run / checkpoint.RUN)
+        budget = known.get("token_budget", budget)
+        if "token_budget" not in known:
+            write_json(run / checkpoint.RUN, known | {"token_budget": budget})
+    return workers.least(budget)
 
 
 def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Reporter) -> int:

@@ -11,7 +11,9 @@ from hybridbatch.config import TrainConfig
 from hybridbatch.model import Encoder
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.schedule import plan_schedule
+from hybridbatch.training.alignment import plan_translations
 from hybridbatch.training.batches import Batches
+from hybridbatch.training.distillation import Targets, Teacher
 from hybridbatch.training.distributed import Workers
 from hybridbatch.training.loop import Trainer, build_objective
 from hybridbatch.training.validation import Validation, plan_validation
@@ -28,17 +30,36 @@ def make_trainer(
     validate: bool = True,
     workers: Workers = Workers(),  # noqa: B008  (immutable)
     report: Reporter = SILENT,
+    teacher_vectors: int | None = None,
     **changes,
 ) -> Trainer:
-    """A trainer of `model` in the folder `run`; `changes` override `SETTINGS`; `double`: everything in float64."""
+    """A trainer of `model` in the folder `run`; `changes` override `SETTINGS`; `double`: everything in float64.
+
+    Args:
+        teacher_vectors: size of the random vectors of a teacher that reads the first language, if there is to be one.
+    """
     config = TrainConfig(model=str(model), **(SETTINGS | changes))
     encoder = Encoder.load(str(model))
     if double:
         encoder.double()
     training, held_out = Table(rows(24)), Table(rows(9, "validation"))
     schedule = plan_schedule(
-        training.index, mix=config.mix, batch_size=config.batch_size, steps=config.steps, seed=config.seed
-    )
+        training.index, mix=config.mix, batch_size=config.batch_size, steps=config.steps, seed=config.seed,
+        strategy=config.strategy, copies=config.copies,
+    )  # fmt: skip
+    teacher = None
+    if config.distils:
+        scheduled = {"query": schedule.query_row, "passage": schedule.passage_row}
+        targets = Targets.plan(training.index, scheduled, training.index.languages[0])
+        random = torch.Generator().manual_seed(5)
+        vectors = {
+            side: torch.nn.functional.normalize(
+                torch.randn(len(targets.distinct(side)), teacher_vectors or 8, generator=random), dim=1
+            )
+            for side in scheduled
+        }
+        temperature = config.teacher_temperature or config.temperature
+        teacher = Teacher(targets, vectors, config.distill_from, temperature)
     planned, _ = plan_validation(held_out.index, config.batch_size, config.validation_batches)
     return Trainer(
         encoder,
@@ -47,6 +68,7 @@ def make_trainer(
             schedule,
             **training.texts(),
             tokenise=encoder.tokenise,
+            translations=plan_translations(training.index, schedule, config.seed) if config.align_weight else None,
             hard_negatives=config.hard_negatives,
             seed=config.seed,
         ),
@@ -60,6 +82,7 @@ def make_trainer(
         run=run,
         precision="fp32",
         token_budget=config.micro_tokens or 1 << 20,
+        teacher=teacher,
         workers=workers,
         report=report,
     )

@@ -1,9 +1,10 @@
 """From the rows of a schedule to the token arrays of a batch: tokenised once, before training starts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -15,9 +16,21 @@ from hybridbatch.schedule import Schedule
 from hybridbatch.seeding import stream
 from hybridbatch.streams import COPIES
 from hybridbatch.tokens import TokenArrays
+from hybridbatch.training.alignment import Translations
 
 CHUNK = 10_000  # texts handed to the tokenizer at a time
 Tokenise = Callable[[Sequence[str], Side], TokenArrays]
+NegativesLanguage = Literal["passage", "query", "both"]
+
+
+def no_tokens() -> TokenArrays:
+    """No sequence."""
+    return TokenArrays.concatenate([])
+
+
+def no_rows() -> np.ndarray:
+    """int64 [0]."""
+    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,11 @@ class Batch:
     passages: TokenArrays
     owner: np.ndarray  # int64 [P]: the pair each passage belongs to, ascending among the hard negatives
     records: np.ndarray | None = None  # int64 [B]: the record of each pair, where a record may have several
+    translations: TokenArrays = field(default_factory=no_tokens)  # [M]: of queries and positives in other languages
+    translates: np.ndarray = field(default_factory=no_rows)  # int64 [M]: of which query (< B) or positive (B to 2B - 1)
+    answers: np.ndarray | None = (
+        None  # int64 [P]: a pair that each passage is known to answer, -1 if none; None: unknown
+    )
 
     @property
     def pairs(self) -> int:
@@ -36,30 +54,35 @@ class Batch:
 
     @cached_property
     def tokens(self) -> TokenArrays:
-        """Queries and passages, B + P sequences."""
-        return TokenArrays.concatenate([self.queries, self.passages])
+        """Queries, passages and translations, B + P + M sequences."""
+        return TokenArrays.concatenate([self.queries, self.passages, self.translations])
 
     @cached_property
     def keys(self) -> np.ndarray:
         """int64 [P]: equal for passages that must not be each other's negatives.
 
-        Those are passages of the same tokens, which the encoder cannot tell apart, and the translations of a record.
+        Those are passages of the same tokens, which the encoder cannot tell apart, and the translations of a record: in
+        mtt batches, and where a hard negative is known to be one of another pair's positive.
         """
         seen: dict[bytes, int] = {}
         keys = np.array([seen.setdefault(self.passages[i].tobytes(), len(seen)) for i in range(len(self.passages))])
-        if self.records is None:
-            return keys
-        return shared_passage_groups(keys[: self.pairs], self.records + 1, len(seen)).astype(np.int64)[keys]
+        if self.records is not None:
+            keys = shared_passage_groups(keys[: self.pairs], self.records + 1, len(seen)).astype(np.int64)[keys]
+        if self.answers is not None:
+            translated = (self.answers >= 0) & ~np.isin(keys, keys[: self.pairs])
+            keys[translated] = keys[self.answers[translated]]
+        return keys
 
     def shares(self, workers: int) -> list[np.ndarray]:
         """The positions in `tokens` that each worker embeds: a contiguous cut of the pairs, sizes differing by one."""
-        owner = np.concatenate([np.arange(self.pairs), self.owner])
+        owner = np.concatenate([np.arange(self.pairs), self.owner, self.translates % self.pairs])
         bounds = [rank * self.pairs // workers for rank in range(workers + 1)]
         return [np.flatnonzero((owner >= low) & (owner < high)) for low, high in pairwise(bounds)]
 
     def padded_tokens(self) -> int:
-        """What a trainer would compute that pads queries and passages to the longest of each."""
-        return sum(len(side) * int(side.lengths.max()) for side in (self.queries, self.passages))
+        """What a trainer would compute that pads queries, passages and translations to the longest of each."""
+        sides = (self.queries, self.passages, self.translations)
+        return sum(len(side) * int(side.lengths.max(initial=0)) for side in sides)
 
 
 class Batches:
@@ -68,11 +91,15 @@ class Batches:
     Args:
         schedule: its row numbers are passed to the text functions.
         queries, passages: rows (int [n]) -> texts.
-        negatives: rows -> hard negatives of each.
+        negatives: rows -> hard negatives of each, in the row's language.
         record_ids: rows -> names, for error messages.
         tokenise: texts and side -> token arrays.
         records: rows -> numbers of their records; needed for mtt batches only.
-        hard_negatives: most per pair; a row with fewer gives all it has.
+        translations: the rows of translations of every query and passage, if they are to be in the batches.
+        hard_negatives: most per pair; a pair with fewer gives all it has.
+        negatives_language: whose a cross-lingual pair's are: those of its passage's row, of its query's, or of both.
+        groups: rows -> group of each (int [n]), as in `RecordIndex`.
+        negative_groups: rows -> the group of every hard negative, -1 if unknown; None if nothing is known of any.
         seed: of the choice among a row's hard negatives.
     Raises: `DataError` naming the record whose text the tokenizer refuses.
     """
@@ -87,14 +114,24 @@ class Batches:
         record_ids: Callable[[np.ndarray], list[str]],
         tokenise: Tokenise,
         records: Callable[[np.ndarray], np.ndarray] | None = None,
+        translations: Translations | None = None,
         hard_negatives: int = 0,
+        negatives_language: NegativesLanguage = "passage",
+        groups: Callable[[np.ndarray], np.ndarray] | None = None,
+        negative_groups: Callable[[np.ndarray], list[np.ndarray] | None] | None = None,
         seed: int = 0,
         report: Reporter = SILENT,
     ) -> None:
         self.schedule = schedule
         self.record_ids = record_ids
         self._records = records
+        self._translations = translations
         self._query_rows, self._passage_rows = np.unique(schedule.query_row), np.unique(schedule.passage_row)
+        if translations is not None:
+            self._query_rows, self._passage_rows = (
+                np.union1d(rows, others[others >= 0])
+                for rows, others in zip((self._query_rows, self._passage_rows), translations, strict=True)
+            )
         with report.bar("tokenising", len(self._query_rows) + len(self._passage_rows), "texts") as bar:
 
             def all_tokens(rows: np.ndarray, texts: Callable[[np.ndarray], list[str]], side: Side) -> TokenArrays:
@@ -107,8 +144,9 @@ class Batches:
 
             self._queries = all_tokens(self._query_rows, queries, "query")
             self._passages = all_tokens(self._passage_rows, passages, "passage")
+        self._groups = groups
         self._negatives = HardNegatives(
-            schedule.passage_row, self._passage_rows, negatives, tokenise, hard_negatives, seed
+            _negatives_table(schedule, negatives_language), negatives, tokenise, hard_negatives, seed, negative_groups
         )
 
     def _tokenise(self, tokenise: Tokenise, rows: np.ndarray, texts: Sequence[str], side: Side) -> TokenArrays:
@@ -130,13 +168,35 @@ class Batches:
     def __getitem__(self, step: int) -> Batch:
         """The batch of `step`, whole, whatever the number of workers."""
         positives = self._passages.take(np.searchsorted(self._passage_rows, self.schedule.passage_row[step]))
-        owner, negatives = self._negatives.of(step)
+        owner, negatives, groups = self._negatives.of(step)
         return Batch(
             self._queries.take(np.searchsorted(self._query_rows, self.schedule.query_row[step])),
             TokenArrays.concatenate([positives, negatives]) if len(negatives) else positives,
             np.concatenate([np.arange(len(positives)), owner]),
             self._shared_records(step),
+            *self._translated(step),
+            answers=None if groups is None else self._answers(step, groups),
         )
+
+    def _answers(self, step: int, groups: np.ndarray) -> np.ndarray:
+        """int64 [P]: of every passage, a pair whose positive is in its group, -1 if none; `groups`: the negatives'."""
+        if self._groups is None:
+            raise ValueError("negatives with groups need the groups of rows")
+        mine = self._groups(self.schedule.passage_row[step])
+        found, first = np.unique(mine, return_index=True)
+        at = np.minimum(np.searchsorted(found, groups), len(found) - 1)
+        return np.concatenate([np.arange(len(mine)), np.where(found[at] == groups, first[at], -1)])
+
+    def _translated(self, step: int) -> tuple[TokenArrays, np.ndarray]:
+        """The translations of a batch, and what each translates."""
+        if self._translations is None:
+            return no_tokens(), no_rows()
+        queries, passages = (rows[step] for rows in self._translations)
+        tokens = (
+            self._queries.take(np.searchsorted(self._query_rows, queries[queries >= 0])),
+            self._passages.take(np.searchsorted(self._passage_rows, passages[passages >= 0])),
+        )
+        return TokenArrays.concatenate(tokens), np.flatnonzero(np.concatenate([queries, passages]) >= 0)
 
     def _shared_records(self, step: int) -> np.ndarray | None:
         """int64 [B]: the record of each pair of an mtt batch, the only ones where a record has more than one."""
@@ -163,48 +223,67 @@ class Batches:
         return self.record_ids(self.schedule.query_row[step])
 
 
+def _negatives_table(schedule: Schedule, language: NegativesLanguage) -> np.ndarray:
+    """int64 [T, B, S]: the rows whose hard negatives each pair draws from; -1 for none."""
+    if language == "query":
+        return schedule.query_row[..., None]
+    if language == "passage":
+        return schedule.passage_row[..., None]
+    different = schedule.query_row != schedule.passage_row
+    return np.stack([schedule.passage_row, np.where(different, schedule.query_row, -1)], axis=-1)
+
+
 class HardNegatives:
-    """The hard negatives of every step: at most so many per pair, drawn from the passage row's list by (seed, step).
+    """The hard negatives of every step: at most so many per pair, drawn from its rows' lists by (seed, step).
 
     Args:
-        table: int [T, B]: the passage row of every pair.
-        rows: its distinct values, ascending.
+        table: int [T, B, S]: the rows of every pair, -1 for none.
+        negatives: rows -> hard negatives of each.
         most: per pair.
+        groups: as `negative_groups` of `Batches`.
     """
 
     def __init__(
         self,
         table: np.ndarray,
-        rows: np.ndarray,
         negatives: Callable[[np.ndarray], list[tuple[str, ...]]],
         tokenise: Tokenise,
         most: int,
         seed: int,
+        groups: Callable[[np.ndarray], list[np.ndarray] | None] | None = None,
     ) -> None:
-        self._table, self._rows, self._most, self._seed = table, rows, most, seed
-        lists = negatives(rows) if most else []
+        self._table, self._most, self._seed = table, most, seed
+        self._rows = np.unique(table[table >= 0])
+        lists = negatives(self._rows) if most else []
         self._start = np.concatenate(
             [np.zeros(1, np.int64), np.cumsum([len(texts) for texts in lists], dtype=np.int64)]
         )
+        known = groups(self._rows) if groups and self._start[-1] else None
+        self._groups = None if known is None else np.concatenate(known)
         drawn = [self._draw(step)[1] for step in range(len(table))] if self._start[-1] else []
         self._numbers = np.unique(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
         flat = [text for texts in lists for text in texts]
         parts = [self._numbers[begin : begin + CHUNK] for begin in range(0, len(self._numbers), CHUNK)]
         self.tokens = TokenArrays.concatenate([tokenise([flat[i] for i in part], "passage") for part in parts])
 
-    def of(self, step: int) -> tuple[np.ndarray, TokenArrays]:
-        """(the pair each belongs to, ascending; their tokens)."""
+    def of(self, step: int) -> tuple[np.ndarray, TokenArrays, np.ndarray | None]:
+        """(the pair each belongs to, ascending; their tokens; their groups, if any is known)."""
         owner, numbers = self._draw(step)
-        return owner, self.tokens.take(np.searchsorted(self._numbers, numbers))
+        tokens = self.tokens.take(np.searchsorted(self._numbers, numbers))
+        return owner, tokens, None if self._groups is None else self._groups[numbers]
 
     def _draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(pair, number of the hard negative) of those drawn for `step`: uniform without replacement per pair."""
         if not self._start[-1]:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        at = np.searchsorted(self._rows, self._table[step])
-        count = self._start[at + 1] - self._start[at]
-        keys = stream(self._seed, "hard negatives", step).random((len(at), int(count.max(initial=0))))
+        rows = self._table[step]
+        at = np.searchsorted(self._rows, rows)
+        ends = np.cumsum(np.where(rows < 0, 0, self._start[at + 1] - self._start[at]), axis=1)
+        count = ends[:, -1]
+        keys = stream(self._seed, "hard negatives", step).random((len(rows), int(count.max(initial=0))))
         keys[np.arange(keys.shape[1]) >= count[:, None]] = np.inf
         order = np.argsort(keys, axis=1, kind="stable")[:, : self._most]
         owner, column = np.nonzero(np.arange(order.shape[1]) < count[:, None])
-        return owner, self._start[at[owner]] + order[owner, column]
+        place = order[owner, column]
+        which = (place[:, None] >= ends[owner]).sum(axis=1)
+        return owner, self._start[at[owner, which] + 1] - (ends[owner, which] - place)

@@ -1,7 +1,8 @@
 """Checkpoints: a folder appears whole or not at all, and a run goes on from the newest one.
 
 A run folder holds ``run.json`` (what makes two runs the same, written first), ``checkpoints/step-000123/`` with
-``state.safetensors`` and ``state.json``, and when it is finished ``model/`` and ``train.json``, written last.
+``state.safetensors`` and ``state.json``, a teacher's vectors in ``teacher.safetensors`` if there is one, and when it is
+finished ``model/`` and ``train.json``, written last.
 """
 
 import contextlib
@@ -21,10 +22,11 @@ from torch import Tensor
 
 from hybridbatch.config import TrainConfig
 from hybridbatch.errors import ConfigError, DataError, OutputError
-from hybridbatch.files import atomic_folder, make_folder, output_errors, read_json, write_json
+from hybridbatch.files import atomic_folder, atomic_path, make_folder, output_errors, read_json, write_json
 from hybridbatch.reporting import Reporter
 
 RUN, TRAINED, LOCK = "run.json", "train.json", ".lock"
+TEACHER = "teacher.safetensors"  # a teacher's vectors, of distillation
 LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
 KEEP = 2  # newest checkpoints kept, besides the best
 # Settings without effect on the weights; that the data is the same, its fingerprint says.
@@ -59,20 +61,28 @@ def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
     """Write a checkpoint and drop those no longer needed. Raises `OutputError`; the earlier ones are whole then."""
     folder = folder_of(run, progress.step)
     with atomic_folder(folder) as temporary:
-        try:
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                temporary / "state.safetensors",
-            )
-        except SafetensorError as error:  # safetensors hides the system's error in its text
-            number = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(number[1]) if number else 0, str(error)) from error
+        _save_tensors(temporary / "state.safetensors", tensors)
         write_json(temporary / "state.json", asdict(progress))
     steps = found_steps(run)
     kept = {*steps[-KEEP:], progress.best}
     for step in steps:
         if step not in kept:
             shutil.rmtree(folder_of(run, step), ignore_errors=True)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write one file, at once or not at all. Raises `OutputError`."""
+    with atomic_path(path) as temporary:
+        _save_tensors(temporary, tensors)
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises `OSError`."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # safetensors hides the system's error in its text
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else 0, str(error)) from error
 
 
 def load(run: Path, step: int) -> tuple[Progress, dict[str, Tensor]]:
@@ -181,5 +191,6 @@ def is_finished(run: Path) -> bool:
 def clear(run: Path) -> None:
     """Remove the checkpoints of a finished run: its model is saved, and optimizer state is three times its size."""
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(run / "bad_batch.json")
+    for name in ("bad_batch.json", TEACHER):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(run / name)

@@ -22,8 +22,10 @@ from hybridbatch.reporting import SILENT, Bar, Reporter
 from hybridbatch.seeding import stream
 from hybridbatch.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
+from hybridbatch.training.alignment import alignment
 from hybridbatch.training.batches import Batch, Batches
 from hybridbatch.training.checkpoint import Progress
+from hybridbatch.training.distillation import Teacher
 from hybridbatch.training.distributed import Workers
 from hybridbatch.training.gradient_cache import GradientCache
 from hybridbatch.training.logs import Log, open_log
@@ -45,6 +47,7 @@ class Trainer:
         objective: the loss; its parameters train too.
         batches: global batches, the same on every process.
         validation: fixed batches; may be empty.
+        teacher: to distil from, if any.
         config: as checked.
         languages: names of the schedule's language numbers.
         run: folder of the run.
@@ -64,11 +67,13 @@ class Trainer:
         run: Path,
         precision: Any,
         token_budget: int,
+        teacher: Teacher | None = None,
         workers: Workers = Workers(),  # noqa: B008  (immutable)
         report: Reporter = SILENT,
     ) -> None:
         self.encoder, self.batches, self.validation, self.config = encoder, batches, validation, config
         self.languages, self.run, self.precision, self.workers, self.report = languages, run, precision, workers, report
+        self.teacher = teacher
         self.progress = Progress(token_budget=token_budget)
         self.losses: list[float] = []
         self.gradient_norms: list[float] = []
@@ -192,7 +197,7 @@ class Trainer:
         self.encoder.train()
         loss = self.cache.backward(
             batch.tokens.take(shares[self.workers.rank]),
-            lambda embeddings: self.objective(*self._sides(batch, embeddings, shares)),
+            lambda embeddings: self._loss(step, batch, embeddings, shares),
             lambda number: self._dropout_seed(step, number),
         ).item()
         self.workers.sum_gradients(self.encoder.parameters())
@@ -220,14 +225,31 @@ class Trainer:
     def _dropout_seed(self, step: int, number: int) -> int:
         return int(stream(self.config.seed, "dropout", step, self.workers.rank, number).integers(2**63))
 
-    def _sides(self, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, passages and keys of the global batch, from the embeddings of this process's share."""
+    def _loss(self, step: int, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]) -> Tensor:
+        """The loss of the global batch: (1 - distill_weight) InfoNCE + distill_weight KD + align_weight alignment."""
+        queries, passages, keys, translations = self._sides(batch, embeddings, shares)
+        positives = passages[: batch.pairs]
+        loss = self.objective(queries, passages, keys)
+        if self.teacher is not None:
+            weight, temperature = self.config.distill_weight, self.objective.temperature
+            taught = self.teacher.loss(step, queries, positives, keys[: batch.pairs], temperature)
+            loss = (1 - weight) * loss + weight * taught
+        if self.config.align_weight:
+            translated = torch.cat([queries, positives])[torch.from_numpy(batch.translates).to(queries.device)]
+            loss = loss + self.config.align_weight * alignment(translated, translations)
+        return loss
+
+    def _sides(
+        self, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, passages, keys and translations of the global batch, from the embeddings of this process's share."""
         gathered = self.workers.gather(embeddings, [len(share) for share in shares])
         if len(shares) > 1:
             order = torch.from_numpy(np.argsort(np.concatenate(shares))).to(gathered.device)
             gathered = gathered.index_select(0, order)
         keys = torch.from_numpy(batch.keys).to(gathered.device)
-        return gathered[: batch.pairs], gathered[batch.pairs :], keys
+        queries, passages, translations = gathered.tensor_split([batch.pairs, batch.pairs + len(keys)])
+        return queries, passages, keys, translations
 
     def _validate(self, log: Log) -> bool:
         """Measure the weights as they stand; whether they are the best so far. Sets off early stopping.
@@ -241,7 +263,7 @@ class Trainer:
         def embed(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
             shares = batch.shares(self.workers.size)
             mine = self.cache.embed_all(batch.tokens.take(shares[self.workers.rank]))
-            return self._sides(batch, mine, shares)
+            return self._sides(batch, mine, shares)[:3]
 
         with self.optimizer.averaged():
             measured = self.validation.measure(embed, self.objective)

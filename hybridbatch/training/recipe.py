@@ -78,6 +78,17 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
+def _teaching(config: Mapping[str, Any]) -> list[str]:
+    """The line about distillation, if there was any."""
+    if not config["teacher"] or not config["distill_weight"]:
+        return []
+    language = config["teacher_language"] or "the language of each text"
+    return [
+        f"- distillation: {config['distill_weight']:.0%} of the loss, from the {config['distill_from']} of"
+        f" {config['teacher']}, which read the records in {language}"
+    ]
+
+
 def batches_in_words(config: Mapping[str, Any]) -> str:
     """What the batches of a run hold, without the settings that its strategy does not use."""
     copies = f"up to {config['copies']}" if config["copies"] else "all"
@@ -106,6 +117,7 @@ def model_card(result: Mapping[str, Any]) -> str:
             (f", margin {config['margin']}", config["margin"]),
             (f", {config['hard_negatives']} hard negatives per pair", config["hard_negatives"]),
             (f", Matryoshka dimensions {config['matryoshka_dims']}", config["matryoshka_dims"]),
+            (f", plus {config['align_weight']:g} x alignment with translations", config["align_weight"]),
         )
         if on
     )
@@ -121,6 +133,7 @@ def model_card(result: Mapping[str, Any]) -> str:
         f"- languages ({len(result['trained_languages'])}): {', '.join(result['trained_languages'])}",
         f"- batches: {batches_in_words(config)} ({kinds})",
         f"- loss: {loss}",
+        *_teaching(config),
         f"- optimizer: AdamW, learning rate {config['learning_rate']:g} ({config['lr_schedule']}), weight decay"
         f" {config['weight_decay']:g}, {result['steps']} steps, seed {config['seed']}, {result['precision']}",
         f"- weights: {chosen}" + (f"; moving average with decay {config['ema']}" if config["ema"] else "") + updates,

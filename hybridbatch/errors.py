@@ -21,6 +21,10 @@ class OutputError(HybridBatchError):
     """A result cannot be written: no permission, no space, or a file in the way."""
 
 
+class PeerStopped(HybridBatchError):
+    """Another process of a distributed run has gone; if that was by a mistake, it tells of it."""
+
+
 class Interrupted(HybridBatchError):
     """The user stopped the run; its state is saved and the message says how to go on."""
 

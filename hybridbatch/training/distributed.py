@@ -6,16 +6,18 @@ that had the whole batch. Gradients are summed by hand: DistributedDataParallel 
 pass that the gradient cache runs several times.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hybridbatch.errors import ConfigError
+from hybridbatch.errors import ConfigError, HybridBatchError, PeerStopped
 
 CPU = torch.device("cpu")
 BUCKET_BYTES = 32 << 20  # gradients travel in pieces of about this size
@@ -50,7 +52,8 @@ class Workers:
             return
         for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
-            dist.all_reduce(flat)
+            with _together():
+                dist.all_reduce(flat)
             for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
 
@@ -59,7 +62,8 @@ class Workers:
         if self.size == 1:
             return flag
         flags = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        with _together():
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
 
     def least(self, number: int) -> int:
@@ -67,12 +71,27 @@ class Workers:
         if self.size == 1:
             return number
         numbers = torch.tensor(number, device=self.device)
-        dist.all_reduce(numbers, dist.ReduceOp.MIN)
+        with _together():
+            dist.all_reduce(numbers, dist.ReduceOp.MIN)
         return int(numbers.item())
 
     def wait(self) -> None:
         """Go on when every process has come here."""
         self.anywhere(False)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Around a call that every process must make: a lost peer becomes `PeerStopped`."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo raises plain ones
+        if isinstance(error, dist.DistError) or "onnection" in str(error):
+            raise PeerStopped(
+                "another process of this run has stopped; if nothing else says why, see torchrun's summary. The same"
+                " command goes on from the last checkpoint"
+            ) from error
+        raise
 
 
 class _Gather(torch.autograd.Function):
@@ -82,7 +101,8 @@ class _Gather(torch.autograd.Function):
         longest = rows.new_zeros(max(counts), rows.shape[1])
         longest[: len(rows)] = rows
         everywhere = [torch.empty_like(longest) for _ in counts]
-        dist.all_gather(everywhere, longest)
+        with _together():
+            dist.all_gather(everywhere, longest)
         return torch.cat([part[:count] for part, count in zip(everywhere, counts, strict=True)])
 
     @staticmethod
@@ -131,7 +151,23 @@ def join(device: torch.device) -> Iterator[Workers]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    yield Workers(dist.get_rank(), dist.get_world_size(), device)
+    # Not after an error: the others would lose this process before it has told of the error (`tells`).
+    dist.destroy_process_group()
+
+
+def tells(error: HybridBatchError) -> bool:
+    """Whether this process of several is the one to tell the user of `error`: the first that asks.
+
+    Processes meet in torchrun's own store, which outlives them. A `PeerStopped` is told only if nothing else was.
+    """
     try:
-        yield Workers(dist.get_rank(), dist.get_world_size(), device)
-    finally:
-        dist.destroy_process_group()
+        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = dist.TCPStore(*address, is_master=False, timeout=timedelta(seconds=5))
+        told = f"hybridbatch/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/"
+        if isinstance(error, PeerStopped):
+            return store.add(told, 1) == 1
+        store.add(told, 1)
+        return store.add(told + hashlib.sha256(str(error).encode()).hexdigest(), 1) == 1
+    except (KeyError, RuntimeError):  # not torchrun, or it is gone
+        return True

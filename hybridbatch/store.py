@@ -81,7 +81,7 @@ def write_store(
             (strict) a bad row.
         OutputError: the folder cannot be written, or holds something else.
     """
-    _check_free(folder)
+    check_free(folder)
     with atomic_folder(folder) as temporary:
         spilled = temporary / "spill.arrow"
         ingest = Ingest(spilled, strict=strict)
@@ -172,21 +172,21 @@ def write_with_negatives(
     shard_rows: int = 1 << 20,
 ) -> dict[str, Any]:
     """Write the data of `store` with other hard negatives, all or nothing, as `write_store`. Returns the manifest."""
-    _check_free(folder)
+    check_free(folder)
     with atomic_folder(folder) as temporary:
         for entry in store.manifest["index"]:
             (temporary / entry["file"]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(store.folder / entry["file"], temporary / entry["file"])
-        groups: dict[Split, list[np.ndarray]] = {split: [] for split in store.splits}
+        groups: dict[Split, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in store.splits}
         blocks = {
             split: (store.index(split).rows, _with_negatives(store, split, found[split], groups[split]))
             for split in store.splits
         }
         shards, fingerprint = _write_rows(temporary, blocks, shard_rows, report)
         entries = {entry["file"]: entry for entry in store.manifest["index"]}
-        for split, lists in groups.items():
-            start = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
-            group = np.concatenate(lists).astype(np.int32)
+        for split, parts in groups.items():
+            widths, group = (np.concatenate(side) for side in zip(*parts, strict=True))
+            start = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
             for name, array in zip(_NEGATIVE_ARRAYS, (start, group), strict=True):
                 path = temporary / "index" / split / f"{name}.npy"
                 np.save(path, array, allow_pickle=False)
@@ -205,29 +205,31 @@ def write_with_negatives(
 
 
 def _with_negatives(
-    store: "Store", split: Split, found: FoundNegatives, groups: list[np.ndarray]
+    store: "Store", split: Split, found: FoundNegatives, groups: list[tuple[np.ndarray, np.ndarray]]
 ) -> Iterator[pa.Table]:
-    """The rows of a split with their new negatives, in blocks; the groups of these are appended to `groups`."""
+    """The rows of a split with their new negatives, in blocks; (negatives of each row, their groups) go to `groups`."""
     index = store.index(split)
-    owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
+    field = SCHEMA.field("negatives")
     for first in range(0, index.rows, BLOCK_ROWS):
         rows = np.arange(first, min(first + BLOCK_ROWS, index.rows))
-        start = found.start[first : rows[-1] + 2]
-        passages = store.passages(split, found.row[start[0] : start[-1]])
+        start = found.start[first : rows[-1] + 2] - found.start[first]
+        others = found.row[found.start[first] : found.start[rows[-1] + 1]]
+        passages, theirs = store.passages(split, others), index.group[index.record_of(others)].tolist()
         given, given_groups = store.negatives(split, rows), store.negative_groups(split, rows)
-        lists = []
-        for place, row in enumerate(rows.tolist()):
-            texts: dict[str, int] = {}  # with the group of each
-            if found.keeps_given[row]:
+        lists: list[dict[str, int]] = []  # text -> group
+        for place, keeps in enumerate(found.keeps_given[rows].tolist()):
+            texts: dict[str, int] = {}
+            if keeps:
                 known = given_groups[place].tolist() if given_groups else [-1] * len(given[place])
                 texts.update(zip(given[place], known, strict=True))
-            for number in range(start[place], start[place + 1]):
-                texts[passages[number - start[0]]] = int(index.group[owner[found.row[number]]])
-            lists.append(list(texts))
-            groups.append(np.array(list(texts.values()), np.int64))
-        field = SCHEMA.field("negatives")
+            mined = slice(start[place], start[place + 1])
+            texts.update(zip(passages[mined], theirs[mined], strict=True))
+            lists.append(texts)
+        flat = np.array([group for texts in lists for group in texts.values()], index.group.dtype)
+        groups.append((np.array([len(texts) for texts in lists]), flat))
         table = store.table(split, rows)
-        yield table.set_column(table.schema.get_field_index("negatives"), field, pa.array(lists, field.type))
+        column = pa.array([list(texts) for texts in lists], field.type)
+        yield table.set_column(table.schema.get_field_index("negatives"), field, column)
 
 
 def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
@@ -468,8 +470,11 @@ def _samples(store: Store, records: int, languages: Sequence[str], seed: int) ->
     return samples
 
 
-def _check_free(folder: Path) -> None:
-    """Only prepared data may be replaced: whatever is at `folder` is deleted when the new data is complete."""
+def check_free(folder: Path) -> None:
+    """Only prepared data may be replaced: whatever is at `folder` is deleted when the new data is complete.
+
+    Raises: `OutputError` if something else is there.
+    """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: a file is in the way; choose another folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not _is_data(folder):

@@ -263,6 +263,20 @@ def test_an_encoder_finds_what_brute_force_finds(data, tmp_path, tiny_model, cha
     assert counts["too close to the positive (share)"] > 0
 
 
+@pytest.mark.parametrize("index", ["ivf", "ivfpq"])
+def test_an_approximate_index_gives_passages_of_other_records(data, tmp_path, tiny_model, index):
+    store = run(data, tmp_path / "out", method="dense", model=str(tiny_model), index=index, cache=tmp_path / "cache",
+                corpus="language")  # fmt: skip
+    rows = rows_of(store, "train")
+    group = groups(rows)
+    by_text = {(row.language, row.passage): group[row.source, row.record_id] for row in rows if row.passage}
+    assert sum(len(row.negatives) for row in rows) > len(rows)
+    for row in rows:
+        theirs = {by_text[row.language, text] for text in row.negatives}
+        assert len(row.negatives) == len(set(map(normal, row.negatives)))
+        assert group[row.source, row.record_id] not in theirs
+
+
 def test_given_negatives_stay_where_they_are_wanted(data, tmp_path):
     given = {(r.source, r.record_id, r.language): r.negatives for r in rows_of(Store.open(data), "train")}
     plain = {(r.source, r.record_id, r.language): r.negatives for r in rows_of(run(data, tmp_path / "plain"), "train")}
@@ -329,9 +343,13 @@ def test_what_cannot_work_is_said(data, tmp_path):
         build(MineConfig, None, {"query_languages": "all"})
     with pytest.raises(OutputError, match="is the data itself"):
         run(data, data)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").touch()
+    with pytest.raises(OutputError, match="holds something other than prepared data"):
+        run(data, tmp_path / "taken")
     with pytest.raises(ConfigError, match="xyzzy"):
         run(data, tmp_path / "out", languages="xyzzy")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 @pytest.mark.parametrize("mix", [0, 0.5, 1])

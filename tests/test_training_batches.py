@@ -1,6 +1,7 @@
 """Batches hold what the schedule says, tokenised once; shares of workers cut them without loss."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,3 +138,51 @@ def test_a_text_that_the_tokenizer_refuses_is_named_by_its_record(table):
     schedule = plan_schedule(table.index, mix=1.0, batch_size=19, steps=9, seed=1)
     with pytest.raises(DataError, match="record 'train-2': query sequence 0"):
         Batches(schedule, **table.texts(), tokenise=tokenise)
+
+
+@pytest.mark.parametrize("language", ["passage", "query", "both"])
+def test_a_cross_lingual_pair_has_negatives_in_the_language_asked_for(table, language):
+    schedule = plan_schedule(table.index, mix=0.5, batch_size=SIZE, steps=STEPS, seed=1)
+    batches = Batches(schedule, **table.texts(), tokenise=Tokeniser(), hard_negatives=4, negatives_language=language)
+    kinds = set()
+    for step in range(STEPS):
+        kinds.add(int(schedule.kind[step]))
+        batch = batches[step]
+        for pair in range(SIZE):
+            query, passage = (table.rows[rows[step][pair]] for rows in (schedule.query_row, schedule.passage_row))
+            able = {"passage": [passage], "query": [query], "both": [passage, query]}[language]
+            able = {text for row in able for text in row.negatives}
+            drawn = [text(batch.passages, i) for i in range(SIZE, len(batch.passages)) if batch.owner[i] == pair]
+            assert len(drawn) == len(set(drawn)) == min(4, len(able))
+            assert set(drawn) <= able
+    assert len(kinds) == 2
+
+
+def test_a_translation_of_another_pairs_positive_is_not_its_negative(table):
+    """Negatives are passages of other records, so some are translations of positives in the batch."""
+    records = len(table.rows) // 3
+    others = [[(row // 3 + step) % records for step in range(2, 6)] for row in range(len(table.rows))]
+    table.rows = [
+        replace(row, negatives=tuple(table.rows[3 * other + i % 3].passage for other in others[i]))
+        for i, row in enumerate(table.rows)
+    ]
+    group = table.index.group
+    schedule = plan_schedule(table.index, mix=0.5, batch_size=SIZE, steps=STEPS, seed=1)
+    unknown = Batches(schedule, **table.texts(), tokenise=Tokeniser(), hard_negatives=3)
+    batches = Batches(
+        schedule,
+        **table.texts(),
+        tokenise=Tokeniser(),
+        hard_negatives=3,
+        groups=lambda rows: group[rows // 3],
+        negative_groups=lambda rows: [group[others[row]] for row in rows],
+    )
+    translated = 0
+    group_of = {row.passage: group[i // 3] for i, row in enumerate(table.rows)}
+    for step in range(STEPS):
+        batch, plain = batches[step], unknown[step]
+        assert [text(batch.passages, i) for i in range(4 * SIZE)] == [text(plain.passages, i) for i in range(4 * SIZE)]
+        groups = np.array([group_of[text(batch.passages, i)] for i in range(4 * SIZE)])
+        assert ((batch.keys[:SIZE, None] == batch.keys) == (groups[:SIZE, None] == groups)).all()
+        translated += int((batch.keys[:SIZE, None] == batch.keys).sum() - (plain.keys[:SIZE, None] == plain.keys).sum())
+    assert translated > 0

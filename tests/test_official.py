@@ -14,7 +14,7 @@ import torch
 
 from hybridbatch.official.results import StockModel, model_meta, run_stock, save, score_task, verify
 from hybridbatch.official.scores import score_dict, search
-from hybridbatch.official.tasks import fenced, find_tasks
+from hybridbatch.official.tasks import fenced, find_tasks, languages_of
 
 mteb = pytest.importorskip("mteb")
 from datasets import Dataset  # noqa: E402
@@ -177,6 +177,39 @@ def test_unknown_task_gets_the_nearest_name() -> None:
         find_tasks(["BelebeleRetrival"])
 
 
+@pytest.mark.parametrize(
+    ("name", "subset", "query", "corpus"),
+    [
+        ("MLQARetrieval", "ara-deu", "deu", "arb"),  # corpus first
+        ("XPQARetrieval", "eng-ara", "arb", "eng"),
+        ("BelebeleRetrieval", "hin_Deva-hin_Latn", "hin-Latn", "hin"),
+        ("BelebeleRetrieval", "swh_Latn-swh_Latn", "swh", "swh"),
+        ("CUREv1", "es", "spa", "eng"),  # query first
+        ("mFollowIRCrossLingual", "eng-rus", "eng", "rus"),
+        ("CrossLingualSemanticDiscriminationWMT19", "deu-fra", "deu", "fra"),
+        ("XQuADRetrieval", "de", "deu", "deu"),
+    ],
+)
+def test_the_direction_of_a_pair_is_that_of_its_task(name: str, subset: str, query: str, corpus: str) -> None:
+    (task,) = find_tasks([name])
+    assert languages_of(task, subset) == (query, corpus)
+
+
+def test_every_cross_lingual_retrieval_task_of_mteb_has_a_direction() -> None:
+    with fenced():
+        tasks = mteb.get_tasks(task_types=["Retrieval", "Reranking", "InstructionReranking", "InstructionRetrieval"])
+    lacking = {
+        task.metadata.name
+        for task in tasks
+        if isinstance(task.metadata.eval_langs, dict)
+        and "text" in task.metadata.modalities
+        and task.metadata.category == "t2t"
+        for subset, codes in task.metadata.eval_langs.items()
+        if len({code[:3] for code in codes}) == 2 and languages_of(task, subset) is None
+    }
+    assert lacking == set()
+
+
 def test_stock_model_uses_the_side_mteb_asks_for() -> None:
     seen = []
     model = StockModel(lambda texts, side: seen.append(side) or np.zeros((len(texts), 2), np.float32), None)
@@ -209,6 +242,9 @@ def test_unmodified_tasks_through_the_command_line(
     xquad, belebele = result["official"]
     assert [row["subset"] for row in xquad["by_subset"]] == ["de", "en"]
     assert belebele["subsets"] == 4  # eng-eng, deu-deu, and both directions
+    pairs = {row["subset"]: (row["query_language"], row["corpus_language"]) for row in belebele["by_subset"]}
+    assert pairs["eng_Latn-deu_Latn"] == ("deu", "eng")
+    assert pairs["deu_Latn-eng_Latn"] == ("eng", "deu")
     for row in (xquad, belebele):
         assert len(row["verified"]) == 2
         official = json.loads((tmp_path / "eval" / row["file"]).read_text())

@@ -9,7 +9,7 @@ from hybridbatch.errors import ConfigError, nearest
 from hybridbatch.files import read_json
 from hybridbatch.languages import canonical, resolve
 from hybridbatch.official.results import Embed, model_meta, save, score_task, verify
-from hybridbatch.official.tasks import find_tasks, keep_languages
+from hybridbatch.official.tasks import find_tasks, keep_languages, languages_of
 from hybridbatch.reporting import Reporter
 from hybridbatch.tasks import TASKS
 
@@ -68,7 +68,12 @@ def score_official(
                 "subsets": len(every),
                 "mean": sum(entry["main_score"] for entry in every) / len(every),
                 "by_subset": [
-                    {"split": split, "subset": entry["hf_subset"], "main_score": entry["main_score"]}
+                    {
+                        "split": split,
+                        "subset": entry["hf_subset"],
+                        **_direction(task, entry["hf_subset"]),
+                        "main_score": entry["main_score"],
+                    }
                     for split, entries in result.scores.items()
                     for entry in entries
                 ],
@@ -77,6 +82,11 @@ def score_official(
             }
         )
     return rows
+
+
+def _direction(task: Any, subset: str) -> dict[str, str | None]:
+    query, corpus = languages_of(task, subset) or (None, None)
+    return {"query_language": query, "corpus_language": corpus}
 
 
 def _ablation(config: EvalConfig) -> dict[str, Any] | None:

@@ -2,9 +2,10 @@
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,30 @@ def keep_languages(task: Any, wanted: Sequence[str] | None) -> None:
     if not kept:
         raise ConfigError(f"{task.metadata.name}: no subset lies within the languages asked for; widen --languages")
     task.hf_subsets = kept
+
+
+def languages_of(task: Any, subset: str) -> tuple[str, str] | None:
+    """(query language, corpus language) of a subset, canonical; None where mteb does not say.
+
+    The two `eval_langs` of a cross-lingual subset have an order that differs by task and is nowhere in mteb's metadata:
+    ``data/mteb_directions.tsv`` has it, with the place it was read from.
+    """
+    listed = task.metadata.eval_langs
+    codes = list(dict.fromkeys(canonical(code) for code in (listed[subset] if isinstance(listed, Mapping) else listed)))
+    if len(codes) == 1:
+        return codes[0], codes[0]
+    order = _directions().get(task.metadata.name)
+    if order is None or len(codes) != 2:
+        return None
+    return (codes[0], codes[1]) if order == "query-corpus" else (codes[1], codes[0])
+
+
+@cache
+def _directions() -> dict[str, str]:
+    from importlib.resources import files
+
+    lines = files("hybridbatch").joinpath("data/mteb_directions.tsv").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("\t")[:2] for line in lines[1:])
 
 
 def load(task: Any) -> None:

@@ -391,6 +391,16 @@ class TrainConfig(EncoderSettings):
         """Whether a teacher takes part in the loss."""
         return self.teacher is not None and self.distill_weight > 0
 
+    def without_unused(self) -> Self:
+        """The same training, with settings of strategies and baselines that it does not use at their defaults."""
+        unused = [
+            *(["mix"] if self.strategy != "hybrid" else []),
+            *(["copies"] if self.strategy != "mtt" else []),
+            *([] if self.distils else ["teacher", "distill_weight", "distill_from", "teacher_language"]),
+            *([] if self.distils and self.distill_from == "scores" else ["teacher_temperature"]),
+        ]
+        return self.model_copy(update={name: type(self).model_fields[name].default for name in unused})
+
     @property
     def warmup(self) -> int:
         """Warm-up steps after the default is applied."""

@@ -343,3 +343,29 @@ def test_cells_of_other_data_cannot_be_done_again(tmp_path):
     other = replace(facts(), data="another", models={"e5-small-q4": "another"})
     with pytest.raises(DataError, match="none of its finished cells can be made from what is here"):
         check_cells(folder, 1, seed=1, runner=synthetic.run, facts=other)
+
+
+def test_strategies_and_baselines_are_run_once_whatever_does_not_concern_them():
+    known = facts(models={"e5-small-q4": "m1", "labse": "m2"})
+    config = sweep_config(set="strategy=hybrid,mixed,mtt; copies=2,4", pairs="100", seeds="13")
+    cells = plan_cells(config, known)[1:]
+    found = [(cell.train.strategy, cell.axes["mix"], cell.train.copies) for cell in cells]
+    assert sorted(found, key=str) == sorted(
+        [
+            *(("hybrid", mix, None) for mix in (0.0, 0.5, 1.0)),
+            ("mixed", None, None),
+            ("mtt", None, 2),
+            ("mtt", None, 4),
+        ],
+        key=str,
+    )
+    taught = plan_cells(
+        sweep_config(set="teacher=none,labse; distill_weight=0,0.5,1", pairs="100", seeds="13", mix="0.5"), known
+    )[1:]
+    assert [(cell.train.teacher, cell.train.distill_weight) for cell in taught] == [
+        (None, 0.5), ("labse", 0.5), ("labse", 1.0),
+    ]  # fmt: skip
+    assert taught[0].key == plan_cells(sweep_config(pairs="100", seeds="13", mix="0.5"), known)[1].key
+    other = facts(models={"e5-small-q4": "m1", "labse": "m3"})
+    again = plan_cells(sweep_config(set="teacher=labse", pairs="100", seeds="13", mix="0.5"), other)[1]
+    assert again.key != taught[1].key, "another teacher of the same name"

@@ -44,7 +44,7 @@ class Facts:
     records: Callable[[Sequence[str]], int]  # number of training records that exist in any of some languages
     tasks: Mapping[str, str]  # fingerprint by task name
     task_languages: tuple[str, ...]  # languages with evaluation data, over all tasks
-    models: Mapping[str, str]  # fingerprint by model name
+    models: Mapping[str, str]  # fingerprint by name of a model or teacher
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
         trained = sets[axes["train_languages"]]
         train = _train_settings(config, axes, extra, trained, facts)
         extra = {name: value for name, value in train.as_json().items() if name in extra}
-        axes = {**axes, "pairs": train.max_records, **extra}
+        mix = axes["mix"] if train.strategy == "hybrid" else None
+        axes = {**axes, "mix": mix, "pairs": train.max_records, **extra}
         # A trained model is scored at the lengths it was trained with, and so is its start.
         encoder = {"model": axes["model"]} | {name: getattr(train, name) for name in LENGTHS}
         scored = build(EvalConfig, None, {**evaluation, **encoder})
@@ -200,7 +201,8 @@ def _train_settings(
         raise ConfigError(
             f"batch_size = {axes['batch_size']} is more than pairs = {pairs}; a batch needs other records"
         )
-    if axes["mix"] < 1 and len(trained) < 2:
+    hybrid = extra.get("strategy", "hybrid") == "hybrid"
+    if hybrid and axes["mix"] < 1 and len(trained) < 2:
         raise ConfigError(f"mix = {axes['mix']:g} needs cross-lingual batches, but {where} is one language")
     steps = axes["steps"] if "steps" in axes else max(1, math.ceil(axes["epochs"] * pairs / axes["batch_size"]))
     return build(
@@ -211,17 +213,18 @@ def _train_settings(
             "max_records": pairs, "mix": axes["mix"], "batch_size": axes["batch_size"],
             "model": axes["model"], "steps": steps, "seed": axes["seed"], "log_to": "none", **extra,
         },
-    )  # fmt: skip
+    ).without_unused()  # fmt: skip
 
 
 def _cell(axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalConfig, facts: Facts) -> Cell:
     model = str(axes["model"])
+    teacher = {"teacher": facts.models[train.teacher]} if train and train.teacher else {}
     determined = {
         "schema": CELL_SCHEMA,
         "model": facts.models[model],
         "tasks": {name: facts.tasks[name] for name in evaluation.tasks},
         "eval": _counted(evaluation, EVAL_BOOKKEEPING),
-        "train": train and {"data": facts.data, **_counted(train, TRAIN_BOOKKEEPING)},
+        "train": train and {"data": facts.data, **_counted(train, TRAIN_BOOKKEEPING), **teacher},
     }
     return Cell(axes=axes, train=train, evaluation=evaluation, key=fingerprint(determined))
 

@@ -47,8 +47,13 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
         records=lambda languages: store.index("train", languages).records,
         tasks={name: task.provenance["fingerprint"] for name, task in tasks.items()},
         task_languages=tuple(dict.fromkeys(spoken)),
-        models={name: Encoder.load(name, report=report).fingerprint() for name in config.model},
+        models={name: Encoder.load(name, report=report).fingerprint() for name in [*config.model, *_teachers(config)]},
     )
+
+
+def _teachers(config: SweepConfig) -> list[str]:
+    """Names of the encoders that cells distil from."""
+    return [name for name in config.set.get("teacher", ()) if name is not None and name.strip().lower() != "none"]
 
 
 def run_cell(cell: Cell, work: Path) -> dict[str, Any]:

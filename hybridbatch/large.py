@@ -121,7 +121,7 @@ class Search:
             found["recall_lost"] = {
                 "mean": {k: float(np.mean([one[k] for one in languages])) for k in next(iter(languages), {})},
                 "by_corpus_language": self.lost,
-                "queries": SAMPLE,
+                "queries": min(SAMPLE, sum(len(texts.ids) for texts in self.task.queries.values())),
             }
         return found
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from heapq import heappush, heapreplace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import hybridbatch
 from hybridbatch.config import PrepareConfig
@@ -13,6 +13,7 @@ from hybridbatch.decontaminate import Findings, LeakFinder, finder, summary, wat
 from hybridbatch.errors import ConfigError, DataError
 from hybridbatch.evaluation_texts import Checks, choose_checks
 from hybridbatch.files import fingerprint, sha256_file
+from hybridbatch.language_id import LanguageCheck
 from hybridbatch.languages import canonical, known_languages, resolve
 from hybridbatch.records import BadRow, Row
 from hybridbatch.reporting import SILENT, Reporter
@@ -22,6 +23,22 @@ from hybridbatch.sources.user import user_source
 from hybridbatch.store import REMOVED, Store, write_store
 
 SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest has more
+
+
+class Stage(Protocol):
+    """Changes the rows of a source on their way into the store, and counts what it did."""
+
+    def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The rows that go on."""
+
+    def describe(self) -> dict[str, Any]:
+        """All that what it does depends on besides the rows, as JSON."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts, for the manifest."""
+
+    def tell(self, report: Reporter) -> None:
+        """Say what was done."""
 
 
 def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
@@ -35,7 +52,8 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     context = SourceContext(config.data_root, config.seed, keeps, report=report)
     context = at_commits(context, chosen, config.revision)
     checks = choose_checks(config.decontaminate, config.data_root)
-    provenance = describe(config, chosen, context, checks)
+    stages = text_stages(config, report)
+    provenance = describe(config, chosen, context, checks, stages)
     folder = config.out or Path("data") / default_name(chosen)
     if _is_there(folder, provenance):
         report.note(f"{folder}: prepared before from the same data with the same settings; nothing to do")
@@ -43,16 +61,31 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     leak_finder, found = checker(checks, context), Findings()
     manifest = write_store(
         folder,
-        selected_rows(chosen, config.limit, context, keeps, leak_finder, found),
+        selected_rows(chosen, config.limit, context, keeps, leak_finder, found, stages.values()),
         provenance=provenance,
         leaking=found,
+        outcomes=lambda: {name: stage.as_json() for name, stage in stages.items()},
         validation_share=config.validation_share,
         seed=config.seed,
         strict=config.strict,
         report=report,
     )
+    for stage in stages.values():
+        stage.tell(report)
     _tell(folder, manifest, report)
     return folder
+
+
+def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
+    """What is done with the rows of a source, in this order, by its name in the manifest. Raises: as `open_translation`."""
+    stages: dict[str, Stage] = {}
+    if config.check_language:
+        stages["language_check"] = LanguageCheck()
+    if config.translate_to:
+        from hybridbatch.translation import open_translation
+
+        stages["translation"] = open_translation(config, report)
+    return stages
 
 
 def at_commits(context: SourceContext, chosen: Sequence[Source], wanted: Mapping[str, str]) -> SourceContext:
@@ -95,6 +128,7 @@ def selected_rows(
     keeps: "LanguageFilter",
     leak_finder: LeakFinder | None,
     found: Findings,
+    stages: Iterable[Stage] = (),
 ) -> Iterator[Row | BadRow]:
     """The rows of all sources in the wanted languages, of at most `limit` records a source; `found` gets their leaks.
 
@@ -103,6 +137,8 @@ def selected_rows(
     with context.report.bar("Reading sources", total=len(chosen), unit="sources") as bar:
         for one in chosen:
             rows = source_rows(one, limit, context, keeps)
+            for stage in stages:
+                rows = stage.rows(rows)
             yield from watched(rows, leak_finder, found) if leak_finder else rows
             bar.advance()
     keeps.check()
@@ -118,7 +154,13 @@ def source_rows(
             yield row
 
 
-def describe(config: PrepareConfig, chosen: Sequence[Source], context: SourceContext, checks: Checks) -> dict[str, Any]:
+def describe(
+    config: PrepareConfig,
+    chosen: Sequence[Source],
+    context: SourceContext,
+    checks: Checks,
+    stages: Mapping[str, Stage],
+) -> dict[str, Any]:
     """What the data is made from, as JSON: with the same provenance the same rows come out.
 
     Raises: `DataError` if a source's files are not there.
@@ -143,6 +185,7 @@ def describe(config: PrepareConfig, chosen: Sequence[Source], context: SourceCon
             for one in chosen
         ],
         "decontamination": checks.as_json(),
+        **{name: stage.describe() for name, stage in stages.items()},
     }
 
 

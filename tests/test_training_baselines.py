@@ -1,6 +1,10 @@
 """Alignment with translations and distillation: equal to plain float64 computations, on any number of processes."""
 
+import shutil
+import signal
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,15 +17,20 @@ from transformers import AutoModel
 
 from hybridbatch.config import TrainConfig, build
 from hybridbatch.errors import ConfigError, DataError, Interrupted
+from hybridbatch.files import read_json
 from hybridbatch.records import HAS_PASSAGE, HAS_QUERY
 from hybridbatch.schedule import plan_schedule
+from hybridbatch.store import write_store
+from hybridbatch.train import train
 from hybridbatch.training import checkpoint
 from hybridbatch.training.alignment import alignment, plan_translations
-from hybridbatch.training.distillation import Targets, Teacher, embedding_loss, score_loss
+from hybridbatch.training.distillation import Targets, Teacher, embedding_loss, read_vectors, score_loss
 from tests.parallel import Table, rows
 from tests.test_schedule import BOTH, make_index, parallel, record_of
 from tests.test_training_distributed import on_ranks
+from tests.test_training_kill import run_child, train_and_die, weights_of
 from tests.test_training_loop import interrupt_in
+from tests.tiny import write_tiny_model
 from tests.trainers import equal, make_trainer, weights
 
 SIZE = 8
@@ -399,3 +408,92 @@ def test_a_teacher_takes_part_when_it_has_a_weight():
     assert not TrainConfig(teacher="x", distill_weight=0).distils
     assert not TrainConfig().distils
     assert build(TrainConfig, None, {"teacher_language": "none"}).teacher_language is None
+
+
+# From settings to a run folder
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory, tiny_model):
+    """Settings of a run with a teacher of another size, alignment and mtt batches, its weights and file operations."""
+    folder = tmp_path_factory.mktemp("baselines")
+    write_store(folder / "data", [*rows(24), *rows(9, "validation")], provenance={})
+    teacher = write_tiny_model(folder / "teacher", hidden=16, seed=3)
+    config = TrainConfig(
+        data=str(folder / "data"), model=str(tiny_model), out=folder / "whole", steps=4, batch_size=6, copies=2,
+        strategy="mtt", precision="fp32", learning_rate=1e-3, checkpoint_every=1, align_weight=0.2,
+        teacher=str(teacher), languages="deu,swh", log_to="none",
+    )  # fmt: skip
+    assert run_child(train_and_die, config, None, folder / "count") == 0
+    return config, weights_of(config.out), int((folder / "count").read_text())
+
+
+def test_a_run_says_how_it_was_taught_and_keeps_no_vectors(job):
+    config, _, _ = job
+    result = read_json(config.out / "train.json")
+    assert result["schedule"]["kinds"] == {"mtt": 4}
+    assert result["trained_languages"] == ["deu", "swh"]
+    assert "distillation: the teacher reads eng; 100.0% of the pairs have both texts for it" in result["notes"]
+    assert "alignment: 100.0% of the queries and passages have a translation to be near to" in result["notes"]
+    card = (config.out / "model" / "README.md").read_text()
+    for phrase in (
+        "every record in up to 2 of its languages",
+        "plus 0.2 x alignment",
+        "50% of the loss, from the scores",
+    ):
+        assert phrase in card
+    assert "mix 0.5" not in card
+    assert sorted(path.name for path in config.out.iterdir() if path.suffix == ".safetensors") == []
+
+
+@pytest.mark.parametrize("share", [0.06, 0.12, 0.5])
+def test_killed_and_gone_on_with_ends_with_the_same_bits(job, tmp_path, share):
+    config, expected, operations = job
+    killed = config.model_copy(update={"out": tmp_path / "run"})
+    assert run_child(train_and_die, killed, int(share * operations)) == -signal.SIGKILL
+    assert run_child(train_and_die, killed, None) == 0
+    assert weights_of(killed.out) == expected
+
+
+def test_another_teacher_under_the_same_name_is_refused(job, tmp_path):
+    config, _, operations = job
+    teacher = tmp_path / "teacher"
+    shutil.copytree(config.teacher, teacher)
+    killed = config.model_copy(update={"out": tmp_path / "run", "teacher": str(teacher)})
+    assert run_child(train_and_die, killed, operations // 2) == -signal.SIGKILL
+    write_tiny_model(teacher, hidden=16, seed=4)
+    with pytest.raises(ConfigError, match="teacher_fingerprint: "):
+        train(killed)
+
+
+def train_together(workers, config: TrainConfig) -> None:
+    """`train`, which finds the process group that is there already."""
+    with mock.patch("hybridbatch.train.join", return_value=nullcontext(workers)):
+        train(config)
+
+
+def test_two_processes_share_one_teacher(job, tmp_path):
+    config, _, _ = job
+    for size in (1, 2):
+        on_ranks(size, train_together, config.model_copy(update={"out": tmp_path / str(size), "dropout": 0.0}))
+    curves = [[entry["loss"] for entry in read_json(tmp_path / name / "train.json")["curve"]] for name in ("1", "2")]
+    np.testing.assert_allclose(curves[0], curves[1], rtol=0, atol=1e-5)  # in float32
+
+
+def test_embeddings_of_another_size_are_refused(job, tmp_path):
+    config = job[0].model_copy(update={"out": tmp_path / "run", "distill_from": "embeddings"})
+    with pytest.raises(ConfigError, match=r"have 16 dimensions, the model's 32; use --distill-from scores"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("language", "message"), [("fra", "has no such language"), ("klingonese", "unknown language")])
+def test_a_teacher_needs_texts(job, tmp_path, language, message):
+    with pytest.raises(DataError, match=message):
+        train(job[0].model_copy(update={"out": tmp_path / "run", "teacher_language": language}))
+
+
+def test_damaged_vectors_are_named(tmp_path):
+    (tmp_path / "teacher.safetensors").write_bytes(b"short")
+    with pytest.raises(DataError, match=r"teacher.safetensors: damaged"):
+        read_vectors(tmp_path / "teacher.safetensors")

@@ -79,6 +79,8 @@ def search(
 
 
 def _multiply(queries: torch.Tensor, passages: torch.Tensor) -> np.ndarray:
+    if len(passages) <= CORPUS_CHUNK:
+        return (queries @ passages.T).numpy()
     scores = torch.empty(len(queries), len(passages))
     for i in range(0, len(passages), CORPUS_CHUNK):
         block = slice(i, i + CORPUS_CHUNK)
@@ -113,7 +115,7 @@ def _confidence(scores: np.ndarray, top_k: int) -> np.ndarray:
         )
     if scores.shape[1] == 1:
         scores = np.repeat(scores, 2, axis=1)
-    second, best = np.partition(scores, -2, axis=1)[:, -2:].T.astype(np.float64)
+    best, second = torch.topk(torch.from_numpy(scores), 2).values.numpy().T.astype(np.float64)
     second = np.where(np.isfinite(second), second, best)
     return np.where(np.isfinite(best), np.stack([best, spread, best - second]), 0.0)
 
@@ -171,30 +173,42 @@ def _means(name: str, values: np.ndarray, k_values: tuple[int, ...]) -> dict[str
 
 def _nauc(confidence: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Normalised area under the abstention curve: confidence [C, Q], values [M, Q] -> [M, C]; NaN where flat."""
-    every = np.concatenate([np.repeat(confidence, len(values), axis=0), values])
-    areas, starts = _abstention(every, np.concatenate([values] * (len(confidence) + 1)))
-    areas, starts = areas.reshape(-1, len(values)), starts.reshape(-1, len(values))
+    by_confidence = [_abstention(_order(row[None]), values) for row in confidence]
+    areas, starts = (np.stack(part) for part in zip(*by_confidence, _abstention(_order(values), values), strict=True))
     oracle = areas[-1]
     flat = starts[-1] * (ABSTENTION_RATES[-1] - ABSTENTION_RATES[0])
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(oracle == flat, np.nan, (areas[:-1] - flat) / (oracle - flat)).T
 
 
-def _abstention(scores: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Area under each row's abstention curve, and the curve's first point: scores, values [N, Q] -> [N], [N].
+def _order(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row [N, Q], the least confident query first: the order [N, Q], and where another score begins [N, Q]."""
+    order = np.argsort(scores, axis=1, stable=True)
+    ranked = np.take_along_axis(scores, order, 1)
+    new = np.ones(scores.shape, bool)
+    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    return order, new
+
+
+def _abstention(ordered: tuple[np.ndarray, np.ndarray], values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Area under each row's abstention curve, and the curve's first point: values [M, Q] -> [M], [M].
 
     The curve is the mean metric over the queries kept when the least confident share is dropped; queries of equal
     confidence stand for each other. The order of operations is mteb's, so that the float64 results are the same.
+
+    Args:
+        ordered: `_order` of one confidence for all rows, or of one for each.
     """
-    n, count = scores.shape
-    order = np.argsort(scores, axis=1, stable=True)
-    ranked = np.take_along_axis(scores, order, 1)
-    new = np.ones((n, count), bool)
-    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-    starts = np.flatnonzero(new)
-    sizes = np.diff(np.r_[starts, n * count])
-    means = np.add.reduceat(np.take_along_axis(values, order, 1).reshape(-1), starts) / sizes
-    tied = np.repeat(means, sizes).reshape(n, count)
+    count = values.shape[1]
+    order, new = (np.broadcast_to(part, values.shape) for part in ordered)
+    sorted_values = np.take_along_axis(values, order, 1)
+    if new.all():
+        tied = sorted_values
+    else:
+        starts = np.flatnonzero(new)
+        sizes = np.diff(np.r_[starts, new.size])
+        means = np.add.reduceat(sorted_values.reshape(-1), starts) / sizes
+        tied = np.repeat(means, sizes).reshape(values.shape)
     dropped = [min(round(rate * count), count - 1) for rate in ABSTENTION_RATES]
     curve = np.stack([tied[:, k:].mean(axis=1) for k in dropped], axis=1)
     return np.trapezoid(curve, ABSTENTION_RATES, axis=1), curve[:, 0]

@@ -145,7 +145,7 @@ def subsets(task: Any) -> Iterator[Subset]:
     for split in task.eval_splits:
         for name in task.hf_subsets if task.metadata.is_multilingual else ["default"]:
             data = task.dataset[name][split]
-            qrels = {query: dict(relevant) for query, relevant in data["relevant_docs"].items() if relevant}
+            qrels = {query: relevant for query, relevant in data["relevant_docs"].items() if relevant}
             queries = [(i, text) for i, text in zip(*_query_columns(data["queries"]), strict=True) if i in qrels]
             passage_ids, passages = _passage_columns(data["corpus"])
             yield Subset(

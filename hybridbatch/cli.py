@@ -258,12 +258,27 @@ def inspect(
     data: Annotated[Path, typer.Argument(help="Prepared data folder.")],
     records: Annotated[int, typer.Option(help="Sample records to show.")] = 3,
     languages: Annotated[str, typer.Option(help="Languages of the samples.")] = "all",
+    json_: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
 ) -> None:
-    """Summarise prepared data, with sample parallel records side by side."""
-    from hybridbatch.store import Store, describe
+    """Show what is in prepared data, what was left out and why, and sample parallel records side by side."""
+    from hybridbatch import inspection
+    from hybridbatch.store import Store
 
-    description = describe(Store.open(data), records=records, languages=languages)
-    console.document(description)
+    found = inspection.describe(Store.open(data), records=records, languages=languages)
+    if json_:
+        return console.json(found)
+    console.table(inspection.source_table(found), title=f"{data}: rows by source, fingerprint {found['fingerprint']}")
+    console.lines(inspection.origins(found))
+    console.table(inspection.language_table(found), title=f"Rows by language, {found['languages']} languages")
+    console.table(inspection.dropped_table(found), title=f"Rows left out: {found['dropped']['rows']:,}")
+    console.table(
+        inspection.removed_table(found), title=f"Evaluation texts, in {found['removed']['records']:,} records left out"
+    )
+    for name in ("language_check", "translation"):
+        if name in found:
+            console.document({name: found[name]})
+    for sample in found["samples"]:
+        console.table(inspection.sample_table(sample), title=f"{sample['source']}, record {sample['record']}")
 
 
 @app.command()

@@ -96,6 +96,13 @@ def lines(texts: Iterable[str]) -> None:
         out.print(Text(text))
 
 
+def json(value: Any) -> None:
+    """A JSON value on standard output, for the next tool."""
+    from json import dumps
+
+    out.print(dumps(value, ensure_ascii=False, indent=1), markup=False, highlight=False)
+
+
 def document(value: Any) -> None:
     """A nested JSON-like value on standard output, as YAML: readable, and parsable by the next tool."""
     import yaml

@@ -26,10 +26,8 @@ from hybridbatch.arrangement import Arrangement, DuplicateRow, SplitRecord, arra
 from hybridbatch.errors import DataError, OutputError, nearest
 from hybridbatch.files import atomic_folder, read_json, sha256_file, write_json
 from hybridbatch.ingest import Ingest
-from hybridbatch.languages import resolve
 from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, SPLITS, BadRow, RecordIndex, Row, Split
 from hybridbatch.reporting import SILENT, Reporter
-from hybridbatch.seeding import stream
 from hybridbatch.shards import BLOCK_ROWS, SCHEMA, ContentDigest, Shards, file_entry, write_shards
 from hybridbatch.tokens import TokenArrays, stored_tokens
 
@@ -433,41 +431,6 @@ class Store:
 
     def _files(self) -> list[tuple[Path, dict[str, Any]]]:
         return [(self.folder / entry["file"], entry) for entry in self.manifest["shards"] + self.manifest["index"]]
-
-
-def describe(store: Store, *, records: int = 3, languages: str = "all", seed: int = 0) -> dict[str, Any]:
-    """What a person wants to know of prepared data, as JSON: counts, what was dropped, and sample parallel records.
-
-    Args:
-        records: how many samples; those in the most languages are preferred.
-        languages: spec of the languages that samples show.
-    """
-    shown = resolve(languages, store.languages)
-    manifest = store.manifest
-    return {
-        "folder": str(store.folder),
-        "fingerprint": store.fingerprint,
-        "sources": {source: manifest["licences"].get(source, "") for source in store.sources},
-        "languages": len(store.languages),
-        "splits": manifest["splits"],
-        "dropped": manifest["dropped"],
-        "samples": _samples(store, records, shown, seed),
-    }
-
-
-def _samples(store: Store, records: int, languages: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    split = store.splits[0]
-    index = store.index(split, languages)
-    widths = np.diff(index.record_start)
-    order = np.lexsort((stream(seed, "samples").random(index.records), -widths))[:records]
-    samples = []
-    for record in order.tolist():
-        rows = store.rows(
-            split, index.store_rows(np.arange(index.record_start[record], index.record_start[record + 1]))
-        )
-        texts = {row.language: {"query": row.query, "passage": row.passage} for row in rows}
-        samples.append({"source": rows[0].source, "record": rows[0].record_id, "split": split, "texts": texts})
-    return samples
 
 
 def check_free(folder: Path) -> None:

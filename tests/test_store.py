@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from hybridbatch import ingest
 from hybridbatch.arrangement import shared_passage_groups
-from hybridbatch.errors import ConfigError, DataError, OutputError
+from hybridbatch.errors import DataError, OutputError
 from hybridbatch.files import read_json, write_json
 from hybridbatch.ingest import clean_text
 from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, BadRow, Row
 from hybridbatch.schedule import plan_schedule
-from hybridbatch.store import Store, describe, write_store
+from hybridbatch.store import Store, write_store
 from hybridbatch.tokens import TokenArrays
 
 LANGUAGES = ["eng", "swh", "amh", "yor"]
@@ -365,19 +365,6 @@ def test_tokens_follow_the_rows_and_are_kept(tmp_path):
     for number, row in enumerate(rows):
         assert "".join(map(chr, again[number])) == (row.passage or "")
     assert len(tokens) == len(rows)
-
-
-def test_describe_shows_parallel_records(tmp_path):
-    store = write(tmp_path / "data", make_rows(), validation_share=0)
-    shown = describe(store, records=2, languages="eng,swh")
-    assert shown["splits"]["train"]["records"] == 60
-    assert len(shown["samples"]) == 2
-    for sample in shown["samples"]:
-        assert set(sample["texts"]) == {"eng", "swh"}
-        number = int(sample["record"][1:])
-        assert sample["texts"]["swh"]["query"] == f"alpha query {number}"
-    with pytest.raises(ConfigError):
-        describe(store, languages="klingon")
 
 
 row_strategy = st.builds(

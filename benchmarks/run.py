@@ -17,6 +17,7 @@ BENCHMARKS = {
     "search": ["bench_search.py"],
     "store": ["bench_store.py"],
     "official-belebele": ["bench_official.py"],
+    "sweep": ["bench_sweep.py"],
 }
 
 

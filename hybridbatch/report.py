@@ -1,17 +1,20 @@
 """`hybridbatch report`: a sweep's findings as one HTML page, figures, CSV, LaTeX and Markdown."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hybridbatch.config import SweepConfig
+from hybridbatch.errors import HybridBatchError
 from hybridbatch.files import atomic_folder
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells import DEFAULT_NAME
+from hybridbatch.scaling.charts import charts
 from hybridbatch.scaling.figures import STYLE, figures, svg
-from hybridbatch.scaling.findings import Findings, find
-from hybridbatch.scaling.page import page
+from hybridbatch.scaling.findings import TESTED, Findings, find
+from hybridbatch.scaling.page import Contents, page
 from hybridbatch.scaling.sentences import sentences
 from hybridbatch.scaling.summary import csv_text, markdown_table
 
@@ -19,69 +22,135 @@ Row = Mapping[str, Any]
 HIDDEN = ("law", "sizes", "values")  # of a row, what is drawn rather than shown
 NOTES = {
     "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds and questions.",
-    "comparisons": "Hybrid mixes against the pure strategies. p: paired randomisation test over questions, seeds averaged;"
-    " p_holm and verdict for the main questions only (mAP and rank distance, all query languages, largest size),"
-    " the others are exploratory.",
+    "comparisons": "Hybrid mixes against the pure strategies (0 cross-lingual, 1 monolingual batches) and against strategies"
+    " that know no mix, by name. p: the larger of a paired randomisation test over questions and a t test over seeds; p_holm and verdict for the"
+    " main questions only (mAP and rank distance, all query languages, largest size), the others are exploratory.",
     "optima": "Mix at the top of a quadratic through the responses (or the best measured one, where that has no inner"
     " top); the gain is that of the best measured hybrid, which choosing it flatters a little.",
     "break_evens": "Training records from which a hybrid stays ahead of a pure strategy, interpolated, not extrapolated.",
-    "laws": "E + A x^-b by robust least squares with 95 % bootstrap intervals; extrapolation_error: at the largest size,"
-    " fitted without it.",
-    "languages": "mAP by query language at the largest size, before and after training with every mix.",
+    "interactions": "Change per doubling of scale: of the best mix, and of a hybrid's difference from a pure strategy (in"
+    " units of the metric). p: of the difference, the larger of a randomisation test over the questions' own slopes and a t test over seeds; of the best mix, from"
+    " the bootstrap. p_holm and settled for mAP and rank distance of all query languages.",
+    "laws": "E + A x^-b by robust least squares with 95 % bootstrap intervals; over two axes E + A_1 x_1^-b_1 + A_2 x_2^-b_2;"
+    " extrapolation_error: at the largest sizes, fitted without them.",
+    "languages": "mAP by query language at the largest size, before and after training with every mix. Shares are of the"
+    " training languages; lexical_distance: 1 - cosine of character trigram counts of the evaluation texts, to the nearest"
+    " training language.",
+    "traits": "Which languages gain: points of mAP from a hybrid over a pure strategy against traits of the query language."
+    " rank_correlation: Spearman, each trait alone; slope: least squares on all traits, 95 % bootstrap interval over"
+    " languages, p of t tests with HC3 standard errors.",
     "missing": "Cells without a result; failed ones have their log in failed/KEY.log.",
 }
 
 
-def report(path: Path, progress: Reporter = SILENT) -> Path:
+def report(*paths: Path, progress: Reporter = SILENT) -> Path:
     """Write ``report/`` in a sweep's folder: ``index.html``, ``report.md``, ``figures/``, ``tables/`` (CSV, LaTeX).
 
+    Args:
+        paths: folders of sweeps of the same targets, reported as one; the report is written into the first.
+        progress: notes.
     Returns: the path of ``index.html``.
-    Raises: DataError for a folder that is no sweep, has no finished cell, or holds another schema version; OutputError.
+    Raises: DataError for a folder that is no sweep, has no finished cell, or holds another schema version, and for
+        sweeps of different targets; OutputError.
     """
-    sweep = Sweep.open(path)
-    findings = find(sweep)
+    sweep = Sweep.open(*paths)
+    findings = find(sweep, _texts(sweep, progress))
     answers = sentences(sweep, findings)
     tables = {name: [_shown(row) for row in rows] for name, rows in findings.tables().items()}
     commands = rerun(sweep.settings)
-    with atomic_folder(path / "report") as folder:
-        drawings = _draw(findings, folder / "figures", progress)
+    target = paths[0] / "report"
+    with atomic_folder(target) as folder:
+        drawings = _draw(findings, folder / "figures")
         (folder / "tables").mkdir()
         for name, rows in tables.items():
             (folder / "tables" / f"{name}.csv").write_text(csv_text(rows), encoding="utf-8")
         (folder / "tables" / "main.tex").write_text(latex(findings), encoding="utf-8")
-        title = f"Hybrid batches: {path.resolve().name}"
+        title = f"Hybrid batches: {paths[0].resolve().name}"
         (folder / "report.md").write_text(_markdown(title, answers, findings, drawings, commands), encoding="utf-8")
-        body = page(title, answers, [(text, drawn) for _, text, drawn in drawings], tables, commands, NOTES)
-        (folder / "index.html").write_text(body, encoding="utf-8")
-    progress.note(f"wrote {path / 'report' / 'index.html'}")
-    return path / "report" / "index.html"
+        links = {key: os.path.relpath(home.result(key), target) for key, home in sweep.homes.items()}
+        contents = Contents(
+            title=title, about=_about(sweep), answers=answers, charts=charts(findings), tables=tables, notes=NOTES,
+            links=links, commands=commands, files=[name for name, _ in drawings],
+        )  # fmt: skip
+        (folder / "index.html").write_text(page(contents), encoding="utf-8")
+    progress.note(f"wrote {target / 'index.html'}")
+    return target / "index.html"
 
 
-def rerun(settings: Mapping[str, Any]) -> list[str]:
-    """The commands that make the sweep and its report again: settings that differ from the defaults.
+def _about(sweep: Sweep) -> str:
+    """What the report is of, in a sentence."""
+    tasks = ", ".join(
+        f"{task['name']} ({len(sweep.languages(task['name']))} query languages)"
+        for task in sweep.cells[0]["eval"]["tasks"]
+    )
+    missing = f", {len(sweep.missing)} missing" if sweep.missing else ""
+    models = ", ".join(dict.fromkeys(cell["axes"]["model"] for cell in sweep.cells))
+    return f"{len(sweep.trained)} trained cells{missing}; start: {models}; evaluated on {tasks}."
+
+
+def _texts(sweep: Sweep, progress: Reporter) -> dict[str, dict[str, list[str]]]:
+    """Queries and passages of the sweep's tasks by language; without those that are not here as they were evaluated."""
+    from hybridbatch.tasks import load_task
+
+    if not sweep.cells:
+        return {}
+    found = {}
+    settings = sweep.cells[0]["settings"]["eval"]
+    root = settings["data_root"] and Path(settings["data_root"])
+    for task in sweep.cells[0]["eval"]["tasks"]:
+        name, evaluated = task["name"], task["provenance"].get("fingerprint")
+        try:
+            chosen = load_task(name, data_root=root, languages=settings["languages"])
+            whole = load_task(name, data_root=root)  # of training languages, too
+        except HybridBatchError as error:
+            progress.note(f"{name}: no lexical distances of its languages ({error})")
+            continue
+        if chosen.provenance["fingerprint"] != evaluated:
+            progress.note(f"{name}: no lexical distances of its languages, its texts have changed since")
+            continue
+        found[name] = {
+            code: [text for side in (whole.queries, whole.corpus) if code in side for text in side[code].texts]
+            for code in dict.fromkeys([*whole.queries, *whole.corpus])
+        }
+    return found
+
+
+def rerun(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The commands that make the sweeps and their report again: settings that differ from the defaults.
 
     An absolute folder is given by its last part, since the rest belongs to one machine.
     """
+    folders = [_folder(each) for each in settings]
+    report = " ".join(["hybridbatch report", *(f"'{folder}'" for folder in folders)])
+    return [*(" ".join(["hybridbatch scale-sweep", *_options(each)]) for each in settings), report]
+
+
+def _folder(settings: Mapping[str, Any]) -> str:
     out = Path(settings["out"] or Path("experiments") / (settings["name"] or DEFAULT_NAME))
-    folder = out.name if out.is_absolute() else str(out)
+    return out.name if out.is_absolute() else str(out)
+
+
+def _options(settings: Mapping[str, Any]) -> list[str]:
     defaults = SweepConfig().as_json()
     options = []
     for name, value in settings.items():
-        if value == defaults[name] or name == "out":
+        if value == defaults.get(name) or name == "out":
             continue
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             options.append(flag if value else flag.replace("--", "--no-"))
         else:
             options.append(f"{flag} '{_option(value, ';' if name == 'train_languages' else ',')}'")
-    if settings["out"]:
-        options.append(f"--out '{folder}'")
-    return [" ".join(["hybridbatch scale-sweep", *options]), f"hybridbatch report '{folder}'"]
+    return [*options, *([f"--out '{_folder(settings)}'"] if settings["out"] else [])]
 
 
 def latex(findings: Findings) -> str:
     """The means of all query languages at the largest size as a LaTeX table: a row per mix, a column per measure."""
-    rows = [row for row in findings.means if row["group"] == "all" and row["metric"] in ("mAP", "rank_distance")]
+    rows = [
+        row
+        for row in findings.means
+        if row["group"] == "all" and row["metric"] in TESTED and findings.place(row) == findings.centre
+    ]
     largest = max(row["pairs"] for row in rows)
     rows = [row for row in rows if row["pairs"] == largest]
     columns = list(dict.fromkeys((row["task"], row["setting"], row["metric"]) for row in rows))
@@ -92,7 +161,10 @@ def latex(findings: Findings) -> str:
     lines.append(r"\midrule")
     for mix in dict.fromkeys(row["mix"] for row in rows):
         found = {(row["task"], row["setting"], row["metric"]): row for row in rows if row["mix"] == mix}
-        lines.append(" & ".join([f"{mix:g}", *(_latex_cell(found[column]) for column in columns)]) + r" \\")
+        lines.append(
+            " & ".join(["–" if mix is None else f"{mix:g}", *(_latex_cell(found[column]) for column in columns)])
+            + r" \\"
+        )
     return "\n".join(
         [*lines, r"\bottomrule", r"\end{tabular}", f"% {largest:,} training records; ± half the 95 % interval", ""]
     )
@@ -104,18 +176,17 @@ def _latex_cell(row: Row) -> str:
     return f"${row['mean'] * scale:.{digits}f} \\pm {half * scale:.{digits}f}$"
 
 
-def _draw(findings: Findings, folder: Path, progress: Reporter) -> list[tuple[str, str, str]]:
-    """Write every figure as PNG and SVG; returns (name, caption, SVG text)."""
+def _draw(findings: Findings, folder: Path) -> list[tuple[str, str]]:
+    """Write every figure as PNG and SVG; returns (name, caption)."""
     import matplotlib
 
     folder.mkdir()
     drawn = []
     for name, caption, figure in figures(findings):
-        text = svg(figure)
-        (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+        (folder / f"{name}.svg").write_text(svg(figure), encoding="utf-8")
         with matplotlib.rc_context(STYLE):
             figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
-        drawn.append((name, caption, text))
+        drawn.append((name, caption))
     return drawn
 
 
@@ -123,12 +194,12 @@ def _markdown(
     title: str,
     answers: Sequence[str],
     findings: Findings,
-    drawings: Sequence[tuple[str, str, str]],
+    drawings: Sequence[tuple[str, str]],
     commands: Sequence[str],
 ) -> str:
-    main = [_shown(row) for row in findings.means if row["group"] == "all" and row["metric"] != "contrastive_entropy"]
+    main = [_shown(row) for row in findings.means if row["group"] == "all" and row["metric"] in TESTED]
     lines = [f"# {title}", "", *(f"- {answer}" for answer in answers), ""]
-    lines += [text for name, caption, _ in drawings for text in (f"![{caption}](figures/{name}.svg)", "")]
+    lines += [text for name, caption in drawings for text in (f"![{caption}](figures/{name}.svg)", "")]
     lines += [
         "## Means",
         "",

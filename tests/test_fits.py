@@ -6,7 +6,15 @@ from scipy import stats
 
 from hybridbatch.errors import DataError
 from hybridbatch.scaling.fits import TooFewSizes, contrastive_entropy, fit_law
-from hybridbatch.scaling.responses import bootstrap_means, break_even, estimate, optimum_mix
+from hybridbatch.scaling.responses import (
+    bootstrap_means,
+    break_even,
+    estimate,
+    gain_trend,
+    mix_trend,
+    optimum_mix,
+    seeds_p,
+)
 
 SIZES = np.repeat(100 * 2.0 ** np.arange(6), 3)  # six sizes, three seeds
 
@@ -157,3 +165,50 @@ def test_break_even_outside_the_measured_sizes_is_not_invented():
     assert ahead.size is None
     assert ahead.always_ahead
     assert (behind.size, behind.always_ahead, behind.reached) == (None, False, 0)
+
+
+def test_a_law_over_two_axes_is_found_on_a_cross_of_them():
+    """One axis at a time around a centre: a grid in the form of a star."""
+    x = np.array([[size, 8.0] for size in 100 * 2.0 ** np.arange(6)] + [[800.0, n] for n in (1.0, 2, 4, 16, 32)])
+    fitted = fit_law(x, 0.1 + 3 * x[:, 0] ** -0.5 + 0.4 * x[:, 1] ** -0.8, resamples=5)
+    np.testing.assert_allclose([fitted.E, *fitted.A, *fitted.b], [0.1, 3, 0.4, 0.5, 0.8], rtol=1e-2)
+
+
+def test_the_test_over_seeds_is_students_for_one_cell_and_pools_the_spread_of_several():
+    values = np.random.default_rng(8).normal(0.3, 1, size=(3, 5, 7))
+    alone = stats.ttest_1samp(values[0].mean(axis=-1), 0).pvalue
+    np.testing.assert_allclose(seeds_p(values[:1]), [alone])
+    by_seed = values.mean(axis=-1)
+    pooled = np.sqrt(by_seed.var(axis=1, ddof=1).mean() / 5)
+    np.testing.assert_allclose(seeds_p(values), 2 * stats.t.sf(np.abs(by_seed.mean(axis=1)) / pooled, 12))
+    slope = np.array([-1.0, 0, 1])
+    expected = 2 * stats.t.sf(np.abs(by_seed.mean(axis=1) @ slope) / (pooled * np.sqrt(2)), 12)
+    np.testing.assert_allclose(seeds_p(values, slope), expected)
+    assert (seeds_p(values[:, :1]) == 0).all()
+
+
+def test_the_trend_of_a_difference_is_its_slope_per_doubling():
+    rng = np.random.default_rng(9)
+    sizes = np.array([100.0, 200, 800])
+    line = (0.01 * np.log2(sizes) - 0.05)[:, None, None]
+    rising = gain_trend(sizes, line + 0.02 * rng.normal(size=(1, 1, 300)) + 0.001 * rng.normal(size=(3, 3, 1)), seed=1)
+    assert rising.value == pytest.approx(stats.linregress(np.log2(sizes), line.ravel()).slope, abs=2e-3)
+    assert rising.interval[0] < 0.01 < rising.interval[1]
+    assert rising.p < 0.01
+    flat = gain_trend(sizes, 0.02 * rng.normal(size=(3, 3, 300)), seed=1)
+    assert flat.p > 0.05
+    assert flat.interval[0] < 0 < flat.interval[1]
+    assert gain_trend(sizes, line, seed=1).p is None
+
+
+def test_a_best_mix_that_moves_is_followed():
+    mixes, sizes = np.linspace(0, 1, 5), np.array([100, 200, 400])
+    tops = np.array([0.3, 0.4, 0.5])
+    humps = 0.8 - (mixes[:, None] - tops) ** 2
+    noise = 0.002 * np.random.default_rng(10).normal(size=(5, 3, 3, 1))
+    moved = mix_trend(mixes, sizes, humps[:, :, None, None] + noise, seed=1)
+    assert moved.value == pytest.approx(0.1, abs=0.02)
+    assert moved.interval[0] > 0
+    assert moved.p < 0.05
+    lower = mix_trend(mixes, sizes, -humps[:, :, None, None] - noise, seed=1, lower_is_better=True)
+    assert lower == moved

@@ -4,6 +4,8 @@ import csv
 import html
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -131,6 +133,79 @@ def test_other_axes_make_parts_of_their_own(tmp_path):
     ]  # fmt: skip
 
 
+def test_sets_of_training_languages_are_a_scale_if_they_are_nested(tmp_path):
+    nested = Sweep.open(make(tmp_path / "a", train_languages="eng,deu;eng,deu,fin", seeds="1", pairs="100"))
+    assert nested.scales == ("train_languages",)
+    (part,) = nested.responses(Measure("atlas", "monolingual", "mAP"), "train_languages")
+    assert part.sizes == (2, 3)
+    assert Sweep.open(make(tmp_path / "b", train_languages="eng,deu;eng,fin", seeds="1", pairs="100")).scales == ()
+
+
+@pytest.fixture(scope="module")
+def star(tmp_path_factory):
+    """Arms around a centre, swept one after the other into one folder; the last one with a strategy that knows no mix."""
+    folder = tmp_path_factory.mktemp("star") / "sweep"
+    for arm in ({"pairs": "100,200"}, {"mix": "0,0.25,0.5,0.75,1", "pairs": "200"}, {"batch_size": "8", "pairs": "200"},
+                {"set": "strategy=mixed", "mix": "0.5", "pairs": "200"}):  # fmt: skip
+        make(folder, **arm)
+    return folder
+
+
+def test_a_grid_in_the_form_of_a_star_is_reported_whole(star):
+    sweep = Sweep.open(star)
+    assert len(sweep.trained) == 12 + 4 + 6 + 2
+    found = find(sweep)
+    assert found.centre == {"batch_size": 4, "strategy": "hybrid"}
+    shown = [(row["batch_size"], row["strategy"], row["mix"], row["pairs"]) for row in found.means
+             if (row["setting"], row["metric"], row["group"]) == ("monolingual", "mAP", "all")]  # fmt: skip
+    hybrid = [(4, "hybrid", mix, 200) for mix in (0, 0.25, 0.5, 0.75, 1)]
+    expected = [*hybrid, *((4, "hybrid", mix, 100) for mix in (0, 0.5, 1)),
+                *((8, "hybrid", mix, 200) for mix in (0, 0.5, 1)), (4, "mixed", None, 200)]  # fmt: skip
+    assert sorted(map(str, shown)) == sorted(map(str, expected))
+    assert any(row["over"] == "batch_size" for row in found.interactions)
+
+
+def test_hybrid_batches_are_compared_with_a_strategy_that_knows_no_mix(star):
+    sweep = Sweep.open(star)
+    rows = [row for row in find(sweep).comparisons if row["against"] == "mixed" and row["group"] == "all"]
+    assert {(row["mix"], row["pairs"], row["batch_size"]) for row in rows} == {(m, 200, 4) for m in (0.25, 0.5, 0.75)}
+    cells = {cell["key"]: cell["axes"] for cell in sweep.trained}
+    for row in rows:
+        assert {cells[key]["strategy"] for key in row["keys"]} == {"hybrid", "mixed"}
+        assert row["difference"] == pytest.approx(row["mean"] - row["mean_against"])
+
+
+def test_several_folders_are_reported_as_one_and_other_targets_are_refused(tmp_path):
+    one = make(tmp_path / "one", pairs="100", seeds="13")
+    two = make(tmp_path / "two", pairs="100,200", seeds="13")
+    both = Sweep.open(one, two)
+    assert len(both.trained) == 6
+    assert {both.homes[cell["key"]].path for cell in both.trained} == {one, two}
+    page = report(one, two)
+    links = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text()).group(1))["links"]
+    assert all((page.parent / target).resolve().is_file() for target in links.values())
+    other = make(tmp_path / "other", languages="zul")
+    with pytest.raises(DataError, match="evaluates other languages or tasks than"):
+        Sweep.open(one, other)
+
+
+def test_targets_are_grouped_by_whether_training_saw_them(tmp_path):
+    sweep = Sweep.open(make(tmp_path / "s", allow_seen=True, train_languages="eng,deu;eng,deu,swh", pairs="100"))
+    assert sweep.groups_of("swh")[-1] == "partly seen"
+    assert sweep.groups_of("zul")[-1] == "unseen in training"
+    assert sweep.groups_of("eng")[-1] == "seen in training"
+
+
+def test_gains_of_few_languages_are_not_regressed(findings):
+    assert findings.traits
+    assert all("refused" in row and "slope" not in row for row in findings.traits)
+
+
+def test_the_interaction_with_scale_is_not_found_where_there_is_none(findings):
+    assert {row["of"] for row in findings.interactions} == {"best mix", "difference"}
+    assert not any(row["settled"] for row in findings.interactions if "settled" in row)
+
+
 @pytest.mark.slow
 def test_a_law_over_two_axes_is_fitted_where_both_have_five_sizes(tmp_path):
     sweep = make(tmp_path / "s", mix="1", seeds="1", pairs="100,200,400,800,1600", steps="2,4,8,16,32")
@@ -164,6 +239,7 @@ class Links(HTMLParser):
         super().__init__()
         self.targets = []
         self.open = []
+        self.data = ""
 
     def handle_starttag(self, tag, attributes):
         self.targets += [value for name, value in attributes if name in ("href", "src") and tag != "use"]
@@ -173,6 +249,10 @@ class Links(HTMLParser):
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
+    def handle_data(self, data):
+        if self.open[-1:] == ["script"] and data.startswith("{"):
+            self.data += data
+
 
 def test_the_page_links_to_cells_only_and_loads_nothing(reported):
     text = (reported / "index.html").read_text()
@@ -180,7 +260,9 @@ def test_the_page_links_to_cells_only_and_loads_nothing(reported):
     page.feed(text)
     assert page.open == []
     assert page.targets
-    assert all((reported / target).resolve().is_file() for target in page.targets)
+    data = json.loads(page.data)
+    linked = [*(target for target in page.targets if not target.startswith("#")), *data["links"].values()]
+    assert all((reported / target).resolve().is_file() for target in linked)
     assert not re.search(r"(src|href)\s*=\s*[\"']?https?:|@import|url\(\s*['\"]?http", text)
 
 
@@ -218,7 +300,7 @@ def test_the_command_to_run_it_again_gives_the_same_settings():
     config = synthetic.sweep_config(
         train_languages="ar,zh;4", set="margin=0.1,0.2; dropout=0.1", pairs="10,all", name="x"
     )
-    words = shlex.split(rerun(config.as_json())[0])[2:]
+    words = shlex.split(rerun([config.as_json()])[0])[2:]
     again = dict(zip([word[2:].replace("-", "_") for word in words[::2]], words[1::2], strict=True))
     assert build(SweepConfig, None, again).as_json() == config.as_json()
 
@@ -259,3 +341,33 @@ def test_contrastive_entropy_of_a_task_is_that_of_each_query_alone():
             entropies = found[setting, "swh"]
             assert entropies.query_ids == ("q0", "q1")
             np.testing.assert_allclose(entropies.values[row], value, rtol=1e-5)
+
+
+def browse(page, tmp_path, *options):
+    """What headless Chromium makes of a page; skips where there is none."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine to look at the page with")
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+               "--disable-background-networking", "--disable-component-update", "--disable-sync",
+               "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", *options, page.as_uri()]  # fmt: skip
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_draws_the_page_and_it_fits_a_phone(reported, tmp_path, width):
+    frame = tmp_path / "frame.html"  # Chromium's own window is never narrower than 500 pixels
+    frame.write_text(
+        f'<iframe src="{(reported / "index.html").as_uri()}" width="{width}" height="2000"></iframe><p id="wide"></p>'
+        "<script>onload = () => { document.getElementById('wide').textContent ="
+        " document.querySelector('iframe').contentDocument.documentElement.scrollWidth; }</script>"
+    )
+    dom = browse(frame, tmp_path, "--dump-dom")
+    assert int(re.search(r'id="wide">(\d+)<', dom).group(1)) <= width
+    drawn = browse(reported / "index.html", tmp_path, "--dump-dom")
+    assert drawn.count("<svg") >= 9
+    assert 'class="table heat"' in drawn
+    picture = tmp_path / "page.png"
+    browse(reported / "index.html", tmp_path, f"--window-size={width},4000", f"--screenshot={picture}")
+    assert picture.stat().st_size > 50_000

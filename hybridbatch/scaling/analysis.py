@@ -1,4 +1,4 @@
-"""A sweep's results as tables and arrays, for people at a Python prompt and for `findings`.
+"""Results of sweeps as tables and arrays, for people at a Python prompt and for `findings`.
 
 from hybridbatch.scaling.analysis import Measure, Sweep
 sweep = Sweep.open(Path("experiments/scale-sweep"))
@@ -6,16 +6,17 @@ sweep.frame()  # one row per cell, task, setting, metric and query language, as 
 sweep.responses(Measure("atlas", "cross-lingual", "mAP"))[0].values  # [mixes, sizes, seeds, questions]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybridbatch.averages import SETTINGS
+from hybridbatch.errors import DataError
 from hybridbatch.languages import language
 from hybridbatch.scaling.cells import SweepFolder
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAIN_METRICS = ("mAP", "rank_distance", "contrastive_entropy")
+FURTHER_METRICS = ("ndcg@10", "recall@10", "same_language_share@10")  # shown, not tested
 LOWER_IS_BETTER = ("rank_distance", "contrastive_entropy")
 PRETRAINING = "xlm-r"  # the published list nearest to most multilingual encoders, multilingual E5 among them
+MIXING = ("hybrid",)  # strategies whose batches depend on the mix
+SCALES = ("pairs", "train_languages", "batch_size", "steps", "epochs")  # axes that may be numbers on a scale
 
 
 @dataclass(frozen=True)
@@ -48,46 +52,89 @@ class Measure:
 
 @dataclass(frozen=True)
 class Responses:
-    """One measure over the part of the grid where nothing but mix, pairs and seed changes."""
+    """One measure over the part of the grid where nothing but mix, one axis of scale, and seed changes."""
 
     measure: Measure
     fixed: Mapping[str, Any]  # the other axes that vary in the sweep, with their value here
-    mixes: tuple[float, ...]
-    sizes: tuple[int, ...]  # training records
+    mixes: tuple[float | None, ...]  # (None,) for a strategy that knows no mix
+    sizes: tuple[float, ...]  # on the axis of scale: training records, unless another was asked for
     seeds: tuple[int, ...]
     values: np.ndarray  # float64 [M, N, S, Q]
     untrained: np.ndarray  # float64 [Q], of the model before training
     keys: np.ndarray  # str [M, N, S], of the cells
+    over: str = "pairs"  # the axis of scale
+
+    @property
+    def pure(self) -> bool:
+        """Whether both pure strategies and a hybrid between them are there."""
+        return len(self.mixes) > 2 and self.mixes[0] == 0 and self.mixes[-1] == 1
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The finished cells of a sweep, and the entries of its plan that have none."""
+    """The finished cells of one or more sweeps of the same targets, and the entries of their plans that have none."""
 
-    folder: SweepFolder
-    settings: Mapping[str, Any]
-    cells: tuple[dict[str, Any], ...]
+    folders: tuple[SweepFolder, ...]
+    settings: tuple[Mapping[str, Any], ...]  # of each folder's latest command
+    cells: tuple[dict[str, Any], ...]  # with all axes that any of them has
     missing: tuple[dict[str, Any], ...]
+    homes: Mapping[str, SweepFolder]  # of the finished cells, by key
 
     @classmethod
-    def open(cls, path: Path) -> "Sweep":
-        """Read a sweep. Raises: DataError if `path` is none, or holds results of another schema version."""
-        folder = SweepFolder(path)
-        plan = folder.read_plan()
-        done = [entry for entry in plan["cells"] if folder.result(entry["key"]).exists()]
-        missing = [
-            {**entry["axes"], "key": entry["key"], "state": folder.state(entry["key"])}
-            for entry in plan["cells"]
-            if entry not in done
-        ]
-        return cls(folder, plan["settings"], tuple(folder.read(entry["key"]) for entry in done), tuple(missing))
+    def open(cls, *paths: Path) -> "Sweep":
+        """Read the sweeps in some folders as one; a cell that several have counts once.
+
+        Cells of earlier grids in a folder count too, so that a grid in the form of a star can be swept arm by arm.
+
+        Raises: DataError if a path is no sweep, holds results of another schema version, or evaluates other languages
+            or tasks than the first.
+        """
+        folders = tuple(map(SweepFolder, dict.fromkeys(paths)))
+        plans = [folder.read_plan() for folder in folders]
+        cells: dict[str, dict[str, Any]] = {}
+        homes: dict[str, SweepFolder] = {}
+        missing: dict[str, dict[str, Any]] = {}
+        for folder, plan in zip(folders, plans, strict=True):
+            planned = [entry["key"] for entry in plan["cells"]]
+            earlier = sorted({path.stem for path in (folder.path / "cells").glob("*.json")} - set(planned))
+            for key in [*planned, *earlier]:
+                if key not in cells and folder.result(key).exists():
+                    cells[key] = folder.read(key)
+                    homes[key] = folder
+            for entry in plan["cells"]:
+                key = entry["key"]
+                missing.setdefault(key, {**entry["axes"], "key": key, "state": folder.state(key)})
+        _require_same_targets(cells.values(), homes)
+        return cls(
+            folders,
+            tuple(plan["settings"] for plan in plans),
+            tuple(_with_all_axes(list(cells.values()))),
+            tuple(entry for key, entry in missing.items() if key not in cells),
+            homes,
+        )
+
+    @cached_property
+    def trained(self) -> list[dict[str, Any]]:
+        """The cells with a training."""
+        return [cell for cell in self.cells if cell["train"]]
 
     @cached_property
     def varying(self) -> tuple[str, ...]:
         """Axes with more than one value among the trained cells."""
-        trained = [cell["axes"] for cell in self.cells if cell["train"]]
-        names = dict.fromkeys(name for axes in trained for name in axes)
-        return tuple(name for name in names if len({axes.get(name) for axes in trained}) > 1)
+        names = dict.fromkeys(name for cell in self.trained for name in cell["axes"])
+        return tuple(name for name in names if len({cell["axes"].get(name) for cell in self.trained}) > 1)
+
+    @cached_property
+    def scales(self) -> tuple[str, ...]:
+        """Varying axes whose values are sizes; training languages are one if every set holds all smaller ones."""
+        found = [name for name in SCALES if name in self.varying]
+        sets = sorted({frozenset(trained_languages(cell)) for cell in self.trained}, key=len)
+        nested = all(one < two for one, two in pairwise(sets))
+        return tuple(
+            name
+            for name in found
+            if (nested if name == "train_languages" else all(size_of(cell, name) is not None for cell in self.trained))
+        )
 
     def frame(self) -> "pd.DataFrame":
         """Long table: the axes of the cell, its key, task, setting, metric, query language and value."""
@@ -111,13 +158,14 @@ class Sweep:
         for task in self.cells[0]["eval"]["tasks"]:
             codes = self.languages(task["name"])
             names = sorted(
-                dict.fromkeys(group for code in codes for group in groups_of(code)), key=lambda name: name != "all"
+                dict.fromkeys(group for code in codes for group in self.groups_of(code)), key=lambda name: name != "all"
             )
             groups: dict[tuple[str, ...], str] = {}
             for name in names:
                 groups.setdefault(self.languages(task["name"], name), name)
             for group, setting, metric in product(groups.values(), SETTINGS, metrics):
-                if any(metric in values for values in task["settings"].get(setting, {}).values()):
+                languages = task["settings"].get(setting, {})
+                if any(metric in languages.get(code, {}) for code in self.languages(task["name"], group)):
                     found.append(Measure(task["name"], setting, metric, group))
         return found
 
@@ -125,58 +173,98 @@ class Sweep:
         """Query languages of a task that are in a group."""
         known = next(entry for entry in self.cells[0]["eval"]["tasks"] if entry["name"] == task)
         codes = dict.fromkeys(code for languages in known["settings"].values() for code in languages)
-        return tuple(code for code in codes if group in groups_of(code))
+        return tuple(code for code in codes if group in self.groups_of(code))
 
-    def responses(self, measure: Measure) -> list[Responses]:
-        """The measure over mix, pairs and seed, for every combination of the other axes.
+    def groups_of(self, code: str) -> tuple[str, ...]:
+        """The groups a query language counts in: `groups_of`, and whether the sweep's trainings saw it."""
+        saw = [code in trained_languages(cell) for cell in self.trained]
+        seen = "seen in training" if saw and all(saw) else "partly seen" if any(saw) else "unseen in training"
+        return (*groups_of(code), seen)
+
+    def responses(self, measure: Measure, over: str = "pairs") -> list[Responses]:
+        """The measure over mix, an axis of scale and seed, for every combination of the other axes.
 
         Cells that are missing cost the fewest others: of all ways to leave out seeds, the one that keeps the most
-        cells at sizes where every mix is there. A combination of which nothing complete is left is left out.
+        cells at sizes where every mix is there. A combination of which nothing complete is left is left out. Where some
+        sizes were run with fewer mixes, the mixes that all sizes have are a second answer. A strategy that knows no mix
+        is a combination of its own.
         """
-        others = [name for name in self.varying if name not in ("mix", "pairs", "seed")]
-        trained = [cell for cell in self.cells if cell["train"]]
-        combinations = dict.fromkeys(tuple(cell["axes"].get(name) for name in others) for cell in trained)
+        others = [name for name in self.varying if name not in ("mix", over, "seed")]
+        combinations: dict[tuple[Any, ...], dict[tuple[Any, float, int], dict[str, Any]]] = {}
+        for cell in self.trained:
+            size = size_of(cell, over)
+            if size is not None:
+                part = combinations.setdefault(tuple(cell["axes"].get(name) for name in others), {})
+                part.setdefault((cell["axes"]["mix"], size, cell["axes"]["seed"]), cell)
         found = []
-        for values in combinations:
+        for values, cells in combinations.items():
             fixed = dict(zip(others, values, strict=True))
-            part = [cell for cell in trained if all(cell["axes"].get(name) == value for name, value in fixed.items())]
-            cells = {(cell["axes"]["mix"], cell["axes"]["pairs"], cell["axes"]["seed"]): cell for cell in part}
-            mixes = tuple(sorted({mix for mix, _, _ in cells}))
-            sizes, seeds = _complete(cells, mixes)
-            if sizes:
-                found.append(self._array(measure, fixed, cells, mixes, sizes, seeds))
+            at_size: dict[float, set[Any]] = {}
+            for mix, size, _ in cells:
+                at_size.setdefault(size, set()).add(mix)
+            for choice in dict.fromkeys(
+                tuple(sorted(mixes)) for mixes in (set.union(*at_size.values()), set.intersection(*at_size.values()))
+            ):
+                sizes, seeds = _complete(cells, choice)
+                if choice and sizes:
+                    found.append(self._array(measure, fixed, cells, choice, sizes, seeds, over))
         return found
 
-    def questions(self, key: str, measure: Measure) -> "pd.Series":
-        """A cell's values by question, averaged over the query languages of the group that have the question.
+    def matrix(self, keys: Sequence[str], measure: Measure) -> np.ndarray:
+        """Values of some cells by question, averaged over the query languages of the group that have the question.
 
-        A sweep that was copied without its Parquet files gives one value, the mean: intervals then cover seeds alone.
+        A sweep that was copied without its Parquet files gives one value a cell, the mean: intervals then cover seeds
+        alone. Returns: float64 [cells, Q], of the questions that all cells have.
         """
-        import pandas as pd
+        table = self._values(measure.task, measure.setting)
+        rows = [table.row[key] for key in keys]
+        columns = [table.languages.index(code) for code in self._codes(measure) if code in table.languages]
+        chosen = table.values[measure.metric][np.ix_(rows, columns)]
+        known = np.isfinite(chosen)
+        counts = known.sum(axis=1)
+        means = np.where(known, chosen, 0).sum(axis=1) / np.maximum(counts, 1)
+        return means[:, (counts > 0).all(axis=0)]
 
-        codes = self.languages(measure.task, measure.group)
-        table = self._tables.get(key)
-        if table is None:
-            cell = next(cell for cell in self.cells if cell["key"] == key)
-            task = next(task for task in cell["eval"]["tasks"] if task["name"] == measure.task)
-            by_language = task["settings"][measure.setting]
-            return pd.Series({"mean": np.mean([by_language[code][measure.metric] for code in codes])})
-        chosen = table[
-            (table["task"] == measure.task)
-            & (table["setting"] == measure.setting)
-            & table["query_language"].isin(codes)
-        ]
-        return chosen.groupby("query_id", observed=True)[measure.metric].mean().dropna()
+    def by_language(
+        self, keys: Sequence[str], task: str, setting: str, metric: str
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """Query languages, and the means of some cells in each: float64 [cells, L]."""
+        table = self._values(task, setting)
+        chosen = table.values[metric][[table.row[key] for key in keys]]
+        known = np.isfinite(chosen)
+        counts = known.sum(axis=2)
+        whole = (counts > 0).all(axis=0)
+        means = np.where(known, chosen, 0).sum(axis=2)[:, whole] / counts[:, whole]
+        return tuple(code for code, kept in zip(table.languages, whole, strict=True) if kept), means
 
     def untrained(self, model: str) -> dict[str, Any] | None:
         """The cell of a model before training."""
         return next((cell for cell in self.cells if not cell["train"] and cell["axes"]["model"] == model), None)
 
+    def _codes(self, measure: Measure) -> tuple[str, ...]:
+        wanted = (measure.task, measure.group)
+        if wanted not in self._members:
+            self._members[wanted] = self.languages(*wanted)
+        return self._members[wanted]
+
+    @cached_property
+    def _members(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        return {}
+
+    @cached_property
+    def _dense(self) -> dict[tuple[str, str], "_Values"]:
+        return {}
+
+    def _values(self, task: str, setting: str) -> "_Values":
+        if (task, setting) not in self._dense:
+            self._dense[task, setting] = _Values.of(self, task, setting)
+        return self._dense[task, setting]
+
     @cached_property
     def _tables(self) -> dict[str, "pd.DataFrame"]:
         import pandas as pd
 
-        paths = {cell["key"]: self.folder.queries(cell["key"]) for cell in self.cells}
+        paths = {cell["key"]: self.homes[cell["key"]].queries(cell["key"]) for cell in self.cells}
         return (
             {key: pd.read_parquet(path) for key, path in paths.items()} if all(map(Path.exists, paths.values())) else {}
         )
@@ -185,18 +273,16 @@ class Sweep:
         self,
         measure: Measure,
         fixed: Mapping[str, Any],
-        cells: Mapping[tuple[float, int, int], dict[str, Any]],
-        mixes: tuple[float, ...],
-        sizes: tuple[int, ...],
+        cells: Mapping[tuple[Any, float, int], dict[str, Any]],
+        mixes: tuple[float | None, ...],
+        sizes: tuple[float, ...],
         seeds: tuple[int, ...],
+        over: str,
     ) -> Responses:
-        import pandas as pd
-
         points = list(product(mixes, sizes, seeds))
         keys = [cells[point]["key"] for point in points]
         untrained = self.untrained(cells[points[0]]["axes"]["model"])
-        columns = [self.questions(key, measure) for key in [*keys, *([untrained["key"]] if untrained else [])]]
-        table = pd.concat(columns, axis=1, join="inner").to_numpy(dtype=float).T  # [cells, Q]
+        table = self.matrix([*keys, *([untrained["key"]] if untrained else [])], measure)
         shape = (len(mixes), len(sizes), len(seeds))
         return Responses(
             measure=measure,
@@ -207,7 +293,48 @@ class Sweep:
             values=table[: len(keys)].reshape(*shape, -1),
             untrained=table[-1] if untrained else np.full(table.shape[1], np.nan),
             keys=np.array(keys).reshape(shape),
+            over=over,
         )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """All values of a task in a setting; NaN where a cell, language or question has none."""
+
+    row: Mapping[str, int]  # of a cell's key
+    languages: tuple[str, ...]  # [L]
+    values: Mapping[str, np.ndarray]  # by metric, float64 [C, L, Q]; Q is 1 where only means are known
+
+    @classmethod
+    def of(cls, sweep: Sweep, task: str, setting: str) -> "_Values":
+        import pandas as pd
+
+        row = {cell["key"]: number for number, cell in enumerate(sweep.cells)}
+        languages = sweep.languages(task)
+        tables = {
+            key: table[(table["task"] == task) & (table["setting"] == setting)] for key, table in sweep._tables.items()
+        }
+        if not tables:
+            return cls(row, languages, _from_means(sweep, languages, task, setting))
+        questions = pd.Index(dict.fromkeys(name for table in tables.values() for name in table["query_id"]))
+        values: dict[str, np.ndarray] = {}
+        for key, table in tables.items():
+            place = pd.Index(languages).get_indexer(table["query_language"]), questions.get_indexer(table["query_id"])
+            for metric in table.columns.difference(["task", "setting", "query_language", "query_id"]):
+                whole = values.setdefault(metric, np.full((len(row), len(languages), len(questions)), np.nan))
+                whole[row[key]][place] = table[metric].to_numpy(dtype=float)
+        return cls(row, languages, values)
+
+
+def _from_means(sweep: Sweep, languages: Sequence[str], task: str, setting: str) -> dict[str, np.ndarray]:
+    values: dict[str, np.ndarray] = {}
+    for number, cell in enumerate(sweep.cells):
+        known = next(entry for entry in cell["eval"]["tasks"] if entry["name"] == task)["settings"].get(setting, {})
+        for code, metrics in known.items():
+            for metric, value in metrics.items():
+                whole = values.setdefault(metric, np.full((len(sweep.cells), len(languages), 1), np.nan))
+                whole[number, languages.index(code), 0] = value
+    return values
 
 
 def groups_of(code: str) -> tuple[str, ...]:
@@ -222,16 +349,62 @@ def groups_of(code: str) -> tuple[str, ...]:
     )
 
 
+def trained_languages(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    """The languages of a cell's training."""
+    return tuple(cell["settings"]["train"]["languages"].split(","))
+
+
+def size_of(cell: Mapping[str, Any], axis: str) -> float | None:
+    """A trained cell's value on an axis of scale, of training languages their number; None where it is no number."""
+    if axis == "train_languages":
+        return len(trained_languages(cell))
+    value = cell["axes"].get(axis)
+    return value if isinstance(value, int | float) else None
+
+
+def _with_all_axes(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The cells with the axes of all: one that a grid did not vary has the value of the cell's settings."""
+    names = dict.fromkeys(name for cell in cells if cell["train"] for name in cell["axes"])
+    for cell in cells:
+        if not cell["train"]:
+            yield cell
+            continue
+        settings = cell["settings"]["train"]
+        axes = {name: _plain(cell["axes"].get(name, settings.get(name))) for name in names}
+        if settings.get("strategy", MIXING[0]) not in MIXING:
+            axes["mix"] = None
+        yield {**cell, "axes": axes}
+
+
+def _plain(value: Any) -> Any:
+    """A value of an axis that can be compared: lists become text."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _require_same_targets(cells: Iterable[Mapping[str, Any]], homes: Mapping[str, SweepFolder]) -> None:
+    """Raises DataError where cells were evaluated on different languages or tasks."""
+    first = None
+    for cell in cells:
+        settings = cell["settings"]["eval"]
+        targets = settings["tasks"], sorted(settings["languages"].split(","))
+        first = first or (targets, homes[cell["key"]])
+        if targets != first[0]:
+            raise DataError(
+                f"{homes[cell['key']].result(cell['key'])}: evaluates other languages or tasks than the cells of "
+                f"{first[1].path}; report sweeps of different targets apart, and keep them in folders of their own"
+            )
+
+
 def _complete(
-    cells: Mapping[tuple[float, int, int], Any], mixes: Sequence[float]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    cells: Mapping[tuple[Any, float, int], Any], mixes: Sequence[Any]
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Sizes and seeds, as many cells as possible, at which every mix is there."""
-    whole: dict[int, set[int]] = {}  # sizes that a seed has in all mixes
+    whole: dict[int, set[float]] = {}  # sizes that a seed has in all mixes
     for _, size, seed in cells:
         if all((mix, size, seed) in cells for mix in mixes):
             whole.setdefault(seed, set()).add(size)
     by_completeness = sorted(whole, key=lambda seed: (-len(whole[seed]), seed))
-    best: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    best: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
     for count in range(1, len(by_completeness) + 1):
         seeds = by_completeness[:count]
         sizes = set.intersection(*(whole[seed] for seed in seeds))

@@ -18,14 +18,6 @@ Row = Mapping[str, Any]
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "hybridbatch", "font.size": 9, "axes.spines.top": False,
          "axes.spines.right": False}  # fmt: skip
 LABELS = {"mAP": "mAP", "rank_distance": "rank distance", "contrastive_entropy": "contrastive entropy (nats)"}
-WORDS = (
-    "task",
-    "setting",
-    "metric",
-    "group",
-    "of",
-    "over",
-)  # of a row's fields, those that do not place it in the grid
 
 
 def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
@@ -34,7 +26,7 @@ def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
     for task in tasks:
         for metric, label in LABELS.items():
             of_metric = (r for r in findings.means if r["task"] == task and r["metric"] == metric)
-            rows = _first_slice([row for row in of_metric if row["group"] == "all"])
+            rows = [row for row in of_metric if row["group"] == "all" and findings.place(row) == findings.centre]
             if rows and len({row["mix"] for row in rows}) > 1:
                 caption = (
                     f"{task}: {label} against the mix (0 cross-lingual, 1 monolingual batches); bands: 95 % intervals"
@@ -44,7 +36,8 @@ def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
                 caption = f"{task}: {label} against the number of training records; dashed: before training"
                 yield f"{task}-pairs-{metric}", caption, _lines(rows, label, x="pairs", line="mix")
         languages = [row for row in findings.languages if row["task"] == task and row["setting"] == "cross-lingual"]
-        if languages and all(row["untrained"] is not None for row in languages):
+        mixed = any(name.startswith("mix ") for row in languages for name in row)
+        if mixed and all(row["untrained"] is not None for row in languages):
             caption = (
                 f"{task}: gain in cross-lingual mAP over the untrained model, in points, by query language and mix"
             )
@@ -61,13 +54,6 @@ def svg(figure: "Figure") -> str:
     with matplotlib.rc_context(STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
-
-
-def _first_slice(rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows of the first combination of the other axes; the tables have them all."""
-    known = {"mix", "pairs", "seeds", "questions", "mean", "low", "high", "untrained", "keys", *WORDS}
-    slices = [tuple((name, value) for name, value in row.items() if name not in known) for row in rows]
-    return [row for row, place in zip(rows, slices, strict=True) if place == slices[0]]
 
 
 def _panels(count: int) -> tuple["Figure", list["Axes"]]:
@@ -88,7 +74,9 @@ def _lines(rows: Sequence[Row], label: str, *, x: str, line: str) -> "Figure":
         for value, colour in zip(values, _colours(len(values)), strict=True):
             points = sorted((row for row in part if row[line] == value), key=lambda row: row[x])
             sizes, means, low, high = ([row[name] for row in points] for name in (x, "mean", "low", "high"))
-            panel.plot(sizes, means, "o-", color=colour, markersize=3.5, label=f"{line} {value:,}")
+            panel.plot(
+                sizes, means, "o-", color=colour, markersize=3.5, label=line if value is None else f"{line} {value:,}"
+            )
             panel.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
         if part[0]["untrained"] is not None:
             panel.axhline(part[0]["untrained"], color="0.4", linestyle="--", linewidth=0.8)
@@ -134,7 +122,8 @@ def _law_panels(findings: Findings) -> Iterator[tuple[str, list[Row]]]:
     """The fitted laws over one axis of all query languages, by what they are of and over; of the first slice each."""
     panels: dict[tuple[str, str, str], list[Row]] = {}
     for row in findings.laws:
-        if "law" in row and row["group"] == "all" and " and " not in row["over"]:
+        centre = {name: findings.centre[name] for name in findings.place(row)}
+        if "law" in row and row["group"] == "all" and " and " not in row["over"] and findings.place(row) == centre:
             panels.setdefault((row["task"], row["of"], row["over"]), []).append(row)
     for (task, of, over), rows in panels.items():
         yield f"{task}-law-{of.replace(' ', '-')}-{over}".replace("1---", "1-minus-"), rows
@@ -150,7 +139,7 @@ def _laws(rows: Sequence[Row]) -> "Figure":
             sizes = np.array(row["sizes"])[:, 0]
             curve = np.geomspace(sizes.min(), 4 * sizes.max(), 60)
             low, high = law.band(curve)
-            name = f"mix {row['mix']:g}" if "mix" in row else None
+            name = f"mix {row['mix']:g}" if row.get("mix") is not None else None
             panel.plot(sizes, row["values"], "o", color=colour, markersize=3, label=name)
             panel.plot(curve, law.predict(curve), color=colour, linewidth=1)
             panel.fill_between(curve, low, high, color=colour, alpha=0.12, linewidth=0)

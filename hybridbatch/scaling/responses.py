@@ -5,11 +5,13 @@ the seeds alone, with S = 1 the questions alone, and with neither they are point
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from hybridbatch.errors import DataError
+from hybridbatch.scoring.significance import randomisation_p
 from hybridbatch.seeding import stream
 
 Interval = tuple[float, float]
@@ -42,6 +44,15 @@ class BreakEven:
     reached: float  # share of the resamples in which it ends ahead
 
 
+@dataclass(frozen=True)
+class Trend:
+    """A change per doubling of scale."""
+
+    value: float
+    interval: Interval
+    p: float | None  # two-sided; None where nothing can be tested
+
+
 def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
     """Means over seeds and questions in repetitions of the study, [resamples, ...].
 
@@ -52,18 +63,51 @@ def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np
     """
     array = np.asarray(values, dtype=float)
     *cells, seeds, questions = array.shape
-    rng = stream(seed, "response bootstrap")
     means = array.mean(axis=(-2, -1))
     total = np.broadcast_to(means, (resamples, *cells)).copy()
     if questions > 1:
-        weights = rng.multinomial(questions, np.full(questions, 1 / questions), size=resamples) / questions
+        weights = _question_weights(seed, questions, resamples)
         deviation = array.mean(axis=-2) - means[..., None]
         total += np.tensordot(weights, deviation, axes=([1], [-1]))
     if seeds > 1:
         free = means.size * (seeds - 1)
         spread = np.sqrt(((array.mean(axis=-1) - means[..., None]) ** 2).sum() / free)
-        total += rng.standard_t(free, size=total.shape) * spread / np.sqrt(seeds)
+        noise = stream(seed, "bootstrap of seeds").standard_t(free, size=total.shape)
+        total += noise * spread / np.sqrt(seeds)
     return total
+
+
+@lru_cache(maxsize=4)
+def _question_weights(seed: int, questions: int, resamples: int) -> np.ndarray:
+    """[resamples, questions] shares of the questions in each resample."""
+    rng = stream(seed, "bootstrap of questions")
+    return rng.multinomial(questions, np.full(questions, 1 / questions), size=resamples) / questions
+
+
+def seeds_p(differences: Any, weights: Any = None) -> np.ndarray:
+    """Two-sided p values of t tests over seeds, whose standard deviation is pooled over all cells.
+
+    A test over questions asks whether a difference holds for other questions, this one whether it holds for other seeds.
+
+    Args:
+        differences: [N, S, Q] of cells, or [..., N, S, Q] of several kinds of them, tested one by one.
+        weights: [N]: test the weighted sum over N, such as a slope, instead of every cell.
+    Returns: [..., N], or [...] with weights; 0 where there is one seed, which says nothing about others.
+    """
+    from scipy.stats import t
+
+    by_seed = np.asarray(differences, dtype=float).mean(axis=-1)
+    seeds = by_seed.shape[-1]
+    means = by_seed.mean(axis=-1)
+    tested = means if weights is None else means @ np.asarray(weights)
+    if seeds == 1:
+        return np.zeros(tested.shape)
+    free = means.size * (seeds - 1)
+    error = np.sqrt(((by_seed - means[..., None]) ** 2).sum() / free / seeds)
+    error *= 1.0 if weights is None else float(np.linalg.norm(weights))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.abs(tested) / error
+    return np.where(np.isnan(ratio), 1.0, 2 * t.sf(ratio, free))
 
 
 def estimate(values: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Estimate:
@@ -133,6 +177,70 @@ def break_even(
         always_ahead=best == -np.inf,
         reached=float(np.mean(draws < np.inf)),
     )
+
+
+def gain_trend(sizes: Any, differences: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Trend:
+    """How much a difference grows with each doubling of size: the interaction of strategy and scale.
+
+    The slope over the logarithm of size by least squares; p is the larger of those of the paired randomisation test
+    over the questions' own slopes, with seeds averaged, and of `seeds_p`; the interval is over questions and seeds.
+
+    Args:
+        sizes: [N] two or more, > 0.
+        differences: [N, S, Q].
+        seed: of bootstrap and test.
+        level: of the interval.
+        resamples: of the bootstrap.
+    """
+    array = np.asarray(differences, dtype=float)
+    weights = _slope_weights(sizes)
+    found = _estimate(
+        float(weights @ array.mean(axis=(-2, -1))),
+        bootstrap_means(array, seed=seed, resamples=resamples) @ weights,
+        level,
+    )
+    slopes = weights @ array.mean(axis=1)
+    if len(slopes) < 2:
+        return Trend(found.value, found.interval, None)
+    p = max(float(randomisation_p(slopes[:, None], seed=seed)[0]), float(seeds_p(array, weights)))
+    return Trend(found.value, found.interval, p)
+
+
+def mix_trend(
+    mixes: Any,
+    sizes: Any,
+    values: Any,
+    *,
+    seed: int,
+    lower_is_better: bool = False,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Trend:
+    """How far the best mix (as in `optimum_mix`) moves with each doubling of size.
+
+    p is the smallest level at which the bootstrap interval leaves 0 out.
+
+    Args:
+        mixes: [M], three or more, ascending, from 0 to 1.
+        sizes: [N] two or more, > 0.
+        values: [M, N, S, Q].
+        seed, lower_is_better, level, resamples: as in `optimum_mix`.
+    """
+    x, weights = np.asarray(mixes, dtype=float), _slope_weights(sizes)
+    response = (-1.0 if lower_is_better else 1.0) * np.asarray(values, dtype=float)
+    draws = bootstrap_means(response, seed=seed, resamples=resamples)  # [R, M, N]
+    moved = np.stack([_peak(x, draws[:, :, n]) for n in range(draws.shape[2])], axis=1) @ weights
+    best = float(weights @ _peak(x, response.mean(axis=(-2, -1)).T))
+    found = _estimate(best, moved, level)
+    tail = min(float(np.mean(moved <= 0)), float(np.mean(moved >= 0)))
+    return Trend(best, found.interval, min(1.0, 2 * max(tail, 1 / len(moved))) if np.ptp(draws, axis=0).any() else None)
+
+
+def _slope_weights(sizes: Any) -> np.ndarray:
+    """[N] weights whose sum with values is their least-squares slope per doubling of size."""
+    logs = np.log2(np.asarray(sizes, dtype=float))
+    centred = logs - logs.mean()
+    return centred / (centred @ centred)
 
 
 def _crossing(log_sizes: np.ndarray, difference: np.ndarray) -> float:

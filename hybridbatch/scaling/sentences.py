@@ -6,40 +6,73 @@ from typing import Any
 
 from hybridbatch.averages import SETTINGS
 from hybridbatch.scaling.analysis import Sweep
-from hybridbatch.scaling.findings import Findings
+from hybridbatch.scaling.findings import BEST_MIX, TESTED, Findings
 
 Row = Mapping[str, Any]
-SLICE_AXES = ("model", "train_languages", "batch_size", "steps", "epochs")
-STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}
+STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}  # others go by their names
+SCALE_UNITS = {"pairs": "training records", "train_languages": "training languages", "batch_size": "the batch size"}
 
 
 def sentences(sweep: Sweep, findings: Findings) -> list[str]:
-    """The answer in sentences: comparisons at the largest size, best mix, break-even, laws, then caveats."""
+    """The answer in sentences: comparisons at the largest size, best mix, break-even, laws, languages, then caveats.
+
+    Of a grid with further axes, the part with the most cells is told in full and the others are counted.
+    """
     about = [f"{task['name']}: {task['about']}" for task in sweep.cells[0]["eval"]["tasks"] if task["about"]]
     return [
+        *_about(findings),
         *_comparisons(findings),
         *_optima(findings),
         *_break_evens(findings),
+        *_interactions(findings),
         *_laws(findings),
+        *_traits(findings),
         *_missing(findings),
         *about,
     ]
 
 
-def _headline(rows: Sequence[Row], metrics: tuple[str, ...] = ("mAP", "rank_distance")) -> Iterator[Row]:
-    """Rows of all query languages and the metrics people know, in the order of settings."""
+def _about(findings: Findings) -> Iterator[str]:
+    if findings.axes:
+        yield f"Unless said otherwise, of the part of the grid with the most cells: {_words(findings.centre)}."
+
+
+def _words(place: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in place.items())
+
+
+def _headline(findings: Findings, rows: Sequence[Row], metrics: tuple[str, ...] = TESTED) -> Iterator[Row]:
+    """Rows of the centre, all query languages and the metrics people know, in the order of settings."""
     for setting in SETTINGS:
-        yield from (r for r in rows if r["group"] == "all" and r["setting"] == setting and r["metric"] in metrics)
+        for row in rows:
+            if row["group"] == "all" and row["setting"] == setting and row["metric"] in metrics:
+                place = findings.place(row)
+                if place == {name: findings.centre[name] for name in place}:
+                    yield row
 
 
 def _comparisons(findings: Findings) -> Iterator[str]:
-    rows = list(_headline(findings.comparisons))
+    rows = list(_headline(findings, findings.comparisons))
     if not rows:
         yield "Hybrid batches were not compared with pure ones: the sweep has no mix between 0 and 1, or neither 0 nor 1."
         return
-    largest = max(row["pairs"] for row in rows)
     half = _nearest_half(rows)
-    yield from (_comparison(row) for row in rows if row["pairs"] == largest and row["mix"] == half)
+    main = [row for row in rows if row["mix"] == half and "verdict" in row]
+    largest = max(row["pairs"] for row in rows if row["mix"] == half)
+    yield from map(_comparison, main or [row for row in rows if row["mix"] == half and row["pairs"] == largest])
+    told = {id(row) for row in main}
+    yield from _counted([row for row in findings.comparisons if "verdict" in row and id(row) not in told])
+
+
+def _counted(rows: Sequence[Row]) -> Iterator[str]:
+    """Verdicts of the other parts of the grid, as numbers."""
+    for against in dict.fromkeys(row["against"] for row in rows):
+        part = [row["verdict"] for row in rows if row["against"] == against]
+        yield (
+            f"At all inner mixes and in all other parts of the grid, hybrid batches against "
+            f"{_rival(against)}: better in {part.count('better')} of {len(part)} tests, worse in "
+            f"{part.count('worse')}, no significant difference in {part.count('no significant difference')}."
+        )
 
 
 def _nearest_half(rows: Sequence[Row]) -> float:
@@ -54,28 +87,29 @@ def _comparison(row: Row) -> str:
     tested = f"; p = {row['p_holm']:.2g} after Holm's correction" if row.get("p_holm") is not None else "; not tested"
     verdict = row.get("verdict", "no verdict")
     return (
-        f"{_where(row)}Hybrid batches (mix {row['mix']:g}) against {STRATEGIES[row['against']]}, {row['setting']} {what} with "
+        f"Hybrid batches (mix {row['mix']:g}) against {_rival(row['against'])}, {row['setting']} {what} on {row['task']} with "
         f"{row['pairs']:,} training records: {verdict} ({values}: {change}{tested})."
     )
 
 
 def _optima(findings: Findings) -> Iterator[str]:
-    for row in _headline(findings.optima, ("mAP",)):
-        if row["pairs"] == "all" or len({r["pairs"] for r in findings.optima}) == 1:
+    rows = list(_headline(findings, findings.optima, ("mAP",)))
+    for row in rows:
+        if row["pairs"] == "all" or len({r["pairs"] for r in rows}) == 1:
             settled = "" if row["gain_low"] > 0 else ", which is not settled"
             yield (
-                f"{_where(row)}The best mix for {row['setting']} mAP is {row['best_mix']:.2f} "
+                f"The best mix for {row['setting']} mAP on {row['task']} is {row['best_mix']:.2f} "
                 f"({row['low']:.2f} to {row['high']:.2f}); the best measured hybrid gains {100 * row['gain_over_pure']:+.1f} "
                 f"points ({100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}) over the better pure strategy{settled}."
             )
 
 
 def _break_evens(findings: Findings) -> Iterator[str]:
-    rows = list(_headline(findings.break_evens, ("mAP",)))
+    rows = list(_headline(findings, findings.break_evens, ("mAP",)))
     for row in rows:
         if row["mix"] != _nearest_half(rows):
             continue
-        subject = f"{_where(row)}Mix {row['mix']:g} against {STRATEGIES[row['against']]}, {row['setting']} mAP: "
+        subject = f"Mix {row['mix']:g} against {_rival(row['against'])}, {row['setting']} mAP on {row['task']}: "
         chance = f"{100 * row['chance_ahead_at_largest']:.0f} % of resamples end ahead"
         if row["always_ahead"]:
             yield f"{subject}ahead at every measured size ({chance})."
@@ -83,6 +117,55 @@ def _break_evens(findings: Findings) -> Iterator[str]:
             yield f"{subject}not ahead at the largest measured size ({chance})."
         else:
             yield f"{subject}ahead from about {row['pairs']:,.0f} training records on ({chance})."
+
+
+def _interactions(findings: Findings) -> Iterator[str]:
+    """Does the best mix, or the gain over the pure strategies, move with scale?"""
+    rows = list(_headline(findings, findings.interactions, ("mAP",)))
+    for row in rows:
+        if row["of"] != BEST_MIX:
+            continue
+        how = "moves" if row.get("settled") else "does not move significantly"
+        tested = f"; p = {row['p_holm']:.2g} after Holm's correction" if "p_holm" in row else ""
+        yield (
+            f"The best mix for {row['setting']} mAP on {row['task']} {how} with {_unit(row['over'])}: {row['per_doubling']:+.3f} per doubling "
+            f"({row['low']:+.3f} to {row['high']:+.3f}{tested})."
+        )
+    differences = [row for row in rows if row["of"] != BEST_MIX and "settled" in row]
+    for over in dict.fromkeys(row["over"] for row in differences):
+        part = [row for row in differences if row["over"] == over]
+        moved = [row for row in part if row["settled"]]
+        told = "; ".join(
+            f"mix {row['mix']:g} over {_rival(row['against'])}, {row['setting']}: {100 * row['per_doubling']:+.2f} points"
+            for row in moved
+        )
+        yield (
+            f"The gain of hybrid batches in mAP changes significantly with {_unit(over)} in {len(moved)} of {len(part)} tests"
+            f"{f' (per doubling: {told})' if moved else ''}."
+        )
+
+
+def _unit(axis: str) -> str:
+    return SCALE_UNITS.get(axis, axis)
+
+
+def _traits(findings: Findings) -> Iterator[str]:
+    refusals = {row["refused"] for row in findings.traits if "refused" in row}
+    yield from (f"Which languages gain was not asked: {refusal}." for refusal in sorted(refusals))
+    tested = [row for row in findings.traits if "settled" in row]
+    for row in tested:
+        if row["settled"]:
+            yield (
+                f"Languages' gain of mix {row['mix']:g} over {_rival(row['against'])} in {row['setting']} mAP on {row['task']} "
+                f"goes with their {row['trait'].replace('_', ' ')}: {row['slope']:+.2f} points per unit "
+                f"({row['low']:+.2f} to {row['high']:+.2f}; p = {row['p_holm']:.2g} after Holm's correction), beside the "
+                f"other traits of {row['languages']} languages."
+            )
+    if tested and not any(row["settled"] for row in tested):
+        yield (
+            f"No trait of the {max(row['languages'] for row in tested)} target languages (resource class, pretraining, script, "
+            f"family, lexical distance) goes significantly with what they gain, in {len(tested)} tests after Holm's correction."
+        )
 
 
 def _laws(findings: Findings) -> Iterator[str]:
@@ -105,7 +188,5 @@ def _missing(findings: Findings) -> Iterator[str]:
         yield f"Missing: {len(findings.missing)} cells, {failed} of them set aside after failing; see the table."
 
 
-def _where(row: Row) -> str:
-    """The part of the grid, where axes beside mix, pairs and seed vary."""
-    fixed = [f"{name} {row[name]}" for name in SLICE_AXES if name in row]
-    return f"{', '.join(fixed)}: " if fixed else ""
+def _rival(against: Any) -> str:
+    return STRATEGIES.get(against, f"{against} batches")

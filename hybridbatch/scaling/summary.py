@@ -22,7 +22,7 @@ def write_summary(path: Path) -> list[Path]:
     summary = {
         "schema_version": SUMMARY_SCHEMA,
         "kind": "sweep-summary",
-        "settings": dict(sweep.settings),
+        "settings": dict(sweep.settings[0]),
         "finished": len(sweep.cells),
         "missing": [dict(entry) for entry in sweep.missing],
         "cells": rows,

@@ -1,134 +1,327 @@
-"""Training speed against sentence-transformers: same model, pairs, precision, dropout, optimizer settings.
+"""Training against sentence-transformers: same model, pairs, precision, dropout, optimizer settings, in one run.
 
-The two take turns, some steps each, on the same batches; the ratio is of the medians of their steps, per round. Texts are
-random whole-word pieces of the model's vocabulary, of lengths as in question answering (queries about 12 tokens, passages
-about 60, up to 180) or all equal.
+Parts (`--parts`): *speed*: pairs/s against MultipleNegativesRankingLoss, for each precision, on mixed and on equal
+lengths, the two taking turns step by step; *cached*: pairs/s and peak memory of one large batch against
+CachedMultipleNegativesRankingLoss; *memory*: peak memory by batch size; *overhead*: gradient caching against the plain
+pass at equal batch, taking turns; *scaling*: one process with a batch, two with twice the batch, a thread or GPU each.
+
+The model is random, in the shape of multilingual-e5-small or XLM-R base, vocabulary included; texts are random words,
+one token each. Mixed lengths are as in question answering (queries about 12 tokens, passages about 60, up to 180), equal
+ones 64. Our tokenising, done before training, is counted with the steps, as the peer's is part of its.
 """
 
+import argparse
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 from common import finish, parser, spread
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from hybridbatch.config import TrainConfig
 from hybridbatch.model import Encoder
 from hybridbatch.schedule import Schedule
 from hybridbatch.seeding import stream
 from hybridbatch.training.batches import Batches
-from hybridbatch.training.loop import Trainer
+from hybridbatch.training.budget import token_budget
+from hybridbatch.training.distributed import Workers, join
+from hybridbatch.training.loop import Trainer, build_objective
+from hybridbatch.training.recipe import peak_memory
 from hybridbatch.training.validation import Validation
+from hybridbatch.training.work import measured_peak
 
-PROMPT_TOKENS = 5  # "query: " or "passage: " and the two special tokens, about
+PARTS = ("speed", "cached", "memory", "overhead", "scaling")
+SHAPES = {"e5-small": ("bert", 384, 12, 1536), "xlmr-base": ("xlm-roberta", 768, 12, 3072)}
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "query:", "passage:"]
+ADDED = 3  # tokens that prompt, start and end add to a text
+MOST = 180  # tokens of a passage
+PEERS_PART = 64  # sequences that the peer embeds at a time in its cached loss
+WHOLE = 1 << 40  # a token budget that every batch meets
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--model", default="e5-small-q4")
-    arguments.add_argument("--batch", type=int, default=64, help="pairs per optimizer step")
-    arguments.add_argument("--lengths", choices=["mixed", "equal"], default="mixed")
-    arguments.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    arguments.add_argument("--peer", choices=["plain", "cached"], default="plain", help="MNRL or CachedMNRL")
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--steps", type=int, default=3, help="counted steps per round, after one that is not")
+    arguments.add_argument("--parts", default=",".join(PARTS))
+    arguments.add_argument("--precisions", default="fp32,bf16", help="of the speed part; the others take the last one")
+    arguments.add_argument("--shape", choices=list(SHAPES), default="e5-small")
+    arguments.add_argument("--layers", type=int, default=12)
+    arguments.add_argument("--vocabulary", type=int, default=250_037)
+    arguments.add_argument("--batch", type=int, default=64, help="pairs per step of speed, overhead and scaling")
+    arguments.add_argument("--large-batch", type=int, default=1024, help="pairs of the cached part and of memory")
+    arguments.add_argument("--largest-batch", type=int, default=8192, help="pairs of memory, short texts")
+    arguments.add_argument("--steps", type=int, default=2, help="counted steps, after one that is not")
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments.add_argument("--alone", help=argparse.SUPPRESS)  # one measurement in a process of its own, as JSON
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
-
-    encoder = Encoder.load(options.model, max_query_tokens=32, max_passage_tokens=180)
-    start = Path(tempfile.mkdtemp()) / "start"
-    encoder.save(start, "start of a benchmark")
-    queries, passages = texts(encoder, options.batch * (options.steps + 1), options.lengths)
-    ours, theirs, losses = [], [], {}
-    for _ in range(options.rounds):
-        seconds, losses["hybridbatch"], tokens = run_ours(str(start), queries, passages, options)
-        ours.append(median(seconds[1:]))
-        seconds, losses["sentence-transformers"] = run_peer(str(start), queries, passages, options)
-        theirs.append(median(seconds[1:]))
-    figures = {
-        "pairs_per_second": {
-            "hybridbatch": spread([options.batch / s for s in ours]),
-            "sentence-transformers": spread([options.batch / s for s in theirs]),
-        },
-        "ratio": spread([t / o for o, t in zip(ours, theirs, strict=True)]),
-        "first_loss": losses,
-        "tokens_per_step": tokens,
-        "gemm_share": gemm_share(encoder, tokens, median(ours), options),
-    }
-    settings = {name: value for name, value in vars(options).items() if name != "out"}
+    if options.alone:
+        alone(options, **json.loads(options.alone))
+        return
+    parts = options.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        sys.exit(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        options.start = Path(folder) / "start"
+        write_model(options)
+        for part in PARTS:
+            if part in parts:
+                started = time.perf_counter()
+                figures[part] = globals()[part](options)
+                print(f"{part}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    settings = {name: value for name, value in vars(options).items() if name not in ("out", "start", "alone")}
     finish("train", settings, figures, options.out, options.device)
 
 
-def texts(encoder: Encoder, count: int, lengths: str) -> tuple[list[str], list[str]]:
-    """Queries and passages of random whole-word pieces."""
-    words = [piece[1:] for piece in encoder.tokenizer.get_vocab() if piece.startswith("▁") and piece[1:].isalpha()]
-    words = np.array(sorted(words), dtype=object)
-    rng = stream(0, "benchmark texts")
+def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Pairs/s of plain training, ours and the peer's, and the share of this machine's peak."""
+    rows = []
+    for lengths in ("mixed", "equal"):
+        for precision in options.precisions.split(","):
+            count = options.steps + 1
+            texts = make_texts(options, count * options.batch, lengths)
+            ours = Ours(options, texts, options.batch, precision, lengths, WHOLE)
+            peers = run_peer(options, texts, options.batch, precision, cached=False, between=ours.step)
+            mine = ours.seconds[1:]
+            peak = measured_peak(torch.device(options.device), precision, options.threads)
+            rows.append(
+                {
+                    "lengths": lengths,
+                    "precision": precision,
+                    "hybridbatch_pairs_per_second": spread([options.batch / s for s in mine]),
+                    "sentence_transformers_pairs_per_second": spread([options.batch / s for s in peers.seconds[1:]]),
+                    "ratio": median(peers.seconds[1:]) / median(mine),
+                    "first_loss": [ours.trainer.losses[0], peers.losses[0]],  # dropout differs
+                    "tokens_per_step": ours.trainer.progress.tokens / count,
+                    "padded_tokens_per_step": ours.trainer.progress.padded_tokens / count,
+                    "peak_operations_per_second": peak,
+                    "share_of_peak": ours.trainer.progress.work / count / median(mine) / peak,
+                }
+            )
+    return rows
 
-    def of_length(mean: float, low: int, high: int) -> list[str]:
-        sizes = rng.lognormal(np.log(mean) - 0.18, 0.6, count) if lengths == "mixed" else np.full(count, 64)
-        sizes = np.clip(sizes.astype(int) - PROMPT_TOKENS, low, high)
+
+def cached(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A step of a large batch of mixed lengths, within the memory of a small one, each in its process."""
+    return [
+        measure(options, who=who, batch=options.large_batch, lengths="mixed", cached=True)
+        for who in ("hybridbatch", "sentence-transformers")
+    ]
+
+
+def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Peak memory of a step by batch size; `cached` has that of the large batch."""
+    small, largest = (
+        {"batch": options.batch, "lengths": "mixed", "cached": False},
+        {"batch": options.largest_batch, "lengths": "short", "cached": True},
+    )
+    runs = [
+        {"who": who, **settings} for settings in (small, largest) for who in ("hybridbatch", "sentence-transformers")
+    ]
+    runs[2]["micro_tokens"] = 0  # as the machine's memory allows
+    return [measure(options, **run) for run in runs]
+
+
+def overhead(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of a cached step over those of a plain one, both ours, taking turns."""
+    texts = make_texts(options, (options.steps + 1) * options.batch, "mixed")
+    precision = options.precisions.split(",")[-1]
+    plain = Ours(options, texts, options.batch, precision, "mixed", WHOLE)
+    tokens = int(plain.trainer.batches[0].tokens.lengths.sum())
+    parted = Ours(options, texts, options.batch, precision, "mixed", tokens // 4)
+    for _ in range(options.steps + 1):
+        plain.step()
+        parted.step()
+    seconds = [median(each.seconds[1:]) for each in (plain, parted)]
+    return {"precision": precision, "micro_batches": 4, "plain_seconds": seconds[0], "cached_seconds": seconds[1],
+            "ratio": seconds[1] / seconds[0]}  # fmt: skip
+
+
+def scaling(options: argparse.Namespace) -> dict[str, Any]:
+    """Pairs/s of one process with a batch and of two with twice the batch."""
+    if options.device == "cuda" and torch.cuda.device_count() < 2:
+        return {"skipped": "one GPU"}
+    found = {}
+    for size in (1, 2):
+        row = measure(
+            options, processes=size, threads=1, who="hybridbatch", batch=size * options.batch, lengths="mixed",
+            cached=False, steps=options.steps + 1,
+        )  # fmt: skip
+        found[f"pairs_per_second_{size}"] = size * options.batch / median(row["seconds"][1:])
+    return found | {"efficiency": found["pairs_per_second_2"] / found["pairs_per_second_1"] / 2}
+
+
+def measure(options: argparse.Namespace, processes: int = 1, threads: int = 0, **what: Any) -> dict[str, Any]:
+    """One measurement in a process (or several) of its own: seconds per step and peak memory."""
+    what = {"precision": options.precisions.split(",")[-1], "steps": 1, "micro_tokens": 8192, **what}
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d",
+                    "--rdzv-endpoint", "localhost:0"]  # fmt: skip
+    command += [__file__, "--alone", json.dumps(what | {"start": str(options.start)}), "--device", options.device]
+    command += ["--threads", str(threads or options.threads), "--vocabulary", str(options.vocabulary)]
+    env = os.environ | {"OMP_NUM_THREADS": str(threads or options.threads)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env)
+    label = {name: what[name] for name in ("who", "batch", "lengths", "precision")}
+    if done.returncode:
+        return label | {"failed": f"exit code {done.returncode}, as when memory runs out"}
+    return label | json.loads(done.stdout.splitlines()[-1])
+
+
+def alone(
+    options: argparse.Namespace, who: str, batch: int, lengths: str, precision: str, cached: bool, steps: int,
+    micro_tokens: int, start: str,
+) -> None:  # fmt: skip
+    """Print the seconds of each step and the peak memory of this process."""
+    options.start = Path(start)
+    before = peak_memory(torch.device(options.device))
+    texts = make_texts(options, steps * batch, lengths)
+    budget = None
+    if who == "hybridbatch":
+        with join(torch.device(options.device)) as workers:
+            ours = Ours(options, texts, batch, precision, lengths, (micro_tokens or None) if cached else WHOLE, workers)
+            for _ in range(steps):
+                ours.step()
+            seconds, budget, leads = ours.seconds, ours.trainer.progress.token_budget, workers.leads
+    else:
+        seconds, leads = run_peer(options, texts, batch, precision, cached=cached).seconds, True
+    peak = peak_memory(torch.device(options.device))
+    if leads:
+        print(
+            json.dumps(
+                {
+                    "seconds": seconds,
+                    "pairs_per_second": batch / median(seconds),
+                    "peak_bytes": peak,
+                    "bytes_before": before,
+                    "tokens_per_forward_pass": budget if cached and who == "hybridbatch" else None,
+                }
+            )
+        )
+
+
+def write_model(options: argparse.Namespace) -> None:
+    """A random encoder with a tokenizer of whole words, as a sentence-transformers folder."""
+    family, hidden, _, inner = SHAPES[options.shape]
+    words = {piece: number for number, piece in enumerate([*SPECIAL, *vocabulary(options)])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, cls_token="<s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>",
+        model_max_length=512,
+    )  # fmt: skip
+    config = AutoConfig.for_model(
+        family, hidden_size=hidden, num_hidden_layers=options.layers, num_attention_heads=12, intermediate_size=inner,
+        vocab_size=options.vocabulary, max_position_embeddings=514, pad_token_id=1, type_vocab_size=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(options.start)
+    fast.save_pretrained(options.start)
+    saved = Path(f"{options.start}-saved")
+    Encoder.load(str(options.start), max_passage_tokens=MOST).save(saved, "start of a benchmark")
+    options.start = saved
+
+
+def vocabulary(options: argparse.Namespace) -> list[str]:
+    """The words of the random model."""
+    return [f"w{number}" for number in range(options.vocabulary - len(SPECIAL))]
+
+
+def make_texts(options: argparse.Namespace, count: int, lengths: str) -> tuple[list[str], list[str]]:
+    """Queries and passages of random words."""
+    words, rng = np.array(vocabulary(options), dtype=object), stream(0, "benchmark texts")
+
+    def texts(mean: int, most: int) -> list[str]:
+        sizes = rng.lognormal(np.log(mean) - 0.18, 0.6, count) if lengths == "mixed" else np.full(count, mean)
+        sizes = np.clip(sizes.astype(int), ADDED + 1, most) - ADDED
         return [" ".join(rng.choice(words, size)) for size in sizes]
 
-    short = (12, 3, 27) if lengths == "mixed" else (64, 3, 59)
-    return of_length(*short), of_length(60, 5, 175)
+    (query, most), passage = {"mixed": ((12, 32), 60), "equal": ((64, 64), 64), "short": ((8, 8), 8)}[lengths]
+    return texts(query, most), texts(passage, MOST)
 
 
-def config_of(options, steps: int) -> TrainConfig:
-    """The settings both sides share."""
+def settings(batch: int, precision: str, steps: int) -> TrainConfig:
+    """What both sides share."""
     return TrainConfig(
-        steps=steps, batch_size=options.batch, warmup_steps=0, lr_schedule="constant", precision=options.precision,
-        max_query_tokens=64 if options.lengths == "equal" else 32, max_passage_tokens=180, log_to="none",
-        validate_every=10**9, checkpoint_every=10**9,
+        steps=steps, batch_size=batch, warmup_steps=0, lr_schedule="constant", precision=precision, log_to="none",
+        max_query_tokens=64, max_passage_tokens=MOST, validate_every=10**9, checkpoint_every=10**9,
     )  # fmt: skip
 
 
-def run_ours(model: str, queries: list[str], passages: list[str], options) -> tuple[list[float], float, int]:
-    """Seconds of each step, the first loss, and the tokens of a step."""
-    steps = len(queries) // options.batch
-    config = config_of(options, steps)
-    encoder = Encoder.load(
-        model, max_query_tokens=config.max_query_tokens, max_passage_tokens=config.max_passage_tokens
-    ).to(options.device)
-    rows = np.arange(steps * options.batch).reshape(steps, options.batch)
-    schedule = Schedule(
-        kind=np.ones(steps, np.uint8), source=np.zeros(steps, np.int16), language=np.zeros(steps, np.int16),
-        query_row=rows, passage_row=rows, notes=(),
-    )  # fmt: skip
-    batches = Batches(
-        schedule,
-        queries=lambda wanted: [queries[i] for i in wanted],
-        passages=lambda wanted: [passages[i] for i in wanted],
-        negatives=lambda wanted: [() for _ in wanted],
-        record_ids=lambda wanted: [str(i) for i in wanted],
-        tokenise=encoder.tokenise,
-    )
-    seconds: list[float] = []
+class Ours:
+    """Our trainer, a step at a time, with the seconds of each."""
 
-    class Clock:
-        def advance(self, amount: int = 1, **fields: float | str) -> None:
-            if options.device == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter())
-
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            encoder, batches, Validation({}), config, languages=("any",), run=Path(folder),
-            precision=options.precision, token_budget=1 << 30 if options.peer == "plain" else 16_384,
+    def __init__(
+        self, options: argparse.Namespace, texts: tuple[list[str], list[str]], batch: int, precision: str, lengths: str,
+        budget: int | None, workers: Workers | None = None,
+    ) -> None:  # fmt: skip
+        queries, passages = texts
+        steps = len(queries) // batch
+        config = settings(batch, precision, steps)
+        device = torch.device(options.device)
+        encoder = Encoder.load(str(options.start), **config.encoder_options).to(device)
+        rows = np.arange(steps * batch).reshape(steps, batch)
+        schedule = Schedule(
+            kind=np.ones(steps, np.uint8), source=np.zeros(steps, np.int16), language=np.zeros(steps, np.int16),
+            query_row=rows, passage_row=rows, notes=(),
         )  # fmt: skip
-        seconds.append(time.perf_counter())
-        for _ in range(steps):
-            trainer._step(lambda record: None, Clock())
-    return list(np.diff(seconds)), trainer.losses[0], len(batches[0].tokens.ids)
+        started = time.perf_counter()
+        batches = Batches(
+            schedule,
+            queries=lambda wanted: [queries[i] for i in wanted],
+            passages=lambda wanted: [passages[i] for i in wanted],
+            negatives=lambda wanted: [() for _ in wanted],
+            record_ids=lambda wanted: [str(i) for i in wanted],
+            tokenise=encoder.tokenise,
+        )
+        self.tokenising = (time.perf_counter() - started) / steps
+        self.seconds: list[float] = []
+        self.device = device
+        workers = workers or Workers(device=device)
+        self.trainer = Trainer(
+            encoder, build_objective(config, encoder.dimension), batches, Validation({}), config, languages=("any",),
+            run=Path(), precision=precision, workers=workers,
+            token_budget=budget or token_budget(encoder.model.config, batches.longest, device, workers.size),
+        )  # fmt: skip
+
+    def step(self) -> None:
+        """Take the next step."""
+        started = now(self.device)
+        self.trainer._step(lambda record: None, self)
+        self.seconds.append(now(self.device) - started + self.tokenising)
+
+    def advance(self, amount: int = 1, **fields: float | str) -> None:
+        """The progress bar's part."""
 
 
-def run_peer(model: str, queries: list[str], passages: list[str], options) -> tuple[list[float], float]:
-    """Seconds of each step of SentenceTransformerTrainer, and the first loss."""
+class Peer:
+    """What sentence-transformers took for each step, and its losses."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+
+
+def run_peer(
+    options: argparse.Namespace, texts: tuple[list[str], list[str]], batch: int, precision: str, *, cached: bool,
+    between: Callable[[], None] = lambda: None,
+) -> Peer:  # fmt: skip
+    """Train with SentenceTransformerTrainer; `between` is called after every step, outside the clock."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
     from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
@@ -138,58 +331,60 @@ def run_peer(model: str, queries: list[str], passages: list[str], options) -> tu
     )
     from transformers import TrainerCallback
 
-    config = config_of(options, len(queries) // options.batch)
-    encoder = SentenceTransformer(model, device=options.device)
-    encoder.max_seq_length = config.max_passage_tokens
-    if options.peer == "plain":
-        loss = MultipleNegativesRankingLoss(encoder, scale=1 / config.temperature)
-    else:
-        loss = CachedMultipleNegativesRankingLoss(encoder, scale=1 / config.temperature, mini_batch_size=64)
+    queries, passages = texts
+    config = settings(batch, precision, len(queries) // batch)
+    device = torch.device(options.device)
+    encoder = SentenceTransformer(str(options.start), device=options.device)
+    encoder.max_seq_length = MOST
+    scale = 1 / config.temperature
+    loss = (
+        CachedMultipleNegativesRankingLoss(encoder, scale=scale, mini_batch_size=PEERS_PART)
+        if cached
+        else MultipleNegativesRankingLoss(encoder, scale=scale)
+    )
     data = Dataset.from_dict(
         {"anchor": [f"query: {q}" for q in queries], "positive": [f"passage: {p}" for p in passages]}
     )
-    seconds: list[float] = []
-    losses: list[float] = []
+    peer = Peer()
 
     class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.started = 0.0
+
+        def on_train_begin(self, *_, **__):
+            self.started = now(device)
+
         def on_step_end(self, *_, **__):
-            if options.device == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter())
+            peer.seconds.append(now(device) - self.started)
+            between()
+            self.started = now(device)
 
         def on_log(self, args, state, control, logs=None, **__):
             if logs and "loss" in logs:
-                losses.append(logs["loss"])
+                peer.losses.append(logs["loss"])
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = Arguments(
-            folder, per_device_train_batch_size=options.batch, max_steps=config.steps, bf16=options.precision == "bf16",
+            folder, per_device_train_batch_size=batch, max_steps=config.steps, bf16=precision == "bf16",
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, lr_scheduler_type="constant",
             max_grad_norm=config.max_grad_norm, save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=1,
-            use_cpu=options.device == "cpu", dataloader_num_workers=0, seed=config.seed,
+            use_cpu=device.type == "cpu", dataloader_num_workers=0, seed=config.seed,
         )  # fmt: skip
         trainer = SentenceTransformerTrainer(encoder, arguments, train_dataset=data, loss=loss, callbacks=[Clock()])
-        seconds.append(time.perf_counter())
-        trainer.train()
-    return list(np.diff(seconds)), losses[0]
+        out = os.dup(1)  # the trainer prints its logs there
+        os.dup2(2, 1)
+        try:
+            trainer.train()
+        finally:
+            os.dup2(out, 1)
+    return peer
 
 
-def gemm_share(encoder: Encoder, tokens: int, seconds: float, options) -> dict[str, float]:
-    """Matrix-product work on real tokens over the best rate of a plain product of the same kind on this machine."""
-    config = encoder.model.config
-    width, inner = config.hidden_size, config.intermediate_size
-    work = 3 * 2 * tokens * config.num_hidden_layers * (4 * width * width + 2 * width * inner)
-    kind = torch.bfloat16 if options.precision == "bf16" else torch.float32
-    best = 0.0
-    for rows, columns, depth in ((2048, width, inner), (4096, inner, width), (4096, width, width), (2048, 2048, 2048)):
-        a, b = (torch.randn(n, depth, device=options.device).to(kind) for n in (rows, columns))
-        for _ in range(20):
-            started = time.perf_counter()
-            torch.nn.functional.linear(a, b)
-            if options.device == "cuda":
-                torch.cuda.synchronize()
-            best = max(best, 2 * rows * columns * depth / (time.perf_counter() - started))
-    return {"gflops": work / seconds / 1e9, "best_product_gflops": best / 1e9, "share": work / seconds / best}
+def now(device: torch.device) -> float:
+    """Seconds, once the device has done all it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 if __name__ == "__main__":

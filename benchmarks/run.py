@@ -9,11 +9,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
-    "train-mixed-fp32": ["bench_train.py", "--lengths", "mixed", "--precision", "fp32"],
-    "train-mixed-bf16": ["bench_train.py", "--lengths", "mixed", "--precision", "bf16"],
-    "train-equal-fp32": ["bench_train.py", "--lengths", "equal", "--precision", "fp32"],
-    "train-equal-bf16": ["bench_train.py", "--lengths", "equal", "--precision", "bf16"],
-    "scoring": ["bench_scoring.py"],
+    "train": ["bench_train.py"],
+    "scoring": ["bench_scoring.py", "--trec-eval-pairs", "8"],
     "search": ["bench_search.py"],
     "store": ["bench_store.py"],
     "official-belebele": ["bench_official.py"],

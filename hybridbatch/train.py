@@ -2,13 +2,14 @@
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from hybridbatch.config import PrepareConfig, TrainConfig, memory_bytes
 from hybridbatch.errors import ConfigError
@@ -34,6 +35,7 @@ from hybridbatch.training.distributed import Workers, join, resolve_device
 from hybridbatch.training.loop import Trainer, build_objective
 from hybridbatch.training.recipe import batches_in_words, model_card, train_json
 from hybridbatch.training.validation import Validation, plan_validation
+from hybridbatch.training.work import measured_peak
 
 RUN_SCHEMA = 1
 ANY_STEP = 1 << 60  # what a process says that leaves the choice to the first one
@@ -105,7 +107,8 @@ def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
 
 def run_folder(config: TrainConfig) -> Path:
     """Where the run of `config` is kept."""
-    default = f"{Path(config.data).name}-mix-{config.mix:g}-seed-{config.seed}"
+    batches = f"mix-{config.mix:g}" if config.strategy == "hybrid" else config.strategy
+    default = f"{Path(config.data).name}-{batches}-seed-{config.seed}"
     return config.out or Path("experiments") / (config.name or default)
 
 
@@ -294,6 +297,7 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
             precision=identity["resolved_precision"],
             token_budget=_budget(config, encoder, batches.longest, run, workers),
             teacher=_teacher(config, inputs, reader, run, identity["resolved_precision"], workers, report),
+            peak=workers.size * measured_peak(workers.device, identity["resolved_precision"], torch.get_num_threads()),
             workers=workers,
             report=report,
         )
@@ -319,8 +323,12 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
 def _load_teacher(config: TrainConfig, dimension: int, report: Reporter) -> Encoder:
     """The encoder to distil from, into a student of `dimension`. Raises `ConfigError`, `ModelError`."""
     assert config.teacher is not None
-    lengths = {"max_query_tokens": config.max_query_tokens, "max_passage_tokens": config.max_passage_tokens}
-    reader = Encoder.load(config.teacher, **lengths, report=report)
+    reader = Encoder.load(
+        config.teacher,
+        max_query_tokens=config.max_query_tokens,
+        max_passage_tokens=config.max_passage_tokens,
+        report=report,
+    )
     check_dimensions(config.distill_from, reader, dimension)
     return reader
 
@@ -339,6 +347,7 @@ def _teacher(
         return None
     path, store = run / checkpoint.TEACHER, inputs.store
     if reader is not None and not path.exists():
+        texts: dict[Side, Callable[[np.ndarray], list[str]]]
         texts = {"query": partial(store.queries, "train"), "passage": partial(store.passages, "train")}
         write_vectors(path, reader.to(workers.device), inputs.targets, texts, precision, report)
     workers.wait()

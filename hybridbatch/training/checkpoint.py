@@ -46,6 +46,7 @@ class Progress:
     seconds: float = 0.0  # of training steps, over all sessions
     tokens: int = 0
     padded_tokens: int = 0
+    work: float = 0.0  # operations, as `training.work` counts them
 
     def best_value(self, metric: str) -> float | None:
         """The validation metric at the best step."""

@@ -34,6 +34,7 @@ from hybridbatch.training.loss import InfoNCE
 from hybridbatch.training.optimizer import Optimizer, freeze_embeddings, parameter_groups
 from hybridbatch.training.touched_rows import CutEmbedding
 from hybridbatch.training.validation import Validation
+from hybridbatch.training.work import Work
 
 MAX_SKIPPED = 5  # steps in a row with a loss or gradient that is not finite, after which a run stops
 
@@ -48,6 +49,7 @@ class Trainer:
         batches: global batches, the same on every process.
         validation: fixed batches; may be empty.
         teacher: to distil from, if any.
+        peak: operations per second of all processes at their best, to which the rate of training is compared.
         config: as checked.
         languages: names of the schedule's language numbers.
         run: folder of the run.
@@ -68,12 +70,13 @@ class Trainer:
         precision: Any,
         token_budget: int,
         teacher: Teacher | None = None,
+        peak: float | None = None,
         workers: Workers = Workers(),  # noqa: B008  (immutable)
         report: Reporter = SILENT,
     ) -> None:
         self.encoder, self.batches, self.validation, self.config = encoder, batches, validation, config
         self.languages, self.run, self.precision, self.workers, self.report = languages, run, precision, workers, report
-        self.teacher = teacher
+        self.teacher, self.peak = teacher, peak
         self.progress = Progress(token_budget=token_budget)
         self.losses: list[float] = []
         self.gradient_norms: list[float] = []
@@ -86,6 +89,7 @@ class Trainer:
         if config.freeze_embeddings:
             freeze_embeddings(encoder)
         self.cut = CutEmbedding(encoder.model, self._words()) if CutEmbedding.possible(encoder.model) else None
+        self.work = Work(encoder.model)
         self.optimizer = Optimizer(parameter_groups(encoder, self.objective, config), config)
         self.cache = GradientCache(
             lambda tokens: encoder.embed(tokens, precision),
@@ -212,9 +216,13 @@ class Trainer:
         progress.step += 1
         progress.tokens += len(batch.tokens.ids)
         progress.padded_tokens += batch.padded_tokens()
+        work = self.work.of(batch.tokens.lengths)
+        progress.work += work
         seconds = time.perf_counter() - started
         progress.seconds += seconds
         rates = {"pairs/s": batch.pairs / seconds, "tokens/s": len(batch.tokens.ids) / seconds}
+        if self.peak:
+            rates["of peak"] = work / seconds / self.peak
         log(self._entry(step) | rates)
         bar.advance(1, loss=loss, **rates)
         if len(progress.streak) >= MAX_SKIPPED:

@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +57,9 @@ def train_json(
             "seconds": progress.seconds,
             "tokens": progress.tokens,
             "padding_tokens_avoided": progress.padded_tokens - progress.tokens,
+            "operations_per_second": progress.work / seconds,
+            "peak_operations_per_second": trainer.peak,
+            "share_of_peak": progress.work / seconds / trainer.peak if trainer.peak else None,
         },
         "memory": {
             "peak_bytes": peak_memory(trainer.workers.device),
@@ -71,11 +75,15 @@ def train_json(
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU for CUDA, else the process's resident memory."""
+    """Bytes: of the GPU for CUDA, else the most of this process that has been in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):  # getrusage would count what the process was forked from
+            return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
 
 
 def _teaching(config: Mapping[str, Any]) -> list[str]:

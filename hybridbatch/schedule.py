@@ -2,9 +2,8 @@
 
 Monolingual batches are X-X-mono and cross-lingual ones X-Y of LAReQA (Roy et al. 2020, arXiv:2004.05484); a hybrid
 schedule draws the kind of every batch (arXiv:2408.10536); "mixed" is LAReQA's X-X, same-language pairs of many
-languages in one batch, and "mtt" multilingual translate-train with all language copies: every record of a batch brings
-its same-language pairs in several languages (the translated training sets of Lawrie et al. 2023, arXiv:2209.01335, in
-the "round robin" order of Yang et al. 2024, arXiv:2405.00977, where the copies of an entry meet in one batch).
+languages in one batch; "mtt" is multilingual translate-train (Lawrie et al. 2023, arXiv:2209.01335) with all language
+copies: every record of a batch brings its same-language pairs in several languages.
 """
 
 import hashlib

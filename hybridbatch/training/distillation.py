@@ -172,7 +172,7 @@ def write_vectors(
         texts: rows -> texts, by side.
     Raises: `OutputError`; `ModelError` for an embedding that is not finite.
     """
-    vectors = {
+    vectors: dict[str, Tensor] = {
         side: torch.from_numpy(
             teacher.encode(texts[side](targets.distinct(side)), side, precision=precision, report=report)
         )

@@ -29,7 +29,7 @@ from tests.hub_layouts import card, squad, write, write_script_repositories, wri
 REPOSITORY = Path(__file__).parents[1]
 TABLES = ("nq", "yahoo", "wikiqa", "duorc", "tydiqa", "webfaq", "swim-ir", "swim-ir-cross")
 SCRIPTS = ("mmarco", "mmarco-triples", "mrtydi", "mfaq", "miracl")
-WEB = ("entityquestions", "xor-tydi", "mintaka", "mkqa-full", "squadshifts")
+WEB = ("entityquestions", "xor-tydi", "mintaka", "mkqa-full", "squadshifts", "squadshifts-full")
 Results = dict[str, dict[str, Any]]
 
 
@@ -77,7 +77,7 @@ def test_no_record_has_two_rows_in_a_language(results: Results):
         assert made
         assert len({(row.record_id, row.language) for row in made}) == len(made)
         assert {row.source for row in made} == {name}
-        assert {row.split for row in made} == {"validation" if name == "squadshifts" else "train"}
+        assert {row.split for row in made} == {"validation" if name.startswith("squadshifts") else "train"}
 
 
 def test_english_tables(results: Results):
@@ -198,10 +198,16 @@ def test_files_of_the_web(results: Results):
     questions = rows(results, "mkqa-full")
     assert {row.language for row in questions} == {"arb", "eng", "nob", "zho", "zho-Hant"}
     assert {row.record_id for row in questions} == {"-5"}
-    assert [row.record_id for row in rows(results, "squadshifts")] == [
+    assert [row.record_id for row in rows(results, "squadshifts-full")] == [
         f"5d66-{domain}" for domain in ("new_wiki", "nyt", "amazon_reviews", "reddit")
     ]
-    assert rows(results, "squadshifts")[0].passage == "New Article A new paragraph."
+    assert [row.record_id for row in rows(results, "squadshifts")] == [
+        f"5d66-{domain}" for domain in ("new_wiki", "amazon_reviews", "reddit")
+    ]
+    assert [row.passage for row in rows(results, "squadshifts")[:2]] == [
+        "New Article A new paragraph.",
+        "A new paragraph.",
+    ]
 
 
 def test_provenance_tells_a_branch_by_its_commit_and_a_file_of_the_web_by_itself(results: Results):

@@ -132,21 +132,25 @@ def catalogue() -> list[dict[str, str]]:
 
 
 def local_files(context: SourceContext, folder: str, patterns: Iterable[str], origin: str) -> list[Path]:
-    """The files of a data set's local copy, sorted by name.
+    """The files of a data set's local copy, sorted by name; without one, rebuilt from its public home (sources.homes).
 
     Args:
         folder: the data set's folder under `context.data_root`.
         patterns: globs; each must match a file.
         origin: where the data set is public, for the error message.
-    Raises: `DataError` if there is no local copy or a file of it is missing.
+    Raises: `DataError` if there is neither a local copy nor a home to rebuild it from, or a file of it is missing.
     """
+    from hybridbatch.sources.homes import rebuilt
+
     mend = f"get it from {origin}, lay it out as docs/data.md says, and name its parent folder with --data-root"
-    if context.data_root is None:
+    local = context.data_root / folder if context.data_root else None
+    place = local if local and local.is_dir() else rebuilt(folder) or local
+    if place is None:
         raise DataError(f"{folder}: this source needs a local copy of its files; {mend}")
     found: list[Path] = []
     for pattern in patterns:
-        matches = sorted((context.data_root / folder).glob(pattern))
+        matches = sorted(place.glob(pattern))
         if not matches:
-            raise DataError(f"{context.data_root / folder}: no file {pattern}; {mend}")
+            raise DataError(f"{place}: no file {pattern}; {mend}")
         found += matches
     return found

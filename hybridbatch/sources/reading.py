@@ -114,6 +114,11 @@ def text(record: Record, field: str) -> str:
     return checked_text(record[field], field)
 
 
+def spaced(text: str) -> str:
+    """`text` without byte order marks, white space of every kind as single blanks."""
+    return " ".join(text.replace("\ufeff", "").split())
+
+
 def checked_text(value: Any, field: str) -> str:
     """`value`, if it is a text that can be used. Raises `RowProblem`."""
     if not isinstance(value, str):

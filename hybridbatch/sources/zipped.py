@@ -11,9 +11,11 @@ from typing import Any
 from hybridbatch.errors import DataError
 
 
-def zipped_json(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], Any]]:
+def zipped_json(path: Path, pattern: re.Pattern[str], *, lines: bool = False) -> Iterator[tuple[re.Match[str], Any]]:
     """(match of its name, content) of every member whose whole name matches, sorted by name.
 
+    Args:
+        lines: members are JSON Lines; their content is then the list of values.
     Raises: `DataError` if the zip or a member is damaged, or none matches.
     """
     try:
@@ -22,7 +24,8 @@ def zipped_json(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match
             if not matches:
                 raise DataError(f"{path}: no file {pattern.pattern} in it; it is not the archive that was expected")
             for match in matches:
-                yield match, json.loads(archive.read(match[0]))
+                content = archive.read(match[0])
+                yield match, [json.loads(line) for line in content.splitlines()] if lines else json.loads(content)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise DataError(
             f"{path}: not a zip that can be read ({error}); delete it and run the same command again"

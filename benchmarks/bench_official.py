@@ -53,7 +53,12 @@ def main() -> None:
     }
     finish(
         "official-belebele",
-        {"passages": PASSAGES, "questions": QUESTIONS, "dimension": DIMENSION},
+        {
+            "peer": f"mteb {mteb.__version__}, its own evaluation",
+            "passages": PASSAGES,
+            "questions": QUESTIONS,
+            "dimension": DIMENSION,
+        },
         figures,
         options.out,
     )

@@ -75,6 +75,8 @@ def main() -> None:
         pairs = [(asked[i % len(asked)], names[7 * i % len(names)]) for i in range(options.trec_eval_pairs)]
         figures["trec_eval"] = compare(pairs, queries, passages, ids, answers, kept)
     settings = {key: value for key, value in vars(options).items() if key != "out"}
+    if options.trec_eval_pairs:
+        settings["peer"] = "pytrec_eval"
     finish("scoring-grid", settings, figures, options.out)
 
 

@@ -7,6 +7,7 @@ float16 memory map. `--index` adds approximate FAISS indexes and what they lose.
 import tempfile
 from pathlib import Path
 
+import faiss
 import numpy as np
 import torch
 from common import finish, parser, spread, timed
@@ -52,6 +53,7 @@ def main() -> None:
         "indexes": {kind: approximate(kind, corpus, queries, found["ours"]) for kind in options.index},
     }
     settings = {key: value for key, value in vars(options).items() if key != "out"}
+    settings["peer"] = f"faiss {faiss.__version__}, IndexFlatIP"
     finish("search", settings, figures, options.out)
 
 

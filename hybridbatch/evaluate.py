@@ -423,7 +423,7 @@ def score_rankings(
     with report.bar(f"score {task.name}", len(task.queries), "query languages") as bar:
         for language, texts in task.queries.items():
             judged = {
-                name: relevance(name, texts.ids)
+                name: relevance(name, tuple(texts.ids))
                 for name in task.corpus
                 if name in task.qrels and not (task.bitext and name == language)
             }

@@ -57,7 +57,7 @@ def task_entropies(
                 totals.setdefault(setting, np.zeros(len(texts.ids)))[rows] += amounts
         for setting, count in counts.items():
             judged = np.flatnonzero(count)
-            ids = tuple(texts.ids[row] for row in judged)
+            ids = tuple(texts.ids[row] for row in judged.tolist())
             yield Entropies(setting, language, ids, sums[setting][judged] / count[judged])
 
 

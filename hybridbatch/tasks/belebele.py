@@ -47,7 +47,9 @@ def read_belebele(name: str, data_root: Path | None, languages: str, trained: It
     qrels: dict[str, Qrels] = {}
     for language in resolve(languages, tuple(codes), tuple(trained)):
         path = f"data/{codes[language]}.jsonl"
-        questions, passages, judged = [], {}, {}
+        questions: list[tuple[str, str, str]] = []
+        passages: dict[str, str] = {}
+        judged: dict[str, dict[str, int]] = {}
         for place, (link, number, passage, question) in rows_of(HUB, data_root, path, _row):
             if passages.setdefault(link, passage) != passage:
                 raise DataError(f"{place}: another passage than before has the link {link}; get the file again")

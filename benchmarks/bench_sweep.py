@@ -59,8 +59,8 @@ def sweep_config(options, seeds: list[int], out: Path) -> SweepConfig:
     """The grid of one block."""
     return build(
         SweepConfig, None,
-        {"languages": options.languages, "pairs": "60", "mix": list(MIXES), "seeds": seeds, "steps": options.steps,
-         "batch_size": options.batch_size, "out": out},
+        {"languages": options.languages, "pairs": "60", "mix": list(MIXES), "seeds": seeds, "steps": [options.steps],
+         "batch_size": [options.batch_size], "out": out},
     )  # fmt: skip
 
 

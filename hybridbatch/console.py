@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from hybridbatch.reporting import SILENT, Bar
+from hybridbatch.reporting import SILENT, Bar, Overview
 
 out = Console(soft_wrap=True)  # results: pipes carry them
 err = Console(stderr=True, soft_wrap=True)  # notes and progress
@@ -50,6 +51,15 @@ class RichReporter:
             task = progress.add_task(description, total=total, completed=done, unit=unit, rate="", extra="")
             yield _RichBar(progress, task)
 
+    @contextmanager
+    def live(self, title: str, overview: Overview) -> Iterator[None]:
+        """A table that is drawn anew every two seconds; nothing where standard error is no terminal."""
+        if not err.is_terminal:
+            yield
+            return
+        with Live(get_renderable=lambda: _drawn(*overview(), title), console=err, refresh_per_second=0.5):
+            yield
+
 
 class _RichBar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
@@ -72,13 +82,17 @@ def table(rows: Sequence[Mapping[str, Any]], title: str | None = None, caption: 
     if not rows:
         out.print(Text(f"{title or 'table'}: nothing"))
         return
+    out.print(_drawn(rows, caption, title))
+
+
+def _drawn(rows: Sequence[Mapping[str, Any]], caption: str | None, title: str | None) -> Table:
     drawn = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    for name in rows[0]:
+    for name in rows[0] if rows else ():
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
         drawn.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(cell(row.get(name)) for name in rows[0]))
-    out.print(drawn)
+    return drawn
 
 
 def cell(value: Any) -> str:

@@ -3,9 +3,11 @@
 `console.RichReporter` draws it; `SILENT` drops it, which is what library users get by default.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
+
+Overview = Callable[[], tuple[Sequence[Mapping[str, Any]], str]]  # rows of a table, and what is said below it
 
 
 class Bar(Protocol):
@@ -27,6 +29,9 @@ class Reporter(Protocol):
     def bar(self, description: str, total: int, unit: str = "", done: int = 0):  # -> AbstractContextManager[Bar]
         """A context manager giving a `Bar` of `total` units, `done` of them already behind us."""
 
+    def live(self, title: str, overview: Overview):  # -> AbstractContextManager[None]
+        """A context manager that keeps a table up to date by asking `overview` again and again."""
+
 
 class _SilentBar:
     def advance(self, amount: int = 1, **fields: float | str) -> None:
@@ -46,6 +51,11 @@ class SilentReporter:
     def bar(self, description: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
         """A bar that draws nothing."""
         yield _SilentBar()
+
+    @contextmanager
+    def live(self, title: str, overview: Overview) -> Iterator[None]:
+        """Nothing."""
+        yield
 
 
 SILENT = SilentReporter()

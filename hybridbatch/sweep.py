@@ -20,6 +20,8 @@ from hybridbatch.scaling.launchers import launcher
 from hybridbatch.scaling.runner import gather_facts, run_cell
 from hybridbatch.scaling.summary import write_summary
 
+AXES = ("mix", "pairs", "train_languages", "batch_size", "model", "steps", "epochs", "seeds")
+LISTED = 6  # cells of a state that the live view lists
 ASK_ABOVE = 10_000  # cells; a grid of more is more likely a slip than a wish
 
 
@@ -47,7 +49,9 @@ def run_sweep(
     Raises: ConfigError for contradictions and unconfirmed huge grids; DataError for results of another schema version;
         OutputError, at once, where results cannot be written; Interrupted.
     """
-    cells = _cells(config, report, facts, confirmed)
+    if config.cells > ASK_ABOVE and not confirmed:
+        raise ConfigError(_question(config, report, facts, runner))
+    cells = _cells(config, report, facts)
     folder = SweepFolder(sweep_path(config))
     _write_plan(config, cells, folder)
     for other in config.reuse:
@@ -77,7 +81,7 @@ def dry_run(
         the results (trained models are removed after their evaluation; None before the first), and ``measured_on``.
     Raises: ConfigError.
     """
-    cells = _cells(config, report, facts, confirmed=True)
+    cells = _cells(config, report, facts)
     folder = SweepFolder(sweep_path(config))
     finished = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
     cost, measured_on = measured(finished), f"{len(finished)} finished cells"
@@ -118,9 +122,20 @@ def sweep_path(config: SweepConfig) -> Path:
     return config.out or Path("experiments") / (config.name or DEFAULT_NAME)
 
 
-def _cells(config: SweepConfig, report: Reporter, facts: Facts | None, confirmed: bool) -> list[Cell]:
-    if config.cells > ASK_ABOVE and not confirmed:
-        raise ConfigError(f"the grid has {config.cells:,} cells; take values off its axes, or run them all with --yes")
+def _question(config: SweepConfig, report: Reporter, facts: Facts | None, runner: Runner) -> str:
+    """What is said of a huge grid: its size, and its cost by that of its first trained cell, which is measured."""
+    first = {name: getattr(config, name)[:1] for name in AXES} | {"set": {n: v[:1] for n, v in config.set.items()}}
+    cell = next(each for each in _cells(config.model_copy(update=first), report, facts) if each.train)
+    assert cell.train
+    report.note(f"measuring a run of {CALIBRATION_STEPS} steps and its evaluation, to tell what the grid costs")
+    hours = calibrate(cell, cell.train, runner).of(cell) * config.cells / config.jobs / 3600
+    return (
+        f"the grid has {config.cells:,} cells, about {hours:,.1f} hours if all cost what the first one does; "
+        "take values off its axes, or run them all with --yes"
+    )
+
+
+def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[Cell]:
     cells = plan_cells(config, facts or gather_facts(config, report))
     return spread(cells) if config.budget else cells
 
@@ -154,13 +169,12 @@ def _run_missing(
     work = partial(execute, folder=folder, runner=runner)
     deadline = time.monotonic() + seconds(config.budget) if config.budget else float("inf")
     tries: Counter[str] = Counter()
-    with report.bar("cells", len(cells), done=len(finished)) as bar:
+    with report.live(str(folder.path), partial(_overview, cells, folder, finished, config.jobs)):
         while missing:
             again: list[Cell] = []
             for cell, error in launch(work, _in_time(missing, deadline, finished)):
                 if error is None:
                     finished.append((cell, folder.read(cell.key)))
-                    bar.advance(1, last=cell.label)
                     report.note(_progress(cell, len(cells), finished, config.jobs))
                     continue
                 if isinstance(error, OutputError | Interrupted):
@@ -184,11 +198,60 @@ def _in_time(cells: Sequence[Cell], deadline: float, finished: list[tuple[Cell, 
         yield cell
 
 
+def _overview(
+    cells: Sequence[Cell], folder: SweepFolder, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int
+) -> tuple[list[dict[str, Any]], str]:
+    """A sweep at a glance: the cells that run, failed, finished last and come next; then counts, the best, the time left."""
+    trained = [cell for cell in cells if cell.train]
+    names = dict.fromkeys(name for cell in trained for name in cell.axes)
+    varying = [name for name in names if len({str(cell.axes.get(name)) for cell in trained}) > 1]
+    finished = list(finished)
+    done = {cell.key: result for cell, result in finished}
+    states = {cell.key: "done" if cell.key in done else folder.state(cell.key) for cell in cells}
+    by_state = {
+        state: [cell for cell in cells if states[cell.key] == state] for state in ("running", "failed", "waiting")
+    }
+    last = [cell for cell, _ in finished[-LISTED:]]
+    shown = [*by_state["running"][:LISTED], *by_state["failed"][:LISTED], *last[::-1], *by_state["waiting"][:LISTED]]
+    rows = [
+        {
+            "state": states[cell.key] if cell.train else f"{states[cell.key]}, untrained",
+            **{name: cell.axes.get(name) for name in varying},
+            "seconds": _took(done[cell.key]) if cell.key in done else None,
+        }
+        for cell in shown
+    ]
+    counts = ", ".join(
+        [f"{len(done)} of {len(cells)} done", *(f"{len(found)} {state}" for state, found in by_state.items() if found)]
+    )
+    return rows, "\n".join([counts, *_best(finished, varying), *_time_left(len(cells), finished, jobs)])
+
+
+def _best(finished: Sequence[tuple[Cell, dict[str, Any]]], names: Sequence[str]) -> Iterator[str]:
+    """The trained cell with the highest mAP so far, per task and setting."""
+    values: dict[str, list[tuple[float, str]]] = {}
+    for cell, result in finished:
+        for task in result["eval"]["tasks"] if cell.train else ():
+            for setting, languages in task["settings"].items():
+                scores = [metrics["mAP"] for metrics in languages.values()]
+                values.setdefault(f"{task['name']} {setting}", []).append(
+                    (sum(scores) / len(scores), ", ".join(f"{name} {cell.axes.get(name)}" for name in names))
+                )
+    for what, found in values.items():
+        score, label = max(found)
+        yield f"best {what} mAP so far: {score:.3f} ({label})"
+
+
+def _took(result: Mapping[str, Any]) -> int:
+    return round(sum(result["seconds"].values()))
+
+
+def _time_left(total: int, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int) -> Iterator[str]:
+    if finished and len(finished) < total:
+        average = sum(sum(result["seconds"].values()) for _, result in finished) / len(finished)
+        yield f"about {(total - len(finished)) * average / jobs / 60:.0f} min left"
+
+
 def _progress(cell: Cell, total: int, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int) -> str:
-    took = sum(finished[-1][1]["seconds"].values())
-    line = f"[{len(finished)}/{total}] {cell.label}: {took:.0f} s"
-    cost = measured(finished)
-    if cost is None or len(finished) == total:
-        return line
-    average = sum(sum(result["seconds"].values()) for _, result in finished) / len(finished)
-    return f"{line}; about {(total - len(finished)) * average / jobs / 60:.0f} min left"
+    line = f"[{len(finished)}/{total}] {cell.label}: {_took(finished[-1][1])} s"
+    return "; ".join([line, *_time_left(total, finished, jobs)])

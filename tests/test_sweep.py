@@ -9,15 +9,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hybridbatch.config import SweepConfig, build
 from hybridbatch.errors import ConfigError, DataError, OutputError
 from hybridbatch.files import read_json, write_json
-from hybridbatch.scaling.cells import SweepFolder
+from hybridbatch.scaling.cells import SweepFolder, execute
 from hybridbatch.scaling.check import check_cells
 from hybridbatch.scaling.grid import nested_order, plan_cells, spread
-from hybridbatch.sweep import dry_run, run_sweep, status
+from hybridbatch.sweep import _overview, dry_run, run_sweep, status
 from tests import synthetic
 from tests.synthetic import LANGUAGES, facts, sweep_config
 
@@ -282,7 +283,7 @@ def test_results_of_another_schema_version_are_refused(tmp_path):
 
 def test_a_huge_grid_asks_first(tmp_path):
     seeds = ",".join(map(str, range(5000)))
-    with pytest.raises(ConfigError, match=r"30,000 cells.*--yes"):
+    with pytest.raises(ConfigError, match=r"30,000 cells, about 4\.9 hours.*--yes"):
         sweep(tmp_path / "s", seeds=seeds)
     assert not (tmp_path / "s").exists()
 
@@ -369,3 +370,26 @@ def test_strategies_and_baselines_are_run_once_whatever_does_not_concern_them():
     other = facts(models={"e5-small-q4": "m1", "labse": "m3"})
     again = plan_cells(sweep_config(set="teacher=labse", pairs="100", seeds="13", mix="0.5"), other)[1]
     assert again.key != taught[1].key, "another teacher of the same name"
+
+
+def test_the_live_view_shows_states_the_best_so_far_and_the_time_left(tmp_path):
+    cells = cells_of()
+    folder = SweepFolder(tmp_path)
+    finished = []
+    for cell in cells[:5]:
+        execute(cell, folder, synthetic.run)
+        finished.append((cell, folder.read(cell.key)))
+    folder.record_failure(cells[5], RuntimeError("lost"))
+    rows, caption = _overview(cells, folder, finished, 1)
+    assert [row["state"] for row in rows[:6]] == ["failed", *["done"] * 4, "done, untrained"]
+    assert list(rows[1]) == ["state", "seed", "pairs", "mix", "seconds"], "only axes that vary"
+    counts, *best, left = caption.splitlines()
+    assert counts == "5 of 13 done, 1 failed, 7 waiting"
+    means = {
+        cell.key: np.mean([m["mAP"] for m in result["eval"]["tasks"][0]["settings"]["monolingual"].values()])
+        for cell, result in finished[1:]
+    }
+    top = max(cells[1:5], key=lambda cell: means[cell.key])
+    place = f"seed 13, pairs {top.axes['pairs']}, mix {top.axes['mix']}"
+    assert f"best atlas monolingual mAP so far: {means[top.key]:.3f} ({place})" in best
+    assert left == "about 0 min left"

@@ -75,10 +75,14 @@ class Shards:
     def blocks(
         self, rows: np.ndarray, size: int = BLOCK_ROWS, columns: Sequence[str] | None = None
     ) -> Iterator[pa.Table]:
-        """`take` in pieces of `size` rows; what was read is unmapped after each, so that it does not count as memory."""
+        """`take` in pieces of `size` rows, with `release` after each."""
         for start in range(0, len(rows), size):
             yield self.take(rows[start : start + size], columns)
-            del self._batches
+            self.release()
+
+    def release(self) -> None:
+        """Unmap what was read, so that it does not count as memory; it is mapped again when it is needed."""
+        self.__dict__.pop("_batches", None)
 
 
 def write_shards(

@@ -380,10 +380,15 @@ class Store:
         """
         home = self.folder if cache is None or os.access(self.folder, os.W_OK) else cache / self.fingerprint
         texts, bit = (self.queries, HAS_QUERY) if side == "query" else (self.passages, HAS_PASSAGE)
+
+        def read(rows: np.ndarray) -> list[str]:
+            self._shards[split].release()  # a pass over all of them would end with the whole store mapped
+            return texts(split, rows)
+
         return stored_tokens(
             home / "tokens" / key / f"{split}-{side}",
             (self.index(split).has & bit) > 0,
-            lambda rows: texts(split, rows),
+            read,
             lambda batch: tokenise(batch, side),
             report,
         )

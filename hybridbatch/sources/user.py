@@ -10,9 +10,12 @@ The last two have no queries: pseudo pairs are made as `hybridbatch.sources.alig
 the forms of OPUS and of translators' tools (`hybridbatch.sources.parallel`).
 """
 
+from array import array
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from hybridbatch.errors import DataError
 from hybridbatch.records import BadRow, Row
@@ -22,8 +25,6 @@ from hybridbatch.sources.detect import detect
 from hybridbatch.sources.forms import AlignedForm, LongForm, WideForm
 from hybridbatch.sources.parallel import own_parallel_text
 from hybridbatch.sources.reading import UNKNOWN_KIND, Record, RowProblem, bare_name, convert, kind
-
-Places = dict[int, tuple[Path, int]]  # hash of (record id, language) -> file and line where it is
 
 
 def user_source(path: Path) -> Source:
@@ -59,7 +60,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _rows(source: str, files: list[Path], context: SourceContext) -> Iterator[Row | BadRow]:
-    places: Places = {}
+    seen = array("q")  # hash of record id and language of every row: eight bytes each, whatever the rows hold
     for path in files:
         form = detect(path)
         context.report.note(f"{path}: {form.about}")
@@ -67,24 +68,46 @@ def _rows(source: str, files: list[Path], context: SourceContext) -> Iterator[Ro
             parse_lines = partial(_entries, form, path)
             yield from file_rows(source, path, str(path), parse_lines, context)
         else:
-            parse = partial(_pairs, form, source, path, places)
-            yield from convert(path, str(path), parse)
+            for row in convert(path, str(path), partial(_pairs, form, source, path)):
+                if isinstance(row, Row):
+                    seen.append(hash((row.record_id, row.language)))
+                yield row
+    hashes = np.frombuffer(seen, np.int64)
+    hashes.sort()
+    twice = hashes[1:][hashes[1:] == hashes[:-1]]
+    if len(twice):
+        _refuse_twins(files, set(twice.tolist()))
 
 
-def _pairs(
-    form: LongForm | WideForm, source: str, path: Path, places: Places, number: int, record: Record
-) -> Iterator[Row | BadRow]:
+def _refuse_twins(files: list[Path], hashes: set[int]) -> None:
+    """Read again, now for rows of these hashes alone; raises `DataError` naming both places of one that is there twice."""
+    places: dict[tuple[str, str], str] = {}
+
+    def look(form: LongForm | WideForm, path: Path, number: int, record: Record) -> Iterator[Row | BadRow]:
+        for row in _pairs(form, "", path, number, record):
+            if isinstance(row, Row) and hash((row.record_id, row.language)) in hashes:
+                here = f"{path}:{number}"
+                twin = places.setdefault((row.record_id, row.language), here)
+                if twin != here:
+                    raise DataError(
+                        f"{here}: record {row.record_id!r} in language {row.language!r} is already at {twin};"
+                        " remove one, or give it another record id"
+                    )
+            yield row
+
+    for path in files:
+        form = detect(path)
+        if not isinstance(form, AlignedForm):
+            for _ in convert(path, str(path), partial(look, form, path)):
+                pass
+
+
+def _pairs(form: LongForm | WideForm, source: str, path: Path, number: int, record: Record) -> Iterator[Row | BadRow]:
     for item in form.items(number, record):
         if isinstance(item, RowProblem):
             yield BadRow(str(path), number, item.field, item.reason)
             continue
         record_id = item.record_id or f"{bare_name(path)}:{number}"
-        twin = places.setdefault(hash((record_id, item.language)), (path, number))
-        if twin != (path, number):
-            raise DataError(
-                f"{path}:{number}: record {record_id!r} in language {item.language!r} is already at"
-                f" {twin[0]}:{twin[1]}; remove one, or give it another record id"
-            )
         yield Row(source, record_id, item.language, item.query, item.passage, item.negatives, item.split)
 
 

@@ -283,14 +283,17 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
     if inputs.targets and workers.leads:
         reader = _load_teacher(config, encoder.dimension, report)
         identity["teacher_fingerprint"] = reader.fingerprint()
+    if workers.leads and (run / checkpoint.RUN).exists():
+        checkpoint.require_same(run, identity)
+    # Before anything is written: a text may be refused.
+    batches, validation = inputs.batches(encoder, config, report), inputs.validation(encoder, config)
     with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
         done = _claim(run, identity, workers, report)
-        batches = inputs.batches(encoder, config, report)
         trainer = Trainer(
             encoder.to(workers.device),
             objective,
             batches,
-            inputs.validation(encoder, config),
+            validation,
             config,
             languages=inputs.index.languages,
             run=run,

@@ -8,7 +8,7 @@ its passage or of its query, whichever training asks for. docs/negatives.md has 
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import hybridbatch
 from hybridbatch.config import MineConfig, TrainConfig
 from hybridbatch.embeddings import EmbeddingStore
-from hybridbatch.errors import DataError, OutputError
+from hybridbatch.errors import DataError, Interrupted, OutputError
 from hybridbatch.files import atomic_path, fingerprint, make_folder
 from hybridbatch.hard_negatives import REASONS, Corpus, DenseCorpus, KnownAnswers, LexicalCorpus, Mining, Texts
 from hybridbatch.languages import resolve
@@ -38,7 +38,7 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
     Languages that are finished stay so when the command is interrupted and run again, and the result is the same.
 
     Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work; `OutputError` if the folder cannot be
-        written or is the data's own.
+        written or is the data's own; `Interrupted` when stopped.
     """
     from hybridbatch.train import prepare_data
 
@@ -55,9 +55,15 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
         report.note(f"{folder}: mined before from the same data with the same settings; nothing to do")
         return folder
     work = make_folder(folder.parent / f".{folder.name}.{fingerprint(identity)}.mining")
-    found = {
-        split: _mine_split(config, store, split, languages, asked, searching, work, report) for split in store.splits
-    }
+    try:
+        found = {
+            split: _mine_split(config, store, split, languages, asked, searching, work, report)
+            for split in store.splits
+        }
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"{folder}: stopped; the languages so far are kept in {work}, run the same command to go on"
+        ) from None
     outcome = {split: {language: part.outcome() for language, part in parts.items()} for split, parts in found.items()}
     provenance = dict(store.manifest["provenance"])
     provenance[MINED] = [*provenance.get(MINED, []), {**identity, OUTCOME: outcome}]
@@ -282,7 +288,7 @@ def _found(store: Store, split: Split, parts: Sequence[Part], keep_given: bool) 
     return FoundNegatives(start, row, keeps)
 
 
-def _tell(folder: Path, outcome: dict[str, dict[str, Any]], report: Reporter) -> None:
+def _tell(folder: Path, outcome: Mapping[Split, dict[str, Any]], report: Reporter) -> None:
     for split, languages in outcome.items():
         total = {
             name: sum(one[name] for one in languages.values())

@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from hybridbatch import mine as mining
 from hybridbatch.cli import app
-from hybridbatch.config import MineConfig, build
-from hybridbatch.errors import ConfigError, OutputError
+from hybridbatch.config import MineConfig, TrainConfig, build
+from hybridbatch.errors import ConfigError, Interrupted, OutputError
 from hybridbatch.mine import MINED, OUTCOME, mine
 from hybridbatch.model import Encoder
 from hybridbatch.records import Row
+from hybridbatch.reporting import SILENT
 from hybridbatch.store import Store, write_store
+from hybridbatch.train import Inputs
 from tests.trainers import child_processes
 
 LANGUAGES = ("eng", "swh", "yor")
@@ -301,6 +303,30 @@ def test_given_negatives_stay_where_they_are_wanted(data, tmp_path):
     assert len(again.manifest["provenance"][MINED]) == 2
 
 
+def test_training_knows_which_pairs_mined_negatives_answer(data, tmp_path, tiny_model):
+    out = run(data, tmp_path / "mined").folder
+    config = TrainConfig(data=str(out), model=str(tiny_model), hard_negatives=3, steps=12, batch_size=6, mix=0)
+    inputs = Inputs.plan(config, Store.open(out), SILENT)
+    encoder = Encoder.load(str(tiny_model))
+    batches = inputs.batches(encoder, config, SILENT)
+    rows = rows_of(inputs.store, "train")
+    answered = 0
+    for step in range(len(batches)):
+        batch = batches[step]
+        pairs = [rows[row] for row in inputs.schedule.passage_row[step]]
+        records = {(pair.source, pair.record_id): number for number, pair in enumerate(pairs)}
+        of_tokens = {}  # tokens of a passage -> the pairs of records that have it
+        for row in rows:
+            if row.passage and (row.source, row.record_id) in records:
+                tokens = encoder.tokenise([row.passage], "passage")[0].tobytes()
+                of_tokens.setdefault(tokens, set()).add(records[row.source, row.record_id])
+        for number in range(6, len(batch.passages)):
+            able = of_tokens.get(batch.passages[number].tobytes(), {-1})
+            assert batch.answers[number] in able
+            answered += able != {-1}
+    assert answered > 0
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -336,6 +362,16 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(data, tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
     run(data, tmp_path / "cut")
     assert len(saved) == 2
+
+
+def test_a_stop_by_the_user_says_how_to_go_on(data, tmp_path, monkeypatch):
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mining, "_save", stop)
+    with pytest.raises(Interrupted, match="run the same command to go on"):
+        run(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_work_is_said(data, tmp_path):

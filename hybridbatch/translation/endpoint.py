@@ -71,10 +71,9 @@ class EndpointTranslator:
     def _ask(self, instruction: str, text: str) -> str | None:
         messages = [{"role": "system", "content": instruction}, {"role": "user", "content": text}]
         body = json.dumps({"model": self._model, "messages": messages, "temperature": 0}).encode()
-        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self._base}/chat/completions", body, {"Content-Type": "application/json"})
         if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(f"{self._base}/chat/completions", body, headers)
+            request.add_unredirected_header("Authorization", f"Bearer {key}")  # never sent on to another host
         pauses = iter(PAUSES)
         while True:
             try:

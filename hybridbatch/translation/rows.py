@@ -29,15 +29,14 @@ CHUNK_TEXTS = 4096  # translated between two reads of the rows
 _Rank = tuple[bool, int, int, str]
 
 
-@dataclass
+@dataclass(slots=True)
 class _Record:
     """What is known of a record while its source is read."""
 
-    present: set[str]  # target languages that it has
+    present: tuple[str, ...] = ()  # target languages that it has
     rank: _Rank | None = None  # of the row to translate
     place: int = 0  # of that row in the spilled rows
     texts: int = 0  # sides of that row
-    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,14 @@ class Translation:
         report: Reporter,
         folder: Path | None = None,
     ) -> None:
-        """Nothing is translated or written yet.
+        """Open the finished translations of earlier runs; nothing is translated yet.
 
         Args:
             targets: canonical languages.
             prefer: canonical languages to translate from, best first; after them the best resourced (Joshi class), then
                 by id. Rows that have both query and passage come before others.
             folder: of the finished translations; default: in the user's cache folder.
-        Raises: `ConfigError` for a target that the translator does not know.
+        Raises: `ConfigError` for a target that the translator does not know; as `TranslationCache`.
         """
         for target in targets:
             if not translator.speaks(target):
@@ -136,14 +135,14 @@ class Translation:
             report.warn(f"{source}: {count:,} records are in no language that this translator translates from")
 
     def _note(self, row: Row, records: dict[tuple[str, str], _Record], spilled: IO[bytes]) -> None:
-        record = records.setdefault((row.source, row.record_id), _Record(set()))
+        record = records.setdefault((row.source, row.record_id), _Record())
         if row.language in self._targets:
-            record.present.add(row.language)
+            record.present = (*record.present, row.language)
         rank = self._rank(row)
         if self._translator.speaks(row.language) and (record.rank is None or rank < record.rank):
-            record.rank, record.language = rank, row.language
+            record.rank = rank
             record.texts = (row.query is not None) + (row.passage is not None)
-            record.place = spilled.seek(0, 2)
+            record.place = spilled.tell()
             spilled.write(json.dumps(asdict(row) | {"negatives": []}, ensure_ascii=False).encode() + b"\n")
 
     def _rank(self, row: Row) -> _Rank:
@@ -152,7 +151,7 @@ class Translation:
         return (
             row.query is None or row.passage is None,
             preferred,
-            -1 if resources is None else -resources,
+            1 if resources is None else -resources,
             row.language,
         )
 

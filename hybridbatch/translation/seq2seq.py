@@ -57,7 +57,7 @@ class Seq2SeqTranslator:
         """The model by commit or content, and the decoding. Batches, device and library change rounding alone."""
         return {
             "kind": "seq2seq",
-            "name": self.name if self._source.commit else Path(self.name).name,
+            "name": self._source.location if self._source.commit else Path(self._source.location).name,
             "revision": self._source.commit or self._content,
             "beams": self._decoding.beams,
             "max_tokens": MAX_TOKENS,

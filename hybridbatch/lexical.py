@@ -63,7 +63,10 @@ class BM25:
 
     @classmethod
     def build(cls, texts: Sequence[str], *, k1: float = K1, b: float = B) -> "BM25":
-        """Index texts. Memory: for each different term of each text about 75 bytes, and 125 meanwhile. Raises: `DataError` for no text."""
+        """Index texts. Memory: for each different term of each text about 75 bytes, and 125 meanwhile.
+
+        Raises: `DataError` for no text.
+        """
         if not len(texts):
             raise DataError("BM25: there is no text to index")
         vocabulary: dict[str, int] = {}

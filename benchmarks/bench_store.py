@@ -1,7 +1,9 @@
-"""The store and the schedule at mMARCO's size: build, open, read at random, plan; time and peak memory of each.
+"""The store and the schedule at mMARCO's size: build, open, read at random, plan, tokenise; time and memory of each.
 
-Synthetic rows: records in 14 languages, every passage shared by two records, texts of fixed length. Every stage runs in
-a process of its own, so that its memory is its own; `import_mib` is what the process held before it began.
+Synthetic rows: records in 14 languages, every passage shared by two records, texts of random words and fixed length.
+Every stage runs in a process of its own, so that its memory is its own: `import_mib` is what the process held before it
+began, `resident_mib` what it holds when the stage has ended, `peak_mib` the most that it held. Tokens are made of a
+smaller store (--token-rows), since their number grows with the rows and nothing else.
 """
 
 import multiprocessing
@@ -9,8 +11,9 @@ import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from common import finish, parser, timed
@@ -18,7 +21,10 @@ from common import finish, parser, timed
 from hybridbatch.records import Row
 from hybridbatch.schedule import plan_schedule
 from hybridbatch.store import Store, write_store
+from hybridbatch.tokens import TokenArrays
 
+Side = Literal["query", "passage"]
+QUERY_CHARACTERS = 30
 LANGUAGES = ("arb", "deu", "eng", "fra", "hin", "ind", "ita", "jpn", "nld", "por", "rus", "spa", "vie", "zho")
 
 
@@ -30,6 +36,8 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=100_000)
     arguments.add_argument("--batch-size", type=int, default=100)
     arguments.add_argument("--mix", type=float, default=0.5)
+    arguments.add_argument("--token-rows", type=int, default=500_000, help="rows of the store that is tokenised")
+    arguments.add_argument("--model", default="e5-small-q4", help="whose tokenizer")
     arguments.add_argument("--folder", type=Path, help="where the temporary store goes (default: the system's)")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
@@ -42,16 +50,24 @@ def main() -> None:
             "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
             "index_bytes": sum(file.stat().st_size for file in (folder / "index").rglob("*.npy")),
         }
+        small = Path(temporary) / "small"
+        measured(write, small, options.token_rows, options.passage_characters)
+        figures["tokenise"] = measured(tokenise, small, options.model)
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "folder")}
     finish("store", settings, figures, options.out)
 
 
 def synthetic_rows(rows: int, characters: int) -> Iterator[Row]:
     """Parallel records, passages shared by two."""
+    words = np.random.default_rng(0).integers(ord("a"), ord("z") + 1, (1 << 17, 6), np.uint8)
+    words[:, 5] = ord(" ")
+    text = words.tobytes().decode()
+    places = len(text) - characters
     for record in range(rows // len(LANGUAGES)):
+        start, asked = record // 2 * 7919 % places, record * 104729 % places
+        passage, query = text[start : start + characters], text[asked : asked + QUERY_CHARACTERS]
         for language in LANGUAGES:
-            passage = f"{language} passage {record // 2} ".ljust(characters, "x")
-            yield Row("mmarco", str(record), language, f"{language} query number {record}", passage)
+            yield Row("mmarco", str(record), language, f"{language} {record} {query}", f"{language} {start} {passage}")
 
 
 def write(folder: Path, rows: int, characters: int) -> dict[str, Any]:
@@ -80,8 +96,33 @@ def plan(folder: Path, mix: float, batch_size: int, steps: int) -> dict[str, Any
     return {"pairs": schedule.query_row.size, "table_bytes": schedule.query_row.nbytes + schedule.passage_row.nbytes}
 
 
+def tokenise(folder: Path, model: str) -> dict[str, Any]:
+    """Make the token arrays of all queries and passages."""
+    from hybridbatch.model import Encoder
+
+    store, encoder = Store.open(folder), Encoder.load(model)
+    arrays: dict[Side, TokenArrays] = {}
+
+    def build(side: Side) -> None:
+        arrays[side] = store.tokens("train", side, tokenise=encoder.tokenise, key="key")
+
+    figures = {}
+    sides: tuple[Side, ...] = ("query", "passage")
+    for side in sides:
+        seconds = timed(partial(build, side))
+        texts, tokens = len(arrays[side]), int(arrays[side].offsets[-1])
+        figures[side] = {
+            "texts": texts,
+            "tokens": tokens,
+            "texts_per_second": texts / seconds["wall_seconds"],
+            "tokens_per_second": tokens / seconds["wall_seconds"],
+            **seconds,
+        }
+    return figures
+
+
 def measured(stage: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What the stage says of itself, its seconds, and its peak memory, in a fresh process."""
+    """What the stage says of itself, its seconds, and its memory, in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(run_stage, stage, arguments).result()
 
@@ -91,12 +132,18 @@ def run_stage(stage: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) 
     before = peak_mib()
     figures: dict[str, Any] = {}
     seconds = timed(lambda: figures.update(stage(*arguments)))
-    return {**figures, **seconds, "import_mib": before, "peak_mib": peak_mib()}
+    return {**figures, **seconds, "import_mib": before, "resident_mib": resident_mib(), "peak_mib": peak_mib()}
 
 
 def peak_mib() -> float:
     """The largest resident memory of this process so far."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def resident_mib() -> float:
+    """The resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * resource.getpagesize() / 2**20, 1)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class LexicalCorpus:
         """As `Corpus.search`."""
         scores = np.full(len(queries), np.nan, np.float32)
         there = np.flatnonzero(positives >= 0)
-        scores[there] = self._index.of([queries[i] for i in there], positives[there])
+        scores[there] = self._index.of([queries[i] for i in there.tolist()], positives[there])
         return *self._index.top(queries, k), scores, np.zeros_like(scores)
 
 

@@ -148,26 +148,26 @@ def star(tmp_path_factory):
     for arm in ({"pairs": "100,200"}, {"mix": "0,0.25,0.5,0.75,1", "pairs": "200"}, {"batch_size": "8", "pairs": "200"},
                 {"set": "strategy=mixed", "mix": "0.5", "pairs": "200"}):  # fmt: skip
         make(folder, **arm)
-    return folder
+    sweep = Sweep.open(folder)
+    return sweep, find(sweep)
 
 
 def test_a_grid_in_the_form_of_a_star_is_reported_whole(star):
-    sweep = Sweep.open(star)
+    sweep, found = star
     assert len(sweep.trained) == 12 + 4 + 6 + 2
-    found = find(sweep)
     assert found.centre == {"batch_size": 4, "strategy": "hybrid"}
     shown = [(row["batch_size"], row["strategy"], row["mix"], row["pairs"]) for row in found.means
              if (row["setting"], row["metric"], row["group"]) == ("monolingual", "mAP", "all")]  # fmt: skip
-    hybrid = [(4, "hybrid", mix, 200) for mix in (0, 0.25, 0.5, 0.75, 1)]
-    expected = [*hybrid, *((4, "hybrid", mix, 100) for mix in (0, 0.5, 1)),
-                *((8, "hybrid", mix, 200) for mix in (0, 0.5, 1)), (4, "mixed", None, 200)]  # fmt: skip
+    hybrid = [(4, "hybrid", mix, 200) for mix in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    expected = [*hybrid, *((4, "hybrid", mix, 100) for mix in (0.0, 0.5, 1.0)),
+                *((8, "hybrid", mix, 200) for mix in (0.0, 0.5, 1.0)), (4, "mixed", None, 200)]  # fmt: skip
     assert sorted(map(str, shown)) == sorted(map(str, expected))
     assert any(row["over"] == "batch_size" for row in found.interactions)
 
 
 def test_hybrid_batches_are_compared_with_a_strategy_that_knows_no_mix(star):
-    sweep = Sweep.open(star)
-    rows = [row for row in find(sweep).comparisons if row["against"] == "mixed" and row["group"] == "all"]
+    sweep, found = star
+    rows = [row for row in found.comparisons if row["against"] == "mixed" and row["group"] == "all"]
     assert {(row["mix"], row["pairs"], row["batch_size"]) for row in rows} == {(m, 200, 4) for m in (0.25, 0.5, 0.75)}
     cells = {cell["key"]: cell["axes"] for cell in sweep.trained}
     for row in rows:

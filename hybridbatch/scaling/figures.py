@@ -1,12 +1,12 @@
 """Figures of a sweep, as matplotlib figures and as SVG text that is the same for the same findings."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybridbatch.averages import SETTINGS
+from hybridbatch.drawing import STYLE
 from hybridbatch.scaling.findings import Findings
 from hybridbatch.scaling.fits import Law
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "hybridbatch", "font.size": 9, "axes.spines.top": False,
-         "axes.spines.right": False}  # fmt: skip
 LABELS = {"mAP": "mAP", "rank_distance": "rank distance", "contrastive_entropy": "contrastive entropy (nats)"}
 
 
@@ -42,18 +40,8 @@ def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
                 f"{task}: gain in cross-lingual mAP over the untrained model, in points, by query language and mix"
             )
             yield f"{task}-languages", caption, _language_map(languages)
-    for name, rows in _law_panels(findings):
-        yield name, f"{rows[0]['task']}: {rows[0]['of']} over {rows[0]['over']} with the fitted laws", _laws(rows)
-
-
-def svg(figure: "Figure") -> str:
-    """A figure as SVG text without date or XML header, to be put into a page."""
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    for name, laws in _law_panels(findings):
+        yield name, f"{laws[0]['task']}: {laws[0]['of']} over {laws[0]['over']} with the fitted laws", _laws(laws)
 
 
 def _panels(count: int) -> tuple["Figure", list["Axes"]]:

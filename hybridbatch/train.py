@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from hybridbatch.config import PrepareConfig, TrainConfig, memory_bytes
-from hybridbatch.errors import ConfigError
-from hybridbatch.files import read_json, write_json
+from hybridbatch.errors import ConfigError, DataError
+from hybridbatch.files import cache_folder, read_json, write_json
 from hybridbatch.languages import canonical, resolve
 from hybridbatch.model import Encoder, resolve_precision
 from hybridbatch.model.folder import Side
@@ -26,6 +26,7 @@ from hybridbatch.sources import source
 from hybridbatch.sources.atlas import TRAINED
 from hybridbatch.store import Store, count_rows
 from hybridbatch.streams import KIND_NAMES
+from hybridbatch.tokens import TokenArrays
 from hybridbatch.training import checkpoint
 from hybridbatch.training.alignment import Translations, plan_translations
 from hybridbatch.training.batches import Batches
@@ -179,6 +180,10 @@ class Inputs:
             held_out_index = store.index("validation", languages)
             held_out, notes = plan_validation(held_out_index, config.batch_size, config.validation_batches)
         notes = [*schedule.notes, *notes]
+        used = config.without_unused()
+        unused = [name for name in TrainConfig.model_fields if getattr(config, name) != getattr(used, name)]
+        if unused:
+            notes.append(f"settings without effect here: {', '.join(unused)}")
         translations = plan_translations(index, schedule, config.seed) if config.align_weight else None
         if translations:
             share = np.mean([np.mean(rows >= 0) for rows in translations])
@@ -248,6 +253,16 @@ def _batches(
     report: Reporter,
     translations: Translations | None = None,
 ) -> Batches:
+    def stored(rows: np.ndarray, side: Side) -> TokenArrays:
+        try:
+            tokens = store.tokens(
+                split, side, tokenise=encoder.tokenise, key=encoder.tokens_key(), cache=cache_folder() / "tokens",
+                report=report,
+            )  # fmt: skip
+        except DataError as error:
+            raise DataError(f"{store.folder}: {error}; without --store-tokens its record is named") from error
+        return tokens.take(index.store_rows(rows))
+
     return Batches(
         schedule,
         queries=lambda rows: store.queries(split, index.store_rows(rows)),
@@ -261,6 +276,7 @@ def _batches(
         negatives_language=config.negatives_language,
         groups=lambda rows: index.group[index.record_of(rows)],
         negative_groups=lambda rows: store.negative_groups(split, index.store_rows(rows)),
+        stored=stored if config.store_tokens else None,
         seed=config.seed,
         report=report,
     )

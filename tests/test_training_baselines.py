@@ -20,12 +20,13 @@ from hybridbatch.errors import ConfigError, DataError, Interrupted
 from hybridbatch.files import read_json
 from hybridbatch.records import HAS_PASSAGE, HAS_QUERY
 from hybridbatch.schedule import plan_schedule
-from hybridbatch.store import write_store
-from hybridbatch.train import train
+from hybridbatch.store import Store, write_store
+from hybridbatch.train import Inputs, train
 from hybridbatch.training import checkpoint
 from hybridbatch.training.alignment import alignment, plan_translations
 from hybridbatch.training.distillation import Targets, Teacher, embedding_loss, read_vectors, score_loss
 from tests.parallel import Table, rows
+from tests.recording import RecordingReporter
 from tests.test_schedule import BOTH, make_index, parallel, record_of
 from tests.test_training_distributed import on_ranks
 from tests.test_training_kill import run_child, train_and_die, weights_of
@@ -334,7 +335,10 @@ def first_gradients(workers, model: Path, out: Path, variant: str, micro_tokens:
     save_file(found | {"losses": losses}, out / f"{workers.size}-{workers.rank}.safetensors")
 
 
-@pytest.mark.parametrize(("variant", "micro_tokens"), [("all", 60), ("mtt", None), ("embeddings", None)])
+@pytest.mark.parametrize(
+    ("variant", "micro_tokens"), [("all", 60), pytest.param("mtt", None, marks=pytest.mark.slow),
+                                  pytest.param("embeddings", None, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_two_processes_compute_what_one_does(tiny_model, tmp_path, variant, micro_tokens):
     for size in (1, 2):
         on_ranks(size, first_gradients, tiny_model, tmp_path, variant, micro_tokens)
@@ -403,6 +407,15 @@ def test_settings_out_of_bounds_are_refused(values, message):
         build(TrainConfig, None, values)
 
 
+def test_settings_without_effect_are_named(tmp_path):
+    write_store(tmp_path / "data", [*rows(24)], provenance={})
+    report = RecordingReporter()
+    Inputs.plan(
+        TrainConfig(strategy="mixed", mix=0.3, copies=4, batch_size=6, steps=1), Store.open(tmp_path / "data"), report
+    )
+    assert "settings without effect here: copies, mix" in report.notes
+
+
 def test_a_teacher_takes_part_when_it_has_a_weight():
     assert TrainConfig(teacher="x").distils
     assert not TrainConfig(teacher="x", distill_weight=0).distils
@@ -446,7 +459,7 @@ def test_a_run_says_how_it_was_taught_and_keeps_no_vectors(job):
     assert sorted(path.name for path in config.out.iterdir() if path.suffix == ".safetensors") == []
 
 
-@pytest.mark.parametrize("share", [0.06, 0.12, 0.5])
+@pytest.mark.parametrize("share", [0.12, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.03, 0.06, 0.5, 0.8))])
 def test_killed_and_gone_on_with_ends_with_the_same_bits(job, tmp_path, share):
     config, expected, operations = job
     killed = config.model_copy(update={"out": tmp_path / "run"})

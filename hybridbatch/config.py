@@ -82,7 +82,9 @@ class PrepareConfig(Settings):
     )
     beams: int = setting(4, "Translation", "Beams of the search of a local model; 1: greedy. Nothing is sampled.", ge=1)
     batch_tokens: int = setting(4096, "Translation", "Tokens of a batch of a local model, padding included.", ge=64)
-    device: str = setting("auto", "Machine", "Of a local translator: cpu, cuda, cuda:1 ...; auto: CUDA if there is one.")
+    device: str = setting(
+        "auto", "Machine", "Of a local translator: cpu, cuda, cuda:1 ...; auto: CUDA if there is one."
+    )
     precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
     seed: int = setting(13, "Reproduction", "Seed of every random choice.", ge=0)
 
@@ -356,6 +358,12 @@ class TrainConfig(EncoderSettings):
     )
     checkpoint_every: int | None = setting(
         None, "Machine", "Steps between checkpoints; default: as often as validation.", ge=1
+    )
+    store_tokens: bool = setting(
+        False,
+        "Machine",
+        "Tokenise all rows of the data once and keep that in its folder for every run with this tokenizer, instead of"
+        " the scheduled rows for this run; worth it for many runs on a GPU.",
     )
     log_to: Literal["none", "jsonl", "tensorboard", "wandb"] = setting("jsonl", "Machine", "Where each step is logged.")
     seed: int = setting(13, "Reproduction", "Seed of schedule, dropout and hard negatives.", ge=0)

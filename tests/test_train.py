@@ -1,6 +1,7 @@
 """`train` from settings to a model folder: end to end on made-up data and a tiny encoder."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,18 @@ def test_the_same_settings_give_the_same_weights_and_a_finished_run_is_left_alon
     train(settings(out=tmp_path / "a"), notes)
     assert any("already finished" in text for text in notes.texts)
     assert (tmp_path / "a" / "train.json").stat().st_mtime_ns == before
+
+
+def test_stored_tokens_are_made_once_and_train_the_same_weights(settings, data, tmp_path, monkeypatch):
+    def weights(**changes) -> bytes:
+        return (train(settings(**changes)) / "model" / "model.safetensors").read_bytes()
+
+    plain = weights(out=tmp_path / "plain")
+    own = Path(shutil.copytree(data, tmp_path / "data"))
+    assert weights(out=tmp_path / "first", data=str(own), store_tokens=True) == plain
+    assert len(list(own.glob("tokens/*/train-*"))) == 2
+    monkeypatch.setattr(Encoder, "tokenise", lambda *_: pytest.fail("tokenised again"))
+    assert weights(out=tmp_path / "second", data=str(own), store_tokens=True) == plain
 
 
 def test_other_settings_in_the_same_folder_are_refused(settings):

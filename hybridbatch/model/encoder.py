@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from hybridbatch.errors import DataError, ModelError, OutputError
-from hybridbatch.files import atomic_folder, write_text
+from hybridbatch.files import atomic_folder, fingerprint, write_text
 from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.folder import Pooling, Side, read_layout, write_layout
 from hybridbatch.model.head import load_head, write_head
@@ -241,6 +241,11 @@ class Encoder(nn.Module):
         digest.update(json.dumps([settings, *map(str, self.head)], sort_keys=True).encode())
         digest.update(self._plain_tokenizer().backend_tokenizer.to_str().encode())
         return digest.hexdigest()
+
+    def tokens_key(self) -> str:
+        """Hex hash of all that decides the tokens of a text: tokenizer, prompts, lengths."""
+        parts = [self.prompts, self.max_tokens, self._plain_tokenizer().backend_tokenizer.to_str()]
+        return fingerprint(parts, length=32)
 
     def save(self, folder: Path, card: str) -> None:
         """Write a folder that `SentenceTransformer`, `AutoModel` + `AutoTokenizer` and `load` read, at once or not at all.

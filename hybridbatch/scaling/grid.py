@@ -22,6 +22,7 @@ TRAIN_BOOKKEEPING = {
     "device",
     "micro_tokens",
     "memory_limit",
+    "store_tokens",
     "checkpoint_every",
     "log_to",
 }

@@ -99,6 +99,7 @@ class Batches:
         hard_negatives: most per pair; a pair with fewer gives all it has.
         negatives_language: whose a cross-lingual pair's are: those of its passage's row, of its query's, or of both.
         groups: rows -> group of each (int [n]), as in `RecordIndex`.
+        stored: rows and side -> what `tokenise` makes of their texts, where that is kept; not of hard negatives.
         negative_groups: rows -> the group of every hard negative, -1 if unknown; None if nothing is known of any.
         seed: of the choice among a row's hard negatives.
     Raises: `DataError` naming the record whose text the tokenizer refuses.
@@ -119,6 +120,7 @@ class Batches:
         negatives_language: NegativesLanguage = "passage",
         groups: Callable[[np.ndarray], np.ndarray] | None = None,
         negative_groups: Callable[[np.ndarray], list[np.ndarray] | None] | None = None,
+        stored: Callable[[np.ndarray, Side], TokenArrays] | None = None,
         seed: int = 0,
         report: Reporter = SILENT,
     ) -> None:
@@ -135,6 +137,8 @@ class Batches:
         with report.bar("tokenising", len(self._query_rows) + len(self._passage_rows), "texts") as bar:
 
             def all_tokens(rows: np.ndarray, texts: Callable[[np.ndarray], list[str]], side: Side) -> TokenArrays:
+                if stored is not None:
+                    return stored(rows, side)
                 parts = []
                 for begin in range(0, len(rows), CHUNK):
                     chunk = rows[begin : begin + CHUNK]

@@ -30,7 +30,7 @@ TEACHER = "teacher.safetensors"  # a teacher's vectors, of distillation
 LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
 KEEP = 2  # newest checkpoints kept, besides the best
 # Settings without effect on the weights; that the data is the same, its fingerprint says.
-UNCOMPARED = frozenset({"name", "out", "data", "data_root", "log_to", "checkpoint_every"})
+UNCOMPARED = frozenset({"name", "out", "data", "data_root", "log_to", "checkpoint_every", "store_tokens"})
 
 
 @dataclass

@@ -365,7 +365,7 @@ class Store:
         split: Split,
         side: Literal["query", "passage"],
         *,
-        tokenise: Callable[[Sequence[str], str], TokenArrays],
+        tokenise: Callable[[Sequence[str], Literal["query", "passage"]], TokenArrays],
         key: str,
         cache: Path | None = None,
         report: Reporter = SILENT,

@@ -130,7 +130,9 @@ def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluation folders; one per seed as A1,A2.")],
     metric: Annotated[str, typer.Option(help="Metric to compare, such as mAP, ndcg@10 or rank_distance.")] = "mAP",
     seed: Annotated[int, typer.Option(help="Seed of the randomisation test and the bootstrap.")] = 13,
-    out: Annotated[Path | None, typer.Option(help="Also write the comparison there: .md, else JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the comparison there: .svg or .png (figure), .md, else JSON.")
+    ] = None,
 ) -> None:
     """Test which of several evaluations is better, with questions as the unit."""
     from hybridbatch.compare import compare as run
@@ -149,12 +151,25 @@ def compare(
         "low",
         "high",
         "p_holm",
+        "effect_size",
     )
     console.table([{name: row[name] for name in shown} for row in result["rows"]], title=f"Comparison by {metric}")
-    console.lines(result["verdicts"])
+    console.lines(result["summaries"])
     if out:
         write(result, out)
         console.out.print(str(out), highlight=False)
+
+
+@app.command()
+def figures(
+    runs: Annotated[list[Path], typer.Argument(metavar="EVAL...", help="Evaluation folders.")],
+    metric: Annotated[str, typer.Option(help="Metric of the heat map of language pairs.")] = "mAP",
+) -> None:
+    """Draw evaluations: heat maps of language pairs, and language bias, as SVG and PNG in EVAL/figures."""
+    from hybridbatch.figures import draw
+
+    for folder in runs:
+        console.lines([str(path) for path in draw(folder, metric, reporter())])
 
 
 @app.command()

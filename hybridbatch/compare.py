@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from hybridbatch import perquery
+from hybridbatch.drawing import SUFFIXES, write_figure
 from hybridbatch.errors import ConfigError, DataError
 from hybridbatch.files import read_json, write_json, write_text
 from hybridbatch.scoring import significance
 
 SCHEMA_VERSION = 1
-LOWER_IS_BETTER = ("rank_distance",)
-IN_RANKS = ("rank_distance",)  # all other metrics are shares, told in points (hundredths)
+LOWER_IS_BETTER = ("rank_distance", "max_rank")
+IN_RANKS = ("rank_distance", "max_rank")  # all other metrics but `AS_IT_IS` are shares, told in points (hundredths)
+AS_IT_IS = "mlrs"  # from 0 to 100 already
+NEITHER_IS_BETTER = ("lpr", "same_language_share", "first_", AS_IT_IS)  # beginnings of names; which is wanted, depends
 
 
 def compare(
@@ -42,8 +45,8 @@ def compare(
         pairs: which runs are compared, as numbers; default: every two.
         seed, draws: of the randomisation test and the bootstrap.
         alpha: a difference counts if its corrected p value is below.
-    Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task, setting and the two runs)
-        and ``verdicts``, one sentence a row; JSON types only.
+    Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task, setting and the two runs),
+        ``verdicts``, one sentence a row, and ``summaries``, one for each task and pair of runs; JSON types only.
     Raises: `ConfigError` for fewer than two runs; `DataError` for runs that share no task, evaluated other data under
         one task's name, or lack the metric.
     """
@@ -70,6 +73,8 @@ def compare(
         raise DataError(f"{', '.join(names)}: have no query with {metric!r} in common; evaluate the same tasks")
     corrected = significance.holm(np.array([comparison.p for *_, comparison in found]))
     rows, verdicts = [], []
+    told: dict[tuple[int, int, str], list[significance.Comparison]] = {}
+    words: dict[str, Any] = {**wording(metric), "alpha": alpha}
     for (a, b, task, comparison), p_holm in zip(found, corrected.tolist(), strict=True):
         comparison = replace(comparison, p_holm=p_holm)
         rows.append({"task": task, "run_a": names[a], "run_b": names[b], **asdict(comparison)})
@@ -78,12 +83,10 @@ def compare(
                 replace(comparison, setting=f"{task} ({comparison.setting})"),
                 names[a],
                 names[b],
-                "ranks of rank distance" if metric in IN_RANKS else metric,
-                scale=1.0 if metric in IN_RANKS else 100.0,
-                higher_is_better=metric not in LOWER_IS_BETTER,
-                alpha=alpha,
+                **words,
             )
         )
+        told.setdefault((a, b, task), []).append(comparison)
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "compare",
@@ -96,22 +99,40 @@ def compare(
         ],
         "rows": rows,
         "verdicts": verdicts,
+        "summaries": [
+            f"{task}: {significance.summary(each, names[a], names[b], **words)}" for (a, b, task), each in told.items()
+        ],
+    }
+
+
+def wording(metric: str) -> dict[str, Any]:
+    """How a metric's differences are told: the keyword arguments of `significance.verdict`."""
+    in_ranks = metric in IN_RANKS
+    return {
+        "metric": f"ranks of {metric.replace('_', ' ')}" if in_ranks else metric,
+        "scale": 1.0 if in_ranks or metric.startswith(AS_IT_IS) else 100.0,
+        "higher_is_better": metric not in LOWER_IS_BETTER,
+        "verb": "exceeds" if metric.startswith(NEITHER_IS_BETTER) else "beats",
     }
 
 
 def write(comparison: Mapping[str, Any], path: Path) -> None:
-    """Write a comparison as Markdown where `path` ends in ``.md``, else as JSON. Raises `OutputError`."""
-    if path.suffix == ".md":
+    """Write a comparison: a figure (``.svg``, ``.png``), Markdown (``.md``), else JSON. Raises `OutputError`."""
+    if path.suffix in SUFFIXES:
+        from hybridbatch.figures import forest
+
+        write_figure(forest(comparison, **wording(comparison["metric"])), path)
+    elif path.suffix == ".md":
         write_text(path, markdown(comparison))
     else:
         write_json(path, comparison)
 
 
 def markdown(comparison: Mapping[str, Any]) -> str:
-    """The verdicts and the table behind them."""
+    """The summaries and the table behind them."""
     head = ("task", "setting", "A", "B", "questions", "mean A", "mean B", "A - B", "95 % interval", "p (Holm)", "d")
     lines = [f"# Comparison by {comparison['metric']}", ""]
-    lines += [f"- {sentence}" for sentence in comparison["verdicts"]]
+    lines += [f"- {sentence}" for sentence in comparison["summaries"]]
     lines += ["", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for row in comparison["rows"]:
         effect = "" if row["effect_size"] is None else f"{row['effect_size']:.2f}"

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.config import SweepConfig
+from hybridbatch.drawing import write_both
 from hybridbatch.errors import HybridBatchError
 from hybridbatch.files import atomic_folder
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells import DEFAULT_NAME
 from hybridbatch.scaling.charts import charts
-from hybridbatch.scaling.figures import STYLE, figures, svg
+from hybridbatch.scaling.figures import figures
 from hybridbatch.scaling.findings import TESTED, Findings, find
 from hybridbatch.scaling.page import Contents, page
 from hybridbatch.scaling.sentences import sentences
@@ -178,14 +179,10 @@ def _latex_cell(row: Row) -> str:
 
 def _draw(findings: Findings, folder: Path) -> list[tuple[str, str]]:
     """Write every figure as PNG and SVG; returns (name, caption)."""
-    import matplotlib
-
     folder.mkdir()
     drawn = []
     for name, caption, figure in figures(findings):
-        (folder / f"{name}.svg").write_text(svg(figure), encoding="utf-8")
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+        write_both(figure, folder, name)
         drawn.append((name, caption))
     return drawn
 

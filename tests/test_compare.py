@@ -114,7 +114,7 @@ def test_the_result_is_written_as_json_and_markdown(runs, tmp_path):
     write(result, tmp_path / "c.md")
     text = (tmp_path / "c.md").read_text()
     assert text == markdown(result)
-    assert all(sentence in text for sentence in result["verdicts"])
+    assert all(sentence in text for sentence in result["summaries"])
     assert sum(line.startswith("| toy") for line in text.splitlines()) == 3
 
 

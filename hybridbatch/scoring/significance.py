@@ -219,12 +219,14 @@ def verdict(
     scale: float = 100.0,
     higher_is_better: bool = True,
     alpha: float = 0.05,
+    verb: str = "beats",
 ) -> str:
     """A comparison in one sentence, by the Holm-corrected p value.
 
     Args:
         scale: multiplies the values; 100 gives points of mAP, 1 ranks of rank distance.
         alpha: the difference counts if the corrected p value is below.
+        verb: what the better run does to the worse one.
     """
     p = "p < 0.001" if found.p_holm < 0.001 else f"p = {found.p_holm:.3f}"
     size = f"{scale * abs(found.difference):.1f} ± {scale * found.half_width:.1f} {metric}"
@@ -232,4 +234,41 @@ def verdict(
         sign = "-" if found.difference < 0 else ""
         return f"no difference between {name_a} and {name_b} on {found.setting} ({sign}{size}, {p})"
     better, worse = (name_a, name_b) if (found.difference > 0) == higher_is_better else (name_b, name_a)
-    return f"{better} beats {worse} on {found.setting} by {size}, {p}"
+    return f"{better} {verb} {worse} on {found.setting} by {size}, {p}"
+
+
+def summary(
+    found: Sequence[Comparison],
+    name_a: str,
+    name_b: str,
+    metric: str,
+    *,
+    scale: float = 100.0,
+    higher_is_better: bool = True,
+    alpha: float = 0.05,
+    verb: str = "beats",
+) -> str:
+    """All settings of one task in one sentence: the differences, greatest first, then where there is none.
+
+    Args: as `verdict`.
+    """
+    clauses = []
+    real = sorted((each for each in found if each.p_holm < alpha), key=lambda each: -abs(each.difference))
+    for each in real:
+        better, worse = (name_a, name_b) if (each.difference > 0) == higher_is_better else (name_b, name_a)
+        p = "p < 0.001" if each.p_holm < 0.001 else f"p = {each.p_holm:.3f}"
+        size = f"{scale * abs(each.difference):.1f} ± {scale * each.half_width:.1f} {metric}"
+        clauses.append(f"{better} {verb} {worse} {_place(each.setting)} by {size}, {p}")
+    none = [_place(each.setting) for each in found if each.p_holm >= alpha]
+    if none:
+        between = "" if real else f" between {name_a} and {name_b}"
+        clauses.append(f"no difference{between} {' and '.join(none)}")
+    return "; ".join(clauses)
+
+
+def _place(setting: str) -> str:
+    """``multilingual:low-resource`` as words."""
+    name, _, group = setting.partition(":")
+    if name == "multilingual":
+        return f"on the pool of {group}" if group else "on the pool"
+    return f"in {setting} retrieval"

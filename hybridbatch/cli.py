@@ -261,11 +261,12 @@ def report(
     folders: Annotated[
         list[Path], typer.Argument(metavar="FOLDER...", help="Folders of sweeps of the same targets, reported as one.")
     ],
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds local copies of public data sets.")] = None,
 ) -> None:
     """Write the findings of a sweep into it: one HTML page, figures, CSV, LaTeX and Markdown."""
     from hybridbatch.report import report as run
 
-    console.out.print(str(run(*folders, progress=reporter())), highlight=False)
+    console.out.print(str(run(*folders, data_root=data_root, progress=reporter())), highlight=False)
 
 
 @app.command()

@@ -44,18 +44,19 @@ NOTES = {
 }
 
 
-def report(*paths: Path, progress: Reporter = SILENT) -> Path:
+def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SILENT) -> Path:
     """Write ``report/`` in a sweep's folder: ``index.html``, ``report.md``, ``figures/``, ``tables/`` (CSV, LaTeX).
 
     Args:
         paths: folders of sweeps of the same targets, reported as one; the report is written into the first.
+        data_root: where local copies of the evaluation data are, for the lexical distances of its languages.
         progress: notes.
     Returns: the path of ``index.html``.
     Raises: DataError for a folder that is no sweep, has no finished cell, or holds another schema version, and for
         sweeps of different targets; OutputError.
     """
     sweep = Sweep.open(*paths)
-    findings = find(sweep, _texts(sweep, progress))
+    findings = find(sweep, _texts(sweep, data_root, progress))
     answers = sentences(sweep, findings)
     tables = {name: [_shown(row) for row in rows] for name, rows in findings.tables().items()}
     commands = rerun(sweep.settings)
@@ -89,7 +90,7 @@ def _about(sweep: Sweep) -> str:
     return f"{len(sweep.trained)} trained cells{missing}; start: {models}; evaluated on {tasks}."
 
 
-def _texts(sweep: Sweep, progress: Reporter) -> dict[str, dict[str, list[str]]]:
+def _texts(sweep: Sweep, data_root: Path | None, progress: Reporter) -> dict[str, dict[str, list[str]]]:
     """Queries and passages of the sweep's tasks by language; without those that are not here as they were evaluated."""
     from hybridbatch.tasks import load_task
 
@@ -97,12 +98,11 @@ def _texts(sweep: Sweep, progress: Reporter) -> dict[str, dict[str, list[str]]]:
         return {}
     found = {}
     settings = sweep.cells[0]["settings"]["eval"]
-    root = settings["data_root"] and Path(settings["data_root"])
     for task in sweep.cells[0]["eval"]["tasks"]:
         name, evaluated = task["name"], task["provenance"].get("fingerprint")
         try:
-            chosen = load_task(name, data_root=root, languages=settings["languages"])
-            whole = load_task(name, data_root=root)  # of training languages, too
+            chosen = load_task(name, data_root=data_root, languages=settings["languages"])
+            whole = load_task(name, data_root=data_root)  # of training languages, too
         except HybridBatchError as error:
             progress.note(f"{name}: no lexical distances of its languages ({error})")
             continue

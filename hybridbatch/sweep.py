@@ -150,7 +150,7 @@ def _write_plan(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder)
     plan = {
         "schema_version": SWEEP_SCHEMA,
         "kind": "sweep",
-        "settings": config.as_json(),
+        "settings": config.model_dump(mode="json", exclude={"data_root", "reuse"}),
         "versions": versions(),
         "cells": [{"key": cell.key, "axes": dict(cell.axes), "settings": cell.settings()} for cell in cells],
     }

@@ -12,6 +12,7 @@ from hybridbatch.errors import ConfigError, HybridBatchError, nearest
 from hybridbatch.files import fingerprint
 
 CELL_SCHEMA = 1
+PLACES = {"data_root", "out", "cache"}  # on one machine; kept out of what is written
 # Settings that name places or machines, or trade memory for time; a cell's result does not depend on them.
 TRAIN_BOOKKEEPING = {
     "name",
@@ -58,8 +59,11 @@ class Cell:
     key: str  # hash of everything that determines the result
 
     def settings(self) -> dict[str, Any]:
-        """All settings, as JSON types."""
-        return {"train": self.train and self.train.as_json(), "eval": self.evaluation.as_json()}
+        """All settings but places of one machine, as JSON types."""
+        return {
+            "train": self.train and self.train.model_dump(mode="json", exclude=PLACES),
+            "eval": self.evaluation.model_dump(mode="json", exclude=PLACES),
+        }
 
     @property
     def label(self) -> str:

@@ -1,6 +1,7 @@
 """`inspect`: what it tells of a store, as JSON and as tables that a terminal can show."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,20 @@ def test_the_terminal_shows_it_and_json_is_all_of_it(made: Path):
         assert part in shown.stdout
     whole = hybridbatch("inspect", made, "--json")
     assert json.loads(whole.stdout) == describe(Store.open(made))
+
+
+def test_the_manifest_of_all_local_sources_is_what_its_page_says():
+    folder = Path(__file__).parents[1] / "experiments" / "data"
+    raw, page = (folder / "manifest.json").read_text(), (folder / "README.md").read_text()
+    manifest = json.loads(raw)
+    rows = sum(split["rows"] for split in manifest["splits"].values())
+    assert rows >= 300_000
+    assert len(manifest["languages"]) >= 90
+    assert f"**{rows:,} rows in {len(manifest['languages'])} languages**" in page
+    assert manifest["fingerprint"] in page
+    assert all(f"| `{name}` |" in page and licence in page for name, licence in manifest["licences"].items())
+    assert f"{manifest['provenance']['removed']['records']} records that hold evaluation texts" in page
+    assert not re.search(r'"(/|~|[A-Z]:\\\\)', raw)  # no path of the machine that it was made on
 
 
 def test_many_languages_and_long_texts_are_cut(tmp_path: Path):

@@ -82,7 +82,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with output_errors(path), ExitStack() as stack:
         with _locked(path.parent) as alone:
             if alone:
-                _clear_leftovers(path)
+                _clear(path)
             temporary.mkdir()
             stack.enter_context(_locked(temporary))
         try:
@@ -119,8 +119,15 @@ def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
         os.close(handle)
 
 
-def _clear_leftovers(path: Path) -> None:
-    """Remove what killed processes left of their `atomic_folder` of `path`. The parent must be locked."""
+def clear_leftovers(path: Path) -> None:
+    """Remove what killed processes left of their `atomic_folder` of `path`, as the next one would. Raises `OutputError`."""
+    with output_errors(path), _locked(path.parent) as alone:
+        if alone:
+            _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """As `clear_leftovers`; the parent must be locked."""
     name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.(tmp|old)")
     for leftover in sorted(path.parent.iterdir()):
         match = name.fullmatch(leftover.name)

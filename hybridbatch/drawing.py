@@ -9,6 +9,7 @@ from hybridbatch.errors import ConfigError
 from hybridbatch.files import atomic_path, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "hybridbatch", "font.size": 9, "axes.spines.top": False,
@@ -48,7 +49,7 @@ def write_both(figure: "Figure", folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def ink(colour: Sequence[float]) -> str:
+def ink(colour: "Sequence[float] | np.ndarray") -> str:
     """Black or white, whichever is read better on a colour (RGB, each 0 .. 1)."""
     red, green, blue = colour[:3]
     return "k" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "w"

@@ -304,7 +304,7 @@ def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
     others = [name for name in names if name not in own]
     if config.model == BM25 and (others or config.benchmark):
         raise ConfigError(
-            f"model = bm25 has no embeddings, which mteb's tasks ({', '.join([*others, config.benchmark or ''])}) are"
+            f"model = bm25 has no embeddings, which mteb's tasks ({', '.join(filter(None, [*others, config.benchmark]))}) are"
             " scored with; evaluate built-in tasks and folders with it"
         )
     return own, others

@@ -14,7 +14,9 @@ Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage
 class Ranker(Protocol):
     """What ranks the passages of a task: embeddings, or BM25."""
 
-    passages: Passages
+    @property
+    def passages(self) -> Passages:
+        """All passages of the task."""
 
     def ranks(self, language: str, relevance: Mapping[str, Relevance], **options: Any) -> GridRanks:
         """The ranks for the queries of a language; options as `scoring.ranks.relevant_ranks`."""

@@ -173,6 +173,7 @@ class ListwiseReranker:
         self._model = _load(AutoModelForCausalLM, source, config, dtype).to(device)
         self._tokenizer = load_tokenizer(source)
         self._tokenizer.padding_side = "left"
+        self._tokenizer.model_max_length = positions(self._model)[1]  # what it says itself may be a guess
         _need_padding(self._tokenizer, self._model, source.name)
         answer = self._tokenizer(lists.longest_answer(lists.WINDOW), add_special_tokens=False)["input_ids"]
         frame = self._tokenizer(self._framed(lists.prompt("", [""] * lists.WINDOW)), add_special_tokens=False)[
@@ -326,7 +327,7 @@ def _mean_tokens(tokenizer: Any, texts: Sequence[str]) -> float:
 def _work(model: Any, tokens: float) -> str:
     """Tokens and arithmetic: twice the weights beside the embeddings for each token, attention not counted."""
     weights = sum(weight.numel() for weight in model.parameters()) - model.get_input_embeddings().weight.numel()
-    return f"about {tokens / 1e6:,.1f} million tokens, {2e-12 * weights * tokens:,.1f} TFLOP"
+    return f"about {tokens:,.0f} tokens, {2e-9 * weights * tokens:,.1f} GFLOP"
 
 
 def _fingerprint(model: Any) -> str:

@@ -262,7 +262,7 @@ def summary(
     none = [_place(each.setting) for each in found if each.p_holm >= alpha]
     if none:
         between = "" if real else f" between {name_a} and {name_b}"
-        clauses.append(f"no difference{between} {' and '.join(none)}")
+        clauses.append(f"no difference{between} {', '.join(none[:-1])}{' and ' if none[:-1] else ''}{none[-1]}")
     return "; ".join(clauses)
 
 

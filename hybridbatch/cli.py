@@ -290,6 +290,8 @@ def inspect(
     console.lines(inspection.origins(found))
     console.table(inspection.language_table(found), title=f"Rows by language, {found['languages']} languages")
     console.table(inspection.dropped_table(found), title=f"Rows left out: {found['dropped']['rows']:,}")
+    if "quality" in found:
+        console.table(inspection.quality_table(found), title=inspection.quality_title(found))
     console.table(
         inspection.removed_table(found), title=f"Evaluation texts, in {found['removed']['records']:,} records left out"
     )

@@ -67,6 +67,15 @@ class PrepareConfig(Settings):
     check_language: bool = setting(
         False, "Bad rows", "Leave out rows whose query or passage is hardly in the row's language."
     )
+    markup: Literal["keep", "remove"] = setting(
+        "keep", "Bad rows", "Tags, character references and link syntax in texts: counted, or taken out as well."
+    )
+    max_characters: int | None = setting(
+        None, "Bad rows", "Leave out rows whose query or passage is longer; default: no limit.", ge=1
+    )
+    duplicates: Literal["keep", "remove"] = setting(
+        "keep", "Bad rows", "Rows that repeat a query and its passage: counted, or left out but for the first."
+    )
     strict: bool = setting(False, "Bad rows", "Stop at the first bad row instead of counting and listing it.")
     translate_to: tuple[str, ...] = setting(
         (), "Translation", "Languages that every record gets by machine translation where it lacks them: 'swh,yor,amh'."

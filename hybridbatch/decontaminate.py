@@ -50,7 +50,7 @@ class LeakFinder:
 
     def leaks(self, rows: Iterable[Row]) -> Iterator[Leak]:
         """Every leak of the rows; rows of split `test`, which nothing is trained on, are passed over."""
-        for batch in _batches(row for row in rows if row.split != "test"):
+        for batch in batches(row for row in rows if row.split != "test"):
             parts: dict[str, list[tuple[Row, Any, str]]] = {}
             for row in batch:
                 for part, text in _parts(row):
@@ -69,7 +69,7 @@ def _parts(row: Row) -> Iterator[tuple[str, str]]:
 
 def watched(rows: Iterable[Row | BadRow], leak_finder: LeakFinder, found: "Findings") -> Iterator[Row | BadRow]:
     """The rows as they are; before they go on, a batch at a time, their leaks are added to `found`."""
-    for batch in _batches(rows):
+    for batch in batches(rows):
         found.add(leak_finder.leaks(row for row in batch if isinstance(row, Row)))
         yield from batch
 
@@ -77,7 +77,8 @@ def watched(rows: Iterable[Row | BadRow], leak_finder: LeakFinder, found: "Findi
 AnyRow = TypeVar("AnyRow", Row, Row | BadRow)
 
 
-def _batches(rows: Iterable[AnyRow]) -> Iterator[list[AnyRow]]:
+def batches(rows: Iterable[AnyRow]) -> Iterator[list[AnyRow]]:
+    """The rows in lists of at most `BATCH_ROWS`, fewer of long texts."""
     batch: list[AnyRow] = []
     letters = 0
     for row in rows:

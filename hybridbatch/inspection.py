@@ -11,7 +11,7 @@ from hybridbatch.store import REMOVED, Store
 
 SHOWN_LETTERS = 240  # of a sample's text
 SHOWN_LANGUAGES = 30
-_OUTCOMES = ("language_check", "translation")  # of the manifest, where they were asked for
+_OUTCOMES = ("quality", "language_check", "translation")  # of the manifest, where they were asked for
 Rows = list[dict[str, Any]]
 
 
@@ -109,6 +109,27 @@ def dropped_table(description: dict[str, Any]) -> Rows:
     """Rows that could not be used, by reason, the most first."""
     reasons = description["dropped"]["reasons"]
     return [{"reason": reason, "rows": count} for reason, count in sorted(reasons.items(), key=lambda item: -item[1])]
+
+
+def quality_table(description: dict[str, Any]) -> Rows:
+    """Rows as read with markup, too long ones and duplicates, by source; none of data that older versions prepared."""
+    if "quality" not in description:
+        return []
+    found = description["quality"]
+    return [
+        {"source": name, "markup": found["markup"][name], "too long": found["too_long"][name],
+         "duplicates within": counts["within"], "duplicates across": counts["across"]}
+        for name, counts in found["duplicates"].items()
+    ]  # fmt: skip
+
+
+def quality_title(description: dict[str, Any]) -> str:
+    """What was done with the rows of `quality_table`."""
+    done = {"keep": "kept", "remove": "removed", None: "no limit"}
+    settings = description["quality"]["settings"].items()
+    return ", ".join(
+        ["Rows as read", *(f"{name.replace('_', ' ')} {done.get(value, value)}" for name, value in settings)]
+    )
 
 
 def removed_table(description: dict[str, Any]) -> Rows:

@@ -15,6 +15,7 @@ from hybridbatch.evaluation_texts import Checks, choose_checks
 from hybridbatch.files import clear_leftovers, fingerprint, sha256_file
 from hybridbatch.language_id import LanguageCheck
 from hybridbatch.languages import canonical, known_languages, resolve
+from hybridbatch.quality import Quality
 from hybridbatch.records import BadRow, Row
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.sources import Source, SourceContext, source, sources
@@ -32,7 +33,7 @@ class Stage(Protocol):
         """The rows that go on."""
 
     def describe(self) -> dict[str, Any]:
-        """All that what it does depends on besides the rows, as JSON."""
+        """All that what it does depends on besides the rows, as JSON; empty if it only counts."""
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
@@ -79,7 +80,7 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
 
 def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
     """What is done with the rows of a source, in this order, by its name in the manifest. Raises: as `open_translation`."""
-    stages: dict[str, Stage] = {}
+    stages: dict[str, Stage] = {"quality": Quality(config)}
     if config.check_language:
         stages["language_check"] = LanguageCheck()
     if config.translate_to:
@@ -186,7 +187,7 @@ def describe(
             for one in chosen
         ],
         "decontamination": checks.as_json(),
-        **{name: stage.describe() for name, stage in stages.items()},
+        **{name: described for name, stage in stages.items() if (described := stage.describe())},
     }
 
 

@@ -27,7 +27,7 @@ from hybridbatch.tokens import TokenArrays
 
 DEFAULT_PROMPTS = {"query": "query: ", "passage": "passage: "}
 TEXTS_PER_CALL = 1024  # bounds the tokenizer's temporary objects
-TOKENS_PER_BATCH = {"cpu": 8192, "cuda": 131_072}  # of encode
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}  # of encode: what fits in caches
 
 
 class Encoder(nn.Module):

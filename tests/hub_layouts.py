@@ -25,7 +25,7 @@ def jsonl(records: Records) -> str:
 
 
 def packed(text: str) -> bytes:
-    return gzip.compress(text.encode())
+    return gzip.compress(text.encode(), mtime=0)
 
 
 def parquet(records: Records) -> bytes:

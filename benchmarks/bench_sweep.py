@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 from common import finish, parser, spread
 
 from hybridbatch.config import SweepConfig, TrainConfig, build
@@ -46,11 +47,13 @@ def main() -> None:
             separate.append(sum(run_alone(cell, here / "alone" / cell.key) for cell in planned))
         equal = sum(same_scores(cell, here) for cell in cells)
     figures = {
-        "seconds": {"sweep": sum(sweeps), "separate": sum(separate)},
-        "seconds_per_cell": {"sweep": sum(sweeps) / options.cells, "separate": sum(separate) / options.cells},
-        "ratio": spread([b / a for a, b in zip(sweeps, separate, strict=True)]),
-        "cells_with_equal_scores": equal,
-    }
+        name: {
+            "sweep": sum(sweeps)[number],
+            "separate": sum(separate)[number],
+            "ratio": spread([float(b[number] / a[number]) for a, b in zip(sweeps, separate, strict=True)]),
+        }
+        for number, name in enumerate(("wall_seconds", "cpu_seconds"))
+    } | {"cells_with_equal_scores": equal}
     settings = {name: value for name, value in vars(options).items() if name != "out"}
     finish("sweep", settings, figures, options.out)
 
@@ -64,17 +67,17 @@ def sweep_config(options, seeds: list[int], out: Path) -> SweepConfig:
     )  # fmt: skip
 
 
-def run_sweep(config: SweepConfig) -> float:
+def run_sweep(config: SweepConfig) -> np.ndarray:
     """Seconds of `hybridbatch scale-sweep`, its start and the untrained model's evaluation included."""
-    options = {
-        name: config.as_json()[name] for name in ("languages", "pairs", "mix", "seeds", "steps", "batch_size", "out")
+    values = {
+        name: getattr(config, name) for name in ("languages", "pairs", "mix", "seeds", "steps", "batch_size", "out")
     }
-    words = [str(word) for name, value in options.items() for word in ("--" + name.replace("_", "-"), written(value))]
+    words = [word for name, value in values.items() for word in ("--" + name.replace("_", "-"), written(value))]
     return seconds("scale-sweep", *words)
 
 
-def run_alone(cell: Cell, folder: Path) -> float:
-    """Seconds of `hybridbatch train` and `hybridbatch eval` of one cell; both stages' embeddings are thrown away."""
+def run_alone(cell: Cell, folder: Path) -> np.ndarray:
+    """Seconds of `hybridbatch train` and `hybridbatch eval` of one cell."""
     assert cell.train
     defaults = TrainConfig().as_json()
     changed = {n: v for n, v in cell.train.as_json().items() if v != defaults[n]} | {"out": folder / "run"}
@@ -86,14 +89,16 @@ def run_alone(cell: Cell, folder: Path) -> float:
 
 def written(value) -> str:
     """A setting as the command line takes it."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def seconds(*words: str) -> float:
-    """Wall seconds of a hybridbatch command."""
-    started = perf_counter()
-    subprocess.run([sys.executable, "-m", "hybridbatch", *words], check=True, env=os.environ, stdout=subprocess.DEVNULL)
-    return perf_counter() - started
+def seconds(*words: str) -> np.ndarray:
+    """Wall seconds, and CPU seconds of all threads, of a hybridbatch command."""
+    wall, before = perf_counter(), os.times()
+    subprocess.run([sys.executable, "-m", "hybridbatch", *words], check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return np.array([perf_counter() - wall, cpu])
 
 
 def same_scores(cell: Cell, here: Path) -> bool:

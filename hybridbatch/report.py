@@ -16,7 +16,7 @@ from hybridbatch.scaling.charts import charts
 from hybridbatch.scaling.figures import figures
 from hybridbatch.scaling.findings import TESTED, Findings, find
 from hybridbatch.scaling.page import Contents, page
-from hybridbatch.scaling.sentences import sentences
+from hybridbatch.scaling.sentences import sections
 from hybridbatch.scaling.summary import csv_text, markdown_table
 
 Row = Mapping[str, Any]
@@ -57,7 +57,7 @@ def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SIL
     """
     sweep = Sweep.open(*paths)
     findings = find(sweep, _texts(sweep, data_root, progress))
-    answers = sentences(sweep, findings)
+    answers = sections(sweep, findings)
     tables = {name: [_shown(row) for row in rows] for name, rows in findings.tables().items()}
     commands = rerun(sweep.settings)
     target = paths[0] / "report"
@@ -189,13 +189,15 @@ def _draw(findings: Findings, folder: Path) -> list[tuple[str, str]]:
 
 def _markdown(
     title: str,
-    answers: Sequence[str],
+    answers: Mapping[str, Sequence[str]],
     findings: Findings,
     drawings: Sequence[tuple[str, str]],
     commands: Sequence[str],
 ) -> str:
     main = [_shown(row) for row in findings.means if row["group"] == "all" and row["metric"] in TESTED]
-    lines = [f"# {title}", "", *(f"- {answer}" for answer in answers), ""]
+    lines = [f"# {title}", ""]
+    for question, found in answers.items():
+        lines += [f"## {question}", "", *(f"- {sentence}" for sentence in found), ""]
     lines += [text for name, caption in drawings for text in (f"![{caption}](figures/{name}.svg)", "")]
     lines += [
         "## Means",

@@ -174,7 +174,9 @@ def load_transformer(source: Source) -> PreTrainedModel:
                 ignore_mismatched_sizes=True,  # judged below, by name
             )
     except Exception as error:
-        raise ModelError(f"{source.name}: its weights cannot be loaded ({first_line(error)}); fetch it again") from error
+        raise ModelError(
+            f"{source.name}: its weights cannot be loaded ({first_line(error)}); fetch it again"
+        ) from error
     missing = [key for key in loading["missing_keys"] if not key.startswith("pooler.")]
     wrong = missing or [str(key[0]) for key in loading["mismatched_keys"]]
     if wrong:

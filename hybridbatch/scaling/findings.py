@@ -97,7 +97,7 @@ def find(sweep: Sweep, texts: Texts | None = None) -> Findings:
         means=_once((row for part in shown for row in _means(part)), axes),
         comparisons=_corrected(_once(comparisons, axes), axes),
         optima=_once((row for part in parts for row in _optima(part)), axes),
-        break_evens=_once((row for part in widest for row in _break_evens(part)), axes),
+        break_evens=_once((row for part in widest for row in _break_evens(part)), axes, but=("pairs",)),
         interactions=_settled(_once((row for part in scaled for row in _interactions(part)), axes)),
         laws=[row for measure in sweep.measures(list(LAW_METRICS)) for row in _laws(sweep, measure)],
         languages=languages,
@@ -126,9 +126,10 @@ def _centre(sweep: Sweep, axes: Sequence[str]) -> list[dict[str, Any]]:
     return [cell for cell in most if cell["axes"]["pairs"] == largest]
 
 
-def _once(rows: Iterable[Row], axes: Sequence[str]) -> list[Row]:
-    """The first row about each thing: parts of a grid may overlap."""
-    about = (*axes, "task", "setting", "metric", "group", "mix", "against", "pairs", "of", "over")
+def _once(rows: Iterable[Row], axes: Sequence[str], but: Sequence[str] = ()) -> list[Row]:
+    """The first row about each thing: parts of a grid may overlap. `but` names columns that say nothing of the thing."""
+    names = (*axes, "task", "setting", "metric", "group", "mix", "against", "pairs", "of", "over")
+    about = [name for name in names if name not in but]
     kept: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         kept.setdefault(tuple(row.get(name) for name in about), row)

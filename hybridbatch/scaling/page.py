@@ -25,7 +25,7 @@ class Contents:
 
     title: str
     about: str  # one sentence under the title
-    answers: Sequence[str]  # sentences of the first section
+    answers: Mapping[str, Sequence[str]]  # sentences of the first section, by question
     charts: Sequence[Chart]
     tables: Mapping[str, Sequence[Row]]  # by title; a row's ``keys`` become links to the JSON of its cells
     notes: Mapping[str, str]  # what a table's columns mean, by title
@@ -47,9 +47,13 @@ def page(contents: Contents) -> str:
         f"<header><h1>{html.escape(contents.title)}</h1><p>{html.escape(contents.about)}</p></header>",
         '<nav><a href="#answer">Answer</a> <a href="#figures">Figures</a> <a href="#tables">Tables</a> '
         '<a href="#again">Run it again</a></nav>',
-        '<h2 id="answer">Answer</h2><ul>'
-        + "".join(f"<li>{html.escape(answer)}</li>" for answer in contents.answers)
-        + "</ul>",
+        '<h2 id="answer">Answer</h2>',
+        *(
+            f"<h3>{html.escape(question)}</h3><ul>"
+            + "".join(f"<li>{html.escape(each)}</li>" for each in found)
+            + "</ul>"
+            for question, found in contents.answers.items()
+        ),
         '<h2 id="figures">Figures</h2>',
         *(_figure(number, chart) for number, chart in enumerate(contents.charts)),
         _downloads(contents),

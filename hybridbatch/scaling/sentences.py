@@ -14,27 +14,34 @@ SCALE_UNITS = {"pairs": "training records", "train_languages": "training languag
 
 
 def sentences(sweep: Sweep, findings: Findings) -> list[str]:
-    """The answer in sentences: comparisons at the largest size, best mix, break-even, laws, languages, then caveats.
+    """All sentences of `sections`."""
+    return [sentence for found in sections(sweep, findings).values() for sentence in found]
+
+
+def sections(sweep: Sweep, findings: Findings) -> dict[str, list[str]]:
+    """The answer in sentences, by question; questions without a sentence are left out.
 
     Of a grid with further axes, the part with the most cells is told in full and the others are counted.
     """
-    about = [f"{task['name']}: {task['about']}" for task in sweep.cells[0]["eval"]["tasks"] if task["about"]]
-    return [
-        *_about(findings),
-        *_comparisons(findings),
-        *_optima(findings),
-        *_break_evens(findings),
-        *_interactions(findings),
-        *_laws(findings),
-        *_traits(findings),
-        *_missing(findings),
-        *about,
-    ]
+    found = {
+        "Do hybrid batches beat pure ones?": _comparisons(findings),
+        "Which mix is best?": _optima(findings),
+        "How much data does it need?": _break_evens(findings),
+        "Does the answer move with scale?": _interactions(findings),
+        "What laws does scale follow?": _laws(findings),
+        "Which languages gain?": _traits(findings),
+        "To be kept in mind": _caveats(sweep, findings),
+    }
+    return {question: told for question, each in found.items() if (told := list(each))}
 
 
-def _about(findings: Findings) -> Iterator[str]:
+def _caveats(sweep: Sweep, findings: Findings) -> Iterator[str]:
     if findings.axes:
-        yield f"Unless said otherwise, of the part of the grid with the most cells: {_words(findings.centre)}."
+        yield f"Unless said otherwise, all this is of the part of the grid with the most cells: {_words(findings.centre)}."
+    if max((row["seeds"] for row in findings.means), default=0) == 1:
+        yield "Every cell was run with one seed: what is said holds for other questions, but was not tested for other seeds."
+    yield from _missing(findings)
+    yield from (f"{task['name']}: {task['about']}" for task in sweep.cells[0]["eval"]["tasks"] if task["about"])
 
 
 def _words(place: Mapping[str, Any]) -> str:
@@ -135,13 +142,15 @@ def _interactions(findings: Findings) -> Iterator[str]:
     for over in dict.fromkeys(row["over"] for row in differences):
         part = [row for row in differences if row["over"] == over]
         moved = [row for row in part if row["settled"]]
+        half = _nearest_half(part)
         told = "; ".join(
-            f"mix {row['mix']:g} over {_rival(row['against'])}, {row['setting']}: {100 * row['per_doubling']:+.2f} points"
+            f"{row['setting']} on {row['task']} over {_rival(row['against'])} {100 * row['per_doubling']:+.2f} points"
             for row in moved
+            if row["mix"] == half
         )
         yield (
             f"The gain of hybrid batches in mAP changes significantly with {_unit(over)} in {len(moved)} of {len(part)} tests"
-            f"{f' (per doubling: {told})' if moved else ''}."
+            f"{f' (of mix {half:g}, per doubling: {told})' if told else ''}."
         )
 
 

@@ -323,8 +323,11 @@ def test_status_of_a_folder_that_is_no_sweep_is_one_line(tmp_path):
 # Doing cells again
 
 
-def test_cells_done_again_are_the_same_and_a_changed_record_is_found(tmp_path):
-    folder = run_sweep(sweep_config(out=tmp_path), runner=synthetic.run, facts=facts())
+@pytest.mark.parametrize("length", [{"steps": "2"}, {"epochs": "0.1"}])
+def test_cells_done_again_are_the_same_and_a_changed_record_is_found(tmp_path, length):
+    axes = {"languages": "swh,zul", "mix": "0,0.5,1", "pairs": "100,200", "batch_size": "4", "seeds": "13,14"}
+    config = build(SweepConfig, None, {**axes, **length, "out": tmp_path})
+    folder = run_sweep(config, runner=synthetic.run, facts=facts())
     again = check_cells(folder, 3, seed=1, runner=synthetic.run, facts=facts())
     assert len(again) == 3
     assert all(each.identical and each.within(0) for each in again)

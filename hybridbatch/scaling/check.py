@@ -55,9 +55,10 @@ def check_cells(
         none of its cells can be done again.
     """
     folder = SweepFolder(path)
-    places = {"data": data, "data_root": data_root}
-    settings = folder.read_plan()["settings"] | {name: place for name, place in places.items() if place}
-    config = build(SweepConfig, None, settings)
+    defaults, planned = SweepConfig().as_json(), folder.read_plan()["settings"]
+    given = {name: value for name, value in planned.items() if value != defaults.get(name)}
+    places = {name: place for name, place in {"data": data, "data_root": data_root}.items() if place}
+    config = build(SweepConfig, None, given | places)
     facts = facts or gather_facts(config, report)
     cells = [cell for cell in plan_cells(config, facts) if folder.result(cell.key).exists()]
     if not cells:

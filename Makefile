@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 JOBS ?= 2
 
-.PHONY: help setup test test-slow check format reproduce bench clean
+.PHONY: help setup test test-slow check format reproduce study study-check bench clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,22 @@ format: setup  ## Put the code into the project's format.
 
 reproduce: setup  ## Train and score three mixes on the atlas; report in experiments/reproduce.
 	$(BIN)/hybridbatch reproduce
+
+# Folder with local copies of the evaluation data of the study (docs/data.md).
+DATA_ROOT ?=
+ROOT := $(if $(DATA_ROOT),--data-root $(DATA_ROOT))
+STUDY := experiments/study
+
+study: setup  ## Run what is missing of the study (hours) and write its reports: make study DATA_ROOT=FOLDER
+	$(BIN)/hybridbatch prepare --config $(STUDY)/data.yaml $(ROOT)
+	$(BIN)/hybridbatch scale-sweep --config $(STUDY)/grid.yaml $(ROOT)
+	$(BIN)/hybridbatch scale-sweep --config $(STUDY)/languages.yaml $(ROOT)
+	$(BIN)/hybridbatch report $(STUDY)/grid $(ROOT)
+	$(BIN)/hybridbatch report $(STUDY)/languages $(STUDY)/grid $(ROOT)
+
+study-check: setup  ## Do a random cell of the study again and compare: make study-check DATA_ROOT=FOLDER
+	$(BIN)/hybridbatch prepare --config $(STUDY)/data.yaml $(ROOT)
+	$(BIN)/hybridbatch scale-sweep check $(STUDY)/grid $(ROOT) --seed $$(date +%s)
 
 bench: setup  ## Run the benchmarks; JSON in benchmarks/results.
 	$(BIN)/python benchmarks/run.py

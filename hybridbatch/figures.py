@@ -16,6 +16,7 @@ from hybridbatch.errors import DataError, nearest
 from hybridbatch.files import make_folder, read_json
 from hybridbatch.languages import language
 from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.scoring.significance import p_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -390,10 +391,9 @@ def forest(
                 axes.hlines(place, scale * row["low"], scale * row["high"], color=colour, linewidth=2.2, alpha=0.6)
                 axes.scatter(scale * row["difference"], place, s=34, color=colour if real else "white", edgecolor=colour,
                              linewidth=1.3, zorder=3)  # fmt: skip
-                p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
                 effect = "" if row["effect_size"] is None else f"   d = {row['effect_size']:+.2f}"
                 half = scale * (row["high"] - row["low"]) / 2
-                axes.text(1.02, place, f"{scale * row['difference']:+.1f} ± {half:.1f}   {p}{effect}",
+                axes.text(1.02, place, f"{scale * row['difference']:+.1f} ± {half:.1f}   {p_in_words(row['p_holm'])}{effect}",
                           transform=axes.get_yaxis_transform(), va="center", fontsize=7.5)  # fmt: skip
                 ticks.append((place, row["setting"]))
             place += 1.25

@@ -228,8 +228,7 @@ def verdict(
         alpha: the difference counts if the corrected p value is below.
         verb: what the better run does to the worse one.
     """
-    p = "p < 0.001" if found.p_holm < 0.001 else f"p = {found.p_holm:.3f}"
-    size = f"{scale * abs(found.difference):.1f} ± {scale * found.half_width:.1f} {metric}"
+    size, p = _size(found, metric, scale), p_in_words(found.p_holm)
     if found.p_holm >= alpha:
         sign = "-" if found.difference < 0 else ""
         return f"no difference between {name_a} and {name_b} on {found.setting} ({sign}{size}, {p})"
@@ -256,14 +255,22 @@ def summary(
     real = sorted((each for each in found if each.p_holm < alpha), key=lambda each: -abs(each.difference))
     for each in real:
         better, worse = (name_a, name_b) if (each.difference > 0) == higher_is_better else (name_b, name_a)
-        p = "p < 0.001" if each.p_holm < 0.001 else f"p = {each.p_holm:.3f}"
-        size = f"{scale * abs(each.difference):.1f} ± {scale * each.half_width:.1f} {metric}"
+        size, p = _size(each, metric, scale), p_in_words(each.p_holm)
         clauses.append(f"{better} {verb} {worse} {_place(each.setting)} by {size}, {p}")
     none = [_place(each.setting) for each in found if each.p_holm >= alpha]
     if none:
         between = "" if real else f" between {name_a} and {name_b}"
         clauses.append(f"no difference{between} {', '.join(none[:-1])}{' and ' if none[:-1] else ''}{none[-1]}")
     return "; ".join(clauses)
+
+
+def p_in_words(p: float) -> str:
+    """``p = 0.012``, or ``p < 0.001`` below what three digits show."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _size(found: Comparison, metric: str, scale: float) -> str:
+    return f"{scale * abs(found.difference):.1f} ± {scale * found.half_width:.1f} {metric}"
 
 
 def _place(setting: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hybridbatch.errors import ConfigError, nearest
 from hybridbatch.files import read_yaml
+from hybridbatch.languages import optional
 
 Precision = Literal["auto", "fp32", "bf16"]
 S = TypeVar("S", bound="Settings")
@@ -447,7 +448,10 @@ class EvalConfig(EncoderSettings):
         None, "Tasks", "Folder that holds local copies of public data sets, looked at before any download."
     )
     languages: str = setting(
-        "all", "Tasks", "Languages to evaluate: ids, groups and exclusions, such as 'low-resource,-swh'."
+        "all",
+        "Tasks",
+        "Languages to evaluate: ids, groups and exclusions, such as 'low-resource,-swh'. Each of several tasks is scored"
+        " in those that it has.",
     )
     trained_languages: str | None = setting(
         None, "Tasks", "Languages the model was trained on; default: as its train.json says, else none."
@@ -490,6 +494,16 @@ class EvalConfig(EncoderSettings):
         "Drop the embeddings unused for longest beyond this size ('20GB'); never those of a running process.",
     )
     seed: int = setting(13, "Reproduction", "Seed of verified samples and of the model random.", ge=0)
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one task is evaluated."""
+        return self.benchmark is not None or len(self.tasks) > 1
+
+    @property
+    def task_languages(self) -> str:
+        """What each task is asked for: one of several need not have every language that is named."""
+        return optional(self.languages) if self.several else self.languages
 
     @field_validator("pool", mode="before")
     @classmethod

@@ -51,13 +51,11 @@ def evaluate(
     Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used, `Interrupted` when stopped; an
         earlier evaluation in the folder is then as it was.
     """
-    trained = trained_languages(config)
-    own, others = split_names(config)
-    tasks = load_tasks(config, own, trained) if tasks is None else tasks
-    from hybridbatch.official.stage import official_tasks, score_official
-
-    official = official_tasks(config, others, trained)
+    from hybridbatch.official.stage import score_official
     from hybridbatch.training.distributed import resolve_device
+
+    trained = trained_languages(config)
+    tasks, official = _chosen_tasks(config, trained, tasks)
 
     device = str(resolve_device(config.device))
     scorer = open_scorer(config, device, store, report)
@@ -264,12 +262,10 @@ def plan(config: EvalConfig) -> list[dict[str, Any]]:
 
     Raises: as `evaluate`, for tasks and languages.
     """
-    from hybridbatch.official.stage import official_tasks
-
     trained = trained_languages(config)
-    own, others = split_names(config)
+    tasks, official = _chosen_tasks(config, trained)
     rows = []
-    for task in load_tasks(config, own, trained):
+    for task in tasks:
         summary = describe(task, {}, trained)
         rows.append(
             {
@@ -286,7 +282,7 @@ def plan(config: EvalConfig) -> list[dict[str, Any]]:
     return rows + [
         {"task": f"mteb {task.metadata.name}", "query languages": None, "corpus languages": None, "queries": None,
          "passages": None, "distinct texts": None, "pool": "no"}
-        for task in official_tasks(config, others, trained)
+        for task in official
     ]  # fmt: skip
 
 
@@ -328,9 +324,28 @@ def open_store(config: EvalConfig, report: Reporter = SILENT) -> "EmbeddingStore
     return EmbeddingStore(encoder, config.cache, precision=precision, dtype=config.stored_as, max_bytes=limit)
 
 
+def _chosen_tasks(
+    config: EvalConfig, trained: Sequence[str], tasks: Sequence[Task] | None = None
+) -> tuple[Sequence[Task], list[Any]]:
+    """The project's tasks (`tasks`, if given) and mteb's. Raises as `evaluate`, for tasks and languages."""
+    from hybridbatch.official.stage import official_tasks, spoken
+
+    own, others = split_names(config)
+    tasks = load_tasks(config, own, trained) if tasks is None else tasks
+    official = official_tasks(config, others, trained)
+    if config.several:  # each task was asked for the languages that it has; every named one must be in some task
+        codes = [code for task in tasks for code in [*task.queries, *task.corpus]]
+        resolve(config.languages, dict.fromkeys(codes + [code for task in official for code in spoken(task)]), trained)
+    return tasks, official
+
+
 def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Task]:
-    """The tasks of an evaluation. Raises `ConfigError` for unknown ones and two of one name, `DataError` for bad data."""
-    tasks = [load_task(name, data_root=config.data_root, languages=config.languages, trained=trained) for name in names]
+    """The tasks of an evaluation, each in those of the languages that it has.
+
+    Raises: `ConfigError` for unknown tasks, two of one name, and one with none of the languages; `DataError` for bad data.
+    """
+    languages = config.task_languages
+    tasks = [load_task(name, data_root=config.data_root, languages=languages, trained=trained) for name in names]
     for name, count in Counter(task.name for task in tasks).items():
         if count > 1:
             raise ConfigError(f"tasks = {','.join(config.tasks)!r}: {count} tasks are called {name!r}; rename one")

@@ -91,9 +91,10 @@ def resolve(spec: str, available: Iterable[str], trained: Iterable[str] = ()) ->
     """The languages of `available` that `spec` asks for, in the order of `available`.
 
     A spec is a list of terms with commas between, applied from left to right: ``x`` adds, ``-x`` takes away, ``x&y``
-    is what both have. One that starts with ``-`` starts from all. Terms are language codes or names and the groups
-    ``all``, ``low-resource``, ``mid-resource``, ``high-resource``, ``unlisted`` (by `Language.resource_class`),
-    ``seen`` and ``unseen`` (among `trained` or not), ``script:Ethi``, ``family:Niger-Congo``, ``pretrained:xlm-r``.
+    is what both have, ``x?`` adds x where it is available. One that starts with ``-`` starts from all. Terms are
+    language codes or names and the groups ``all``, ``low-resource``, ``mid-resource``, ``high-resource``, ``unlisted``
+    (by `Language.resource_class`), ``seen`` and ``unseen`` (among `trained` or not), ``script:Ethi``,
+    ``family:Niger-Congo``, ``pretrained:xlm-r``.
 
     Raises: `ConfigError` for an unknown term (with the nearest known ones), a language added that is not available,
         or an empty result; `DataError` for an unknown code in `available` or `trained`.
@@ -112,6 +113,13 @@ def resolve(spec: str, available: Iterable[str], trained: Iterable[str] = ()) ->
     if not chosen:
         raise ConfigError(f"languages = {spec!r}: none of the {len(offered)} available languages ({_some(offered)})")
     return tuple(code for key, code in offered.items() if key in chosen)
+
+
+def optional(spec: str) -> str:
+    """The same spec, for data of which each part has some of the languages: one that is missing is no error."""
+    return ",".join(
+        "&".join(part.strip().removesuffix("?") + "?" for part in term.split("&")) for term in spec.split(",")
+    )
 
 
 def describe_group(
@@ -143,6 +151,7 @@ def _members(term: str, offered: Collection[str], seen: Collection[str], removin
 
 
 def _part(name: str, offered: Collection[str], seen: Collection[str], removing: bool) -> set[str]:
+    name, needed = name.removesuffix("?"), not (removing or name.endswith("?"))
     group = name.casefold()
     if group in _GROUPS:
         return {code for code in offered if _in_group(code, group, seen)}
@@ -153,7 +162,7 @@ def _part(name: str, offered: Collection[str], seen: Collection[str], removing: 
     if found is None:
         known = [*_GROUPS, *_PREFIXES, *offered, *_registry()[1]]
         raise ConfigError(f"unknown language or group {name!r}{nearest(_key(name), list(dict.fromkeys(known)))}")
-    if found in offered or removing:
+    if found in offered or not needed:
         return {found} & set(offered)
     raise ConfigError(
         f"language {name!r} ({language(found).name}) is not in this data, which has {len(offered)}: {_some(offered)}"

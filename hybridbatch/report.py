@@ -9,6 +9,7 @@ from hybridbatch.config import SweepConfig
 from hybridbatch.drawing import write_both
 from hybridbatch.errors import HybridBatchError
 from hybridbatch.files import atomic_folder
+from hybridbatch.languages import optional
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells import DEFAULT_NAME
@@ -101,7 +102,7 @@ def _texts(sweep: Sweep, data_root: Path | None, progress: Reporter) -> dict[str
     for task in sweep.cells[0]["eval"]["tasks"]:
         name, evaluated = task["name"], task["provenance"].get("fingerprint")
         try:
-            chosen = load_task(name, data_root=data_root, languages=settings["languages"])
+            chosen = load_task(name, data_root=data_root, languages=optional(settings["languages"]))
             whole = load_task(name, data_root=data_root)  # of training languages, too
         except HybridBatchError as error:
             progress.note(f"{name}: no lexical distances of its languages ({error})")

@@ -12,7 +12,7 @@ import pytest
 from hybridbatch.averages import POOL, grouped, macro_average, setting_of
 from hybridbatch.config import EvalConfig
 from hybridbatch.errors import ConfigError, DataError, Interrupted
-from hybridbatch.evaluate import evaluate, score_task, summary_rows, trained_languages
+from hybridbatch.evaluate import evaluate, plan, score_task, summary_rows, trained_languages
 from hybridbatch.files import read_json
 from hybridbatch.perquery import MEANS, read
 from hybridbatch.records import Task, Texts
@@ -303,6 +303,26 @@ def test_two_tasks_of_one_name_are_refused(tiny_model, tmp_path):
     folders = [write_folder(tmp_path / part / "mine") for part in "ab"]
     with pytest.raises(ConfigError, match="'mine'"):
         evaluate(config_for(tiny_model, tmp_path, folders[0], tasks=tuple(map(str, folders))))
+
+
+def test_each_of_several_tasks_is_scored_in_those_of_the_languages_that_it_has(tiny_model, tmp_path):
+    one, other = write_folder(tmp_path / "one", ("en", "sw")), write_folder(tmp_path / "other", ("en", "de"))
+
+    def config(languages: str, *tasks: Path) -> EvalConfig:
+        return config_for(tiny_model, tmp_path, one, tasks=tuple(map(str, tasks)), languages=languages)
+
+    rows = plan(config("eng,swh,deu", one, other))
+    assert [(row["task"], row["query languages"]) for row in rows] == [("one", 2), ("other", 2)]
+    result = read_json(evaluate(config("eng,swh", one, other)) / "eval.json")
+    spoken = [list(task["settings"]["monolingual"]["by_query_language"]) for task in result["tasks"]]
+    assert spoken == [["eng", "swh"], ["eng"]]
+    for languages, tasks, message in (
+        ("eng,fra", (one, other), r"'fra' \(French\) is not in this data, which has 1: eng"),
+        ("eng,deu", (one,), r"'deu' \(German\) is not in this data"),
+        ("deu", (one, other), "none of the 2 available languages"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            plan(config(languages, *tasks))
 
 
 def test_trained_languages_come_from_the_settings_or_the_run(tmp_path):

@@ -151,6 +151,7 @@ def test_pretraining_lists_have_their_published_sizes():
         ("seen", "eng tha"),
         ("unseen&low-resource,tha", "swh amh tir yor tha"),
         ("low-resource,-amh,amh", "swh amh tir yor"),  # left to right
+        ("eng,fra?,low-resource&swh?", "eng swh"),
         ("low-resource,-fra", "swh amh tir yor"),  # what is not there need not be taken away
         ("-low-resource&script:Ethi", "eng swh zho zho-Hant yor tha hin-Latn bem"),
     ],

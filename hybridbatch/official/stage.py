@@ -33,14 +33,15 @@ def official_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[s
         raise ConfigError(f"tasks {', '.join(names)}: not built in, and {error.name} is not installed") from None
     if config.languages != "all":
         for task in tasks:
-            codes = dict.fromkeys(canonical(code) for codes in _languages(task) for code in codes)
-            keep_languages(task, resolve(config.languages, codes, trained))
+            keep_languages(task, resolve(config.task_languages, spoken(task), trained))
     return tasks
 
 
-def _languages(task: Any) -> Sequence[Sequence[str]]:
+def spoken(task: Any) -> list[str]:
+    """The languages that mteb lists for a task."""
     listed = task.metadata.eval_langs
-    return list(listed.values()) if isinstance(listed, Mapping) else [listed]
+    every = list(listed.values()) if isinstance(listed, Mapping) else [listed]
+    return list(dict.fromkeys(canonical(code) for codes in every for code in codes))
 
 
 def score_official(

@@ -221,7 +221,7 @@ def _scale_sweep(
 
     if dry_run:
         planned = sweep.dry_run(config, reporter())
-        console.table(planned.pop("cells"), title=f"Cells of {sweep.sweep_path(config)}")
+        _show_cells(planned.pop("cells"), f"Cells of {sweep.sweep_path(config)}")
         return console.document(planned)
     folder = sweep.run_sweep(config, reporter(), confirmed=yes)
     console.out.print(f"{folder}/summary.md", highlight=False)
@@ -235,7 +235,19 @@ def status(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, runni
     """Show every cell of a sweep with its state."""
     from hybridbatch.sweep import status as states
 
-    console.table(states(folder), title=str(folder))
+    _show_cells(states(folder), str(folder))
+
+
+def _show_cells(rows: list[dict[str, Any]], title: str) -> None:
+    """A table of a sweep's cells; axes that are the same in all of them are below it."""
+    from hybridbatch.sweep import varying
+
+    told_apart, same = varying(rows)
+    console.table(told_apart, title=title)
+    if same:
+        console.lines(
+            ["all trained cells: " + ", ".join(f"{name} {console.cell(value)}" for name, value in same.items())]
+        )
 
 
 @sweeps.command()

@@ -117,6 +117,14 @@ def status(path: Path) -> list[dict[str, Any]]:
     ]
 
 
+def varying(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of `dry_run` or `status` without the axes that are the same in every trained cell, and these axes."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("cell", "state", "seconds"))
+    found = {name: list(dict.fromkeys(row[name] for row in rows if row[name] is not None)) for name in names}
+    same = {name: values[0] for name, values in found.items() if len(values) == 1}
+    return [{name: value for name, value in row.items() if name not in same} for row in rows], same
+
+
 def sweep_path(config: SweepConfig) -> Path:
     """The folder of a sweep."""
     return config.out or Path("experiments") / (config.name or DEFAULT_NAME)
@@ -142,7 +150,7 @@ def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[C
 
 def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The axes of all cells with the same names; None where a cell (an untrained model) has no such axis."""
-    names = dict.fromkeys(name for axes in cells for name in axes)
+    names = dict.fromkeys(name for axes in sorted(cells, key=len, reverse=True) for name in axes)
     return [{name: axes.get(name) for name in names} for axes in cells]
 
 
@@ -175,7 +183,7 @@ def _run_missing(
             for cell, error in launch(work, _in_time(missing, deadline, finished)):
                 if error is None:
                     finished.append((cell, folder.read(cell.key)))
-                    report.note(_progress(cell, len(cells), finished, config.jobs))
+                    report.note(_progress(cells, finished, config.jobs))
                     continue
                 if isinstance(error, OutputError | Interrupted):
                     raise error
@@ -202,9 +210,7 @@ def _overview(
     cells: Sequence[Cell], folder: SweepFolder, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int
 ) -> tuple[list[dict[str, Any]], str]:
     """A sweep at a glance: the cells that run, failed, finished last and come next; then counts, the best, the time left."""
-    trained = [cell for cell in cells if cell.train]
-    names = dict.fromkeys(name for cell in trained for name in cell.axes)
-    varying = [name for name in names if len({str(cell.axes.get(name)) for cell in trained}) > 1]
+    axes = _told_apart(cells)
     finished = list(finished)
     done = {cell.key: result for cell, result in finished}
     states = {cell.key: "done" if cell.key in done else folder.state(cell.key) for cell in cells}
@@ -216,7 +222,7 @@ def _overview(
     rows = [
         {
             "state": states[cell.key] if cell.train else f"{states[cell.key]}, untrained",
-            **{name: cell.axes.get(name) for name in varying},
+            **axes[cell.key],
             "seconds": _took(done[cell.key]) if cell.key in done else None,
         }
         for cell in shown
@@ -224,10 +230,16 @@ def _overview(
     counts = ", ".join(
         [f"{len(done)} of {len(cells)} done", *(f"{len(found)} {state}" for state, found in by_state.items() if found)]
     )
-    return rows, "\n".join([counts, *_best(finished, varying), *_time_left(len(cells), finished, jobs)])
+    return rows, "\n".join([counts, *_best(finished, axes), *_time_left(len(cells), finished, jobs)])
 
 
-def _best(finished: Sequence[tuple[Cell, dict[str, Any]]], names: Sequence[str]) -> Iterator[str]:
+def _told_apart(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """By key, the axes by which cells of a sweep differ."""
+    rows, _ = varying(_aligned([cell.axes for cell in cells]))
+    return {cell.key: row for cell, row in zip(cells, rows, strict=True)}
+
+
+def _best(finished: Sequence[tuple[Cell, dict[str, Any]]], axes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The trained cell with the highest mAP so far, per task and setting."""
     values: dict[str, list[tuple[float, str]]] = {}
     for cell, result in finished:
@@ -235,11 +247,15 @@ def _best(finished: Sequence[tuple[Cell, dict[str, Any]]], names: Sequence[str])
             for setting, languages in task["settings"].items():
                 scores = [metrics["mAP"] for metrics in languages.values()]
                 values.setdefault(f"{task['name']} {setting}", []).append(
-                    (sum(scores) / len(scores), ", ".join(f"{name} {cell.axes.get(name)}" for name in names))
+                    (sum(scores) / len(scores), _words(axes[cell.key]))
                 )
     for what, found in values.items():
         score, label = max(found)
         yield f"best {what} mAP so far: {score:.3f} ({label})"
+
+
+def _words(axes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in axes.items() if value is not None)
 
 
 def _took(result: Mapping[str, Any]) -> int:
@@ -252,6 +268,8 @@ def _time_left(total: int, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs
         yield f"about {(total - len(finished)) * average / jobs / 60:.0f} min left"
 
 
-def _progress(cell: Cell, total: int, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int) -> str:
-    line = f"[{len(finished)}/{total}] {cell.label}: {_took(finished[-1][1])} s"
-    return "; ".join([line, *_time_left(total, finished, jobs)])
+def _progress(cells: Sequence[Cell], finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int) -> str:
+    """The cell that finished last."""
+    cell, result = finished[-1]
+    line = f"[{len(finished)}/{len(cells)}] {_words(_told_apart(cells)[cell.key]) or cell.label}: {_took(result)} s"
+    return "; ".join([line, *_time_left(len(cells), finished, jobs)])

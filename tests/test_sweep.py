@@ -18,7 +18,7 @@ from hybridbatch.files import read_json, write_json
 from hybridbatch.scaling.cells import SweepFolder, execute
 from hybridbatch.scaling.check import check_cells
 from hybridbatch.scaling.grid import nested_order, plan_cells, spread
-from hybridbatch.sweep import _overview, dry_run, run_sweep, status
+from hybridbatch.sweep import _overview, dry_run, run_sweep, status, varying
 from tests import synthetic
 from tests.synthetic import LANGUAGES, facts, sweep_config
 
@@ -305,6 +305,13 @@ def test_a_dry_run_measures_a_short_run_and_keeps_nothing(tmp_path):
     sweep(tmp_path / "s")
     again = dry_run(sweep_config(out=tmp_path / "s", seeds="13,14,15"), runner=synthetic.run, facts=facts())
     assert (again["total"], again["done"], again["measured_on"]) == (19, 13, "13 finished cells")
+
+
+def test_axes_that_no_cell_changes_are_told_once(tmp_path):
+    told_apart, same = varying(status(sweep(tmp_path / "s", seeds="13", pairs="100")))
+    assert {tuple(row) for row in told_apart} == {("cell", "state", "pairs", "mix")}
+    assert [(row["pairs"], row["mix"]) for row in told_apart] == [(0, None), (100, 0.0), (100, 0.5), (100, 1.0)]
+    assert {"model", "seed", "batch_size"} <= set(same)
 
 
 def test_worker_processes_give_the_results_of_one_process_though_one_dies(tmp_path):

@@ -25,6 +25,12 @@ def setting(default: Any, panel: str, description: str, **bounds: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"panel": panel}, **bounds)
 
 
+def _memory_size(value: str | None) -> str | None:
+    if value is not None:
+        memory_bytes(value)
+    return value
+
+
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown names refused."""
 
@@ -378,12 +384,7 @@ class TrainConfig(EncoderSettings):
     log_to: Literal["none", "jsonl", "tensorboard", "wandb"] = setting("jsonl", "Machine", "Where each step is logged.")
     seed: int = setting(13, "Reproduction", "Seed of schedule, dropout and hard negatives.", ge=0)
 
-    @field_validator("memory_limit")
-    @classmethod
-    def _memory(cls, value: str | None) -> str | None:
-        if value is not None:
-            memory_bytes(value)
-        return value
+    _memory = field_validator("memory_limit")(_memory_size)
 
     @field_validator("temperature", "learning_rate")
     @classmethod
@@ -511,12 +512,7 @@ class EvalConfig(EncoderSettings):
         parts = values.split(";") if isinstance(values, str) else values
         return tuple(dict.fromkeys(str(part).strip() for part in parts if str(part).strip()))
 
-    @field_validator("cache_limit")
-    @classmethod
-    def _size(cls, value: str | None) -> str | None:
-        if value is not None:
-            memory_bytes(value)
-        return value
+    _cache = field_validator("cache_limit")(_memory_size)
 
     @field_validator("shards")
     @classmethod

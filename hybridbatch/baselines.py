@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 
 from hybridbatch import lexical
+from hybridbatch.config import BM25, RANDOM
 from hybridbatch.files import fingerprint
 from hybridbatch.records import Task
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.scoring.ranks import GridRanks, Passages, Relevance, ranks_by_score
 
-BM25, RANDOM = "bm25", "random"
 RANDOM_WIDTH = 64  # of random vectors: as passages are independent, a passage's rank is uniform at any width
 
 

@@ -17,6 +17,7 @@ from hybridbatch.files import read_yaml
 from hybridbatch.languages import optional
 
 Precision = Literal["auto", "fp32", "bf16"]
+BM25, RANDOM = "bm25", "random"  # what `eval` takes in place of an encoder: `hybridbatch.baselines`
 S = TypeVar("S", bound="Settings")
 
 

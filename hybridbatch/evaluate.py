@@ -13,7 +13,7 @@ import numpy as np
 
 import hybridbatch
 from hybridbatch.averages import POOL, SETTINGS, language_matrices, pair_matrix, summarise
-from hybridbatch.config import EvalConfig, memory_bytes
+from hybridbatch.config import BM25, RANDOM, EvalConfig, memory_bytes
 from hybridbatch.errors import ConfigError, DataError, Interrupted
 from hybridbatch.files import make_folder, output_errors, read_json, write_json
 from hybridbatch.languages import canonical, known_languages, resolve, resource_class
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 RESULT = "eval.json"
 SECOND = "reranked"  # folder, within the evaluation's, of the scores after the second stage
 SCHEMA_VERSION = 1
-BM25, RANDOM = "bm25", "random"  # models that are no encoders: `hybridbatch.baselines`
 TRAINED, ZERO_SHOT = "trained", "zero-shot"
 
 

@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub import errors as hub_errors
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from hybridbatch.errors import ModelError, nearest
 from hybridbatch.files import sha256_file
@@ -155,39 +163,55 @@ def load_transformer(source: Source) -> PreTrainedModel:
     A pooler that the source lacks is set to zero: retrieval does not use it, and random values would make two loads
     of one model differ. Raises `ModelError`.
     """
-    revision = source.commit or "main"
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(source.location, revision=revision)
-    except Exception as error:
-        raise ModelError(f"{source.name}: {_config_problem(source, error)}") from error
+    config = load_config(source)
     if config.is_encoder_decoder:
         raise ModelError(f"{source.name}: is an encoder-decoder ({config.model_type}); an encoder is needed")
+    model, missing = load_weights(AutoModel, source, config, optional="pooler.")
+    with torch.no_grad():
+        for key in missing:
+            model.get_parameter(key).zero_()
+    return model
+
+
+def load_config(source: Source) -> PreTrainedConfig:
+    """What a model is. Raises `ModelError`."""
     try:
         with quiet():
-            model, loading = AutoModel.from_pretrained(
+            return AutoConfig.from_pretrained(source.location, revision=source.commit or "main")
+    except Exception as error:  # third-party readers raise anything
+        raise ModelError(f"{source.name}: {_config_problem(source, error)}") from error
+
+
+def load_weights(
+    kind: Any, source: Source, config: PreTrainedConfig, dtype: torch.dtype = torch.float32, optional: str | None = None
+) -> tuple[Any, list[str]]:
+    """A model of an Auto class, and the names of weights that the source lacks, which start with `optional`.
+
+    Raises: `ModelError` for other weights that are missing, and for misshapen ones.
+    """
+    try:
+        with quiet():
+            model, loading = kind.from_pretrained(
                 source.location,
                 config=config,
-                revision=revision,
-                dtype=torch.float32,
+                revision=source.commit or "main",
+                dtype=dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # judged below, by name
             )
-    except Exception as error:
+    except Exception as error:  # third-party readers raise anything
         raise ModelError(
             f"{source.name}: its weights cannot be loaded ({first_line(error)}); fetch it again"
         ) from error
-    missing = [key for key in loading["missing_keys"] if not key.startswith("pooler.")]
-    wrong = missing or [str(key[0]) for key in loading["mismatched_keys"]]
+    missing = list(loading["missing_keys"])
+    needed = [key for key in missing if optional is None or not key.startswith(optional)]
+    wrong = needed or [str(key[0]) for key in loading["mismatched_keys"]]
     if wrong:
         raise ModelError(
             f"{source.name}: {len(wrong)} weights of the {config.model_type} are missing or misshapen"
             f" (first: {sorted(wrong)[0]})"
         )
-    with torch.no_grad():
-        for key in loading["missing_keys"]:
-            model.get_parameter(key).zero_()
-    return model.eval()
+    return model.eval(), missing
 
 
 def _config_problem(source: Source, error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from hybridbatch.errors import ModelError
 from hybridbatch.model.encoder import positions
-from hybridbatch.model.loading import Source, first_line, load_tokenizer, locate, quiet
+from hybridbatch.model.loading import Source, load_config, load_tokenizer, load_weights, locate
 from hybridbatch.model.precision import autocast
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.reranking import lists
@@ -59,15 +60,8 @@ def load_reranker(name: str, *, device: torch.device, precision: Precision, repo
     Raises: `ModelError` for what is neither a sequence classifier with one output nor a causal language model, and for
         missing or damaged files.
     """
-    from transformers import AutoConfig
-
     source = locate(name, report)
-    revision = source.commit or "main"
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(source.location, revision=revision)
-    except Exception as error:  # third-party readers raise anything
-        raise ModelError(f"{name}: its config.json cannot be used ({first_line(error)})") from error
+    config = load_config(source)
     architecture = (getattr(config, "architectures", None) or ["none"])[0]
     if architecture.endswith("ForSequenceClassification"):
         if config.num_labels != 1:
@@ -94,9 +88,8 @@ class CrossEncoder:
 
         self.name = source.name
         self._precision: Precision = precision
-        self._model = _load(AutoModelForSequenceClassification, source, config, torch.float32).to(device)
-        self._tokenizer = load_tokenizer(source)
-        _need_padding(self._tokenizer, self._model, source.name)
+        self._model = load_weights(AutoModelForSequenceClassification, source, config)[0].to(device)
+        self._tokenizer = _own_tokenizer(source, self._model)
         self._length = min(PAIR_TOKENS, self._tokenizer.model_max_length, positions(self._model)[1])
         self._pairs = 0
 
@@ -170,11 +163,10 @@ class ListwiseReranker:
 
         self.name = source.name
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._model = _load(AutoModelForCausalLM, source, config, dtype).to(device)
-        self._tokenizer = load_tokenizer(source)
+        self._model = load_weights(AutoModelForCausalLM, source, config, dtype)[0].to(device)
+        self._tokenizer = _own_tokenizer(source, self._model)
         self._tokenizer.padding_side = "left"
         self._tokenizer.model_max_length = positions(self._model)[1]  # what it says itself may be a guess
-        _need_padding(self._tokenizer, self._model, source.name)
         answer = self._tokenizer(lists.longest_answer(lists.WINDOW), add_special_tokens=False)["input_ids"]
         frame = self._tokenizer(self._framed(lists.prompt("", [""] * lists.WINDOW)), add_special_tokens=False)[
             "input_ids"
@@ -279,33 +271,15 @@ class ListwiseReranker:
         }
 
 
-def _load(kind: Any, source: Source, config: Any, dtype: torch.dtype) -> Any:
-    try:
-        with quiet():
-            model, loading = kind.from_pretrained(
-                source.location,
-                config=config,
-                revision=source.commit or "main",
-                dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # judged below, by name
-            )
-    except Exception as error:  # third-party readers raise anything
-        raise ModelError(
-            f"{source.name}: its weights cannot be loaded ({first_line(error)}); fetch it again"
-        ) from error
-    wrong = sorted([*loading["missing_keys"], *(str(key[0]) for key in loading["mismatched_keys"])])
-    if wrong:
-        raise ModelError(f"{source.name}: {len(wrong)} weights are missing or misshapen (first: {wrong[0]})")
-    return model.eval()
-
-
-def _need_padding(tokenizer: Any, model: Any, name: str) -> None:
+def _own_tokenizer(source: Source, model: Any) -> Any:
+    """The model's tokenizer, to be set as needed here, with a padding token that the model knows, too."""
+    tokenizer = deepcopy(load_tokenizer(source))
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise ModelError(f"{name}: its tokenizer has neither a padding nor an end token")
+            raise ModelError(f"{source.name}: its tokenizer has neither a padding nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
 
 
 def _batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 from hybridbatch.errors import DataError, ModelError
 from hybridbatch.files import fingerprint, sha256_file
 from hybridbatch.languages import canonical
-from hybridbatch.model.loading import first_line, locate, quiet
+from hybridbatch.model.loading import first_line, load_config, load_weights, locate, quiet
 from hybridbatch.model.precision import autocast, resolve_precision
 from hybridbatch.reporting import Reporter
 from hybridbatch.training.distributed import resolve_device
@@ -119,21 +119,7 @@ class Seq2SeqTranslator:
 
     @cached_property
     def _model(self) -> tuple[Any, dict[str, Any]]:
-        try:
-            with quiet():
-                model, loading = AutoModelForSeq2SeqLM.from_pretrained(
-                    self._source.location,
-                    revision=self._source.commit or "main",
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-        except Exception as error:
-            raise ModelError(
-                f"{self.name}: its weights cannot be loaded ({first_line(error)}); fetch it again"
-            ) from error
-        missing = sorted(loading["missing_keys"])
-        if missing:
-            raise ModelError(f"{self.name}: {len(missing)} weights are missing (first: {missing[0]})")
+        model, _ = load_weights(AutoModelForSeq2SeqLM, self._source, load_config(self._source))
         given = model.generation_config
         settings = {
             "num_beams": self._decoding.beams,
@@ -144,7 +130,7 @@ class Seq2SeqTranslator:
             **{name: getattr(self._tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
         }
         model.generation_config = GenerationConfig()  # what the repository says of decoding does not count
-        return model.to(self._device).eval(), settings
+        return model.to(self._device), settings
 
     @cached_property
     def _content(self) -> str:

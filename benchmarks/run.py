@@ -10,6 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "train": ["bench_train.py"],
+    "encode": ["bench_encode.py"],
     "scoring": ["bench_scoring.py", "--trec-eval-pairs", "8"],
     "search": ["bench_search.py"],
     "store": ["bench_store.py"],

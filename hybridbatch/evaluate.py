@@ -1,7 +1,6 @@
 """`hybridbatch eval`: every language pair and the multilingual pool of each task, each distinct text encoded once."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import hybridbatch
 from hybridbatch.averages import POOL, SETTINGS, language_matrices, pair_matrix, summarise
 from hybridbatch.config import BM25, RANDOM, EvalConfig, memory_bytes
 from hybridbatch.errors import ConfigError, DataError, Interrupted
-from hybridbatch.files import make_folder, output_errors, read_json, write_json
+from hybridbatch.files import make_folder, output_errors, plain_name, read_json, write_json
 from hybridbatch.languages import canonical, known_languages, resolve, resource_class
 from hybridbatch.perquery import FILE, QueryScores, Writer, writing
 from hybridbatch.provenance import hardware, versions
@@ -372,7 +371,7 @@ def trained_languages(config: EvalConfig) -> tuple[str, ...]:
 def default_name(config: EvalConfig) -> str:
     """A folder name made from model and tasks."""
     parts = [Path(config.model).name, *(Path(name).name for name in config.tasks)]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(["eval", *parts]))
+    return plain_name("-".join(["eval", *parts]))
 
 
 def metric_names(cutoffs: Sequence[int]) -> tuple[str, ...]:

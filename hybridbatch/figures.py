@@ -1,7 +1,6 @@
 """`hybridbatch figures`: heat maps of all language pairs and pictures of language bias, from eval.json."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +12,7 @@ import numpy as np
 from hybridbatch.averages import SETTINGS, setting_of
 from hybridbatch.drawing import STYLE, ink, write_both
 from hybridbatch.errors import DataError, nearest
-from hybridbatch.files import make_folder, read_json
+from hybridbatch.files import make_folder, plain_name, read_json
 from hybridbatch.languages import language
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.scoring.significance import p_in_words
@@ -55,7 +54,7 @@ def draw(folder: Path, metric: str = "mAP", report: Reporter = SILENT) -> list[P
     if facts["tasks"] and metric not in known:
         raise DataError(f"{folder}: no language pair has the metric {metric!r}{nearest(metric, known)}")
     made = [
-        (f"{re.sub(r'[^A-Za-z0-9._-]+', '-', task['name'])}-{name}", figure)
+        (f"{plain_name(task['name'])}-{name}", figure)
         for task in facts["tasks"]
         for name, figure in task_figures(task, facts["model"], metric)
     ]
@@ -80,7 +79,7 @@ def task_figures(task: Mapping[str, Any], model: Mapping[str, Any], metric: str)
     for pool, bias in task.get("bias", {}).items():
         means = task["settings"][setting_of("", pool)]["by_query_language"]
         rows, columns = order(bias["query_languages"]), order(bias["corpus_languages"])
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", pool)
+        name = plain_name(pool)
         yield f"{name}-profile", profile(means, bias, rows, f"{title}: language bias in the {_words(pool)}")
         for measure, matrix in bias["measures"].items():
             values = _matrix(matrix, bias, rows, columns)

@@ -238,6 +238,11 @@ def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
         raise DataError(f"{path}: cannot be read after line {line} ({error.strerror or error})") from error
 
 
+def plain_name(text: str) -> str:
+    """A text as part of a file's name: all but letters, digits, dots, underscores and dashes becomes dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+
+
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     digest = hashlib.sha256()

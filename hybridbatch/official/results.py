@@ -1,7 +1,6 @@
 """Score mteb tasks from stored embeddings and write the official result files; check samples through stock mteb."""
 
 import copy
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from hybridbatch.errors import DataError
+from hybridbatch.files import plain_name
 from hybridbatch.official.scores import Retrieved, score_dict, search
 from hybridbatch.official.tasks import Subset, fenced, load, subsets
 from hybridbatch.reporting import SILENT, Reporter
@@ -119,7 +119,7 @@ def model_meta(name: str, fingerprint: str, dimension: int, experiment: Mapping[
         from mteb.models import ModelMeta
         from mteb.models.model_meta import ScoringFunction
 
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "model"
+        plain = plain_name(name).strip("-") or "model"
         return ModelMeta.create_empty(
             overwrites={
                 "name": f"hybridbatch/{plain}",

@@ -200,7 +200,7 @@ def _run_missing(
 def _in_time(cells: Sequence[Cell], deadline: float, finished: list[tuple[Cell, dict[str, Any]]]) -> Iterator[Cell]:
     """The cells one by one, as long as the next should be done before the deadline; `finished` grows meanwhile."""
     for cell in cells:
-        cost = measured(finished) or Cost(0, 0)
+        cost = measured(finished) or Cost(0, 0, 0)
         if time.monotonic() + cost.of(cell) > deadline:
             return
         yield cell

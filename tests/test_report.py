@@ -167,12 +167,25 @@ def test_a_grid_in_the_form_of_a_star_is_reported_whole(star):
 
 def test_hybrid_batches_are_compared_with_a_strategy_that_knows_no_mix(star):
     sweep, found = star
-    rows = [row for row in found.comparisons if row["against"] == "mixed" and row["group"] == "all"]
+    rows = [row for row in found.comparisons if row["against"] == "mixed batches" and row["group"] == "all"]
     assert {(row["mix"], row["pairs"], row["batch_size"]) for row in rows} == {(m, 200, 4) for m in (0.25, 0.5, 0.75)}
     cells = {cell["key"]: cell["axes"] for cell in sweep.trained}
     for row in rows:
         assert {cells[key]["strategy"] for key in row["keys"]} == {"hybrid", "mixed"}
         assert row["difference"] == pytest.approx(row["mean"] - row["mean_against"])
+
+
+def test_hybrid_batches_are_compared_with_translate_train_and_with_a_teacher(tmp_path):
+    folder = tmp_path / "sweep"
+    for arm in ("strategy=hybrid", "strategy=mtt; copies=4", "teacher=e5-small-q4"):
+        make(folder, set=arm, pairs="100", seeds="13")
+    found = find(Sweep.open(folder))
+    shown = {
+        (row["mix"], row["against"], row["teacher"])
+        for row in found.comparisons
+        if row["group"] == "all" and isinstance(row["against"], str)
+    }
+    assert shown == {(0.5, "mtt batches, copies 4", None), (0.5, "teacher e5-small-q4", None)}
 
 
 def test_several_folders_are_reported_as_one_and_other_targets_are_refused(tmp_path):

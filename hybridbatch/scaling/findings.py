@@ -39,6 +39,7 @@ ALPHA = 0.05
 SEED = 13  # of bootstrap and randomisation
 LAW_RESAMPLES = 200  # with which the coverage of the intervals was measured
 LAW_METRICS = {"mAP": "1 - mAP", "contrastive_entropy": "contrastive entropy"}
+BASELINES = ("strategy", "copies", "teacher")  # axes on which a baseline may differ from the hybrid it is compared with
 TESTED = ("mAP", "rank_distance")  # metrics of the main questions
 BEST_MIX = "best mix"
 
@@ -177,19 +178,29 @@ def _comparisons(part: Responses) -> Iterator[Row]:
 
 
 def _rivals(part: Responses, parts: Sequence[Responses]) -> Iterator[Row]:
-    """Every inner mix against the strategies that know no mix, at the sizes and seeds that both have."""
+    """Every inner mix against the baselines, at the sizes and seeds that both have.
+
+    These are the strategies that know no mix, and the same mix with a teacher.
+    """
     for rival in parts:
-        same = {**rival.fixed, "strategy": part.fixed.get("strategy")} == {**part.fixed}
-        if rival.mixes != (None,) or part.mixes == (None,) or not same:
+        other = {name: value for name, value in rival.fixed.items() if value != part.fixed.get(name)}
+        if part.mixes == (None,) or not other or not set(other) <= set(BASELINES) or part.fixed.get("teacher"):
             continue
         sizes = [size for size in part.sizes if size in rival.sizes]
         seeds = [seed for seed in part.seeds if seed in rival.seeds]
         if not sizes or not seeds:
             continue
         ours, theirs = _at(part, sizes, seeds), _at(rival, sizes, seeds)
-        inner = [m for m, mix in enumerate(part.mixes) if mix is not None and 0 < mix < 1]
-        name = rival.fixed["strategy"]
-        yield from _differences(ours, [(m, name, theirs.values[0], theirs.keys[0]) for m in inner])
+        words = [f"{value} batches" if name == "strategy" else f"{name} {value}" for name, value in other.items()]
+        yield from _differences(
+            ours,
+            [
+                (m, ", ".join(words), theirs.values[n], theirs.keys[n])
+                for m, mix in enumerate(part.mixes)
+                for n, its in enumerate(rival.mixes)
+                if mix is not None and 0 < mix < 1 and its in (None, mix)
+            ],
+        )
 
 
 def _at(part: Responses, sizes: Sequence[float], seeds: Sequence[int]) -> Responses:

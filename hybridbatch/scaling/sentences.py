@@ -9,7 +9,7 @@ from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.findings import BEST_MIX, TESTED, Findings
 
 Row = Mapping[str, Any]
-STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}  # others go by their names
+STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}  # baselines are in words already
 SCALE_UNITS = {"pairs": "training records", "train_languages": "training languages", "batch_size": "the batch size"}
 
 
@@ -198,4 +198,4 @@ def _missing(findings: Findings) -> Iterator[str]:
 
 
 def _rival(against: Any) -> str:
-    return STRATEGIES.get(against, f"{against} batches")
+    return STRATEGIES.get(against, str(against))

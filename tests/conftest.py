@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.hub_layouts import write_script_repositories, write_tables, write_web
 from tests.tiny import write_tiny_model
 
 
@@ -39,6 +40,15 @@ def hub_mirror(shared_folder: Path) -> ModuleType:
 def hub_builder(shared_folder: Path) -> ModuleType:
     """The module that lays real data out as repositories of the hub."""
     return _module(shared_folder / "hub" / "build_root.py")
+
+
+@pytest.fixture(scope="session")
+def small_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root for the mirror with small repositories in the layouts of the public data sets."""
+    folder = tmp_path_factory.mktemp("hub")
+    for write_some in (write_tables, write_script_repositories, write_web):
+        write_some(folder / "datasets")
+    return folder
 
 
 def _module(path: Path) -> ModuleType:

@@ -25,7 +25,7 @@ from hybridbatch.prepare import at_commits, prepare
 from hybridbatch.records import Row
 from hybridbatch.sources import Source, SourceContext, entityquestions, mrtydi, patience, webfaq
 from hybridbatch.store import Store
-from tests.hub_layouts import write, write_script_repositories, write_tables, write_web
+from tests.hub_layouts import write, write_script_repositories
 from tests.recording import RecordingReporter
 
 
@@ -217,14 +217,6 @@ def test_a_full_disk_while_downloading_names_the_folders_to_move(run, tmp_path, 
 # The hub -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hub")
-    for write_some in (write_tables, write_script_repositories, write_web):
-        write_some(folder / "datasets")
-    return folder
-
-
 @pytest.fixture
 def at_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
     """Have the hub's client in this process talk to a mirror, and keep what it fetches for this test alone."""
@@ -251,20 +243,22 @@ FAULTS = {"503": "answering 503", "429": "answering 429", "truncate": "run the s
 
 @pytest.mark.parametrize("name", ["mrtydi", "entityquestions"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_hub_that_keeps_failing_is_one_line_and_a_rerun_works(run, hub_mirror, root, at_hub, tmp_path, name, fault):
+def test_a_hub_that_keeps_failing_is_one_line_and_a_rerun_works(
+    run, hub_mirror, small_hub, at_hub, tmp_path, name, fault
+):
     arguments = ("prepare", name, "--languages", "en", "--out", tmp_path / "data", "--decontaminate", "none")
-    with hub_mirror.HubMirror(root, faults={fault: 1.0}) as url:
+    with hub_mirror.HubMirror(small_hub, faults={fault: 1.0}) as url:
         at_hub(url)
         refused(run(*arguments), FAULTS[fault], "mr-tydi@|dataset.zip")
     assert not (tmp_path / "data").exists()
-    with hub_mirror.HubMirror(root) as url:
+    with hub_mirror.HubMirror(small_hub) as url:
         at_hub(url)
         assert run(*arguments).code == 0
     Store.open(tmp_path / "data").verify()
 
 
 def test_a_file_that_is_gone_is_one_line_and_what_was_fetched_is_not_fetched_again(
-    run, hub_mirror: ModuleType, root: Path, at_hub, tmp_path: Path
+    run, hub_mirror: ModuleType, small_hub: Path, at_hub, tmp_path: Path
 ):
     elsewhere = tmp_path / "mirror"
     write_script_repositories(elsewhere / "datasets")
@@ -284,9 +278,9 @@ def test_a_file_that_is_gone_is_one_line_and_what_was_fetched_is_not_fetched_aga
     assert Store.open(tmp_path / "data").languages == ("eng", "swh")
 
 
-def test_a_revision_that_is_gone_is_one_line(run, hub_mirror, root, at_hub, tmp_path, monkeypatch):
+def test_a_revision_that_is_gone_is_one_line(run, hub_mirror, small_hub, at_hub, tmp_path, monkeypatch):
     monkeypatch.setattr(mrtydi, "HUB", replace(mrtydi.HUB, revision="refs/pr/9"))
-    with hub_mirror.HubMirror(root) as url:
+    with hub_mirror.HubMirror(small_hub) as url:
         at_hub(url)
         done = run("prepare", "mrtydi", "--languages", "en", "--out", tmp_path / "data", "--decontaminate", "none")
     refused(done, "castorini/mr-tydi@refs/pr/9", "revision is gone there")
@@ -324,9 +318,9 @@ def test_a_commit_of_a_pinned_source_or_none_at_all_is_refused(run, tmp_path):
     refused(run("prepare", "webfaq", "--revision", "webfaq=main"), "revision", "40 hexadecimal digits")
 
 
-def test_webfaq_follows_its_branch_at_the_commit_of_the_hub(hub_mirror, root, at_hub):
+def test_webfaq_follows_its_branch_at_the_commit_of_the_hub(hub_mirror, small_hub, at_hub):
     (source,) = webfaq.SOURCES
-    with hub_mirror.HubMirror(root) as url:
+    with hub_mirror.HubMirror(small_hub) as url:
         at_hub(url)
         commit = source.commit(SourceContext())
     assert re.fullmatch("[0-9a-f]{40}", commit)

@@ -24,21 +24,13 @@ from hybridbatch.sources.numbers import integer_rows
 from hybridbatch.sources.passages import cut, passage_at, passage_with
 from hybridbatch.sources.squad import squad_rows
 from hybridbatch.sources.zipped import zipped_json
-from tests.hub_layouts import card, squad, write, write_script_repositories, write_tables, write_web, zipped
+from tests.hub_layouts import card, squad, write, zipped
 
 REPOSITORY = Path(__file__).parents[1]
 TABLES = ("nq", "yahoo", "wikiqa", "duorc", "tydiqa", "webfaq", "swim-ir", "swim-ir-cross")
 SCRIPTS = ("mmarco", "mmarco-triples", "mrtydi", "mfaq", "miracl")
 WEB = ("entityquestions", "xor-tydi", "mintaka", "mkqa-full", "squadshifts", "squadshifts-full")
 Results = dict[str, dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hub")
-    for write_some in (write_tables, write_script_repositories, write_web):
-        write_some(folder / "datasets")
-    return folder
 
 
 def read(url: str, cache: Path, *names: str, environment: dict[str, str] | None = None, **job: Any) -> Results:
@@ -57,8 +49,8 @@ def read(url: str, cache: Path, *names: str, environment: dict[str, str] | None 
 
 
 @pytest.fixture(scope="module")
-def results(hub_mirror: ModuleType, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    with hub_mirror.HubMirror(root) as url:
+def results(hub_mirror: ModuleType, small_hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    with hub_mirror.HubMirror(small_hub) as url:
         return read(url, tmp_path_factory.mktemp("cache"), *TABLES, *SCRIPTS, *WEB)
 
 
@@ -224,10 +216,10 @@ def test_provenance_tells_a_branch_by_its_commit_and_a_file_of_the_web_by_itself
     assert [path.rpartition("/")[2] for path in results["xor-tydi"]["inputs"]] == ["tydi_xor_gp.zip"]
 
 
-def test_faults_of_the_hub_change_nothing(hub_mirror: ModuleType, root: Path, results: Results, tmp_path: Path):
+def test_faults_of_the_hub_change_nothing(hub_mirror: ModuleType, small_hub: Path, results: Results, tmp_path: Path):
     faults = {"503": 0.15, "429": 0.15, "truncate": 0.15}
     names = (*TABLES, "mmarco", "mrtydi", "miracl", *WEB)
-    with hub_mirror.HubMirror(root, faults=faults, seed=3) as url:
+    with hub_mirror.HubMirror(small_hub, faults=faults, seed=3) as url:
         made = read(url, tmp_path, *names, pauses=[0] * 12, languages=["eng", "deu", "swh", "jpn", "zho"])
     kept = ("eng", "deu", "swh", "jpn", "zho")
     for name in ("nq", "yahoo", "wikiqa", "duorc", "webfaq", "swim-ir", "mmarco", "mrtydi", "miracl", "entityquestions",
@@ -238,9 +230,9 @@ def test_faults_of_the_hub_change_nothing(hub_mirror: ModuleType, root: Path, re
 
 @pytest.mark.parametrize("fault", ["503", "429", "truncate"])
 def test_a_fault_that_stays_is_one_line_and_a_later_run_goes_on(
-    hub_mirror: ModuleType, root: Path, tmp_path: Path, fault: str
+    hub_mirror: ModuleType, small_hub: Path, tmp_path: Path, fault: str
 ):
-    with hub_mirror.HubMirror(root, faults={fault: 1.0}) as url:
+    with hub_mirror.HubMirror(small_hub, faults={fault: 1.0}) as url:
         told = read(url, tmp_path, "mrtydi", "entityquestions", pauses=[0, 0], languages=["eng"])
     for name, where in (("mrtydi", "castorini/mr-tydi@3506bca8a88cdb49d8d35e954365ca6053e4346a: mrtydi-v1.1-english"),
                         ("entityquestions", "dataset.zip")):  # fmt: skip
@@ -250,11 +242,11 @@ def test_a_fault_that_stays_is_one_line_and_a_later_run_goes_on(
         assert "run the same command again later" in message
         assert "\n" not in message
         assert fault == "truncate" or f"answering {fault}" in message
-    with hub_mirror.HubMirror(root) as url:
+    with hub_mirror.HubMirror(small_hub) as url:
         assert len(read(url, tmp_path, "mrtydi", languages=["eng"])["mrtydi"]["rows"]) == 2
 
 
-def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, root: Path, tmp_path: Path):
+def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, small_hub: Path, tmp_path: Path):
     elsewhere = tmp_path / "hub"
     script = {"README.md": "# NQ\n", "natural-questions.py": "raise SystemExit('run')", "data.csv": "a\n1\n"}
     write(elsewhere / "datasets/sentence-transformers/natural-questions", script)
@@ -278,7 +270,7 @@ def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, root: Path, tm
     assert "dataset.zip: not a zip that can be read" in messages["entityquestions"]
     assert "it is not the archive that was expected" in messages["xor-tydi"]
     assert "mintaka_train.json: no such file there (404)" in messages["mintaka"]
-    with hub_mirror.HubMirror(root) as url:
+    with hub_mirror.HubMirror(small_hub) as url:
         gone = read(url, tmp_path / "gone", "mrtydi", "nq", revisions={"mrtydi": "refs/pr/9", "nq": "refs/pr/9"})
     assert "castorini/mr-tydi@refs/pr/9" in gone["mrtydi"]["error"]
     assert "revision is gone" in gone["mrtydi"]["error"]
@@ -286,8 +278,8 @@ def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, root: Path, tm
     assert "revision is gone" in gone["nq"]["error"]
 
 
-def test_a_second_run_needs_no_network(hub_mirror: ModuleType, root: Path, tmp_path: Path):
-    with hub_mirror.HubMirror(root) as url:
+def test_a_second_run_needs_no_network(hub_mirror: ModuleType, small_hub: Path, tmp_path: Path):
+    with hub_mirror.HubMirror(small_hub) as url:
         first = read(url, tmp_path, "mrtydi", "entityquestions", languages=["eng"])
     again = read(url, tmp_path, "mrtydi", "entityquestions", "mfaq", languages=["eng"], pauses=[])
     assert first["mrtydi"] == again["mrtydi"]
@@ -297,8 +289,8 @@ def test_a_second_run_needs_no_network(hub_mirror: ModuleType, root: Path, tmp_p
     assert "HF_HUB_OFFLINE" in offline["mfaq"]["error"]
 
 
-def test_only_files_of_wanted_languages_are_fetched(hub_mirror: ModuleType, root: Path, tmp_path: Path):
-    with hub_mirror.HubMirror(root) as url:
+def test_only_files_of_wanted_languages_are_fetched(hub_mirror: ModuleType, small_hub: Path, tmp_path: Path):
+    with hub_mirror.HubMirror(small_hub) as url:
         made = read(url, tmp_path, "mmarco", "webfaq", "nq", "xor-tydi", languages=["swh", "fra"])
     assert {row.language for row in rows(made, "mmarco")} == {"fra"}
     assert {row.language for row in rows(made, "webfaq")} == {"swh"}

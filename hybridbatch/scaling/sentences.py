@@ -45,7 +45,7 @@ def _caveats(sweep: Sweep, findings: Findings) -> Iterator[str]:
 
 
 def _words(place: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in place.items())
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in place.items() if value is not None)
 
 
 def _headline(findings: Findings, rows: Sequence[Row], metrics: tuple[str, ...] = TESTED) -> Iterator[Row]:
@@ -66,18 +66,21 @@ def _comparisons(findings: Findings) -> Iterator[str]:
     half = _nearest_half(rows)
     main = [row for row in rows if row["mix"] == half and "verdict" in row]
     largest = max(row["pairs"] for row in rows if row["mix"] == half)
-    yield from map(_comparison, main or [row for row in rows if row["mix"] == half and row["pairs"] == largest])
     told = {id(row) for row in main}
-    yield from _counted([row for row in findings.comparisons if "verdict" in row and id(row) not in told])
+    others = [row for row in findings.comparisons if "verdict" in row and id(row) not in told]
+    yield from _counted(f"At mix {half:g} with {largest:,} training records", main)
+    yield from _counted("At all other inner mixes and in all other parts of the grid", others)
+    shown = main or [row for row in rows if row["mix"] == half and row["pairs"] == largest]
+    rivals = list(dict.fromkeys(row["against"] for row in shown))
+    yield from map(_comparison, sorted(shown, key=lambda row: rivals.index(row["against"])))
 
 
-def _counted(rows: Sequence[Row]) -> Iterator[str]:
-    """Verdicts of the other parts of the grid, as numbers."""
+def _counted(where: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Verdicts as numbers."""
     for against in dict.fromkeys(row["against"] for row in rows):
         part = [row["verdict"] for row in rows if row["against"] == against]
         yield (
-            f"At all inner mixes and in all other parts of the grid, hybrid batches against "
-            f"{_rival(against)}: better in {part.count('better')} of {len(part)} tests, worse in "
+            f"{where}, hybrid batches against {_rival(against)}: better in {part.count('better')} of {len(part)} tests, worse in "
             f"{part.count('worse')}, no significant difference in {part.count('no significant difference')}."
         )
 

@@ -61,7 +61,7 @@ study-models: setup  ## Score three models of the study on what its cells do not
 	for mix in 0 0.5 1; do \
 	  $(BIN)/hybridbatch train --config $(MODELS)/train.yaml --mix $$mix --out $(MODELS)/runs/mix-$$mix || exit; \
 	done
-	for model in mix-0 mix-0.5 mix-1 untrained; do for what in official passages; do \
+	for model in mix-0 mix-0.5 mix-1 untrained; do for what in official passages bitext; do \
 	  start=$(MODELS)/runs/$$model; test $$model = untrained && start=e5-small-q4; \
 	  $(BIN)/hybridbatch eval $$start --config $(MODELS)/$$what.yaml --trained-languages $(TRAINED) \
 	    --out $(MODELS)/$$model/$$what $(ROOT) || exit; \

@@ -118,7 +118,9 @@ def resolve(spec: str, available: Iterable[str], trained: Iterable[str] = ()) ->
 def optional(spec: str) -> str:
     """The same spec, for data of which each part has some of the languages: one that is missing is no error."""
     return ",".join(
-        "&".join(part.strip().removesuffix("?") + "?" for part in term.split("&")) for term in spec.split(",")
+        "&".join(part.strip().removesuffix("?") + "?" for part in term.split("&"))
+        for term in spec.split(",")
+        if term.strip()
     )
 
 

@@ -11,7 +11,15 @@ import pytest
 
 from hybridbatch import languages
 from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.languages import canonical, describe_group, known_languages, language, resolve, resource_class
+from hybridbatch.languages import (
+    canonical,
+    describe_group,
+    known_languages,
+    language,
+    optional,
+    resolve,
+    resource_class,
+)
 
 AVAILABLE = ("eng", "swh", "amh", "tir", "zho", "zho-Hant", "yor", "tha", "hin-Latn", "bem")
 
@@ -167,6 +175,13 @@ def test_group_algebra(spec: str, expected: str | None):
 def test_low_resource_is_joshi_0_to_2_of_the_whole_registry():
     found = set(resolve("low-resource", known_languages()))
     assert found == {code for code in known_languages() if language(code).joshi_class in (0, 1, 2)}
+
+
+def test_a_spec_is_made_optional_term_by_term():
+    assert optional(" fra, low-resource & swh?,,-eng,") == "fra?,low-resource?&swh?,-eng?"
+    assert resolve(optional("fra,swh&low-resource,"), AVAILABLE) == ("swh",)
+    with pytest.raises(ConfigError, match="names no language"):
+        resolve(optional(" , "), AVAILABLE)
 
 
 def test_codes_of_the_data_come_back_as_they_were_given():

@@ -15,7 +15,7 @@ from hybridbatch.provenance import versions
 from hybridbatch.reporting import SILENT, Reporter
 from hybridbatch.scaling.cells import DEFAULT_NAME, SWEEP_SCHEMA, Runner, SweepFolder, execute
 from hybridbatch.scaling.cost import CALIBRATION_STEPS, Cost, calibrate, measured
-from hybridbatch.scaling.grid import Cell, Facts, plan_cells, spread
+from hybridbatch.scaling.grid import Cell, Facts, in_words, plan_cells, spread
 from hybridbatch.scaling.launchers import launcher
 from hybridbatch.scaling.runner import gather_facts, run_cell
 from hybridbatch.scaling.summary import write_summary
@@ -120,8 +120,8 @@ def status(path: Path) -> list[dict[str, Any]]:
 def varying(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows of `dry_run` or `status` without the axes that are the same in every trained cell, and these axes."""
     names = dict.fromkeys(name for row in rows for name in row if name not in ("cell", "state", "seconds"))
-    found = {name: list(dict.fromkeys(row[name] for row in rows if row[name] is not None)) for name in names}
-    same = {name: values[0] for name, values in found.items() if len(values) == 1}
+    found = {name: {str(row[name]): row[name] for row in rows if row[name] is not None} for name in names}
+    same = {name: value for name, values in found.items() if len(values) == 1 for value in values.values()}
     return [{name: value for name, value in row.items() if name not in same} for row in rows], same
 
 
@@ -177,13 +177,14 @@ def _run_missing(
     work = partial(execute, folder=folder, runner=runner)
     deadline = time.monotonic() + seconds(config.budget) if config.budget else float("inf")
     tries: Counter[str] = Counter()
-    with report.live(str(folder.path), partial(_overview, cells, folder, finished, config.jobs)):
+    axes = _told_apart(cells)
+    with report.live(str(folder.path), partial(_overview, cells, axes, folder, finished, config.jobs)):
         while missing:
             again: list[Cell] = []
             for cell, error in launch(work, _in_time(missing, deadline, finished)):
                 if error is None:
                     finished.append((cell, folder.read(cell.key)))
-                    report.note(_progress(cells, finished, config.jobs))
+                    report.note(_progress(axes, finished, config.jobs))
                     continue
                 if isinstance(error, OutputError | Interrupted):
                     raise error
@@ -207,10 +208,13 @@ def _in_time(cells: Sequence[Cell], deadline: float, finished: list[tuple[Cell, 
 
 
 def _overview(
-    cells: Sequence[Cell], folder: SweepFolder, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int
+    cells: Sequence[Cell],
+    axes: Mapping[str, Mapping[str, Any]],
+    folder: SweepFolder,
+    finished: Sequence[tuple[Cell, dict[str, Any]]],
+    jobs: int,
 ) -> tuple[list[dict[str, Any]], str]:
     """A sweep at a glance: the cells that run, failed, finished last and come next; then counts, the best, the time left."""
-    axes = _told_apart(cells)
     finished = list(finished)
     done = {cell.key: result for cell, result in finished}
     states = {cell.key: "done" if cell.key in done else folder.state(cell.key) for cell in cells}
@@ -247,15 +251,11 @@ def _best(finished: Sequence[tuple[Cell, dict[str, Any]]], axes: Mapping[str, Ma
             for setting, languages in task["settings"].items():
                 scores = [metrics["mAP"] for metrics in languages.values()]
                 values.setdefault(f"{task['name']} {setting}", []).append(
-                    (sum(scores) / len(scores), _words(axes[cell.key]))
+                    (sum(scores) / len(scores), in_words(axes[cell.key]))
                 )
     for what, found in values.items():
         score, label = max(found)
         yield f"best {what} mAP so far: {score:.3f} ({label})"
-
-
-def _words(axes: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in axes.items() if value is not None)
 
 
 def _took(result: Mapping[str, Any]) -> int:
@@ -268,8 +268,8 @@ def _time_left(total: int, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs
         yield f"about {(total - len(finished)) * average / jobs / 60:.0f} min left"
 
 
-def _progress(cells: Sequence[Cell], finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int) -> str:
+def _progress(axes: Mapping[str, Mapping[str, Any]], finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int) -> str:
     """The cell that finished last."""
     cell, result = finished[-1]
-    line = f"[{len(finished)}/{len(cells)}] {_words(_told_apart(cells)[cell.key]) or cell.label}: {_took(result)} s"
-    return "; ".join([line, *_time_left(len(cells), finished, jobs)])
+    line = f"[{len(finished)}/{len(axes)}] {in_words(axes[cell.key]) or cell.label}: {_took(result)} s"
+    return "; ".join([line, *_time_left(len(axes), finished, jobs)])

@@ -18,7 +18,7 @@ from hybridbatch.files import read_json, write_json
 from hybridbatch.scaling.cells import SweepFolder, execute
 from hybridbatch.scaling.check import check_cells
 from hybridbatch.scaling.grid import nested_order, plan_cells, spread
-from hybridbatch.sweep import _overview, dry_run, run_sweep, status, varying
+from hybridbatch.sweep import _overview, _told_apart, dry_run, run_sweep, status, varying
 from tests import synthetic
 from tests.synthetic import LANGUAGES, facts, sweep_config
 
@@ -140,6 +140,10 @@ def test_any_beginning_of_the_spread_order_covers_the_grid():
     assert sorted(cell.key for cell in order) == sorted(cell.key for cell in cells)
     corners = {(cell.axes["mix"], cell.axes["pairs"]) for cell in order[:5]}
     assert {(0, 100), (1, 500), (0, 500), (1, 100)} <= corners
+    lists = [
+        replace(cell, axes={**cell.axes, "dims": [8, 4] if number % 2 else [16]}) for number, cell in enumerate(cells)
+    ]
+    assert {cell.key for cell in spread(lists)} == {cell.key for cell in cells}
 
 
 def results(folder):
@@ -314,6 +318,8 @@ def test_axes_that_no_cell_changes_are_told_once(tmp_path):
     assert {tuple(row) for row in told_apart} == {("cell", "state", "pairs", "mix")}
     assert [(row["pairs"], row["mix"]) for row in told_apart] == [(0, None), (100, 0.0), (100, 0.5), (100, 1.0)]
     assert {"model", "seed", "batch_size"} <= set(same)
+    listed = [{"cell": "a", "dims": [8], "few": [2]}, {"cell": "b", "dims": [4], "few": [2]}]
+    assert varying(listed) == ([{"cell": "a", "dims": [8]}, {"cell": "b", "dims": [4]}], {"few": [2]})
 
 
 def test_worker_processes_give_the_results_of_one_process_though_one_dies(tmp_path):
@@ -392,7 +398,7 @@ def test_the_live_view_shows_states_the_best_so_far_and_the_time_left(tmp_path):
         execute(cell, folder, synthetic.run)
         finished.append((cell, folder.read(cell.key)))
     folder.record_failure(cells[5], RuntimeError("lost"))
-    rows, caption = _overview(cells, folder, finished, 1)
+    rows, caption = _overview(cells, _told_apart(cells), folder, finished, 1)
     assert [row["state"] for row in rows[:6]] == ["failed", *["done"] * 4, "done, untrained"]
     assert list(rows[1]) == ["state", "seed", "pairs", "mix", "seconds"], "only axes that vary"
     counts, *best, left = caption.splitlines()

@@ -68,12 +68,17 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in words."""
-        return ", ".join(f"{name} {value}" for name, value in self.axes.items() if value is not None)
+        return in_words(self.axes)
 
     @property
     def drawn_pairs(self) -> int:
         """Pairs that training draws: what its cost grows with."""
         return self.train.steps * self.train.batch_size if self.train else 0
+
+
+def in_words(axes: Mapping[str, Any]) -> str:
+    """Axes with their values, without those that a cell does not have."""
+    return ", ".join(f"{name} {value}" for name, value in axes.items() if value is not None)
 
 
 def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
@@ -123,8 +128,9 @@ def spread(cells: Sequence[Cell]) -> list[Cell]:
     columns = []
     for name in names:
         values = [cell.axes.get(name) for cell in cells]
-        ranks = {value: rank for rank, value in enumerate(sorted(set(values), key=_sortable))}
-        columns.append([ranks[value] / max(1, len(ranks) - 1) for value in values])
+        distinct = {str(value): value for value in values}  # some are lists
+        ranks = {text: rank for rank, text in enumerate(sorted(distinct, key=lambda text: _sortable(distinct[text])))}
+        columns.append([ranks[str(value)] / max(1, len(ranks) - 1) for value in values])
     points = np.array(columns, dtype=float).T
     distance = np.full(len(cells), np.inf)
     order: list[int] = []

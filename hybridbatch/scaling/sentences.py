@@ -7,6 +7,7 @@ from typing import Any
 from hybridbatch.averages import SETTINGS
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.findings import BEST_MIX, TESTED, Findings
+from hybridbatch.scaling.grid import in_words
 
 Row = Mapping[str, Any]
 STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}  # baselines are in words already
@@ -45,7 +46,7 @@ def _caveats(sweep: Sweep, findings: Findings) -> Iterator[str]:
 
 
 def _words(place: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in place.items() if value is not None)
+    return in_words({name.replace("_", " "): value for name, value in place.items()})
 
 
 def _headline(findings: Findings, rows: Sequence[Row], metrics: tuple[str, ...] = TESTED) -> Iterator[Row]:

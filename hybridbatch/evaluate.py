@@ -49,11 +49,10 @@ def evaluate(
     Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used, `Interrupted` when stopped; an
         earlier evaluation in the folder is then as it was.
     """
-    from hybridbatch.official.stage import score_official
-    from hybridbatch.training.distributed import resolve_device
-
     trained = trained_languages(config)
     tasks, official = _chosen_tasks(config, trained, tasks)
+    from hybridbatch.official.stage import score_official
+    from hybridbatch.training.distributed import resolve_device
 
     device = str(resolve_device(config.device))
     scorer = open_scorer(config, device, store, report)

@@ -56,16 +56,17 @@ study: setup  ## Run what is missing of the study (hours) and write its reports:
 
 MODELS := $(STUDY)/models
 TRAINED := arb,zho,eng,deu,hin,rus,spa,tha,tur
+SCORED := $(foreach what,official bitext passages,$(addsuffix /$(what),untrained mix-0 mix-0.5 mix-1))
 
 study-models: setup  ## Score three models of the study on what its cells do not keep; asks the hub for XQuADRetrieval.
 	for mix in 0 0.5 1; do \
 	  $(BIN)/hybridbatch train --config $(MODELS)/train.yaml --mix $$mix --out $(MODELS)/runs/mix-$$mix || exit; \
 	done
-	for model in mix-0 mix-0.5 mix-1 untrained; do for what in official passages bitext; do \
-	  start=$(MODELS)/runs/$$model; test $$model = untrained && start=e5-small-q4; \
-	  $(BIN)/hybridbatch eval $$start --config $(MODELS)/$$what.yaml --trained-languages $(TRAINED) \
-	    --out $(MODELS)/$$model/$$what $(ROOT) || exit; \
-	done; done
+	for each in $(filter-out mix-0/passages,$(SCORED)); do \
+	  start=$(MODELS)/runs/$${each%/*}; test $${each%/*} = untrained && start=e5-small-q4; \
+	  $(BIN)/hybridbatch eval $$start --config $(MODELS)/$${each#*/}.yaml --trained-languages $(TRAINED) \
+	    --out $(MODELS)/$$each $(ROOT) || exit; \
+	done
 	$(BIN)/python $(MODELS)/passages.py && echo $(MODELS)/passages.md
 
 SWEEP ?= grid

@@ -25,7 +25,8 @@ HIDDEN = ("law", "sizes", "values")  # of a row, what is drawn rather than shown
 NOTES = {
     "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds and questions.",
     "comparisons": "Hybrid mixes against the pure strategies (0 cross-lingual, 1 monolingual batches) and against"
-    " baselines: strategies that know no mix, and the same mix with a teacher. p: the larger of a paired randomisation test over questions and a t test over seeds; p_holm and verdict for the"
+    " baselines: strategies that know no mix, and the same mix with a teacher. p: the larger of a paired randomisation"
+    " test over questions and a t test over seeds; p_holm and verdict for the"
     " main questions only (mAP and rank distance, all query languages, largest size), the others are exploratory.",
     "optima": "Mix at the top of a quadratic through the responses (or the best measured one, where that has no inner"
     " top); the gain is that of the best measured hybrid, which choosing it flatters a little.",

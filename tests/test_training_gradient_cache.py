@@ -9,6 +9,7 @@ from torch import nn
 
 from hybridbatch.errors import ConfigError
 from hybridbatch.tokens import TokenArrays
+from hybridbatch.training import gradient_cache
 from hybridbatch.training.gradient_cache import GradientCache, dropout_seed, split
 from hybridbatch.training.loss import InfoNCE
 
@@ -101,6 +102,12 @@ def test_one_micro_batch_is_embedded_once():
     assert module.calls == 1
 
 
+def test_the_last_micro_batch_is_embedded_once_and_the_others_twice():
+    module, parts = Encoder(0.1), split(sequences().lengths, 40)
+    cached(module, 40)
+    assert module.calls == 2 * len(parts) - 1
+
+
 def test_gradients_of_an_earlier_step_are_dropped():
     module = Encoder(0.0)
     _, first = cached(module, 40)
@@ -114,6 +121,7 @@ def test_split_covers_every_sequence_once_within_the_budget(budget):
     parts = split(lengths, budget)
     assert sorted(np.concatenate(parts)) == list(range(40))
     assert all(len(part) == 1 or lengths[part].sum() <= budget for part in parts)
+    assert all(lengths[a].max() <= lengths[b].min() for a, b in pairwise(parts))  # the longest and fullest last
 
 
 class Greedy(Encoder):
@@ -147,6 +155,32 @@ def test_out_of_memory_halves_the_budget_and_starts_again(when):
     expected, wanted = cached(Encoder(0.3), told[-1])
     assert loss == expected
     assert all(torch.equal(a, b) for a, b in zip(grads, wanted, strict=True))
+
+
+def out_of_memory(embeddings: torch.Tensor) -> torch.Tensor:
+    raise torch.OutOfMemoryError("no memory left")
+
+
+def test_a_loss_without_memory_is_tried_again_beside_a_smaller_graph(monkeypatch):
+    monkeypatch.setattr(gradient_cache, "SMALL_BUDGET", 20)
+    tokens, module, told, asked = sequences(), Encoder(0.3), [], []
+
+    def twice_too_much(embeddings):
+        asked.append(len(embeddings))
+        return out_of_memory(embeddings) if len(asked) < 3 else objective(tokens)(embeddings)
+
+    cache = GradientCache(module, list(module.parameters()), 80, on_halved=told.append)
+    loss = cache.backward(tokens, twice_too_much, lambda number: 100 + number)
+    assert told == [40, 20]
+    expected, wanted = cached(Encoder(0.3), 20)
+    assert loss == expected
+    assert all(torch.equal(a, b) for a, b in zip(gradients(module), wanted, strict=True))
+
+
+def test_a_loss_that_never_fits_is_an_error():
+    module = Encoder(0.0)
+    with pytest.raises(ConfigError, match="in the loss of 22 embeddings"):
+        GradientCache(module, list(module.parameters()), 40).backward(sequences(), out_of_memory, lambda number: 0)
 
 
 def test_a_budget_halved_elsewhere_is_halved_here():

@@ -2,8 +2,9 @@
 
 Gao et al. 2021 (arXiv:2101.06983): embed every micro-batch without a graph, take the loss of all embeddings and its
 gradient with respect to them, then embed each micro-batch once more with a graph and push its rows of that gradient
-through. The result is the gradient of the plain computation, at the price of one more forward pass; where the whole
-batch is one micro-batch, the plain computation is what runs.
+through. The result is the gradient of the plain computation, at the price of one more forward pass. Here the last
+micro-batch has its graph from the start, which saves its second pass: of k equal micro-batches k - 1 are embedded twice,
+and a batch of one micro-batch is computed plainly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from hybridbatch.tokens import TokenArrays
 
 Embed = Callable[[TokenArrays], Tensor]
 MIN_BUDGET = 16  # tokens; below it the model itself does not fit
+SMALL_BUDGET = 1024  # tokens; the graph of no more takes little memory from the loss
 
 
 def split(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
@@ -27,18 +29,19 @@ def split(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
     Args:
         lengths: int64 [n], tokens of each sequence.
-    Returns: positions of the sequences, one array per micro-batch; a single one keeps the given order.
+    Returns: positions of the sequences, one array per micro-batch, the longest sequences last; what is left over is the
+        first. A single one keeps the given order.
     """
     if lengths.sum() <= budget:
         return [np.arange(len(lengths))]
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort(-lengths, kind="stable")
     parts, start, tokens = [], 0, 0
     for end, length in enumerate(lengths[order]):
         if tokens + length > budget and end > start:
             parts.append(order[start:end])
             start, tokens = end, 0
         tokens += length
-    return [*parts, order[start:]]
+    return [*parts, order[start:]][::-1]
 
 
 @contextmanager
@@ -110,7 +113,7 @@ class GradientCache:
     def embed_all(self, tokens: TokenArrays) -> Tensor:
         """Embeddings [n, D] within the same budget, without gradients."""
         with torch.no_grad():
-            return self._forward(tokens, lambda number: number, graph=False)[1]
+            return self._in_order(*self._forward(tokens, lambda number: number))
 
     def _attempt(
         self, tokens: TokenArrays, objective: Callable[[Tensor], Tensor], seeds: Callable[[int], int]
@@ -118,51 +121,58 @@ class GradientCache:
         """The loss, with all gradients filled; None if memory ran out and smaller micro-batches may help."""
         for parameter in self.parameters:
             parameter.grad = None
-        parts, embeddings = self._forward(tokens, seeds, graph=True)
-        leaf = embeddings.detach().requires_grad_()
+        parts, rows = self._forward(tokens, seeds)
+        leaf = self._in_order(parts, rows).detach().requires_grad_()
+        last = rows[-1]
+        del rows
         try:
             loss = objective(leaf)
             loss.backward()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(parts) == 1:  # a smaller part leaves more memory for the loss
+            if len(parts) == 1 or self.budget > SMALL_BUDGET:  # a smaller graph leaves more memory for the loss
                 return None
             raise ConfigError(
                 f"out of memory in the loss of {len(leaf)} embeddings; lower --batch-size or --hard-negatives"
             ) from error
-        assert leaf.grad is not None
+        gradient = leaf.grad
+        assert gradient is not None
+
+        def push(embeddings: Tensor, part: np.ndarray) -> None:
+            embeddings.backward(gradient[torch.from_numpy(part).to(self.device)])
+
         try:
-            if len(parts) == 1:
-                embeddings.backward(leaf.grad)
-                return loss.detach()
-            for number, part in enumerate(parts):
-                rows = torch.from_numpy(part).to(self.device)
-                self._embed(tokens, part, seeds(number)).backward(leaf.grad[rows])
+            push(last, parts[-1])
+            del last
+            for number, part in enumerate(parts[:-1]):
+                push(self._embed(tokens, part, seeds(number)), part)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
         return loss.detach()
 
-    def _forward(
-        self, tokens: TokenArrays, seeds: Callable[[int], int], *, graph: bool
-    ) -> tuple[list[np.ndarray], Tensor]:
-        """The micro-batches and the embeddings [n, D] in the order of `tokens`; `graph`: with one if all fits at once."""
+    def _forward(self, tokens: TokenArrays, seeds: Callable[[int], int]) -> tuple[list[np.ndarray], list[Tensor]]:
+        """The micro-batches and the embeddings of each; the last ones with a graph, if graphs are wanted at all."""
+        graph = torch.is_grad_enabled()
         while True:
             parts = split(tokens.lengths, self.budget)
             try:
-                with torch.set_grad_enabled(graph and len(parts) == 1):
-                    rows = [self._embed(tokens, part, seeds(number)) for number, part in enumerate(parts)]
-                break
+                rows = []
+                for number, part in enumerate(parts):
+                    with torch.set_grad_enabled(graph and number == len(parts) - 1):
+                        rows.append(self._embed(tokens, part, seeds(number)))
+                return parts, rows
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             self._halve(tokens)  # here, where the failed attempt's tensors are gone
-        if len(parts) == 1:
-            return parts, rows[0]
-        order = torch.from_numpy(np.concatenate(parts)).to(self.device)
-        return parts, torch.cat(rows)[torch.argsort(order)]
+
+    def _in_order(self, parts: list[np.ndarray], rows: list[Tensor]) -> Tensor:
+        """Embeddings [n, D] in the order of the tokens, from those of every micro-batch."""
+        order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(self.device)
+        return torch.cat(rows).index_select(0, order)
 
     def _embed(self, tokens: TokenArrays, part: np.ndarray, seed: int) -> Tensor:
         with dropout_seed(seed, self.device):

@@ -198,6 +198,10 @@ def test_task(world):
         read_atlas("tset")
 
 
+def test_it_is_the_atlas_of_the_committed_results(world):
+    assert world.fingerprint == "adfbd7b15ff398a0"  # another one: `experiments/` and the README must be made anew
+
+
 def test_the_same_text_whatever_the_hash_seed(world):
     code = "from hybridbatch.sources.atlas import atlas; print(atlas().fingerprint)"
     for seed in ("1", "2"):

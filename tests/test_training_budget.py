@@ -1,5 +1,6 @@
 """The token budget is on the safe side of what a forward pass keeps, and follows the machine's memory."""
 
+import platform
 import resource
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hybridbatch.model import Encoder
 from hybridbatch.tokens import TokenArrays
 from hybridbatch.training import budget
 from hybridbatch.training.distributed import CPU
-from hybridbatch.training.memory import PAGE, Memory, main_memory
+from hybridbatch.training.memory import PAGE, Memory, freed_memory_kept, main_memory
 from tests.tiny import write_tiny_model
 from tests.trainers import child_processes, make_trainer
 
@@ -97,6 +98,20 @@ def test_containers_of_the_older_kind_count_too(tmp_path):
     write(folder / "memory.limit_in_bytes", f"{100 << 20}\n")
     write(folder / "memory.usage_in_bytes", f"{60 << 20}\n")
     assert main_memory(tmp_path) == Memory(100 << 20, 40 << 20)
+
+
+def resident() -> int:
+    """Bytes of main memory that this process has."""
+    return PAGE * int(Path("/proc/self/statm").read_text().split()[1])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
+def test_freed_memory_is_kept_inside_the_block_only():
+    before = resident()
+    with freed_memory_kept():
+        torch.ones(32 << 20)  # 128 MiB, freed at once
+        assert resident() - before > 100 << 20
+    assert resident() - before < 28 << 20
 
 
 def limited(run, *arguments) -> None:

@@ -31,6 +31,7 @@ from hybridbatch.training.gradient_cache import GradientCache
 from hybridbatch.training.logs import Log, open_log
 from hybridbatch.training.lora import Adapters
 from hybridbatch.training.loss import InfoNCE
+from hybridbatch.training.memory import freed_memory_kept
 from hybridbatch.training.optimizer import Optimizer, freeze_embeddings, parameter_groups
 from hybridbatch.training.touched_rows import CutEmbedding
 from hybridbatch.training.validation import Validation
@@ -124,6 +125,7 @@ class Trainer:
         log_folder = open_log(self.run, config, progress.step) if self.workers.leads else open_log_nowhere()
         with (
             log_folder as log,
+            freed_memory_kept(),
             stop_requests() as stop_requested,
             self.report.bar("training", config.steps, "steps", progress.step) as bar,
         ):

@@ -1,12 +1,15 @@
-"""How much main memory this process may have: of the machine, its containers (cgroups v1 and v2), its own limits."""
+"""Main memory: how much this process may have (of the machine, its containers, its own limits), and keeping it."""
 
+import ctypes
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # parameters of glibc's mallopt(3)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,29 @@ def main_memory(root: Path = Path("/")) -> Memory:
             pages = _text(root / "proc/self/statm").split() or ["0"] * 7
             found.append(Memory(most, max(0, most - PAGE * int(pages[used]))))
     return Memory(min(each.total for each in found), min(each.free for each in found))
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Inside the block this process keeps what it frees, to use it again. Nothing happens where there is no glibc.
+
+    glibc asks the system for every large block and gives it back when freed. A training step frees and asks for the
+    same activations again and again, and the system hands out each page anew, cleared: a tenth to a quarter of the time
+    of a step on the CPU.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.mallopt(MMAP_MAX, 0)
+    libc.mallopt(TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:  # where glibc's own adaptation ends: it cannot be told to start over
+        libc.mallopt(MMAP_MAX, 1 << 16)
+        libc.mallopt(MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(TRIM_THRESHOLD, 64 << 20)
+        libc.malloc_trim(0)
 
 
 def _containers(root: Path) -> Iterator[Memory]:

@@ -4,6 +4,7 @@ Parts (`--parts`): *speed*: pairs/s against MultipleNegativesRankingLoss, for ea
 lengths, the two taking turns step by step; *cached*: pairs/s and peak memory of one large batch against
 CachedMultipleNegativesRankingLoss; *memory*: peak memory by batch size; *overhead*: gradient caching against the plain
 pass at equal batch, taking turns; *scaling*: one process with a batch, two with twice the batch, a thread or GPU each.
+The peer runs in a process of its own, so that neither side's ways with memory touch the other.
 
 The model is random, in the shape of multilingual-e5-small or XLM-R base, vocabulary included; texts are random words,
 one token each. Mixed lengths are as in question answering (queries about 12 tokens, passages about 60, up to 180), equal
@@ -17,10 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -29,13 +31,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from hybridbatch.config import TrainConfig
-from hybridbatch.model import Encoder
+from hybridbatch.model import Encoder, resolve_precision
 from hybridbatch.schedule import Schedule
 from hybridbatch.seeding import stream
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.budget import token_budget
 from hybridbatch.training.distributed import Workers, join
-from hybridbatch.training.loop import Trainer, build_objective
+from hybridbatch.training.loop import Trainer, build_objective, set_dropout
+from hybridbatch.training.memory import freed_memory_kept
 from hybridbatch.training.recipe import peak_memory
 from hybridbatch.training.validation import Validation
 from hybridbatch.training.work import measured_peak
@@ -47,13 +50,16 @@ ADDED = 3  # tokens that prompt, start and end add to a text
 MOST = 180  # tokens of a passage
 PEERS_PART = 64  # sequences that the peer embeds at a time in its cached loss
 WHOLE = 1 << 40  # a token budget that every batch meets
+SIDES = ("query", "passage")
+TURN = "a step is done\n"  # what the peer's process says before it waits for a line
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm")
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--parts", default=",".join(PARTS))
-    arguments.add_argument("--precisions", default="fp32,bf16", help="of the speed part; the others take the last one")
+    arguments.add_argument("--precisions", help="of the speed part; the others take the last one")
     arguments.add_argument("--shape", choices=list(SHAPES), default="e5-small")
     arguments.add_argument("--layers", type=int, default=12)
     arguments.add_argument("--vocabulary", type=int, default=250_037)
@@ -66,6 +72,9 @@ def main() -> None:
     arguments.add_argument("--alone", help=argparse.SUPPRESS)  # one measurement in a process of its own, as JSON
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
+    if not options.precisions:  # where bf16 is emulated, a step takes minutes
+        fast = resolve_precision("auto", torch.device(options.device))
+        options.precisions = "fp32" if fast == "fp32" else "fp32,bf16"
     if options.alone:
         alone(options, **json.loads(options.alone))
         return
@@ -87,30 +96,50 @@ def main() -> None:
 
 def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Pairs/s of plain training, ours and the peer's, and the share of this machine's peak."""
-    rows = []
-    for lengths in ("mixed", "equal"):
-        for precision in options.precisions.split(","):
-            count = options.steps + 1
-            texts = make_texts(options, count * options.batch, lengths)
-            ours = Ours(options, texts, options.batch, precision, lengths, WHOLE)
-            peers = run_peer(options, texts, options.batch, precision, cached=False, between=ours.step)
-            mine = ours.seconds[1:]
-            peak = measured_peak(torch.device(options.device), precision, options.threads)
-            rows.append(
-                {
-                    "lengths": lengths,
-                    "precision": precision,
-                    "hybridbatch_pairs_per_second": spread([options.batch / s for s in mine]),
-                    "sentence_transformers_pairs_per_second": spread([options.batch / s for s in peers.seconds[1:]]),
-                    "ratio": median(peers.seconds[1:]) / median(mine),
-                    "first_loss": [ours.trainer.losses[0], peers.losses[0]],  # dropout differs
-                    "tokens_per_step": ours.trainer.progress.tokens / count,
-                    "padded_tokens_per_step": ours.trainer.progress.padded_tokens / count,
-                    "peak_operations_per_second": peak,
-                    "share_of_peak": ours.trainer.progress.work / count / median(mine) / peak,
-                }
-            )
-    return rows
+    return [
+        _speed(options, lengths, precision)
+        for lengths in ("mixed", "equal")
+        for precision in options.precisions.split(",")
+    ]
+
+
+def _speed(options: argparse.Namespace, lengths: str, precision: str) -> dict[str, Any]:
+    count = options.steps + 1
+    texts = make_texts(options, (count + 1) * options.batch, lengths)
+    ours, peaks = Ours(options, texts, options.batch, precision, lengths, WHOLE), []
+
+    def turn() -> None:
+        ours.step()
+        measured_peak.cache_clear()
+        peaks.append(measured_peak(torch.device(options.device), precision, options.threads))
+
+    with ours:
+        peer = measure(
+            options, who="sentence-transformers", batch=options.batch, lengths=lengths, precision=precision,
+            cached=False, steps=count, between=turn,
+        )  # fmt: skip
+        mine, progress = ours.seconds[1:], ours.trainer.progress
+        work, tokens, padded = (x / count for x in (progress.work, progress.tokens, progress.padded_tokens))
+        products = ours.share_of_products()
+    if "failed" in peer:
+        return peer
+    peak = max(peaks)
+    return {
+        "lengths": lengths,
+        "precision": precision,
+        "hybridbatch_pairs_per_second": spread([options.batch / s for s in mine]),
+        "sentence_transformers_pairs_per_second": spread([options.batch / s for s in peer["seconds"][1:]]),
+        "ratio": median(peer["seconds"][1:]) / median(mine),
+        "first_loss": [ours.trainer.losses[0], peer["losses"][0]],  # dropout differs
+        "tokens_per_step": tokens,
+        "padded_tokens_per_step": padded,
+        "peak_operations_per_second": peak,
+        "share_of_peak": work / median(mine) / peak,
+        "matrix_products": {
+            "share_of_seconds": products,  # of one step more, under the profiler
+            "share_of_peak": work / (products * median(mine)) / peak,
+        },
+    }
 
 
 def cached(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -141,9 +170,10 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
     plain = Ours(options, texts, options.batch, precision, "mixed", WHOLE)
     tokens = int(plain.trainer.batches[0].tokens.lengths.sum())
     parted = Ours(options, texts, options.batch, precision, "mixed", tokens // 4)
-    for _ in range(options.steps + 1):
-        plain.step()
-        parted.step()
+    with plain, parted:
+        for _ in range(options.steps + 1):
+            plain.step()
+            parted.step()
     seconds = [median(each.seconds[1:]) for each in (plain, parted)]
     return {"precision": precision, "micro_batches": 4, "plain_seconds": seconds[0], "cached_seconds": seconds[1],
             "ratio": seconds[1] / seconds[0]}  # fmt: skip
@@ -163,8 +193,15 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
     return found | {"efficiency": found["pairs_per_second_2"] / found["pairs_per_second_1"] / 2}
 
 
-def measure(options: argparse.Namespace, processes: int = 1, threads: int = 0, **what: Any) -> dict[str, Any]:
-    """One measurement in a process (or several) of its own: seconds per step and peak memory."""
+def measure(
+    options: argparse.Namespace, processes: int = 1, threads: int = 0, between: Callable[[], None] = lambda: None,
+    **what: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """One measurement in a process (or several) of its own: seconds per step and peak memory.
+
+    Args:
+        between: called after every step of the peer, which waits.
+    """
     what = {"precision": options.precisions.split(",")[-1], "steps": 1, "micro_tokens": 8192, **what}
     command = [sys.executable]
     if processes > 1:
@@ -173,18 +210,24 @@ def measure(options: argparse.Namespace, processes: int = 1, threads: int = 0, *
     command += [__file__, "--alone", json.dumps(what | {"start": str(options.start)}), "--device", options.device]
     command += ["--threads", str(threads or options.threads), "--vocabulary", str(options.vocabulary)]
     env = os.environ | {"OMP_NUM_THREADS": str(threads or options.threads)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env)
+    line = ""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as child:
+        for line in child.stdout:
+            if line == TURN:
+                between()
+                child.stdin.write("\n")
+                child.stdin.flush()
     label = {name: what[name] for name in ("who", "batch", "lengths", "precision")}
-    if done.returncode:
-        return label | {"failed": f"exit code {done.returncode}, as when memory runs out"}
-    return label | json.loads(done.stdout.splitlines()[-1])
+    if child.returncode:
+        return label | {"failed": f"exit code {child.returncode}, as when memory runs out"}
+    return label | json.loads(line)
 
 
 def alone(
     options: argparse.Namespace, who: str, batch: int, lengths: str, precision: str, cached: bool, steps: int,
     micro_tokens: int, start: str,
 ) -> None:  # fmt: skip
-    """Print the seconds of each step and the peak memory of this process."""
+    """Print the seconds of each step, the losses and the peak memory of this process."""
     options.start = Path(start)
     before = peak_memory(torch.device(options.device))
     texts = make_texts(options, steps * batch, lengths)
@@ -192,17 +235,31 @@ def alone(
     if who == "hybridbatch":
         with join(torch.device(options.device)) as workers:
             ours = Ours(options, texts, batch, precision, lengths, (micro_tokens or None) if cached else WHOLE, workers)
-            for _ in range(steps):
-                ours.step()
-            seconds, budget, leads = ours.seconds, ours.trainer.progress.token_budget, workers.leads
+            with ours:
+                for _ in range(steps):
+                    ours.step()
+            seconds, losses = ours.seconds, ours.trainer.losses
+            budget, leads = ours.trainer.progress.token_budget, workers.leads
     else:
-        seconds, leads = run_peer(options, texts, batch, precision, cached=cached).seconds, True
+        queries, passages = ([f"{side}: {text}" for text in kept] for side, kept in zip(SIDES, texts, strict=True))
+        config, leads = settings(batch, precision, steps), True
+
+        def take_turns(_: Any) -> None:
+            print(TURN, end="", file=out, flush=True)
+            sys.stdin.readline()
+
+        with standard_output() as out:
+            seconds, losses = run_peer(
+                config, options.start, {"anchor": queries, "positive": passages}, torch.device(options.device),
+                cached=cached, after=take_turns,
+            )  # fmt: skip
     peak = peak_memory(torch.device(options.device))
     if leads:
         print(
             json.dumps(
                 {
                     "seconds": seconds,
+                    "losses": losses,
                     "pairs_per_second": batch / median(seconds),
                     "peak_bytes": peak,
                     "bytes_before": before,
@@ -263,13 +320,15 @@ def settings(batch: int, precision: str, steps: int) -> TrainConfig:
     )  # fmt: skip
 
 
-class Ours:
-    """Our trainer, a step at a time, with the seconds of each."""
+class Ours(ExitStack):
+    """Our trainer, a step at a time, with the seconds of each; steps are taken inside a `with` block."""
 
     def __init__(
         self, options: argparse.Namespace, texts: tuple[list[str], list[str]], batch: int, precision: str, lengths: str,
         budget: int | None, workers: Workers | None = None,
     ) -> None:  # fmt: skip
+        super().__init__()
+        self.enter_context(freed_memory_kept())  # as Trainer.train does
         queries, passages = texts
         steps = len(queries) // batch
         config = settings(batch, precision, steps)
@@ -305,47 +364,53 @@ class Ours:
         self.trainer._step(lambda record: None, self)
         self.seconds.append(now(self.device) - started + self.tokenising)
 
+    def share_of_products(self) -> float:
+        """Take a step more; the share of its time on the device that goes into matrix products."""
+        with torch.profiler.profile() as found:
+            self.step()
+        name = "self_device_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
+        times = {event.key: getattr(event, name) for event in found.key_averages()}
+        return sum(times.get(product, 0) for product in PRODUCTS) / sum(times.values())
+
     def advance(self, amount: int = 1, **fields: float | str) -> None:
         """The progress bar's part."""
 
 
-class Peer:
-    """What sentence-transformers took for each step, and its losses."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.losses: list[float] = []
-
-
 def run_peer(
-    options: argparse.Namespace, texts: tuple[list[str], list[str]], batch: int, precision: str, *, cached: bool,
-    between: Callable[[], None] = lambda: None,
-) -> Peer:  # fmt: skip
-    """Train with SentenceTransformerTrainer; `between` is called after every step, outside the clock."""
+    config: TrainConfig, start: Path, pairs: dict[str, list[str]], device: torch.device, *, cached: bool = False,
+    after: Callable[[Any], None] = lambda encoder: None,
+) -> tuple[list[float], list[float]]:  # fmt: skip
+    """Train with SentenceTransformerTrainer on batches of `pairs`, in their order.
+
+    Args:
+        start: sentence-transformers folder of the encoder.
+        pairs: texts with their prompts, queries and positives.
+        cached: with the peer's gradient cache.
+        after: told the encoder after each step, off the clock.
+    Returns: seconds and loss of each step.
+    """
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
     from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+    from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.sentence_transformer.losses import (
         CachedMultipleNegativesRankingLoss,
         MultipleNegativesRankingLoss,
     )
+    from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
 
-    queries, passages = texts
-    config = settings(batch, precision, len(queries) // batch)
-    device = torch.device(options.device)
-    encoder = SentenceTransformer(str(options.start), device=options.device)
-    encoder.max_seq_length = MOST
+    encoder = SentenceTransformer(str(start), device=device.type)
+    encoder.max_seq_length = config.max_passage_tokens
+    if config.dropout is not None:
+        set_dropout(encoder, config.dropout)
     scale = 1 / config.temperature
     loss = (
         CachedMultipleNegativesRankingLoss(encoder, scale=scale, mini_batch_size=PEERS_PART)
         if cached
         else MultipleNegativesRankingLoss(encoder, scale=scale)
     )
-    data = Dataset.from_dict(
-        {"anchor": [f"query: {q}" for q in queries], "positive": [f"passage: {p}" for p in passages]}
-    )
-    peer = Peer()
+    seconds, losses = [], []
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
@@ -355,29 +420,39 @@ def run_peer(
             self.started = now(device)
 
         def on_step_end(self, *_, **__):
-            peer.seconds.append(now(device) - self.started)
-            between()
+            seconds.append(now(device) - self.started)
+            after(encoder)
             self.started = now(device)
 
         def on_log(self, args, state, control, logs=None, **__):
             if logs and "loss" in logs:
-                peer.losses.append(logs["loss"])
+                losses.append(logs["loss"])
+
+    def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **_: Any) -> DefaultBatchSampler:
+        return DefaultBatchSampler(SequentialSampler(dataset), batch_size, drop_last)
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = Arguments(
-            folder, per_device_train_batch_size=batch, max_steps=config.steps, bf16=precision == "bf16",
-            learning_rate=config.learning_rate, weight_decay=config.weight_decay, lr_scheduler_type="constant",
-            max_grad_norm=config.max_grad_norm, save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=1,
-            use_cpu=device.type == "cpu", dataloader_num_workers=0, seed=config.seed,
+            folder, per_device_train_batch_size=config.batch_size, max_steps=config.steps,
+            bf16=config.precision == "bf16", learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+            lr_scheduler_type=config.lr_schedule, max_grad_norm=config.max_grad_norm, save_strategy="no",
+            report_to="none", disable_tqdm=True, logging_steps=1, use_cpu=device.type == "cpu",
+            dataloader_num_workers=0, seed=config.seed, batch_sampler=in_order,
         )  # fmt: skip
-        trainer = SentenceTransformerTrainer(encoder, arguments, train_dataset=data, loss=loss, callbacks=[Clock()])
-        out = os.dup(1)  # the trainer prints its logs there
+        data, watch = Dataset.from_dict(pairs), [Clock()]
+        SentenceTransformerTrainer(encoder, arguments, train_dataset=data, loss=loss, callbacks=watch).train()
+    return seconds, losses
+
+
+@contextmanager
+def standard_output() -> Iterator[TextIO]:
+    """The standard output; what anybody else prints inside the block goes to the standard error."""
+    with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)
         try:
-            trainer.train()
+            yield out
         finally:
-            os.dup2(out, 1)
-    return peer
+            os.dup2(out.fileno(), 1)
 
 
 def now(device: torch.device) -> float:

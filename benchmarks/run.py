@@ -1,6 +1,6 @@
-"""Run every benchmark, one after another, each into benchmarks/results; some minutes to an hour on two cores.
+"""Run every benchmark, one after another, each into benchmarks/results; an hour or two on two cores.
 
-`run.py NAME...` runs some of them. Each is a script of its own (`bench_*.py --help`); the peer runs in the same process.
+`run.py NAME...` runs some of them. Each is a script of its own (`bench_*.py --help`); the peer runs in the same call.
 """
 
 import subprocess
@@ -9,7 +9,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
-    "train": ["bench_train.py"],
+    "train": ["bench_train.py", "--parts", "speed,overhead", "--steps", "4"],
+    "train-cached": ["bench_train.py", "--parts", "cached"],
+    "train-memory": ["bench_train.py", "--parts", "memory"],
+    "train-scaling": ["bench_train.py", "--parts", "scaling"],
+    "curve": ["bench_curve.py"],
     "encode": ["bench_encode.py"],
     "scoring": ["bench_scoring.py", "--trec-eval-pairs", "8"],
     "search": ["bench_search.py"],

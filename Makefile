@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml Makefile
 setup: $(VENV)/.ready  ## Make a virtual environment here and install everything into it.
 
 test: setup  ## Run the tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: setup  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
@@ -113,7 +113,7 @@ def _speed(options: argparse.Namespace, lengths: str, precision: str) -> dict[st
         measured_peak.cache_clear()
         peaks.append(measured_peak(torch.device(options.device), precision, options.threads))
 
-    with ours:
+    with freed_memory_kept():
         peer = measure(
             options, who="sentence-transformers", batch=options.batch, lengths=lengths, precision=precision,
             cached=False, steps=count, between=turn,
@@ -170,7 +170,7 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
     plain = Ours(options, texts, options.batch, precision, "mixed", WHOLE)
     tokens = int(plain.trainer.batches[0].tokens.lengths.sum())
     parted = Ours(options, texts, options.batch, precision, "mixed", tokens // 4)
-    with plain, parted:
+    with freed_memory_kept():
         for _ in range(options.steps + 1):
             plain.step()
             parted.step()
@@ -235,7 +235,7 @@ def alone(
     if who == "hybridbatch":
         with join(torch.device(options.device)) as workers:
             ours = Ours(options, texts, batch, precision, lengths, (micro_tokens or None) if cached else WHOLE, workers)
-            with ours:
+            with freed_memory_kept():
                 for _ in range(steps):
                     ours.step()
             seconds, losses = ours.seconds, ours.trainer.losses
@@ -320,15 +320,13 @@ def settings(batch: int, precision: str, steps: int) -> TrainConfig:
     )  # fmt: skip
 
 
-class Ours(ExitStack):
-    """Our trainer, a step at a time, with the seconds of each; steps are taken inside a `with` block."""
+class Ours:
+    """Our trainer, a step at a time, with the seconds of each; `Trainer.train` keeps freed memory meanwhile."""
 
     def __init__(
         self, options: argparse.Namespace, texts: tuple[list[str], list[str]], batch: int, precision: str, lengths: str,
         budget: int | None, workers: Workers | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.enter_context(freed_memory_kept())  # as Trainer.train does
         queries, passages = texts
         steps = len(queries) // batch
         config = settings(batch, precision, steps)
@@ -378,7 +376,7 @@ class Ours(ExitStack):
 
 def run_peer(
     config: TrainConfig, start: Path, pairs: dict[str, list[str]], device: torch.device, *, cached: bool = False,
-    after: Callable[[Any], None] = lambda encoder: None,
+    after: Callable[[Any], None],
 ) -> tuple[list[float], list[float]]:  # fmt: skip
     """Train with SentenceTransformerTrainer on batches of `pairs`, in their order.
 

@@ -12,7 +12,7 @@ from hybridbatch.model import Encoder
 from hybridbatch.tokens import TokenArrays
 from hybridbatch.training import budget
 from hybridbatch.training.distributed import CPU
-from hybridbatch.training.memory import PAGE, Memory, freed_memory_kept, main_memory
+from hybridbatch.training.memory import PAGE, Memory, freed_memory_kept, main_memory, return_freed_memory
 from tests.tiny import write_tiny_model
 from tests.trainers import child_processes, make_trainer
 
@@ -107,6 +107,7 @@ def resident() -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
 def test_freed_memory_is_kept_inside_the_block_only():
+    return_freed_memory()  # of earlier tests, or it would be used first
     before = resident()
     with freed_memory_kept():
         torch.ones(32 << 20)  # 128 MiB, freed at once

@@ -1,7 +1,5 @@
 """The folder of a sweep: one JSON per finished cell, named by its key, and the traces of running and failed ones."""
 
-import contextlib
-import ctypes
 import gc
 import os
 import shutil
@@ -16,6 +14,7 @@ from typing import Any, Literal
 from hybridbatch.errors import DataError
 from hybridbatch.files import make_folder, output_errors, read_json, write_json, write_text
 from hybridbatch.scaling.grid import CELL_SCHEMA, Cell
+from hybridbatch.training.memory import return_freed_memory
 
 SWEEP_SCHEMA = 1
 DEFAULT_NAME = "scale-sweep"
@@ -138,12 +137,9 @@ def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
 
 
 def _give_memory_back() -> None:
-    """Free what a cell leaves behind: models are in reference cycles, and glibc keeps freed memory in fragments, so that
-    a process grows by some hundred MB a cell.
-    """
+    """Free what a cell leaves behind, or a process grows by some hundred MB a cell: models are in reference cycles."""
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
+    return_freed_memory()
 
 
 def _alive(trace: Path) -> bool:

@@ -57,6 +57,13 @@ def freed_memory_kept() -> Iterator[None]:
         libc.mallopt(MMAP_MAX, 1 << 16)
         libc.mallopt(MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(TRIM_THRESHOLD, 64 << 20)
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what this process has freed: glibc keeps it in fragments. Without glibc, nothing."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
 
 

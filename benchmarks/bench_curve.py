@@ -20,13 +20,17 @@ from bench_train import SIDES, run_peer, standard_output
 from common import finish, parser
 from sentence_transformers import SentenceTransformer
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.model import Encoder, resolve_precision
-from hybridbatch.records import RecordIndex, Split
-from hybridbatch.reporting import SILENT
-from hybridbatch.schedule import Schedule
-from hybridbatch.store import Store
-from hybridbatch.train import Inputs, prepare_data, train
+from hybridbatch.common.device import resolve_precision
+from hybridbatch.common.progress import SILENT
+from hybridbatch.common.records import Split
+from hybridbatch.data.prepare import prepare_data
+from hybridbatch.data.store.reader import Store
+from hybridbatch.model import Encoder
+from hybridbatch.sampling.index import RecordIndex
+from hybridbatch.sampling.schedule import Schedule
+from hybridbatch.training.inputs import Inputs
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.train import train
 
 TOKENS = 256  # of any text
 

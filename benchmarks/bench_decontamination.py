@@ -10,8 +10,8 @@ from pathlib import Path
 
 from common import finish, parser, timed
 
-from hybridbatch.evaluation_texts import EvaluationText, evaluation_texts
-from hybridbatch.overlap import LEAST_NEAR, NEAR, OverlapIndex, normal_form, units
+from hybridbatch.data.filters.evaluation_texts import EvaluationText, evaluation_texts
+from hybridbatch.data.filters.near_duplicates import LEAST_NEAR, NEAR, OverlapIndex, normal_form, units
 
 SAMPLE = 300
 LANGUAGES = ("eng", "deu", "rus", "arb", "hin", "tur", "ell", "vie", "spa")  # with spaces between words

@@ -7,8 +7,8 @@ everything beside encoding. Stock mteb runs on a sample of the subsets, spread e
 import numpy as np
 from common import finish, parser, timed
 
-from hybridbatch.official.results import model_meta, run_stock, score_task
-from hybridbatch.official.tasks import fenced
+from hybridbatch.data.tasks.mteb import fenced
+from hybridbatch.scoring.mteb.results import model_meta, run_stock, score_task
 
 PASSAGES, QUESTIONS, DIMENSION = 488, 900, 384
 

@@ -13,7 +13,7 @@ import numpy as np
 from common import finish, parser, timed
 
 from hybridbatch.scoring import metrics
-from hybridbatch.scoring.pool import K, pool_bias
+from hybridbatch.scoring.pool_bias import K, pool_bias
 from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
 
 CUTOFFS = (1, 10, 100)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from common import finish, parser, spread, timed
 
-from hybridbatch.scoring.search import FaissIndex, Found, recall_lost, search, search_bytes
+from hybridbatch.search.exact import Found, recall_lost, search, search_bytes
+from hybridbatch.search.faiss_index import FaissIndex
 
 
 def main() -> None:

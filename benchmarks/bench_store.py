@@ -18,10 +18,11 @@ from typing import Any, Literal
 import numpy as np
 from common import finish, parser, timed
 
-from hybridbatch.records import Row
-from hybridbatch.schedule import plan_schedule
-from hybridbatch.store import Store, write_store
-from hybridbatch.tokens import TokenArrays
+from hybridbatch.common.records import Row
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import write_store
+from hybridbatch.sampling.plan import plan_schedule
 
 Side = Literal["query", "passage"]
 QUERY_CHARACTERS = 30

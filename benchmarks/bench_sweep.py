@@ -15,9 +15,11 @@ from time import perf_counter
 import numpy as np
 from common import finish, parser, spread
 
-from hybridbatch.config import SweepConfig, TrainConfig, build
-from hybridbatch.scaling.grid import Cell, plan_cells
-from hybridbatch.scaling.runner import gather_facts
+from hybridbatch.common.settings import build
+from hybridbatch.scaling.cells.grid import Cell, plan_cells
+from hybridbatch.scaling.cells.runner import gather_facts
+from hybridbatch.scaling.settings import SweepConfig
+from hybridbatch.training.settings import TrainConfig
 
 MIXES = (0.0, 0.5, 1.0)
 

@@ -30,18 +30,19 @@ from common import finish, parser, spread
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.model import Encoder, resolve_precision
-from hybridbatch.schedule import Schedule
-from hybridbatch.seeding import stream
+from hybridbatch.common.device import resolve_precision
+from hybridbatch.common.memory import freed_memory_kept
+from hybridbatch.common.seeding import stream
+from hybridbatch.model import Encoder
+from hybridbatch.sampling.schedule import Schedule
 from hybridbatch.training.batches import Batches
-from hybridbatch.training.budget import token_budget
 from hybridbatch.training.distributed import Workers, join
+from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.loop import Trainer, build_objective, set_dropout
-from hybridbatch.training.memory import freed_memory_kept
-from hybridbatch.training.recipe import peak_memory
+from hybridbatch.training.model_card import peak_memory
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.token_budget import token_budget
 from hybridbatch.training.validation import Validation
-from hybridbatch.training.work import measured_peak
 
 PARTS = ("speed", "cached", "memory", "overhead", "scaling")
 SHAPES = {"e5-small": ("bert", 384, 12, 1536), "xlmr-base": ("xlm-roberta", 768, 12, 3072)}

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.files import write_json
-from hybridbatch.provenance import hardware, versions
+from hybridbatch.common.files import write_json
+from hybridbatch.common.provenance import hardware, versions
 
 
 def parser(description: str) -> argparse.ArgumentParser:

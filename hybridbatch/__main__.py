@@ -1,6 +1,6 @@
 """`python -m hybridbatch` and the console script."""
 
-from hybridbatch.cli import main
+from hybridbatch.cli.app import main
 
 if __name__ == "__main__":
     main()

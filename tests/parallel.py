@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, RecordIndex, Row
+from hybridbatch.common.records import Row
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
 
 LANGUAGES = ("deu", "eng", "swh")
 SUFFIX = {"deu": "en", "eng": "s", "swh": "wa"}

@@ -12,9 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.errors import HybridBatchError
-from hybridbatch.records import BadRow
-from hybridbatch.sources import SourceContext, patience, source
+from hybridbatch.common.errors import HybridBatchError
+from hybridbatch.common.records import BadRow
+from hybridbatch.data.download import retries as patience
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources.registry import source
 
 WEB = {"entityquestions": "dataset.zip", "xor_tydi": "tydi_xor_gp.zip", "mintaka": "mintaka_train.json",
        "mkqa": "mkqa.jsonl.gz", "squadshifts": "datasets"}  # fmt: skip
@@ -34,9 +36,9 @@ def read(name: str, context: SourceContext) -> dict[str, Any]:
 def main() -> None:
     job = json.load(sys.stdin)
     for module, file in WEB.items():
-        import_module(f"hybridbatch.sources.{module}").ADDRESS = f"{job['web']}/{file}"
+        import_module(f"hybridbatch.data.sources.{module}").ADDRESS = f"{job['web']}/{file}"
     for module, revision in job.get("revisions", {}).items():
-        loaded = import_module(f"hybridbatch.sources.{module}")
+        loaded = import_module(f"hybridbatch.data.sources.{module}")
         loaded.HUB = dataclasses.replace(loaded.HUB, revision=revision)
     patience.PAUSES = tuple(job.get("pauses", patience.PAUSES))
     time.sleep = lambda seconds: None  # the hub's client waits between its own tries

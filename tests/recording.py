@@ -1,6 +1,6 @@
 """A reporter that keeps what it is told."""
 
-from hybridbatch.reporting import SilentReporter
+from hybridbatch.common.progress import SilentReporter
 
 
 class RecordingReporter(SilentReporter):

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hybridbatch.config import SweepConfig, build
-from hybridbatch.scaling.cells import QUERIES
-from hybridbatch.scaling.grid import Cell, Facts
+from hybridbatch.common.settings import build
+from hybridbatch.scaling.cells.folder import QUERIES
+from hybridbatch.scaling.cells.grid import Cell, Facts
+from hybridbatch.scaling.settings import SweepConfig
 
 LANGUAGES = ("eng", "deu", "fin", "swh", "yor", "hin")
 QUESTIONS = 40

@@ -7,14 +7,15 @@ import unicodedata
 
 import pytest
 
-from hybridbatch.errors import ConfigError
-from hybridbatch.languages import canonical, language, resource_class
-from hybridbatch.records import Row
-from hybridbatch.sources import SourceContext, source
-from hybridbatch.sources.atlas import DEFAULT_EVALUATION, TEST, TRAINED, VALIDATION, atlas, territory_of
-from hybridbatch.sources.cldr import Names, locales, territories
-from hybridbatch.sources.riddles import QUERIES, SEPARATOR, Edition, _nameless, choose
-from hybridbatch.tasks.atlas import read_atlas
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.languages import canonical, language, resource_class
+from hybridbatch.common.records import Row
+from hybridbatch.data.atlas.cldr import Names, locales, territories
+from hybridbatch.data.atlas.queries import QUERIES, SEPARATOR, Edition, _nameless, choose
+from hybridbatch.data.atlas.source import DEFAULT_EVALUATION, TEST, TRAINED, VALIDATION, atlas, territory_of
+from hybridbatch.data.atlas.task import read_atlas
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources.registry import source
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,7 @@ def test_it_is_the_atlas_of_the_committed_results(world):
 
 
 def test_the_same_text_whatever_the_hash_seed(world):
-    code = "from hybridbatch.sources.atlas import atlas; print(atlas().fingerprint)"
+    code = "from hybridbatch.data.atlas.source import atlas; print(atlas().fingerprint)"
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": "C", "TZ": "Asia/Tokyo"}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

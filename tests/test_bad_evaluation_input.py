@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridbatch import baselines, blocks, cli, embeddings
+from hybridbatch.cli import app as cli
+from hybridbatch.scoring import baselines
+from hybridbatch.search import blocked_vectors as blocks
+from hybridbatch.search import embeddings
 from tests.test_evaluate import write_folder
 
 QRELS = "query-id\tcorpus-id\tscore\n"

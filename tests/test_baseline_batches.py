@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, RecordIndex
-from hybridbatch.schedule import Schedule, plan_schedule
-from hybridbatch.streams import COPIES
-from hybridbatch.tokens import TokenArrays
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
+from hybridbatch.sampling.plan import plan_schedule
+from hybridbatch.sampling.schedule import Schedule
+from hybridbatch.sampling.streams import COPIES
 from hybridbatch.training.batches import Batch, Batches
-from hybridbatch.training.recipe import batches_in_words
+from hybridbatch.training.model_card import batches_in_words
+from hybridbatch.training.settings import TrainConfig
 from tests.parallel import Table, rows
 from tests.test_schedule import BOTH, make_index, parallel, record_of, same
 

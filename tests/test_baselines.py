@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from hybridbatch.averages import POOL
-from hybridbatch.baselines import LexicalRanker, RandomEncoder
-from hybridbatch.lexical import BM25
-from hybridbatch.records import Task, Texts
+from hybridbatch.common.records import Task, Texts
+from hybridbatch.scoring.averages import POOL
+from hybridbatch.scoring.baselines import LexicalRanker, RandomEncoder
 from hybridbatch.scoring.ranks import Relevance
+from hybridbatch.search.bm25 import BM25
 
 WORDS = ["river", "lake", "mountain", "1904", "Kilimanjaro", "mto", "ziwa", "mlima", "гора", "река"]
 

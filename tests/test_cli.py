@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.config import EvalConfig, PrepareConfig, TrainConfig, build
-from hybridbatch.errors import ConfigError
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.settings import build
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.training.settings import TrainConfig
 
 
 def hybridbatch(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -17,7 +20,7 @@ def hybridbatch(*arguments: object, cwd: Path | None = None) -> subprocess.Compl
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from hybridbatch.cli import app;"
+        "import sys; from typer.testing import CliRunner; from hybridbatch.cli.app import app;"
         "CliRunner().invoke(app, ['--help']);"
         "print(sorted({'torch', 'transformers', 'numpy', 'babel', 'mteb', 'datasets', 'pyarrow'} & set(sys.modules)))"
     )

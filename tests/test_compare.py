@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridbatch.averages import POOL
-from hybridbatch.compare import compare, markdown, write
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.files import read_json, write_json
-from hybridbatch.perquery import FILE, QueryScores, writing
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import read_json, write_json
+from hybridbatch.scoring.averages import POOL
+from hybridbatch.scoring.compare import compare, markdown, write
+from hybridbatch.scoring.per_query import FILE, QueryScores, writing
 
 LANGUAGES = ("eng", "swh")
 QUESTIONS = 60

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.config import PrepareConfig, build
-from hybridbatch.decontaminate import Findings, LeakFinder, audit, summary, watched
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.evaluation_texts import EvaluationText, choose_checks, evaluation_only, evaluation_texts
-from hybridbatch.files import read_json
-from hybridbatch.overlap import LEAST_NEAR, NEAR, SHINGLE, OverlapIndex, normal_form, overlap
-from hybridbatch.prepare import prepare
-from hybridbatch.records import BadRow, Row
-from hybridbatch.sources import SourceContext, source
-from hybridbatch.store import Store, write_store
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import read_json
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.common.settings import build
+from hybridbatch.data.filters.decontamination import Findings, LeakFinder, audit, summary, watched
+from hybridbatch.data.filters.evaluation_texts import EvaluationText, choose_checks, evaluation_only, evaluation_texts
+from hybridbatch.data.filters.near_duplicates import LEAST_NEAR, NEAR, SHINGLE, OverlapIndex, normal_form, overlap
+from hybridbatch.data.prepare import prepare
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources.registry import source
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import write_store
 from tests.recording import RecordingReporter
 from tests.test_cli import hybridbatch
 
@@ -231,8 +234,8 @@ def test_planted_leaks_are_removed_in_all_languages_and_told(tmp_path, task):
 
 def test_a_store_without_leaking_records_is_that_of_the_other_rows(tmp_path, monkeypatch):
     """In memory and on the disk: languages and sources that only leaking records had are gone, too."""
-    monkeypatch.setattr("hybridbatch.decontaminate.BATCH_ROWS", 7)
-    monkeypatch.setattr("hybridbatch.ingest._RUN_ROWS", 16)
+    monkeypatch.setattr("hybridbatch.data.filters.decontamination.BATCH_ROWS", 7)
+    monkeypatch.setattr("hybridbatch.data.store.intake._RUN_ROWS", 16)
     clean = [
         Row("b", f"r{n}", code, f"asked {n} {code}", f"told {n // 2} {code}")
         for n in range(40)
@@ -349,7 +352,7 @@ def test_an_audit_reports_and_changes_nothing(tmp_path, task):
 def test_mteb_tasks_are_known_by_name(monkeypatch):
     from tests.test_official import ToyRetrieval
 
-    monkeypatch.setattr("hybridbatch.evaluation_texts._mteb_task", lambda name: ToyRetrieval())
+    monkeypatch.setattr("hybridbatch.data.filters.evaluation_texts._mteb_task", lambda name: ToyRetrieval())
     texts = evaluation_texts("ToyRetrieval", None)
     assert choose_checks(["ToyRetrieval"], None).fingerprints == {"ToyRetrieval": "1" * 40}
     assert {(text.kind, text.id) for text in texts} >= {("query", f"q{n}") for n in range(20)}

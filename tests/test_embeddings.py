@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from hybridbatch import embeddings
-from hybridbatch.embeddings import EmbeddingStore, list_spaces, prune
-from hybridbatch.errors import DataError, ModelError
+from hybridbatch.common.errors import DataError, ModelError
+from hybridbatch.search import embeddings
+from hybridbatch.search.embeddings import EmbeddingStore, list_spaces, prune
 
 
 class HashEncoder:

@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hybridbatch.averages import POOL, grouped, macro_average, setting_of
-from hybridbatch.config import EvalConfig
-from hybridbatch.errors import ConfigError, DataError, Interrupted
-from hybridbatch.evaluate import evaluate, plan, score_task, summary_rows, trained_languages
-from hybridbatch.files import read_json
-from hybridbatch.perquery import MEANS, read
-from hybridbatch.records import Task, Texts
+from hybridbatch.common.errors import ConfigError, DataError, Interrupted
+from hybridbatch.common.files import read_json
+from hybridbatch.common.records import Task, Texts
+from hybridbatch.scoring.averages import POOL, grouped, macro_average, setting_of
+from hybridbatch.scoring.evaluate import evaluate, plan, trained_languages
+from hybridbatch.scoring.full_ranking import score_task
+from hybridbatch.scoring.per_query import MEANS, read
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.scoring.summary import summary_rows
 
 CUTOFFS = (1, 10, 100)
 LEVELS = 3  # values per dimension: few, so that scores tie often
@@ -287,7 +289,7 @@ def test_mistakes_leave_the_earlier_evaluation_as_it_was(evaluated, tiny_model, 
 
 
 def test_an_interruption_leaves_nothing_half_written(tiny_model, tmp_path, monkeypatch):
-    from hybridbatch import evaluate as stage
+    from hybridbatch.scoring import evaluate as stage
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
@@ -346,7 +348,7 @@ def test_reading_scores_names_what_is_wrong(evaluated, tmp_path):
 
 
 def test_the_pool_of_belebele_sib_has_all_languages(real_data):
-    from hybridbatch.tasks import load_task
+    from hybridbatch.data.tasks.registry import load_task
 
     task = load_task("belebele-sib", data_root=real_data)
     cells = {(s.query_language, s.corpus_language): s.means() for s in score_task(task, embed, cutoffs=CUTOFFS)}

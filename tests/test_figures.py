@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridbatch.compare import compare, write
-from hybridbatch.config import EvalConfig
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.evaluate import evaluate
-from hybridbatch.figures import draw, heat_map, order, profile, task_figures
-from hybridbatch.languages import known_languages, language
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.languages import known_languages, language
+from hybridbatch.scoring.compare import compare, write
+from hybridbatch.scoring.evaluate import evaluate
+from hybridbatch.scoring.figures import draw, heat_map, order, profile, task_figures
+from hybridbatch.scoring.settings import EvalConfig
 from tests.test_compare import write_run
 from tests.test_evaluate import write_folder
 
@@ -97,8 +97,8 @@ def test_a_comparison_is_drawn_with_its_intervals(tmp_path):
     assert "toy: hybrid − mono" in text
     write(result, tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_text() == text
-    from hybridbatch.drawing import write_figure
-    from hybridbatch.figures import forest
+    from hybridbatch.scoring.drawing import write_figure
+    from hybridbatch.scoring.figures import forest
 
     with pytest.raises(ConfigError, match=r"\.svg or \.png"):
         write_figure(forest(result, "mAP", scale=100, higher_is_better=True), tmp_path / "c.gif")

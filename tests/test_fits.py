@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hybridbatch.errors import DataError
+from hybridbatch.common.errors import DataError
 from hybridbatch.scaling.fits import TooFewSizes, contrastive_entropy, fit_law
-from hybridbatch.scaling.responses import (
+from hybridbatch.scaling.mix_response import (
     bootstrap_means,
     break_even,
     estimate,

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.config import PrepareConfig
-from hybridbatch.errors import ConfigError
-from hybridbatch.inspection import (
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.languages import known_languages
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.inspection import (
     SHOWN_LANGUAGES,
     describe,
     dropped_table,
@@ -18,10 +19,10 @@ from hybridbatch.inspection import (
     sample_table,
     source_table,
 )
-from hybridbatch.languages import known_languages
-from hybridbatch.prepare import prepare
-from hybridbatch.records import BadRow, Row
-from hybridbatch.store import Store, write_store
+from hybridbatch.data.prepare import prepare
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import write_store
 from tests.test_cli import hybridbatch
 from tests.test_decontaminate import PLANTED, task, write_training  # noqa: F401
 

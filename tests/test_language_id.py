@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.config import PrepareConfig
-from hybridbatch.files import read_json
-from hybridbatch.language_id import LanguageCheck, identifier, long_enough
-from hybridbatch.languages import canonical
-from hybridbatch.prepare import prepare
-from hybridbatch.records import BadRow, Row
-from hybridbatch.store import Store
+from hybridbatch.common.files import read_json
+from hybridbatch.common.languages import canonical
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.filters.language_id import LanguageCheck, identifier, long_enough
+from hybridbatch.data.prepare import prepare
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.store.reader import Store
 from tests.recording import RecordingReporter
 
 TEXTS = {

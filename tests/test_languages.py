@@ -9,9 +9,9 @@ import unicodedata
 
 import pytest
 
-from hybridbatch import languages
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.languages import (
+from hybridbatch.common import languages
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.languages import (
     canonical,
     describe_group,
     known_languages,
@@ -222,7 +222,7 @@ def test_a_group_can_be_described():
 
 
 def test_the_registry_costs_nothing_until_it_is_used():
-    code = "import hybridbatch.languages as l, sys; print(l._registry.cache_info().currsize, 'numpy' in sys.modules)"
+    code = "import hybridbatch.common.languages as l, sys; print(l._registry.cache_info().currsize, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "False"]
 

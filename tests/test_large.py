@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from hybridbatch import blocks, large
-from hybridbatch.blocks import BLOCK_TEXTS, BlockedVectors, encode_blocks
-from hybridbatch.config import EvalConfig
-from hybridbatch.embeddings import EmbeddingStore, list_spaces, prune
-from hybridbatch.errors import ConfigError, DataError, ModelError
-from hybridbatch.large import Search, index_for, precedence
-from hybridbatch.records import Task, Texts
-from hybridbatch.scoring import order
-from hybridbatch.tasks.stored import open_texts, write_texts
+from hybridbatch.common.errors import ConfigError, DataError, ModelError
+from hybridbatch.common.records import Task, Texts
+from hybridbatch.data.tasks.corpus_file import open_texts, write_texts
+from hybridbatch.scoring import top_k as large
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.scoring.top_k import Search, index_for
+from hybridbatch.search import blocked_vectors as blocks
+from hybridbatch.search import order
+from hybridbatch.search.blocked_vectors import BLOCK_TEXTS, BlockedVectors, encode_blocks
+from hybridbatch.search.embeddings import EmbeddingStore, list_spaces, prune
+from hybridbatch.search.order import precedence_of_corpora as precedence
 from tests.test_embeddings import HashEncoder
 
 POOLS = {"pool": ("eng", "swh", "tha"), "pool:small": ("swh", "tha")}
@@ -199,8 +201,8 @@ def test_blocks_of_another_dimension_or_cut_off_are_named(tmp_path, small_blocks
 def test_processes_share_the_blocks(tmp_path):
     """Two processes encode at once, one is killed, the other one ends with all blocks; no block is done by both."""
     code = (
-        "import sys, time; from pathlib import Path; from hybridbatch import blocks\n"
-        "from hybridbatch.embeddings import EmbeddingStore; from tests.test_embeddings import HashEncoder\n"
+        "import sys, time; from pathlib import Path; from hybridbatch.search import blocked_vectors as blocks\n"
+        "from hybridbatch.search.embeddings import EmbeddingStore; from tests.test_embeddings import HashEncoder\n"
         "blocks.BLOCK_TEXTS = 10; blocks.WAIT_SECONDS = 0.05\n"
         "class Slow(HashEncoder):\n"
         "    def encode(self, texts, side, **rest):\n"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.errors import ConfigError
-from hybridbatch.scaling.cells import SweepFolder, execute
-from hybridbatch.scaling.grid import plan_cells
-from hybridbatch.scaling.launchers import in_process, on_ray, on_slurm
-from hybridbatch.sweep import run_sweep
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.scaling.cells.folder import SweepFolder, execute
+from hybridbatch.scaling.cells.grid import plan_cells
+from hybridbatch.scaling.cells.launchers import in_process, on_ray, on_slurm
+from hybridbatch.scaling.sweep import run_sweep
 from tests import synthetic
 
 

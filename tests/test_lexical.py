@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridbatch.errors import DataError
-from hybridbatch.lexical import BM25, terms
+from hybridbatch.common.errors import DataError
+from hybridbatch.search.bm25 import BM25, terms
 
 
 def formula(texts: list[list[str]], query: list[str], k1: float, b: float) -> list[float]:

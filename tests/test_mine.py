@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hybridbatch import mine as mining
-from hybridbatch.cli import app
-from hybridbatch.config import MineConfig, TrainConfig, build
-from hybridbatch.errors import ConfigError, Interrupted, OutputError
-from hybridbatch.mine import MINED, OUTCOME, mine
+from hybridbatch.cli.app import app
+from hybridbatch.common.errors import ConfigError, Interrupted, OutputError
+from hybridbatch.common.progress import SILENT
+from hybridbatch.common.records import Row
+from hybridbatch.common.settings import build
+from hybridbatch.data import mine as mining
+from hybridbatch.data.mine import MINED, OUTCOME, mine
+from hybridbatch.data.settings import MineConfig
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
-from hybridbatch.records import Row
-from hybridbatch.reporting import SILENT
-from hybridbatch.store import Store, write_store
-from hybridbatch.train import Inputs
+from hybridbatch.training.inputs import Inputs
+from hybridbatch.training.settings import TrainConfig
 from tests.trainers import child_processes
 
 LANGUAGES = ("eng", "swh", "yor")

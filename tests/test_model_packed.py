@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
-from hybridbatch.errors import DataError
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.model import Encoder
 from hybridbatch.model.packed import PACKABLE, Pack, length_groups
-from hybridbatch.tokens import TokenArrays
 from tests.recording import RecordingReporter
 from tests.tiny import write_tiny_model
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from hybridbatch.official.results import StockModel, model_meta, run_stock, save, score_task, verify
-from hybridbatch.official.scores import score_dict, search
-from hybridbatch.official.tasks import fenced, find_tasks, languages_of
+from hybridbatch.data.tasks.mteb import fenced, find_tasks, languages_of
+from hybridbatch.scoring.mteb.results import StockModel, model_meta, run_stock, save, score_task, verify
+from hybridbatch.scoring.mteb.scores import score_dict, search
 
 mteb = pytest.importorskip("mteb")
 from datasets import Dataset  # noqa: E402

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import kruskal
 
-from hybridbatch.averages import POOL, language_matrices
-from hybridbatch.evaluate import describe, score_task
-from hybridbatch.records import Task
-from hybridbatch.scoring.pool import FIRST, bias_names
+from hybridbatch.common.records import Task
+from hybridbatch.scoring.averages import POOL, language_matrices
+from hybridbatch.scoring.full_ranking import score_task
+from hybridbatch.scoring.pool_bias import FIRST, bias_names
+from hybridbatch.scoring.summary import describe
 from tests.test_evaluate import CUTOFFS, embed, parallel_task, ranking
 
 LANGUAGES = ["eng", "swh", "tha"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.config import PrepareConfig
-from hybridbatch.errors import ConfigError, DataError, OutputError
-from hybridbatch.files import read_json
-from hybridbatch.prepare import LanguageFilter, choose_sources, default_name, prepare
-from hybridbatch.sources import sources
-from hybridbatch.store import Store
+from hybridbatch.common.errors import ConfigError, DataError, OutputError
+from hybridbatch.common.files import read_json
+from hybridbatch.data.prepare import LanguageFilter, choose_sources, default_name, prepare
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.sources.registry import sources
+from hybridbatch.data.store.reader import Store
 from tests.recording import RecordingReporter
 
 CODES = ("en", "sw", "yo", "am")

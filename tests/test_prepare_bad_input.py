@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hybridbatch import cli
-from hybridbatch.config import PrepareConfig
-from hybridbatch.errors import ConfigError
-from hybridbatch.prepare import at_commits, prepare
-from hybridbatch.records import Row
-from hybridbatch.sources import Source, SourceContext, entityquestions, mrtydi, patience, webfaq
-from hybridbatch.store import Store
+from hybridbatch.cli import app as cli
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.records import Row
+from hybridbatch.data.download import retries as patience
+from hybridbatch.data.prepare import at_commits, prepare
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.source import Source, SourceContext
+from hybridbatch.data.sources import entityquestions, mrtydi, webfaq
+from hybridbatch.data.store.reader import Store
 from tests.hub_layouts import write, write_script_repositories
 from tests.recording import RecordingReporter
 
@@ -297,7 +299,7 @@ def following(commit: Callable[[SourceContext], str] | None) -> Source:
 def test_a_branch_is_read_at_one_commit_that_is_told_and_can_be_asked_for(tmp_path, monkeypatch):
     now, notes = "a" * 40, RecordingReporter()
     source = following(lambda context: context.revisions.get("branched", now))
-    monkeypatch.setattr("hybridbatch.prepare.choose_sources", lambda names: (source,))
+    monkeypatch.setattr("hybridbatch.data.prepare.choose_sources", lambda names: (source,))
     config = PrepareConfig(sources=("branched",), out=tmp_path / "data", decontaminate=("none",))
     (made,) = Store.open(prepare(config, notes)).manifest["provenance"]["sources"]
     assert (made["revision"], made["commit"]) == ("main", now)

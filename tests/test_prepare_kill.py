@@ -19,10 +19,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybridbatch import decontaminate, ingest, prepare, shards, store, tokens
-from hybridbatch.config import PrepareConfig
-from hybridbatch.files import atomic_folder
-from hybridbatch.store import Store
+from hybridbatch.common import tokens
+from hybridbatch.common.files import atomic_folder
+from hybridbatch.data import prepare
+from hybridbatch.data.filters import decontamination as decontaminate
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.store import intake as ingest
+from hybridbatch.data.store import row_files as shards
+from hybridbatch.data.store import writer as store
+from hybridbatch.data.store.reader import Store
 from tests.hub_layouts import write_script_repositories, write_web
 
 POINTS = {  # what a stage is made of; a process is killed just before the n-th call
@@ -295,11 +300,11 @@ import json, os, signal, sys
 from importlib import import_module
 from pathlib import Path
 from huggingface_hub import file_download
-from hybridbatch.config import PrepareConfig
-from hybridbatch.prepare import prepare
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.prepare import prepare
 
 job = json.load(sys.stdin)
-import_module("hybridbatch.sources.entityquestions").ADDRESS = job["web"] + "/dataset.zip"
+import_module("hybridbatch.data.sources.entityquestions").ADDRESS = job["web"] + "/dataset.zip"
 http_get, done = file_download.http_get, 0
 
 class Torn:

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridbatch import decontaminate
-from hybridbatch.config import PrepareConfig
-from hybridbatch.errors import DataError
-from hybridbatch.files import read_json, write_json
-from hybridbatch.inspection import describe, quality_table, quality_title
-from hybridbatch.markup import without_markup
-from hybridbatch.prepare import prepare
-from hybridbatch.quality import HashSet, Quality
-from hybridbatch.records import BadRow, Row
-from hybridbatch.store import Store
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import read_json, write_json
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.filters import decontamination as decontaminate
+from hybridbatch.data.filters.markup import without_markup
+from hybridbatch.data.filters.quality import HashSet, Quality
+from hybridbatch.data.inspection import describe, quality_table, quality_title
+from hybridbatch.data.prepare import prepare
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.store.reader import Store
 from tests.recording import RecordingReporter
 from tests.test_cli import hybridbatch
 

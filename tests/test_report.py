@@ -11,14 +11,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import Task, Texts
-from hybridbatch.report import report, rerun
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.records import Task, Texts
 from hybridbatch.scaling.analysis import Measure, Sweep, groups_of
 from hybridbatch.scaling.entropy import task_entropies
 from hybridbatch.scaling.findings import find
-from hybridbatch.scaling.sentences import sentences
-from hybridbatch.sweep import run_sweep
+from hybridbatch.scaling.report.report import report, rerun
+from hybridbatch.scaling.report.sentences import sentences
+from hybridbatch.scaling.sweep import run_sweep
 from tests import synthetic
 
 
@@ -312,7 +312,8 @@ def test_the_same_sweep_gives_the_same_report(reported, swept):
 def test_the_command_to_run_it_again_gives_the_same_settings():
     import shlex
 
-    from hybridbatch.config import SweepConfig, build
+    from hybridbatch.common.settings import build
+    from hybridbatch.scaling.settings import SweepConfig
 
     config = synthetic.sweep_config(
         train_languages="ar,zh;4", set="margin=0.1,0.2; dropout=0.1", pairs="10,all", name="x"

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.config import ReproduceConfig, build
-from hybridbatch.errors import ConfigError
-from hybridbatch.files import read_json
-from hybridbatch.reproduce import batches_of, plan, reproduce, table_rows
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.files import read_json
+from hybridbatch.common.settings import build
+from hybridbatch.scaling.reproduce import batches_of, plan, reproduce, table_rows
+from hybridbatch.scaling.settings import ReproduceConfig
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from hybridbatch.averages import POOL
-from hybridbatch.compare import compare
-from hybridbatch.config import EvalConfig
-from hybridbatch.errors import ModelError
-from hybridbatch.evaluate import evaluate, plan
-from hybridbatch.files import read_json
-from hybridbatch.reranking import lists, load_reranker
-from hybridbatch.reranking.models import ListwiseReranker
-from hybridbatch.reranking.stage import reorder
+from hybridbatch.common.errors import ModelError
+from hybridbatch.common.files import read_json
+from hybridbatch.scoring.averages import POOL
+from hybridbatch.scoring.compare import compare
+from hybridbatch.scoring.evaluate import evaluate, plan
 from hybridbatch.scoring.ranks import Ranks
+from hybridbatch.scoring.reranking import lists
+from hybridbatch.scoring.reranking.models import ListwiseReranker, load_reranker
+from hybridbatch.scoring.reranking.stage import reorder
+from hybridbatch.scoring.settings import EvalConfig
 from tests.test_evaluate import config_for, write_folder
 from tests.tiny import tiny_tokenizer, write_tiny_model
 
@@ -215,7 +215,7 @@ class Notes:
     """A reporter that keeps what it is told."""
 
     def __init__(self):
-        from hybridbatch.reporting import SILENT
+        from hybridbatch.common.progress import SILENT
 
         self.notes, self.warn, self.bar = [], SILENT.warn, SILENT.bar
 
@@ -306,7 +306,7 @@ def test_the_plan_counts_what_a_second_stage_reads(tmp_path):
 
 
 def test_bm25_has_no_embeddings_for_mteb():
-    from hybridbatch.errors import ConfigError
+    from hybridbatch.common.errors import ConfigError
 
     with pytest.raises(ConfigError, match="bm25 has no embeddings"):
         plan(EvalConfig(model="bm25", tasks=("XQuADRetrieval",)))

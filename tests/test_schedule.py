@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, RecordIndex
-from hybridbatch.schedule import CROSS_LINGUAL, MIXED, MONOLINGUAL, Schedule, plan_schedule
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
+from hybridbatch.sampling.plan import plan_schedule
+from hybridbatch.sampling.schedule import Schedule
+from hybridbatch.sampling.streams import CROSS_LINGUAL, MIXED, MONOLINGUAL
 
 BOTH = HAS_QUERY | HAS_PASSAGE
 
@@ -189,8 +191,8 @@ def reference_batches(order: list[int], groups: np.ndarray, batch_size: int, bat
 
 
 def test_deferred_records_come_first_in_the_next_batch():
-    from hybridbatch.seeding import stream
-    from hybridbatch.streams import fill_batches
+    from hybridbatch.common.seeding import stream
+    from hybridbatch.sampling.filling import fill_batches
 
     rng = np.random.default_rng(0)
     for trial in range(20):

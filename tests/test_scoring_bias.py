@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import kruskal
 
-from hybridbatch.errors import DataError
-from hybridbatch.scoring import bias
+from hybridbatch.common.errors import DataError
+from hybridbatch.scoring import language_bias as bias
 
 # Two queries with relevant passages in the languages 0, 1, 2; a third without one in language 1.
 RANKS = np.array([[3, 9, 1], [4, 2, 6], [5, 0, 7]])

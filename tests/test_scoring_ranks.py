@@ -5,10 +5,10 @@ import pytest
 import pytrec_eval
 import torch
 
-from hybridbatch.errors import DataError
+from hybridbatch.common.errors import DataError
 from hybridbatch.scoring import metrics
-from hybridbatch.scoring.order import key_places, key_scores, precedence, top_keys
 from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
+from hybridbatch.search.order import key_places, key_scores, precedence, top_keys
 
 CUTOFFS = (1, 3, 10, 100)
 TREC = {

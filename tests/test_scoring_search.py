@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from hybridbatch.errors import DataError
-from hybridbatch.scoring import search as module
-from hybridbatch.scoring.order import precedence
+from hybridbatch.common.errors import DataError
 from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
-from hybridbatch.scoring.search import FaissIndex, Found, recall_lost, search, search_bytes
+from hybridbatch.search import exact as module
+from hybridbatch.search import faiss_index
+from hybridbatch.search.exact import Found, recall_lost, search, search_bytes
+from hybridbatch.search.faiss_index import FaissIndex
+from hybridbatch.search.order import precedence
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 150)
+    for place in (module, faiss_index):
+        monkeypatch.setattr(place, "CHUNK", 150)
     monkeypatch.setattr(module, "BLOCK", {"cpu": (16, 70)})
     monkeypatch.setattr(module, "GROUP", 8)
 

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hybridbatch.errors import DataError
-from hybridbatch.scoring.significance import (
-    bootstrap_interval,
-    cohen_d,
-    compare,
-    holm,
-    randomisation_p,
-    verdict,
-)
+from hybridbatch.common.errors import DataError
+from hybridbatch.scoring.significance import bootstrap_interval, cohen_d, compare, holm, randomisation_p, verdict
 
 
 def column(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

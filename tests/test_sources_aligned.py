@@ -3,8 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbatch.records import BadRow, Row
-from hybridbatch.sources.aligned import Document, DocumentLine, Entry, comparable, document_rows, gather, has_letters
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.pairs.aligned_text import (
+    Document,
+    DocumentLine,
+    Entry,
+    comparable,
+    document_rows,
+    gather,
+    has_letters,
+)
 
 
 def document(language: str, lines: dict[int, str]) -> Document:

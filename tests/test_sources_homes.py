@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import Row
-from hybridbatch.sources import SourceContext, homes, source
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.records import Row
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources import local_copies as homes
+from hybridbatch.data.sources.registry import source
 
 TMX = """<?xml version="1.0" encoding="UTF-8"?>
 <tmx version="1.4"><header creationtool="unknown" srclang="en" datatype="text"></header><body>
@@ -66,7 +68,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 
 def lines(name: str, code: str) -> list[tuple]:
-    from hybridbatch.sources.reading import read_records
+    from hybridbatch.data.formats.tables import read_records
 
     path = homes.rebuilt(name) / f"{code}.jsonl.gz"
     return [(record["doc"], record["pos"], record["text"]) for _, record in read_records(path, path.name)]

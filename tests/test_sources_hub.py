@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import BadRow, Row
-from hybridbatch.sources import SourceContext, source
-from hybridbatch.sources.lines import NumberedLines
-from hybridbatch.sources.mmarco import by_pair
-from hybridbatch.sources.numbers import integer_rows
-from hybridbatch.sources.passages import cut, passage_at, passage_with
-from hybridbatch.sources.squad import squad_rows
-from hybridbatch.sources.zipped import zipped_json
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.formats.numbered import NumberedLines, integer_rows
+from hybridbatch.data.formats.squad import squad_rows
+from hybridbatch.data.formats.zipped import zipped_json
+from hybridbatch.data.pairs.long_documents import cut, passage_at, passage_with
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources.mmarco import by_pair
+from hybridbatch.data.sources.registry import source
 from tests.hub_layouts import card, squad, write, zipped
 
 REPOSITORY = Path(__file__).parents[1]
@@ -345,7 +345,7 @@ def test_triples_join_to_pairs_as_a_plain_loop_joins_them(triples: list[tuple[in
 
 
 def test_numbers_are_read_in_blocks_and_bad_lines_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hybridbatch.sources.numbers._BLOCK", 64)
+    monkeypatch.setattr("hybridbatch.data.formats.numbered._BLOCK", 64)
     lines = [f"{n}\t{n * 2}" for n in range(100)]
     lines[40], lines[41], lines[70] = "40", "41\t9999999999", "seventy\t140"
     path = tmp_path / "table.tsv"

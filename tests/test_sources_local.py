@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.languages import canonical
-from hybridbatch.records import BadRow, Row
-from hybridbatch.sources import SourceContext, catalogue, source, sources
-from hybridbatch.sources.aligned import comparable
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.languages import canonical
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.pairs.aligned_text import comparable
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources.registry import catalogue, source, sources
 
 LOCAL = (
     "afriqa", "afriqa-questions", "tydi", "amqa", "mkqa", "exams", "ntrex", "tico19", "stories", "bible", "lafand-mt",
@@ -176,7 +177,7 @@ def test_listing_the_sources_imports_nothing_heavy():
     import sys
 
     code = (
-        "import sys; from hybridbatch.sources import catalogue; catalogue();"
+        "import sys; from hybridbatch.data.sources.registry import catalogue; catalogue();"
         "print([name for name in ('babel', 'pyarrow', 'datasets', 'torch', 'mteb') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import BadRow, Row
-from hybridbatch.sources import SourceContext, source
-from hybridbatch.sources.bitext import Bitext, find_bitexts
-from hybridbatch.sources.user import user_source
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.formats.bitext import Bitext, find_bitexts
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources.registry import source
+from hybridbatch.data.sources.user import user_source
 
 TMX = """<?xml version="1.0" encoding="utf-8"?>
 <!DOCTYPE tmx SYSTEM "tmx14.dtd">

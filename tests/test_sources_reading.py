@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import BadRow
-from hybridbatch.sources.reading import bare_name, kind, read_records
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.records import BadRow
+from hybridbatch.data.formats.tables import bare_name, kind, read_records
 
 RECORDS = [{"record_id": "1", "text": "Habari ya asubuhi"}, {"record_id": "2", "text": 'ሰላም, "ዓለም"'}]
 

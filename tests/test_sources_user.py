@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import BadRow, Row
-from hybridbatch.sources import SourceContext
-from hybridbatch.sources.user import user_source
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources.user import user_source
 
 
 def rows_of(path: Path) -> list[Row | BadRow]:

@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridbatch import ingest
-from hybridbatch.arrangement import shared_passage_groups
-from hybridbatch.errors import DataError, OutputError
-from hybridbatch.files import read_json, write_json
-from hybridbatch.ingest import clean_text
-from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, BadRow, Row
-from hybridbatch.schedule import plan_schedule
-from hybridbatch.store import Store, write_store
-from hybridbatch.tokens import TokenArrays
+from hybridbatch.common.errors import DataError, OutputError
+from hybridbatch.common.files import read_json, write_json
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.data.store import intake as ingest
+from hybridbatch.data.store.intake import clean_text
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import write_store
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, shared_passage_groups
+from hybridbatch.sampling.plan import plan_schedule
 
 LANGUAGES = ["eng", "swh", "amh", "yor"]
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridbatch.config import SweepConfig, build
-from hybridbatch.errors import ConfigError, DataError, OutputError
-from hybridbatch.files import read_json, write_json
-from hybridbatch.scaling.cells import SweepFolder, execute
+from hybridbatch.common.errors import ConfigError, DataError, OutputError
+from hybridbatch.common.files import read_json, write_json
+from hybridbatch.common.settings import build
+from hybridbatch.scaling.cells.folder import SweepFolder, execute
+from hybridbatch.scaling.cells.grid import nested_order, plan_cells, spread
 from hybridbatch.scaling.check import check_cells
-from hybridbatch.scaling.grid import nested_order, plan_cells, spread
-from hybridbatch.sweep import _overview, _told_apart, dry_run, run_sweep, status, varying
+from hybridbatch.scaling.settings import SweepConfig
+from hybridbatch.scaling.sweep import _overview, _told_apart, dry_run, run_sweep, status, varying
 from tests import synthetic
 from tests.synthetic import LANGUAGES, facts, sweep_config
 
@@ -230,7 +231,7 @@ import sys, time
 from dataclasses import replace
 from pathlib import Path
 from tests import synthetic
-from hybridbatch.sweep import run_sweep
+from hybridbatch.scaling.sweep import run_sweep
 def slow(cell, work):
     (work / "half").write_text("written")
     time.sleep(0.3)

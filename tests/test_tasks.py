@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.tasks import lareqa, load_task
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.data.tasks import lareqa
+from hybridbatch.data.tasks.registry import load_task
 
 QRELS = "query-id\tcorpus-id\tscore\n"
 

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.errors import ConfigError, DataError
-from hybridbatch.languages import canonical
-from hybridbatch.tasks import belebele, catalogue, load_task, miracl
-from hybridbatch.tasks.stored import StoredStrings, open_texts, write_texts
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.languages import canonical
+from hybridbatch.data.tasks import belebele, catalogue, miracl
+from hybridbatch.data.tasks.corpus_file import StoredStrings, open_texts, write_texts
+from hybridbatch.data.tasks.registry import load_task
 from tests.hub_layouts import jsonl, packed, passage, write, write_belebele, write_script_repositories
 
 CODE = """
 import json, sys
 from dataclasses import replace
-from hybridbatch.tasks import catalogue, load_task
+from hybridbatch.data.tasks import catalogue
+from hybridbatch.data.tasks.registry import load_task
 sizes = {name: replace(one, queries=None, passages=None) for name, one in catalogue.CATALOGUE.items()}
 catalogue.CATALOGUE = sizes
 made = {}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbatch import tokens
-from hybridbatch.errors import OutputError
-from hybridbatch.tokens import TokenArrays, stored_tokens
+from hybridbatch.common import tokens
+from hybridbatch.common.errors import OutputError
+from hybridbatch.common.tokens import TokenArrays, stored_tokens
 
 sequences = st.lists(st.lists(st.integers(0, 250_000), max_size=5), max_size=8)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hybridbatch.files import read_json
-from hybridbatch.store import write_store
+from hybridbatch.common.files import read_json
+from hybridbatch.data.store.writer import write_store
 from tests.parallel import rows
 
 

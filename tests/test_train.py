@@ -10,13 +10,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.errors import ConfigError, DataError, ModelError, OutputError
-from hybridbatch.files import read_json
+from hybridbatch.common.errors import ConfigError, DataError, ModelError, OutputError
+from hybridbatch.common.files import read_json
+from hybridbatch.common.progress import SilentReporter
+from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
-from hybridbatch.reporting import SilentReporter
-from hybridbatch.store import write_store
-from hybridbatch.train import plan, train
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.train import plan, train
 from tests.parallel import LANGUAGES, rows
 
 TEXTS = ["baden 12", "lokus", "dera ba ba"]

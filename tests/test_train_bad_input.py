@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hybridbatch.cli import main
-from hybridbatch.files import read_json
-from hybridbatch.records import Row
-from hybridbatch.store import write_store
+from hybridbatch.cli.app import main
+from hybridbatch.common.files import read_json
+from hybridbatch.common.records import Row
+from hybridbatch.data.store.writer import write_store
 from tests.parallel import LANGUAGES, rows
 
 

@@ -15,16 +15,19 @@ from scipy.stats import chisquare
 from torch.nn import functional
 from transformers import AutoModel
 
-from hybridbatch.config import TrainConfig, build
-from hybridbatch.errors import ConfigError, DataError, Interrupted
-from hybridbatch.files import read_json
-from hybridbatch.records import HAS_PASSAGE, HAS_QUERY
-from hybridbatch.schedule import plan_schedule
-from hybridbatch.store import Store, write_store
-from hybridbatch.train import Inputs, train
+from hybridbatch.common.errors import ConfigError, DataError, Interrupted
+from hybridbatch.common.files import read_json
+from hybridbatch.common.settings import build
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import write_store
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
+from hybridbatch.sampling.plan import plan_schedule
 from hybridbatch.training import checkpoint
 from hybridbatch.training.alignment import alignment, plan_translations
 from hybridbatch.training.distillation import Targets, Teacher, embedding_loss, read_vectors, score_loss
+from hybridbatch.training.inputs import Inputs
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.train import train
 from tests.parallel import Table, rows
 from tests.recording import RecordingReporter
 from tests.test_schedule import BOTH, make_index, parallel, record_of
@@ -481,7 +484,7 @@ def test_another_teacher_under_the_same_name_is_refused(job, tmp_path):
 
 def train_together(workers, config: TrainConfig) -> None:
     """`train`, which finds the process group that is there already."""
-    with mock.patch("hybridbatch.train.join", return_value=nullcontext(workers)):
+    with mock.patch("hybridbatch.training.train.join", return_value=nullcontext(workers)):
         train(config)
 
 

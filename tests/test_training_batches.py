@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hybridbatch.errors import DataError
-from hybridbatch.schedule import plan_schedule
-from hybridbatch.tokens import TokenArrays
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.sampling.plan import plan_schedule
 from hybridbatch.training.batches import Batches
 from tests.parallel import Table, rows
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from hybridbatch.common.memory import PAGE, Memory, freed_memory_kept, main_memory, return_freed_memory
+from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.model import Encoder
-from hybridbatch.tokens import TokenArrays
-from hybridbatch.training import budget
+from hybridbatch.training import token_budget as budget
 from hybridbatch.training.distributed import CPU
-from hybridbatch.training.memory import PAGE, Memory, freed_memory_kept, main_memory, return_freed_memory
 from tests.tiny import write_tiny_model
 from tests.trainers import child_processes, make_trainer
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybridbatch.errors import ConfigError, DataError, OutputError
-from hybridbatch.files import write_json
-from hybridbatch.reporting import SILENT
+from hybridbatch.common.errors import ConfigError, DataError, OutputError
+from hybridbatch.common.files import write_json
+from hybridbatch.common.progress import SILENT
 from hybridbatch.training import checkpoint
 from hybridbatch.training.checkpoint import Progress
 

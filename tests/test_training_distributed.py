@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hybridbatch.errors import ConfigError, Interrupted
+from hybridbatch.common.device import resolve_device
+from hybridbatch.common.errors import ConfigError, Interrupted
 from hybridbatch.training import checkpoint
-from hybridbatch.training.distributed import CPU, join, resolve_device
+from hybridbatch.training.distributed import CPU, join
 from tests.trainers import child_processes, equal, make_trainer, weights
 
 CHANGES = {

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from hybridbatch.errors import ConfigError
-from hybridbatch.tokens import TokenArrays
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.training import gradient_cache
 from hybridbatch.training.gradient_cache import GradientCache, dropout_seed, split
 from hybridbatch.training.loss import InfoNCE

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.store import write_store
+from hybridbatch.data.store.writer import write_store
 from hybridbatch.training import checkpoint
+from hybridbatch.training.settings import TrainConfig
 from tests.parallel import rows
 from tests.trainers import child_processes
 
@@ -31,7 +31,7 @@ def train_and_die(config: TrainConfig, operation: int | None, count: Path | None
     """Train; kill this process just before its n-th file operation inside the run folder, if `operation` says so."""
     import torch
 
-    from hybridbatch.train import train
+    from hybridbatch.training.train import train
 
     torch.set_num_threads(1)
     done = 0
@@ -56,7 +56,7 @@ def train_and_die(config: TrainConfig, operation: int | None, count: Path | None
 
 def train_with_torn_checkpoint(config: TrainConfig, torn: int) -> None:
     """Train; die half-way through writing the n-th checkpoint's tensors."""
-    from hybridbatch.train import train
+    from hybridbatch.training.train import train
 
     save, written = checkpoint.save_file, 0
 

@@ -6,9 +6,9 @@ import types
 
 import pytest
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.errors import ConfigError
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.training.logs import open_log
+from hybridbatch.training.settings import TrainConfig
 
 
 def test_none_writes_nothing(tmp_path):

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 from transformers import AutoModel
 
-from hybridbatch.errors import DataError, Interrupted
-from hybridbatch.reporting import SilentReporter
+from hybridbatch.common.errors import DataError, Interrupted
+from hybridbatch.common.progress import SilentReporter
 from hybridbatch.training import checkpoint
 from hybridbatch.training.optimizer import learning_rate_factor
 from tests.trainers import equal, interrupt_in, make_trainer, weights

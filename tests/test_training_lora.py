@@ -9,15 +9,16 @@ from torch.func import functional_call
 from torch.nn import functional
 from transformers import AutoModel
 
-from hybridbatch.config import TrainConfig, build
-from hybridbatch.errors import ConfigError, Interrupted
-from hybridbatch.files import read_json
+from hybridbatch.common.errors import ConfigError, Interrupted
+from hybridbatch.common.files import read_json
+from hybridbatch.common.settings import build
+from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
-from hybridbatch.store import write_store
-from hybridbatch.train import train
 from hybridbatch.training import checkpoint
 from hybridbatch.training.lora import linear_layers
 from hybridbatch.training.optimizer import learning_rate_factor
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.train import train
 from tests.parallel import rows
 from tests.tiny import write_tiny_model
 from tests.trainers import equal, interrupt_in, make_trainer, weights

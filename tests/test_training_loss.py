@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hybridbatch.errors import ConfigError
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.training.loss import InfoNCE, false_negatives, reciprocal_ranks
 
 PAIRS, NEGATIVES, SIZE = 7, 5, 12

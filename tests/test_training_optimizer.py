@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from hybridbatch.config import TrainConfig
 from hybridbatch.training.optimizer import (
     Optimizer,
     average_decay,
@@ -16,7 +15,8 @@ from hybridbatch.training.optimizer import (
     learning_rate_factor,
     parameter_groups,
 )
-from hybridbatch.training.touched_rows import CutEmbedding
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.used_vocabulary import CutEmbedding
 
 WORDS, SIZE, STEPS = 1003, 24, 40
 TOUCHED = np.array([1, 2, 3, 5, 8, 13, 21, 500, 1002])

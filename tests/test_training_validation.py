@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hybridbatch.records import RecordIndex
-from hybridbatch.streams import CROSS_LINGUAL, MONOLINGUAL
+from hybridbatch.sampling.index import RecordIndex
+from hybridbatch.sampling.streams import CROSS_LINGUAL, MONOLINGUAL
 from hybridbatch.training.loss import InfoNCE
 from hybridbatch.training.validation import Validation, plan_validation
 from tests.parallel import Table, rows

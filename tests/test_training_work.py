@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.files import read_json
+from hybridbatch.common.files import read_json
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
-from hybridbatch.store import write_store
-from hybridbatch.tokens import TokenArrays
-from hybridbatch.train import train
+from hybridbatch.training.flops import Work, measured_peak
 from hybridbatch.training.lora import Adapters
-from hybridbatch.training.work import Work, measured_peak
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.train import train
 from tests.parallel import rows
 from tests.tiny import write_tiny_model
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hybridbatch.scaling.traits import TooFewLanguages, lexical_distances, regress, traits
+from hybridbatch.scaling.language_traits import TooFewLanguages, lexical_distances, regress, traits
 
 RNG = np.random.default_rng(3)
 TRAIT, OTHER = RNG.normal(size=(2, 40))

@@ -16,18 +16,21 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from hybridbatch.config import PrepareConfig, build
-from hybridbatch.errors import ConfigError, DataError, ModelError, OutputError
-from hybridbatch.files import read_json
-from hybridbatch.prepare import prepare
-from hybridbatch.records import BadRow, Row
-from hybridbatch.reporting import SILENT
-from hybridbatch.store import Store
-from hybridbatch.translation import Decoding, Translation, endpoint, open_translator
-from hybridbatch.translation.cache import TranslationCache
-from hybridbatch.translation.filters import fault, repeated
-from hybridbatch.translation.rows import LEFT_OUT
-from hybridbatch.translation.sentences import join, split
+from hybridbatch.common.errors import ConfigError, DataError, ModelError, OutputError
+from hybridbatch.common.files import read_json
+from hybridbatch.common.progress import SILENT
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.common.settings import build
+from hybridbatch.data.prepare import prepare
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.translation import endpoint
+from hybridbatch.data.translation.cache import TranslationCache
+from hybridbatch.data.translation.faults import fault, repeated
+from hybridbatch.data.translation.open import open_translator
+from hybridbatch.data.translation.sentences import join, split
+from hybridbatch.data.translation.translate_rows import LEFT_OUT, Translation
+from hybridbatch.data.translation.translators import Decoding
 from tests.chat_server import ChatServer, chat_server, completion, says
 from tests.recording import RecordingReporter
 from tests.test_decontaminate import write_task
@@ -198,7 +201,7 @@ def test_a_sentence_is_translated_once_whatever_texts_and_runs_it_is_in(own_cach
 
 
 def test_what_an_interrupted_run_stored_does_not_change_the_batches_of_the_next(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr("hybridbatch.translation.rows.CHUNK_TEXTS", 6)
+    monkeypatch.setattr("hybridbatch.data.translation.translate_rows.CHUNK_TEXTS", 6)
     rows = [
         Row("s", str(number), "eng", f"word {number % 7}" * (number % 5 + 1), f"Text {number}") for number in range(20)
     ]

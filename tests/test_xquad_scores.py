@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridbatch.config import EvalConfig
-from hybridbatch.embeddings import EmbeddingStore
-from hybridbatch.evaluate import evaluate
-from hybridbatch.files import read_json
+from hybridbatch.common.files import read_json
+from hybridbatch.data.tasks.registry import load_task
 from hybridbatch.model import Encoder
-from hybridbatch.tasks import load_task
+from hybridbatch.scoring.evaluate import evaluate
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.search.embeddings import EmbeddingStore
 
 
 @pytest.mark.slow

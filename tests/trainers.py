@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from hybridbatch.config import TrainConfig
+from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.model import Encoder
-from hybridbatch.reporting import SILENT, Reporter
-from hybridbatch.schedule import plan_schedule
+from hybridbatch.sampling.plan import plan_schedule
 from hybridbatch.training.alignment import plan_translations
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.distillation import Targets, Teacher
 from hybridbatch.training.distributed import Workers
 from hybridbatch.training.loop import Trainer, build_objective
+from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.validation import Validation, plan_validation
 from tests.parallel import Table, rows
 
@@ -115,5 +115,5 @@ def interrupt_in(trainer, step, number=signal.SIGTERM):
 def child_processes() -> multiprocessing.context.ForkServerContext:
     """Children fork from one server that has torch and transformers imported, but has not used them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.trainers", "hybridbatch.train"])
+    context.set_forkserver_preload(["tests.trainers", "hybridbatch.training.train"])
     return context

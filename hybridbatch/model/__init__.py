@@ -2,6 +2,5 @@
 
 from hybridbatch.model.builtin import BUILTIN
 from hybridbatch.model.encoder import Encoder
-from hybridbatch.model.precision import autocast, resolve_precision
 
-__all__ = ["BUILTIN", "Encoder", "autocast", "resolve_precision"]
+__all__ = ["BUILTIN", "Encoder"]

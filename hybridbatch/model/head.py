@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hybridbatch.errors import ModelError
-from hybridbatch.files import make_folder, read_json, write_json
+from hybridbatch.common.errors import ModelError
+from hybridbatch.common.files import make_folder, read_json, write_json
 from hybridbatch.model.loading import Source
 
 

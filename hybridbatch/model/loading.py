@@ -21,10 +21,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hybridbatch.errors import ModelError, nearest
-from hybridbatch.files import sha256_file
+from hybridbatch.common.errors import ModelError, nearest
+from hybridbatch.common.files import sha256_file
+from hybridbatch.common.progress import Reporter
 from hybridbatch.model.builtin import BUILTIN, builtin_location
-from hybridbatch.reporting import Reporter
 
 TOKENIZER_FILES = (
     "tokenizer.json",

@@ -21,14 +21,12 @@ from transformers import AttentionInterface, PreTrainedModel
 from hybridbatch.model.dropout import dropout as drop
 
 IMPLEMENTATION = "hybridbatch_packed"
-
 # Families whose tokens meet in attention only, through transformers' attention interface, with plain multi-head
 # attention in both directions. Each is compared with its padded forward pass, values and gradients, in the tests.
 PACKABLE = frozenset(
     ("bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "gte", "jina_embeddings_v3", "modernbert",
      "nomic_bert", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
 )  # fmt: skip
-
 # What one more group costs, in the unit its padding is counted in. Attention: a dozen kernel launches against score
 # elements (query-key pairs). A whole forward pass, for models that cannot be packed: against tokens.
 ATTENTION_GROUP_COST = 4096

@@ -1,1 +1,1 @@
-"""Scaling studies: grids of runs, their execution, laws fitted to their results."""
+"""scaling"""

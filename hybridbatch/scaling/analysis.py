@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybridbatch.averages import SETTINGS
-from hybridbatch.errors import DataError
-from hybridbatch.languages import language
-from hybridbatch.scaling.cells import SweepFolder
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.languages import language
+from hybridbatch.scaling.cells.folder import SweepFolder
+from hybridbatch.scoring.averages import SETTINGS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.config import SweepConfig, build
-from hybridbatch.errors import DataError
-from hybridbatch.reporting import SILENT, Reporter
-from hybridbatch.scaling.cells import Runner, SweepFolder
-from hybridbatch.scaling.grid import Cell, Facts, plan_cells
-from hybridbatch.scaling.runner import gather_facts, run_cell
-from hybridbatch.seeding import stream
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.seeding import stream
+from hybridbatch.common.settings import build
+from hybridbatch.scaling.cells.folder import Runner, SweepFolder
+from hybridbatch.scaling.cells.grid import Cell, Facts, plan_cells
+from hybridbatch.scaling.cells.runner import gather_facts, run_cell
+from hybridbatch.scaling.settings import SweepConfig
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def check_cells(
         path: folder of the sweep.
         seed: of the draw.
         data, data_root: where the training data and the evaluation data are; default: as the sweep says.
-        runner, facts: as in `hybridbatch.sweep.run_sweep`.
+        runner, facts: as in `hybridbatch.scaling.sweep.run_sweep`.
 
     Raises: DataError if `path` is no sweep, and where data, tasks or models here are others than the sweep's, so that
         none of its cells can be done again.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybridbatch.averages import POOL, setting_of
-from hybridbatch.records import Task
+from hybridbatch.common.records import Task
+from hybridbatch.common.seeding import stream
 from hybridbatch.scaling.fits import contrastive_entropy
-from hybridbatch.seeding import stream
+from hybridbatch.scoring.averages import POOL, setting_of
 
 NEGATIVES = 256  # as in the paper
 

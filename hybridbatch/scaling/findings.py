@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hybridbatch.errors import DataError
-from hybridbatch.languages import language
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.languages import language
 from hybridbatch.scaling.analysis import (
     FURTHER_METRICS,
     MAIN_METRICS,
@@ -20,7 +20,8 @@ from hybridbatch.scaling.analysis import (
     trained_languages,
 )
 from hybridbatch.scaling.fits import MIN_SIZES, Law, TooFewSizes, fit_law
-from hybridbatch.scaling.responses import (
+from hybridbatch.scaling.language_traits import TooFewLanguages, lexical_distances, regress, traits
+from hybridbatch.scaling.mix_response import (
     Trend,
     bootstrap_means,
     break_even,
@@ -29,7 +30,6 @@ from hybridbatch.scaling.responses import (
     optimum_mix,
     seeds_p,
 )
-from hybridbatch.scaling.traits import TooFewLanguages, lexical_distances, regress, traits
 from hybridbatch.scoring import significance
 
 Row = dict[str, Any]

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from hybridbatch.errors import DataError
-from hybridbatch.seeding import stream
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.seeding import stream
 
 MIN_SIZES = 5  # three parameters, one size to judge them by, one to leave out
 EXPONENTS = (1e-3, 4.0)  # beyond 4 the curve falls to its floor between two measured sizes
 STARTS = (0.05, 0.2, 0.5, 1.0, 2.0)  # exponents to start from; the problem is linear in E and A
 HUBER = 1.345  # 95 % efficiency for normal residuals (Huber 1964)
 MAD_TO_SD = 1.4826  # median absolute deviation of a normal distribution to its standard deviation
-
 Interval = tuple[float, float]
 
 

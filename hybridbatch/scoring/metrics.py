@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from hybridbatch.errors import DataError
+from hybridbatch.common.errors import DataError
 from hybridbatch.scoring.ranks import Ranks
 
 NOT_RETRIEVED = 1 << 62  # the rank of a relevant passage beyond the passages that are listed: below every cutoff

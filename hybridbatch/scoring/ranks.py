@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import Qrels
-from hybridbatch.scoring.order import inner_products, key_places, precedence, sort_keys, sort_rows, top_keys
-from hybridbatch.scoring.vectors import as_float32, require_finite, require_width
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.records import Qrels
+from hybridbatch.search.order import inner_products, key_places, precedence, sort_keys, sort_rows, top_keys
+from hybridbatch.search.vectors import as_float32, require_finite, require_width
 
 # Scores of one block of queries. Measured on 59,536 passages x 384: from 64 queries on the product is near its best
 # speed; blocks that outgrow the caches (and glibc's 32 MiB of reused memory) sort more slowly.

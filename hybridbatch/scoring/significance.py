@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from hybridbatch.errors import DataError
-from hybridbatch.seeding import stream
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.seeding import stream
 
 Method = Literal["percentile", "bca"]
 CHUNK = 256  # draws at a time: bounds the memory to CHUNK x questions

@@ -1,1 +1,1 @@
-"""The training engine: loss, gradient cache, optimizer, checkpoints, data parallelism and the loop."""
+"""training"""

@@ -3,11 +3,11 @@
 import numpy as np
 from torch import Tensor
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, RecordIndex
-from hybridbatch.schedule import Schedule
-from hybridbatch.seeding import stream
-from hybridbatch.streams import draw_translations
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.seeding import stream
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
+from hybridbatch.sampling.pairs import draw_translations
+from hybridbatch.sampling.schedule import Schedule
 
 Translations = tuple[np.ndarray, np.ndarray]  # int [T, B] each: the row of another language for each query and passage
 

@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from hybridbatch.arrangement import shared_passage_groups
-from hybridbatch.errors import DataError
-from hybridbatch.model.folder import Side
-from hybridbatch.reporting import SILENT, Reporter
-from hybridbatch.schedule import Schedule
-from hybridbatch.seeding import stream
-from hybridbatch.streams import COPIES
-from hybridbatch.tokens import TokenArrays
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.seeding import stream
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.model.layout import Side
+from hybridbatch.sampling.index import shared_passage_groups
+from hybridbatch.sampling.schedule import Schedule
+from hybridbatch.sampling.streams import COPIES
 from hybridbatch.training.alignment import Translations
 
 CHUNK = 10_000  # texts handed to the tokenizer at a time

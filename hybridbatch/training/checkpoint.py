@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.errors import ConfigError, DataError, OutputError
-from hybridbatch.files import atomic_folder, atomic_path, make_folder, output_errors, read_json, write_json
-from hybridbatch.reporting import Reporter
+from hybridbatch.common.errors import ConfigError, DataError, OutputError
+from hybridbatch.common.files import atomic_folder, atomic_path, make_folder, output_errors, read_json, write_json
+from hybridbatch.common.progress import Reporter
+from hybridbatch.training.settings import TrainConfig
 
 RUN, TRAINED, LOCK = "run.json", "train.json", ".lock"
 TEACHER = "teacher.safetensors"  # a teacher's vectors, of distillation

@@ -14,11 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hybridbatch.errors import ConfigError, DataError, nearest
+from hybridbatch.common.errors import ConfigError, DataError, nearest
+from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.model import Encoder
-from hybridbatch.model.folder import Side
-from hybridbatch.records import HAS_PASSAGE, HAS_QUERY, RecordIndex
-from hybridbatch.reporting import SILENT, Reporter
+from hybridbatch.model.layout import Side
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
 from hybridbatch.training.checkpoint import save_tensors
 from hybridbatch.training.loss import false_negatives
 

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hybridbatch.errors import ConfigError, HybridBatchError, PeerStopped
+from hybridbatch.common.errors import HybridBatchError, PeerStopped
 
 CPU = torch.device("cpu")
 BUCKET_BYTES = 32 << 20  # gradients travel in pieces of about this size
@@ -121,24 +121,6 @@ def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
             bucket, size = [], 0
     if bucket:
         yield bucket
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that `name` means on this process; ``auto`` is CUDA where there is a GPU. Raises `ConfigError`."""
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device = {name!r}: not a device; use cpu, cuda, cuda:0 ... or auto") from error
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"device = {name!r}: torch sees no GPU here; use --device cpu")
-        device = torch.device("cuda", local if device.index is None else device.index)
-        if device.index >= torch.cuda.device_count():
-            raise ConfigError(f"device = {device}: there are {torch.cuda.device_count()} GPUs")
-    return device
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridbatch.errors import ConfigError
-from hybridbatch.tokens import TokenArrays
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.tokens import TokenArrays
 
 Embed = Callable[[TokenArrays], Tensor]
 MIN_BUDGET = 16  # tokens; below it the model itself does not fit

@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.errors import ConfigError
-from hybridbatch.files import atomic_path, output_errors
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.files import atomic_path, output_errors
+from hybridbatch.training.settings import TrainConfig
 
 Record = Mapping[str, Any]  # "step" and numbers by name; names such as "validation/loss" for the rarer ones
 Log = Callable[[Record], None]

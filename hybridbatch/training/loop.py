@@ -14,28 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridbatch.config import TrainConfig
-from hybridbatch.errors import DataError, Interrupted
-from hybridbatch.files import write_json
+from hybridbatch.common.errors import DataError, Interrupted
+from hybridbatch.common.files import write_json
+from hybridbatch.common.memory import freed_memory_kept
+from hybridbatch.common.progress import SILENT, Bar, Reporter
+from hybridbatch.common.seeding import stream
 from hybridbatch.model import Encoder
-from hybridbatch.reporting import SILENT, Bar, Reporter
-from hybridbatch.seeding import stream
-from hybridbatch.streams import KIND_NAMES
+from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
 from hybridbatch.training.alignment import alignment
 from hybridbatch.training.batches import Batch, Batches
 from hybridbatch.training.checkpoint import Progress
 from hybridbatch.training.distillation import Teacher
 from hybridbatch.training.distributed import Workers
+from hybridbatch.training.flops import Work
 from hybridbatch.training.gradient_cache import GradientCache
 from hybridbatch.training.logs import Log, open_log
 from hybridbatch.training.lora import Adapters
 from hybridbatch.training.loss import InfoNCE
-from hybridbatch.training.memory import freed_memory_kept
 from hybridbatch.training.optimizer import Optimizer, freeze_embeddings, parameter_groups
-from hybridbatch.training.touched_rows import CutEmbedding
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.used_vocabulary import CutEmbedding
 from hybridbatch.training.validation import Validation
-from hybridbatch.training.work import Work
 
 MAX_SKIPPED = 5  # steps in a row with a loss or gradient that is not finite, after which a run stops
 

@@ -7,9 +7,9 @@ train; B starts at zero. `peft` puts the updates in and merges them.
 import torch
 from torch import nn
 
-from hybridbatch.errors import ConfigError
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.seeding import stream
 from hybridbatch.model import Encoder
-from hybridbatch.seeding import stream
 
 UNUSED = "pooler"  # of transformers' encoders; retrieval has poolings of its own
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hybridbatch.errors import ConfigError
+from hybridbatch.common.errors import ConfigError
 
 
 def false_negatives(keys: Tensor, pairs: int) -> Tensor:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from hybridbatch.config import TrainConfig
+from hybridbatch.training.settings import TrainConfig
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
 TEMPERATURE_FACTOR = 100.0  # assumed: encoders' rates (1e-5 to 1e-4) would hardly move log t in a few hundred steps

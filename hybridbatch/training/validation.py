@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridbatch.errors import DataError
-from hybridbatch.records import RecordIndex
-from hybridbatch.schedule import Schedule, plan_schedule
-from hybridbatch.streams import CROSS_LINGUAL, KIND_NAMES, MONOLINGUAL, find_streams, groups_of
+from hybridbatch.common.errors import DataError
+from hybridbatch.sampling.index import RecordIndex
+from hybridbatch.sampling.plan import plan_schedule
+from hybridbatch.sampling.schedule import Schedule
+from hybridbatch.sampling.streams import CROSS_LINGUAL, KIND_NAMES, MONOLINGUAL, find_streams, groups_of
 from hybridbatch.training.batches import Batch, Batches
 from hybridbatch.training.loss import InfoNCE, reciprocal_ranks
 

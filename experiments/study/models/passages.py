@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from hybridbatch.files import read_json, write_text
-from hybridbatch.languages import language
-from hybridbatch.scaling.summary import csv_text, markdown_table
-from hybridbatch.scaling.traits import regress, traits
+from hybridbatch.common.files import read_json, write_text
+from hybridbatch.common.languages import language
+from hybridbatch.scaling.language_traits import regress, traits
+from hybridbatch.scaling.report.tables import csv_text, markdown_table
 
 HERE = Path(__file__).parent
 MODELS = ("untrained", "mix-0.5", "mix-1")

@@ -1,0 +1,107 @@
+"""Command-line options made from settings classes: one description, one default, one place."""
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from hybridbatch.common.settings import Settings, build
+
+S = TypeVar("S", bound=Settings)
+
+
+def from_settings(
+    cls: type[S], handler: Callable[..., None], arguments: Mapping[str, str] | None = None
+) -> Callable[..., None]:
+    """A function for Typer with an option for every field of `cls`, `--config`, and `handler`'s own options.
+
+    Args:
+        cls: the settings class.
+        handler: called with the built settings and its own keyword parameters (Typer-annotated).
+        arguments: fields that can (also) be given as positional argument, with its metavar.
+    """
+    arguments = arguments or {}
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in list(inspect.signature(handler).parameters.values())[1:]
+    ]
+
+    def run(config: Path | None, **given: Any) -> None:
+        extra = {parameter.name: given.pop(parameter.name) for parameter in own}
+        for name in arguments:
+            positional = given.pop(f"{name}_argument")
+            if positional:
+                given[name] = positional
+        handler(build(cls, config, {name: value for name, value in given.items() if value is not None}), **extra)
+
+    parameters = [_argument(name, metavar, cls.model_fields[name]) for name, metavar in arguments.items()]
+    parameters.append(
+        _parameter(
+            "config", Path | None, typer.Option(help="YAML file of settings; options on the command line override it.")
+        )
+    )
+    for name, field in cls.model_fields.items():
+        if name in arguments and _is_tuple(field.annotation):
+            continue
+        parameters.append(_option(name, field))
+    run.__signature__ = inspect.Signature([*parameters, *own])  # type: ignore[attr-defined]
+    run.__doc__ = handler.__doc__
+    run.__name__ = handler.__name__
+    return run
+
+
+def _parameter(name: str, annotation: Any, info: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, info])
+
+
+def _argument(name: str, metavar: str, field: FieldInfo) -> inspect.Parameter:
+    many = _is_tuple(field.annotation)
+    info = typer.Argument(metavar=metavar, help=_help(field), show_default=False)
+    return _parameter(f"{name}_argument", (list[str] if many else str) | None, info)
+
+
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    flag = "--" + name.replace("_", "-")
+    extra = field.json_schema_extra
+    panel = str(extra["panel"]) if isinstance(extra, dict) else "Options"
+    boolean = field.annotation is bool
+    info = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if boolean else flag,
+        help=_help(field),
+        rich_help_panel=panel,
+        metavar=None if boolean else _metavar(field.annotation),
+        show_default=False,
+    )
+    return _parameter(name, (bool if boolean else str) | None, info)
+
+
+def _help(field: FieldInfo) -> str:
+    default = field.default
+    if default is None or default in ((), {}):
+        return field.description or ""
+    if isinstance(default, bool):
+        shown = "yes" if default else "no"
+    else:
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return f"{field.description} [dim]\\[{shown}][/dim]"
+
+
+def _is_tuple(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple
+
+
+def _metavar(annotation: Any) -> str:
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return "|".join(_metavar(kind) for kind in kinds)
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    if _is_tuple(annotation):
+        return f"{_metavar(get_args(annotation)[0])},..."
+    if get_origin(annotation) is dict:
+        return "NAME=VALUE,..."
+    return {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(annotation, "TEXT")

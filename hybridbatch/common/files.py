@@ -1,0 +1,266 @@
+"""Files: atomic writes, JSON, YAML, JSON Lines; every failure is one line that names file and mend."""
+
+import errno
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.common.errors import ConfigError, DataError, OutputError
+
+JsonValue = Any
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    reasons = {
+        errno.ENOSPC: "no space left on the device; free some and run the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+        errno.EACCES: "no permission to write there; choose another place with --out or change the permissions",
+        errno.EPERM: "no permission to write there; choose another place with --out or change the permissions",
+        errno.EROFS: "the file system is read-only; choose another place with --out",
+        errno.ENOTDIR: "a part of this path is a file, not a folder; choose another place",
+        errno.EEXIST: "a file is in the way; move it or choose another place",
+    }
+    return OutputError(f"{path}: {reasons.get(error.errno or 0, error.strerror or error)}")
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into an `OutputError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder (and its parents) unless it is there. Raises `OutputError`."""
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; renamed onto it when the block succeeds, removed when it fails.
+
+    The file is flushed to the disk before the rename, so a crash leaves the old file or the new one.
+    Raises `OutputError` for anything the file system refuses.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}.tmp")  # threads may write one file
+    try:
+        with output_errors(path):
+            yield temporary
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block succeeds.
+
+    An older folder at `path` is moved aside first and deleted last; if the process is killed between, the next call
+    puts it back. What killed processes left beside `path` is removed, what living ones are writing is not: each holds a
+    lock on its folder, which the system frees when the process ends. Raises `OutputError`.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    with output_errors(path), ExitStack() as stack:
+        with _locked(path.parent) as alone:
+            if alone:
+                _clear(path)
+            temporary.mkdir()
+            stack.enter_context(_locked(temporary))
+        try:
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    with open(Path(folder, name), "rb+") as written:
+                        os.fsync(written.fileno())
+            with _locked(path.parent):
+                if path.exists():
+                    os.replace(path, old)
+                try:
+                    os.replace(temporary, path)
+                finally:
+                    _settle(old, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Whether this process alone holds the lock of a folder; without `wait`, or without locks here, it may not."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what killed processes left of their `atomic_folder` of `path`, as the next one would. Raises `OutputError`."""
+    with output_errors(path), _locked(path.parent) as alone:
+        if alone:
+            _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """As `clear_leftovers`; the parent must be locked."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.(tmp|old)")
+    for leftover in sorted(path.parent.iterdir()):
+        match = name.fullmatch(leftover.name)
+        if match is None or not leftover.is_dir():
+            continue
+        if match[1] == "old":
+            _settle(leftover, path)
+        else:
+            with _locked(leftover, wait=False) as dead:
+                if dead:
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _settle(old: Path, path: Path) -> None:
+    """Delete what was moved aside for a new `path`, or move it back if there is none."""
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        os.replace(old, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: JsonValue) -> None:
+    """Write strict JSON (no NaN) atomically, indented, keys in the order given."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> JsonValue:
+    """Read a JSON file. Raises `DataError` naming the line."""
+    try:
+        return json.loads(read_bytes(path).decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not valid UTF-8 at byte {error.start}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping. Raises `ConfigError` naming the line."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid UTF-8 at byte {error.start}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: must hold settings as `name: value` lines, not a {type(value).__name__}")
+    return value
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises `DataError`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Iterable[bytes]]:
+    """The lines of a file, unpacked as its suffix says."""
+    if path.suffix == ".gz":
+        with gzip.open(path, "rb") as unpacked:
+            yield unpacked
+    elif path.suffix == ".zst":
+        import pyarrow as pa
+
+        with pa.input_stream(str(path), compression="zstd") as arrow, io.BufferedReader(arrow) as buffered:
+            yield buffered
+    else:
+        with path.open("rb") as plain:
+            yield plain
+
+
+@contextmanager
+def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
+    """(line number from 1, raw line without its end) of a plain, ``.gz`` or ``.zst`` file.
+
+    Raises `DataError` for a missing, unreadable or truncated file, naming the last good line.
+    """
+    line = 0
+
+    def numbered(handle: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        nonlocal line
+        for raw in handle:
+            line += 1
+            yield line, raw.rstrip(b"\r\n")
+
+    try:
+        with _opened(path) as handle:
+            yield numbered(handle)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: truncated or damaged after line {line} ({error}); fetch it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read after line {line} ({error.strerror or error})") from error
+
+
+def plain_name(text: str) -> str:
+    """A text as part of a file's name: all but letters, digits, dots, underscores and dashes becomes dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fingerprint(value: JsonValue, length: int = 16) -> str:
+    """A short hex sha256 of a JSON-like value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def cache_folder() -> Path:
+    """Where converted models and embeddings are kept: $HYBRIDBATCH_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("HYBRIDBATCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hybridbatch"

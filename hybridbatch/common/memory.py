@@ -1,0 +1,107 @@
+"""Main memory: how much this process may have (of the machine, its containers, its own limits), and keeping it."""
+
+import ctypes
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def machine_bytes() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # parameters of glibc's mallopt(3)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes; both the least of all limits that hold."""
+
+    total: int
+    free: int  # what can still be taken before a limit is met
+
+
+def main_memory(root: Path = Path("/")) -> Memory:
+    """The memory that this process may count on.
+
+    Args:
+        root: of ``/proc`` and ``/sys``.
+    """
+    total = PAGE * os.sysconf("SC_PHYS_PAGES")
+    found = [Memory(total, _fields(root / "proc/meminfo").get("MemAvailable:", total >> 10) << 10)]
+    found += _containers(root)
+    for limit, used in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY:
+            pages = _text(root / "proc/self/statm").split() or ["0"] * 7
+            found.append(Memory(most, max(0, most - PAGE * int(pages[used]))))
+    return Memory(min(each.total for each in found), min(each.free for each in found))
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Inside the block this process keeps what it frees, to use it again. Nothing happens where there is no glibc.
+
+    glibc asks the system for every large block and gives it back when freed. A training step frees and asks for the
+    same activations again and again, and the system hands out each page anew, cleared: a tenth to a quarter of the time
+    of a step on the CPU.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.mallopt(MMAP_MAX, 0)
+    libc.mallopt(TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:  # where glibc's own adaptation ends: it cannot be told to start over
+        libc.mallopt(MMAP_MAX, 1 << 16)
+        libc.mallopt(MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(TRIM_THRESHOLD, 64 << 20)
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what this process has freed: glibc keeps it in fragments. Without glibc, nothing."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def _containers(root: Path) -> Iterator[Memory]:
+    """The limits of this process's control groups and of all that these lie in; file cache counts as free."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        folder = mount / group.lstrip("/")
+        for each in (folder, *folder.parents):
+            limit, used = (_text(each / name).strip() for name in names[:2])
+            if limit.isdigit() and used.isdigit():
+                cached = _fields(each / "memory.stat").get(names[2], 0)
+                yield Memory(int(limit), max(0, int(limit) - int(used) + cached))
+            if each == mount:
+                break
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # no such controller here, or no Linux
+        return ""
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """``NAME NUMBER ...`` lines."""
+    parts = (line.split() for line in _text(path).splitlines())
+    return {part[0]: int(part[1]) for part in parts if len(part) > 1 and part[1].isdigit()}

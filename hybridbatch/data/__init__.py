@@ -1,0 +1,1 @@
+"""The data builders: training data and evaluation tasks."""

@@ -1,0 +1,126 @@
+"""What CLDR (through the `babel` package) says of territories, and what each language itself calls things.
+
+Only a locale's own names count: CLDR lets an untranslated name fall back to a parent locale or to English, which
+would put English text into a language that has no such name.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+from hybridbatch.common.languages import canonical, language
+
+# Invisible marks of writing direction: they belong to the lines CLDR prints, not to the names
+_MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u061c"))
+
+
+@dataclass(frozen=True)
+class Territory:
+    """Facts of a territory, as CLDR codes that any language may have a name for."""
+
+    code: str  # ISO 3166
+    currencies: tuple[str, ...]  # legal tender without a known end, ISO 4217
+    languages: tuple[str, ...]  # spoken by at least 1 % of the people, most speakers first
+    cities: tuple[str, ...]  # IANA time zones, which CLDR names by an exemplar city
+    regions: tuple[str, ...]  # UN M49 subregion, then continent
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that one locale has of its own, by code; NFC."""
+
+    language: str  # canonical id
+    territory: dict[str, str] = field(repr=False)  # regions and continents included
+    currency: dict[str, str] = field(repr=False)
+    spoken: dict[str, str] = field(repr=False)
+    city: dict[str, str] = field(repr=False)
+
+    def names(self, kind: str) -> dict[str, str]:
+        """The names of a kind of thing: currency, language, city or region."""
+        return {"currency": self.currency, "language": self.spoken, "city": self.city, "region": self.territory}[kind]
+
+    def has_card(self, territory: str, card: Mapping[tuple[str, int], str]) -> bool:
+        """Whether it names a territory and all things on its card (kind and place: code)."""
+        return territory in self.territory and all(code in self.names(kind) for (kind, _), code in card.items())
+
+    def share_equal(self, other: "Names") -> float:
+        """Share of territory and currency names that are spelt as in `other`."""
+        pairs = [
+            (name, theirs[code])
+            for mine, theirs in ((self.territory, other.territory), (self.currency, other.currency))
+            for code, name in mine.items()
+            if code in theirs
+        ]
+        return sum(name == their for name, their in pairs) / len(pairs)
+
+
+def cldr_version() -> str:
+    """Versions of CLDR and of babel, on which every name depends."""
+    import babel
+    from babel.core import get_cldr_version
+
+    return f"CLDR {get_cldr_version()}, babel {babel.__version__}"
+
+
+@cache
+def territories() -> tuple[Territory, ...]:
+    """The territories of ISO 3166 that have a time zone and inhabitants with a language, by code.
+
+    Nothing depends on today's date: a currency counts as long as CLDR knows no end of it.
+    """
+    from babel.core import get_global
+
+    tender, speakers, zones = (get_global(f"territory_{name}") for name in ("currencies", "languages", "zones"))
+    regions = _regions()
+    found = []
+    for code in sorted(set(zones) & set(regions)):
+        shares = {name: row["population_percent"] for name, row in speakers.get(code, {}).items()}
+        spoken = sorted((name for name in shares if shares[name] >= 1), key=lambda name: (-shares[name], name))
+        spoken = list(dict.fromkeys(name.split("_")[0] for name in spoken))
+        money = tuple(name for name, _, end, is_tender in tender.get(code, ()) if is_tender and end is None)
+        if spoken:
+            found.append(Territory(code, money, tuple(spoken), tuple(sorted(zones[code])), regions[code]))
+    return tuple(found)
+
+
+def locales() -> Iterator[Names]:
+    """The names of every language of CLDR, and of each script it is written in; no variants by territory."""
+    from babel.localedata import load, locale_identifiers
+
+    zones = sorted({zone for territory in territories() for zone in territory.cities})
+    for locale in sorted(locale_identifiers()):
+        script = locale.partition("_")[2]
+        if script and (len(script) != 4 or "_" in script):
+            continue
+        data = load(locale, merge_inherited=False)
+        if not data.get("territories"):
+            continue
+        found = canonical(locale)
+        yield Names(
+            language=found,
+            territory=_clean(data["territories"]),
+            currency=_clean(data.get("currency_names", {})),
+            spoken=_clean(data.get("languages", {})),
+            city=_cities(data.get("time_zones", {}), zones, latin=language(found).script == "Latn"),
+        )
+
+
+def _cities(own: dict[str, dict[str, str]], zones: list[str], latin: bool) -> dict[str, str]:
+    """Exemplar cities. A Latin-script locale leaves out a city that it spells like the time zone's id (CLDR, UTS 35)."""
+    named = {zone: own[zone]["city"] for zone in zones if "city" in own.get(zone, ())}
+    if latin:
+        named = {zone: zone.rpartition("/")[2].replace("_", " ") for zone in zones} | named
+    return _clean(named)
+
+
+def _clean(names: dict[str, str]) -> dict[str, str]:
+    return {code: unicodedata.normalize("NFC", name.translate(_MARKS)).strip() for code, name in names.items()}
+
+
+def _regions() -> dict[str, tuple[str, ...]]:
+    """(subregion, continent) of each territory: UN M49, which CLDR follows; babel leaves this table out."""
+    table = files(__package__).joinpath("regions.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    rows = (line.split("\t") for line in table)
+    return {code: (region, continent) for region, continent, codes in rows for code in codes.split()}

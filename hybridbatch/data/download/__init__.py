@@ -1,0 +1,1 @@
+"""Files from the hub and the web."""

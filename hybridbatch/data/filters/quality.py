@@ -1,0 +1,173 @@
+"""Quality of a source's texts, counted in the manifest of every store: markup, too long rows, duplicates.
+
+The defaults count and change nothing; `prepare --markup remove --max-characters N --duplicates remove` act.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hybridbatch.common.progress import Reporter
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.filters.decontamination import batches
+from hybridbatch.data.filters.markup import without_markup
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.store.intake import clean_text
+
+
+class Quality:
+    """Counts rows with markup, too long ones and duplicates by source, and mends or leaves out those that it is told to.
+
+    A row is a duplicate if an earlier one in the same language, of its own source (``within``) or else of a source before
+    (``across``), has the same query and the same passage, but for case, white space and normal form. Rows that lack a side
+    are none: what they are paired with is in other languages.
+    """
+
+    def __init__(self, config: PrepareConfig) -> None:
+        self._settings = config.model_dump(include={"markup", "max_characters", "duplicates"})
+        self._longest = config.max_characters
+        self._counts: dict[str, Counter[str]] = {}
+        self._earlier = HashSet()
+
+    def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The rows of the next source: mended, replaced by bad ones, or left out."""
+        here = HashSet()
+        for batch in batches(map(self._checked, rows)):
+            yield from self._distinct(batch, here)
+        self._earlier.update(here)
+
+    def _checked(self, row: Row | BadRow) -> Row | BadRow:
+        if isinstance(row, BadRow):
+            return row
+        counts = self._counts.setdefault(row.source, Counter())
+        plain = _plain(row)
+        if plain is not row:
+            counts["markup"] += 1
+            if self._settings["markup"] == "remove":
+                for side, before, after in (("query", row.query, plain.query), ("passage", row.passage, plain.passage)):
+                    if clean_text(before) and not clean_text(after):
+                        return _bad(row, side, "nothing but markup")
+                row = plain
+        if self._longest is None:
+            return row
+        for side, text in (("query", row.query), ("passage", row.passage)):
+            if self._is_long(text):
+                counts["too_long"] += 1
+                return _bad(row, side, f"longer than {self._longest} characters")
+        kept = tuple(text for text in row.negatives if not self._is_long(text))
+        return row if len(kept) == len(row.negatives) else replace(row, negatives=kept)
+
+    def _is_long(self, text: str | None) -> bool:
+        """Whether a text is too long once it is cleaned."""
+        return self._longest is not None and len(clean_text(text) or "") > self._longest
+
+    def _distinct(self, batch: list[Row | BadRow], here: "HashSet") -> Iterator[Row | BadRow]:
+        """The rows of a batch, without the duplicates if these are to be removed; all are added to `here`."""
+        keys = [pair_hash(row) if isinstance(row, Row) else None for row in batch]
+        places = np.flatnonzero([key is not None for key in keys])
+        distinct, first, inverse = np.unique(
+            np.array([key for key in keys if key is not None], np.uint64), return_index=True, return_inverse=True
+        )
+        known = here.contains(distinct)
+        within = known[inverse] | (first[inverse] != np.arange(len(places)))
+        across = ~within & self._earlier.contains(distinct)[inverse]
+        here.add(distinct[~known])
+        verdicts: dict[int, str] = dict.fromkeys(places[within].tolist(), "within")
+        verdicts.update(dict.fromkeys(places[across].tolist(), "across"))
+        for place, row in enumerate(batch):
+            verdict = verdicts.get(place)
+            if verdict and isinstance(row, Row):
+                self._counts[row.source][verdict] += 1
+                if self._settings["duplicates"] == "remove":
+                    continue
+            yield row
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that change rows; none by default, so that older data is known for the same."""
+        return {name: value for name, value in self._settings.items() if value not in ("keep", None)}
+
+    def as_json(self) -> dict[str, Any]:
+        """What was done, and rows by source: with ``markup``, ``too_long``, ``duplicates`` within and across sources."""
+        counts = sorted(self._counts.items())
+        return {
+            "settings": self._settings,
+            "markup": {source: count["markup"] for source, count in counts},
+            "too_long": {source: count["too_long"] for source, count in counts},
+            "duplicates": {source: {"within": count["within"], "across": count["across"]} for source, count in counts},
+        }
+
+    def tell(self, report: Reporter) -> None:
+        """Say what was found, and how it is mended; too long rows are told with the other bad rows."""
+        total: Counter[str] = Counter()
+        for counts in self._counts.values():
+            total.update(counts)
+        if total["markup"]:
+            done = "removed" if self._settings["markup"] == "remove" else "kept; --markup remove takes it out"
+            report.note(f"{total['markup']:,} rows with markup ({done})")
+        if total["within"] or total["across"]:
+            done = (
+                "left out" if self._settings["duplicates"] == "remove" else "kept; --duplicates remove leaves them out"
+            )
+            report.note(
+                f"{total['within']:,} rows say what an earlier one of their source says, {total['across']:,} what one of"
+                f" a source before says ({done})"
+            )
+
+
+class HashSet:
+    """A set of 64-bit hashes in sorted runs, each more than twice as long as the next: eight bytes a hash."""
+
+    def __init__(self) -> None:
+        self._runs: list[np.ndarray] = []
+
+    def contains(self, hashes: np.ndarray) -> np.ndarray:
+        """bool [n]: which of some hashes (uint64 [n]; fastest if sorted) are in it."""
+        found = np.zeros(len(hashes), bool)
+        for run in self._runs:
+            near = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
+            found |= run[near] == hashes
+        return found
+
+    def add(self, hashes: np.ndarray) -> None:
+        """Add sorted hashes, uint64 [n]."""
+        if not len(hashes):
+            return
+        self._runs.append(hashes)
+        while len(self._runs) > 1 and len(self._runs[-2]) <= 2 * len(self._runs[-1]):
+            merged = np.concatenate([self._runs.pop(), self._runs.pop()])
+            merged.sort(kind="stable")  # merges sorted runs
+            self._runs.append(merged)
+
+    def update(self, other: "HashSet") -> None:
+        """Add all of another set."""
+        for run in other._runs:
+            self.add(run)
+
+
+def pair_hash(row: Row) -> int | None:
+    """64 bits of a row's language, query and passage, alike in case, white space and normal form; None without a side.
+
+    Of 40 million different pairs two have the same hash with a probability of 1 in 20,000.
+    """
+    query, passage = clean_text(row.query), clean_text(row.passage)
+    if query is None or passage is None:
+        return None
+    key = "\0".join((row.language, *(" ".join(text.casefold().split()) for text in (query, passage))))
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+
+
+def _plain(row: Row) -> Row:
+    """The row without markup; `row` itself if it has none."""
+    query, passage = (text and without_markup(text) for text in (row.query, row.passage))
+    negatives = tuple(without_markup(text) for text in row.negatives)
+    if (query, passage, negatives) == (row.query, row.passage, row.negatives):
+        return row
+    return replace(row, query=query, passage=passage, negatives=negatives)
+
+
+def _bad(row: Row, side: str, reason: str) -> BadRow:
+    return BadRow(f"source {row.source}, record {row.record_id!r}, language {row.language}", 0, side, reason)

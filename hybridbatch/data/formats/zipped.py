@@ -1,0 +1,36 @@
+"""JSON files inside of a zip, read where they are: nothing is unpacked, so no member can write anywhere."""
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.common.errors import DataError
+
+
+def zipped_json(path: Path, pattern: re.Pattern[str], *, lines: bool = False) -> Iterator[tuple[re.Match[str], Any]]:
+    """(match of its name, content) of every member whose whole name matches, sorted by name.
+
+    Args:
+        lines: members are JSON Lines; their content is then the list of values.
+    Raises: `DataError` if the zip or a member is damaged, or none matches.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            matches = [match for name in sorted(archive.namelist()) if (match := pattern.fullmatch(name))]
+            if not matches:
+                raise DataError(f"{path}: no file {pattern.pattern} in it; it is not the archive that was expected")
+            for match in matches:
+                content = archive.read(match[0])
+                yield match, [json.loads(line) for line in content.splitlines()] if lines else json.loads(content)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise DataError(
+            f"{path}: not a zip that can be read ({error}); delete it and run the same command again"
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"{path}: a member is not valid JSON ({error}); delete it and run the same command again"
+        ) from error

@@ -1,0 +1,279 @@
+"""Hard negatives of one corpus: passages that a search ranks high, less those that may answer the question."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from hybridbatch.common.files import output_errors
+from hybridbatch.common.progress import SILENT, Bar, Reporter
+from hybridbatch.common.records import Split
+from hybridbatch.data.filters.near_duplicates import normal_form
+from hybridbatch.data.settings import MineConfig
+from hybridbatch.data.store.reader import Store
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, shared_passage_groups
+from hybridbatch.search.bm25 import BM25
+from hybridbatch.search.embeddings import EmbeddingStore
+from hybridbatch.search.exact import search
+from hybridbatch.search.faiss_index import FaissIndex
+
+READ = 1 << 15  # texts read or embedded at a time
+# Why a passage that a search found is no negative, in the order in which the reasons are looked at.
+KEPT = 0
+REASONS = (
+    "kept",
+    "same record or passage",
+    "same question",
+    "among the first ranks",
+    "no word in common",
+    "too close to the positive (share)",
+    "too close to the positive (margin)",
+    "above the greatest score",
+    "no positive to compare with",
+)
+SAME_TEXT, SAME_QUESTION, FIRST, NO_WORD, SHARE, MARGIN, ABOVE, NO_POSITIVE = range(1, len(REASONS))
+Texts = Callable[[np.ndarray], list[str]]  # numbers from 0 -> passages
+
+
+class Corpus(Protocol):
+    """The passages of one language (and source), to be searched."""
+
+    def search(
+        self, queries: Sequence[str], k: int, positives: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The first k passages of each query, the score of one passage more, and the base of scores.
+
+        Args:
+            positives: int64 [Q]: number of the passage to score; -1: none.
+        Returns: numbers (int64 [Q, k], -1 where an index found fewer) and scores (float32 [Q, k]), the best first, equal
+            scores in the order of numbers unless approximate; the scores of `positives` (float32 [Q], NaN: none); and
+            what a passage scores that has nothing to do with the query (float32 [Q]).
+        """
+
+
+class LexicalCorpus:
+    """Passages by BM25."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._index = BM25.build(texts)
+
+    def search(
+        self, queries: Sequence[str], k: int, positives: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """As `Corpus.search`."""
+        scores = np.full(len(queries), np.nan, np.float32)
+        there = np.flatnonzero(positives >= 0)
+        scores[there] = self._index.of([queries[i] for i in there.tolist()], positives[there])
+        return *self._index.top(queries, k), scores, np.zeros_like(scores)
+
+
+class DenseCorpus:
+    """Passages by the inner product of their embeddings with a query's; the vectors are on disk, memory-mapped."""
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        texts: Texts,
+        size: int,
+        work: Path,
+        index: Literal["exact", "ivf", "ivfpq"],
+        device: str,
+        seed: int,
+    ) -> None:
+        self._store, self._device = store, device
+        path = work / "vectors.npy"
+        with output_errors(path):
+            self._vectors = np.lib.format.open_memmap(path, "w+", np.float32, (size, store.encoder.dimension))
+        for start in range(0, size, READ):
+            numbers = np.arange(start, min(start + READ, size))
+            self._vectors[numbers] = store.embed(texts(numbers), "passage")
+        self._mean = self._vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._index = None if index == "exact" else FaissIndex(self._vectors, index, seed=seed)
+
+    def search(
+        self, queries: Sequence[str], k: int, positives: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """As `Corpus.search`."""
+        vectors = self._store.embed(queries, "query")
+        if self._index is None:
+            found = search(vectors, self._vectors, k, device=self._device)
+        else:
+            found = self._index.search(vectors, k)
+        scores = np.einsum("qd,qd->q", vectors, self._vectors[positives])
+        return found.rows, found.scores, np.where(positives >= 0, scores, np.float32(np.nan)), vectors @ self._mean
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Which passages of a split are known to answer which rows' questions. R rows, N records.
+
+    Texts are compared in their normal form (`overlap.normal_form`). Records with a passage in common in any language,
+    directly or through others, form a *group*, so that copies and translations of a row's passage are known, across
+    sources too.
+    """
+
+    owner: np.ndarray  # int64 [R]: record of each row
+    group: np.ndarray  # int32 [N]
+    passage: np.ndarray  # uint64 [R]: hash of the passage; 0 where there is none
+    question: np.ndarray  # int64 [R]: equal for rows with the same query; -1 where there is none
+    answered: np.ndarray  # int64, ascending: question * N + group, where several groups have a question
+
+    @classmethod
+    def read(cls, store: Store, split: Split, report: Reporter = SILENT) -> "KnownAnswers":
+        """Reads all texts of a split."""
+        index = store.index(split)
+        owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
+        with report.bar(f"comparing texts of {split}", 2 * index.rows, "texts") as bar:
+            passage = _hashes((index.has & HAS_PASSAGE) > 0, lambda rows: store.passages(split, rows), bar)
+            query = _hashes((index.has & HAS_QUERY) > 0, lambda rows: store.queries(split, rows), bar)
+        group = shared_passage_groups(owner, passage, index.records)
+        question = np.unique(query, return_inverse=True)[1] - int(not query.all())
+        asked = query > 0
+        question = np.where(asked, question, -1)
+        answered = np.unique(question[asked] * index.records + group[owner[asked]])
+        which = answered // max(1, index.records)
+        answered = answered[np.bincount(which, minlength=1)[which] > 1]
+        return cls(owner, group, passage, question, answered)
+
+    def same_group(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """bool: whether the records of rows and of other rows (broadcast) are in one group."""
+        return self.group[self.owner[rows]] == self.group[self.owner[others]]
+
+    def same_question(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """bool: whether a record in the group of the other rows' has the query of `rows` (broadcast; all have one)."""
+        codes = self.question[rows] * len(self.group) + self.group[self.owner[others]]
+        if not len(self.answered):
+            return np.zeros(codes.shape, bool)
+        at = np.minimum(np.searchsorted(self.answered, codes), len(self.answered) - 1)
+        return self.answered[at] == codes
+
+
+def _hashes(present: np.ndarray, texts: Callable[[np.ndarray], list[str]], bar: Bar) -> np.ndarray:
+    """uint64 [R]: a hash of the normal form of each text, 0 where there is none."""
+    hashes = np.zeros(len(present), np.uint64)
+    for start in range(0, len(present), READ):
+        rows = start + np.flatnonzero(present[start : start + READ])
+        digests = [blake2b((normal_form(text) or text).encode(), digest_size=8).digest() for text in texts(rows)]
+        hashes[rows] = np.maximum(np.frombuffer(b"".join(digests), "<u8"), 1)
+        bar.advance(min(READ, len(present) - start))
+    return hashes
+
+
+class Mining:
+    """Searches one corpus, and judges what is found."""
+
+    def __init__(
+        self,
+        config: MineConfig,
+        store: Store,
+        split: Split,
+        known: KnownAnswers,
+        corpus: Corpus,
+        passages: np.ndarray,
+        words: bool,
+    ) -> None:
+        self._config, self._store, self._split = config, store, split
+        self._known, self._corpus, self._passages, self._words = known, corpus, passages, words
+        order = np.argsort(known.passage[passages])
+        self._order, self._sorted = order, known.passage[passages][order]
+
+    def negatives(self, targets: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is kept for some rows: (row, row of the negative), by row and hardness; counts by reason.
+
+        Args:
+            targets: int64 [Q], ascending: the row that each question is searched for.
+            questions: int64 [Q]: the row whose query it is.
+        """
+        found = self._find(targets, questions)
+        reasons = self._judge(found)
+        kept = reasons == KEPT
+        rows, numbers = found.row[kept], found.number[kept]
+        most = _places(rows) < self._config.negatives
+        return rows[most], self._passages[numbers[most]], np.bincount(reasons, minlength=len(REASONS))
+
+    def _find(self, targets: np.ndarray, questions: np.ndarray) -> "_Found":
+        texts = self._store.queries(self._split, questions)
+        numbers, scores, positives, bases = self._corpus.search(texts, self._config.depth, self._positives(targets))
+        if self._config.share_of == "score":
+            bases = np.zeros_like(bases)
+        there = numbers >= 0
+        row = np.broadcast_to(targets[:, None], numbers.shape)[there]
+        same_question = self._known.same_question(questions[:, None], self._passages[numbers])[there]
+        height = (scores - bases[:, None].astype(np.float64))[there]
+        number, score = numbers[there], scores[there]
+        order = np.lexsort((number, row))
+        row, number, score, height = row[order], number[order], score[order], height[order]
+        starts = _first(row, number)
+        best = np.maximum.reduceat(height, starts)
+        rows, first = np.unique(targets, return_index=True)
+        positive = np.maximum.reduceat(positives - bases.astype(np.float64), first)  # NaN where a row has none
+        row, number = row[starts], number[starts]
+        ranked = np.lexsort((number, -best, row))
+        return _Found(
+            row[ranked],
+            number[ranked],
+            np.maximum.reduceat(score, starts)[ranked],
+            best[ranked],
+            positive[np.searchsorted(rows, row)][ranked],
+            np.logical_or.reduceat(same_question[order], starts)[ranked],
+        )
+
+    def _judge(self, found: "_Found") -> np.ndarray:
+        """int64 [n]: the first reason against each passage found."""
+        config = self._config
+        reasons = np.full(len(found.row), KEPT)
+
+        def remove(against: np.ndarray, reason: int) -> None:
+            reasons[(reasons == KEPT) & against] = reason
+
+        remove(self._known.same_group(found.row, self._passages[found.number]), SAME_TEXT)
+        remove(found.same_question, SAME_QUESTION)
+        unknown = np.flatnonzero(reasons == KEPT)
+        reasons[unknown[_places(found.row[unknown]) < config.skip_first]] = FIRST
+        if self._words:
+            remove(found.score <= 0, NO_WORD)
+        if config.positive_share is not None:
+            limit = np.minimum(config.positive_share * found.positive, found.positive)
+            remove(found.height >= limit, SHARE)
+        if config.positive_margin is not None:
+            remove(found.height >= found.positive - config.positive_margin, MARGIN)
+        if config.positive_share is not None or config.positive_margin is not None:
+            remove(np.isnan(found.positive), NO_POSITIVE)
+        if config.max_score is not None:
+            remove(found.score >= config.max_score, ABOVE)
+        return reasons
+
+    def _positives(self, targets: np.ndarray) -> np.ndarray:
+        """int64 [Q]: the number of the rows' own passages, -1 where they have none."""
+        wanted = self._known.passage[targets]
+        return np.where(wanted > 0, self._order[np.searchsorted(self._sorted, np.maximum(wanted, self._sorted[0]))], -1)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The passages that the questions of some rows found: n pairs of row and passage, by row, the highest first.
+
+    Where several questions found a passage for a row, its scores are the best ones.
+    """
+
+    row: np.ndarray  # int64 [n]
+    number: np.ndarray  # int64 [n]: of the passage
+    score: np.ndarray  # float32 [n]
+    height: np.ndarray  # float64 [n]: score above the base of the question
+    positive: np.ndarray  # float64 [n]: height of the row's own passage; NaN where it has none
+    same_question: np.ndarray  # bool [n]: whether a record with the passage has one of the questions
+
+
+def _first(*keys: np.ndarray) -> np.ndarray:
+    """Positions where sorted keys differ from those before."""
+    differs = np.ones(len(keys[0]), bool)
+    differs[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    return np.flatnonzero(differs)
+
+
+def _places(rows: np.ndarray) -> np.ndarray:
+    """The place of each entry among those of its row, from 0; `rows` ascend."""
+    return np.arange(len(rows)) - np.searchsorted(rows, rows)

@@ -1,0 +1,309 @@
+"""`hybridbatch mine`: hard negatives for prepared data, found by BM25 or by any encoder.
+
+Every row gets passages in its own language that a search ranks high for its question and that are not known, and not
+likely, to answer it. So a cross-lingual pair, which joins two rows of a record, can have negatives in the language of
+its passage or of its query, whichever training asks for. docs/negatives.md has the method.
+"""
+
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hybridbatch
+from hybridbatch.common.errors import DataError, Interrupted, OutputError
+from hybridbatch.common.files import atomic_path, fingerprint, make_folder
+from hybridbatch.common.languages import resolve
+from hybridbatch.common.progress import SILENT, Bar, Reporter
+from hybridbatch.common.records import Split
+from hybridbatch.data.hard_negatives import REASONS, Corpus, DenseCorpus, KnownAnswers, LexicalCorpus, Mining, Texts
+from hybridbatch.data.settings import MineConfig
+from hybridbatch.data.store.negatives import FoundNegatives, write_with_negatives
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import check_free
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
+from hybridbatch.search.embeddings import EmbeddingStore
+
+MINED = "mined"  # in the manifest's provenance
+OUTCOME = "outcome"  # in there: the counts
+CHUNK = 1 << 13  # questions searched at a time
+
+
+def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
+    """Write prepared data with hard negatives as `config` says, unless it is there already; returns its folder.
+
+    Languages that are finished stay so when the command is interrupted and run again, and the result is the same.
+
+    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work; `OutputError` if the folder cannot be
+        written or is the data's own; `Interrupted` when stopped.
+    """
+    from hybridbatch.data.prepare import ensure_prepared
+
+    store = Store.open(ensure_prepared(config.data, config.data_root, report))
+    folder = config.out or Path("data") / f"{store.folder.name}-{config.method}"
+    if folder.resolve() == store.folder.resolve():
+        raise OutputError(f"{folder}: is the data itself; choose another folder with --out")
+    check_free(folder)
+    languages = resolve(config.languages, store.languages)
+    asked = None if config.query_languages == "own" else resolve(config.query_languages, store.languages)
+    searching = _searching(config, report)
+    identity = _identity(config, store, languages, asked, searching)
+    if _is_there(folder, identity):
+        report.note(f"{folder}: mined before from the same data with the same settings; nothing to do")
+        return folder
+    work = make_folder(folder.parent / f".{folder.name}.{fingerprint(identity)}.mining")
+    try:
+        found = {
+            split: _mine_split(config, store, split, languages, asked, searching, work, report)
+            for split in store.splits
+        }
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"{folder}: stopped; the languages so far are kept in {work}, run the same command to go on"
+        ) from None
+    outcome = {split: {language: part.outcome() for language, part in parts.items()} for split, parts in found.items()}
+    provenance = dict(store.manifest["provenance"])
+    provenance[MINED] = [*provenance.get(MINED, []), {**identity, OUTCOME: outcome}]
+    write_with_negatives(
+        store,
+        folder,
+        {split: _found(store, split, list(parts.values()), config.keep_given) for split, parts in found.items()},
+        provenance=provenance,
+        report=report,
+    )
+    shutil.rmtree(work)
+    _tell(folder, outcome, report)
+    return folder
+
+
+@dataclass(frozen=True)
+class Searching:
+    """A way to search."""
+
+    about: dict[str, Any]  # all that its results depend on, as JSON
+    corpus: Callable[[Texts, int, Path], Corpus]  # the passages, their number, a folder to work in
+    words: bool  # whether score 0 says that no word is shared
+
+
+def _searching(config: MineConfig, report: Reporter) -> Searching:
+    if config.method == "bm25":
+        return Searching({"method": "bm25"}, lambda texts, size, work: LexicalCorpus(texts(np.arange(size))), True)
+    from hybridbatch.common.device import resolve_device, resolve_precision
+    from hybridbatch.model import Encoder
+
+    device = resolve_device(config.device)
+    encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
+    store = EmbeddingStore(encoder, config.cache, precision=resolve_precision(config.precision, device))
+    model = {"name": config.model, "fingerprint": store.fingerprint, "precision": store.precision}
+    return Searching(
+        {"method": "dense", "model": model, "index": config.index, "seed": config.seed},
+        lambda texts, size, work: DenseCorpus(store, texts, size, work, config.index, str(device), config.seed),
+        False,
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """The negatives of one language's rows of a split."""
+
+    rows: np.ndarray  # int64 [m]: all rows of the language, ascending
+    start: np.ndarray  # int64 [m + 1]: row i has the negatives start[i] to start[i + 1] - 1
+    negatives: np.ndarray  # int64: rows whose passages they are, the hardest first
+    asked: int  # rows for which there was a question to search with
+    counts: np.ndarray  # int64 [REASONS]: passages found, over all rows, by what became of them
+
+    def outcome(self) -> dict[str, Any]:
+        """Counts, as JSON."""
+        widths = np.diff(self.start)
+        return {
+            "rows": len(self.rows),
+            "rows_with_question": self.asked,
+            "rows_with_negatives": int((widths > 0).sum()),
+            "negatives": int(widths.sum()),
+            "removed": {REASONS[i]: int(self.counts[i]) for i in range(1, len(REASONS)) if self.counts[i]},
+        }
+
+
+def _mine_split(
+    config: MineConfig,
+    store: Store,
+    split: Split,
+    languages: Sequence[str],
+    asked: Sequence[str] | None,
+    searching: Searching,
+    work: Path,
+    report: Reporter,
+) -> dict[str, Part]:
+    """The parts of a split by language; those that are in the work folder are taken from there."""
+    index = store.index(split)
+    numbers = [index.languages.index(language) for language in languages]
+    total = int(np.isin(index.language, numbers).sum())
+    paths = {language: work / f"{split}-{language}.npz" for language in languages}
+    missing = [language for language in languages if not paths[language].is_file()]
+    if missing:
+        known = KnownAnswers.read(store, split, report)
+        done = total - int(np.isin(index.language, [index.languages.index(one) for one in missing]).sum())
+        with report.bar(f"mining {split}", total, "rows", done) as bar:
+            for language in missing:
+                part = _mine_language(config, store, split, language, asked, known, searching, work, bar)
+                _save(paths[language], part)
+    return {language: _load(path) for language, path in paths.items()}
+
+
+def _save(path: Path, part: Part) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        np.savez(handle, allow_pickle=False, **{**vars(part), "asked": np.array(part.asked)})
+
+
+def _load(path: Path) -> Part:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Part(**{**arrays, "asked": int(arrays["asked"])})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: damaged ({error}); remove {path.parent} and run again") from error
+
+
+def _mine_language(
+    config: MineConfig,
+    store: Store,
+    split: Split,
+    language: str,
+    asked: Sequence[str] | None,
+    known: KnownAnswers,
+    searching: Searching,
+    work: Path,
+    bar: Bar,
+) -> Part:
+    index = store.index(split)
+    rows = np.flatnonzero(index.language == index.languages.index(language))
+    numbers = None if asked is None else np.array([index.languages.index(one) for one in asked])
+    targets, questions = _questions(index, known.owner, rows, numbers)
+    of_row: list[np.ndarray] = []
+    negatives: list[np.ndarray] = []
+    counts = np.zeros(len(REASONS), np.int64)
+    for members in _corpora(index, known.owner, rows, config.corpus):
+        with_passage = members[(index.has[members] & HAS_PASSAGE) > 0]
+        if len(with_passage):
+            first = np.sort(np.unique(known.passage[with_passage], return_index=True)[1])
+            passages = with_passage[first]  # each distinct one once
+            texts = partial(_passages, store, split, passages)
+            corpus = searching.corpus(texts, len(passages), work)
+            mining = Mining(config, store, split, known, corpus, passages, searching.words)
+            mine = np.isin(targets, members)
+            for chunk in _chunks(targets[mine]):
+                kept_rows, kept, removed = mining.negatives(targets[mine][chunk], questions[mine][chunk])
+                of_row.append(kept_rows)
+                negatives.append(kept)
+                counts += removed
+        bar.advance(len(members))
+    owners = np.concatenate([np.empty(0, np.int64), *of_row])
+    order = np.argsort(owners, kind="stable")
+    start = np.concatenate([np.searchsorted(owners[order], rows), [len(owners)]])
+    flat = np.concatenate([np.empty(0, np.int64), *negatives])[order]
+    return Part(rows, start, flat, len(np.unique(targets)), counts)
+
+
+def _passages(store: Store, split: Split, rows: np.ndarray, numbers: np.ndarray) -> list[str]:
+    return store.passages(split, rows[numbers])
+
+
+def _questions(
+    index: RecordIndex, owner: np.ndarray, rows: np.ndarray, languages: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(row of `rows`, row whose query is searched for it), by row: its own query, or its record's in `languages`."""
+    if languages is None:
+        with_query = rows[(index.has[rows] & HAS_QUERY) > 0]
+        return with_query, with_query
+    record = owner[rows]
+    widths = np.diff(index.record_start)[record]
+    targets = np.repeat(rows, widths)
+    ends = np.cumsum(widths)
+    others = np.arange(ends[-1] if len(ends) else 0) + np.repeat(index.record_start[record] - ends + widths, widths)
+    useful = ((index.has[others] & HAS_QUERY) > 0) & np.isin(index.language[others], languages)
+    return targets[useful], others[useful]
+
+
+def _corpora(index: RecordIndex, owner: np.ndarray, rows: np.ndarray, corpus: str) -> Iterator[np.ndarray]:
+    """The rows of a language that are searched together."""
+    if corpus == "language":
+        yield rows
+    else:
+        source = index.source[owner[rows]]
+        for number in np.unique(source):
+            yield rows[source == number]
+
+
+def _chunks(targets: np.ndarray) -> Iterator[slice]:
+    """Cuts of about `CHUNK` questions, never between two of one row. `targets` ascend."""
+    start = 0
+    while start < len(targets):
+        stop = len(targets) if start + CHUNK >= len(targets) else int(np.searchsorted(targets, targets[start + CHUNK]))
+        if stop <= start:  # one row with more questions than that
+            stop = int(np.searchsorted(targets, targets[start], side="right"))
+        yield slice(start, stop)
+        start = stop
+
+
+def _identity(
+    config: MineConfig, store: Store, languages: Sequence[str], asked: Sequence[str] | None, searching: Searching
+) -> dict[str, Any]:
+    """What the result depends on, as JSON."""
+    names = {
+        "negatives", "depth", "skip_first", "positive_share", "positive_margin", "max_score", "corpus", "keep_given",
+        "share_of",
+    }  # fmt: skip
+    return {
+        "hybridbatch": hybridbatch.__version__,
+        "from": store.fingerprint,
+        **searching.about,
+        **config.model_dump(mode="json", include=names),
+        "languages": list(languages),
+        "query_languages": "own" if asked is None else list(asked),
+    }
+
+
+def _is_there(folder: Path, identity: dict[str, Any]) -> bool:
+    try:
+        mined = Store.open(folder).manifest["provenance"].get(MINED)
+    except DataError:
+        return False
+    return bool(mined) and {name: value for name, value in mined[-1].items() if name != OUTCOME} == identity
+
+
+def _found(store: Store, split: Split, parts: Sequence[Part], keep_given: bool) -> FoundNegatives:
+    """The parts of all languages as one; rows in other languages keep what they have."""
+    rows = store.index(split).rows
+    widths, keeps = np.zeros(rows, np.int64), np.ones(rows, bool)
+    for part in parts:
+        widths[part.rows] = np.diff(part.start)
+        keeps[part.rows] = keep_given
+    start = np.concatenate([[0], np.cumsum(widths)])
+    row = np.empty(start[-1], np.int64)
+    for part in parts:
+        counts = np.diff(part.start)
+        row[np.arange(len(part.negatives)) + np.repeat(start[part.rows] - part.start[:-1], counts)] = part.negatives
+    return FoundNegatives(start, row, keeps)
+
+
+def _tell(folder: Path, outcome: Mapping[Split, dict[str, Any]], report: Reporter) -> None:
+    for split, languages in outcome.items():
+        total = {
+            name: sum(one[name] for one in languages.values())
+            for name in ("rows", "rows_with_question", "rows_with_negatives", "negatives")
+        }
+        removed: Counter[str] = Counter()
+        for one in languages.values():
+            removed.update(one["removed"])
+        report.note(
+            f"{split}: {total['negatives']:,} negatives for {total['rows_with_negatives']:,} of"
+            f" {total['rows_with_question']:,} rows with a question ({total['rows']:,} rows in {len(languages)} languages)"
+        )
+        if removed:
+            report.note(f"{split}: no negatives because " + "; ".join(f"{why}: {n:,}" for why, n in removed.items()))
+    report.note(f"{folder}: counts by language are in manifest.json")

@@ -1,0 +1,1 @@
+"""Queries and passages made of text that has none."""

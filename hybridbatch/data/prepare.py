@@ -1,0 +1,332 @@
+"""`hybridbatch prepare`: rows of built-in sources and of the user's own files become one prepared data folder."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from heapq import heappush, heapreplace
+from pathlib import Path
+from typing import Any, Protocol
+
+import hybridbatch
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import clear_leftovers, fingerprint, sha256_file
+from hybridbatch.common.languages import canonical, known_languages, resolve
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.filters.decontamination import Findings, LeakFinder, finder, summary, watched
+from hybridbatch.data.filters.evaluation_texts import Checks, choose_checks
+from hybridbatch.data.filters.language_id import LanguageCheck
+from hybridbatch.data.filters.quality import Quality
+from hybridbatch.data.formats.tables import kind
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.source import Source, SourceContext
+from hybridbatch.data.sources.registry import source, sources
+from hybridbatch.data.sources.user import user_source
+from hybridbatch.data.store.reader import REMOVED, Store
+from hybridbatch.data.store.writer import write_store
+
+SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest has more
+
+
+class Stage(Protocol):
+    """Changes the rows of a source on their way into the store, and counts what it did."""
+
+    def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The rows that go on."""
+
+    def describe(self) -> dict[str, Any]:
+        """All that what it does depends on besides the rows, as JSON; empty if it only counts."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts, for the manifest."""
+
+    def tell(self, report: Reporter) -> None:
+        """Say what was done."""
+
+
+def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
+    """Build the data folder that `config` describes, unless it is there already; returns its path.
+
+    Raises: `ConfigError` for an unknown source, an unknown language, or a filter that leaves nothing; `DataError` for
+        data that cannot be used; `OutputError` if the folder cannot be written. Nothing half-written is left.
+    """
+    chosen = choose_sources(config.sources)
+    keeps = LanguageFilter(config.languages)
+    context = SourceContext(config.data_root, config.seed, keeps, report=report)
+    context = at_commits(context, chosen, config.revision)
+    checks = choose_checks(config.decontaminate, config.data_root)
+    stages = text_stages(config, report)
+    provenance = describe(config, chosen, context, checks, stages)
+    folder = config.out or Path("data") / default_name(chosen)
+    if _is_there(folder, provenance):
+        clear_leftovers(folder)
+        report.note(f"{folder}: prepared before from the same data with the same settings; nothing to do")
+        return folder
+    leak_finder, found = checker(checks, context), Findings()
+    manifest = write_store(
+        folder,
+        selected_rows(chosen, config.limit, context, keeps, leak_finder, found, stages.values()),
+        provenance=provenance,
+        leaking=found,
+        outcomes=lambda: {name: stage.as_json() for name, stage in stages.items()},
+        validation_share=config.validation_share,
+        seed=config.seed,
+        strict=config.strict,
+        report=report,
+    )
+    for stage in stages.values():
+        stage.tell(report)
+    _tell(folder, manifest, report)
+    return folder
+
+
+def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
+    """What is done with the rows of a source, in this order, by its name in the manifest. Raises: as `open_translation`."""
+    stages: dict[str, Stage] = {"quality": Quality(config)}
+    if config.check_language:
+        stages["language_check"] = LanguageCheck()
+    if config.translate_to:
+        from hybridbatch.data.translation.open import open_translation
+
+        stages["translation"] = open_translation(config, report)
+    return stages
+
+
+def at_commits(context: SourceContext, chosen: Sequence[Source], wanted: Mapping[str, str]) -> SourceContext:
+    """The context with a commit for every source that follows a branch: the wanted one, or that of the present.
+
+    Raises: `ConfigError` for a wanted commit of another source; `DataError` if a branch cannot be looked up.
+    """
+    following = {one.name: one for one in chosen if one.commit}
+    for name, commit in wanted.items():
+        if name not in following:
+            raise ConfigError(
+                f"revision = {name}={commit}: only for sources that are prepared and follow a branch"
+                f" ({', '.join(following) or 'there is none here'}); the others are pinned, or not of the hub"
+            )
+    context = replace(context, revisions=wanted)
+    commits = {name: one.commit(context) for name, one in following.items() if one.commit}
+    for name, commit in commits.items():
+        if name not in wanted:
+            context.report.warn(
+                f"{name}: no commit of it is known here, so its branch was read, at {commit};"
+                f" --revision {name}={commit} reads the same again"
+            )
+    return replace(context, revisions=commits)
+
+
+def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
+    """What finds the evaluation texts of `checks`; None if there are none. Raises: as `finder`."""
+    if checks.absent:
+        context.report.note(
+            f"not checked against the evaluation tasks {', '.join(checks.absent)}: not on this machine; name the folder"
+            " that holds them with --data-root"
+        )
+    return finder(checks, context.data_root, report=context.report) if checks.names else None
+
+
+def selected_rows(
+    chosen: Sequence[Source],
+    limit: int | None,
+    context: SourceContext,
+    keeps: "LanguageFilter",
+    leak_finder: LeakFinder | None,
+    found: Findings,
+    stages: Iterable[Stage] = (),
+) -> Iterator[Row | BadRow]:
+    """The rows of all sources in the wanted languages, of at most `limit` records a source; `found` gets their leaks.
+
+    Raises: `ConfigError` at the end, if a language was named that no source has; what the sources raise.
+    """
+    with context.report.bar("Reading sources", total=len(chosen), unit="sources") as bar:
+        for one in chosen:
+            rows = source_rows(one, limit, context, keeps)
+            for stage in stages:
+                rows = stage.rows(rows)
+            yield from watched(rows, leak_finder, found) if leak_finder else rows
+            bar.advance()
+    keeps.check()
+
+
+def source_rows(
+    one: Source, limit: int | None, context: SourceContext, keeps: "LanguageFilter"
+) -> Iterator[Row | BadRow]:
+    """The rows of one source in the wanted languages, of at most `limit` records."""
+    kept = None if limit is None else sample_records(one.rows(replace(context, report=SILENT)), limit, context)
+    for row in one.rows(context):
+        if isinstance(row, BadRow) or (keeps(row.language) and (kept is None or row.record_id in kept)):
+            yield row
+
+
+def describe(
+    config: PrepareConfig,
+    chosen: Sequence[Source],
+    context: SourceContext,
+    checks: Checks,
+    stages: Mapping[str, Stage],
+) -> dict[str, Any]:
+    """What the data is made from, as JSON: with the same provenance the same rows come out.
+
+    Raises: `DataError` if a source's files are not there.
+    """
+    settings = config.model_dump(mode="json", include={"languages", "limit", "validation_share", "seed", "strict"})
+    return {
+        "hybridbatch": hybridbatch.__version__,
+        "settings": settings,
+        "sources": [
+            {
+                "name": one.name,
+                "title": one.title,
+                "licence": one.licence,
+                "url": one.url,
+                "revision": one.revision,
+                **({"commit": context.revisions[one.name]} if one.commit else {}),
+                "files": [
+                    {"file": Path(path.parent.name, path.name).as_posix(), "sha256": sha256_file(path)}
+                    for path in one.inputs(context)
+                ],
+            }
+            for one in chosen
+        ],
+        "decontamination": checks.as_json(),
+        **{name: described for name, stage in stages.items() if (described := stage.describe())},
+    }
+
+
+def _is_there(folder: Path, provenance: dict[str, Any]) -> bool:
+    """Whether complete prepared data of that provenance is at `folder`."""
+    try:
+        there = Store.open(folder).manifest["provenance"]
+    except DataError:
+        return False
+    return {name: value for name, value in there.items() if name != REMOVED} == provenance
+
+
+def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
+    """Counts by source and in all, and what was left out and why."""
+    splits = manifest["splits"]
+    for name in manifest["sources"]:
+        counts = [counted["counts"].get(name, {}) for counted in splits.values()]
+        languages = {language for one in counts for language in one}
+        report.note(f"{name}: {sum(sum(one.values()) for one in counts):,} rows in {len(languages)} languages")
+    dropped = manifest["dropped"]
+    if dropped["rows"]:
+        reasons = sorted(dropped["reasons"].items(), key=lambda item: -item[1])
+        shown = "; ".join(f"{count:,} x {reason}" for reason, count in reasons[:SHOWN_REASONS])
+        more = f"; {len(reasons) - SHOWN_REASONS} more reasons" if len(reasons) > SHOWN_REASONS else ""
+        examples = "; ".join(
+            f"{bad['file']}:{bad['line']}: {bad['field']}: {bad['reason']}"
+            for bad in dropped["examples"][:SHOWN_EXAMPLES]
+        )
+        report.warn(f"{dropped['rows']:,} rows left out: {shown}{more}. First: {examples}. More in manifest.json")
+    removed = manifest["provenance"][REMOVED]
+    if removed["records"]:
+        report.warn(f"{summary(removed)} and were left out. Examples in manifest.json")
+    parts = ", ".join(f"{split} {counted['records']:,} records" for split, counted in splits.items())
+    rows = sum(counted["rows"] for counted in splits.values())
+    report.note(f"{folder}: {rows:,} rows in {len(manifest['languages'])} languages ({parts})")
+
+
+def default_name(chosen: Sequence[Source]) -> str:
+    """The names of the sources with ``+`` between; of many, the first and a hash of all."""
+    names = [one.name for one in chosen]
+    joined = "+".join(names)
+    return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}-{fingerprint(names, 8)}"
+
+
+def choose_sources(entries: Sequence[str]) -> tuple[Source, ...]:
+    """The sources of names of the registry and of paths of the user's data.
+
+    Raises: `ConfigError` for an unknown name, for two sources of one name, or if there is none; `DataError` for a
+        path without readable data.
+    """
+    registered = {known.name for known in sources()}
+    chosen = []
+    for entry in entries:
+        path = Path(entry)
+        own = entry not in registered and (path.exists() or "/" in entry or kind(path) is not None)
+        chosen.append(user_source(path) if own else source(entry))
+    names = [one.name for one in chosen]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice or not names:
+        raise ConfigError(
+            f"sources = {', '.join(entries)!r}: two of them are called {twice!r}; rename a file or drop one"
+            if twice
+            else "sources: none is given; name built-in ones (`hybridbatch prepare --list`) or files of your own"
+        )
+    return tuple(chosen)
+
+
+class LanguageFilter:
+    """The languages that a spec asks for, where those of the data are known only when all rows have been read."""
+
+    def __init__(self, spec: str) -> None:
+        """Raises: `ConfigError` for an unknown term of `spec`, or a spec that no language can meet."""
+        self.spec = spec
+        self.met: dict[str, None] = {}  # languages asked about, in order
+        self._known = dict.fromkeys((*known_languages(), *_named_languages(spec)))
+        self._wanted = set(resolve(spec, self._known))
+
+    def __call__(self, language: str) -> bool:
+        """Whether rows of a canonical language are wanted."""
+        self.met[language] = None
+        if language not in self._known:  # one in a script that is not its usual one
+            self._known[language] = None
+            self._wanted = set(resolve(self.spec, self._known))
+        return language in self._wanted
+
+    def check(self) -> None:
+        """Raises `ConfigError` if the data, all asked about by now, lack a language that the spec names, or all of them."""
+        if self.met:
+            resolve(self.spec, self.met)
+
+
+def _named_languages(spec: str) -> Iterator[str]:
+    for term in re.split("[,&]", spec):
+        try:
+            yield canonical(term.strip().removeprefix("-"))
+        except DataError:  # a group, or a mistake that `resolve` will tell of
+            continue
+
+
+def sample_records(rows: Iterable[Row | BadRow], limit: int, context: SourceContext) -> set[str]:
+    """Ids of at most `limit` records, by the order of a hash: a smaller limit's are among a larger one's."""
+    kept: set[str] = set()
+    worst_first: list[tuple[float, str]] = []  # a heap of (-chance, record id)
+    for row in rows:
+        if isinstance(row, BadRow) or row.record_id in kept or not context.keeps(row.language):
+            continue
+        candidate = (-context.chance("limit", row.source, row.record_id), row.record_id)
+        if len(kept) < limit:
+            heappush(worst_first, candidate)
+        elif candidate > worst_first[0]:
+            kept.remove(heapreplace(worst_first, candidate)[1])
+        else:
+            continue
+        kept.add(row.record_id)
+    return kept
+
+
+def ensure_prepared(data: str, data_root: Path | None, report: Reporter, elsewhere: Path | None = None) -> Path:
+    """The prepared folder that `data` names; a built-in source is prepared into data/NAME, unless it is there.
+
+    Args:
+        elsewhere: where to prepare it instead.
+    Raises: `ConfigError` if it names neither, and what `prepare` raises.
+    """
+    for folder in (Path(data), Path("data") / data):
+        if (folder / "manifest.json").is_file():
+            return folder
+    if Path(data).is_dir():
+        Store.open(Path(data))  # says what is wrong with it
+    if Path(data).is_file():
+        raise ConfigError(
+            f"data = {data!r}: not prepared yet; run `hybridbatch prepare {data}` and give the folder it writes"
+        )
+    if "/" in data:
+        raise ConfigError(
+            f"data = {data!r}: no such folder; give one that `hybridbatch prepare` wrote, or a built-in source"
+        )
+    source(data)
+    report.note(f"data {data}: not there yet, preparing it")
+    return prepare(PrepareConfig(sources=(data,), out=elsewhere, data_root=data_root), report)

@@ -1,0 +1,1 @@
+"""The registry of training sources, one small module each."""

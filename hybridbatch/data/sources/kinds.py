@@ -1,0 +1,102 @@
+"""Kinds of sources: from a hub repository, from retrieval files, from aligned tables."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from hybridbatch.common.records import BadRow, Row, Split
+from hybridbatch.data.download.hub import _COMMIT, Repository
+from hybridbatch.data.formats.retrieval_sets import question_rows
+from hybridbatch.data.formats.tables import Record, identifier, known_language, language, position, text
+from hybridbatch.data.pairs.aligned_text import Entry, file_rows
+from hybridbatch.data.source import Source, SourceContext
+from hybridbatch.data.sources.local_copies import local_files
+
+
+def table_source(
+    name: str, title: str, licence: str, url: str, revision: str, languages: str, size: str, yields: str
+) -> Source:
+    """A source of aligned tables: one JSON Lines file per language, records {id, lang, doc, pos, text}."""
+
+    def inputs(context: SourceContext) -> list[Path]:
+        return local_files(context, name, ["*.jsonl.gz"], f"{url} at {revision} ({licence})")
+
+    def rows(context: SourceContext) -> Iterator[Row | BadRow]:
+        for path in inputs(context):
+            yield from file_rows(name, path, f"{name}/{path.name}", _table_entry, context)
+
+    return Source(name, title, licence, url, languages, yields, rows, revision, inputs, size)
+
+
+def _table_entry(number: int, record: Record) -> Iterator[Entry]:
+    yield Entry(identifier(record, "doc"), language(record, "lang"), position(record, "pos"), text(record, "text"))
+
+
+def wanted(context: SourceContext, codes: Iterable[str]) -> list[tuple[str, str]]:
+    """(code, canonical language) of the data set's codes whose languages are wanted."""
+    pairs = [(code, known_language(code, "language")) for code in codes]
+    return [(code, language) for code, language in pairs if context.keeps(language)]
+
+
+def hub_source(
+    repository: Repository,
+    *,
+    name: str,
+    title: str,
+    licence: str,
+    languages: str,
+    size: str,
+    yields: str,
+    rows: Callable[[SourceContext], Iterator[Row | BadRow]],
+) -> Source:
+    """A source whose rows come from one repository.
+
+    If that names a branch, `rows` has to read it at the commit of `SourceContext.revisions`.
+    """
+
+    def at(context: SourceContext) -> Repository:
+        return repository.at(context.revisions.get(name))
+
+    return Source(
+        name=name,
+        title=title,
+        licence=licence,
+        url=repository.url,
+        revision=repository.revision,
+        languages=languages,
+        size=size,
+        yields=yields,
+        rows=rows,
+        inputs=lambda context: at(context).inputs(),
+        commit=None if _COMMIT.fullmatch(repository.revision) else lambda context: at(context).commit(),
+    )
+
+
+def retrieval_source(
+    name: str,
+    folder: str,
+    parts: Mapping[str, Split],
+    *,
+    title: str,
+    licence: str,
+    url: str,
+    revision: str,
+    languages: str,
+    size: str,
+) -> Source:
+    """A source of questions with the passages that answer them, both in one language.
+
+    Args:
+        folder: the data set's folder under the data root.
+        parts: what its files are cut by (languages, splits or domains), and the split that each belongs to.
+    """
+
+    def inputs(context: SourceContext) -> list[Path]:
+        patterns = [f"{kind}.{part}.jsonl.gz" for part in parts for kind in ("corpus", "qrels", "queries")]
+        return local_files(context, folder, patterns, f"{url} at {revision} ({licence})")
+
+    def rows(context: SourceContext) -> Iterator[Row | BadRow]:
+        files = inputs(context)
+        for corpus, qrels, queries, split in zip(files[::3], files[1::3], files[2::3], parts.values(), strict=True):
+            yield from question_rows(name, corpus, qrels, queries, split)
+
+    return Source(name, title, licence, url, languages, "question -> passage", rows, revision, inputs, size)

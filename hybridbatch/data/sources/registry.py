@@ -1,0 +1,72 @@
+"""The registry of training sources: one small module each, which yields rows and says where they come from.
+
+A source module defines `SOURCES`, a tuple of `Source`. It imports nothing heavy at its top level, so that listing the
+registry is quick. Adding a source is a new module and its name in `_MODULES`.
+"""
+
+from functools import cache
+from importlib import import_module
+
+from hybridbatch.common.errors import ConfigError, nearest
+from hybridbatch.data.source import Source
+
+_MODULES = (
+    "atlas.source",
+    "sources.afriqa",
+    "sources.tydi",
+    "sources.amqa",
+    "sources.mkqa",
+    "sources.exams",
+    "sources.ntrex",
+    "sources.tico19",
+    "sources.stories",
+    "sources.bible",
+    "sources.lafand",
+    "sources.squadshifts",
+    "sources.mmarco",
+    "sources.mrtydi",
+    "sources.mfaq",
+    "sources.nq",
+    "sources.duorc",
+    "sources.newsqa",
+    "sources.wikiqa",
+    "sources.yahoo",
+    "sources.entityquestions",
+    "sources.miracl",
+    "sources.mintaka",
+    "sources.xor_tydi",
+    "sources.tydiqa",
+    "sources.webfaq",
+    "sources.swim_ir",
+    "sources.opus",
+)
+
+
+@cache
+def sources() -> tuple[Source, ...]:
+    """All registered sources, in the order of the catalogue."""
+    return tuple(source for module in _MODULES for source in import_module(f"hybridbatch.data.{module}").SOURCES)
+
+
+def source(name: str) -> Source:
+    """The registered source of that name. Raises `ConfigError` with the nearest names."""
+    known = {source.name: source for source in sources()}
+    if name not in known:
+        raise ConfigError(f"unknown source {name!r}{nearest(name, list(known))}; `hybridbatch prepare --list` has all")
+    return known[name]
+
+
+def catalogue() -> list[dict[str, str]]:
+    """A line per registered source, for people."""
+    return [
+        {
+            "source": source.name,
+            "holds": source.title,
+            "languages": source.languages,
+            "size": source.size,
+            "yields": source.yields,
+            "licence": source.licence,
+            "url": source.url,
+        }
+        for source in sources()
+    ]

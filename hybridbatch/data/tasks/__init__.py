@@ -1,0 +1,1 @@
+"""Retrieval tasks by name, or from the user's own folder."""

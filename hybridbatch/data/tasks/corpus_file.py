@@ -1,0 +1,91 @@
+"""Corpora too large for memory: an Arrow file of ids and texts, memory-mapped, that reads like two sequences of text."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import atomic_path
+from hybridbatch.common.records import Texts
+
+BATCH_TEXTS = 16_384
+
+
+class StoredStrings(Sequence[str]):
+    """A column of text in an Arrow file."""
+
+    def __init__(self, column: Any) -> None:
+        self.column = column  # pyarrow.ChunkedArray of string
+        self.ends = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self))
+            return self.column.slice(start, max(0, stop - start)).to_pylist()[::step]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        return self.column[place % len(self)].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        for chunk in self.column.chunks:
+            yield from chunk.to_pylist()
+
+
+def write_texts(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write (id, text) rows; the file appears when all are there, the hash of its content beside it.
+
+    Raises: what `rows` raises; `OutputError`.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
+    digest = hashlib.sha256()
+    with atomic_path(path) as temporary:
+        with pa.OSFile(str(temporary), "wb") as sink:
+            writer = pa.ipc.new_file(sink, schema)
+            batch: list[tuple[str, str]] = []
+
+            def flush() -> None:
+                ids, texts = (list(column) for column in zip(*batch, strict=True))
+                for value in (*ids, *texts):
+                    digest.update(value.encode() + b"\0")
+                writer.write_batch(pa.record_batch([ids, texts], schema=schema))
+                batch.clear()
+
+            for row in rows:
+                batch.append(row)
+                if len(batch) == BATCH_TEXTS:
+                    flush()
+            if batch:
+                flush()
+            writer.close()
+        sha256_path(path).write_text(digest.hexdigest())
+
+
+def sha256_path(path: Path) -> Path:
+    """Where the hash of a file's content lies."""
+    return path.with_suffix(".sha256")
+
+
+def open_texts(path: Path) -> Texts:
+    """The rows of a file of `write_texts`. Raises: `DataError` for a damaged or empty file."""
+    import pyarrow as pa
+
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        fingerprint = sha256_path(path).read_text()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: damaged ({error}); delete it and run again") from error
+    if not len(table):
+        raise DataError(f"{path}: holds no text; an empty corpus cannot be scored")
+    return Texts(StoredStrings(table["id"]), StoredStrings(table["text"]), fingerprint)

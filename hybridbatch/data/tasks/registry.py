@@ -1,0 +1,60 @@
+"""Retrieval tasks by name, or from the user's own folder."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from hybridbatch.common.errors import ConfigError, nearest
+from hybridbatch.common.records import Split, Task
+from hybridbatch.data.tasks.catalogue import CATALOGUE, read_named
+from hybridbatch.data.tasks.layouts import read_folder
+from hybridbatch.data.tasks.texts_and_qrels import select
+
+TASKS = ("atlas", *CATALOGUE)
+
+
+def load_task(name: str, *, data_root: Path | None = None, languages: str = "all", trained: Iterable[str] = ()) -> Task:
+    """A retrieval task in the wanted languages, checked and fingerprinted.
+
+    Args:
+        name: one of `TASKS`, possibly with a split (``afriqa:train``), or a folder in one of the layouts of
+            `hybridbatch.data.tasks.layouts`. A built-in name wins over a folder of that name; write ``./atlas`` for the folder.
+        data_root: folder that holds copies of public data sets, looked at before any download.
+        languages: names, groups and exclusions, such as ``low-resource,-swh``; see `reading.select`.
+        trained: training languages of the model, for the group ``unseen``.
+    Raises: `ConfigError` for an unknown task, split or language; `DataError` for data that is absent or faulty.
+    """
+    base, _, split = name.partition(":")
+    if base == "atlas":
+        from hybridbatch.data.atlas.task import read_atlas
+
+        task = replace(read_atlas(cast(Split, split or "test")), name=name)
+    elif base in CATALOGUE:
+        task = replace(read_named(base, split, data_root, languages, trained), name=name)
+    elif Path(name).is_dir():
+        task = read_folder(Path(name), languages)
+    else:
+        raise ConfigError(
+            f"task {name!r}: neither a built-in task{nearest(base, TASKS)} nor a folder; built in: {', '.join(TASKS)}"
+        )
+    return select(task, languages, trained)
+
+
+def describe_tasks() -> list[dict[str, str]]:
+    """A row for each built-in task: languages, size, splits, licence, source."""
+    from hybridbatch.data.atlas.source import LICENCE
+
+    atlas = {"task": "atlas", "languages": "137", "size": "a territory's card in each; several questions each",
+             "splits": "test, train, validation", "licence": LICENCE, "source": "embedded; cldr.unicode.org"}  # fmt: skip
+    return [atlas] + [
+        {
+            "task": name,
+            "languages": one.languages,
+            "size": one.size,
+            "splits": ", ".join(one.splits),
+            "licence": one.licence,
+            "source": one.source,
+        }
+        for name, one in CATALOGUE.items()
+    ]

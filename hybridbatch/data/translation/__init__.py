@@ -1,0 +1,1 @@
+"""Machine translation of training rows into languages that their records lack."""

@@ -1,0 +1,89 @@
+"""Finished translations on disk, found by content.
+
+One SQLite file for each translator with its decoding. A batch is stored whole or not at all, also when the process is
+killed, and processes may share the file.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.common.errors import DataError, OutputError
+from hybridbatch.common.files import cache_folder, fingerprint, make_folder
+
+SCHEMA_VERSION = 1
+_WAIT = 60.0  # seconds for another process to finish its batch
+_ASKED = 500  # keys of one query
+
+
+def default_folder() -> Path:
+    """Where translations are kept unless told otherwise."""
+    return cache_folder() / "translations"
+
+
+class TranslationCache:
+    """The translations of one translator."""
+
+    def __init__(self, described: Mapping[str, Any], folder: Path | None = None) -> None:
+        """Open or create the file of the translator that `described` describes.
+
+        Raises: `OutputError` if it cannot be created, `DataError` if it is damaged.
+        """
+        name = fingerprint({"schema_version": SCHEMA_VERSION, **described}, 32)
+        self.path = make_folder(folder or default_folder()) / f"{name}.sqlite"
+        with self._errors():
+            self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("CREATE TABLE IF NOT EXISTS about (translator TEXT PRIMARY KEY)")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS translations (key BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID"
+            )
+            self._connection.execute(
+                "INSERT OR IGNORE INTO about VALUES (?)",
+                [json.dumps(dict(described), ensure_ascii=False, sort_keys=True)],
+            )
+
+    def get(self, pieces: Sequence[str], source: str, target: str) -> dict[str, str | None]:
+        """What is known of some pieces: their translation, None where it was not finished. Raises: `DataError`."""
+        keys = {_key(piece, source, target): piece for piece in pieces}
+        asked, found = list(keys), {}
+        with self._errors():
+            for start in range(0, len(asked), _ASKED):
+                part = asked[start : start + _ASKED]
+                marks = ",".join("?" * len(part))
+                rows = self._connection.execute(f"SELECT key, text FROM translations WHERE key IN ({marks})", part)
+                found.update({keys[key]: text for key, text in rows})
+        return found
+
+    def put(self, translations: Mapping[str, str | None], source: str, target: str) -> None:
+        """Store the translations of a batch. Raises: `OutputError`."""
+        rows = [(_key(piece, source, target), text) for piece, text in translations.items()]
+        with self._errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("INSERT OR IGNORE INTO translations VALUES (?, ?)", rows)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OutputError(
+                f"{self.path}: cannot be used ({error}); free space or mend its permissions, or name another folder with"
+                " HYBRIDBATCH_CACHE, and run the same command again"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{self.path}: damaged ({error}); delete it and run the same command again") from error
+
+
+def _key(piece: str, source: str, target: str) -> bytes:
+    return hashlib.blake2b(f"{source}\0{target}\0{piece}".encode(), digest_size=16).digest()

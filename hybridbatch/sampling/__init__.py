@@ -1,0 +1,1 @@
+"""The hybrid sampler: which rows meet in every batch."""

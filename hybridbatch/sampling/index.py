@@ -1,0 +1,107 @@
+"""The rows of one split as integers: all that a schedule needs, and the nested subsets of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybridbatch.common.seeding import stream
+
+
+def shared_passage_groups(record: np.ndarray, passage: np.ndarray, records: int) -> np.ndarray:
+    """int32 [records]: number of the group of records connected by equal passages.
+
+    Args:
+        record: int64 [R]: the record of each row.
+        passage: uint64 [R]: hash of the row's passage; 0 where there is none.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows = np.flatnonzero(passage)
+    rows = rows[np.argsort(passage[rows], kind="stable")]
+    same = passage[rows[1:]] == passage[rows[:-1]]
+    left, right = record[rows[:-1][same]], record[rows[1:][same]]
+    links = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(records, records))
+    return connected_components(links, directed=False)[1].astype(np.int32)
+
+
+@dataclass(frozen=True)
+class RecordIndex:
+    """Integer arrays over the rows of one split: all that a schedule needs, no text.
+
+    Rows of a record are contiguous; records of a source are contiguous. R rows, N records.
+    """
+
+    sources: tuple[str, ...]
+    languages: tuple[str, ...]
+    record_start: np.ndarray  # int64 [N + 1]: record i has rows record_start[i] to record_start[i + 1] - 1
+    source: np.ndarray  # int16 [N]: number of the record's source
+    group: np.ndarray  # int32 or int64 [N]: records that share a passage text have the same group (false negatives)
+    language: np.ndarray  # int16 [R]: number of the row's language
+    has: np.ndarray  # uint8 [R]: HAS_QUERY | HAS_PASSAGE
+    row: np.ndarray | None = None  # int64 [R]: the store's number of each row; None: the same numbers
+
+    @property
+    def rows(self) -> int:
+        """R."""
+        return len(self.language)
+
+    @property
+    def records(self) -> int:
+        """N."""
+        return len(self.source)
+
+    def record_of(self, rows: np.ndarray) -> np.ndarray:
+        """The record number of index rows (int array of any shape)."""
+        return np.searchsorted(self.record_start, rows, side="right") - 1
+
+    def store_rows(self, rows: np.ndarray) -> np.ndarray:
+        """The store's numbers of index rows (int array of any shape)."""
+        return rows if self.row is None else self.row[rows]
+
+
+def restrict(index: RecordIndex, languages: np.ndarray, max_records: int | None, seed: int) -> RecordIndex:
+    """The rows in `languages` (ascending numbers), of a random `max_records` of the records that have any.
+
+    Subsets are nested, hold every source in proportion, and prefer the same records whatever the languages.
+    """
+    kept = np.isin(index.language, languages)
+    owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
+    records = np.unique(owner[kept])
+    if max_records is not None and max_records < len(records):
+        records = records[_subset(index.source[records], _priorities(index.source, seed)[records], max_records)]
+    chosen = np.zeros(index.records, bool)
+    chosen[records] = True
+    rows = np.flatnonzero(kept & chosen[owner])
+    return RecordIndex(
+        sources=index.sources,
+        languages=tuple(index.languages[number] for number in languages),
+        record_start=np.append(np.searchsorted(owner[rows], records), len(rows)),
+        source=index.source[records],
+        group=index.group[records],
+        language=np.searchsorted(languages, index.language[rows]).astype(np.int16),
+        has=index.has[rows],
+        row=index.store_rows(rows),
+    )
+
+
+def _priorities(source: np.ndarray, seed: int) -> np.ndarray:
+    """float64 [N], in [0, 1): the smaller, the earlier a record is in a subset of its source."""
+    draws = np.empty(len(source))
+    for number in np.unique(source).tolist():
+        members = source == number
+        draws[members] = stream(seed, "subset", number).random(int(members.sum()))
+    return draws
+
+
+def _subset(source: np.ndarray, priority: np.ndarray, size: int) -> np.ndarray:
+    """Ascending positions of `size` records, every source in proportion to its records, the smallest priorities first."""
+    place = np.empty(len(source))  # of a record within its source, as a fraction: the next one to take is the smallest
+    for number in np.unique(source):
+        members = np.flatnonzero(source == number)
+        ranked = members[np.argsort(priority[members], kind="stable")]
+        place[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
+    return np.sort(np.argsort(place, kind="stable")[:size])
+
+
+HAS_QUERY, HAS_PASSAGE = 1, 2  # bits of RecordIndex.has

@@ -1,0 +1,50 @@
+"""What cells cost in seconds, from measurements only."""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.scaling.cells.folder import Runner
+from hybridbatch.scaling.cells.grid import Cell
+from hybridbatch.training.settings import TrainConfig
+
+CALIBRATION_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds per drawn training pair, of all else in a training (start, validation, saving), and of an evaluation."""
+
+    pair_seconds: float
+    train_seconds: float
+    eval_seconds: float
+
+    def of(self, cell: Cell) -> float:
+        """Seconds that a cell should take."""
+        around = self.train_seconds if cell.train else 0.0
+        return self.pair_seconds * cell.drawn_pairs + around + self.eval_seconds
+
+
+def measured(finished: Iterable[tuple[Cell, Mapping[str, Any]]]) -> Cost | None:
+    """The cost that finished cells had, or None where there is no trained one. `finished`: cells with their JSON."""
+    trained = [(cell.drawn_pairs, result) for cell, result in finished if cell.train]
+    if not trained:
+        return None
+    steps = sum(result["train"]["throughput"]["seconds"] for _, result in trained)
+    seconds = {name: sum(result["seconds"][name] for _, result in trained) for name in ("train", "eval")}
+    return Cost(
+        pair_seconds=steps / sum(drawn for drawn, _ in trained),
+        train_seconds=(seconds["train"] - steps) / len(trained),
+        eval_seconds=seconds["eval"] / len(trained),
+    )
+
+
+def calibrate(cell: Cell, train: TrainConfig, runner: Runner) -> Cost:
+    """The cost measured by a run of `CALIBRATION_STEPS` of a cell's training, in a folder that is thrown away."""
+    short = replace(cell, train=train.model_copy(update={"steps": CALIBRATION_STEPS, "warmup_steps": None}))
+    with tempfile.TemporaryDirectory(prefix="hybridbatch-") as folder:
+        cost = measured([(short, runner(short, Path(folder)))])
+    assert cost
+    return cost

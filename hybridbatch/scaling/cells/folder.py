@@ -1,0 +1,158 @@
+"""The folder of a sweep: one JSON per finished cell, named by its key, and the traces of running and failed ones."""
+
+import gc
+import os
+import shutil
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import make_folder, output_errors, read_json, write_json, write_text
+from hybridbatch.common.memory import return_freed_memory
+from hybridbatch.scaling.cells.grid import CELL_SCHEMA, Cell
+
+SWEEP_SCHEMA = 1
+DEFAULT_NAME = "scale-sweep"
+QUERIES = "queries.parquet"
+State = Literal["done", "running", "failed", "waiting"]
+# Does one cell in a work folder and returns the parts of its JSON: ``train`` (None for an untrained model), ``eval``
+# (with ``tasks`` as in eval.json) and ``seconds`` of both. A `QUERIES` file that it leaves in the folder is kept.
+Runner = Callable[[Cell, Path], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """Paths of a sweep, and what lies there."""
+
+    path: Path
+
+    def result(self, key: str) -> Path:
+        """JSON of a finished cell."""
+        return self.path / "cells" / f"{key}.json"
+
+    def queries(self, key: str) -> Path:
+        """Per-query values of a finished cell."""
+        return self.path / "cells" / f"{key}.parquet"
+
+    def log(self, key: str) -> Path:
+        """Tracebacks of a cell's failed attempts."""
+        return self.path / "failed" / f"{key}.log"
+
+    def work(self, key: str) -> Path:
+        """Folder that a cell works in; removed when it is done."""
+        return self.path / "work" / key
+
+    @property
+    def plan(self) -> Path:
+        """JSON of the sweep's settings and cells."""
+        return self.path / "sweep.json"
+
+    def files(self, key: str) -> list[Path]:
+        """What a finished cell keeps on disk."""
+        return [path for path in (self.result(key), self.queries(key)) if path.exists()]
+
+    def state(self, key: str) -> State:
+        """What has become of a cell, as any process can see it."""
+        if self.result(key).exists():
+            return "done"
+        if _alive(self.work(key) / "process.json"):
+            return "running"
+        return "failed" if self.log(key).exists() else "waiting"
+
+    def read(self, key: str) -> dict[str, Any]:
+        """A finished cell. Raises `DataError` for another schema version or another kind of file."""
+        return read_versioned(self.result(key), "cell", CELL_SCHEMA)
+
+    def read_plan(self) -> dict[str, Any]:
+        """The sweep's settings and cells. Raises `DataError`, too where the folder is no sweep."""
+        if not self.plan.exists():
+            raise DataError(f"{self.path}: not the folder of a sweep, it has no {self.plan.name}")
+        return read_versioned(self.plan, "sweep", SWEEP_SCHEMA)
+
+    def adopt(self, key: str, other: "SweepFolder") -> bool:
+        """Take a finished cell over from another sweep; False where it has none."""
+        if not other.result(key).exists():
+            return False
+        cell = other.read(key)
+        if other.queries(key).exists():
+            make_folder(self.path / "cells")
+            with output_errors(self.queries(key)):
+                shutil.copyfile(other.queries(key), self.queries(key))
+        write_json(self.result(key), cell)
+        return True
+
+    def record_failure(self, cell: Cell, error: BaseException) -> None:
+        """Append an attempt's traceback to the cell's log."""
+        log = self.log(cell.key)
+        earlier = log.read_text(encoding="utf-8") if log.exists() else ""
+        write_text(log, f"{earlier}{cell.label}\n{''.join(traceback.format_exception(error))}\n")
+
+
+def read_versioned(path: Path, kind: str, version: int) -> dict[str, Any]:
+    """A JSON result of the expected kind and schema version. Raises `DataError`."""
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("kind") != kind:
+        raise DataError(f"{path}: not the JSON of a {kind}")
+    if value.get("schema_version") != version:
+        raise DataError(
+            f"{path}: schema version {value.get('schema_version')!r}, but this version of hybridbatch reads {version}; "
+            "run the sweep again or use the version that wrote it"
+        )
+    return value
+
+
+def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
+    """Do one cell and write its JSON last: a cell without JSON is not done."""
+    work = make_folder(folder.work(cell.key))
+    trace = work / "process.json"
+    write_json(trace, {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+    try:
+        result = runner(cell, work)
+    finally:
+        trace.unlink(missing_ok=True)
+        _give_memory_back()
+    per_query = work / QUERIES
+    if per_query.exists():
+        make_folder(folder.path / "cells")
+        with output_errors(folder.queries(cell.key)):
+            os.replace(per_query, folder.queries(cell.key))
+    write_json(
+        folder.result(cell.key),
+        {
+            "schema_version": CELL_SCHEMA,
+            "kind": "cell",
+            "key": cell.key,
+            "axes": dict(cell.axes),
+            "settings": cell.settings(),
+            **result,
+        },
+    )
+    folder.log(cell.key).unlink(missing_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _give_memory_back() -> None:
+    """Free what a cell leaves behind, or a process grows by some hundred MB a cell: models are in reference cycles."""
+    gc.collect()
+    return_freed_memory()
+
+
+def _alive(trace: Path) -> bool:
+    """Whether the process of a trace still runs; on another machine, whether it was there within a day."""
+    if not trace.exists():
+        return False
+    process = read_json(trace)
+    if process["host"] != socket.gethostname():
+        return time.time() - process["started"] < 86400
+    try:
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

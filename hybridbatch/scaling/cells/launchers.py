@@ -1,0 +1,161 @@
+"""Engines that run the cells of a sweep: this process, worker processes, Ray, Slurm.
+
+A launcher is a function that takes the work and the cells, and yields every cell with the error that ended it, or
+None. `work` does one cell and leaves its result in the sweep's folder, so nothing but errors travels back; on several
+machines that folder must lie on a file system they share. Launchers neither retry nor judge: `sweep.run_sweep` does.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.scaling.cells.grid import Cell
+from hybridbatch.scaling.settings import SweepConfig
+
+Work = Callable[[Cell], None]
+Outcome = tuple[Cell, BaseException | None]
+Launcher = Callable[[Work, Iterable[Cell]], Iterator[Outcome]]
+
+
+def launcher(config: SweepConfig, logs: Path) -> Launcher:
+    """The engine that the settings ask for; `logs` is where Slurm writes."""
+    if config.launcher == "ray":
+        return partial(on_ray, address=config.address, jobs=config.jobs, gpus=config.gpus)
+    if config.launcher == "slurm":
+        parameters = {"slurm_partition": config.partition} if config.partition else {}
+        return partial(on_slurm, logs=logs, jobs=config.jobs, gpus=config.gpus, parameters=parameters)
+    return in_process if config.jobs == 1 else partial(in_processes, jobs=config.jobs)
+
+
+def in_process(work: Work, cells: Iterable[Cell]) -> Iterator[Outcome]:
+    """One cell after the other, here: model, data and tokens stay loaded between cells."""
+    for cell in cells:
+        try:
+            work(cell)
+        except Exception as error:
+            yield cell, error
+        else:
+            yield cell, None
+
+
+def in_processes(work: Work, cells: Iterable[Cell], *, jobs: int) -> Iterator[Outcome]:
+    """`jobs` cells at a time, each slot with a worker process of its own that is replaced when it dies.
+
+    One process per slot, because a pool that loses one worker gives up all its running cells.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    start = partial(ProcessPoolExecutor, 1, mp_context=get_context("spawn"), initializer=_limit, initargs=(threads,))
+    slots = [start() for _ in range(jobs)]
+    waiting = iter(cells)
+    running: dict[Future[None], tuple[int, Cell]] = {}
+
+    def submit(slot: int) -> None:
+        for cell in waiting:
+            running[slots[slot].submit(work, cell)] = (slot, cell)
+            return
+
+    try:
+        for slot in range(jobs):
+            submit(slot)
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                slot, cell = running.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    slots[slot].shutdown(wait=False)
+                    slots[slot] = start()
+                submit(slot)
+                yield cell, error
+    finally:
+        for pool in slots:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def on_ray(work: Work, cells: Iterable[Cell], *, address: str | None, jobs: int, gpus: float) -> Iterator[Outcome]:
+    """One Ray task per cell, on a running cluster (`address`) or one started here for `jobs` cells at a time.
+
+    Ray itself reruns a cell whose worker or node is lost.
+    """
+    ray = _imported("ray")
+    if not ray.is_initialized():
+        ray.init(address=address, log_to_driver=False)
+    cores = 1 if address else max(1, (os.cpu_count() or 1) // jobs)
+    task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(_in_folder)
+    running = {task.remote(Path.cwd(), work, cell): cell for cell in cells}
+    try:
+        while running:
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                cell = running.pop(reference)
+                try:
+                    ray.get(reference)
+                except Exception as error:
+                    yield cell, error
+                else:
+                    yield cell, None
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def on_slurm(
+    work: Work,
+    cells: Iterable[Cell],
+    *,
+    logs: Path,
+    jobs: int,
+    gpus: float,
+    cluster: str = "slurm",
+    parameters: dict[str, Any] | None = None,
+    poll_seconds: float = 5.0,
+) -> Iterator[Outcome]:
+    """One array job with a task per cell, at most `jobs` at a time, through submitit.
+
+    Args:
+        cluster: submitit's executor; ``local`` and ``debug`` run without Slurm.
+        parameters: further parameters of submitit's `AutoExecutor`, such as ``slurm_partition``.
+    """
+    import time
+
+    submitit = _imported("submitit")
+    executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
+    executor.update_parameters(
+        name="hybridbatch", timeout_min=24 * 60, gpus_per_node=round(gpus), slurm_array_parallelism=jobs,
+        **(parameters or {}),
+    )  # fmt: skip
+    queued = list(cells)
+    running = list(zip(executor.map_array(work, queued), queued, strict=True))
+    while running:
+        finished = [(job, cell) for job, cell in running if job.done()]
+        running = [pair for pair in running if pair not in finished]
+        for job, cell in finished:
+            yield cell, job.exception()
+        if running and not finished:
+            time.sleep(poll_seconds)
+
+
+def _in_folder(folder: Path, work: Work, cell: Cell) -> None:
+    """Do a cell where the driver works: Ray's workers start elsewhere, and settings may hold relative paths."""
+    os.chdir(folder)
+    work(cell)
+
+
+def _limit(threads: int) -> None:
+    """Share the cores between worker processes; runs before torch is imported there."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _imported(engine: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(engine)
+    except ImportError as error:
+        raise ConfigError(f"this launcher needs {engine}, which is not installed; pip install {engine}") from error

@@ -1,0 +1,274 @@
+"""What a grid says between its points: the best mix, and the size from which one strategy beats another. Pure.
+
+Values come as arrays ``[..., S, Q]`` over seeds and question clusters. With Q = 1 (only means known) intervals cover
+the seeds alone, with S = 1 the questions alone, and with neither they are points.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.seeding import stream
+from hybridbatch.scoring.significance import randomisation_p
+
+Interval = tuple[float, float]
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its bootstrap interval."""
+
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The mix where a response is best, and what it gains over the better of the two pure strategies."""
+
+    mix: Estimate
+    gain: Estimate  # in units of the metric, at the best measured inner mix; choosing it flatters it a little
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Where a difference changes from behind to ahead. `size` is None where it never does inside the measured range."""
+
+    size: float | None
+    interval: tuple[float, float]  # ends may be 0 (ahead from the start) or infinity (never ahead)
+    always_ahead: bool
+    reached: float  # share of the resamples in which it ends ahead
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A change per doubling of scale."""
+
+    value: float
+    interval: Interval
+    p: float | None  # two-sided; None where nothing can be tested
+
+
+def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """Means over seeds and questions in repetitions of the study, [resamples, ...].
+
+    Questions are resampled with replacement, the same ones in all cells. Two or three seeds are too few to resample:
+    their noise is drawn from Student's t, with the standard deviation pooled over all cells that `values` holds, so
+    pass all cells of a study together. It is drawn for each cell alone, which is conservative for differences
+    between cells that a seed moves together.
+    """
+    array = np.asarray(values, dtype=float)
+    *cells, seeds, questions = array.shape
+    means = array.mean(axis=(-2, -1))
+    total = np.broadcast_to(means, (resamples, *cells)).copy()
+    if questions > 1:
+        weights = _question_weights(seed, questions, resamples)
+        deviation = array.mean(axis=-2) - means[..., None]
+        total += np.tensordot(weights, deviation, axes=([1], [-1]))
+    if seeds > 1:
+        free = means.size * (seeds - 1)
+        spread = np.sqrt(((array.mean(axis=-1) - means[..., None]) ** 2).sum() / free)
+        noise = stream(seed, "bootstrap of seeds").standard_t(free, size=total.shape)
+        total += noise * spread / np.sqrt(seeds)
+    return total
+
+
+@lru_cache(maxsize=4)
+def _question_weights(seed: int, questions: int, resamples: int) -> np.ndarray:
+    """[resamples, questions] shares of the questions in each resample."""
+    rng = stream(seed, "bootstrap of questions")
+    return rng.multinomial(questions, np.full(questions, 1 / questions), size=resamples) / questions
+
+
+def seeds_p(differences: Any, weights: Any = None) -> np.ndarray:
+    """Two-sided p values of t tests over seeds, whose standard deviation is pooled over all cells.
+
+    A test over questions asks whether a difference holds for other questions, this one whether it holds for other seeds.
+
+    Args:
+        differences: [N, S, Q] of cells, or [..., N, S, Q] of several kinds of them, tested one by one.
+        weights: [N]: test the weighted sum over N, such as a slope, instead of every cell.
+    Returns: [..., N], or [...] with weights; 0 where there is one seed, which says nothing about others.
+    """
+    from scipy.stats import t
+
+    by_seed = np.asarray(differences, dtype=float).mean(axis=-1)
+    seeds = by_seed.shape[-1]
+    means = by_seed.mean(axis=-1)
+    tested = means if weights is None else means @ np.asarray(weights)
+    if seeds == 1:
+        return np.zeros(tested.shape)
+    free = means.size * (seeds - 1)
+    error = np.sqrt(((by_seed - means[..., None]) ** 2).sum() / free / seeds)
+    error *= 1.0 if weights is None else float(np.linalg.norm(weights))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.abs(tested) / error
+    return np.where(np.isnan(ratio), 1.0, 2 * t.sf(ratio, free))
+
+
+def estimate(values: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Estimate:
+    """Mean of ``[S, Q]`` with its interval."""
+    return _estimate(float(np.mean(values)), bootstrap_means(values, seed=seed, resamples=resamples), level)
+
+
+def optimum_mix(
+    mixes: Any,
+    values: Any,
+    *,
+    seed: int,
+    lower_is_better: bool = False,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Optimum:
+    """The best mix by a quadratic through the responses, with intervals over seeds and questions.
+
+    A quadratic, because the response has one hump and the grids are coarse; where it opens the wrong way or peaks
+    outside the measured mixes, the best measured mix is taken.
+
+    Args:
+        mixes: [M], three or more, ascending, from pure cross-lingual (0) to pure monolingual (1).
+        values: [M, S, Q].
+        seed: of the bootstrap.
+        lower_is_better: for losses and rank distance.
+        level: of the intervals.
+        resamples: of the bootstrap.
+
+    Raises: DataError for fewer than three mixes, or no pure strategy at either end.
+    """
+    x = np.asarray(mixes, dtype=float)
+    if len(x) < 3 or x[0] != 0 or x[-1] != 1:
+        raise DataError(f"an optimum mix needs mixes 0, 1 and at least one between, not {', '.join(map(str, x))}")
+    sign = -1.0 if lower_is_better else 1.0
+    response = sign * np.asarray(values, dtype=float)
+    means = response.mean(axis=(-2, -1))
+    draws = bootstrap_means(response, seed=seed, resamples=resamples)
+    return Optimum(
+        mix=_estimate(float(_peak(x, means[None])[0]), _peak(x, draws), level),
+        gain=_estimate(float(_gain(means[None])[0]), _gain(draws), level),
+    )
+
+
+def break_even(
+    sizes: Any, differences: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES
+) -> BreakEven:
+    """The size from which a difference stays above 0, by interpolation over the logarithm of size.
+
+    Nothing is extrapolated: a crossing below the smallest or beyond the largest size is reported as such.
+
+    Args:
+        sizes: [N] ascending, > 0.
+        differences: [N, S, Q], above 0 where the strategy of interest is ahead.
+        seed: of the bootstrap.
+        level: of the interval.
+        resamples: of the bootstrap.
+    """
+    x = np.log(np.asarray(sizes, dtype=float))
+    array = np.asarray(differences, dtype=float)
+    best = float(_crossing(x, array.mean(axis=(-2, -1))))
+    draws = np.array([_crossing(x, row) for row in bootstrap_means(array, seed=seed, resamples=resamples)])
+    low, high = np.quantile(np.exp(draws), [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return BreakEven(
+        size=float(np.exp(best)) if np.isfinite(best) else None,
+        interval=(float(low), float(high)),
+        always_ahead=best == -np.inf,
+        reached=float(np.mean(draws < np.inf)),
+    )
+
+
+def gain_trend(sizes: Any, differences: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Trend:
+    """How much a difference grows with each doubling of size: the interaction of strategy and scale.
+
+    The slope over the logarithm of size by least squares; p is the larger of those of the paired randomisation test
+    over the questions' own slopes, with seeds averaged, and of `seeds_p`; the interval is over questions and seeds.
+
+    Args:
+        sizes: [N] two or more, > 0.
+        differences: [N, S, Q].
+        seed: of bootstrap and test.
+        level: of the interval.
+        resamples: of the bootstrap.
+    """
+    array = np.asarray(differences, dtype=float)
+    weights = _slope_weights(sizes)
+    found = _estimate(
+        float(weights @ array.mean(axis=(-2, -1))),
+        bootstrap_means(array, seed=seed, resamples=resamples) @ weights,
+        level,
+    )
+    slopes = weights @ array.mean(axis=1)
+    if len(slopes) < 2:
+        return Trend(found.value, found.interval, None)
+    p = max(float(randomisation_p(slopes[:, None], seed=seed)[0]), float(seeds_p(array, weights)))
+    return Trend(found.value, found.interval, p)
+
+
+def mix_trend(
+    mixes: Any,
+    sizes: Any,
+    values: Any,
+    *,
+    seed: int,
+    lower_is_better: bool = False,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Trend:
+    """How far the best mix (as in `optimum_mix`) moves with each doubling of size.
+
+    p is the smallest level at which the bootstrap interval leaves 0 out.
+
+    Args:
+        mixes: [M], three or more, ascending, from 0 to 1.
+        sizes: [N] two or more, > 0.
+        values: [M, N, S, Q].
+        seed, lower_is_better, level, resamples: as in `optimum_mix`.
+    """
+    x, weights = np.asarray(mixes, dtype=float), _slope_weights(sizes)
+    response = (-1.0 if lower_is_better else 1.0) * np.asarray(values, dtype=float)
+    draws = bootstrap_means(response, seed=seed, resamples=resamples)  # [R, M, N]
+    moved = np.stack([_peak(x, draws[:, :, n]) for n in range(draws.shape[2])], axis=1) @ weights
+    best = float(weights @ _peak(x, response.mean(axis=(-2, -1)).T))
+    found = _estimate(best, moved, level)
+    tail = min(float(np.mean(moved <= 0)), float(np.mean(moved >= 0)))
+    return Trend(best, found.interval, min(1.0, 2 * max(tail, 1 / len(moved))) if np.ptp(draws, axis=0).any() else None)
+
+
+def _slope_weights(sizes: Any) -> np.ndarray:
+    """[N] weights whose sum with values is their least-squares slope per doubling of size."""
+    logs = np.log2(np.asarray(sizes, dtype=float))
+    centred = logs - logs.mean()
+    return centred / (centred @ centred)
+
+
+def _crossing(log_sizes: np.ndarray, difference: np.ndarray) -> float:
+    """Log size of the last change from behind to ahead: -inf if always ahead, inf if behind at the largest size."""
+    behind = np.flatnonzero(difference <= 0)
+    if len(behind) == 0:
+        return -np.inf
+    last = behind[-1]
+    if last == len(difference) - 1:
+        return np.inf
+    share = -difference[last] / (difference[last + 1] - difference[last])
+    return float(log_sizes[last] + share * (log_sizes[last + 1] - log_sizes[last]))
+
+
+def _peak(mixes: np.ndarray, responses: np.ndarray) -> np.ndarray:
+    """Argmax of the quadratic through each row of [R, M]; the best measured mix where it has no inner peak."""
+    curvature, slope, _ = np.polyfit(mixes, responses.T, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vertex = -slope / (2 * curvature)
+    inner = (curvature < 0) & (vertex > mixes[0]) & (vertex < mixes[-1])
+    return np.where(inner, vertex, mixes[np.argmax(responses, axis=1)])
+
+
+def _gain(responses: np.ndarray) -> np.ndarray:
+    """Best inner mix minus the better end, of each row of [R, M]."""
+    return responses[:, 1:-1].max(axis=1) - np.maximum(responses[:, 0], responses[:, -1])
+
+
+def _estimate(value: float, draws: np.ndarray, level: float) -> Estimate:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, (float(low), float(high)))

@@ -1,0 +1,163 @@
+"""What the page's interactive figures show, as JSON values: rows packed by column, and how they are drawn."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hybridbatch.scaling.findings import Findings
+from hybridbatch.scaling.fits import Law
+from hybridbatch.scoring.averages import SETTINGS
+
+Row = Mapping[str, Any]
+Chart = dict[str, Any]
+DIGITS = 5  # significant ones of a number in a figure
+CURVE_POINTS = 40
+BEYOND = 4  # a law is drawn up to so many times the largest size
+BIAS_METRICS = ("rank_distance", "same_language_share@10")
+SCALE_WORDS = {"pairs": "training records", "train_languages": "training languages", "batch_size": "batch size"}
+
+
+def charts(findings: Findings) -> list[Chart]:
+    """The figures that the findings have rows for.
+
+    Returns: ``kind`` "lines" (with ``rows``: x, y, low, high, ref, keys; ``panel``, ``series`` and the ``choices`` that the
+        reader makes are names of columns) or "heat" (``rows``: languages, ``columns``: mixes); ``title``, ``note``.
+    """
+    found = [_scaling(findings), _mix_response(findings), _bias(findings), _laws(findings), _languages(findings)]
+    return [chart for chart in found if chart["rows"]["count"]]
+
+
+def packed(rows: Sequence[Row], columns: Iterable[str] | None = None) -> dict[str, Any]:
+    """Rows by column: numbers as they are, texts as numbers into a list of the distinct ones, ``keys`` likewise."""
+    names = list(dict.fromkeys(name for row in rows for name in row) if columns is None else columns)
+    return {"count": len(rows), "columns": {name: _column([row.get(name) for row in rows]) for name in names}}
+
+
+def _column(values: Sequence[Any]) -> Any:
+    if any(isinstance(value, list | tuple) for value in values):
+        distinct = list(dict.fromkeys(each for value in values for each in value or ()))
+        place = {each: number for number, each in enumerate(distinct)}
+        return {"lists": distinct, "codes": [[place[each] for each in value or ()] for value in values]}
+    if any(isinstance(value, str | bool) for value in values):
+        distinct = list(dict.fromkeys(values))
+        place = {each: number for number, each in enumerate(distinct)}
+        return {"values": distinct, "codes": [place[each] for each in values]}
+    return [_rounded(value) for value in values]
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+
+
+def _scaling(findings: Findings) -> Chart:
+    rows = [
+        {
+            **_place(row), "along": SCALE_WORDS.get(row["over"], row["over"]), "part": _words(findings, row, row["over"]),
+            "series": _arm(row), "x": row["size"], **_values(row),
+        }
+        for row in findings.curves
+    ]  # fmt: skip
+    return {
+        "kind": "lines", "title": "Scaling", "log": True, "panel": "setting", "series": "series",
+        "choices": ["along", "metric", "group", "task", "part"],
+        "note": "Means with 95 % bands over seeds and questions; dashed: the model before training.",
+        "rows": packed(rows),
+    }  # fmt: skip
+
+
+def _mix_response(findings: Findings) -> Chart:
+    rows = [
+        {
+            **_place(row), "part": _words(findings, row), "series": f"{row['pairs']:,} records", "x": row["mix"],
+            **_values(row),
+        }
+        for row in findings.means
+        if row["mix"] is not None
+    ]  # fmt: skip
+    return {
+        "kind": "lines", "title": "Response to the mix", "log": False, "panel": "setting", "series": "series",
+        "choices": ["metric", "group", "task", "part"], "x": "mix: 0 cross-lingual, 1 monolingual batches",
+        "note": "Means with 95 % bands over seeds and questions; dashed: the model before training.",
+        "rows": packed(rows if len({row["x"] for row in rows}) > 1 else []),
+    }  # fmt: skip
+
+
+def _bias(findings: Findings) -> Chart:
+    rows = [
+        {
+            **_place(row), "part": _words(findings, row), "series": f"{row['pairs']:,} records", "x": row["mix"],
+            **_values(row),
+        }
+        for row in findings.means
+        if row["mix"] is not None and row["metric"] in BIAS_METRICS and row["setting"] == "multilingual"
+    ]  # fmt: skip
+    return {
+        "kind": "lines", "title": "Language bias in the pool of all languages", "log": False, "panel": "metric",
+        "series": "series", "choices": ["group", "task", "part"], "x": "mix: 0 cross-lingual, 1 monolingual batches",
+        "note": "Rank distance: ranks between the best and the worst placed translation of the answer. Share of the first"
+        " ten passages in the language of the query: the higher, the more a model prefers its language.",
+        "rows": packed(rows if len({row["x"] for row in rows}) > 1 else []),
+    }  # fmt: skip
+
+
+def _laws(findings: Findings) -> Chart:
+    rows = []
+    for row in findings.laws:
+        if "law" not in row or " and " in row["over"]:
+            continue
+        law: Law = row["law"]
+        sizes = np.array(row["sizes"])[:, 0]
+        about = {
+            "task": row["task"], "setting": row["setting"], "group": row["group"], "of": row["of"],
+            "along": SCALE_WORDS.get(row["over"], row["over"]), "part": _words(findings, row, row["over"]),
+            "series": _arm(row),
+        }  # fmt: skip
+        curve = np.geomspace(sizes.min(), BEYOND * sizes.max(), CURVE_POINTS)
+        low, high = law.band(curve)
+        rows += [
+            {**about, "x": float(x), "y": float(y), "low": float(a), "high": float(b), "curve": 1, "keys": []}
+            for x, y, a, b in zip(curve, law.predict(curve), low, high, strict=True)
+        ]
+        rows += [
+            {**about, "x": float(x), "y": y, "low": None, "high": None, "curve": 0, "keys": [key]}
+            for x, y, key in zip(sizes, row["values"], row["keys"], strict=True)
+        ]
+    return {
+        "kind": "lines", "title": "Laws of scale", "log": True, "panel": "setting", "series": "series",
+        "choices": ["of", "along", "group", "task", "part"],
+        "note": f"Runs, and the fitted E + A x^-b with its 95 % band, drawn to {BEYOND} times the largest size.",
+        "rows": packed(rows),
+    }  # fmt: skip
+
+
+def _languages(findings: Findings) -> Chart:
+    rows = [row for row in findings.languages if row["setting"] in SETTINGS]
+    mixes = [name for name in dict.fromkeys(name for row in rows for name in row) if name.startswith("mix ")]
+    return {
+        "kind": "heat", "title": "Languages", "columns": mixes, "choices": ["setting", "task"],
+        "note": "Difference in mAP, in points, by query language and mix, at the largest size.",
+        "rows": packed(rows if mixes else []),
+    }  # fmt: skip
+
+
+def _place(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("task", "setting", "metric", "group")}
+
+
+def _values(row: Row) -> dict[str, Any]:
+    return {"y": row["mean"], "low": row["low"], "high": row["high"], "ref": row["untrained"], "keys": row["keys"]}
+
+
+def _arm(row: Row) -> str:
+    return f"mix {row['mix']:g}" if row.get("mix") is not None else str(row.get("strategy", "all"))
+
+
+def _words(findings: Findings, row: Row, along: str = "pairs") -> str:
+    """The part of the grid in words, without the axis that the figure runs along and without the strategy's name."""
+    names = [name for name in ("pairs", *findings.axes) if name != along and name in row]
+    if along == "pairs":
+        names = [name for name in names if name != "pairs"]
+    return ", ".join(f"{name.replace('_', ' ')} {row[name]}" for name in names if name != "strategy") or "whole grid"

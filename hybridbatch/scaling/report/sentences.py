@@ -1,0 +1,205 @@
+"""What the findings say, in sentences; nothing here is written by hand for a particular result."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from hybridbatch.scaling.analysis import Sweep
+from hybridbatch.scaling.cells.grid import in_words
+from hybridbatch.scaling.findings import BEST_MIX, TESTED, Findings
+from hybridbatch.scoring.averages import SETTINGS
+
+Row = Mapping[str, Any]
+STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}  # baselines are in words already
+SCALE_UNITS = {"pairs": "training records", "train_languages": "training languages", "batch_size": "the batch size"}
+
+
+def sentences(sweep: Sweep, findings: Findings) -> list[str]:
+    """All sentences of `sections`."""
+    return [sentence for found in sections(sweep, findings).values() for sentence in found]
+
+
+def sections(sweep: Sweep, findings: Findings) -> dict[str, list[str]]:
+    """The answer in sentences, by question; questions without a sentence are left out.
+
+    Of a grid with further axes, the part with the most cells is told in full and the others are counted.
+    """
+    found = {
+        "Do hybrid batches beat pure ones?": _comparisons(findings),
+        "Which mix is best?": _optima(findings),
+        "How much data does it need?": _break_evens(findings),
+        "Does the answer move with scale?": _interactions(findings),
+        "What laws does scale follow?": _laws(findings),
+        "Which languages gain?": _traits(findings),
+        "To be kept in mind": _caveats(sweep, findings),
+    }
+    return {question: told for question, each in found.items() if (told := list(each))}
+
+
+def _caveats(sweep: Sweep, findings: Findings) -> Iterator[str]:
+    if findings.axes:
+        yield f"Unless said otherwise, all this is of the part of the grid with the most cells: {_words(findings.centre)}."
+    if max((row["seeds"] for row in findings.means), default=0) == 1:
+        yield "Every cell was run with one seed: what is said holds for other questions, but was not tested for other seeds."
+    yield from _missing(findings)
+    yield from (f"{task['name']}: {task['about']}" for task in sweep.cells[0]["eval"]["tasks"] if task["about"])
+
+
+def _words(place: Mapping[str, Any]) -> str:
+    return in_words({name.replace("_", " "): value for name, value in place.items()})
+
+
+def _headline(findings: Findings, rows: Sequence[Row], metrics: tuple[str, ...] = TESTED) -> Iterator[Row]:
+    """Rows of the centre, all query languages and the metrics people know, in the order of settings."""
+    for setting in SETTINGS:
+        for row in rows:
+            if row["group"] == "all" and row["setting"] == setting and row["metric"] in metrics:
+                place = findings.place(row)
+                if place == {name: findings.centre[name] for name in place}:
+                    yield row
+
+
+def _comparisons(findings: Findings) -> Iterator[str]:
+    rows = list(_headline(findings, findings.comparisons))
+    if not rows:
+        yield "Hybrid batches were not compared with pure ones: the sweep has no mix between 0 and 1, or neither 0 nor 1."
+        return
+    half = _nearest_half(rows)
+    main = [row for row in rows if row["mix"] == half and "verdict" in row]
+    largest = max(row["pairs"] for row in rows if row["mix"] == half)
+    told = {id(row) for row in main}
+    others = [row for row in findings.comparisons if "verdict" in row and id(row) not in told]
+    yield from _counted(f"At mix {half:g} with {largest:,} training records", main)
+    yield from _counted("At all other inner mixes and in all other parts of the grid", others)
+    shown = main or [row for row in rows if row["mix"] == half and row["pairs"] == largest]
+    rivals = list(dict.fromkeys(row["against"] for row in shown))
+    yield from map(_comparison, sorted(shown, key=lambda row: rivals.index(row["against"])))
+
+
+def _counted(where: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Verdicts as numbers."""
+    for against in dict.fromkeys(row["against"] for row in rows):
+        part = [row["verdict"] for row in rows if row["against"] == against]
+        yield (
+            f"{where}, hybrid batches against {_rival(against)}: better in {part.count('better')} of {len(part)} tests, worse in "
+            f"{part.count('worse')}, no significant difference in {part.count('no significant difference')}."
+        )
+
+
+def _nearest_half(rows: Sequence[Row]) -> float:
+    return min((abs(row["mix"] - 0.5), row["mix"]) for row in rows)[1]
+
+
+def _comparison(row: Row) -> str:
+    unit, scale = ("ranks", 1) if row["metric"] == "rank_distance" else ("points", 100)
+    what = "rank distance" if row["metric"] == "rank_distance" else row["metric"]
+    values = f"{row['mean'] * scale:.1f} against {row['mean_against'] * scale:.1f}"
+    change = f"{row['difference'] * scale:+.1f} {unit}, 95 % interval {row['low'] * scale:+.1f} to {row['high'] * scale:+.1f}"
+    tested = f"; p = {row['p_holm']:.2g} after Holm's correction" if row.get("p_holm") is not None else "; not tested"
+    verdict = row.get("verdict", "no verdict")
+    return (
+        f"Hybrid batches (mix {row['mix']:g}) against {_rival(row['against'])}, {row['setting']} {what} on {row['task']} with "
+        f"{row['pairs']:,} training records: {verdict} ({values}: {change}{tested})."
+    )
+
+
+def _optima(findings: Findings) -> Iterator[str]:
+    rows = list(_headline(findings, findings.optima, ("mAP",)))
+    for row in rows:
+        if row["pairs"] == "all" or len({r["pairs"] for r in rows}) == 1:
+            settled = "" if row["gain_low"] > 0 else ", which is not settled"
+            yield (
+                f"The best mix for {row['setting']} mAP on {row['task']} is {row['best_mix']:.2f} "
+                f"({row['low']:.2f} to {row['high']:.2f}); the best measured hybrid gains {100 * row['gain_over_pure']:+.1f} "
+                f"points ({100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}) over the better pure strategy{settled}."
+            )
+
+
+def _break_evens(findings: Findings) -> Iterator[str]:
+    rows = list(_headline(findings, findings.break_evens, ("mAP",)))
+    for row in rows:
+        if row["mix"] != _nearest_half(rows):
+            continue
+        subject = f"Mix {row['mix']:g} against {_rival(row['against'])}, {row['setting']} mAP on {row['task']}: "
+        chance = f"{100 * row['chance_ahead_at_largest']:.0f} % of resamples end ahead"
+        if row["always_ahead"]:
+            yield f"{subject}ahead at every measured size ({chance})."
+        elif row["pairs"] is None:
+            yield f"{subject}not ahead at the largest measured size ({chance})."
+        else:
+            yield f"{subject}ahead from about {row['pairs']:,.0f} training records on ({chance})."
+
+
+def _interactions(findings: Findings) -> Iterator[str]:
+    """Does the best mix, or the gain over the pure strategies, move with scale?"""
+    rows = list(_headline(findings, findings.interactions, ("mAP",)))
+    for row in rows:
+        if row["of"] != BEST_MIX:
+            continue
+        how = "moves" if row.get("settled") else "does not move significantly"
+        tested = f"; p = {row['p_holm']:.2g} after Holm's correction" if "p_holm" in row else ""
+        yield (
+            f"The best mix for {row['setting']} mAP on {row['task']} {how} with {_unit(row['over'])}: {row['per_doubling']:+.3f} per doubling "
+            f"({row['low']:+.3f} to {row['high']:+.3f}{tested})."
+        )
+    differences = [row for row in rows if row["of"] != BEST_MIX and "settled" in row]
+    for over in dict.fromkeys(row["over"] for row in differences):
+        part = [row for row in differences if row["over"] == over]
+        moved = [row for row in part if row["settled"]]
+        half = _nearest_half(part)
+        told = "; ".join(
+            f"{row['setting']} on {row['task']} over {_rival(row['against'])} {100 * row['per_doubling']:+.2f} points"
+            for row in moved
+            if row["mix"] == half
+        )
+        yield (
+            f"The gain of hybrid batches in mAP changes significantly with {_unit(over)} in {len(moved)} of {len(part)} tests"
+            f"{f' (of mix {half:g}, per doubling: {told})' if told else ''}."
+        )
+
+
+def _unit(axis: str) -> str:
+    return SCALE_UNITS.get(axis, axis)
+
+
+def _traits(findings: Findings) -> Iterator[str]:
+    refusals = {row["refused"] for row in findings.traits if "refused" in row}
+    yield from (f"Which languages gain was not asked: {refusal}." for refusal in sorted(refusals))
+    tested = [row for row in findings.traits if "settled" in row]
+    for row in tested:
+        if row["settled"]:
+            yield (
+                f"Languages' gain of mix {row['mix']:g} over {_rival(row['against'])} in {row['setting']} mAP on {row['task']} "
+                f"goes with their {row['trait'].replace('_', ' ')}: {row['slope']:+.2f} points per unit "
+                f"({row['low']:+.2f} to {row['high']:+.2f}; p = {row['p_holm']:.2g} after Holm's correction), beside the "
+                f"other traits of {row['languages']} languages."
+            )
+    if tested and not any(row["settled"] for row in tested):
+        yield (
+            f"No trait of the {max(row['languages'] for row in tested)} target languages (resource class, pretraining, script, "
+            f"family, lexical distance) goes significantly with what they gain, in {len(tested)} tests after Holm's correction."
+        )
+
+
+def _laws(findings: Findings) -> Iterator[str]:
+    refusals = {row["refused"]: row for row in findings.laws if "refused" in row}
+    yield from (f"Over {row['over']}: {refusal}." for refusal, row in refusals.items())
+    fitted: dict[tuple[str, str], list[float]] = {}
+    for row in findings.laws:
+        if "refused" not in row and row["group"] == "all":
+            fitted.setdefault((row["of"], row["over"]), []).append(row["extrapolation_error"])
+    for (of, over), errors in fitted.items():
+        yield (
+            f"Power laws of {of} over {over}: {len(errors)} fits; they predict the left-out largest size with an error of "
+            f"{100 * median(errors):.1f} % (median; worst {100 * max(errors):.1f} %)."
+        )
+
+
+def _missing(findings: Findings) -> Iterator[str]:
+    if findings.missing:
+        failed = sum(row["state"] == "failed" for row in findings.missing)
+        yield f"Missing: {len(findings.missing)} cells, {failed} of them set aside after failing; see the table."
+
+
+def _rival(against: Any) -> str:
+    return STRATEGIES.get(against, str(against))

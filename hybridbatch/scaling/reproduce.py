@@ -1,0 +1,320 @@
+"""`hybridbatch reproduce`: one start, several mixes, the same everything else; before and after in one table.
+
+It is `prepare`, `train` and `eval` in a row, nothing of its own beside the report, and resumes as they do.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hybridbatch
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.files import make_folder, read_json, write_json, write_text
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.provenance import hardware, versions
+from hybridbatch.common.settings import build
+from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.scaling.settings import ReproduceConfig
+from hybridbatch.scoring.averages import SETTINGS
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.training.settings import TrainConfig
+
+SCHEMA_VERSION = 1
+UNTRAINED = "untrained"
+PARTS = ("all", "trained", "trained-to-zero-shot", "zero-shot")  # of the language pairs; see hybridbatch.averages
+MEASURES = dict.fromkeys(SETTINGS, "mAP") | {"rank distance": "rank_distance"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training run of the experiment, or the untrained start."""
+
+    mix: float | None = None
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its folders."""
+        return UNTRAINED if self.mix is None else f"mix-{self.mix:g}-seed-{self.seed}"
+
+    @property
+    def batches(self) -> str:
+        """What its batches are called."""
+        return UNTRAINED if self.mix is None else batches_of(self.mix)
+
+
+def batches_of(mix: float) -> str:
+    """The name of a mix: monolingual (X-X), cross-lingual (X-Y) or hybrid."""
+    return {1.0: "monolingual", 0.0: "cross-lingual"}.get(mix, f"hybrid {mix:g}")
+
+
+def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
+    """Run the experiment; returns its folder, with ``results.json``, ``report.md`` and ``figure.svg`` in it.
+
+    Raises: `HybridBatchError` of any stage; what is finished is kept, and the same command goes on from there.
+    """
+    from hybridbatch.data.prepare import prepare
+    from hybridbatch.scoring.evaluate import evaluate
+    from hybridbatch.training.train import train
+
+    plans = plan(config)  # every setting is checked before any work
+    folder = make_folder(folder_of(config))
+    report.note(f"data: {prepare(preparation(config), report)}")
+    outcomes, trained_on = {}, None
+    for number, arm in enumerate(sorted(plans, key=lambda arm: arm.mix is None), 1):  # the untrained start comes last
+        training, evaluation = plans[arm]
+        report.note(f"{number}/{len(plans)} {arm.name}")
+        facts = {}
+        if training:
+            facts = read_json(train(training, report) / "train.json")
+            trained_on = ",".join(facts["trained_languages"])
+        else:  # scored in the same groups of languages as the others
+            evaluation = build(EvalConfig, overrides={**evaluation.as_json(), "trained_languages": trained_on})
+        outcomes[arm] = outcome(arm, facts, read_json(evaluate(evaluation, report) / "eval.json"))
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "reproduce",
+        "hybridbatch": hybridbatch.__version__,
+        "config": config.as_json(),
+        "versions": versions(),
+        "hardware": hardware(),
+        "arms": [outcomes[arm] for arm in plans],
+        "comparisons": comparisons(config, folder),
+    }
+    write_json(folder / "results.json", result)
+    draw(result, folder / "figure.svg")
+    write_text(folder / "report.md", report_text(result))
+    return folder
+
+
+def folder_of(config: ReproduceConfig) -> Path:
+    """The folder of an experiment."""
+    return config.out or Path("experiments") / config.name
+
+
+def plan(config: ReproduceConfig) -> dict[Arm, tuple[TrainConfig | None, EvalConfig]]:
+    """All arms with their settings, in the order in which they run. Raises `ConfigError` for any bad setting."""
+    arms = [Arm(), *(Arm(mix, seed) for seed in config.seeds for mix in config.mixes)]
+    return {arm: settings_of(config, arm, folder_of(config)) for arm in arms}
+
+
+def preparation(config: ReproduceConfig) -> PrepareConfig:
+    """The settings of the preparation."""
+    fixed = {"sources": config.sources, "data_root": config.data_root, "out": Path("data") / config.name}
+    return build(PrepareConfig, overrides={**fixed, **config.preparation})
+
+
+def settings_of(config: ReproduceConfig, arm: Arm, folder: Path) -> tuple[TrainConfig | None, EvalConfig]:
+    """What an arm trains (nothing for the untrained start) and how it is scored."""
+    run = folder / "runs" / arm.name
+    training = None
+    shared = {"model": config.model} if config.model else {}
+    if arm.mix is not None:
+        fixed = {"data": str(preparation(config).out), "mix": arm.mix, "seed": arm.seed, "out": run}
+        clash = sorted(set(fixed) & set(config.train))
+        if clash:
+            raise ConfigError(f"train: {', '.join(clash)} is set by the experiment itself; take it out")
+        training = build(TrainConfig, overrides={**shared, **config.train, **fixed})
+    evaluation = build(
+        EvalConfig,
+        overrides={
+            **shared,
+            "tasks": config.tasks,
+            "languages": config.languages or default_languages(config.tasks),
+            "data_root": config.data_root,
+            **config.evaluation,
+            **({"model": str(run)} if training else {}),
+            "out": folder / "evals" / arm.name,
+        },
+    )
+    return training, evaluation
+
+
+def default_languages(tasks: Sequence[str]) -> str:
+    """The evaluation languages where none are named: a spread of the atlas's, else all."""
+    from hybridbatch.data.atlas.source import DEFAULT_EVALUATION
+
+    return ",".join(DEFAULT_EVALUATION) if tuple(tasks) == ("atlas",) else "all"
+
+
+def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json keeps of an arm."""
+    kept = ("trained_languages", "steps", "data", "schedule", "throughput", "seconds", "validation")
+    return {
+        "name": arm.name,
+        "batches": arm.batches,
+        "mix": arm.mix,
+        "seed": arm.seed,
+        "model_fingerprint": scores["model"]["fingerprint"],
+        "train": {name: facts[name] for name in kept if name in facts},
+        "tasks": [
+            {
+                "name": task["name"],
+                "about": task["about"],
+                "settings": {
+                    setting: {name: part[name] for name in ("query_languages", "cells", "metrics", "groups")}
+                    for setting, part in task["settings"].items()
+                },
+            }
+            for task in scores["tasks"]
+        ],
+    }
+
+
+def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The table: a row for each task, part of the languages and kind of batches; means over seeds.
+
+    The parts are all languages, those that the trained arms were trained on, the others (zero-shot), and queries in
+    trained languages against passages in the others; the untrained start is shown on the same parts.
+    """
+    arms = result["arms"]
+    rows = []
+    for number, task in enumerate(arms[0]["tasks"]):
+        for part in PARTS:
+            for batches in dict.fromkeys(arm["batches"] for arm in arms):
+                chosen = [arm["tasks"][number]["settings"] for arm in arms if arm["batches"] == batches]
+                values = {name: _mean(_measure(settings, name, part) for settings in chosen) for name in MEASURES}
+                if any(value is not None for value in values.values()):
+                    rows.append({"task": task["name"], "languages": part, "batches": batches, **values})
+    return rows
+
+
+def _measure(settings: Mapping[str, Any], name: str, part: str) -> float | None:
+    setting = settings.get("multilingual" if name == "rank distance" else name, {})
+    if part != "all":
+        setting = setting.get("groups", {}).get("training", {}).get(part, {})
+    return setting.get("metrics", {}).get(MEASURES[name])
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if found else None
+
+
+def comparisons(config: ReproduceConfig, folder: Path) -> list[dict[str, Any]]:
+    """Every hybrid mix against both pure ones, in each setting of each task (`hybridbatch.scoring.compare`), over all seeds.
+
+    Returns: the rows of the comparison with their verdicts and metric; none where a pure mix or a hybrid one is missing.
+    """
+    from hybridbatch.scoring.compare import compare
+
+    pure = [mix for mix in (1.0, 0.0) if mix in config.mixes]
+    hybrid = [mix for mix in config.mixes if mix not in pure]
+    if not pure or not hybrid:
+        return []
+    mixes = [*hybrid, *pure]
+    runs = [[folder / "evals" / Arm(mix, seed).name for seed in config.seeds] for mix in mixes]
+    pairs = [(mixes.index(a), mixes.index(b)) for a in hybrid for b in pure]
+    rows = []
+    for metric in ("mAP", "rank_distance"):
+        found = compare(runs, metric, names=[batches_of(mix) for mix in mixes], pairs=pairs)
+        rows += [
+            {"metric": metric, **row, "verdict": verdict}
+            for row, verdict in zip(found["rows"], found["verdicts"], strict=True)
+        ]
+    return rows
+
+
+def report_text(result: Mapping[str, Any]) -> str:
+    """The report as Markdown: what was done, the table, the tests, how to run it again."""
+    arms, config = result["arms"], result["config"]
+    rows = table_rows(result)
+    header = [
+        "task",
+        "languages",
+        "batches",
+        "monolingual mAP",
+        "cross-lingual mAP",
+        "multilingual mAP",
+        "rank distance",
+    ]
+    table = [f"| {' | '.join(header)} |", "|---|---|---|---:|---:|---:|---:|"]
+    for row in rows:
+        figures = [_shown(row[name], 0 if name == "rank distance" else 3) for name in MEASURES]
+        table.append("| " + " | ".join([row["task"], row["languages"], row["batches"], *figures]) + " |")
+    trained: dict[str, Any] = next((arm["train"] for arm in arms if arm["train"]), {})
+    caveats = dict.fromkeys(f"- {task['name']}: {task['about']}" for task in arms[0]["tasks"])
+    machine = result["hardware"]
+    seconds = [arm["train"]["throughput"]["seconds"] for arm in arms if arm["train"]]
+    done = [
+        f"- training data: {', '.join(config['sources'])}; languages: {', '.join(trained.get('trained_languages', []))}",
+        f"- start: {config['model'] or 'e5-small-q4'}; {trained.get('steps')} steps; seeds {', '.join(map(str, config['seeds']))}",
+        "- the same start, data, order of draws and settings for every mix: "
+        + ", ".join(f"{name} {value}" for name, value in config["train"].items()),
+        f"- {machine['cpu']}, {machine['cores']} cores; {sum(seconds) / 60:.1f} minutes of training in all",
+    ]
+    verdicts = [f"- {row['verdict']}" for row in result["comparisons"]]
+    return "\n".join(
+        [
+            f"# {config['name']}: what hybrid batches do",
+            "",
+            *done,
+            "",
+            "Mean average precision, macro-averaged over languages (docs/evaluation.md); rank distance in ranks, lower is"
+            " better. Zero-shot: no language of the setting was trained on; trained-to-zero-shot: only that of the query was.",
+            "",
+            *table,
+            "",
+            "![mAP and rank distance by kind of batches](figure.svg)",
+            "",
+            "## Differences",
+            "",
+            *verdicts,
+            "",
+            "## Beside every number",
+            "",
+            *caveats,
+            "",
+            "## Again",
+            "",
+            "`hybridbatch reproduce` with the settings under `config` of results.json (a `--config` file may hold them) gives"
+            " these numbers on this kind of machine; what is finished is not done twice.",
+            "",
+        ]
+    )
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """A figure: for each task mAP in the three settings and rank distance, a mark for each arm."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from hybridbatch.common.files import atomic_path
+
+    arms = result["arms"]
+    kinds = list(dict.fromkeys(arm["batches"] for arm in arms))
+    colours = {kind: f"C{number}" for number, kind in enumerate(kinds)}
+    tasks = [task["name"] for task in arms[0]["tasks"]]
+    figure, grid = pyplot.subplots(
+        len(tasks), 2, figsize=(8, 2.8 * len(tasks)), squeeze=False, width_ratios=(3, 1), layout="constrained"
+    )
+    for number, (task, (left, right)) in enumerate(zip(tasks, grid, strict=True)):
+        for arm in arms:
+            settings = arm["tasks"][number]["settings"]
+            offset = (kinds.index(arm["batches"]) - (len(kinds) - 1) / 2) * 0.16
+            mark = {"color": colours[arm["batches"]], "marker": "o", "linestyle": "none", "markersize": 5}
+            values = [_measure(settings, name, "all") for name in SETTINGS]
+            left.plot([i + offset for i in range(len(SETTINGS))], values, label=arm["batches"], **mark)
+            right.plot([offset], [_measure(settings, "rank distance", "all")], **mark)
+        left.set_xticks(range(len(SETTINGS)), SETTINGS)
+        left.set_ylabel("mAP")
+        left.set_title(task, loc="left")
+        right.set_xticks([])
+        right.set_xlim(-0.6, 0.6)
+        right.set_title("rank distance", loc="left")
+        for axes in (left, right):
+            axes.set_ylim(bottom=0)
+            axes.grid(axis="y", alpha=0.3)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named), frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
+    pyplot.close(figure)

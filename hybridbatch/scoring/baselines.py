@@ -1,0 +1,143 @@
+"""What encoders are compared with: BM25 and a random order, given to `eval` in place of a model."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from hybridbatch.common.files import fingerprint
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.records import Task
+from hybridbatch.scoring.ranks import GridRanks, Passages, Relevance, ranks_by_score
+from hybridbatch.scoring.settings import BM25, RANDOM
+from hybridbatch.search import bm25 as lexical
+
+RANDOM_WIDTH = 64  # of random vectors: as passages are independent, a passage's rank is uniform at any width
+
+
+class RandomEncoder:
+    """A direction drawn anew for every text: equal texts tie, all else is chance. Used as `Encoder` in a store."""
+
+    def __init__(self, seed: int) -> None:
+        self.name = RANDOM
+        self.seed = seed
+        self.dimension = RANDOM_WIDTH
+
+    def fingerprint(self) -> str:
+        """A hash of seed and width."""
+        return fingerprint([RANDOM, self.seed, RANDOM_WIDTH], 64)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        side: Literal["query", "passage"],
+        *,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        report: Reporter = SILENT,
+    ) -> np.ndarray:
+        """float32 [n, D], rows L2-normalised."""
+        keys = (hashlib.sha256(f"{self.seed} {side} {text}".encode()).digest() for text in texts)
+        rows = [np.random.default_rng(int.from_bytes(key)).standard_normal(RANDOM_WIDTH) for key in keys]
+        vectors = np.array(rows, dtype=np.float32).reshape(-1, RANDOM_WIDTH)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class LexicalRanker:
+    """BM25 rankings of a task: every language's corpus has an index of its own, and every pool one of all its passages.
+
+    What query and passage share across languages are names, numbers and loan words; passages without a shared term
+    score 0 and are ordered by id.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.passages = Passages({language: texts.ids for language, texts in task.corpus.items()})
+        self._texts = {language: texts.texts for language, texts in task.corpus.items()}
+        self._queries = {language: texts.texts for language, texts in task.queries.items()}
+        self._single = _Index([(self._texts[language], self._rows(language)) for language in self._texts])
+        self._pools: dict[tuple[str, ...], _Index] = {}
+
+    def ranks(
+        self,
+        language: str,
+        relevance: Mapping[str, Relevance],
+        *,
+        pools: Mapping[str, Sequence[str]] | None = None,
+        **options: Any,
+    ) -> GridRanks:
+        """The ranks for the queries of a language; arguments as `scoring.ranks.ranks_by_score`."""
+        texts = self._queries[language]
+        found = self._score(self._single, texts, relevance, options)
+        for name, members in (pools or {}).items():
+            index = self._pools.get(tuple(members))
+            if index is None:
+                joined = [text for member in members for text in self._texts[member]]
+                rows = np.concatenate([self._rows(member) for member in members])
+                index = self._pools[tuple(members)] = _Index([(joined, rows)])
+            pooled = self._score(index, texts, relevance, options | {"pools": {name: members}, "languages": False})
+            found.pools.update(pooled.pools)
+        return found
+
+    def _score(
+        self, index: "_Index", texts: Sequence[str], relevance: Mapping[str, Relevance], options: Mapping[str, Any]
+    ) -> GridRanks:
+        import torch
+
+        queries = index.queries(texts)
+        width = len(self.passages)
+        return ranks_by_score(
+            lambda rows, _: torch.from_numpy(index.scores(queries[rows], width)),
+            len(texts),
+            self.passages,
+            relevance,
+            **options,
+        )
+
+    def _rows(self, language: str) -> np.ndarray:
+        number = self.passages.number(language)
+        return np.arange(self.passages.start[number], self.passages.start[number + 1])
+
+
+class _Index:
+    """The parts of BM25 scores of several corpora as one sparse matrix, so that many queries are one product."""
+
+    def __init__(self, corpora: Sequence[tuple[Sequence[str], np.ndarray]]) -> None:
+        """Index corpora, each with statistics of its own.
+
+        Args:
+            corpora: texts and their columns in the scores.
+        """
+        from scipy.sparse import csr_array
+
+        self.vocabulary: dict[str, int] = {}
+        terms, columns, values = [], [], []
+        for texts, places in corpora:
+            vocabulary, parts = lexical.BM25.build(texts).parts()
+            known = np.array([self.vocabulary.setdefault(term, len(self.vocabulary)) for term in vocabulary], np.int64)
+            terms.append(np.repeat(known, np.diff(parts.indptr)))
+            columns.append(places[parts.indices])
+            values.append(parts.data)
+        self.columns = 1 + max(int(places.max()) for _, places in corpora)
+        place = np.concatenate(terms), np.concatenate(columns)
+        self.parts = csr_array((np.concatenate(values), place), shape=(len(self.vocabulary), self.columns))
+
+    def queries(self, texts: Sequence[str]) -> Any:
+        """csr [Q, V]: how often each term of the vocabulary is in each query."""
+        from scipy.sparse import csr_array
+
+        known = [[self.vocabulary[t] for t in lexical.terms(text) if t in self.vocabulary] for text in texts]
+        rows = np.repeat(np.arange(len(texts)), [len(each) for each in known])
+        columns = np.array([term for each in known for term in each], np.int64)
+        shape = (len(texts), len(self.vocabulary))
+        return csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+
+    def scores(self, queries: Any, width: int) -> np.ndarray:
+        """float32 [Q, width]: BM25 of all passages for some rows of `queries`; 0 in columns that are not indexed."""
+        found = np.zeros((queries.shape[0], width), np.float32)
+        found[:, : self.columns] = (queries @ self.parts).toarray()
+        return found
+
+
+def bm25_fingerprint() -> str:
+    """A hash of what BM25's scores depend on beside the texts."""
+    return fingerprint([BM25, lexical.K1, lexical.B, "lucene"], 64)

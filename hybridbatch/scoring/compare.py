@@ -1,0 +1,190 @@
+"""`hybridbatch compare`: which of several evaluations is better, tested on the scores of every query."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import read_json, write_json, write_text
+from hybridbatch.scoring import per_query as perquery
+from hybridbatch.scoring import significance
+from hybridbatch.scoring.drawing import SUFFIXES, write_figure
+
+SCHEMA_VERSION = 1
+LOWER_IS_BETTER = ("rank_distance", "max_rank")
+IN_RANKS = ("rank_distance", "max_rank")  # all other metrics but `AS_IT_IS` are shares, told in points (hundredths)
+AS_IT_IS = "mlrs"  # from 0 to 100 already
+NEITHER_IS_BETTER = ("lpr", "same_language_share", "first_", AS_IT_IS)  # beginnings of names; which is wanted, depends
+
+
+def compare(
+    runs: Sequence[Path | Sequence[Path]],
+    metric: str = "mAP",
+    *,
+    names: Sequence[str] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    seed: int = 13,
+    draws: int = 10_000,
+    alpha: float = 0.05,
+) -> dict[str, Any]:
+    """Compare every two of some evaluations, in every setting of every task they share.
+
+    The unit is the question: its values in all languages are flipped and drawn together (`scoring.significance`).
+    p values are Holm-corrected over all settings, tasks and pairs of runs. Means are over all values of a setting,
+    which is the macro-average where all languages have the same questions.
+
+    Args:
+        runs: folders of `hybridbatch eval`, two or more. A run may be several folders, one for each seed in the same
+            order everywhere: a question then has all their values.
+        metric: a column of the scores per query, or the name of its mean (``mAP``, ``MRR``).
+        names: of the runs; default: the folders' own.
+        pairs: which runs are compared, as numbers; default: every two.
+        seed, draws: of the randomisation test and the bootstrap.
+        alpha: a difference counts if its corrected p value is below.
+    Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task, setting and the two runs),
+        ``verdicts``, one sentence a row, and ``summaries``, one for each task and pair of runs; JSON types only.
+    Raises: `ConfigError` for fewer than two runs; `DataError` for runs that share no task, evaluated other data under
+        one task's name, or lack the metric.
+    """
+    if len(runs) < 2:
+        raise ConfigError(f"compare needs two evaluations or more, not {len(runs)}; give their folders")
+    groups = [(run,) if isinstance(run, Path) else tuple(run) for run in runs]
+    if len({len(group) for group in groups}) > 1:
+        raise ConfigError(f"compare: the runs have {[len(group) for group in groups]} folders; give as many for each")
+    names = list(names or _names([group[0] for group in groups]))
+    facts = [[_read_facts(run) for run in group] for group in groups]
+    every = [(name, fact) for name, group in zip(names, facts, strict=True) for fact in group]
+    tasks = _shared_tasks([name for name, _ in every], [fact for _, fact in every])
+    scores = [[perquery.read(run, metric) for run in group] for group in groups]
+    found: list[tuple[int, int, str, significance.Comparison]] = []
+    for task in tasks:
+        for a, b in pairs or combinations(range(len(groups)), 2):
+            title = f"{names[a]} and {names[b]}"
+            seeds = [_paired(one, other, task, title) for one, other in zip(scores[a], scores[b], strict=True)]
+            values_a, values_b, questions, settings = (np.concatenate(parts) for parts in zip(*seeds, strict=True))
+            if len(questions):
+                compared = significance.compare(values_a, values_b, questions, settings, seed=seed, draws=draws)
+                found += [(a, b, task, comparison) for comparison in compared]
+    if not found:
+        raise DataError(f"{', '.join(names)}: have no query with {metric!r} in common; evaluate the same tasks")
+    corrected = significance.holm(np.array([comparison.p for *_, comparison in found]))
+    rows, verdicts = [], []
+    told: dict[tuple[int, int, str], list[significance.Comparison]] = {}
+    words: dict[str, Any] = {**wording(metric), "alpha": alpha}
+    for (a, b, task, comparison), p_holm in zip(found, corrected.tolist(), strict=True):
+        comparison = replace(comparison, p_holm=p_holm)
+        rows.append({"task": task, "run_a": names[a], "run_b": names[b], **asdict(comparison)})
+        verdicts.append(
+            significance.verdict(
+                replace(comparison, setting=f"{task} ({comparison.setting})"),
+                names[a],
+                names[b],
+                **words,
+            )
+        )
+        told.setdefault((a, b, task), []).append(comparison)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "compare",
+        "metric": metric,
+        "seed": seed,
+        "draws": draws,
+        "runs": [
+            {"name": name, "folders": [str(run) for run in group], "models": [fact["model"] for fact in each]}
+            for name, group, each in zip(names, groups, facts, strict=True)
+        ],
+        "rows": rows,
+        "verdicts": verdicts,
+        "summaries": [
+            f"{task}: {significance.summary(each, names[a], names[b], **words)}" for (a, b, task), each in told.items()
+        ],
+    }
+
+
+def wording(metric: str) -> dict[str, Any]:
+    """How a metric's differences are told: the keyword arguments of `significance.verdict`."""
+    in_ranks = metric in IN_RANKS
+    return {
+        "metric": f"ranks of {metric.replace('_', ' ')}" if in_ranks else metric,
+        "scale": 1.0 if in_ranks or metric.startswith(AS_IT_IS) else 100.0,
+        "higher_is_better": metric not in LOWER_IS_BETTER,
+        "verb": "exceeds" if metric.startswith(NEITHER_IS_BETTER) else "beats",
+    }
+
+
+def write(comparison: Mapping[str, Any], path: Path) -> None:
+    """Write a comparison: a figure (``.svg``, ``.png``), Markdown (``.md``), else JSON. Raises `OutputError`."""
+    if path.suffix in SUFFIXES:
+        from hybridbatch.scoring.figures import forest
+
+        write_figure(forest(comparison, **wording(comparison["metric"])), path)
+    elif path.suffix == ".md":
+        write_text(path, markdown(comparison))
+    else:
+        write_json(path, comparison)
+
+
+def markdown(comparison: Mapping[str, Any]) -> str:
+    """The summaries and the table behind them."""
+    head = ("task", "setting", "A", "B", "questions", "mean A", "mean B", "A - B", "95 % interval", "p (Holm)", "d")
+    lines = [f"# Comparison by {comparison['metric']}", ""]
+    lines += [f"- {sentence}" for sentence in comparison["summaries"]]
+    lines += ["", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for row in comparison["rows"]:
+        effect = "" if row["effect_size"] is None else f"{row['effect_size']:.2f}"
+        cells = [row["task"], row["setting"], row["run_a"], row["run_b"], str(row["questions"])]
+        cells += [f"{row[name]:.4f}" for name in ("mean_a", "mean_b", "difference")]
+        cells += [f"{row['low']:.4f} to {row['high']:.4f}", f"{row['p_holm']:.4g}", effect]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The folders' own names, or the whole paths where two have the same."""
+    short = [run.resolve().name for run in runs]
+    return short if len(set(short)) == len(short) else [str(run) for run in runs]
+
+
+def _read_facts(run: Path) -> dict[str, Any]:
+    path = run / "eval.json"
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get("kind") != "eval" or facts.get("schema_version") != 1:
+        raise DataError(f"{path}: is no evaluation of schema version 1; run `hybridbatch eval` again")
+    return facts
+
+
+def _shared_tasks(names: Sequence[str], facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tasks of all runs. Raises `DataError` when there is none, or when one name stands for other data."""
+    prints = [{task["name"]: task["provenance"]["fingerprint"] for task in fact["tasks"]} for fact in facts]
+    shared = [task for task in prints[0] if all(task in other for other in prints)]
+    if not shared:
+        listed = "; ".join(f"{name}: {', '.join(tasks)}" for name, tasks in zip(names, prints, strict=True))
+        raise DataError(f"the evaluations share no task ({listed}); evaluate the same tasks")
+    for task in shared:
+        for name, other in zip(names, prints, strict=True):
+            if other[task] != prints[0][task]:
+                raise DataError(
+                    f"{names[0]} and {name} evaluated other data as {task} (fingerprints {prints[0][task]} and"
+                    f" {other[task]}); evaluate both with the same files and --languages"
+                )
+    return shared
+
+
+def _paired(one: Any, other: Any, task: str, runs: str) -> tuple[np.ndarray, ...]:
+    """Values of both runs, question and setting of each query. Raises `DataError` unless they are the same queries."""
+    import pyarrow.compute as pc
+
+    keys = [key for key in perquery.KEYS if key != "task"]
+    parts = [table.filter(pc.field("task") == task) for table in (one, other)]
+    if (
+        not parts[0].select(keys).equals(parts[1].select(keys))
+    ):  # files in another order give languages in another order
+        parts = [part.sort_by([(key, "ascending") for key in keys]) for part in parts]
+        if not parts[0].select(keys).equals(parts[1].select(keys)):
+            raise DataError(f"{runs}: do not have the same queries of {task}; evaluate both again")
+    values = (part["value"].to_numpy() for part in parts)
+    return (*values, *(parts[0][key].to_numpy() for key in ("query_id", "setting")))

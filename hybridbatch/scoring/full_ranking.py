@@ -1,0 +1,132 @@
+"""Scores a task by ranking every passage of every corpus and pool."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.languages import resolve
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.records import Task, Texts
+from hybridbatch.scoring.averages import POOL
+from hybridbatch.scoring.per_query import QueryScores
+
+if TYPE_CHECKING:
+    from hybridbatch.scoring.rankers import Embed, Ranker
+    from hybridbatch.scoring.reranking.stage import SecondStage
+
+
+def pools_of(task: Task, groups: Sequence[str], trained: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """By name, the corpus languages of the pools of a task: of all, and of each group. A task not parallel has none.
+
+    Raises: `ConfigError` for an unknown group, and for one with fewer than two corpus languages.
+    """
+    if not task.parallel:
+        return {}
+    pools = {POOL: tuple(task.corpus)}
+    for group in groups:
+        members = resolve(group, tuple(task.corpus), trained)
+        if len(members) < 2:
+            raise ConfigError(f"pool = {group!r}: is only {members[0]} in {task.name}; a pool needs two languages")
+        pools[f"{POOL}:{group}"] = members
+    return pools
+
+
+def metric_names(cutoffs: Sequence[int]) -> tuple[str, ...]:
+    """The columns of the scores per query."""
+    from hybridbatch.scoring.metrics import all_metrics
+    from hybridbatch.scoring.pool_bias import bias_names
+    from hybridbatch.scoring.ranks import Ranks
+
+    one = np.ones((1, 1), dtype=np.int64)
+    plain = all_metrics(Ranks(one, one, np.zeros(1, dtype=np.int64)), cutoffs)
+    return (*plain, *bias_names(cutoffs))
+
+
+def score_task(
+    task: Task, embed: "Embed", *, cutoffs: Sequence[int], device: str = "cpu", report: Reporter = SILENT
+) -> Iterator[QueryScores]:
+    """`score_rankings` by embeddings.
+
+    Args:
+        embed: called once for all queries and once for all passages.
+    """
+    from hybridbatch.scoring.rankers import EmbeddingRanker
+
+    return score_rankings(task, EmbeddingRanker(task, embed, device), cutoffs=cutoffs, report=report)
+
+
+def score_rankings(
+    task: Task,
+    ranker: "Ranker",
+    *,
+    cutoffs: Sequence[int],
+    pools: Mapping[str, Sequence[str]] | None = None,
+    second_stage: "SecondStage | None" = None,
+    report: Reporter = SILENT,
+) -> Iterator[QueryScores]:
+    """The scores of every query of a task: in every corpus language that has judgements for it, and in the pool.
+
+    The pool is the union of all corpora of the task; relevant are all language versions of the answer. It is scored
+    for parallel tasks only. In bitext tasks no language is searched in itself.
+
+    Args:
+        pools: by name, the corpus languages of a pool; default: the pool of all.
+        second_stage: orders the first passages of all rankings anew before they are scored.
+    """
+    from hybridbatch.scoring.pool_bias import K
+    from hybridbatch.scoring.ranks import Relevance
+
+    corpus = ranker.passages
+    found: dict[tuple[str, tuple[str, ...]], Relevance] = {}  # parallel languages have the same ids
+
+    def relevance(language: str, ids: tuple[str, ...]) -> Relevance:
+        if (language, ids) not in found:
+            found[language, ids] = Relevance.of(ids, task.corpus[language].ids, task.qrels[language])
+        return found[language, ids]
+
+    pools = pools_of(task, (), ()) if pools is None else pools
+    options: dict[str, Any] = {"pools": pools, "top_k": K}
+    if second_stage:
+        options |= {"top_k": second_stage.depth, "top_of_languages": True}
+    elif pools:
+        options["translations"] = corpus.translations()
+    with report.bar(f"score {task.name}", len(task.queries), "query languages") as bar:
+        for language, texts in task.queries.items():
+            judged = {
+                name: relevance(name, tuple(texts.ids))
+                for name in task.corpus
+                if name in task.qrels and not (task.bitext and name == language)
+            }
+            ranked = ranker.ranks(language, judged, **options)
+            if second_stage:
+                ranked = second_stage.rerank(task, language, ranked)
+            for name, ranks in ranked.languages.items():
+                if ranks.judged.any():
+                    yield _scores(language, name, texts, ranks, cutoffs)
+            for name, ranks in ranked.pools.items():
+                if ranks.judged.any():
+                    yield _scores(language, name, texts, ranks, cutoffs, corpus, pools[name])
+            bar.advance()
+
+
+def _scores(
+    language: str,
+    name: str,
+    texts: Texts,
+    ranks: Any,
+    cutoffs: Sequence[int],
+    corpus: Any = None,
+    members: Sequence[str] = (),
+) -> QueryScores:
+    """The scores of one cell; of a pool of the languages `members` also its bias."""
+    from hybridbatch.scoring.metrics import all_metrics
+    from hybridbatch.scoring.pool_bias import pool_bias
+
+    metrics = all_metrics(ranks, cutoffs)
+    ids = tuple(np.array(texts.ids, dtype=object)[ranks.judged])
+    if corpus is None:
+        return QueryScores(language, name, ids, metrics)
+    bias = pool_bias(ranks, corpus, language, cutoffs, members)
+    return QueryScores(language, name, ids, metrics | bias.per_query, bias.by_language)

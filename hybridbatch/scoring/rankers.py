@@ -1,0 +1,42 @@
+"""What ranks the passages of a task for `hybridbatch.scoring.evaluate`; baselines have rankers of their own."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from hybridbatch.common.records import Task, Texts
+from hybridbatch.scoring.ranks import Corpus, GridRanks, Passages, Relevance, relevant_ranks
+
+Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage" -> [n, D], rows L2-normalised
+
+
+class Ranker(Protocol):
+    """What ranks the passages of a task: embeddings, or BM25."""
+
+    @property
+    def passages(self) -> Passages:
+        """All passages of the task."""
+
+    def ranks(self, language: str, relevance: Mapping[str, Relevance], **options: Any) -> GridRanks:
+        """The ranks for the queries of a language; options as `scoring.ranks.relevant_ranks`."""
+
+
+class EmbeddingRanker:
+    """Ranks by inner products; all queries and all passages are embedded in one call each."""
+
+    def __init__(self, task: Task, embed: Embed, device: str = "cpu") -> None:
+        passages = embed_by_language(task.corpus, "passage", embed)
+        self.queries = embed_by_language(task.queries, "query", embed)
+        self.passages = Corpus(passages, {language: texts.ids for language, texts in task.corpus.items()}, device)
+
+    def ranks(self, language: str, relevance: Mapping[str, Relevance], **options: Any) -> GridRanks:
+        """As `Ranker`."""
+        return relevant_ranks(self.queries[language], self.passages, relevance, **options)
+
+
+def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dict[str, np.ndarray]:
+    """[n, D] for each language, from one call for the texts of all."""
+    vectors = embed([text for texts in side.values() for text in texts.texts], kind)
+    ends = np.cumsum([len(texts.ids) for texts in side.values()])
+    return dict(zip(side, np.split(vectors, ends[:-1]), strict=True))

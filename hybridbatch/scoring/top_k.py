@@ -1,0 +1,262 @@
+"""Scoring by search: the first passages of corpora too large to rank whole, from vectors on disk or FAISS indexes.
+
+A corpus is encoded in blocks (`hybridbatch.search.blocked_vectors`), one at a time is searched by the queries of all languages, and a
+pool's first passages are merged from those of its corpora. What is beyond the first `depth` passages is not known: it
+counts as not retrieved, and the metrics that would see it carry the depth in their names (``average_precision@1000``).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.memory import machine_bytes
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.records import Task, Texts
+from hybridbatch.common.seeding import stream
+from hybridbatch.scoring import metrics
+from hybridbatch.scoring.language_bias import same_language_share
+from hybridbatch.scoring.per_query import QueryScores
+from hybridbatch.scoring.pool_bias import SHARE, K
+from hybridbatch.scoring.ranks import BLOCK_QUERIES, BLOCK_SCORES, Ranks, Relevance
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.search.blocked_vectors import BlockedVectors, encode_blocks
+from hybridbatch.search.embeddings import EmbeddingStore
+from hybridbatch.search.exact import LEAST_KEY, Found, SearchKind, recall_lost, search, search_bytes
+from hybridbatch.search.faiss_index import FaissIndex, index_bytes
+from hybridbatch.search.order import key_places, precedence_of_corpora, sort_keys
+
+SEARCHED_BYTES = 1 << 30  # of lists held for the queries that are searched at a time
+SAMPLE = 1000  # queries whose exact first passages an approximate index is compared with
+
+
+def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | None:
+    """How a task is searched; None: it is ranked whole, in memory.
+
+    Raises: `ConfigError` where a cutoff is beyond the depth of the search.
+    """
+    if config.index == "auto" and ranked_bytes(task, dimension) <= machine_bytes() / 2:
+        return None
+    if max(config.cutoffs) > config.depth:
+        raise ConfigError(
+            f"cutoffs go to {max(config.cutoffs)}, but only {config.depth} passages of {task.name} are listed; raise --depth"
+        )
+    return "exact" if config.index == "auto" else config.index
+
+
+def ranked_bytes(task: Task, dimension: int) -> int:
+    """What ranking a whole task in memory needs: its vectors, twice while they are gathered, and a block of scores."""
+    passages = sum(len(texts.ids) for texts in task.corpus.values())
+    return 3 * 4 * dimension * passages + 30 * max(BLOCK_SCORES, BLOCK_QUERIES * passages)
+
+
+def metric_names(cutoffs: Sequence[int], depth: int) -> tuple[str, ...]:
+    """The columns of the scores per query."""
+    one = np.ones((1, 1), dtype=np.int64)
+    return (*_metrics(Ranks(one, one, np.zeros(1, dtype=np.int64)), cutoffs, depth), SHARE)
+
+
+@dataclass
+class Search:
+    """One task, searched."""
+
+    task: Task
+    store: EmbeddingStore
+    index: SearchKind
+    depth: int
+    cutoffs: Sequence[int]
+    pools: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    device: str = "cpu"
+    seed: int = 13
+    report: Reporter = SILENT
+    lost: dict[str, dict[str, float]] = field(default_factory=dict)  # by corpus language: recall lost at each cutoff
+
+    def memory(self) -> int:
+        """Bytes that `scores` holds at most, beside the texts, the model and pages of files that may be dropped."""
+        dimension, queries = self.store.encoder.dimension, sum(len(texts.ids) for texts in self.task.queries.values())
+        passages = max(len(texts.ids) for texts in self.task.corpus.values())
+        at_a_time = min(queries, self._queries_at_a_time())
+        need = search_bytes(at_a_time, passages, dimension, self.depth) + 4 * dimension * queries
+        need += 12 * self.depth * queries  # what was found
+        for members in self.pools.values():
+            need += 8 * self.depth * queries * 3 + 24 * sum(len(self.task.corpus[name].ids) for name in members)
+        return need if self.index == "exact" else need + index_bytes(self.index, passages, dimension)
+
+    def disk(self) -> int:
+        """Bytes of the vectors of all corpora."""
+        passages = sum(len(texts.ids) for texts in self.task.corpus.values())
+        return passages * (self.store.encoder.dimension * self.store.dtype.itemsize + 16)
+
+    def announcement(self) -> str:
+        """What will be done, and what it needs."""
+        largest = max(len(texts.ids) for texts in self.task.corpus.values())
+        return (
+            f"{self.task.name}: listing the first {self.depth:,} passages by {self.index} search, corpora of up to"
+            f" {largest:,}; at most {self.memory() / 1e9:,.1f} GB of memory beside texts and model, and"
+            f" {self.disk() / 1e9:,.1f} GB on disk in {self.store.folder}"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What eval.json says of the search."""
+        found: dict[str, Any] = {"index": self.index, "depth": self.depth, "stored_as": str(self.store.dtype)}
+        if self.index != "exact":
+            languages = self.lost.values()
+            found["recall_lost"] = {
+                "mean": {k: float(np.mean([one[k] for one in languages])) for k in next(iter(languages), {})},
+                "by_corpus_language": self.lost,
+                "queries": min(SAMPLE, sum(len(texts.ids) for texts in self.task.queries.values())),
+            }
+        return found
+
+    def encode(self, part: tuple[int, int] = (1, 1)) -> None:
+        """Encode all corpora, or a part of their blocks, without waiting for other processes."""
+        for texts in self.task.corpus.values():
+            encode_blocks(self.store, texts.texts, "passage", part=part, wait=False, report=self.report)
+
+    def scores(self) -> Iterator[QueryScores]:
+        """The scores of every query in every corpus language that has judgements for it, and in the pools."""
+        task = self.task
+        start = np.cumsum([0, *(len(texts.ids) for texts in task.queries.values())])
+        rows = {language: slice(*start[i : i + 2]) for i, language in enumerate(task.queries)}
+        vectors = self.store.embed([text for t in task.queries.values() for text in t.texts], "query", self.report)
+        pools = {name: _Pool(task, members, len(vectors), self.depth) for name, members in self.pools.items()}
+        for name, texts in task.corpus.items():
+            judged = [
+                language for language in task.queries if name in task.qrels and not (task.bitext and language == name)
+            ]
+            joined = [pool for pool in pools.values() if name in pool.offset]
+            asked = list(task.queries) if joined else judged
+            if not asked:
+                continue
+            wanted = np.concatenate([np.arange(rows[language].start, rows[language].stop) for language in asked])
+            found = self._search(name, texts, vectors[wanted])
+            for pool in joined:
+                pool.take(name, wanted, found)
+            place = {language: i for i, language in enumerate(asked)}
+            ends = np.cumsum([len(task.queries[language].ids) for language in asked])
+            parts = np.split(found.rows, ends[:-1])
+            for language in judged:
+                relevance = Relevance.of(task.queries[language].ids, texts.ids, task.qrels[name])
+                ranks = _ranks(parts[place[language]], relevance.columns, relevance.grades)
+                if ranks.judged.any():
+                    yield _scores(language, name, task.queries[language], ranks, self.cutoffs, self.depth)
+        for name, pool in pools.items():
+            for language, texts in task.queries.items():
+                ranks = pool.ranks(language, texts, rows[language])
+                if ranks.judged.any():
+                    own = pool.members.index(language) if language in pool.members else None
+                    yield _scores(language, name, texts, ranks, self.cutoffs, self.depth, pool.language, own)
+
+    def _queries_at_a_time(self) -> int:
+        return max(BLOCK_QUERIES, SEARCHED_BYTES // (64 * self.depth))
+
+    def _search(self, language: str, texts: Texts, queries: np.ndarray) -> Found:
+        vectors = encode_blocks(self.store, texts.texts, "passage", report=self.report)
+        places = precedence_of_corpora({language: texts})
+        if self.index == "exact":
+            return self._exact(vectors, queries, places, self.depth)
+        index = FaissIndex(vectors, self.index, seed=self.seed, report=self.report)
+        step = self._queries_at_a_time()
+        parts = [index.search(queries[i : i + step], self.depth) for i in range(0, len(queries), step)]
+        found = _in_order(Found(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("rows", "scores"))), places)
+        sample = np.sort(stream(self.seed, "recall").permutation(len(queries))[:SAMPLE])
+        exact = self._exact(vectors, queries[sample], places, self.depth)
+        self.lost[language] = {
+            f"@{k}": recall_lost(
+                Found(found.rows[sample, :k], found.scores[sample, :k]), Found(exact.rows[:, :k], exact.scores[:, :k])
+            )
+            for k in sorted({*self.cutoffs, self.depth})
+        }
+        worst = ", ".join(f"{100 * lost:.2f} % of the first {k[1:]}" for k, lost in self.lost[language].items())
+        self.report.note(f"{self.task.name} in {language}: {self.index} misses {worst} ({len(sample)} queries)")
+        return found
+
+    def _exact(self, vectors: BlockedVectors, queries: np.ndarray, places: np.ndarray, k: int) -> Found:
+        step = self._queries_at_a_time()
+        parts = [
+            search(queries[i : i + step], vectors, k, places=places, device=self.device, report=self.report)
+            for i in range(0, len(queries), step)
+        ]
+        return Found(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "scores")))
+
+
+class _Pool:
+    """The first passages of several corpora as one, merged as the corpora are searched."""
+
+    def __init__(self, task: Task, members: Sequence[str], queries: int, depth: int) -> None:
+        self.task, self.members, self.depth = task, tuple(members), depth
+        sizes = [len(task.corpus[name].ids) for name in members]
+        self.offset = dict(zip(members, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+        self.places = precedence_of_corpora({name: task.corpus[name] for name in members})
+        self.language = np.repeat(np.arange(len(members)), sizes)  # [P]: number of each passage's language
+        self.rows = np.argsort(self.places)  # [P]: the passage of each place
+        self.keys = torch.full((queries, min(depth, sum(sizes))), LEAST_KEY)
+
+    def take(self, name: str, queries: np.ndarray, found: Found) -> None:
+        """Merge what these queries found in a corpus."""
+        places = torch.from_numpy(self.places[self.offset[name] + found.rows])
+        keys = sort_keys(torch.from_numpy(found.scores), places).masked_fill_(
+            torch.from_numpy(found.rows < 0), LEAST_KEY
+        )
+        rows = torch.from_numpy(queries)
+        self.keys[rows] = torch.cat([self.keys[rows], keys], dim=1).topk(self.keys.shape[1], dim=1).values
+
+    def ranks(self, language: str, texts: Texts, rows: slice) -> Ranks:
+        """Of the relevant passages of a query language; `top` holds rows of the pool."""
+        keys = self.keys[rows]
+        listed = np.where((keys == LEAST_KEY).numpy(), -1, self.rows[key_places(keys).numpy() % len(self.rows)])
+        columns, grades = [np.empty((len(keys), 0), np.int64)], [np.empty((len(keys), 0), np.int64)]
+        for name in self.members:
+            if name in self.task.qrels:
+                one = Relevance.of(texts.ids, self.task.corpus[name].ids, self.task.qrels[name])
+                columns.append(np.where(one.columns < 0, -1, one.columns + self.offset[name]))
+                grades.append(one.grades)
+        return _ranks(listed, np.concatenate(columns, axis=1), np.concatenate(grades, axis=1))
+
+
+def _in_order(found: Found, places: np.ndarray) -> Found:
+    """The same passages with those of equal score in the order of `places`."""
+    keys = sort_keys(torch.from_numpy(found.scores), torch.from_numpy(places[found.rows]))
+    keys = keys.masked_fill_(torch.from_numpy(found.rows < 0), LEAST_KEY)
+    order = keys.argsort(dim=1, descending=True).numpy()
+    return Found(np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.scores, order, 1))
+
+
+def _ranks(listed: np.ndarray, columns: np.ndarray, grades: np.ndarray) -> Ranks:
+    """Ranks of the relevant `columns` [Q, R] in the `listed` rows [Q, k]; beyond them `metrics.NOT_RETRIEVED`."""
+    ranks = np.zeros(columns.shape, np.int64)
+    for m, wanted in enumerate(columns.T):
+        hits = listed == wanted[:, None]
+        placed = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, metrics.NOT_RETRIEVED)
+        ranks[:, m] = np.where(wanted < 0, 0, placed)
+    return Ranks(ranks, grades, np.zeros(columns.shape[1], np.int64), listed)
+
+
+def _metrics(ranked: Ranks, cutoffs: Sequence[int], depth: int) -> dict[str, np.ndarray]:
+    """As `metrics.all_metrics`, those of the whole ranking cut at the depth and named so."""
+    ranks = ranked.ranks[ranked.judged]
+    every = metrics.all_metrics(ranked, cutoffs)
+    whole = {
+        "average_precision": metrics.average_precision(ranks, depth),
+        "reciprocal_rank": every["reciprocal_rank"] * metrics.success(ranks, depth),
+    }
+    return {f"{name}@{depth}" if name in whole else name: whole.get(name, values) for name, values in every.items()}
+
+
+def _scores(
+    language: str,
+    name: str,
+    texts: Texts,
+    ranks: Ranks,
+    cutoffs: Sequence[int],
+    depth: int,
+    languages: np.ndarray | None = None,
+    own: int | None = None,
+) -> QueryScores:
+    found = _metrics(ranks, cutoffs, depth)
+    if languages is not None and own is not None and ranks.top is not None:
+        found[SHARE] = same_language_share(languages[ranks.top[ranks.judged][:, :K]], own)
+    return QueryScores(language, name, tuple(np.array(texts.ids, dtype=object)[ranks.judged]), found)

@@ -1,0 +1,1 @@
+"""Finding passages: stored embeddings, exact search, FAISS, BM25."""

@@ -1,0 +1,132 @@
+"""Vectors of corpora too large for memory: encoded block by block, by any number of processes, and memory-mapped.
+
+A block is `BLOCK_TEXTS` successive texts. Its file is named by the hash of these texts and lies in a space of the embedding
+store, so that an interrupted encoding goes on with the blocks that are not there, and every run and process that meets
+the same model and texts finds them. A process takes a block by locking it; a lock ends with its process.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import make_folder
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.search.embeddings import EmbeddingStore, Side, require_finite, text_keys
+
+BLOCK_TEXTS = 16_384  # what an interruption can cost a process
+WAIT_SECONDS = 1.0  # between two looks at blocks that other processes are encoding
+
+
+class BlockedVectors:
+    """[P, D] vectors in files of `BLOCK_TEXTS` rows, read when they are asked for: as much of an array as search needs."""
+
+    def __init__(self, paths: Sequence[Path], rows: int, dimension: int, dtype: np.dtype) -> None:
+        self.paths = tuple(paths)
+        self.shape = (rows, dimension)
+        self.dtype = dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """[n, D] of a slice without step, or of ascending row numbers.
+
+        Raises: `DataError` for a damaged block, or one of another dimension.
+        """
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            parts = [
+                self._block(block)[max(0, start - block * BLOCK_TEXTS) : stop - block * BLOCK_TEXTS]
+                for block in range(start // BLOCK_TEXTS, -(-stop // BLOCK_TEXTS))
+            ]
+        else:
+            blocks = rows // BLOCK_TEXTS
+            parts = [
+                self._block(int(block))[rows[blocks == block] - block * BLOCK_TEXTS] for block in np.unique(blocks)
+            ]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty((0, self.shape[1]), self.dtype)
+
+    def _block(self, number: int) -> np.ndarray:
+        path = self.paths[number]
+        try:
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(
+                f"{path}: damaged or missing block of embeddings ({error}); delete it and run again"
+            ) from error
+        wanted = (min(BLOCK_TEXTS, len(self) - number * BLOCK_TEXTS), self.shape[1])
+        if vectors.shape != wanted:
+            raise DataError(
+                f"{path}: holds {vectors.shape} numbers, but the model and the corpus make {wanted}; delete"
+                f" {path.parent} and run again"
+            )
+        return vectors
+
+
+def encode_blocks(
+    store: EmbeddingStore,
+    texts: Sequence[str],
+    side: Side,
+    *,
+    part: tuple[int, int] = (1, 1),
+    wait: bool = True,
+    report: Reporter = SILENT,
+) -> BlockedVectors:
+    """The vectors of `texts`, each distinct text of a block encoded once; blocks that are there are not encoded again.
+
+    Args:
+        part: (i, n): encode only the i-th of n parts of the blocks, from 1.
+        wait: until all blocks of the part are there, also those that other processes are encoding.
+    Raises: `ModelError` naming the text whose embedding is not finite; `OutputError` when a block cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    space = store.space(f"{side}-blocks")
+    names = list(_block_names(texts))
+    made = BlockedVectors(
+        [space / f"{name}.vectors.npy" for name in names], len(texts), store.encoder.dimension, store.dtype
+    )
+    mine = range(part[0] - 1, len(names), part[1])
+    missing = [block for block in mine if not (space / f"{names[block]}.keys.npy").is_file()]
+    store.hold(space, side)
+    if missing:
+        make_folder(space / "locks")
+    with report.bar(f"encode {side} blocks", len(mine), "blocks", len(mine) - len(missing)) as bar:
+        while missing:
+            busy = []
+            for block in missing:
+                name = names[block]
+                try:
+                    with FileLock(space / "locks" / name, timeout=0):
+                        if not (space / f"{name}.keys.npy").is_file():
+                            _encode_block(store, texts, block, side, name)
+                except Timeout:
+                    busy.append(block)
+                else:
+                    bar.advance()
+            missing = busy
+            if not missing or not wait:
+                break
+            time.sleep(WAIT_SECONDS)
+    return made
+
+
+def _encode_block(store: EmbeddingStore, texts: Sequence[str], block: int, side: Side, name: str) -> None:
+    wanted = list(texts[block * BLOCK_TEXTS : (block + 1) * BLOCK_TEXTS])
+    keys, first, inverse = np.unique(text_keys(wanted), return_index=True, return_inverse=True)
+    distinct = [wanted[row] for row in first.tolist()]
+    vectors = store.encoder.encode(distinct, side, precision=store.precision, report=SILENT)
+    require_finite(vectors, distinct, side)
+    store.add(store.space(f"{side}-blocks"), keys[inverse], vectors[inverse].astype(store.dtype), name)
+
+
+def _block_names(texts: Sequence[str]) -> Iterator[str]:
+    for start in range(0, len(texts), BLOCK_TEXTS):
+        keys = text_keys(texts[start : start + BLOCK_TEXTS])
+        yield hashlib.blake2b(keys.tobytes(), digest_size=16).hexdigest()

@@ -1,0 +1,242 @@
+"""The disk store of embeddings: each distinct text is encoded once per model, whatever asks for it.
+
+A *space* is a folder for the vectors of one model fingerprint, side (query or passage), precision of the forward pass
+and stored type, so two checkpoints can never get each other's vectors. In it lie append-only *shards*: ``N.vectors.npy``
+[n, D] and ``N.keys.npy`` [n], the 128-bit hashes of the texts. A shard's keys are written last and atomically: a shard
+without keys does not exist, several processes may add shards at once, and an interrupted encoding loses at most one.
+"""
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, Protocol
+
+import numpy as np
+
+from hybridbatch.common.errors import DataError, ModelError
+from hybridbatch.common.files import atomic_path, cache_folder, make_folder, output_errors, read_json, write_json
+from hybridbatch.common.progress import SILENT, Reporter
+
+Side = Literal["query", "passage"]
+SHARD_TEXTS = 4096  # encoded between two writes: what an interruption can cost
+SPACE_FILE = "space.json"
+IN_USE = "in-use"  # locked, shared, by every process that uses the space
+
+
+class Encodes(Protocol):
+    """What the store needs of an encoder; `hybridbatch.model.Encoder` has it."""
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of an embedding."""
+
+    def fingerprint(self) -> str:
+        """A hash of all that the vectors depend on: weights, tokenizer, prompts, pooling, lengths."""
+
+    def encode(
+        self, texts: Sequence[str], side: Side, *, precision: Literal["auto", "fp32", "bf16"], report: Reporter
+    ) -> np.ndarray:
+        """float32 [n, D], rows L2-normalised."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """One folder of the store, as `hybridbatch cache` lists it."""
+
+    folder: Path
+    model: str
+    fingerprint: str
+    side: str
+    precision: str
+    vectors: int
+    bytes: int
+    last_used: float  # seconds since the epoch
+
+
+def default_folder() -> Path:
+    """Where embeddings are kept unless told otherwise."""
+    return cache_folder() / "embeddings"
+
+
+class EmbeddingStore:
+    """The stored embeddings of one encoder, shared between tasks, settings, runs and concurrent processes."""
+
+    def __init__(
+        self,
+        encoder: Encodes,
+        folder: Path | None = None,
+        *,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        dtype: Literal["float32", "float16"] = "float32",
+        max_bytes: int | None = None,
+    ) -> None:
+        """Open the store; nothing is written before the first text is encoded.
+
+        Args:
+            encoder: its weights must stay as they are while the store is in use: they are hashed once, here.
+            folder: default: `default_folder()`.
+            precision: of the forward pass.
+            dtype: stored type. float32 gives back exactly what the encoder gave, so that scores and ties are those of a
+                run without a store; float16 halves the size and moves cosines by up to 1e-3.
+            max_bytes: after an encoding, spaces unused for longest are removed until the others fit; never one that a
+                running process uses.
+        """
+        self.encoder = encoder
+        self.fingerprint = encoder.fingerprint()
+        self.precision = precision
+        self.folder = folder or default_folder()
+        self.dtype = np.dtype(dtype)
+        self.max_bytes = max_bytes
+        self.held: dict[Path, IO[bytes]] = {}  # locked for as long as this store exists
+
+    def embed(self, texts: Sequence[str], side: Side, report: Reporter = SILENT) -> np.ndarray:
+        """The embeddings of `texts`; only distinct texts that the store lacks are encoded.
+
+        Returns: [n, D] of the stored type, in the order of `texts`.
+        Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for a damaged store;
+            `OutputError` when it cannot be written.
+        """
+        if not texts:
+            return np.empty((0, self.encoder.dimension), dtype=self.dtype)
+        space = self.space(side)
+        self.hold(space, side)
+        keys, first, inverse = np.unique(text_keys(texts), return_index=True, return_inverse=True)
+        vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.dtype)
+        # by length, so that an encoder that batches within a shard still meets texts of one length together
+        missing = sorted(_look_up(space, keys, vectors).tolist(), key=lambda row: len(texts[int(first[row])]))
+        with report.bar(f"encode {side} texts", len(keys), "texts", len(keys) - len(missing)) as bar:
+            for start in range(0, len(missing), SHARD_TEXTS):
+                rows = missing[start : start + SHARD_TEXTS]
+                wanted = [texts[int(first[row])] for row in rows]
+                encoded = self.encoder.encode(wanted, side, precision=self.precision, report=SILENT)
+                require_finite(encoded, wanted, side)
+                vectors[rows] = encoded
+                self.add(space, keys[rows], vectors[rows], uuid.uuid4().hex)
+                bar.advance(len(rows))
+        if missing and self.max_bytes is not None:
+            prune(self.folder, self.max_bytes)
+        return vectors[inverse]
+
+    def space(self, kind: str) -> Path:
+        """The folder of the vectors of this encoder; `kind` is the side, and ``-blocks`` for those of large corpora."""
+        return self.folder / f"{self.fingerprint[:32]}-{kind}-{self.precision}-{self.dtype}"
+
+    def hold(self, space: Path, side: Side) -> None:
+        """Make a space if it is not there, mark it as used, and keep `prune` from removing it while this store exists."""
+        import fcntl
+
+        with output_errors(space):
+            while space not in self.held:
+                make_folder(space)
+                with suppress(FileNotFoundError):  # removed by another process at this very moment
+                    handle = (space / IN_USE).open("ab")
+                    fcntl.flock(handle, fcntl.LOCK_SH)
+                    if os.path.samestat(os.fstat(handle.fileno()), (space / IN_USE).stat()):
+                        self.held[space] = handle
+            if not (space / SPACE_FILE).is_file():
+                facts = {"model": str(getattr(self.encoder, "name", "")), "fingerprint": self.fingerprint, "side": side}
+                facts |= {"precision": self.precision, "dtype": str(self.dtype)}
+                write_json(space / SPACE_FILE, {"schema_version": 1, "kind": "embeddings", **facts})
+            os.utime(space / SPACE_FILE)
+
+    def add(self, space: Path, keys: np.ndarray, vectors: np.ndarray, shard: str) -> None:
+        """Write a shard of the store. Raises: `OutputError`."""
+        for kind, values in (("vectors", vectors), ("keys", keys)):
+            with atomic_path(space / f"{shard}.{kind}.npy") as temporary, temporary.open("wb") as handle:
+                np.save(handle, values, allow_pickle=False)
+
+
+def text_keys(texts: Sequence[str]) -> np.ndarray:
+    """S16 [n]: a 128-bit hash of each text. (All are 16 bytes long, so numpy's blindness to final NULs is harmless.)"""
+    return np.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts], dtype="S16")
+
+
+def _shards(space: Path) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
+    """(keys, memory-mapped vectors, path of the vectors) of every complete shard, in the order of names."""
+    for keys_path in sorted(space.glob("*.keys.npy")):
+        path = keys_path.with_name(keys_path.name.replace(".keys.", ".vectors."))
+        try:
+            keys = np.load(keys_path, allow_pickle=False)
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            continue  # pruned by another process since it was listed
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path}: damaged shard of embeddings ({error}); delete {space} and run again") from error
+        yield keys, vectors, path
+
+
+def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Copy the stored vectors of the ascending `keys` into `out`; returns the rows of the keys that are not there."""
+    lacking = np.ones(len(keys), dtype=bool)
+    for stored, vectors, path in _shards(space):
+        if vectors.shape != (len(stored), out.shape[1]):
+            raise DataError(
+                f"{path}: holds {vectors.shape} numbers, but the model has dimension {out.shape[1]} and the shard"
+                f" {len(stored)} texts; delete {space} and run again"
+            )
+        rows = np.searchsorted(keys, stored)
+        rows[rows == len(keys)] = 0  # a key beyond the last one equals none of them
+        hits = np.flatnonzero((keys[rows] == stored) & lacking[rows])
+        out[rows[hits]] = vectors[hits]
+        lacking[rows[hits]] = False
+    return np.flatnonzero(lacking)
+
+
+def require_finite(vectors: np.ndarray, texts: Sequence[str], side: str) -> None:
+    """Raise `ModelError` naming the first of `texts` whose row of `vectors` [n, D] is not finite."""
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise ModelError(
+            f"the model gives NaN or infinite numbers for {len(bad)} of {len(texts)} {side}s"
+            f" (first: {texts[bad[0]][:80]!r}); its weights are damaged or overflow: try --precision fp32"
+        )
+
+
+def list_spaces(folder: Path | None = None) -> list[Space]:
+    """What the store holds, the most recently used space first."""
+    spaces = []
+    for described in (folder or default_folder()).glob(f"*/{SPACE_FILE}"):
+        facts = read_json(described)
+        spaces.append(
+            Space(
+                folder=described.parent,
+                **{name: facts[name] for name in ("model", "fingerprint", "side", "precision")},
+                vectors=sum(len(keys) for keys, _, _ in _shards(described.parent)),
+                bytes=sum(path.stat().st_size for path in described.parent.iterdir()),
+                last_used=described.stat().st_mtime,
+            )
+        )
+    return sorted(spaces, key=lambda space: space.last_used, reverse=True)
+
+
+def prune(folder: Path | None = None, max_bytes: int = 0) -> list[Space]:
+    """Remove the spaces unused for longest until the rest is within `max_bytes`; never one that a process uses.
+
+    Returns: the spaces removed. Raises: `OutputError` when one cannot be removed.
+    """
+    spaces = list_spaces(folder)
+    total = sum(space.bytes for space in spaces)
+    removed = []
+    for space in reversed(spaces):
+        if total > max_bytes and _remove(space.folder):
+            total -= space.bytes
+            removed.append(space)
+    return removed
+
+
+def _remove(space: Path) -> bool:
+    """Remove a space unless a process holds it."""
+    import fcntl
+
+    with output_errors(space), (space / IN_USE).open("ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(space)
+        return True

@@ -1,0 +1,171 @@
+"""All that is decided before any weights are loaded: languages, records, schedule, validation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import cache_folder
+from hybridbatch.common.languages import canonical, resolve
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.records import Split
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.data.atlas.source import TRAINED
+from hybridbatch.data.store.reader import Store, count_rows
+from hybridbatch.model import Encoder
+from hybridbatch.model.layout import Side
+from hybridbatch.sampling.index import RecordIndex
+from hybridbatch.sampling.plan import plan_schedule
+from hybridbatch.sampling.schedule import Schedule
+from hybridbatch.training.alignment import Translations, plan_translations
+from hybridbatch.training.batches import Batches
+from hybridbatch.training.distillation import Targets
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.validation import Validation, plan_validation
+
+# Training languages of data from these sources; of other data, all.
+RECOMMENDED: dict[tuple[str, ...], tuple[str, ...]] = {("atlas",): TRAINED}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is decided before any weights are loaded."""
+
+    store: Store
+    languages: tuple[str, ...]
+    index: RecordIndex
+    schedule: Schedule
+    held_out_index: RecordIndex | None  # of the validation split, if there is one
+    held_out: dict[str, Schedule]  # by kind of batch
+    translations: Translations | None  # of the alignment regulariser
+    targets: Targets | None  # of distillation
+    notes: tuple[str, ...]
+
+    @classmethod
+    def plan(cls, config: TrainConfig, store: Store, report: Reporter) -> "Inputs":
+        """Choose languages and records, plan the batches of training and validation, and tell what is left out."""
+        recommended = RECOMMENDED.get(store.sources)
+        if config.languages is None and recommended:
+            languages = resolve(",".join(recommended), store.languages)
+            report.note(f"training languages: {', '.join(languages)} (--languages all for all {len(store.languages)})")
+        else:
+            languages = resolve(config.languages or "all", store.languages)
+        index = store.index("train", languages, max_records=config.max_records, seed=config.seed)
+        schedule = plan_schedule(
+            index,
+            mix=config.mix,
+            batch_size=config.batch_size,
+            steps=config.steps,
+            seed=config.seed,
+            strategy=config.strategy,
+            copies=config.copies,
+            source_weights=config.source_weights,
+        )
+        held_out_index: RecordIndex | None = None
+        held_out: dict[str, Schedule] = {}
+        notes = ["no validation: the data has no validation split"]
+        if "validation" in store.splits:
+            held_out_index = store.index("validation", languages)
+            held_out, notes = plan_validation(held_out_index, config.batch_size, config.validation_batches)
+        notes = [*schedule.notes, *notes]
+        used = config.without_unused()
+        unused = [name for name in TrainConfig.model_fields if getattr(config, name) != getattr(used, name)]
+        if unused:
+            notes.append(f"settings without effect here: {', '.join(unused)}")
+        translations = plan_translations(index, schedule, config.seed) if config.align_weight else None
+        if translations:
+            share = np.mean([np.mean(rows >= 0) for rows in translations])
+            notes.append(f"alignment: {share:.1%} of the queries and passages have a translation to be near to")
+        targets = None
+        if config.distils:
+            scheduled: dict[Side, np.ndarray] = {
+                "query": index.store_rows(schedule.query_row),
+                "passage": index.store_rows(schedule.passage_row),
+            }
+            language = config.teacher_language and canonical(config.teacher_language)
+            targets = Targets.plan(store.index("train"), scheduled, language)
+            notes.append(
+                f"distillation: the teacher reads {language or 'the texts of the pairs'}; {targets.coverage:.1%} of the"
+                " pairs have both texts for it"
+            )
+        for note in notes:
+            report.note(note)
+        return cls(store, languages, index, schedule, held_out_index, held_out, translations, targets, tuple(notes))
+
+    def identity(self, config: TrainConfig) -> dict[str, Any]:
+        """What two runs must share for one to go on as the other, as far as it is known without the model."""
+        return {
+            "config": config.as_json(),
+            "data_fingerprint": self.store.fingerprint,
+            "schedule_fingerprint": self.schedule.fingerprint(),
+        }
+
+    def batches(self, encoder: Encoder, config: TrainConfig, report: Reporter) -> Batches:
+        """The tokenised training batches."""
+        return _batches(self.store, "train", self.index, self.schedule, encoder, config, report, self.translations)
+
+    def validation(self, encoder: Encoder, config: TrainConfig) -> Validation:
+        """The tokenised validation batches."""
+        kinds = {}
+        for kind, schedule in self.held_out.items():
+            assert self.held_out_index is not None
+            kinds[kind] = _batches(self.store, "validation", self.held_out_index, schedule, encoder, config, SILENT)
+        return Validation(kinds)
+
+    def facts(self) -> dict[str, Any]:
+        """Data and schedule, for ``train.json``."""
+        manifest = self.store.manifest
+        return {
+            "trained_languages": list(self.languages),
+            "data": {
+                "name": self.store.folder.name,
+                "fingerprint": self.store.fingerprint,
+                "licences": manifest["licences"],
+                "provenance": manifest["provenance"],
+                "records": self.index.records,
+                "rows": self.index.rows,
+                "rows_by_source_and_language": count_rows(self.index),
+            },
+            "schedule": {"fingerprint": self.schedule.fingerprint(), **self.schedule.summary(self.index)},
+            "notes": list(self.notes),
+        }
+
+
+def _batches(
+    store: Store,
+    split: Split,
+    index: RecordIndex,
+    schedule: Schedule,
+    encoder: Encoder,
+    config: TrainConfig,
+    report: Reporter,
+    translations: Translations | None = None,
+) -> Batches:
+    def stored(rows: np.ndarray, side: Side) -> TokenArrays:
+        try:
+            tokens = store.tokens(
+                split, side, tokenise=encoder.tokenise, key=encoder.tokens_key(), cache=cache_folder() / "tokens",
+                report=report,
+            )  # fmt: skip
+        except DataError as error:
+            raise DataError(f"{store.folder}: {error}; without --store-tokens its record is named") from error
+        return tokens.take(index.store_rows(rows))
+
+    return Batches(
+        schedule,
+        queries=lambda rows: store.queries(split, index.store_rows(rows)),
+        passages=lambda rows: store.passages(split, index.store_rows(rows)),
+        negatives=lambda rows: store.negatives(split, index.store_rows(rows)),
+        record_ids=lambda rows: store.record_ids(split, index.store_rows(rows)),
+        records=index.record_of,
+        translations=translations,
+        tokenise=encoder.tokenise,
+        hard_negatives=config.hard_negatives,
+        negatives_language=config.negatives_language,
+        groups=lambda rows: index.group[index.record_of(rows)],
+        negative_groups=lambda rows: store.negative_groups(split, index.store_rows(rows)),
+        stored=stored if config.store_tokens else None,
+        seed=config.seed,
+        report=report,
+    )

@@ -1,0 +1,224 @@
+"""`hybridbatch train`: from settings to a trained encoder in a run folder."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hybridbatch.common.device import resolve_device, resolve_precision
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.files import read_json, write_json
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.provenance import versions
+from hybridbatch.common.settings import memory_bytes
+from hybridbatch.data.prepare import ensure_prepared
+from hybridbatch.data.store.reader import Store
+from hybridbatch.model import Encoder
+from hybridbatch.model.layout import Side
+from hybridbatch.sampling.streams import KIND_NAMES
+from hybridbatch.training import checkpoint
+from hybridbatch.training.distillation import Teacher, check_dimensions, read_vectors, write_vectors
+from hybridbatch.training.distributed import Workers, join
+from hybridbatch.training.flops import measured_peak
+from hybridbatch.training.inputs import Inputs
+from hybridbatch.training.loop import Trainer, build_objective
+from hybridbatch.training.model_card import batches_in_words, model_card, train_json
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.token_budget import token_budget
+
+RUN_SCHEMA = 1
+ANY_STEP = 1 << 60  # what a process says that leaves the choice to the first one
+
+
+def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
+    """Fine-tune an encoder as `config` says, or go on with an unfinished run of the same settings and data.
+
+    Under `torchrun` every process calls this. Returns: the run folder, with ``model/`` (an encoder that
+    sentence-transformers and transformers load) and ``train.json``.
+
+    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work, as far as it can be known before the first
+        step; `OutputError` if the folder cannot be written or holds something else; `Interrupted` on SIGINT or SIGTERM.
+    """
+    run = run_folder(config)
+    with join(resolve_device(config.device)) as workers:
+        if workers.leads:
+            checkpoint.require_own_folder(run)
+            ensure_prepared(config.data, config.data_root, report)
+        else:
+            report = SILENT
+        workers.wait()
+        inputs = Inputs.plan(config, Store.open(ensure_prepared(config.data, config.data_root, report)), report)
+        if checkpoint.is_finished(run):
+            checkpoint.require_same(run, inputs.identity(config))
+            report.note(f"{run}: already finished; choose another --name or remove the folder to train again")
+            if workers.leads:
+                checkpoint.clear(run)
+        else:
+            _train(config, inputs, run, workers, report)
+    return run
+
+
+def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
+    """What `train` would do: schedule, first batches, validation. Loads no weights and leaves nothing behind."""
+    with tempfile.TemporaryDirectory() as temporary:
+        inputs = Inputs.plan(
+            config, Store.open(ensure_prepared(config.data, config.data_root, report, Path(temporary) / "data")), report
+        )
+        schedule, index = inputs.schedule, inputs.index
+        first = []
+        for step in range(min(5, schedule.steps)):
+            rows = schedule.query_row[step], schedule.passage_row[step]
+            ids = inputs.store.record_ids("train", index.store_rows(rows[0]))
+            met = sorted({index.languages[number] for side in rows for number in index.language[side]})
+            first.append(
+                {
+                    "step": step + 1,
+                    "kind": KIND_NAMES[int(schedule.kind[step])],
+                    "source": index.sources[int(schedule.source[step])],
+                    "languages": ", ".join(met),
+                    "records": ", ".join(list(dict.fromkeys(ids))[:3]) + ", ...",
+                }
+            )
+        return {
+            "run": str(run_folder(config)),
+            "model": config.model,
+            "data": config.data,
+            "training languages": ", ".join(inputs.languages),
+            "batches": batches_in_words(config.as_json()),
+            "schedule": schedule.summary(index),
+            "first batches": first,
+            "validation": {
+                kind: f"{planned.steps} batches of {planned.batch_size} pairs"
+                for kind, planned in inputs.held_out.items()
+            },
+        }
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Where the run of `config` is kept."""
+    batches = f"mix-{config.mix:g}" if config.strategy == "hybrid" else config.strategy
+    default = f"{Path(config.data).name}-{batches}-seed-{config.seed}"
+    return config.out or Path("experiments") / (config.name or default)
+
+
+def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, report: Reporter) -> None:
+    if config.batch_size < workers.size:
+        raise ConfigError(
+            f"batch_size = {config.batch_size} is less than the {workers.size} processes; each needs a pair"
+        )
+    encoder = Encoder.load(config.model, **config.encoder_options, report=report)
+    objective = build_objective(config, encoder.dimension)
+    identity = inputs.identity(config) | {
+        "model_fingerprint": encoder.fingerprint(),
+        "resolved_device": workers.device.type,
+        "resolved_precision": resolve_precision(config.precision, workers.device),
+        "processes": workers.size,
+    }
+    reader = None
+    if inputs.targets and workers.leads:
+        reader = _load_teacher(config, encoder.dimension, report)
+        identity["teacher_fingerprint"] = reader.fingerprint()
+    if workers.leads and (run / checkpoint.RUN).exists():
+        checkpoint.require_same(run, identity)
+    # Before anything is written: a text may be refused.
+    batches, validation = inputs.batches(encoder, config, report), inputs.validation(encoder, config)
+    with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
+        done = _claim(run, identity, workers, report)
+        trainer = Trainer(
+            encoder.to(workers.device),
+            objective,
+            batches,
+            validation,
+            config,
+            languages=inputs.index.languages,
+            run=run,
+            precision=identity["resolved_precision"],
+            token_budget=_budget(config, encoder, batches.longest, run, workers),
+            teacher=_teacher(config, inputs, reader, run, identity["resolved_precision"], workers, report),
+            peak=workers.size * measured_peak(workers.device, identity["resolved_precision"], torch.get_num_threads()),
+            workers=workers,
+            report=report,
+        )
+        if trainer.cut:
+            report.note(
+                f"{len(trainer.cut.ids):,} of {trainer.cut.full.num_embeddings:,} words are trained: gradients and"
+                f" optimizer take {trainer.cut.bytes_saved / 2**20:,.0f} MiB less"
+            )
+        if done:
+            trainer.resume(done)
+            report.note(f"{run}: going on after step {done} of {config.steps}")
+        trainer.train()
+
+        def save(trained: Encoder) -> None:
+            result = train_json(trainer, trained, inputs.facts(), identity)
+            trained.save(run / "model", model_card(result))
+            write_json(run / checkpoint.TRAINED, result)
+            checkpoint.clear(run)
+
+        trainer.finish(save)
+
+
+def _load_teacher(config: TrainConfig, dimension: int, report: Reporter) -> Encoder:
+    """The encoder to distil from, into a student of `dimension`. Raises `ConfigError`, `ModelError`."""
+    assert config.teacher is not None
+    reader = Encoder.load(
+        config.teacher,
+        max_query_tokens=config.max_query_tokens,
+        max_passage_tokens=config.max_passage_tokens,
+        report=report,
+    )
+    check_dimensions(config.distill_from, reader, dimension)
+    return reader
+
+
+def _teacher(
+    config: TrainConfig,
+    inputs: Inputs,
+    reader: Encoder | None,
+    run: Path,
+    precision: Literal["fp32", "bf16"],
+    workers: Workers,
+    report: Reporter,
+) -> Teacher | None:
+    """What the teacher says of all texts: read by the first process, once for the run, and kept in its folder."""
+    if inputs.targets is None:
+        return None
+    path, store = run / checkpoint.TEACHER, inputs.store
+    if reader is not None and not path.exists():
+        texts: dict[Side, Callable[[np.ndarray], list[str]]]
+        texts = {"query": partial(store.queries, "train"), "passage": partial(store.passages, "train")}
+        write_vectors(path, reader.to(workers.device), inputs.targets, texts, precision, report)
+    workers.wait()
+    temperature = config.teacher_temperature or config.temperature
+    return Teacher(inputs.targets, read_vectors(path), config.distill_from, temperature)
+
+
+def _budget(config: TrainConfig, encoder: Encoder, longest: int, run: Path, workers: Workers) -> int:
+    """Tokens per forward pass, the same on every process; kept in ``run.json``, as dropout masks depend on them."""
+    limit = None if config.memory_limit is None else memory_bytes(config.memory_limit)
+    found = token_budget(encoder.model.config, longest, workers.device, workers.size, limit)
+    budget = config.micro_tokens or workers.least(found)
+    if workers.leads:
+        known = read_json(run / checkpoint.RUN)
+        budget = known.get("token_budget", budget)
+        if "token_budget" not in known:
+            write_json(run / checkpoint.RUN, known | {"token_budget": budget})
+    return workers.least(budget)
+
+
+def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Reporter) -> int:
+    """Write ``run.json`` or compare with the one that is there; the step of the checkpoint to go on from, or 0."""
+    if not workers.leads:
+        return workers.least(ANY_STEP)
+    checkpoint.remove_leftovers(run)
+    if not (run / checkpoint.RUN).exists():
+        write_json(
+            run / checkpoint.RUN, {"schema_version": RUN_SCHEMA, "kind": "run", **identity, "versions": versions()}
+        )
+    checkpoint.require_same(run, identity)
+    return workers.least(checkpoint.newest(run, report) or 0)

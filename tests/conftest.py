@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.hub_layouts import write_script_repositories, write_tables, write_web
-from tests.tiny import write_tiny_model
+from tests.helpers.hub_layouts import write_script_repositories, write_tables, write_web
+from tests.helpers.tiny import write_tiny_model
 
 
 def pytest_collection_finish() -> None:

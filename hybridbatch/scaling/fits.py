@@ -57,7 +57,7 @@ def fit_law(x: Any, y: Any, *, seed: int = 13, resamples: int = 500, level: floa
 
     Intervals come from a residual bootstrap whose residuals are widened twice, for the fitted parameters
     (n / (n - p)) and for the small sample (Student's t over the normal quantile). Without it the intervals of six sizes
-    with three seeds covered the truth in 83 % of simulations instead of 95 % (`tests/test_fits.py` keeps watch).
+    with three seeds covered the truth in 83 % of simulations instead of 95 % (`tests/scaling/test_fits.py` keeps watch).
 
     Args:
         x: sizes, [n] or [n, K] for K axes, > 0; repeated for the seeds of one size.

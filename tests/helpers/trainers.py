@@ -1,0 +1,119 @@
+"""A `Trainer` on made-up data and a tiny encoder, and child processes that start quickly."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.model import Encoder
+from hybridbatch.sampling.plan import plan_schedule
+from hybridbatch.training.alignment import plan_translations
+from hybridbatch.training.batches import Batches
+from hybridbatch.training.distillation import Targets, Teacher
+from hybridbatch.training.distributed import Workers
+from hybridbatch.training.loop import Trainer, build_objective
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.validation import Validation, plan_validation
+from tests.helpers.parallel import Table, rows
+
+SETTINGS = {"steps": 8, "batch_size": 6, "learning_rate": 1e-3, "warmup_steps": 2, "log_to": "none"}
+
+
+def make_trainer(
+    model: Path,
+    run: Path,
+    *,
+    double: bool = False,
+    validate: bool = True,
+    workers: Workers = Workers(),  # noqa: B008  (immutable)
+    report: Reporter = SILENT,
+    teacher_vectors: int | None = None,
+    **changes,
+) -> Trainer:
+    """A trainer of `model` in the folder `run`; `changes` override `SETTINGS`; `double`: everything in float64.
+
+    Args:
+        teacher_vectors: size of the random vectors of a teacher that reads the first language, if there is to be one.
+    """
+    config = TrainConfig(model=str(model), **(SETTINGS | changes))
+    encoder = Encoder.load(str(model))
+    if double:
+        encoder.double()
+    training, held_out = Table(rows(24)), Table(rows(9, "validation"))
+    schedule = plan_schedule(
+        training.index, mix=config.mix, batch_size=config.batch_size, steps=config.steps, seed=config.seed,
+        strategy=config.strategy, copies=config.copies,
+    )  # fmt: skip
+    teacher = None
+    if config.distils:
+        scheduled = {"query": schedule.query_row, "passage": schedule.passage_row}
+        targets = Targets.plan(training.index, scheduled, training.index.languages[0])
+        random = torch.Generator().manual_seed(5)
+        vectors = {
+            side: torch.nn.functional.normalize(
+                torch.randn(len(targets.distinct(side)), teacher_vectors or 8, generator=random), dim=1
+            )
+            for side in scheduled
+        }
+        temperature = config.teacher_temperature or config.temperature
+        teacher = Teacher(targets, vectors, config.distill_from, temperature)
+    planned, _ = plan_validation(held_out.index, config.batch_size, config.validation_batches)
+    return Trainer(
+        encoder,
+        build_objective(config, encoder.dimension),
+        Batches(
+            schedule,
+            **training.texts(),
+            tokenise=encoder.tokenise,
+            translations=plan_translations(training.index, schedule, config.seed) if config.align_weight else None,
+            hard_negatives=config.hard_negatives,
+            seed=config.seed,
+        ),
+        Validation(
+            {kind: Batches(s, **held_out.texts(), tokenise=encoder.tokenise) for kind, s in planned.items()}
+            if validate
+            else {}
+        ),
+        config,
+        languages=training.index.languages,
+        run=run,
+        precision="fp32",
+        token_budget=config.micro_tokens or 1 << 20,
+        teacher=teacher,
+        workers=workers,
+        report=report,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Copies of the full encoder's weights after `finish`."""
+    saved: dict[str, torch.Tensor] = {}
+    trainer.finish(lambda encoder: saved.update({k: v.clone() for k, v in encoder.state_dict().items()}))
+    return saved
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of weights have the same bits."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def interrupt_in(trainer, step, number=signal.SIGTERM):
+    """Send this process a signal in the middle of `step` (from 1)."""
+    take_step = trainer._step
+
+    def interrupted(*arguments):
+        if trainer.progress.step == step - 1:
+            os.kill(os.getpid(), number)
+        take_step(*arguments)
+
+    trainer._step = interrupted
+
+
+def child_processes() -> multiprocessing.context.ForkServerContext:
+    """Children fork from one server that has torch and transformers imported, but has not used them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.helpers.trainers", "hybridbatch.training.train"])
+    return context

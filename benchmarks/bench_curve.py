@@ -1,9 +1,11 @@
-"""Does training without padding learn the same? Validation loss of `hybridbatch train` and of sentence-transformers.
+"""Does training without padding learn the same? Validation loss of `hybridbatch train` and of
+sentence-transformers.
 
-Both start from the same real encoder and take the same hybrid batches of real text in the same order (by default the
-built-in atlas and encoder: nothing is downloaded), with the same optimizer. The peer pads, and its validation loss is
-computed here, in float64, from what its own `encode` gives. Without dropout the curves must agree to rounding, with
-dropout up to its noise: the masks differ.
+Both start from the same real encoder and take the same hybrid batches of real text in the same
+order (by default the built-in atlas and encoder: nothing is downloaded), with the same optimizer.
+The peer pads, and its validation loss is computed here, in float64, from what its own `encode`
+gives. Without dropout the curves must agree to rounding, with dropout up to its noise: the masks
+differ.
 """
 
 import argparse
@@ -47,7 +49,8 @@ def main() -> None:
     arguments.add_argument("--dropouts", default="0,0.1")
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments.add_argument("--peer", help=argparse.SUPPRESS)  # the peer's part in a process of its own, as JSON
+    # the peer's part in a process of its own, as JSON
+    arguments.add_argument("--peer", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     if options.peer:
@@ -79,7 +82,10 @@ def compare(options: argparse.Namespace, dropout: float, folder: Path) -> dict[s
         "validation_losses": {str(entry["step"]): entry["loss"] for entry in result["validation"]},
         "seconds_per_step": result["throughput"]["seconds"] / config.steps,
     }
-    apart = [abs(mine["validation_losses"][step] - loss) for step, loss in theirs["validation_losses"].items()]
+    apart = [
+        abs(mine["validation_losses"][step] - loss)
+        for step, loss in theirs["validation_losses"].items()
+    ]
     return {
         "dropout": dropout,
         "precision": config.precision,
@@ -103,9 +109,17 @@ def peer(settings: dict[str, Any], start: str) -> None:
 
     def texts(split: Split, index: RecordIndex, schedule: Schedule) -> list[list[str]]:
         """Queries and positives with their prompts, batch after batch."""
-        rows = (index.store_rows(each.ravel()) for each in (schedule.query_row, schedule.passage_row))
-        found = (read(split, each) for read, each in zip((store.queries, store.passages), rows, strict=True))
-        return [[encoder.prompts[side] + text for text in each] for side, each in zip(SIDES, found, strict=True)]
+        rows = (
+            index.store_rows(each.ravel()) for each in (schedule.query_row, schedule.passage_row)
+        )
+        found = (
+            read(split, each)
+            for read, each in zip((store.queries, store.passages), rows, strict=True)
+        )
+        return [
+            [encoder.prompts[side] + text for text in each]
+            for side, each in zip(SIDES, found, strict=True)
+        ]
 
     held_out = {
         kind: (schedule.query_row.shape, *texts("validation", inputs.held_out_index, schedule))
@@ -121,29 +135,45 @@ def peer(settings: dict[str, Any], start: str) -> None:
             return
         losses = []
         for (batches, size), queries, passages in held_out.values():
-            vectors = (trained.encode(kept, convert_to_tensor=True).double() for kept in (queries, passages))
+            vectors = (
+                trained.encode(kept, convert_to_tensor=True).double()
+                for kept in (queries, passages)
+            )
             parts = zip(*(each.unflatten(0, (batches, size)) for each in vectors), strict=True)
             names = np.array(passages).reshape(batches, size)
-            losses.append(np.mean([plain_loss(*pair, names[i], config) for i, pair in enumerate(parts)]))
+            losses.append(
+                np.mean([plain_loss(*pair, names[i], config) for i, pair in enumerate(parts)])
+            )
         curve[step] = float(np.mean(losses))
 
     queries, passages = texts("train", inputs.index, inputs.schedule)
     with standard_output() as out:
         validate(SentenceTransformer(start, device=config.device))
         seconds, losses = run_peer(
-            config, Path(start), {"anchor": queries, "positive": passages}, torch.device(config.device), after=validate
+            config,
+            Path(start),
+            {"anchor": queries, "positive": passages},
+            torch.device(config.device),
+            after=validate,
         )
         print(
-            json.dumps({"losses": losses, "validation_losses": curve, "seconds_per_step": np.mean(seconds)}), file=out
+            json.dumps(
+                {"losses": losses, "validation_losses": curve, "seconds_per_step": np.mean(seconds)}
+            ),
+            file=out,
         )
 
 
-def plain_loss(queries: torch.Tensor, passages: torch.Tensor, names: np.ndarray, config: TrainConfig) -> float:
+def plain_loss(
+    queries: torch.Tensor, passages: torch.Tensor, names: np.ndarray, config: TrainConfig
+) -> float:
     """InfoNCE of a batch, [B, D] each; of passages with one name, [B], only the positive counts."""
     cosines = torch.nn.functional.normalize(queries) @ torch.nn.functional.normalize(passages).T
     copies = torch.from_numpy(names[:, None] == names).fill_diagonal_(False).to(cosines.device)
     scores = (cosines / config.temperature).masked_fill(copies, -torch.inf)
-    return float(torch.nn.functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device)))
+    return float(
+        torch.nn.functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""How small edits of evaluation texts are found, and how fast: XQuAD-R's own texts, edited, against XQuAD-R.
+"""How small edits of evaluation texts are found, and how fast: XQuAD-R's own texts, edited, against
+XQuAD-R.
 
-A text counts as found if it matches the text that it was made from. Words and letters are replaced by others of the
-same language; passages are put between other sentences, as in a longer passage.
+A text counts as found if it matches the text that it was made from. Words and letters are replaced
+by others of the same language; passages are put between other sentences, as in a longer passage.
 """
 
 import random
@@ -11,12 +12,20 @@ from pathlib import Path
 from common import finish, parser, timed
 
 from hybridbatch.data.filters.evaluation_texts import EvaluationText, evaluation_texts
-from hybridbatch.data.filters.near_duplicates import LEAST_NEAR, NEAR, OverlapIndex, normal_form, units
+from hybridbatch.data.filters.near_duplicates import (
+    LEAST_NEAR,
+    NEAR,
+    OverlapIndex,
+    normal_form,
+    units,
+)
 
 SAMPLE = 300
-LANGUAGES = ("eng", "deu", "rus", "arb", "hin", "tur", "ell", "vie", "spa")  # with spaces between words
+# with spaces between words
+LANGUAGES = ("eng", "deu", "rus", "arb", "hin", "tur", "ell", "vie", "spa")
 UNSPACED = ("zho", "tha")  # two letters stand for a word
-Edit = Callable[[list[str], list[str], random.Random], None]  # parts of a text (changed), parts of all texts
+# parts of a text (changed), parts of all texts
+Edit = Callable[[list[str], list[str], random.Random], None]
 
 
 def replace(count: int) -> Edit:
@@ -44,13 +53,19 @@ EDITS: dict[str, Edit] = {
 
 def parts_of(text: str, language: str) -> list[str]:
     """Words, or pairs of letters."""
-    return [text[at : at + 2] for at in range(0, len(text), 2)] if language in UNSPACED else text.split()
+    return (
+        [text[at : at + 2] for at in range(0, len(text), 2)]
+        if language in UNSPACED
+        else text.split()
+    )
 
 
 def main() -> None:
     """Edit a sample of each language, look it up, print the shares found."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--data-root", type=Path, required=True, help="folder that holds xquad-r/")
+    arguments.add_argument(
+        "--data-root", type=Path, required=True, help="folder that holds xquad-r/"
+    )
     options = arguments.parse_args()
     texts = evaluation_texts("xquad-r", options.data_root)
     forms = list(dict.fromkeys(normal_form(text.text) for text in texts))
@@ -64,7 +79,12 @@ def main() -> None:
     everything = [text.text for text in texts]
     seconds = timed(lambda: index.matches([normal_form(text) for text in everything]))
     figures = {"share_found": found, "letters": sum(map(len, everything)), "seconds": seconds}
-    finish("decontamination", {"near": NEAR, "least_near": LEAST_NEAR, "sample": SAMPLE}, figures, options.out)
+    finish(
+        "decontamination",
+        {"near": NEAR, "least_near": LEAST_NEAR, "sample": SAMPLE},
+        figures,
+        options.out,
+    )
 
 
 def shares(
@@ -82,10 +102,17 @@ def shares(
             parts = parts_of(text.text, language)
             edit(parts, pool, rng)
             joined = ("" if language in UNSPACED else " ").join(parts)
-            around = ["", ""] if text.kind == "query" else [other.text for other in rng.sample(chosen, 2)]
+            around = (
+                ["", ""]
+                if text.kind == "query"
+                else [other.text for other in rng.sample(chosen, 2)]
+            )
             asked.append(normal_form(f"{around[0]} {joined} {around[1]}"))
         matched = {(match.text, match.known) for match in index.matches(asked)}
-        hits = sum((number, places[normal_form(text.text)]) in matched for number, text in enumerate(sample))
+        hits = sum(
+            (number, places[normal_form(text.text)]) in matched
+            for number, text in enumerate(sample)
+        )
         result[name] = round(hits / len(sample), 3)
     return result
 

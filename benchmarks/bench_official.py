@@ -1,7 +1,9 @@
-"""mteb's Belebele: our scoring of its 376 subsets against stock mteb, both with an encoder that costs nothing.
+"""mteb's Belebele: our scoring of its 376 subsets against stock mteb, both with an encoder that
+costs nothing.
 
-The data are random words in the true shape (122 language variants, 488 passages, 900 questions); what is measured is
-everything beside encoding. Stock mteb runs on a sample of the subsets, spread evenly; its time per subset is compared.
+The data are random words in the true shape (122 language variants, 488 passages, 900 questions);
+what is measured is everything beside encoding. Stock mteb runs on a sample of the subsets, spread
+evenly; its time per subset is compared.
 """
 
 import numpy as np
@@ -16,7 +18,9 @@ PASSAGES, QUESTIONS, DIMENSION = 488, 900, 384
 def main() -> None:
     """Run both and print the ratio."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--stock-subsets", type=int, default=24, help="subsets that stock mteb runs on")
+    arguments.add_argument(
+        "--stock-subsets", type=int, default=24, help="subsets that stock mteb runs on"
+    )
     options = arguments.parse_args()
     with fenced():
         import mteb
@@ -25,7 +29,11 @@ def main() -> None:
     step = len(task.hf_subsets) // options.stock_subsets
     sample.hf_subsets = list(task.hf_subsets)[::step][: options.stock_subsets]
     fill(task), fill(sample)
-    vectors = np.random.default_rng(0).normal(size=(122 * (PASSAGES + QUESTIONS), DIMENSION)).astype(np.float32)
+    vectors = (
+        np.random.default_rng(0)
+        .normal(size=(122 * (PASSAGES + QUESTIONS), DIMENSION))
+        .astype(np.float32)
+    )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     encoded = {"ours": 0, "stock": 0}
 
@@ -49,7 +57,9 @@ def main() -> None:
         "texts_stock_would_encode_on_all_subsets": len(task.hf_subsets) * (PASSAGES + QUESTIONS),
         "seconds": {"ours": ours, "stock": stock},
         "seconds_per_subset": per_subset,
-        "stock_over_ours": {name: per_subset["stock"][name] / per_subset["ours"][name] for name in ours},
+        "stock_over_ours": {
+            name: per_subset["stock"][name] / per_subset["ours"][name] for name in ours
+        },
     }
     finish(
         "official-belebele",

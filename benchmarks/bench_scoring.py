@@ -1,9 +1,11 @@
-"""Scoring a full language grid and its pool, after encoding: ranks, metrics per query, and the pool's language bias.
+"""Scoring a full language grid and its pool, after encoding: ranks, metrics per query, and the
+pool's language bias.
 
-The shape is Belebele's: 122 languages, 900 questions each against 488 passages, 14,884 language pairs and a pool of
-59,536 passages with 122 relevant ones per question. The vectors are random around shared passage vectors, with an
-offset per language, so that ranks are neither perfect nor random. Some pairs and pool queries are also given to
-pytrec_eval, which must agree, to compare the time.
+The shape is Belebele's: 122 languages, 900 questions each against 488 passages, 14,884 language
+pairs and a pool of 59,536 passages with 122 relevant ones per question. The vectors are random
+around shared passage vectors, with an offset per language, so that ranks are neither perfect nor
+random. Some pairs and pool queries are also given to pytrec_eval, which must agree, to compare the
+time.
 """
 
 import resource
@@ -26,8 +28,12 @@ def main() -> None:
     arguments.add_argument("--passages", type=int, default=488)
     arguments.add_argument("--queries", type=int, default=900)
     arguments.add_argument("--dimension", type=int, default=384)
-    arguments.add_argument("--query-languages", type=int, help="score only so many query languages (default: all)")
-    arguments.add_argument("--trec-eval-pairs", type=int, default=0, help="pairs that pytrec_eval scores too")
+    arguments.add_argument(
+        "--query-languages", type=int, help="score only so many query languages (default: all)"
+    )
+    arguments.add_argument(
+        "--trec-eval-pairs", type=int, default=0, help="pairs that pytrec_eval scores too"
+    )
     options = arguments.parse_args()
     names = [f"l{number:03d}" for number in range(options.languages)]
     ids = [f"p{number}" for number in range(options.passages)]
@@ -35,27 +41,34 @@ def main() -> None:
     meanings = rng.standard_normal((options.passages, options.dimension), np.float32)
     offsets = 0.7 * rng.standard_normal((options.languages, options.dimension), np.float32)
     passages = {
-        name: unit(meanings + offset + noise(rng, meanings)) for name, offset in zip(names, offsets, strict=True)
+        name: unit(meanings + offset + noise(rng, meanings))
+        for name, offset in zip(names, offsets, strict=True)
     }
     answers = rng.integers(0, options.passages, options.queries)
     asked = names[: options.query_languages]
     queries = {
-        name: unit(meanings[answers] + offsets[i] + 3 * noise(rng, meanings[answers])) for i, name in enumerate(asked)
+        name: unit(meanings[answers] + offsets[i] + 3 * noise(rng, meanings[answers]))
+        for i, name in enumerate(asked)
     }
 
     started = time.perf_counter(), time.process_time()
     corpus = Corpus(passages, dict.fromkeys(names, ids))
     translations = corpus.translations()
-    relevance = {name: Relevance(answers[:, None], np.ones((options.queries, 1), np.int64)) for name in names}
+    relevance = {
+        name: Relevance(answers[:, None], np.ones((options.queries, 1), np.int64)) for name in names
+    }
     kept: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     seconds = {"ranks": 0.0, "metrics": 0.0, "bias": 0.0}
     for name, vectors in queries.items():
         clock = time.perf_counter()
-        ranked = relevant_ranks(vectors, corpus, relevance, pools={"all": names}, top_k=K, translations=translations)
+        ranked = relevant_ranks(
+            vectors, corpus, relevance, pools={"all": names}, top_k=K, translations=translations
+        )
         seconds["ranks"] += time.perf_counter() - clock
         clock = time.perf_counter()
         kept[name] = {
-            setting: metrics.all_metrics(ranks, CUTOFFS) for setting, ranks in (ranked.languages | ranked.pools).items()
+            setting: metrics.all_metrics(ranks, CUTOFFS)
+            for setting, ranks in (ranked.languages | ranked.pools).items()
         }
         seconds["metrics"] += time.perf_counter() - clock
         clock = time.perf_counter()
@@ -68,11 +81,20 @@ def main() -> None:
         "cpu_seconds": time.process_time() - started[1],
         "wall_seconds_of": seconds,
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "pool_mAP": float(np.mean([kept[name]["all"]["average_precision"].mean() for name in asked])),
-        "product_gflops": 2e-9 * len(asked) * options.queries * len(corpus.language) * options.dimension,
+        "pool_mAP": float(
+            np.mean([kept[name]["all"]["average_precision"].mean() for name in asked])
+        ),
+        "product_gflops": 2e-9
+        * len(asked)
+        * options.queries
+        * len(corpus.language)
+        * options.dimension,
     }
     if options.trec_eval_pairs:
-        pairs = [(asked[i % len(asked)], names[7 * i % len(names)]) for i in range(options.trec_eval_pairs)]
+        pairs = [
+            (asked[i % len(asked)], names[7 * i % len(names)])
+            for i in range(options.trec_eval_pairs)
+        ]
         figures["trec_eval"] = compare(pairs, queries, passages, ids, answers, kept)
     settings = {key: value for key, value in vars(options).items() if key != "out"}
     if options.trec_eval_pairs:
@@ -81,18 +103,25 @@ def main() -> None:
 
 
 def compare(pairs, queries, passages, ids, answers, kept) -> dict[str, float]:
-    """Time pytrec_eval per pair, from the same vectors, and the largest difference from our per-query values."""
+    """Time pytrec_eval per pair, from the same vectors, and the largest difference from our
+    per-query values.
+    """
     import pytrec_eval
 
     qrels = {f"q{row}": {ids[answer]: 1} for row, answer in enumerate(answers)}
     differences = []
 
     def run() -> None:
-        evaluator = pytrec_eval.RelevanceEvaluator(qrels, {"map", "recip_rank", "ndcg_cut.10", "recall.1,10,100"})
+        evaluator = pytrec_eval.RelevanceEvaluator(
+            qrels, {"map", "recip_rank", "ndcg_cut.10", "recall.1,10,100"}
+        )
         for asked, searched in pairs:
             scores = queries[asked] @ passages[searched].T
             found = evaluator.evaluate(
-                {f"q{row}": dict(zip(ids, line, strict=True)) for row, line in enumerate(scores.tolist())}
+                {
+                    f"q{row}": dict(zip(ids, line, strict=True))
+                    for row, line in enumerate(scores.tolist())
+                }
             )
             for theirs, ours in {"map": "average_precision", "recip_rank": "reciprocal_rank", "recall_10": "recall@10",
                                  "ndcg_cut_10": "ndcg@10"}.items():  # fmt: skip

@@ -1,9 +1,11 @@
-"""The store and the schedule at mMARCO's size: build, open, read at random, plan, tokenise; time and memory of each.
+"""The store and the schedule at mMARCO's size: build, open, read at random, plan, tokenise; time
+and memory of each.
 
-Synthetic rows: records in 14 languages, every passage shared by two records, texts of random words and fixed length.
-Every stage runs in a process of its own, so that its memory is its own: `import_mib` is what the process held before it
-began, `resident_mib` what it holds when the stage has ended, `peak_mib` the most that it held. Tokens are made of a
-smaller store (--token-rows), since their number grows with the rows and nothing else.
+Synthetic rows: records in 14 languages, every passage shared by two records, texts of random words
+and fixed length. Every stage runs in a process of its own, so that its memory is its own:
+`import_mib` is what the process held before it began, `resident_mib` what it holds when the stage
+has ended, `peak_mib` the most that it held. Tokens are made of a smaller store (--token-rows),
+since their number grows with the rows and nothing else.
 """
 
 import multiprocessing
@@ -26,7 +28,22 @@ from hybridbatch.sampling.plan import plan_schedule
 
 Side = Literal["query", "passage"]
 QUERY_CHARACTERS = 30
-LANGUAGES = ("arb", "deu", "eng", "fra", "hin", "ind", "ita", "jpn", "nld", "por", "rus", "spa", "vie", "zho")
+LANGUAGES = (
+    "arb",
+    "deu",
+    "eng",
+    "fra",
+    "hin",
+    "ind",
+    "ita",
+    "jpn",
+    "nld",
+    "por",
+    "rus",
+    "spa",
+    "vie",
+    "zho",
+)
 
 
 def main() -> None:
@@ -37,9 +54,13 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=100_000)
     arguments.add_argument("--batch-size", type=int, default=100)
     arguments.add_argument("--mix", type=float, default=0.5)
-    arguments.add_argument("--token-rows", type=int, default=500_000, help="rows of the store that is tokenised")
+    arguments.add_argument(
+        "--token-rows", type=int, default=500_000, help="rows of the store that is tokenised"
+    )
     arguments.add_argument("--model", default="e5-small-q4", help="whose tokenizer")
-    arguments.add_argument("--folder", type=Path, help="where the temporary store goes (default: the system's)")
+    arguments.add_argument(
+        "--folder", type=Path, help="where the temporary store goes (default: the system's)"
+    )
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary) / "data"
@@ -54,7 +75,9 @@ def main() -> None:
         small = Path(temporary) / "small"
         measured(write, small, options.token_rows, options.passage_characters)
         figures["tokenise"] = measured(tokenise, small, options.model)
-    settings = {name: value for name, value in vars(options).items() if name not in ("out", "folder")}
+    settings = {
+        name: value for name, value in vars(options).items() if name not in ("out", "folder")
+    }
     finish("store", settings, figures, options.out)
 
 
@@ -68,13 +91,24 @@ def synthetic_rows(rows: int, characters: int) -> Iterator[Row]:
         start, asked = record // 2 * 7919 % places, record * 104729 % places
         passage, query = text[start : start + characters], text[asked : asked + QUERY_CHARACTERS]
         for language in LANGUAGES:
-            yield Row("mmarco", str(record), language, f"{language} {record} {query}", f"{language} {start} {passage}")
+            yield Row(
+                "mmarco",
+                str(record),
+                language,
+                f"{language} {record} {query}",
+                f"{language} {start} {passage}",
+            )
 
 
 def write(folder: Path, rows: int, characters: int) -> dict[str, Any]:
     """Build the store."""
-    manifest = write_store(folder, synthetic_rows(rows, characters), provenance={}, validation_share=0)
-    return {"rows": manifest["splits"]["train"]["rows"], "records": manifest["splits"]["train"]["records"]}
+    manifest = write_store(
+        folder, synthetic_rows(rows, characters), provenance={}, validation_share=0
+    )
+    return {
+        "rows": manifest["splits"]["train"]["rows"],
+        "records": manifest["splits"]["train"]["records"],
+    }
 
 
 def open_index(folder: Path) -> dict[str, Any]:
@@ -94,7 +128,10 @@ def plan(folder: Path, mix: float, batch_size: int, steps: int) -> dict[str, Any
     """Open the store and plan."""
     index = Store.open(folder).index("train")
     schedule = plan_schedule(index, mix=mix, batch_size=batch_size, steps=steps, seed=1)
-    return {"pairs": schedule.query_row.size, "table_bytes": schedule.query_row.nbytes + schedule.passage_row.nbytes}
+    return {
+        "pairs": schedule.query_row.size,
+        "table_bytes": schedule.query_row.nbytes + schedule.passage_row.nbytes,
+    }
 
 
 def tokenise(folder: Path, model: str) -> dict[str, Any]:
@@ -133,7 +170,13 @@ def run_stage(stage: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) 
     before = peak_mib()
     figures: dict[str, Any] = {}
     seconds = timed(lambda: figures.update(stage(*arguments)))
-    return {**figures, **seconds, "import_mib": before, "resident_mib": resident_mib(), "peak_mib": peak_mib()}
+    return {
+        **figures,
+        **seconds,
+        "import_mib": before,
+        "resident_mib": resident_mib(),
+        "peak_mib": peak_mib(),
+    }
 
 
 def peak_mib() -> float:

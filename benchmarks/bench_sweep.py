@@ -1,7 +1,9 @@
-"""Time of the cells of a sweep in one process against as many separate `hybridbatch train` and `hybridbatch eval` runs.
+"""Time of the cells of a sweep in one process against as many separate `hybridbatch train` and
+`hybridbatch eval` runs.
 
-Both train and score the same models on the atlas with settings so small that what surrounds the training weighs: starting
-Python, reading model, data and tasks. A cell computes contrastive entropy besides. The two take turns in blocks.
+Both train and score the same models on the atlas with settings so small that what surrounds the
+training weighs: starting Python, reading model, data and tasks. A cell computes contrastive entropy
+besides. The two take turns in blocks.
 """
 
 import json
@@ -42,7 +44,9 @@ def main() -> None:
         each = len(seeds) // options.blocks
         sweeps, separate, cells = [], [], []
         for block in range(options.blocks):
-            config = sweep_config(options, seeds[block * each : (block + 1) * each], here / f"sweep-{block}")
+            config = sweep_config(
+                options, seeds[block * each : (block + 1) * each], here / f"sweep-{block}"
+            )
             planned = [cell for cell in plan_cells(config, gather_facts(config)) if cell.train]
             cells += planned
             sweeps.append(run_sweep(config))
@@ -52,7 +56,9 @@ def main() -> None:
         name: {
             "sweep": sum(sweeps)[number],
             "separate": sum(separate)[number],
-            "ratio": spread([float(b[number] / a[number]) for a, b in zip(sweeps, separate, strict=True)]),
+            "ratio": spread(
+                [float(b[number] / a[number]) for a, b in zip(sweeps, separate, strict=True)]
+            ),
         }
         for number, name in enumerate(("wall_seconds", "cpu_seconds"))
     } | {"cells_with_equal_scores": equal}
@@ -70,11 +76,18 @@ def sweep_config(options, seeds: list[int], out: Path) -> SweepConfig:
 
 
 def run_sweep(config: SweepConfig) -> np.ndarray:
-    """Seconds of `hybridbatch scale-sweep`, its start and the untrained model's evaluation included."""
+    """Seconds of `hybridbatch scale-sweep`, its start and the untrained model's evaluation
+    included.
+    """
     values = {
-        name: getattr(config, name) for name in ("languages", "pairs", "mix", "seeds", "steps", "batch_size", "out")
+        name: getattr(config, name)
+        for name in ("languages", "pairs", "mix", "seeds", "steps", "batch_size", "out")
     }
-    words = [word for name, value in values.items() for word in ("--" + name.replace("_", "-"), written(value))]
+    words = [
+        word
+        for name, value in values.items()
+        for word in ("--" + name.replace("_", "-"), written(value))
+    ]
     return seconds("scale-sweep", *words)
 
 
@@ -82,8 +95,14 @@ def run_alone(cell: Cell, folder: Path) -> np.ndarray:
     """Seconds of `hybridbatch train` and `hybridbatch eval` of one cell."""
     assert cell.train
     defaults = TrainConfig().as_json()
-    changed = {n: v for n, v in cell.train.as_json().items() if v != defaults[n]} | {"out": folder / "run"}
-    words = [word for name, value in changed.items() for word in ("--" + name.replace("_", "-"), written(value))]
+    changed = {n: v for n, v in cell.train.as_json().items() if v != defaults[n]} | {
+        "out": folder / "run"
+    }
+    words = [
+        word
+        for name, value in changed.items()
+        for word in ("--" + name.replace("_", "-"), written(value))
+    ]
     evaluation = ["--tasks", ",".join(cell.evaluation.tasks), "--languages", cell.evaluation.languages,
                   "--out", str(folder / "eval"), "--cache", str(folder / "embeddings")]  # fmt: skip
     return seconds("train", *words) + seconds("eval", str(folder / "run"), *evaluation)
@@ -97,17 +116,25 @@ def written(value) -> str:
 def seconds(*words: str) -> np.ndarray:
     """Wall seconds, and CPU seconds of all threads, of a hybridbatch command."""
     wall, before = perf_counter(), os.times()
-    subprocess.run([sys.executable, "-m", "hybridbatch", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "hybridbatch", *words], check=True, stdout=subprocess.DEVNULL
+    )
     after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    cpu = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
     return np.array([perf_counter() - wall, cpu])
 
 
 def same_scores(cell: Cell, here: Path) -> bool:
-    """Whether both ways gave the same mAP in every setting and query language, to the last bits of its sums."""
+    """Whether both ways gave the same mAP in every setting and query language, to the last bits of
+    its sums.
+    """
     (result,) = here.glob(f"sweep-*/cells/{cell.key}.json")
     ours = json.loads(result.read_text())["eval"]["tasks"][0]["settings"]
-    alone = json.loads((here / "alone" / cell.key / "eval" / "eval.json").read_text())["tasks"][0]["settings"]
+    alone = json.loads((here / "alone" / cell.key / "eval" / "eval.json").read_text())["tasks"][0][
+        "settings"
+    ]
     return all(
         abs(metrics["mAP"] - alone[setting]["by_query_language"][language]["mAP"]) < 1e-9
         for setting, languages in ours.items()

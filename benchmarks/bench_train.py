@@ -1,14 +1,17 @@
-"""Training against sentence-transformers: same model, pairs, precision, dropout, optimizer settings, in one run.
+"""Training against sentence-transformers: same model, pairs, precision, dropout, optimizer
+settings, in one run.
 
-Parts (`--parts`): *speed*: pairs/s against MultipleNegativesRankingLoss, for each precision, on mixed and on equal
-lengths, the two taking turns step by step; *cached*: pairs/s and peak memory of one large batch against
-CachedMultipleNegativesRankingLoss; *memory*: peak memory by batch size; *overhead*: gradient caching against the plain
-pass at equal batch, taking turns; *scaling*: one process with a batch, two with twice the batch, a thread or GPU each.
-The peer runs in a process of its own, so that neither side's ways with memory touch the other.
+Parts (`--parts`): *speed*: pairs/s against MultipleNegativesRankingLoss, for each precision, on
+mixed and on equal lengths, the two taking turns step by step; *cached*: pairs/s and peak memory of
+one large batch against CachedMultipleNegativesRankingLoss; *memory*: peak memory by batch size;
+*overhead*: gradient caching against the plain pass at equal batch, taking turns; *scaling*: one
+process with a batch, two with twice the batch, a thread or GPU each. The peer runs in a process of
+its own, so that neither side's ways with memory touch the other.
 
-The model is random, in the shape of multilingual-e5-small or XLM-R base, vocabulary included; texts are random words,
-one token each. Mixed lengths are as in question answering (queries about 12 tokens, passages about 60, up to 180), equal
-ones 64. Our tokenising, done before training, is counted with the steps, as the peer's is part of its.
+The model is random, in the shape of multilingual-e5-small or XLM-R base, vocabulary included; texts
+are random words, one token each. Mixed lengths are as in question answering (queries about 12
+tokens, passages about 60, up to 180), equal ones 64. Our tokenising, done before training, is
+counted with the steps, as the peer's is part of its.
 """
 
 import argparse
@@ -64,13 +67,22 @@ def main() -> None:
     arguments.add_argument("--shape", choices=list(SHAPES), default="e5-small")
     arguments.add_argument("--layers", type=int, default=12)
     arguments.add_argument("--vocabulary", type=int, default=250_037)
-    arguments.add_argument("--batch", type=int, default=64, help="pairs per step of speed, overhead and scaling")
-    arguments.add_argument("--large-batch", type=int, default=1024, help="pairs of the cached part and of memory")
-    arguments.add_argument("--largest-batch", type=int, default=8192, help="pairs of memory, short texts")
-    arguments.add_argument("--steps", type=int, default=2, help="counted steps, after one that is not")
+    arguments.add_argument(
+        "--batch", type=int, default=64, help="pairs per step of speed, overhead and scaling"
+    )
+    arguments.add_argument(
+        "--large-batch", type=int, default=1024, help="pairs of the cached part and of memory"
+    )
+    arguments.add_argument(
+        "--largest-batch", type=int, default=8192, help="pairs of memory, short texts"
+    )
+    arguments.add_argument(
+        "--steps", type=int, default=2, help="counted steps, after one that is not"
+    )
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments.add_argument("--alone", help=argparse.SUPPRESS)  # one measurement in a process of its own, as JSON
+    # one measurement in a process of its own, as JSON
+    arguments.add_argument("--alone", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     if not options.precisions:  # where bf16 is emulated, a step takes minutes
@@ -91,7 +103,11 @@ def main() -> None:
                 started = time.perf_counter()
                 figures[part] = globals()[part](options)
                 print(f"{part}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    settings = {name: value for name, value in vars(options).items() if name not in ("out", "start", "alone")}
+    settings = {
+        name: value
+        for name, value in vars(options).items()
+        if name not in ("out", "start", "alone")
+    }
     finish("train", settings, figures, options.out, options.device)
 
 
@@ -120,7 +136,9 @@ def _speed(options: argparse.Namespace, lengths: str, precision: str) -> dict[st
             cached=False, steps=count, between=turn,
         )  # fmt: skip
         mine, progress = ours.seconds[1:], ours.trainer.progress
-        work, tokens, padded = (x / count for x in (progress.work, progress.tokens, progress.padded_tokens))
+        work, tokens, padded = (
+            x / count for x in (progress.work, progress.tokens, progress.padded_tokens)
+        )
         products = ours.share_of_products()
     if "failed" in peer:
         return peer
@@ -129,7 +147,9 @@ def _speed(options: argparse.Namespace, lengths: str, precision: str) -> dict[st
         "lengths": lengths,
         "precision": precision,
         "hybridbatch_pairs_per_second": spread([options.batch / s for s in mine]),
-        "sentence_transformers_pairs_per_second": spread([options.batch / s for s in peer["seconds"][1:]]),
+        "sentence_transformers_pairs_per_second": spread(
+            [options.batch / s for s in peer["seconds"][1:]]
+        ),
         "ratio": median(peer["seconds"][1:]) / median(mine),
         "first_loss": [ours.trainer.losses[0], peer["losses"][0]],  # dropout differs
         "tokens_per_step": tokens,
@@ -144,7 +164,9 @@ def _speed(options: argparse.Namespace, lengths: str, precision: str) -> dict[st
 
 
 def cached(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A step of a large batch of mixed lengths, within the memory of a small one, each in its process."""
+    """A step of a large batch of mixed lengths, within the memory of a small one, each in its
+    process.
+    """
     return [
         measure(options, who=who, batch=options.large_batch, lengths="mixed", cached=True)
         for who in ("hybridbatch", "sentence-transformers")
@@ -158,7 +180,9 @@ def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
         {"batch": options.largest_batch, "lengths": "short", "cached": True},
     )
     runs = [
-        {"who": who, **settings} for settings in (small, largest) for who in ("hybridbatch", "sentence-transformers")
+        {"who": who, **settings}
+        for settings in (small, largest)
+        for who in ("hybridbatch", "sentence-transformers")
     ]
     runs[2]["micro_tokens"] = 0  # as the machine's memory allows
     return [measure(options, **run) for run in runs]
@@ -203,16 +227,34 @@ def measure(
     Args:
         between: called after every step of the peer, which waits.
     """
-    what = {"precision": options.precisions.split(",")[-1], "steps": 1, "micro_tokens": 8192, **what}
+    what = {
+        "precision": options.precisions.split(",")[-1],
+        "steps": 1,
+        "micro_tokens": 8192,
+        **what,
+    }
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d",
                     "--rdzv-endpoint", "localhost:0"]  # fmt: skip
-    command += [__file__, "--alone", json.dumps(what | {"start": str(options.start)}), "--device", options.device]
-    command += ["--threads", str(threads or options.threads), "--vocabulary", str(options.vocabulary)]
+    command += [
+        __file__,
+        "--alone",
+        json.dumps(what | {"start": str(options.start)}),
+        "--device",
+        options.device,
+    ]
+    command += [
+        "--threads",
+        str(threads or options.threads),
+        "--vocabulary",
+        str(options.vocabulary),
+    ]
     env = os.environ | {"OMP_NUM_THREADS": str(threads or options.threads)}
     line = ""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as child:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as child:
         for line in child.stdout:
             if line == TURN:
                 between()
@@ -235,14 +277,24 @@ def alone(
     budget = None
     if who == "hybridbatch":
         with join(torch.device(options.device)) as workers:
-            ours = Ours(options, texts, batch, precision, lengths, (micro_tokens or None) if cached else WHOLE, workers)
+            ours = Ours(
+                options,
+                texts,
+                batch,
+                precision,
+                lengths,
+                (micro_tokens or None) if cached else WHOLE,
+                workers,
+            )
             with freed_memory_kept():
                 for _ in range(steps):
                     ours.step()
             seconds, losses = ours.seconds, ours.trainer.losses
             budget, leads = ours.trainer.progress.token_budget, workers.leads
     else:
-        queries, passages = ([f"{side}: {text}" for text in kept] for side, kept in zip(SIDES, texts, strict=True))
+        queries, passages = (
+            [f"{side}: {text}" for text in kept] for side, kept in zip(SIDES, texts, strict=True)
+        )
         config, leads = settings(batch, precision, steps), True
 
         def take_turns(_: Any) -> None:
@@ -300,16 +352,26 @@ def vocabulary(options: argparse.Namespace) -> list[str]:
     return [f"w{number}" for number in range(options.vocabulary - len(SPECIAL))]
 
 
-def make_texts(options: argparse.Namespace, count: int, lengths: str) -> tuple[list[str], list[str]]:
+def make_texts(
+    options: argparse.Namespace, count: int, lengths: str
+) -> tuple[list[str], list[str]]:
     """Queries and passages of random words."""
     words, rng = np.array(vocabulary(options), dtype=object), stream(0, "benchmark texts")
 
     def texts(mean: int, most: int) -> list[str]:
-        sizes = rng.lognormal(np.log(mean) - 0.18, 0.6, count) if lengths == "mixed" else np.full(count, mean)
+        sizes = (
+            rng.lognormal(np.log(mean) - 0.18, 0.6, count)
+            if lengths == "mixed"
+            else np.full(count, mean)
+        )
         sizes = np.clip(sizes.astype(int), ADDED + 1, most) - ADDED
         return [" ".join(rng.choice(words, size)) for size in sizes]
 
-    (query, most), passage = {"mixed": ((12, 32), 60), "equal": ((64, 64), 64), "short": ((8, 8), 8)}[lengths]
+    (query, most), passage = {
+        "mixed": ((12, 32), 60),
+        "equal": ((64, 64), 64),
+        "short": ((8, 8), 8),
+    }[lengths]
     return texts(query, most), texts(passage, MOST)
 
 
@@ -322,7 +384,9 @@ def settings(batch: int, precision: str, steps: int) -> TrainConfig:
 
 
 class Ours:
-    """Our trainer, a step at a time, with the seconds of each; `Trainer.train` keeps freed memory meanwhile."""
+    """Our trainer, a step at a time, with the seconds of each; `Trainer.train` keeps freed memory
+    meanwhile.
+    """
 
     def __init__(
         self, options: argparse.Namespace, texts: tuple[list[str], list[str]], batch: int, precision: str, lengths: str,
@@ -427,7 +491,9 @@ def run_peer(
             if logs and "loss" in logs:
                 losses.append(logs["loss"])
 
-    def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **_: Any) -> DefaultBatchSampler:
+    def in_order(
+        dataset: Dataset, batch_size: int, drop_last: bool, **_: Any
+    ) -> DefaultBatchSampler:
         return DefaultBatchSampler(SequentialSampler(dataset), batch_size, drop_last)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -439,7 +505,9 @@ def run_peer(
             dataloader_num_workers=0, seed=config.seed, batch_sampler=in_order,
         )  # fmt: skip
         data, watch = Dataset.from_dict(pairs), [Clock()]
-        SentenceTransformerTrainer(encoder, arguments, train_dataset=data, loss=loss, callbacks=watch).train()
+        SentenceTransformerTrainer(
+            encoder, arguments, train_dataset=data, loss=loss, callbacks=watch
+        ).train()
     return seconds, losses
 
 

@@ -15,7 +15,9 @@ from hybridbatch.common.provenance import hardware, versions
 
 def parser(description: str) -> argparse.ArgumentParser:
     """An argument parser with --out."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     made.add_argument("--out", type=Path, help="JSON file to write (default: only print)")
     return made
 
@@ -32,7 +34,13 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
-def finish(name: str, settings: dict[str, Any], figures: dict[str, Any], out: Path | None, device: str = "cpu") -> None:
+def finish(
+    name: str,
+    settings: dict[str, Any],
+    figures: dict[str, Any],
+    out: Path | None,
+    device: str = "cpu",
+) -> None:
     """Print the result and write it, with the machine named."""
     result = {
         "schema_version": 1,

@@ -1,6 +1,8 @@
-"""Run every benchmark, one after another, each into benchmarks/results; an hour or two on two cores.
+"""Run every benchmark, one after another, each into benchmarks/results; an hour or two on two
+cores.
 
-`run.py NAME...` runs some of them. Each is a script of its own (`bench_*.py --help`); the peer runs in the same call.
+`run.py NAME...` runs some of them. Each is a script of its own (`bench_*.py --help`); the peer runs
+in the same call.
 """
 
 import subprocess
@@ -32,7 +34,11 @@ def main() -> None:
         script, *settings = BENCHMARKS[name]
         out = HERE / "results" / f"{name}.json"
         print(f"{name} -> {out}", flush=True)
-        subprocess.run([sys.executable, HERE / script, *settings, "--out", out], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, HERE / script, *settings, "--out", out],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 if __name__ == "__main__":

@@ -14,13 +14,17 @@ from tests.helpers.tiny import write_tiny_model
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of garbage collection: sweeps collect after each of their cells, 0.3 s at a time."""
+    """Keep what was imported out of garbage collection: sweeps collect after each of their cells,
+    0.3 s at a time.
+    """
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random two-layer BERT encoder with a small Unigram tokenizer, saved as a sentence-transformers folder."""
+    """A random two-layer BERT encoder with a small Unigram tokenizer, saved as a
+    sentence-transformers folder.
+    """
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "bert")
 
 

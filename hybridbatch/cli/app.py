@@ -1,4 +1,6 @@
-"""The command line: parses, calls one stage, shows its result. Nothing heavy is imported before a command runs."""
+"""The command line: parses, calls one stage, shows its result. Nothing heavy is imported before a
+command runs.
+"""
 
 import os
 import sys
@@ -25,7 +27,8 @@ app = typer.Typer(
     help="Hybrid monolingual and cross-lingual batches for multilingual dense retrieval.\n\n"
     "Results are JSON in experiments/NAME/. `hybridbatch COMMAND --help` explains a command.",
 )
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, or that of the copy in newer typers
+# click's, or that of the copy in newer typers
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
@@ -34,7 +37,9 @@ def reporter() -> Reporter:
     return console.RichReporter() if os.environ.get("RANK", "0") == "0" else SILENT
 
 
-def _command(cls: Any, arguments: dict[str, str] | None = None, **settings: Any) -> Callable[..., Any]:
+def _command(
+    cls: Any, arguments: dict[str, str] | None = None, **settings: Any
+) -> Callable[..., Any]:
     def register(handler: Callable[..., None]) -> Callable[..., None]:
         return app.command(**settings)(from_settings(cls, handler, arguments))
 
@@ -43,7 +48,8 @@ def _command(cls: Any, arguments: dict[str, str] | None = None, **settings: Any)
 
 @_command(PrepareConfig, {"sources": "SOURCE"})
 def prepare(
-    config: PrepareConfig, list_: Annotated[bool, typer.Option("--list", help="List the built-in sources.")] = False
+    config: PrepareConfig,
+    list_: Annotated[bool, typer.Option("--list", help="List the built-in sources.")] = False,
 ) -> None:
     """Build training data from built-in sources or your own parallel files."""
     if list_:
@@ -85,7 +91,10 @@ def evaluate(
     if list_:
         from hybridbatch.data.tasks.registry import describe_tasks
 
-        return console.table(describe_tasks(), title="Built-in tasks; besides, mteb's by name and folders of your own")
+        return console.table(
+            describe_tasks(),
+            title="Built-in tasks; besides, mteb's by name and folders of your own",
+        )
     if dry_run:
         from hybridbatch.scoring.evaluate import plan
 
@@ -100,7 +109,10 @@ def evaluate(
         return
     result = read_json(folder / "eval.json")
     if result["tasks"]:
-        console.table(summary_rows(result), title="mAP by setting, and rank distance, macro-averaged over languages")
+        console.table(
+            summary_rows(result),
+            title="mAP by setting, and rank distance, macro-averaged over languages",
+        )
     if result["official"]:
         console.table(official_rows(result), title="mteb tasks")
     if config.rerank:
@@ -117,7 +129,10 @@ def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
 
         return console.document(
             {
-                arm.name: {"train": training.as_json() if training else None, "eval": evaluation.as_json()}
+                arm.name: {
+                    "train": training.as_json() if training else None,
+                    "eval": evaluation.as_json(),
+                }
                 for arm, (training, evaluation) in plan(config).items()
             }
         )
@@ -127,18 +142,29 @@ def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
 
     folder = run(config, reporter())
     console.table(
-        table_rows(read_json(folder / "results.json")), title=f"{config.name}: mAP by setting, and rank distance"
+        table_rows(read_json(folder / "results.json")),
+        title=f"{config.name}: mAP by setting, and rank distance",
     )
     console.out.print(f"{folder}/report.md", highlight=False)
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluation folders; one per seed as A1,A2.")],
-    metric: Annotated[str, typer.Option(help="Metric to compare, such as mAP, ndcg@10 or rank_distance.")] = "mAP",
-    seed: Annotated[int, typer.Option(help="Seed of the randomisation test and the bootstrap.")] = 13,
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Evaluation folders; one per seed as A1,A2."),
+    ],
+    metric: Annotated[
+        str, typer.Option(help="Metric to compare, such as mAP, ndcg@10 or rank_distance.")
+    ] = "mAP",
+    seed: Annotated[
+        int, typer.Option(help="Seed of the randomisation test and the bootstrap.")
+    ] = 13,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the comparison there: .svg or .png (figure), .md, else JSON.")
+        Path | None,
+        typer.Option(
+            help="Also write the comparison there: .svg or .png (figure), .md, else JSON."
+        ),
     ] = None,
 ) -> None:
     """Test which of several evaluations is better, with questions as the unit."""
@@ -160,7 +186,10 @@ def compare(
         "p_holm",
         "effect_size",
     )
-    console.table([{name: row[name] for name in shown} for row in result["rows"]], title=f"Comparison by {metric}")
+    console.table(
+        [{name: row[name] for name in shown} for row in result["rows"]],
+        title=f"Comparison by {metric}",
+    )
     console.lines(result["summaries"])
     if out:
         write(result, out)
@@ -172,7 +201,9 @@ def figures(
     runs: Annotated[list[Path], typer.Argument(metavar="EVAL...", help="Evaluation folders.")],
     metric: Annotated[str, typer.Option(help="Metric of the heat map of language pairs.")] = "mAP",
 ) -> None:
-    """Draw evaluations: heat maps of language pairs, and language bias, as SVG and PNG in EVAL/figures."""
+    """Draw evaluations: heat maps of language pairs, and language bias, as SVG and PNG in
+    EVAL/figures.
+    """
     from hybridbatch.scoring.figures import draw
 
     for folder in runs:
@@ -182,7 +213,8 @@ def figures(
 @app.command()
 def cache(
     prune: Annotated[
-        float | None, typer.Option(metavar="GB", help="Drop what was used longest ago until so much is left.")
+        float | None,
+        typer.Option(metavar="GB", help="Drop what was used longest ago until so much is left."),
     ] = None,
 ) -> None:
     """Show the stored embeddings, and prune them."""
@@ -192,7 +224,12 @@ def cache(
 
     if prune is not None:
         dropped = embeddings.prune(max_bytes=int(prune * 1e9))
-        console.lines([f"dropped {space.model} ({space.side}), {space.bytes / 1e6:,.0f} MB" for space in dropped])
+        console.lines(
+            [
+                f"dropped {space.model} ({space.side}), {space.bytes / 1e6:,.0f} MB"
+                for space in dropped
+            ]
+        )
     rows = [
         {
             "model": space.model,
@@ -218,9 +255,13 @@ def _scale_sweep(
     config: SweepConfig,
     context: typer.Context,
     dry_run: DryRun = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Run a grid of more than 10,000 cells.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Run a grid of more than 10,000 cells.")
+    ] = False,
 ) -> None:
-    """Train and score a grid of mix, pairs, languages, batch size, model and seed; go on where it was interrupted."""
+    """Train and score a grid of mix, pairs, languages, batch size, model and seed; go on where it
+    was interrupted.
+    """
     if context.invoked_subcommand:
         return
     from hybridbatch.scaling import sweep
@@ -237,7 +278,9 @@ sweeps.callback(invoke_without_command=True)(from_settings(SweepConfig, _scale_s
 
 
 @sweeps.command()
-def status(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, running or not.")]) -> None:
+def status(
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, running or not.")],
+) -> None:
     """Show every cell of a sweep with its state."""
     from hybridbatch.scaling.sweep import status as states
 
@@ -252,26 +295,44 @@ def _show_cells(rows: list[dict[str, Any]], title: str) -> None:
     console.table(told_apart, title=title)
     if same:
         console.lines(
-            ["all trained cells: " + ", ".join(f"{name} {console.cell(value)}" for name, value in same.items())]
+            [
+                "all trained cells: "
+                + ", ".join(f"{name} {console.cell(value)}" for name, value in same.items())
+            ]
         )
 
 
 @sweeps.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
-    cells: Annotated[int, typer.Option(help="Finished cells to do again, drawn at random.", min=1)] = 1,
+    cells: Annotated[
+        int, typer.Option(help="Finished cells to do again, drawn at random.", min=1)
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 13,
-    tolerance: Annotated[float, typer.Option(help="Largest difference in mAP of any language.", min=0)] = 0.02,
-    data: Annotated[str | None, typer.Option(help="Training data; default: as the sweep says.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds local copies of public data sets.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest difference in mAP of any language.", min=0)
+    ] = 0.02,
+    data: Annotated[
+        str | None, typer.Option(help="Training data; default: as the sweep says.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds local copies of public data sets.")
+    ] = None,
 ) -> None:
     """Do random cells of a sweep again and compare them with the record."""
     from hybridbatch.scaling.check import check_cells
 
-    checks = check_cells(folder, cells, seed=seed, data=data, data_root=data_root, report=reporter())
+    checks = check_cells(
+        folder, cells, seed=seed, data=data, data_root=data_root, report=reporter()
+    )
     for each in checks:
         console.table(each.rows, title=each.cell.label)
-        console.lines([f"{each.cell.key}: {'the same to the last bit' if each.identical else 'not the same bits'}"])
+        console.lines(
+            [
+                f"{each.cell.key}:"
+                f" {'the same to the last bit' if each.identical else 'not the same bits'}"
+            ]
+        )
     if not all(each.within(tolerance) for each in checks):
         console.error(f"{folder}: mAP differs by more than {tolerance:g} from the record")
         raise typer.Exit(1)
@@ -280,9 +341,14 @@ def check(
 @app.command()
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Folders of sweeps of the same targets, reported as one.")
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...", help="Folders of sweeps of the same targets, reported as one."
+        ),
     ],
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds local copies of public data sets.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds local copies of public data sets.")
+    ] = None,
 ) -> None:
     """Write the findings of a sweep into it: one HTML page, figures, CSV, LaTeX and Markdown."""
     from hybridbatch.scaling.report.report import report as run
@@ -297,36 +363,51 @@ def inspect(
     languages: Annotated[str, typer.Option(help="Languages of the samples.")] = "all",
     json_: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
 ) -> None:
-    """Show what is in prepared data, what was left out and why, and sample parallel records side by side."""
+    """Show what is in prepared data, what was left out and why, and sample parallel records side by
+    side.
+    """
     from hybridbatch.data import inspection
     from hybridbatch.data.store.reader import Store
 
     found = inspection.describe(Store.open(data), records=records, languages=languages)
     if json_:
         return console.json(found)
-    console.table(inspection.source_table(found), title=f"{data}: rows by source, fingerprint {found['fingerprint']}")
+    console.table(
+        inspection.source_table(found),
+        title=f"{data}: rows by source, fingerprint {found['fingerprint']}",
+    )
     console.lines(inspection.origins(found))
-    console.table(inspection.language_table(found), title=f"Rows by language, {found['languages']} languages")
-    console.table(inspection.dropped_table(found), title=f"Rows left out: {found['dropped']['rows']:,}")
+    console.table(
+        inspection.language_table(found), title=f"Rows by language, {found['languages']} languages"
+    )
+    console.table(
+        inspection.dropped_table(found), title=f"Rows left out: {found['dropped']['rows']:,}"
+    )
     if "quality" in found:
         console.table(inspection.quality_table(found), title=inspection.quality_title(found))
     console.table(
-        inspection.removed_table(found), title=f"Evaluation texts, in {found['removed']['records']:,} records left out"
+        inspection.removed_table(found),
+        title=f"Evaluation texts, in {found['removed']['records']:,} records left out",
     )
     for name in ("language_check", "translation"):
         if name in found:
             console.document({name: found[name]})
     for sample in found["samples"]:
-        console.table(inspection.sample_table(sample), title=f"{sample['source']}, record {sample['record']}")
+        console.table(
+            inspection.sample_table(sample), title=f"{sample['source']}, record {sample['record']}"
+        )
 
 
 @app.command()
 def audit(
     data: Annotated[Path, typer.Argument(help="Prepared data folder.")],
     tasks: Annotated[
-        list[str] | None, typer.Argument(metavar="[TASK...]", help="Evaluation tasks; default: as `prepare` checks.")
+        list[str] | None,
+        typer.Argument(metavar="[TASK...]", help="Evaluation tasks; default: as `prepare` checks."),
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds local copies of public data sets.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds local copies of public data sets.")
+    ] = None,
     languages: Annotated[str, typer.Option(help="Languages of the tasks to look at.")] = "all",
     out: Annotated[Path | None, typer.Option(help="Also write the report there, as JSON.")] = None,
 ) -> None:
@@ -335,7 +416,9 @@ def audit(
     from hybridbatch.data.filters.decontamination import audit as run
     from hybridbatch.data.filters.decontamination import summary
 
-    result = run(data, tasks or ("all",), data_root=data_root, languages=languages, report=reporter())
+    result = run(
+        data, tasks or ("all",), data_root=data_root, languages=languages, report=reporter()
+    )
     console.table(result["found"]["counts"], title=f"Evaluation texts in {data}")
     console.document({"examples": result["found"]["examples"]})
     console.lines([summary(result["found"])])
@@ -346,8 +429,12 @@ def audit(
 
 @app.command()
 def languages(
-    group: Annotated[str, typer.Argument(help="Ids, groups and exclusions, such as 'low-resource,-swh'.")] = "all",
-    of: Annotated[Path | None, typer.Option(help="Only languages of this prepared data folder.")] = None,
+    group: Annotated[
+        str, typer.Argument(help="Ids, groups and exclusions, such as 'low-resource,-swh'.")
+    ] = "all",
+    of: Annotated[
+        Path | None, typer.Option(help="Only languages of this prepared data folder.")
+    ] = None,
 ) -> None:
     """List the languages of a group."""
     from hybridbatch.common.languages import describe_group
@@ -361,7 +448,9 @@ def languages(
 
 
 def main() -> None:
-    """Run the command line; users' mistakes become one line and exit code 2, also of several processes together."""
+    """Run the command line; users' mistakes become one line and exit code 2, also of several
+    processes together.
+    """
     leads = os.environ.get("RANK", "0") == "0"
     console.out.quiet = not leads
     try:
@@ -395,7 +484,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and stop."
+        ),
     ] = False,
 ) -> None:
     pass

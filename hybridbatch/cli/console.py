@@ -6,7 +6,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -48,16 +55,22 @@ class RichReporter:
             TextColumn("{task.fields[extra]}", style="dim"),
         )
         with Progress(*columns, console=err, transient=False) as progress:
-            task = progress.add_task(description, total=total, completed=done, unit=unit, rate="", extra="")
+            task = progress.add_task(
+                description, total=total, completed=done, unit=unit, rate="", extra=""
+            )
             yield _RichBar(progress, task)
 
     @contextmanager
     def live(self, title: str, overview: Overview) -> Iterator[None]:
-        """A table that is drawn anew every two seconds; nothing where standard error is no terminal."""
+        """A table that is drawn anew every two seconds; nothing where standard error is no
+        terminal.
+        """
         if not err.is_terminal:
             yield
             return
-        with Live(get_renderable=lambda: _drawn(*overview(), title), console=err, refresh_per_second=0.5):
+        with Live(
+            get_renderable=lambda: _drawn(*overview(), title), console=err, refresh_per_second=0.5
+        ):
             yield
 
 
@@ -69,7 +82,8 @@ class _RichBar:
         """Count on, and show `fields` behind the time left."""
         speed = self.progress.tasks[self.task].speed
         extra = "  ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in fields.items()
         )
         update: dict[str, Any] = {"advance": amount, "rate": f"{speed:,.1f}/s" if speed else ""}
         if extra:
@@ -77,8 +91,12 @@ class _RichBar:
         self.progress.update(self.task, **update)
 
 
-def table(rows: Sequence[Mapping[str, Any]], title: str | None = None, caption: str | None = None) -> None:
-    """Print rows of equal keys as a table on standard output; floats with three decimals, rank distances whole."""
+def table(
+    rows: Sequence[Mapping[str, Any]], title: str | None = None, caption: str | None = None
+) -> None:
+    """Print rows of equal keys as a table on standard output; floats with three decimals, rank
+    distances whole.
+    """
     if not rows:
         out.print(Text(f"{title or 'table'}: nothing"))
         return
@@ -118,7 +136,9 @@ def json(value: Any) -> None:
 
 
 def document(value: Any) -> None:
-    """A nested JSON-like value on standard output, as YAML: readable, and parsable by the next tool."""
+    """A nested JSON-like value on standard output, as YAML: readable, and parsable by the next
+    tool.
+    """
     import yaml
 
     out.print(Text(yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=120).rstrip()))

@@ -17,7 +17,8 @@ S = TypeVar("S", bound=Settings)
 def from_settings(
     cls: type[S], handler: Callable[..., None], arguments: Mapping[str, str] | None = None
 ) -> Callable[..., None]:
-    """A function for Typer with an option for every field of `cls`, `--config`, and `handler`'s own options.
+    """A function for Typer with an option for every field of `cls`, `--config`, and `handler`'s own
+    options.
 
     Args:
         cls: the settings class.
@@ -36,12 +37,19 @@ def from_settings(
             positional = given.pop(f"{name}_argument")
             if positional:
                 given[name] = positional
-        handler(build(cls, config, {name: value for name, value in given.items() if value is not None}), **extra)
+        handler(
+            build(cls, config, {name: value for name, value in given.items() if value is not None}),
+            **extra,
+        )
 
-    parameters = [_argument(name, metavar, cls.model_fields[name]) for name, metavar in arguments.items()]
+    parameters = [
+        _argument(name, metavar, cls.model_fields[name]) for name, metavar in arguments.items()
+    ]
     parameters.append(
         _parameter(
-            "config", Path | None, typer.Option(help="YAML file of settings; options on the command line override it.")
+            "config",
+            Path | None,
+            typer.Option(help="YAML file of settings; options on the command line override it."),
         )
     )
     for name, field in cls.model_fields.items():
@@ -55,7 +63,9 @@ def from_settings(
 
 
 def _parameter(name: str, annotation: Any, info: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, info])
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, info]
+    )
 
 
 def _argument(name: str, metavar: str, field: FieldInfo) -> inspect.Parameter:

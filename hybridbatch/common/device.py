@@ -8,8 +8,11 @@ import torch
 from hybridbatch.common.errors import ConfigError
 
 
-def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
-    """`auto` is bf16 where the device has instructions for it (AMX, AVX512-BF16, Ampere and later), else fp32.
+def resolve_precision(
+    precision: Literal["auto", "fp32", "bf16"], device: torch.device
+) -> Literal["fp32", "bf16"]:
+    """`auto` is bf16 where the device has instructions for it (AMX, AVX512-BF16, Ampere and later),
+    else fp32.
 
     Without such instructions bf16 is emulated and slower than fp32.
     """
@@ -29,14 +32,18 @@ def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> torch.
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `name` means on this process; ``auto`` is CUDA where there is a GPU. Raises `ConfigError`."""
+    """The device that `name` means on this process; ``auto`` is CUDA where there is a GPU. Raises
+    `ConfigError`.
+    """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"device = {name!r}: not a device; use cpu, cuda, cuda:0 ... or auto") from error
+        raise ConfigError(
+            f"device = {name!r}: not a device; use cpu, cuda, cuda:0 ... or auto"
+        ) from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError(f"device = {name!r}: torch sees no GPU here; use --device cpu")

@@ -51,13 +51,15 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; renamed onto it when the block succeeds, removed when it fails.
+    """A temporary path beside `path`; renamed onto it when the block succeeds, removed when it
+    fails.
 
-    The file is flushed to the disk before the rename, so a crash leaves the old file or the new one.
-    Raises `OutputError` for anything the file system refuses.
+    The file is flushed to the disk before the rename, so a crash leaves the old file or the new
+    one. Raises `OutputError` for anything the file system refuses.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}.tmp")  # threads may write one file
+    # threads may write one file
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}.tmp")
     try:
         with output_errors(path):
             yield temporary
@@ -72,9 +74,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block succeeds.
 
-    An older folder at `path` is moved aside first and deleted last; if the process is killed between, the next call
-    puts it back. What killed processes left beside `path` is removed, what living ones are writing is not: each holds a
-    lock on its folder, which the system frees when the process ends. Raises `OutputError`.
+    An older folder at `path` is moved aside first and deleted last; if the process is killed
+    between, the next call puts it back. What killed processes left beside `path` is removed, what
+    living ones are writing is not: each holds a lock on its folder, which the system frees when the
+    process ends. Raises `OutputError`.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -104,7 +107,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Whether this process alone holds the lock of a folder; without `wait`, or without locks here, it may not."""
+    """Whether this process alone holds the lock of a folder; without `wait`, or without locks here,
+    it may not.
+    """
     import fcntl
 
     handle = os.open(folder, os.O_RDONLY)
@@ -120,7 +125,9 @@ def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
 
 
 def clear_leftovers(path: Path) -> None:
-    """Remove what killed processes left of their `atomic_folder` of `path`, as the next one would. Raises `OutputError`."""
+    """Remove what killed processes left of their `atomic_folder` of `path`, as the next one would.
+    Raises `OutputError`.
+    """
     with output_errors(path), _locked(path.parent) as alone:
         if alone:
             _clear(path)
@@ -183,11 +190,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
+        raise ConfigError(
+            f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})"
+        ) from error
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: must hold settings as `name: value` lines, not a {type(value).__name__}")
+        raise ConfigError(
+            f"{path}: must hold settings as `name: value` lines, not a {type(value).__name__}"
+        )
     return value
 
 
@@ -208,7 +219,10 @@ def _opened(path: Path) -> Iterator[Iterable[bytes]]:
     elif path.suffix == ".zst":
         import pyarrow as pa
 
-        with pa.input_stream(str(path), compression="zstd") as arrow, io.BufferedReader(arrow) as buffered:
+        with (
+            pa.input_stream(str(path), compression="zstd") as arrow,
+            io.BufferedReader(arrow) as buffered,
+        ):
             yield buffered
     else:
         with path.open("rb") as plain:
@@ -233,13 +247,19 @@ def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
         with _opened(path) as handle:
             yield numbered(handle)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: truncated or damaged after line {line} ({error}); fetch it again") from error
+        raise DataError(
+            f"{path}: truncated or damaged after line {line} ({error}); fetch it again"
+        ) from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read after line {line} ({error.strerror or error})") from error
+        raise DataError(
+            f"{path}: cannot be read after line {line} ({error.strerror or error})"
+        ) from error
 
 
 def plain_name(text: str) -> str:
-    """A text as part of a file's name: all but letters, digits, dots, underscores and dashes becomes dashes."""
+    """A text as part of a file's name: all but letters, digits, dots, underscores and dashes
+    becomes dashes.
+    """
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
@@ -259,7 +279,9 @@ def fingerprint(value: JsonValue, length: int = 16) -> str:
 
 
 def cache_folder() -> Path:
-    """Where converted models and embeddings are kept: $HYBRIDBATCH_CACHE, else the user's cache folder."""
+    """Where converted models and embeddings are kept: $HYBRIDBATCH_CACHE, else the user's cache
+    folder.
+    """
     chosen = os.environ.get("HYBRIDBATCH_CACHE")
     if chosen:
         return Path(chosen)

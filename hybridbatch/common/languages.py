@@ -1,13 +1,15 @@
-"""One registry of languages: canonical ids, what is known of each, and the algebra of language groups.
+"""One registry of languages: canonical ids, what is known of each, and the algebra of language
+groups.
 
-The canonical id of a language is the ISO 639-3 code under which FLORES-200 publishes it (``swh``, ``arb``, ``pes``,
-``npi``, ``zsm``, ``lvs``, ``quy`` ...), else its ISO 639-3 code. A macrolanguage code means the individual language
-that data sets mean by it (``swa`` and ``sw`` are ``swh``); codes that some data set keeps apart stay apart (``twi``
-and ``aka``, ``dtp`` and ``kzj``). ``-Script`` is added only for text that is not in the language's usual script, the
-first of its `scripts`: ``ace-Arab``, ``hin-Latn``, ``zho-Hant``. Chinese without a script is ``zho`` and in Hans.
+The canonical id of a language is the ISO 639-3 code under which FLORES-200 publishes it (``swh``,
+``arb``, ``pes``, ``npi``, ``zsm``, ``lvs``, ``quy`` ...), else its ISO 639-3 code. A macrolanguage
+code means the individual language that data sets mean by it (``swa`` and ``sw`` are ``swh``); codes
+that some data set keeps apart stay apart (``twi`` and ``aka``, ``dtp`` and ``kzj``). ``-Script`` is
+added only for text that is not in the language's usual script, the first of its `scripts`:
+``ace-Arab``, ``hin-Latn``, ``zho-Hant``. Chinese without a script is ``zho`` and in Hans.
 
-The table ``common/languages.tsv`` is the only place where facts are stored; docs/languages.md names the sources of each
-column. It is read on first use.
+The table ``common/languages.tsv`` is the only place where facts are stored; docs/languages.md names
+the sources of each column. It is read on first use.
 """
 
 import re
@@ -21,7 +23,8 @@ from hybridbatch.common.errors import ConfigError, DataError, nearest
 ResourceClass = Literal["low", "mid", "high", "unknown"]
 PRETRAINED_MODELS = {
     "xlm-r": "xlm-r",
-    "me5": "xlm-r",  # multilingual E5 starts from XLM-R (small: from a MiniLM distilled from it); no list of its own
+    # multilingual E5 starts from XLM-R (small: from a MiniLM distilled from it); no list of its own
+    "me5": "xlm-r",
     "mbert": "mbert",
     "labse": "labse",
 }
@@ -40,30 +43,39 @@ class Language:
     script: str  # ISO 15924; empty where not known
     other_scripts: tuple[str, ...]  # further scripts it is written in
     family: str | None  # top level
-    joshi_class: int | None  # 0 to 5 of Joshi et al. 2020 (arXiv:2004.09095); None: not in their list
-    pretrained: tuple[str, ...]  # models whose published pretraining languages include it, of PRETRAINED_MODELS
+    # 0 to 5 of Joshi et al. 2020 (arXiv:2004.09095); None: not in their list
+    joshi_class: int | None
+    # models whose published pretraining languages include it, of PRETRAINED_MODELS
+    pretrained: tuple[str, ...]
     aliases: tuple[str, ...]  # other codes and names that mean it
 
     @property
     def resource_class(self) -> ResourceClass:
-        """``low`` for Joshi classes 0 to 2, ``mid`` for 3, ``high`` for 4 and 5, ``unknown`` where unlisted."""
+        """``low`` for Joshi classes 0 to 2, ``mid`` for 3, ``high`` for 4 and 5, ``unknown`` where
+        unlisted.
+        """
         if self.joshi_class is None:
             return "unknown"
         return "low" if self.joshi_class <= 2 else "mid" if self.joshi_class == 3 else "high"
 
 
 def canonical(code: str) -> str:
-    """The canonical id of any code or English name of a language: ``sw``, ``swa_Latn``, ``Swahili`` give ``swh``.
+    """The canonical id of any code or English name of a language: ``sw``, ``swa_Latn``, ``Swahili``
+    give ``swh``.
 
-    Takes ISO 639-1, 639-2 and 639-3, BCP-47 and CLDR locales, the codes of FLORES, NTREX, TICO-19, Tatoeba, AfriQA,
-    mteb and the stories; case and ``_`` or ``-`` do not matter. A region is dropped unless it implies a script or a
-    language (``es-LA`` is ``spa``, ``zh-TW`` is ``zho-Hant``).
+    Takes ISO 639-1, 639-2 and 639-3, BCP-47 and CLDR locales, the codes of FLORES, NTREX, TICO-19,
+    Tatoeba, AfriQA, mteb and the stories; case and ``_`` or ``-`` do not matter. A region is
+    dropped unless it implies a script or a language (``es-LA`` is ``spa``, ``zh-TW`` is
+    ``zho-Hant``).
 
     Raises: `DataError` naming the nearest known codes.
     """
     found = _find(code)
     if found is None:
-        raise DataError(f"unknown language {code!r}{nearest(_key(code), list(_registry()[1]))}; use an ISO 639-3 code")
+        raise DataError(
+            f"unknown language {code!r}{nearest(_key(code), list(_registry()[1]))}; use an ISO"
+            " 639-3 code"
+        )
     return found
 
 
@@ -90,20 +102,25 @@ def known_languages() -> tuple[str, ...]:
 def resolve(spec: str, available: Iterable[str], trained: Iterable[str] = ()) -> tuple[str, ...]:
     """The languages of `available` that `spec` asks for, in the order of `available`.
 
-    A spec is a list of terms with commas between, applied from left to right: ``x`` adds, ``-x`` takes away, ``x&y``
-    is what both have, ``x?`` adds x where it is available. One that starts with ``-`` starts from all. Terms are
-    language codes or names and the groups ``all``, ``low-resource``, ``mid-resource``, ``high-resource``, ``unlisted``
-    (by `Language.resource_class`), ``seen`` and ``unseen`` (among `trained` or not), ``script:Ethi``,
+    A spec is a list of terms with commas between, applied from left to right: ``x`` adds, ``-x``
+    takes away, ``x&y`` is what both have, ``x?`` adds x where it is available. One that starts with
+    ``-`` starts from all. Terms are language codes or names and the groups ``all``,
+    ``low-resource``, ``mid-resource``, ``high-resource``, ``unlisted`` (by
+    `Language.resource_class`), ``seen`` and ``unseen`` (among `trained` or not), ``script:Ethi``,
     ``family:Niger-Congo``, ``pretrained:xlm-r``.
 
-    Raises: `ConfigError` for an unknown term (with the nearest known ones), a language added that is not available,
-        or an empty result; `DataError` for an unknown code in `available` or `trained`.
+    Raises: `ConfigError` for an unknown term (with the nearest known ones), a language added that
+        is not available, or an empty result; `DataError` for an unknown code in `available` or
+        `trained`.
     """
     offered = {canonical(code): code for code in available}
     seen = {canonical(code) for code in trained}
     terms = [term.strip() for term in spec.split(",") if term.strip()]
     if not terms:
-        raise ConfigError(f"languages = {spec!r}: names no language; write ids or groups such as 'low-resource,-swh'")
+        raise ConfigError(
+            f"languages = {spec!r}: names no language; write ids or groups such as"
+            " 'low-resource,-swh'"
+        )
     chosen = set(offered) if terms[0].startswith("-") else set()
     for term in terms:
         if term.startswith("-"):
@@ -111,12 +128,17 @@ def resolve(spec: str, available: Iterable[str], trained: Iterable[str] = ()) ->
         else:
             chosen |= _members(term, offered, seen)
     if not chosen:
-        raise ConfigError(f"languages = {spec!r}: none of the {len(offered)} available languages ({_some(offered)})")
+        raise ConfigError(
+            f"languages = {spec!r}: none of the {len(offered)} available languages"
+            f" ({_some(offered)})"
+        )
     return tuple(code for key, code in offered.items() if key in chosen)
 
 
 def optional(spec: str) -> str:
-    """The same spec, for data of which each part has some of the languages: one that is missing is no error."""
+    """The same spec, for data of which each part has some of the languages: one that is missing is
+    no error.
+    """
     return ",".join(
         "&".join(part.strip().removesuffix("?") + "?" for part in term.split("&"))
         for term in spec.split(",")
@@ -146,8 +168,12 @@ def describe_group(
     ]
 
 
-def _members(term: str, offered: Collection[str], seen: Collection[str], removing: bool = False) -> set[str]:
-    """The offered languages of ``x&y``; a language that is not offered may be removed but not added."""
+def _members(
+    term: str, offered: Collection[str], seen: Collection[str], removing: bool = False
+) -> set[str]:
+    """The offered languages of ``x&y``; a language that is not offered may be removed but not
+    added.
+    """
     parts = [_part(part.strip(), offered, seen, removing) for part in term.split("&")]
     return set.intersection(*parts)
 
@@ -163,11 +189,14 @@ def _part(name: str, offered: Collection[str], seen: Collection[str], removing: 
     found = _find(name)
     if found is None:
         known = [*_GROUPS, *_PREFIXES, *offered, *_registry()[1]]
-        raise ConfigError(f"unknown language or group {name!r}{nearest(_key(name), list(dict.fromkeys(known)))}")
+        raise ConfigError(
+            f"unknown language or group {name!r}{nearest(_key(name), list(dict.fromkeys(known)))}"
+        )
     if found in offered or not needed:
         return {found} & set(offered)
     raise ConfigError(
-        f"language {name!r} ({language(found).name}) is not in this data, which has {len(offered)}: {_some(offered)}"
+        f"language {name!r} ({language(found).name}) is not in this data, which has {len(offered)}:"
+        f" {_some(offered)}"
     )
 
 
@@ -187,16 +216,26 @@ def _with_fact(name: str, prefix: str, value: str, offered: Collection[str]) -> 
         members = {code for code in offered if model in language(code).pretrained}
     elif prefix in ("script", "family"):
         known = sorted({fact for row in _registry()[0].values() for fact in _facts(row, prefix)})
-        members = {code for code in offered if (getattr(language(code), prefix) or "").casefold() == wanted}
+        members = {
+            code for code in offered if (getattr(language(code), prefix) or "").casefold() == wanted
+        }
     else:
-        raise ConfigError(f"unknown group {name!r}; a group with ':' starts with one of {', '.join(_PREFIXES)}")
+        raise ConfigError(
+            f"unknown group {name!r}; a group with ':' starts with one of {', '.join(_PREFIXES)}"
+        )
     if wanted not in (fact.casefold() for fact in known):
         raise ConfigError(f"unknown {prefix} {value!r} in {name!r}{nearest(value, known)}")
     return members
 
 
 def _facts(row: Language, field: str) -> tuple[str, ...]:
-    return (row.script, *row.other_scripts) if field == "script" else (row.family,) if row.family else ()
+    return (
+        (row.script, *row.other_scripts)
+        if field == "script"
+        else (row.family,)
+        if row.family
+        else ()
+    )
 
 
 def _some(codes: Collection[str], count: int = 12) -> str:
@@ -210,7 +249,9 @@ def _key(code: str) -> str:
 
 @cache
 def _find(code: str) -> str | None:
-    """The canonical id, or None: the whole code, else its language with script and region looked at in turn."""
+    """The canonical id, or None: the whole code, else its language with script and region looked at
+    in turn.
+    """
     known, ids = _registry()
     key = _key(code)
     if key in ids:
@@ -231,7 +272,9 @@ def _find(code: str) -> str | None:
 
 def _in_script(base: Language, script: str) -> Language:
     """`base` written in another script; of models' pretraining nothing is known then."""
-    others = tuple(other for other in (base.script, *base.other_scripts) if other and other != script)
+    others = tuple(
+        other for other in (base.script, *base.other_scripts) if other and other != script
+    )
     return replace(
         base, id=f"{base.id}-{script}", name=f"{base.name} ({script})", script=script, other_scripts=others,
         pretrained=(), aliases=(),
@@ -240,7 +283,9 @@ def _in_script(base: Language, script: str) -> Language:
 
 @cache
 def _scripts() -> frozenset[str]:
-    return frozenset(script for row in _registry()[0].values() for script in (row.script, *row.other_scripts))
+    return frozenset(
+        script for row in _registry()[0].values() for script in (row.script, *row.other_scripts)
+    )
 
 
 @cache

@@ -1,4 +1,6 @@
-"""Main memory: how much this process may have (of the machine, its containers, its own limits), and keeping it."""
+"""Main memory: how much this process may have (of the machine, its containers, its own limits), and
+keeping it.
+"""
 
 import ctypes
 import os
@@ -45,11 +47,12 @@ def main_memory(root: Path = Path("/")) -> Memory:
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Inside the block this process keeps what it frees, to use it again. Nothing happens where there is no glibc.
+    """Inside the block this process keeps what it frees, to use it again. Nothing happens where
+    there is no glibc.
 
-    glibc asks the system for every large block and gives it back when freed. A training step frees and asks for the
-    same activations again and again, and the system hands out each page anew, cleared: a tenth to a quarter of the time
-    of a step on the CPU.
+    glibc asks the system for every large block and gives it back when freed. A training step frees
+    and asks for the same activations again and again, and the system hands out each page anew,
+    cleared: a tenth to a quarter of the time of a step on the CPU.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
@@ -67,14 +70,18 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def return_freed_memory() -> None:
-    """Give back to the system what this process has freed: glibc keeps it in fragments. Without glibc, nothing."""
+    """Give back to the system what this process has freed: glibc keeps it in fragments. Without
+    glibc, nothing.
+    """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
 
 
 def _containers(root: Path) -> Iterator[Memory]:
-    """The limits of this process's control groups and of all that these lie in; file cache counts as free."""
+    """The limits of this process's control groups and of all that these lie in; file cache counts
+    as free.
+    """
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers == "":

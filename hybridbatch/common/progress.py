@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-Overview = Callable[[], tuple[Sequence[Mapping[str, Any]], str]]  # rows of a table, and what is said below it
+# rows of a table, and what is said below it
+Overview = Callable[[], tuple[Sequence[Mapping[str, Any]], str]]
 
 
 class Bar(Protocol):
     """One running progress bar."""
 
     def advance(self, amount: int = 1, **fields: float | str) -> None:
-        """Count `amount` units more; `fields` (such as ``loss=0.31``) replace those shown at the end of the line."""
+        """Count `amount` units more; `fields` (such as ``loss=0.31``) replace those shown at the
+        end of the line.
+        """
 
 
 class Reporter(Protocol):
@@ -26,7 +29,8 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """Say something the user should mend or at least consider."""
 
-    def bar(self, description: str, total: int, unit: str = "", done: int = 0):  # -> AbstractContextManager[Bar]
+    # -> AbstractContextManager[Bar]
+    def bar(self, description: str, total: int, unit: str = "", done: int = 0):
         """A context manager giving a `Bar` of `total` units, `done` of them already behind us."""
 
     def live(self, title: str, overview: Overview):  # -> AbstractContextManager[None]

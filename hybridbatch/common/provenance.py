@@ -12,7 +12,9 @@ PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "babel", 
 
 
 def versions() -> dict[str, str]:
-    """Versions of hybridbatch, Python and the packages that can change a result; absent ones are left out."""
+    """Versions of hybridbatch, Python and the packages that can change a result; absent ones are
+    left out.
+    """
     found = {"hybridbatch": hybridbatch.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -35,7 +37,10 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
     }
     if device.startswith("cuda"):
         properties = torch.cuda.get_device_properties(torch.device(device))
-        found["gpu"] = {"name": properties.name, "memory_gib": round(properties.total_memory / 2**30, 1)}
+        found["gpu"] = {
+            "name": properties.name,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+        }
     return found
 
 

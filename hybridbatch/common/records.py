@@ -1,7 +1,8 @@
 """The words of the data: rows, the record index the schedule works on, and retrieval tasks.
 
-A *record* is one question-answer item of one source; (source, record_id) identifies it. A *row* is a record in one
-language. A *pair* of a batch joins the query of one row with the passage of another (or the same) row of its record.
+A *record* is one question-answer item of one source; (source, record_id) identifies it. A *row* is
+a record in one language. A *pair* of a batch joins the query of one row with the passage of another
+(or the same) row of its record.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record in one language. A side that does not exist in it is None: AfriQA's Hausa rows have no passage."""
+    """A record in one language. A side that does not exist in it is None: AfriQA's Hausa rows have
+    no passage.
+    """
 
     source: str
     record_id: str
@@ -23,7 +26,8 @@ class Row:
     passage: str | None
     negatives: tuple[str, ...] = ()  # hard negatives, in the row's language
     split: Split = "train"
-    translated_from: str | None = None  # canonical id of the language that a machine translated it from
+    # canonical id of the language that a machine translated it from
+    translated_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,9 @@ Qrels = Mapping[str, Mapping[str, int]]  # query id -> passage id -> relevance, 
 class Task:
     """A retrieval task in one or more languages.
 
-    A query id stands for the same question in every language that has it, so a query of language A is scored against
-    the corpus of language B with `qrels[B]`. Queries of A without an entry in `qrels[B]` have no A -> B setting.
+    A query id stands for the same question in every language that has it, so a query of language A
+    is scored against the corpus of language B with `qrels[B]`. Queries of A without an entry in
+    `qrels[B]` have no A -> B setting.
     """
 
     name: str
@@ -61,6 +66,9 @@ class Task:
     corpus: Mapping[str, Texts]
     qrels: Mapping[str, Qrels]  # by corpus language
     about: str = ""  # one sentence, with the caveat that belongs beside every number of this task
-    parallel: bool = True  # the corpora are translations of each other, so that a pool and rank distance make sense
-    bitext: bool = False  # queries are the corpus texts themselves, so a language is never searched in itself
-    provenance: Mapping[str, str] = field(default_factory=dict)  # source, revision, licence, fingerprint
+    # the corpora are translations of each other, so that a pool and rank distance make sense
+    parallel: bool = True
+    # queries are the corpus texts themselves, so a language is never searched in itself
+    bitext: bool = False
+    # source, revision, licence, fingerprint
+    provenance: Mapping[str, str] = field(default_factory=dict)

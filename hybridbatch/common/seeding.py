@@ -11,7 +11,8 @@ def stream(seed: int, purpose: str, *coordinates: int) -> np.random.Generator:
     Args:
         seed: the run's seed, >= 0.
         purpose: what the draws are for, e.g. ``"kind"``.
-        coordinates: non-negative integers that tell streams of one purpose apart (source, epoch ...).
+        coordinates: non-negative integers that tell streams of one purpose apart (source, epoch
+            ...).
     """
     return np.random.Generator(
         np.random.Philox(np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *coordinates]))

@@ -1,7 +1,7 @@
 """The settings of every command: built once, checked, then frozen.
 
-A field's description, bounds and panel are its only documentation: the command line's options, `--config` files
-and the JSON of a run are all made from these classes.
+A field's description, bounds and panel are its only documentation: the command line's options,
+`--config` files and the JSON of a run are all made from these classes.
 """
 
 import math
@@ -32,7 +32,9 @@ def _memory_size(value: str | None) -> str | None:
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown names refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     def as_json(self) -> dict[str, Any]:
         """Every setting with its value, as JSON types."""
@@ -42,15 +44,23 @@ class Settings(BaseModel):
 class EncoderSettings(Settings):
     """How an encoder is loaded, for training and for evaluation."""
 
-    pooling: Literal["auto", "mean", "cls"] = setting("auto", "Model", "Pooling; auto: as the model says, else mean.")
+    pooling: Literal["auto", "mean", "cls"] = setting(
+        "auto", "Model", "Pooling; auto: as the model says, else mean."
+    )
     query_prompt: str | None = setting(
         None, "Model", "Text put before every query; default: as the model says, else 'query: '."
     )
     passage_prompt: str | None = setting(
-        None, "Model", "Text put before every passage; default: as the model says, else 'passage: '."
+        None,
+        "Model",
+        "Text put before every passage; default: as the model says, else 'passage: '.",
     )
-    max_query_tokens: int = setting(64, "Model", "Tokens kept of a query, special ones included.", ge=3)
-    max_passage_tokens: int = setting(256, "Model", "Tokens kept of a passage, special ones included.", ge=3)
+    max_query_tokens: int = setting(
+        64, "Model", "Tokens kept of a query, special ones included.", ge=3
+    )
+    max_passage_tokens: int = setting(
+        256, "Model", "Tokens kept of a passage, special ones included.", ge=3
+    )
 
     @property
     def encoder_options(self) -> dict[str, Any]:
@@ -66,7 +76,9 @@ def memory_bytes(size: str) -> int:
         for kind, base in (("b", 1000), ("ib", 1024))
     }
     text = size.strip().lower()
-    unit = next((unit for unit in sorted(units, key=len, reverse=True) if text.endswith(unit)), None)
+    unit = next(
+        (unit for unit in sorted(units, key=len, reverse=True) if text.endswith(unit)), None
+    )
     try:
         value = float(text.removesuffix(unit)) * units[unit] if unit else math.nan
     except ValueError:
@@ -94,7 +106,8 @@ def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] |
         for each in (values, overrides or {})
     ]
     merged = {**layers[0], **layers[1]}
-    for name, value in merged.items():  # a mapping is set name by name, on top of the file's and the default
+    # a mapping is set name by name, on top of the file's and the default
+    for name, value in merged.items():
         parts = [fields[name].default, *(layer.get(name) for layer in layers)]
         if isinstance(value, dict) and all(isinstance(part, dict | None) for part in parts):
             merged[name] = {key: each for part in parts if part for key, each in part.items()}
@@ -107,7 +120,9 @@ def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] |
             message = problem["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
             origin = place if name in values and name not in (overrides or {}) else ""
-            problems.append(f"{origin}{name} = {problem['input']}: {message}" if name else f"{place}{message}")
+            problems.append(
+                f"{origin}{name} = {problem['input']}: {message}" if name else f"{place}{message}"
+            )
         raise ConfigError("; ".join(problems)) from error
 
 

@@ -1,4 +1,6 @@
-"""Token arrays: tokenised texts as flat integers, in memory or memory-mapped, so that no padding is ever stored."""
+"""Token arrays: tokenised texts as flat integers, in memory or memory-mapped, so that no padding is
+ever stored.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +67,9 @@ class TokenArrays:
         """From one list of token ids per text, as tokenizers give them."""
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
         offsets = _offsets(lengths)
-        ids = np.fromiter((token for sequence in sequences for token in sequence), np.int32, int(offsets[-1]))
+        ids = np.fromiter(
+            (token for sequence in sequences for token in sequence), np.int32, int(offsets[-1])
+        )
         return TokenArrays(ids, offsets)
 
 
@@ -82,7 +86,8 @@ def stored_tokens(
 ) -> TokenArrays:
     """The tokens of n texts, memory-mapped from `folder`; made there once, in chunks.
 
-    After a crash the next call goes on where it ended; of several processes one works and the others wait.
+    After a crash the next call goes on where it ended; of several processes one works and the
+    others wait.
 
     Args:
         folder: its name must stand for everything the tokens depend on.
@@ -121,10 +126,15 @@ def _tokenise_rest(
 ) -> None:
     """Complete ``ids`` (int32) and ``offsets`` (int64) in `part`, both of which only ever grow.
 
-    Tokens reach the disk before the offsets that speak of them, so what the offsets say after a crash is true.
+    Tokens reach the disk before the offsets that speak of them, so what the offsets say after a
+    crash is true.
     """
     make_folder(part)
-    with output_errors(part), open(part / "ids", "ab") as ids, open(part / "offsets", "ab") as offsets:
+    with (
+        output_errors(part),
+        open(part / "ids", "ab") as ids,
+        open(part / "offsets", "ab") as offsets,
+    ):
         offsets.truncate(offsets.tell() // 8 * 8)
         known = np.fromfile(part / "offsets", np.int64)
         if not len(known):

@@ -1,4 +1,6 @@
-"""Hard negatives of one corpus: passages that a search ranks high, less those that may answer the question."""
+"""Hard negatives of one corpus: passages that a search ranks high, less those that may answer the
+question.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,13 +46,15 @@ class Corpus(Protocol):
     def search(
         self, queries: Sequence[str], k: int, positives: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The first k passages of each query, the score of one passage more, and the base of scores.
+        """The first k passages of each query, the score of one passage more, and the base of
+        scores.
 
         Args:
             positives: int64 [Q]: number of the passage to score; -1: none.
-        Returns: numbers (int64 [Q, k], -1 where an index found fewer) and scores (float32 [Q, k]), the best first, equal
-            scores in the order of numbers unless approximate; the scores of `positives` (float32 [Q], NaN: none); and
-            what a passage scores that has nothing to do with the query (float32 [Q]).
+        Returns: numbers (int64 [Q, k], -1 where an index found fewer) and scores (float32 [Q, k]),
+            the best first, equal scores in the order of numbers unless approximate; the scores of
+            `positives` (float32 [Q], NaN: none); and what a passage scores that has nothing to do
+            with the query (float32 [Q]).
         """
 
 
@@ -71,7 +75,9 @@ class LexicalCorpus:
 
 
 class DenseCorpus:
-    """Passages by the inner product of their embeddings with a query's; the vectors are on disk, memory-mapped."""
+    """Passages by the inner product of their embeddings with a query's; the vectors are on disk,
+    memory-mapped.
+    """
 
     def __init__(
         self,
@@ -86,7 +92,9 @@ class DenseCorpus:
         self._store, self._device = store, device
         path = work / "vectors.npy"
         with output_errors(path):
-            self._vectors = np.lib.format.open_memmap(path, "w+", np.float32, (size, store.encoder.dimension))
+            self._vectors = np.lib.format.open_memmap(
+                path, "w+", np.float32, (size, store.encoder.dimension)
+            )
         for start in range(0, size, READ):
             numbers = np.arange(start, min(start + READ, size))
             self._vectors[numbers] = store.embed(texts(numbers), "passage")
@@ -103,23 +111,29 @@ class DenseCorpus:
         else:
             found = self._index.search(vectors, k)
         scores = np.einsum("qd,qd->q", vectors, self._vectors[positives])
-        return found.rows, found.scores, np.where(positives >= 0, scores, np.float32(np.nan)), vectors @ self._mean
+        return (
+            found.rows,
+            found.scores,
+            np.where(positives >= 0, scores, np.float32(np.nan)),
+            vectors @ self._mean,
+        )
 
 
 @dataclass(frozen=True)
 class KnownAnswers:
     """Which passages of a split are known to answer which rows' questions. R rows, N records.
 
-    Texts are compared in their normal form (`overlap.normal_form`). Records with a passage in common in any language,
-    directly or through others, form a *group*, so that copies and translations of a row's passage are known, across
-    sources too.
+    Texts are compared in their normal form (`overlap.normal_form`). Records with a passage in
+    common in any language, directly or through others, form a *group*, so that copies and
+    translations of a row's passage are known, across sources too.
     """
 
     owner: np.ndarray  # int64 [R]: record of each row
     group: np.ndarray  # int32 [N]
     passage: np.ndarray  # uint64 [R]: hash of the passage; 0 where there is none
     question: np.ndarray  # int64 [R]: equal for rows with the same query; -1 where there is none
-    answered: np.ndarray  # int64, ascending: question * N + group, where several groups have a question
+    # int64, ascending: question * N + group, where several groups have a question
+    answered: np.ndarray
 
     @classmethod
     def read(cls, store: Store, split: Split, report: Reporter = SILENT) -> "KnownAnswers":
@@ -127,8 +141,12 @@ class KnownAnswers:
         index = store.index(split)
         owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
         with report.bar(f"comparing texts of {split}", 2 * index.rows, "texts") as bar:
-            passage = _hashes((index.has & HAS_PASSAGE) > 0, lambda rows: store.passages(split, rows), bar)
-            query = _hashes((index.has & HAS_QUERY) > 0, lambda rows: store.queries(split, rows), bar)
+            passage = _hashes(
+                (index.has & HAS_PASSAGE) > 0, lambda rows: store.passages(split, rows), bar
+            )
+            query = _hashes(
+                (index.has & HAS_QUERY) > 0, lambda rows: store.queries(split, rows), bar
+            )
         group = shared_passage_groups(owner, passage, index.records)
         question = np.unique(query, return_inverse=True)[1] - int(not query.all())
         asked = query > 0
@@ -143,7 +161,9 @@ class KnownAnswers:
         return self.group[self.owner[rows]] == self.group[self.owner[others]]
 
     def same_question(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """bool: whether a record in the group of the other rows' has the query of `rows` (broadcast; all have one)."""
+        """bool: whether a record in the group of the other rows' has the query of `rows`
+        (broadcast; all have one).
+        """
         codes = self.question[rows] * len(self.group) + self.group[self.owner[others]]
         if not len(self.answered):
             return np.zeros(codes.shape, bool)
@@ -156,7 +176,10 @@ def _hashes(present: np.ndarray, texts: Callable[[np.ndarray], list[str]], bar: 
     hashes = np.zeros(len(present), np.uint64)
     for start in range(0, len(present), READ):
         rows = start + np.flatnonzero(present[start : start + READ])
-        digests = [blake2b((normal_form(text) or text).encode(), digest_size=8).digest() for text in texts(rows)]
+        digests = [
+            blake2b((normal_form(text) or text).encode(), digest_size=8).digest()
+            for text in texts(rows)
+        ]
         hashes[rows] = np.maximum(np.frombuffer(b"".join(digests), "<u8"), 1)
         bar.advance(min(READ, len(present) - start))
     return hashes
@@ -180,8 +203,11 @@ class Mining:
         order = np.argsort(known.passage[passages])
         self._order, self._sorted = order, known.passage[passages][order]
 
-    def negatives(self, targets: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What is kept for some rows: (row, row of the negative), by row and hardness; counts by reason.
+    def negatives(
+        self, targets: np.ndarray, questions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is kept for some rows: (row, row of the negative), by row and hardness; counts by
+        reason.
 
         Args:
             targets: int64 [Q], ascending: the row that each question is searched for.
@@ -192,16 +218,24 @@ class Mining:
         kept = reasons == KEPT
         rows, numbers = found.row[kept], found.number[kept]
         most = _places(rows) < self._config.negatives
-        return rows[most], self._passages[numbers[most]], np.bincount(reasons, minlength=len(REASONS))
+        return (
+            rows[most],
+            self._passages[numbers[most]],
+            np.bincount(reasons, minlength=len(REASONS)),
+        )
 
     def _find(self, targets: np.ndarray, questions: np.ndarray) -> "_Found":
         texts = self._store.queries(self._split, questions)
-        numbers, scores, positives, bases = self._corpus.search(texts, self._config.depth, self._positives(targets))
+        numbers, scores, positives, bases = self._corpus.search(
+            texts, self._config.depth, self._positives(targets)
+        )
         if self._config.share_of == "score":
             bases = np.zeros_like(bases)
         there = numbers >= 0
         row = np.broadcast_to(targets[:, None], numbers.shape)[there]
-        same_question = self._known.same_question(questions[:, None], self._passages[numbers])[there]
+        same_question = self._known.same_question(questions[:, None], self._passages[numbers])[
+            there
+        ]
         height = (scores - bases[:, None].astype(np.float64))[there]
         number, score = numbers[there], scores[there]
         order = np.lexsort((number, row))
@@ -209,7 +243,8 @@ class Mining:
         starts = _first(row, number)
         best = np.maximum.reduceat(height, starts)
         rows, first = np.unique(targets, return_index=True)
-        positive = np.maximum.reduceat(positives - bases.astype(np.float64), first)  # NaN where a row has none
+        # NaN where a row has none
+        positive = np.maximum.reduceat(positives - bases.astype(np.float64), first)
         row, number = row[starts], number[starts]
         ranked = np.lexsort((number, -best, row))
         return _Found(
@@ -249,12 +284,17 @@ class Mining:
     def _positives(self, targets: np.ndarray) -> np.ndarray:
         """int64 [Q]: the number of the rows' own passages, -1 where they have none."""
         wanted = self._known.passage[targets]
-        return np.where(wanted > 0, self._order[np.searchsorted(self._sorted, np.maximum(wanted, self._sorted[0]))], -1)
+        return np.where(
+            wanted > 0,
+            self._order[np.searchsorted(self._sorted, np.maximum(wanted, self._sorted[0]))],
+            -1,
+        )
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The passages that the questions of some rows found: n pairs of row and passage, by row, the highest first.
+    """The passages that the questions of some rows found: n pairs of row and passage, by row, the
+    highest first.
 
     Where several questions found a passage for a row, its scores are the best ones.
     """
@@ -264,7 +304,8 @@ class _Found:
     score: np.ndarray  # float32 [n]
     height: np.ndarray  # float64 [n]: score above the base of the question
     positive: np.ndarray  # float64 [n]: height of the row's own passage; NaN where it has none
-    same_question: np.ndarray  # bool [n]: whether a record with the passage has one of the questions
+    # bool [n]: whether a record with the passage has one of the questions
+    same_question: np.ndarray
 
 
 def _first(*keys: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""`hybridbatch inspect`: what is in prepared data, what was left out of it and why, and sample parallel records."""
+"""`hybridbatch inspect`: what is in prepared data, what was left out of it and why, and sample
+parallel records.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +13,14 @@ from hybridbatch.data.store.reader import REMOVED, Store
 
 SHOWN_LETTERS = 240  # of a sample's text
 SHOWN_LANGUAGES = 30
-_OUTCOMES = ("quality", "language_check", "translation")  # of the manifest, where they were asked for
+# of the manifest, where they were asked for
+_OUTCOMES = ("quality", "language_check", "translation")
 Rows = list[dict[str, Any]]
 
 
-def describe(store: Store, *, records: int = 3, languages: str = "all", seed: int = 0) -> dict[str, Any]:
+def describe(
+    store: Store, *, records: int = 3, languages: str = "all", seed: int = 0
+) -> dict[str, Any]:
     """All that a person wants to know of prepared data, as JSON.
 
     Args:
@@ -33,7 +38,11 @@ def describe(store: Store, *, records: int = 3, languages: str = "all", seed: in
         "fingerprint": store.fingerprint,
         "settings": provenance.get("settings", {}),
         "sources": {
-            name: {key: told[name][key] for key in ("licence", "url", "revision", "commit") if key in told[name]}
+            name: {
+                key: told[name][key]
+                for key in ("licence", "url", "revision", "commit")
+                if key in told[name]
+            }
             if name in told
             else {}
             for name in store.sources
@@ -42,7 +51,9 @@ def describe(store: Store, *, records: int = 3, languages: str = "all", seed: in
         "splits": manifest["splits"],
         "dropped": manifest["dropped"],
         "decontamination": provenance.get("decontamination", {}),
-        REMOVED: provenance.get(REMOVED, {"records": 0, "sources": {}, "counts": [], "examples": []}),
+        REMOVED: provenance.get(
+            REMOVED, {"records": 0, "sources": {}, "counts": [], "examples": []}
+        ),
         **{name: manifest[name] for name in _OUTCOMES if name in manifest},
         "samples": _samples(store, records, shown, seed),
     }
@@ -56,23 +67,33 @@ def _samples(store: Store, records: int, languages: Sequence[str], seed: int) ->
     samples = []
     for record in order.tolist():
         rows = store.rows(
-            split, index.store_rows(np.arange(index.record_start[record], index.record_start[record + 1]))
+            split,
+            index.store_rows(np.arange(index.record_start[record], index.record_start[record + 1])),
         )
         texts = {row.language: {"query": row.query, "passage": row.passage} for row in rows}
-        samples.append({"source": rows[0].source, "record": rows[0].record_id, "split": split, "texts": texts})
+        samples.append(
+            {"source": rows[0].source, "record": rows[0].record_id, "split": split, "texts": texts}
+        )
     return samples
 
 
 def source_table(description: dict[str, Any]) -> Rows:
-    """A line per source: rows of each split, languages, and records that were removed for the evaluation texts in them."""
+    """A line per source: rows of each split, languages, and records that were removed for the
+    evaluation texts in them.
+    """
     lines = []
     for name in description["sources"]:
-        counts = {split: counted["counts"].get(name, {}) for split, counted in description["splits"].items()}
+        counts = {
+            split: counted["counts"].get(name, {})
+            for split, counted in description["splits"].items()
+        }
         lines.append(
             {
                 "source": name,
                 **{split: sum(by_language.values()) for split, by_language in counts.items()},
-                "languages": len({language for by_language in counts.values() for language in by_language}),
+                "languages": len(
+                    {language for by_language in counts.values() for language in by_language}
+                ),
                 "leaking": description[REMOVED]["sources"].get(name, 0),
             }
         )
@@ -89,7 +110,9 @@ def origins(description: dict[str, Any]) -> list[str]:
 
 
 def language_table(description: dict[str, Any]) -> Rows:
-    """Rows by language over all sources, the most first; the rest of more than `SHOWN_LANGUAGES` together."""
+    """Rows by language over all sources, the most first; the rest of more than `SHOWN_LANGUAGES`
+    together.
+    """
     rows: dict[str, dict[str, int]] = {}
     for split, counted in description["splits"].items():
         for by_language in counted["counts"].values():
@@ -100,7 +123,9 @@ def language_table(description: dict[str, Any]) -> Rows:
     lines = [{"language": language, **by_split} for language, by_split in ranked[:SHOWN_LANGUAGES]]
     rest = ranked[SHOWN_LANGUAGES:]
     if rest:
-        total = {split: sum(by_split[split] for _, by_split in rest) for split in description["splits"]}
+        total = {
+            split: sum(by_split[split] for _, by_split in rest) for split in description["splits"]
+        }
         lines.append({"language": f"{len(rest)} more", **total})
     return lines
 
@@ -108,11 +133,16 @@ def language_table(description: dict[str, Any]) -> Rows:
 def dropped_table(description: dict[str, Any]) -> Rows:
     """Rows that could not be used, by reason, the most first."""
     reasons = description["dropped"]["reasons"]
-    return [{"reason": reason, "rows": count} for reason, count in sorted(reasons.items(), key=lambda item: -item[1])]
+    return [
+        {"reason": reason, "rows": count}
+        for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+    ]
 
 
 def quality_table(description: dict[str, Any]) -> Rows:
-    """Rows as read with markup, too long ones and duplicates, by source; none of data that older versions prepared."""
+    """Rows as read with markup, too long ones and duplicates, by source; none of data that older
+    versions prepared.
+    """
     if "quality" not in description:
         return []
     found = description["quality"]
@@ -128,7 +158,10 @@ def quality_title(description: dict[str, Any]) -> str:
     done = {"keep": "kept", "remove": "removed", None: "no limit"}
     settings = description["quality"]["settings"].items()
     return ", ".join(
-        ["Rows as read", *(f"{name.replace('_', ' ')} {done.get(value, value)}" for name, value in settings)]
+        [
+            "Rows as read",
+            *(f"{name.replace('_', ' ')} {done.get(value, value)}" for name, value in settings),
+        ]
     )
 
 
@@ -156,4 +189,6 @@ def sample_table(sample: dict[str, Any]) -> Rows:
 
 
 def _cut(text: str | None) -> str | None:
-    return text if text is None or len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS].rstrip()} …"
+    return (
+        text if text is None or len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS].rstrip()} …"
+    )

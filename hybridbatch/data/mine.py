@@ -1,8 +1,9 @@
 """`hybridbatch mine`: hard negatives for prepared data, found by BM25 or by any encoder.
 
-Every row gets passages in its own language that a search ranks high for its question and that are not known, and not
-likely, to answer it. So a cross-lingual pair, which joins two rows of a record, can have negatives in the language of
-its passage or of its query, whichever training asks for. docs/negatives.md has the method.
+Every row gets passages in its own language that a search ranks high for its question and that are
+not known, and not likely, to answer it. So a cross-lingual pair, which joins two rows of a record,
+can have negatives in the language of its passage or of its query, whichever training asks for.
+docs/negatives.md has the method.
 """
 
 import shutil
@@ -22,7 +23,15 @@ from hybridbatch.common.files import atomic_path, fingerprint, make_folder
 from hybridbatch.common.languages import resolve
 from hybridbatch.common.progress import SILENT, Bar, Reporter
 from hybridbatch.common.records import Split
-from hybridbatch.data.hard_negatives import REASONS, Corpus, DenseCorpus, KnownAnswers, LexicalCorpus, Mining, Texts
+from hybridbatch.data.hard_negatives import (
+    REASONS,
+    Corpus,
+    DenseCorpus,
+    KnownAnswers,
+    LexicalCorpus,
+    Mining,
+    Texts,
+)
 from hybridbatch.data.settings import MineConfig
 from hybridbatch.data.store.negatives import FoundNegatives, write_with_negatives
 from hybridbatch.data.store.reader import Store
@@ -36,12 +45,14 @@ CHUNK = 1 << 13  # questions searched at a time
 
 
 def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
-    """Write prepared data with hard negatives as `config` says, unless it is there already; returns its folder.
+    """Write prepared data with hard negatives as `config` says, unless it is there already; returns
+    its folder.
 
-    Languages that are finished stay so when the command is interrupted and run again, and the result is the same.
+    Languages that are finished stay so when the command is interrupted and run again, and the
+    result is the same.
 
-    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work; `OutputError` if the folder cannot be
-        written or is the data's own; `Interrupted` when stopped.
+    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work; `OutputError` if the
+        folder cannot be written or is the data's own; `Interrupted` when stopped.
     """
     from hybridbatch.data.prepare import ensure_prepared
 
@@ -51,11 +62,17 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
         raise OutputError(f"{folder}: is the data itself; choose another folder with --out")
     check_free(folder)
     languages = resolve(config.languages, store.languages)
-    asked = None if config.query_languages == "own" else resolve(config.query_languages, store.languages)
+    asked = (
+        None
+        if config.query_languages == "own"
+        else resolve(config.query_languages, store.languages)
+    )
     searching = _searching(config, report)
     identity = _identity(config, store, languages, asked, searching)
     if _is_there(folder, identity):
-        report.note(f"{folder}: mined before from the same data with the same settings; nothing to do")
+        report.note(
+            f"{folder}: mined before from the same data with the same settings; nothing to do"
+        )
         return folder
     work = make_folder(folder.parent / f".{folder.name}.{fingerprint(identity)}.mining")
     try:
@@ -65,15 +82,22 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
         }
     except KeyboardInterrupt:
         raise Interrupted(
-            f"{folder}: stopped; the languages so far are kept in {work}, run the same command to go on"
+            f"{folder}: stopped; the languages so far are kept in {work}, run the same command to"
+            " go on"
         ) from None
-    outcome = {split: {language: part.outcome() for language, part in parts.items()} for split, parts in found.items()}
+    outcome = {
+        split: {language: part.outcome() for language, part in parts.items()}
+        for split, parts in found.items()
+    }
     provenance = dict(store.manifest["provenance"])
     provenance[MINED] = [*provenance.get(MINED, []), {**identity, OUTCOME: outcome}]
     write_with_negatives(
         store,
         folder,
-        {split: _found(store, split, list(parts.values()), config.keep_given) for split, parts in found.items()},
+        {
+            split: _found(store, split, list(parts.values()), config.keep_given)
+            for split, parts in found.items()
+        },
         provenance=provenance,
         report=report,
     )
@@ -93,17 +117,25 @@ class Searching:
 
 def _searching(config: MineConfig, report: Reporter) -> Searching:
     if config.method == "bm25":
-        return Searching({"method": "bm25"}, lambda texts, size, work: LexicalCorpus(texts(np.arange(size))), True)
+        return Searching(
+            {"method": "bm25"},
+            lambda texts, size, work: LexicalCorpus(texts(np.arange(size))),
+            True,
+        )
     from hybridbatch.common.device import resolve_device, resolve_precision
     from hybridbatch.model import Encoder
 
     device = resolve_device(config.device)
     encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
-    store = EmbeddingStore(encoder, config.cache, precision=resolve_precision(config.precision, device))
+    store = EmbeddingStore(
+        encoder, config.cache, precision=resolve_precision(config.precision, device)
+    )
     model = {"name": config.model, "fingerprint": store.fingerprint, "precision": store.precision}
     return Searching(
         {"method": "dense", "model": model, "index": config.index, "seed": config.seed},
-        lambda texts, size, work: DenseCorpus(store, texts, size, work, config.index, str(device), config.seed),
+        lambda texts, size, work: DenseCorpus(
+            store, texts, size, work, config.index, str(device), config.seed
+        ),
         False,
     )
 
@@ -126,7 +158,9 @@ class Part:
             "rows_with_question": self.asked,
             "rows_with_negatives": int((widths > 0).sum()),
             "negatives": int(widths.sum()),
-            "removed": {REASONS[i]: int(self.counts[i]) for i in range(1, len(REASONS)) if self.counts[i]},
+            "removed": {
+                REASONS[i]: int(self.counts[i]) for i in range(1, len(REASONS)) if self.counts[i]
+            },
         }
 
 
@@ -148,10 +182,14 @@ def _mine_split(
     missing = [language for language in languages if not paths[language].is_file()]
     if missing:
         known = KnownAnswers.read(store, split, report)
-        done = total - int(np.isin(index.language, [index.languages.index(one) for one in missing]).sum())
+        done = total - int(
+            np.isin(index.language, [index.languages.index(one) for one in missing]).sum()
+        )
         with report.bar(f"mining {split}", total, "rows", done) as bar:
             for language in missing:
-                part = _mine_language(config, store, split, language, asked, known, searching, work, bar)
+                part = _mine_language(
+                    config, store, split, language, asked, known, searching, work, bar
+                )
                 _save(paths[language], part)
     return {language: _load(path) for language, path in paths.items()}
 
@@ -197,7 +235,9 @@ def _mine_language(
             mining = Mining(config, store, split, known, corpus, passages, searching.words)
             mine = np.isin(targets, members)
             for chunk in _chunks(targets[mine]):
-                kept_rows, kept, removed = mining.negatives(targets[mine][chunk], questions[mine][chunk])
+                kept_rows, kept, removed = mining.negatives(
+                    targets[mine][chunk], questions[mine][chunk]
+                )
                 of_row.append(kept_rows)
                 negatives.append(kept)
                 counts += removed
@@ -216,7 +256,9 @@ def _passages(store: Store, split: Split, rows: np.ndarray, numbers: np.ndarray)
 def _questions(
     index: RecordIndex, owner: np.ndarray, rows: np.ndarray, languages: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(row of `rows`, row whose query is searched for it), by row: its own query, or its record's in `languages`."""
+    """(row of `rows`, row whose query is searched for it), by row: its own query, or its record's
+    in `languages`.
+    """
     if languages is None:
         with_query = rows[(index.has[rows] & HAS_QUERY) > 0]
         return with_query, with_query
@@ -224,12 +266,16 @@ def _questions(
     widths = np.diff(index.record_start)[record]
     targets = np.repeat(rows, widths)
     ends = np.cumsum(widths)
-    others = np.arange(ends[-1] if len(ends) else 0) + np.repeat(index.record_start[record] - ends + widths, widths)
+    others = np.arange(ends[-1] if len(ends) else 0) + np.repeat(
+        index.record_start[record] - ends + widths, widths
+    )
     useful = ((index.has[others] & HAS_QUERY) > 0) & np.isin(index.language[others], languages)
     return targets[useful], others[useful]
 
 
-def _corpora(index: RecordIndex, owner: np.ndarray, rows: np.ndarray, corpus: str) -> Iterator[np.ndarray]:
+def _corpora(
+    index: RecordIndex, owner: np.ndarray, rows: np.ndarray, corpus: str
+) -> Iterator[np.ndarray]:
     """The rows of a language that are searched together."""
     if corpus == "language":
         yield rows
@@ -243,7 +289,11 @@ def _chunks(targets: np.ndarray) -> Iterator[slice]:
     """Cuts of about `CHUNK` questions, never between two of one row. `targets` ascend."""
     start = 0
     while start < len(targets):
-        stop = len(targets) if start + CHUNK >= len(targets) else int(np.searchsorted(targets, targets[start + CHUNK]))
+        stop = (
+            len(targets)
+            if start + CHUNK >= len(targets)
+            else int(np.searchsorted(targets, targets[start + CHUNK]))
+        )
         if stop <= start:  # one row with more questions than that
             stop = int(np.searchsorted(targets, targets[start], side="right"))
         yield slice(start, stop)
@@ -251,7 +301,11 @@ def _chunks(targets: np.ndarray) -> Iterator[slice]:
 
 
 def _identity(
-    config: MineConfig, store: Store, languages: Sequence[str], asked: Sequence[str] | None, searching: Searching
+    config: MineConfig,
+    store: Store,
+    languages: Sequence[str],
+    asked: Sequence[str] | None,
+    searching: Searching,
 ) -> dict[str, Any]:
     """What the result depends on, as JSON."""
     names = {
@@ -273,7 +327,10 @@ def _is_there(folder: Path, identity: dict[str, Any]) -> bool:
         mined = Store.open(folder).manifest["provenance"].get(MINED)
     except DataError:
         return False
-    return bool(mined) and {name: value for name, value in mined[-1].items() if name != OUTCOME} == identity
+    return (
+        bool(mined)
+        and {name: value for name, value in mined[-1].items() if name != OUTCOME} == identity
+    )
 
 
 def _found(store: Store, split: Split, parts: Sequence[Part], keep_given: bool) -> FoundNegatives:
@@ -287,7 +344,9 @@ def _found(store: Store, split: Split, parts: Sequence[Part], keep_given: bool) 
     row = np.empty(start[-1], np.int64)
     for part in parts:
         counts = np.diff(part.start)
-        row[np.arange(len(part.negatives)) + np.repeat(start[part.rows] - part.start[:-1], counts)] = part.negatives
+        row[
+            np.arange(len(part.negatives)) + np.repeat(start[part.rows] - part.start[:-1], counts)
+        ] = part.negatives
     return FoundNegatives(start, row, keeps)
 
 
@@ -302,8 +361,12 @@ def _tell(folder: Path, outcome: Mapping[Split, dict[str, Any]], report: Reporte
             removed.update(one["removed"])
         report.note(
             f"{split}: {total['negatives']:,} negatives for {total['rows_with_negatives']:,} of"
-            f" {total['rows_with_question']:,} rows with a question ({total['rows']:,} rows in {len(languages)} languages)"
+            f" {total['rows_with_question']:,} rows with a question ({total['rows']:,} rows in"
+            f" {len(languages)} languages)"
         )
         if removed:
-            report.note(f"{split}: no negatives because " + "; ".join(f"{why}: {n:,}" for why, n in removed.items()))
+            report.note(
+                f"{split}: no negatives because "
+                + "; ".join(f"{why}: {n:,}" for why, n in removed.items())
+            )
     report.note(f"{folder}: counts by language are in manifest.json")

@@ -1,4 +1,6 @@
-"""`hybridbatch prepare`: rows of built-in sources and of the user's own files become one prepared data folder."""
+"""`hybridbatch prepare`: rows of built-in sources and of the user's own files become one prepared
+data folder.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,8 +49,9 @@ class Stage(Protocol):
 def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     """Build the data folder that `config` describes, unless it is there already; returns its path.
 
-    Raises: `ConfigError` for an unknown source, an unknown language, or a filter that leaves nothing; `DataError` for
-        data that cannot be used; `OutputError` if the folder cannot be written. Nothing half-written is left.
+    Raises: `ConfigError` for an unknown source, an unknown language, or a filter that leaves
+        nothing; `DataError` for data that cannot be used; `OutputError` if the folder cannot be
+        written. Nothing half-written is left.
     """
     chosen = choose_sources(config.sources)
     keeps = LanguageFilter(config.languages)
@@ -60,7 +63,9 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     folder = config.out or Path("data") / default_name(chosen)
     if _is_there(folder, provenance):
         clear_leftovers(folder)
-        report.note(f"{folder}: prepared before from the same data with the same settings; nothing to do")
+        report.note(
+            f"{folder}: prepared before from the same data with the same settings; nothing to do"
+        )
         return folder
     leak_finder, found = checker(checks, context), Findings()
     manifest = write_store(
@@ -81,7 +86,9 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
 
 
 def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
-    """What is done with the rows of a source, in this order, by its name in the manifest. Raises: as `open_translation`."""
+    """What is done with the rows of a source, in this order, by its name in the manifest. Raises:
+    as `open_translation`.
+    """
     stages: dict[str, Stage] = {"quality": Quality(config)}
     if config.check_language:
         stages["language_check"] = LanguageCheck()
@@ -92,17 +99,23 @@ def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
     return stages
 
 
-def at_commits(context: SourceContext, chosen: Sequence[Source], wanted: Mapping[str, str]) -> SourceContext:
-    """The context with a commit for every source that follows a branch: the wanted one, or that of the present.
+def at_commits(
+    context: SourceContext, chosen: Sequence[Source], wanted: Mapping[str, str]
+) -> SourceContext:
+    """The context with a commit for every source that follows a branch: the wanted one, or that of
+    the present.
 
-    Raises: `ConfigError` for a wanted commit of another source; `DataError` if a branch cannot be looked up.
+    Raises: `ConfigError` for a wanted commit of another source; `DataError` if a branch cannot be
+    looked up.
     """
     following = {one.name: one for one in chosen if one.commit}
     for name, commit in wanted.items():
         if name not in following:
             raise ConfigError(
-                f"revision = {name}={commit}: only for sources that are prepared and follow a branch"
-                f" ({', '.join(following) or 'there is none here'}); the others are pinned, or not of the hub"
+                f"revision = {name}={commit}: only for sources that are prepared and follow a"
+                " branch"
+                f" ({', '.join(following) or 'there is none here'}); the others are pinned, or not"
+                " of the hub"
             )
     context = replace(context, revisions=wanted)
     commits = {name: one.commit(context) for name, one in following.items() if one.commit}
@@ -119,7 +132,8 @@ def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
     """What finds the evaluation texts of `checks`; None if there are none. Raises: as `finder`."""
     if checks.absent:
         context.report.note(
-            f"not checked against the evaluation tasks {', '.join(checks.absent)}: not on this machine; name the folder"
+            f"not checked against the evaluation tasks {', '.join(checks.absent)}: not on this"
+            " machine; name the folder"
             " that holds them with --data-root"
         )
     return finder(checks, context.data_root, report=context.report) if checks.names else None
@@ -134,9 +148,11 @@ def selected_rows(
     found: Findings,
     stages: Iterable[Stage] = (),
 ) -> Iterator[Row | BadRow]:
-    """The rows of all sources in the wanted languages, of at most `limit` records a source; `found` gets their leaks.
+    """The rows of all sources in the wanted languages, of at most `limit` records a source; `found`
+    gets their leaks.
 
-    Raises: `ConfigError` at the end, if a language was named that no source has; what the sources raise.
+    Raises: `ConfigError` at the end, if a language was named that no source has; what the sources
+    raise.
     """
     with context.report.bar("Reading sources", total=len(chosen), unit="sources") as bar:
         for one in chosen:
@@ -152,9 +168,15 @@ def source_rows(
     one: Source, limit: int | None, context: SourceContext, keeps: "LanguageFilter"
 ) -> Iterator[Row | BadRow]:
     """The rows of one source in the wanted languages, of at most `limit` records."""
-    kept = None if limit is None else sample_records(one.rows(replace(context, report=SILENT)), limit, context)
+    kept = (
+        None
+        if limit is None
+        else sample_records(one.rows(replace(context, report=SILENT)), limit, context)
+    )
     for row in one.rows(context):
-        if isinstance(row, BadRow) or (keeps(row.language) and (kept is None or row.record_id in kept)):
+        if isinstance(row, BadRow) or (
+            keeps(row.language) and (kept is None or row.record_id in kept)
+        ):
             yield row
 
 
@@ -169,7 +191,9 @@ def describe(
 
     Raises: `DataError` if a source's files are not there.
     """
-    settings = config.model_dump(mode="json", include={"languages", "limit", "validation_share", "seed", "strict"})
+    settings = config.model_dump(
+        mode="json", include={"languages", "limit", "validation_share", "seed", "strict"}
+    )
     return {
         "hybridbatch": hybridbatch.__version__,
         "settings": settings,
@@ -182,7 +206,10 @@ def describe(
                 "revision": one.revision,
                 **({"commit": context.revisions[one.name]} if one.commit else {}),
                 "files": [
-                    {"file": Path(path.parent.name, path.name).as_posix(), "sha256": sha256_file(path)}
+                    {
+                        "file": Path(path.parent.name, path.name).as_posix(),
+                        "sha256": sha256_file(path),
+                    }
                     for path in one.inputs(context)
                 ],
             }
@@ -208,21 +235,31 @@ def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
     for name in manifest["sources"]:
         counts = [counted["counts"].get(name, {}) for counted in splits.values()]
         languages = {language for one in counts for language in one}
-        report.note(f"{name}: {sum(sum(one.values()) for one in counts):,} rows in {len(languages)} languages")
+        report.note(
+            f"{name}: {sum(sum(one.values()) for one in counts):,} rows in {len(languages)}"
+            " languages"
+        )
     dropped = manifest["dropped"]
     if dropped["rows"]:
         reasons = sorted(dropped["reasons"].items(), key=lambda item: -item[1])
         shown = "; ".join(f"{count:,} x {reason}" for reason, count in reasons[:SHOWN_REASONS])
-        more = f"; {len(reasons) - SHOWN_REASONS} more reasons" if len(reasons) > SHOWN_REASONS else ""
+        more = (
+            f"; {len(reasons) - SHOWN_REASONS} more reasons" if len(reasons) > SHOWN_REASONS else ""
+        )
         examples = "; ".join(
             f"{bad['file']}:{bad['line']}: {bad['field']}: {bad['reason']}"
             for bad in dropped["examples"][:SHOWN_EXAMPLES]
         )
-        report.warn(f"{dropped['rows']:,} rows left out: {shown}{more}. First: {examples}. More in manifest.json")
+        report.warn(
+            f"{dropped['rows']:,} rows left out: {shown}{more}. First: {examples}. More in"
+            " manifest.json"
+        )
     removed = manifest["provenance"][REMOVED]
     if removed["records"]:
         report.warn(f"{summary(removed)} and were left out. Examples in manifest.json")
-    parts = ", ".join(f"{split} {counted['records']:,} records" for split, counted in splits.items())
+    parts = ", ".join(
+        f"{split} {counted['records']:,} records" for split, counted in splits.items()
+    )
     rows = sum(counted["rows"] for counted in splits.values())
     report.note(f"{folder}: {rows:,} rows in {len(manifest['languages'])} languages ({parts})")
 
@@ -237,8 +274,8 @@ def default_name(chosen: Sequence[Source]) -> str:
 def choose_sources(entries: Sequence[str]) -> tuple[Source, ...]:
     """The sources of names of the registry and of paths of the user's data.
 
-    Raises: `ConfigError` for an unknown name, for two sources of one name, or if there is none; `DataError` for a
-        path without readable data.
+    Raises: `ConfigError` for an unknown name, for two sources of one name, or if there is none;
+        `DataError` for a path without readable data.
     """
     registered = {known.name for known in sources()}
     chosen = []
@@ -250,7 +287,8 @@ def choose_sources(entries: Sequence[str]) -> tuple[Source, ...]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice or not names:
         raise ConfigError(
-            f"sources = {', '.join(entries)!r}: two of them are called {twice!r}; rename a file or drop one"
+            f"sources = {', '.join(entries)!r}: two of them are called {twice!r}; rename a file or"
+            " drop one"
             if twice
             else "sources: none is given; name built-in ones (`hybridbatch prepare --list`) or files of your own"
         )
@@ -258,7 +296,9 @@ def choose_sources(entries: Sequence[str]) -> tuple[Source, ...]:
 
 
 class LanguageFilter:
-    """The languages that a spec asks for, where those of the data are known only when all rows have been read."""
+    """The languages that a spec asks for, where those of the data are known only when all rows have
+    been read.
+    """
 
     def __init__(self, spec: str) -> None:
         """Raises: `ConfigError` for an unknown term of `spec`, or a spec that no language can meet."""
@@ -276,7 +316,9 @@ class LanguageFilter:
         return language in self._wanted
 
     def check(self) -> None:
-        """Raises `ConfigError` if the data, all asked about by now, lack a language that the spec names, or all of them."""
+        """Raises `ConfigError` if the data, all asked about by now, lack a language that the spec
+        names, or all of them.
+        """
         if self.met:
             resolve(self.spec, self.met)
 
@@ -290,7 +332,9 @@ def _named_languages(spec: str) -> Iterator[str]:
 
 
 def sample_records(rows: Iterable[Row | BadRow], limit: int, context: SourceContext) -> set[str]:
-    """Ids of at most `limit` records, by the order of a hash: a smaller limit's are among a larger one's."""
+    """Ids of at most `limit` records, by the order of a hash: a smaller limit's are among a larger
+    one's.
+    """
     kept: set[str] = set()
     worst_first: list[tuple[float, str]] = []  # a heap of (-chance, record id)
     for row in rows:
@@ -307,8 +351,11 @@ def sample_records(rows: Iterable[Row | BadRow], limit: int, context: SourceCont
     return kept
 
 
-def ensure_prepared(data: str, data_root: Path | None, report: Reporter, elsewhere: Path | None = None) -> Path:
-    """The prepared folder that `data` names; a built-in source is prepared into data/NAME, unless it is there.
+def ensure_prepared(
+    data: str, data_root: Path | None, report: Reporter, elsewhere: Path | None = None
+) -> Path:
+    """The prepared folder that `data` names; a built-in source is prepared into data/NAME, unless
+    it is there.
 
     Args:
         elsewhere: where to prepare it instead.
@@ -321,11 +368,13 @@ def ensure_prepared(data: str, data_root: Path | None, report: Reporter, elsewhe
         Store.open(Path(data))  # says what is wrong with it
     if Path(data).is_file():
         raise ConfigError(
-            f"data = {data!r}: not prepared yet; run `hybridbatch prepare {data}` and give the folder it writes"
+            f"data = {data!r}: not prepared yet; run `hybridbatch prepare {data}` and give the"
+            " folder it writes"
         )
     if "/" in data:
         raise ConfigError(
-            f"data = {data!r}: no such folder; give one that `hybridbatch prepare` wrote, or a built-in source"
+            f"data = {data!r}: no such folder; give one that `hybridbatch prepare` wrote, or a"
+            " built-in source"
         )
     source(data)
     report.note(f"data {data}: not there yet, preparing it")

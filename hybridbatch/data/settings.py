@@ -13,17 +13,26 @@ class PrepareConfig(Settings):
     """Settings of `hybridbatch prepare`."""
 
     sources: tuple[str, ...] = setting(
-        ("atlas",), "Data", "Names of built-in sources, or files and folders of your own; several are merged."
+        ("atlas",),
+        "Data",
+        "Names of built-in sources, or files and folders of your own; several are merged.",
     )
     out: Path | None = setting(None, "Data", "Folder for the prepared data; default: data/NAME.")
     data_root: Path | None = setting(
-        None, "Data", "Folder that holds local copies of public data sets, looked at before any download."
+        None,
+        "Data",
+        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     revision: dict[str, str] = setting(
-        {}, "Data", "Commits to read of sources that follow a branch, as 'webfaq=COMMIT'; default: the present ones."
+        {},
+        "Data",
+        "Commits to read of sources that follow a branch, as 'webfaq=COMMIT'; default: the present"
+        " ones.",
     )
     languages: str = setting(
-        "all", "Selection", "Languages to keep: ids, groups and exclusions, such as 'low-resource,-swh'."
+        "all",
+        "Selection",
+        "Languages to keep: ids, groups and exclusions, such as 'low-resource,-swh'.",
     )
     limit: int | None = setting(None, "Selection", "At most so many records of each source.", ge=1)
     validation_share: float = setting(
@@ -36,40 +45,67 @@ class PrepareConfig(Settings):
     decontaminate: tuple[str, ...] = setting(
         ("all",),
         "Decontamination",
-        "Evaluation tasks whose texts are kept out, as 'xquad-r,belebele-sib'; all: every one that no source is made of"
+        "Evaluation tasks whose texts are kept out, as 'xquad-r,belebele-sib'; all: every one that"
+        " no source is made of"
         " and that is on this machine; none: no check.",
     )
     check_language: bool = setting(
         False, "Bad rows", "Leave out rows whose query or passage is hardly in the row's language."
     )
     markup: Literal["keep", "remove"] = setting(
-        "keep", "Bad rows", "Tags, character references and link syntax in texts: counted, or taken out as well."
+        "keep",
+        "Bad rows",
+        "Tags, character references and link syntax in texts: counted, or taken out as well.",
     )
     max_characters: int | None = setting(
-        None, "Bad rows", "Leave out rows whose query or passage is longer; default: no limit.", ge=1
+        None,
+        "Bad rows",
+        "Leave out rows whose query or passage is longer; default: no limit.",
+        ge=1,
     )
     duplicates: Literal["keep", "remove"] = setting(
-        "keep", "Bad rows", "Rows that repeat a query and its passage: counted, or left out but for the first."
+        "keep",
+        "Bad rows",
+        "Rows that repeat a query and its passage: counted, or left out but for the first.",
     )
-    strict: bool = setting(False, "Bad rows", "Stop at the first bad row instead of counting and listing it.")
+    strict: bool = setting(
+        False, "Bad rows", "Stop at the first bad row instead of counting and listing it."
+    )
     translate_to: tuple[str, ...] = setting(
-        (), "Translation", "Languages that every record gets by machine translation where it lacks them: 'swh,yor,amh'."
+        (),
+        "Translation",
+        "Languages that every record gets by machine translation where it lacks them:"
+        " 'swh,yor,amh'.",
     )
     translator: str | None = setting(
         None,
         "Translation",
-        "Folder or hub id of an NLLB-200 or M2M-100 model, such as facebook/nllb-200-distilled-600M, or an"
+        "Folder or hub id of an NLLB-200 or M2M-100 model, such as"
+        " facebook/nllb-200-distilled-600M, or an"
         " OpenAI-compatible address with a model, as http://HOST/v1#MODEL.",
     )
     translate_from: tuple[str, ...] = setting(
-        ("eng",), "Translation", "Languages to translate from, best first; after them the best resourced ones."
+        ("eng",),
+        "Translation",
+        "Languages to translate from, best first; after them the best resourced ones.",
     )
-    beams: int = setting(4, "Translation", "Beams of the search of a local model; 1: greedy. Nothing is sampled.", ge=1)
-    batch_tokens: int = setting(4096, "Translation", "Tokens of a batch of a local model, padding included.", ge=64)
+    beams: int = setting(
+        4,
+        "Translation",
+        "Beams of the search of a local model; 1: greedy. Nothing is sampled.",
+        ge=1,
+    )
+    batch_tokens: int = setting(
+        4096, "Translation", "Tokens of a batch of a local model, padding included.", ge=64
+    )
     device: str = setting(
-        "auto", "Machine", "Of a local translator: cpu, cuda, cuda:1 ...; auto: CUDA if there is one."
+        "auto",
+        "Machine",
+        "Of a local translator: cpu, cuda, cuda:1 ...; auto: CUDA if there is one.",
     )
-    precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
+    precision: Precision = setting(
+        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
+    )
     seed: int = setting(13, "Reproduction", "Seed of every random choice.", ge=0)
 
     @field_validator("revision")
@@ -77,7 +113,9 @@ class PrepareConfig(Settings):
     def _commits(cls, commits: dict[str, str]) -> dict[str, str]:
         for commit in commits.values():
             if not re.fullmatch("[0-9a-f]{40}", commit):
-                raise ValueError("must name commits in full, 40 hexadecimal digits, as source=commit")
+                raise ValueError(
+                    "must name commits in full, 40 hexadecimal digits, as source=commit"
+                )
         return commits
 
     @model_validator(mode="after")
@@ -97,37 +135,55 @@ class PrepareConfig(Settings):
 class MineConfig(EncoderSettings):
     """Settings of `hybridbatch mine`."""
 
-    data: str = setting("atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first.")
-    out: Path | None = setting(None, "Data", "Folder for the data with negatives; default: data/NAME-METHOD.")
+    data: str = setting(
+        "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
+    )
+    out: Path | None = setting(
+        None, "Data", "Folder for the data with negatives; default: data/NAME-METHOD."
+    )
     data_root: Path | None = setting(
-        None, "Data", "Folder that holds local copies of public data sets, looked at before any download."
+        None,
+        "Data",
+        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     languages: str = setting(
         "all",
         "Selection",
-        "Languages whose rows get negatives, such as 'low-resource,-swh'; others keep what they have.",
+        "Languages whose rows get negatives, such as 'low-resource,-swh'; others keep what they"
+        " have.",
     )
-    keep_given: bool = setting(False, "Selection", "Keep the negatives that rows have, before the mined ones.")
+    keep_given: bool = setting(
+        False, "Selection", "Keep the negatives that rows have, before the mined ones."
+    )
     corpus: Literal["source", "language"] = setting(
-        "source", "Search", "Passages to search: those of the row's language and source, or of its language."
+        "source",
+        "Search",
+        "Passages to search: those of the row's language and source, or of its language.",
     )
-    method: Literal["bm25", "dense"] = setting("bm25", "Search", "Search by words, or with the encoder --model.")
+    method: Literal["bm25", "dense"] = setting(
+        "bm25", "Search", "Search by words, or with the encoder --model."
+    )
     query_languages: str = setting(
         "own",
         "Search",
-        "own: search with the row's own query; else with its record's queries in these languages, such as 'all' or"
-        " 'eng,swh', a passage's score being its best, for negatives that are hard across languages (dense only).",
+        "own: search with the row's own query; else with its record's queries in these languages,"
+        " such as 'all' or"
+        " 'eng,swh', a passage's score being its best, for negatives that are hard across languages"
+        " (dense only).",
     )
     depth: int = setting(100, "Search", "Passages looked at per query, the best first.", ge=1)
     index: Literal["exact", "ivf", "ivfpq"] = setting(
         "exact", "Search", "Dense search: exact, or through an approximate FAISS index."
     )
-    model: str = setting("e5-small-q4", "Model", "Built-in name, local folder, run folder or hub id of the encoder.")
+    model: str = setting(
+        "e5-small-q4", "Model", "Built-in name, local folder, run folder or hub id of the encoder."
+    )
     negatives: int = setting(5, "Negatives", "Most negatives per row.", ge=1)
     positive_share: float | None = setting(
         0.95,
         "Negatives",
-        "Only passages that score below this share of the positive's score (TopK-PercPos of arXiv:2407.15831); none: no"
+        "Only passages that score below this share of the positive's score (TopK-PercPos of"
+        " arXiv:2407.15831); none: no"
         " such limit.",
         gt=0,
         le=1,
@@ -135,27 +191,46 @@ class MineConfig(EncoderSettings):
     share_of: Literal["height", "score"] = setting(
         "height",
         "Negatives",
-        "What shares are taken of: the score's height above the query's mean score over all passages, as some encoders"
+        "What shares are taken of: the score's height above the query's mean score over all"
+        " passages, as some encoders"
         " give unrelated texts 0.7; or, as in the paper, the score. The same for BM25.",
     )
     positive_margin: float | None = setting(
-        None, "Negatives", "Only passages that score below the positive's score less this (TopK-MarginPos).", ge=0
+        None,
+        "Negatives",
+        "Only passages that score below the positive's score less this (TopK-MarginPos).",
+        ge=0,
     )
-    max_score: float | None = setting(None, "Negatives", "Only passages that score below this (TopK-Abs).")
+    max_score: float | None = setting(
+        None, "Negatives", "Only passages that score below this (TopK-Abs)."
+    )
     skip_first: int = setting(
-        0, "Negatives", "Leave out the first so many passages of each search that are not known to be positive.", ge=0
+        0,
+        "Negatives",
+        "Leave out the first so many passages of each search that are not known to be positive.",
+        ge=0,
     )
-    device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one.")
-    precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
-    cache: Path | None = setting(None, "Machine", "Folder of stored embeddings; default: the user's cache folder.")
-    seed: int = setting(13, "Reproduction", "Seed of the sample that an approximate index is trained on.", ge=0)
+    device: str = setting(
+        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one."
+    )
+    precision: Precision = setting(
+        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
+    )
+    cache: Path | None = setting(
+        None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
+    )
+    seed: int = setting(
+        13, "Reproduction", "Seed of the sample that an approximate index is trained on.", ge=0
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.method == "bm25" and self.query_languages != "own":
             raise ValueError(
-                f"query_languages {self.query_languages!r} needs --method dense: BM25 compares words, and finds nothing"
-                " with a query in another language; leave it out, and the passages of every language are searched with"
+                f"query_languages {self.query_languages!r} needs --method dense: BM25 compares"
+                " words, and finds nothing"
+                " with a query in another language; leave it out, and the passages of every"
+                " language are searched with"
                 " the record's own query in that language, which cross-lingual batches can use, too"
             )
         return self

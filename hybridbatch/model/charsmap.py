@@ -1,4 +1,6 @@
-"""SentencePiece's normalisation table (nmt_nfkc), rebuilt from single characters, in the form `tokenizers` reads."""
+"""SentencePiece's normalisation table (nmt_nfkc), rebuilt from single characters, in the form
+`tokenizers` reads.
+"""
 
 import itertools
 import struct
@@ -8,18 +10,24 @@ from typing import Any
 
 import numpy as np
 
-LONGEST_KEY = 5  # bytes: `tokenizers` looks a grapheme up as a whole only while it is shorter than six
-SEARCHED_SLOTS = 16 * 256  # how far back the trie builder looks for a gap: more packs tighter, slower
+# bytes: `tokenizers` looks a grapheme up as a whole only while it is shorter than six
+LONGEST_KEY = 5
+# how far back the trie builder looks for a gap: more packs tighter, slower
+SEARCHED_SLOTS = 16 * 256
 PLANES = 0x30000  # code points with decompositions lie below
 
 
 def complete_character_map(single: Mapping[str, str]) -> dict[str, str]:
-    """`single` (character -> replacement) with the sequences of base and combining mark that compose.
+    """`single` (character -> replacement) with the sequences of base and combining mark that
+    compose.
 
-    SentencePiece derives those by taking each character's full decomposition and swapping every part for the characters
-    that decompose to that part alone; this does the same from Python's own Unicode tables, for keys that can match.
+    SentencePiece derives those by taking each character's full decomposition and swapping every
+    part for the characters that decompose to that part alone; this does the same from Python's own
+    Unicode tables, for keys that can match.
     """
-    characters = [chr(c) for c in range(1, PLANES) if unicodedata.category(chr(c)) not in ("Cs", "Cn", "Co")]
+    characters = [
+        chr(c) for c in range(1, PLANES) if unicodedata.category(chr(c)) not in ("Cs", "Cn", "Co")
+    ]
     variants: dict[str, list[str]] = {}
     for character in characters:
         whole = unicodedata.normalize("NFKD", character)
@@ -40,10 +48,12 @@ def complete_character_map(single: Mapping[str, str]) -> dict[str, str]:
 
 
 def build_charsmap(character_map: Mapping[str, str]) -> bytes:
-    """The binary form of a normalisation table: size and units of a double-array trie, then the replacements.
+    """The binary form of a normalisation table: size and units of a double-array trie, then the
+    replacements.
 
-    Layout of a unit as in the Darts-clone library: bits 0-7 label, bit 8 "a key ends below", bits 10-30 distance to the
-    children (bit 9: in steps of 256); bit 31 marks a value, here the offset of a replacement.
+    Layout of a unit as in the Darts-clone library: bits 0-7 label, bit 8 "a key ends below", bits
+    10-30 distance to the children (bit 9: in steps of 256); bit 31 marks a value, here the offset
+    of a replacement.
     """
     replacements, at = bytearray(), {}
     values = {}

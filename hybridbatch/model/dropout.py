@@ -1,8 +1,10 @@
-"""Dropout with a cheap random source on the CPU, where torch's own takes a fifth of a packed bf16 training step.
+"""Dropout with a cheap random source on the CPU, where torch's own takes a fifth of a packed bf16
+training step.
 
-torch draws one Bernoulli variable per element (5 ns each); here one 64-bit draw serves four elements, and the mask is
-made and applied in integer arithmetic, which runs at the speed of memory. The chance is thereby a multiple of 2^-15, and
-the scale is that chance's own, so the mean stays exact.
+torch draws one Bernoulli variable per element (5 ns each); here one 64-bit draw serves four
+elements, and the mask is made and applied in integer arithmetic, which runs at the speed of memory.
+The chance is thereby a multiple of 2^-15, and the scale is that chance's own, so the mean stays
+exact.
 """
 
 from typing import Any
@@ -16,7 +18,8 @@ BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the size of an ele
 
 
 def dropout(values: Tensor, p: float) -> Tensor:
-    """`values` with each element zeroed with chance `p` (0 <= p < 1), the others divided by the chance to stay.
+    """`values` with each element zeroed with chance `p` (0 <= p < 1), the others divided by the
+    chance to stay.
 
     Draws from torch's current generator of the device: restoring its state repeats the mask.
     """
@@ -30,9 +33,12 @@ class _Dropout(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, dropped: int) -> Tensor:
         draws = torch.empty((values.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
         mask = draws.view(torch.int16)[: values.numel()].view(values.shape)
-        # A draw d of 15 bits, -LEVELS / 2 to LEVELS / 2 - 1, stays if it is at least dropped - LEVELS / 2: all bits of
-        # its mask are then the sign of -1 - d + dropped - LEVELS / 2, which is negative.
-        mask.bitwise_right_shift_(1).bitwise_not_().add_(dropped - LEVELS // 2).bitwise_right_shift_(15)
+        # A draw d of 15 bits, -LEVELS / 2 to LEVELS / 2 - 1, stays if it is at least dropped -
+        # LEVELS / 2: all bits of its mask are then the sign of -1 - d + dropped - LEVELS / 2, which
+        # is negative.
+        mask.bitwise_right_shift_(1).bitwise_not_().add_(
+            dropped - LEVELS // 2
+        ).bitwise_right_shift_(15)
         ctx.save_for_backward(mask)
         ctx.scale = LEVELS / (LEVELS - dropped)
         return _apply(values, mask, ctx.scale)
@@ -57,7 +63,9 @@ class Dropout(nn.Dropout):
 
 
 def use_cheap_dropout(model: nn.Module) -> None:
-    """Put `Dropout` in the place of every `torch.nn.Dropout` inside `model`; weights and settings stay."""
+    """Put `Dropout` in the place of every `torch.nn.Dropout` inside `model`; weights and settings
+    stay.
+    """
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:

@@ -31,10 +31,11 @@ TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}  # of encode: what fits in cac
 
 
 class Encoder(nn.Module):
-    """A shared-weight dual encoder: prompt, tokenizer, transformer, pooling, dense layers (if any), L2 norm.
+    """A shared-weight dual encoder: prompt, tokenizer, transformer, pooling, dense layers (if any),
+    L2 norm.
 
-    `model` is the unmodified transformers module and `head` the dense layers after pooling (empty for most models);
-    both train. Load one with `Encoder.load`.
+    `model` is the unmodified transformers module and `head` the dense layers after pooling (empty
+    for most models); both train. Load one with `Encoder.load`.
     """
 
     def __init__(
@@ -77,12 +78,15 @@ class Encoder(nn.Module):
         """An encoder in fp32 and evaluation mode, on the CPU.
 
         Args:
-            name: a built-in model, a model folder, a run folder (the model inside it), or a hub id (``id@revision``).
-            pooling: over the last hidden states; auto: as the model's sentence-transformers files say, else mean.
-            query_prompt, passage_prompt: put before every text; None: as the model says, else ``query: `` and
+            name: a built-in model, a model folder, a run folder (the model inside it), or a hub id
+                (``id@revision``).
+            pooling: over the last hidden states; auto: as the model's sentence-transformers files
+                say, else mean.
+            query_prompt, passage_prompt: put before every text; None: as the model says, else
+                ``query: `` and
                 ``passage: ``. A model that states a prompt for one side has none on the other.
-            max_query_tokens, max_passage_tokens: kept of a text, prompt and special tokens included; lowered with a
-                note where the model has fewer positions.
+            max_query_tokens, max_passage_tokens: kept of a text, prompt and special tokens
+                included; lowered with a note where the model has fewer positions.
         Raises: `ModelError` for anything missing, damaged or not supported, in one line.
         """
         source = locate(name, report)
@@ -92,7 +96,8 @@ class Encoder(nn.Module):
         rows = model.get_input_embeddings().weight.shape[0]
         if len(tokenizer) > rows:
             raise ModelError(
-                f"{name}: its tokenizer has {len(tokenizer)} pieces but the model {rows} embeddings;"
+                f"{name}: its tokenizer has {len(tokenizer)} pieces but the model {rows}"
+                " embeddings;"
                 " they do not belong together"
             )
         prompts: dict[Side, str] = {
@@ -104,12 +109,16 @@ class Encoder(nn.Module):
         for side, length in max_tokens.items():
             if length > places:
                 max_tokens[side] = places
-                report.note(f"{name}: has {places} positions, so max_{side}_tokens is {places}, not {length}")
+                report.note(
+                    f"{name}: has {places} positions, so max_{side}_tokens is {places}, not"
+                    f" {length}"
+                )
         use_cheap_dropout(model)
         packs = use_packed_attention(model)
         if not packs:
             report.note(
-                f"{name}: sequences of a {model.config.model_type} cannot be packed; they are padded in groups of"
+                f"{name}: sequences of a {model.config.model_type} cannot be packed; they are"
+                " padded in groups of"
                 " like lengths, with the same result, a little slower"
             )
         return cls(
@@ -127,7 +136,9 @@ class Encoder(nn.Module):
     @property
     def dimension(self) -> int:
         """D, the length of an embedding."""
-        return self.head[-1].linear.out_features if len(self.head) else self.model.config.hidden_size
+        return (
+            self.head[-1].linear.out_features if len(self.head) else self.model.config.hidden_size
+        )
 
     @property
     def device(self) -> torch.device:
@@ -135,13 +146,18 @@ class Encoder(nn.Module):
         return next(self.model.parameters()).device
 
     def tokenise(self, texts: Sequence[str], side: Side) -> TokenArrays:
-        """Token ids of n texts with prompt and special tokens, cut to the side's length; texts are brought to NFC.
+        """Token ids of n texts with prompt and special tokens, cut to the side's length; texts are
+        brought to NFC.
 
-        Raises: `DataError` for a text that is not valid Unicode or gives no token, naming its index.
+        Raises: `DataError` for a text that is not valid Unicode or gives no token, naming its
+        index.
         """
         prompt, parts = self.prompts[side], []
         for start in range(0, len(texts), TEXTS_PER_CALL):
-            chunk = [unicodedata.normalize("NFC", prompt + text) for text in texts[start : start + TEXTS_PER_CALL]]
+            chunk = [
+                unicodedata.normalize("NFC", prompt + text)
+                for text in texts[start : start + TEXTS_PER_CALL]
+            ]
             try:
                 encoded = self.tokenizer(
                     chunk,
@@ -158,11 +174,13 @@ class Encoder(nn.Module):
         return tokens
 
     def embed(self, tokens: TokenArrays, precision: Literal["fp32", "bf16"] = "fp32") -> Tensor:
-        """Embeddings [n, D] of n token sequences, rows L2-normalised, in the order given; differentiable.
+        """Embeddings [n, D] of n token sequences, rows L2-normalised, in the order given;
+        differentiable.
 
-        No padding is computed (see `hybridbatch.model.packed`). Training or evaluation mode is the modules' own; in
-        training mode dropout draws from torch's current generator, so restoring its state repeats the masks. Word
-        embeddings are read through ``model.get_input_embeddings()`` only, which may hold fewer rows with ids to match.
+        No padding is computed (see `hybridbatch.model.packed`). Training or evaluation mode is the
+        modules' own; in training mode dropout draws from torch's current generator, so restoring
+        its state repeats the masks. Word embeddings are read through
+        ``model.get_input_embeddings()`` only, which may hold fewer rows with ids to match.
 
         Args:
             precision: of the matrix products; sums, norms and the result are at least fp32.
@@ -186,7 +204,9 @@ class Encoder(nn.Module):
     def _pool(self, hidden: Tensor, offsets: np.ndarray) -> Tensor:
         """[n, D] of token states [T, D], in at least fp32 and always summed in the same order."""
         if self.pooling == "cls":
-            return _at_least_fp32(hidden.index_select(0, torch.from_numpy(offsets[:-1]).to(hidden.device)))
+            return _at_least_fp32(
+                hidden.index_select(0, torch.from_numpy(offsets[:-1]).to(hidden.device))
+            )
         lengths = torch.from_numpy(np.diff(offsets)).to(hidden.device)
         return torch.segment_reduce(_at_least_fp32(hidden), "mean", lengths=lengths, axis=0)
 
@@ -198,11 +218,13 @@ class Encoder(nn.Module):
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         report: Reporter = SILENT,
     ) -> np.ndarray:
-        """Embeddings for search, float32 [n, D], rows L2-normalised, in the order of `texts`; each distinct text once.
+        """Embeddings for search, float32 [n, D], rows L2-normalised, in the order of `texts`; each
+        distinct text once.
 
         Args:
             precision: auto: bf16 where the machine computes it fast, else fp32.
-        Raises: `DataError` as `tokenise`; `ModelError` naming the first text whose embedding is not finite.
+        Raises: `DataError` as `tokenise`; `ModelError` naming the first text whose embedding is not
+            finite.
         """
         place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct = list(place)
@@ -226,13 +248,16 @@ class Encoder(nn.Module):
         bad = np.flatnonzero(~np.isfinite(result).all(axis=1))
         if len(bad):
             raise ModelError(
-                f"{self.name}: {len(bad)} of {len(distinct)} embeddings are not finite numbers (first: of the text"
+                f"{self.name}: {len(bad)} of {len(distinct)} embeddings are not finite numbers"
+                " (first: of the text"
                 f" {distinct[bad[0]][:60]!r}); the weights are damaged or training diverged"
             )
         return result[[place[text] for text in texts]] if len(distinct) < len(texts) else result
 
     def fingerprint(self) -> str:
-        """Hex sha256 of all that decides an embedding: weights, tokenizer, prompts, pooling, lengths; not precision."""
+        """Hex sha256 of all that decides an embedding: weights, tokenizer, prompts, pooling,
+        lengths; not precision.
+        """
         digest = hashlib.sha256()
         for name, weight in self.state_dict().items():
             digest.update(f"{name} {tuple(weight.shape)} ".encode())
@@ -248,7 +273,8 @@ class Encoder(nn.Module):
         return fingerprint(parts, length=32)
 
     def save(self, folder: Path, card: str) -> None:
-        """Write a folder that `SentenceTransformer`, `AutoModel` + `AutoTokenizer` and `load` read, at once or not at all.
+        """Write a folder that `SentenceTransformer`, `AutoModel` + `AutoTokenizer` and `load` read,
+        at once or not at all.
 
         Args:
             card: text of the model card (README.md).
@@ -286,7 +312,8 @@ def _first(*prompts: str | None) -> str:
 def positions(model: PreTrainedModel) -> tuple[int, int]:
     """The position id of a first token, and how many tokens the model can place.
 
-    RoBERTa's descendants give their table of positions a padding row and count from the one after it.
+    RoBERTa's descendants give their table of positions a padding row and count from the one after
+    it.
     """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
@@ -310,7 +337,8 @@ def _refuse_empty(tokens: TokenArrays, kind: str) -> None:
     empty = np.flatnonzero(tokens.lengths == 0)
     if len(empty):
         raise DataError(
-            f"{kind} sequence {empty[0]} has no tokens: an empty text, or one that the tokenizer drops whole"
+            f"{kind} sequence {empty[0]} has no tokens: an empty text, or one that the tokenizer"
+            " drops whole"
         )
 
 

@@ -39,17 +39,28 @@ def _load_dense(source: Source, path: str) -> Dense:
     if config_path is None:
         raise ModelError(f"{place}/config.json is missing, which modules.json asks for")
     config = read_json(config_path)
-    if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-        raise ModelError(f"{place}: is not a plain dense layer on the pooled embedding, and no other is known")
+    if (
+        config.get("use_residual")
+        or config.get("module_input_name", "sentence_embedding") != "sentence_embedding"
+    ):
+        raise ModelError(
+            f"{place}: is not a plain dense layer on the pooled embedding, and no other is known"
+        )
     kind = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    activation = getattr(nn, kind.rpartition(".")[2], None) if kind.startswith("torch.nn.") else None
+    activation = (
+        getattr(nn, kind.rpartition(".")[2], None) if kind.startswith("torch.nn.") else None
+    )
     if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
         raise ModelError(f"{place}: its activation {kind!r} is not one of torch.nn")
     linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
     try:
-        linear.load_state_dict({name.removeprefix("linear."): w.float() for name, w in _weights(source, path).items()})
+        linear.load_state_dict(
+            {name.removeprefix("linear."): w.float() for name, w in _weights(source, path).items()}
+        )
     except (RuntimeError, SafetensorError, EOFError) as error:
-        raise ModelError(f"{place}: its weights cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise ModelError(
+            f"{place}: its weights cannot be loaded ({str(error).splitlines()[0]})"
+        ) from error
     return Dense(linear, activation())
 
 
@@ -57,7 +68,8 @@ def _weights(source: Source, path: str) -> dict[str, torch.Tensor]:
     if file := source.find(f"{path}/model.safetensors"):
         return load_file(file)
     if file := source.find(f"{path}/pytorch_model.bin"):
-        return torch.load(file, map_location="cpu", weights_only=True)  # tensors only: runs no code of the file
+        # tensors only: runs no code of the file
+        return torch.load(file, map_location="cpu", weights_only=True)
     raise ModelError(f"{source.name}: {path} has no model.safetensors")
 
 
@@ -77,6 +89,9 @@ def write_head(folder: Path, head: nn.Sequential) -> list[str]:
                 "activation_function": f"{activation.__module__}.{activation.__qualname__}",
             },
         )
-        weights = {f"linear.{name}": w.detach().cpu().contiguous() for name, w in layer.linear.state_dict().items()}
+        weights = {
+            f"linear.{name}": w.detach().cpu().contiguous()
+            for name, w in layer.linear.state_dict().items()
+        }
         save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
     return paths

@@ -1,4 +1,6 @@
-"""The sentence-transformers layout of a model folder: what stands beside the transformer's own files."""
+"""The sentence-transformers layout of a model folder: what stands beside the transformer's own
+files.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +12,10 @@ from hybridbatch.common.files import read_json, write_json
 
 Pooling = Literal["mean", "cls"]
 Side = Literal["query", "passage"]
-PASSAGE_KEYS = ("document", "passage", "corpus")  # the order in which sentence-transformers looks for a prompt
-LEGACY_POOLING = "pooling_mode_"  # sentence-transformers < 6 writes one flag per mode: pooling_mode_mean_tokens ...
+# the order in which sentence-transformers looks for a prompt
+PASSAGE_KEYS = ("document", "passage", "corpus")
+# sentence-transformers < 6 writes one flag per mode: pooling_mode_mean_tokens ...
+LEGACY_POOLING = "pooling_mode_"
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,9 @@ class Layout:
     dense: tuple[str, ...] = ()  # folders of the dense layers after pooling, in order
 
 
-def read_layout(name: str, find: Callable[[str], Path | None], *, pooling: Pooling | None = None) -> Layout:
+def read_layout(
+    name: str, find: Callable[[str], Path | None], *, pooling: Pooling | None = None
+) -> Layout:
     """The layout of the model `name`, whose files `find` gives (None: no such file).
 
     Args:
@@ -40,7 +46,8 @@ def read_layout(name: str, find: Callable[[str], Path | None], *, pooling: Pooli
             dense.append(path)
         elif kind not in ("Transformer", "Pooling", "Normalize"):
             raise ModelError(
-                f"{name}: its modules.json asks for a {kind} module; known are Transformer, Pooling (mean or cls),"
+                f"{name}: its modules.json asks for a {kind} module; known are Transformer, Pooling"
+                " (mean or cls),"
                 " Dense and Normalize"
             )
     stated = _read(find("config_sentence_transformers.json"), {}).get("prompts") or {}
@@ -60,7 +67,9 @@ def _read_pooling(name: str, config: Mapping[str, Any]) -> Pooling:
     stated = config.get("pooling_mode")
     if stated is None:
         stated = [
-            key.removeprefix(LEGACY_POOLING) for key, on in config.items() if key.startswith(LEGACY_POOLING) and on
+            key.removeprefix(LEGACY_POOLING)
+            for key, on in config.items()
+            if key.startswith(LEGACY_POOLING) and on
         ]
         stated = [mode.removesuffix("_tokens").removesuffix("_token") for mode in stated]
     modes = [stated] if isinstance(stated, str) else list(stated)
@@ -70,10 +79,13 @@ def _read_pooling(name: str, config: Mapping[str, Any]) -> Pooling:
         pooling = "cls"
     else:
         raise ModelError(
-            f"{name}: pools by {' + '.join(modes) or 'nothing'}, known are mean and cls; choose one with --pooling"
+            f"{name}: pools by {' + '.join(modes) or 'nothing'}, known are mean and cls; choose one"
+            " with --pooling"
         )
     if config.get("include_prompt", True) is False:
-        raise ModelError(f"{name}: leaves the prompt out of its pooling (include_prompt), which is not supported")
+        raise ModelError(
+            f"{name}: leaves the prompt out of its pooling (include_prompt), which is not supported"
+        )
     return pooling
 
 
@@ -90,7 +102,8 @@ def write_layout(
 
     Args:
         dimension: of the token embeddings that are pooled.
-        max_tokens: where texts are cut; one number for both sides, as sentence-transformers has no other.
+        max_tokens: where texts are cut; one number for both sides, as sentence-transformers has no
+            other.
         dense: folders (already written) of the dense layers after pooling.
     """
     steps = [("", "Transformer"), ("1_Pooling", "Pooling"), *((path, "Dense") for path in dense)]
@@ -98,18 +111,30 @@ def write_layout(
     write_json(
         folder / "modules.json",
         [
-            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            {
+                "idx": index,
+                "name": str(index),
+                "path": path,
+                "type": f"sentence_transformers.models.{kind}",
+            }
             for index, (path, kind) in enumerate(steps)
         ],
     )
     (folder / steps[-1][0]).mkdir(exist_ok=True)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False})
+    write_json(
+        folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False}
+    )
     flags = {"cls_token": pooling == "cls", "mean_tokens": pooling == "mean", "max_tokens": False}
     write_json(
         folder / "1_Pooling" / "config.json",
-        {"word_embedding_dimension": dimension} | {LEGACY_POOLING + mode: on for mode, on in flags.items()},
+        {"word_embedding_dimension": dimension}
+        | {LEGACY_POOLING + mode: on for mode, on in flags.items()},
     )
-    texts = {"query": prompts["query"], "document": prompts["passage"], "passage": prompts["passage"]}
+    texts = {
+        "query": prompts["query"],
+        "document": prompts["passage"],
+        "passage": prompts["passage"],
+    }
     write_json(
         folder / "config_sentence_transformers.json",
         {"prompts": texts, "default_prompt_name": None, "similarity_fn_name": "cosine"},

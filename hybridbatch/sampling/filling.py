@@ -11,14 +11,19 @@ from hybridbatch.sampling.streams import _AT_ONCE
 
 
 def fill_batches(
-    groups: np.ndarray, batch_size: int, batches: int, generator: Callable[[int], np.random.Generator]
+    groups: np.ndarray,
+    batch_size: int,
+    batches: int,
+    generator: Callable[[int], np.random.Generator],
 ) -> np.ndarray:
-    """int [batches, batch_size]: positions of members, such that no two of a batch are of one group.
+    """int [batches, batch_size]: positions of members, such that no two of a batch are of one
+    group.
 
-    The members come in an endless sequence: epoch e in the order of ``generator(e).permutation``. A member whose group
-    is already in the batch is deferred: it comes first in the next batch, so each is used once in an epoch, and the
-    result for fewer batches is a prefix of that for more. A group with more than 1 / batch_size of the members cannot
-    be used up in an epoch; its members take turns.
+    The members come in an endless sequence: epoch e in the order of ``generator(e).permutation``. A
+    member whose group is already in the batch is deferred: it comes first in the next batch, so
+    each is used once in an epoch, and the result for fewer batches is a prefix of that for more. A
+    group with more than 1 / batch_size of the members cannot be used up in an epoch; its members
+    take turns.
 
     Args:
         groups: int [members], with at least `batch_size` distinct values.
@@ -50,9 +55,11 @@ def fill_copies(
     batches: int,
     generator: Callable[[int], np.random.Generator],
 ) -> np.ndarray:
-    """As `fill_batches`, of members that bring several pairs each: int [batches, batch_size], the member of every pair.
+    """As `fill_batches`, of members that bring several pairs each: int [batches, batch_size], the
+    member of every pair.
 
-    The pairs of a member stand together; the last member of a batch brings as many as there is room for.
+    The pairs of a member stand together; the last member of a batch brings as many as there is room
+    for.
 
     Args:
         copies: int [members]: the pairs of each.
@@ -69,12 +76,16 @@ def fill_copies(
     return filled
 
 
-def _endless(size: int, generator: Callable[[int], np.random.Generator]) -> Callable[[int, int], np.ndarray]:
+def _endless(
+    size: int, generator: Callable[[int], np.random.Generator]
+) -> Callable[[int, int], np.ndarray]:
     """Any stretch (start, stop) of the endless sequence of `size` members, epoch after epoch."""
 
     @lru_cache(maxsize=2)
     def epoch(number: int) -> np.ndarray:
-        return generator(number).permutation(np.arange(size, dtype=np.int32 if size < 2**31 else np.int64))
+        return generator(number).permutation(
+            np.arange(size, dtype=np.int32 if size < 2**31 else np.int64)
+        )
 
     def sequence(start: int, stop: int) -> np.ndarray:
         pieces = [
@@ -93,9 +104,11 @@ def _deferring(
     position: int,
     copies: np.ndarray | None = None,
 ) -> Iterator[tuple[list[int], int]]:
-    """Batches from `position` of the sequence on, and the position after each, until no member is left deferred.
+    """Batches from `position` of the sequence on, and the position after each, until no member is
+    left deferred.
 
-    A batch is full when its members, with `copies` pairs each (default: one), have `batch_size` pairs or more.
+    A batch is full when its members, with `copies` pairs each (default: one), have `batch_size`
+    pairs or more.
     """
     deferred: dict[int, deque[int]] = {}
     waiting: Counter[int] = Counter()
@@ -121,7 +134,8 @@ def _deferring(
                     batch.append(member)
                     used.add(group)
                     room -= 1 if copies is None else int(copies[member])
-                elif waiting[member] < 2:  # two epochs of a member waiting: its group is too large ever to be used up
+                # two epochs of a member waiting: its group is too large ever to be used up
+                elif waiting[member] < 2:
                     deferred.setdefault(group, deque()).append(member)
                     waiting[member] += 1
         yield batch, position

@@ -34,12 +34,15 @@ class RecordIndex:
 
     sources: tuple[str, ...]
     languages: tuple[str, ...]
-    record_start: np.ndarray  # int64 [N + 1]: record i has rows record_start[i] to record_start[i + 1] - 1
+    # int64 [N + 1]: record i has rows record_start[i] to record_start[i + 1] - 1
+    record_start: np.ndarray
     source: np.ndarray  # int16 [N]: number of the record's source
-    group: np.ndarray  # int32 or int64 [N]: records that share a passage text have the same group (false negatives)
+    # int32 or int64 [N]: records that share a passage text have the same group (false negatives)
+    group: np.ndarray
     language: np.ndarray  # int16 [R]: number of the row's language
     has: np.ndarray  # uint8 [R]: HAS_QUERY | HAS_PASSAGE
-    row: np.ndarray | None = None  # int64 [R]: the store's number of each row; None: the same numbers
+    # int64 [R]: the store's number of each row; None: the same numbers
+    row: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -60,16 +63,22 @@ class RecordIndex:
         return rows if self.row is None else self.row[rows]
 
 
-def restrict(index: RecordIndex, languages: np.ndarray, max_records: int | None, seed: int) -> RecordIndex:
-    """The rows in `languages` (ascending numbers), of a random `max_records` of the records that have any.
+def restrict(
+    index: RecordIndex, languages: np.ndarray, max_records: int | None, seed: int
+) -> RecordIndex:
+    """The rows in `languages` (ascending numbers), of a random `max_records` of the records that
+    have any.
 
-    Subsets are nested, hold every source in proportion, and prefer the same records whatever the languages.
+    Subsets are nested, hold every source in proportion, and prefer the same records whatever the
+    languages.
     """
     kept = np.isin(index.language, languages)
     owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
     records = np.unique(owner[kept])
     if max_records is not None and max_records < len(records):
-        records = records[_subset(index.source[records], _priorities(index.source, seed)[records], max_records)]
+        records = records[
+            _subset(index.source[records], _priorities(index.source, seed)[records], max_records)
+        ]
     chosen = np.zeros(index.records, bool)
     chosen[records] = True
     rows = np.flatnonzero(kept & chosen[owner])
@@ -95,8 +104,11 @@ def _priorities(source: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _subset(source: np.ndarray, priority: np.ndarray, size: int) -> np.ndarray:
-    """Ascending positions of `size` records, every source in proportion to its records, the smallest priorities first."""
-    place = np.empty(len(source))  # of a record within its source, as a fraction: the next one to take is the smallest
+    """Ascending positions of `size` records, every source in proportion to its records, the
+    smallest priorities first.
+    """
+    # of a record within its source, as a fraction: the next one to take is the smallest
+    place = np.empty(len(source))
     for number in np.unique(source):
         members = np.flatnonzero(source == number)
         ranked = members[np.argsort(priority[members], kind="stable")]

@@ -9,12 +9,16 @@ from hybridbatch.sampling.streams import _AT_ONCE, _BOTH, CROSS_LINGUAL, row_typ
 def draw_pairs(
     index: RecordIndex, kind: int, records: np.ndarray, uniform: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One (query row, passage row) for each record, chosen by its number in `uniform` (float64 [n], in [0, 1)).
+    """One (query row, passage row) for each record, chosen by its number in `uniform` (float64 [n],
+    in [0, 1)).
 
-    Cross-lingual: uniform over the record's ordered pairs (row with a query, another row with a passage). Mixed:
-    uniform over its rows with both sides, which serve as query and passage.
+    Cross-lingual: uniform over the record's ordered pairs (row with a query, another row with a
+    passage). Mixed: uniform over its rows with both sides, which serve as query and passage.
     """
-    queries, passages = np.empty(len(records), row_type(index)), np.empty(len(records), row_type(index))
+    queries, passages = (
+        np.empty(len(records), row_type(index)),
+        np.empty(len(records), row_type(index)),
+    )
     widest = int(np.diff(index.record_start).max(initial=1))
     step = max(1, _AT_ONCE // widest)
     for begin in range(0, len(records), step):
@@ -27,10 +31,12 @@ def draw_pairs(
 
 
 def draw_copies(index: RecordIndex, records: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """The row of every pair of mtt batches: two-sided rows of its record, without replacement, chosen by `uniform`.
+    """The row of every pair of mtt batches: two-sided rows of its record, without replacement,
+    chosen by `uniform`.
 
     Args:
-        records: int [n, B]: the record of every pair; the pairs of a record stand together, no more than it has rows.
+        records: int [n, B]: the record of every pair; the pairs of a record stand together, no more
+            than it has rows.
         uniform: float64 [n, B], in [0, 1).
     """
     starts = np.ones(records.shape, bool)
@@ -52,8 +58,12 @@ def draw_copies(index: RecordIndex, records: np.ndarray, uniform: np.ndarray) ->
     return rows.reshape(records.shape)
 
 
-def draw_translations(index: RecordIndex, rows: np.ndarray, side: int, uniform: np.ndarray) -> np.ndarray:
-    """For each of `rows` (int [T, B]) another row of its record that has `side`, chosen by `uniform`; -1: there is none."""
+def draw_translations(
+    index: RecordIndex, rows: np.ndarray, side: int, uniform: np.ndarray
+) -> np.ndarray:
+    """For each of `rows` (int [T, B]) another row of its record that has `side`, chosen by
+    `uniform`; -1: there is none.
+    """
     found = np.empty(rows.size, row_type(index))
     step = max(1, _AT_ONCE // int(np.diff(index.record_start).max(initial=1)))
     for begin in range(0, rows.size, step):
@@ -67,7 +77,9 @@ def draw_translations(index: RecordIndex, rows: np.ndarray, side: int, uniform: 
 
 
 def _sides_of(index: RecordIndex, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of each record, and the sides that its rows have: uint8 [n, rows of the widest]."""
+    """The first row of each record, and the sides that its rows have: uint8 [n, rows of the
+    widest].
+    """
     start = index.record_start[records]
     width = index.record_start[records + 1] - start
     column = np.arange(width.max())
@@ -75,8 +87,12 @@ def _sides_of(index: RecordIndex, records: np.ndarray) -> tuple[np.ndarray, np.n
     return start, np.where(column < width[:, None], index.has[cells], 0)
 
 
-def _draw_cross_lingual(query: np.ndarray, passage: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of an ordered pair for each line of `query` and `passage` (bool [n, rows]): which rows have that side."""
+def _draw_cross_lingual(
+    query: np.ndarray, passage: np.ndarray, uniform: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of an ordered pair for each line of `query` and `passage` (bool [n, rows]): which
+    rows have that side.
+    """
     partners = query * (passage.sum(axis=1, dtype=np.int32)[:, None] - passage)
     upto = np.cumsum(partners, axis=1)
     choice = (uniform * upto[:, -1]).astype(np.int64)
@@ -87,7 +103,9 @@ def _draw_cross_lingual(query: np.ndarray, passage: np.ndarray, uniform: np.ndar
     return chosen, (np.cumsum(passage, axis=1, dtype=np.int32) <= rest[:, None]).sum(axis=1)
 
 
-def _draw_same(query: np.ndarray, passage: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _draw_same(
+    query: np.ndarray, passage: np.ndarray, uniform: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The column of a two-sided row for each line, twice."""
     upto = np.cumsum(query & passage, axis=1, dtype=np.int32)
     chosen = (upto <= (uniform * upto[:, -1]).astype(np.int64)[:, None]).sum(axis=1)

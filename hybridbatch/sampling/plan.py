@@ -1,9 +1,10 @@
 """The schedule: a table that says for every training step which rows meet in the batch.
 
-Monolingual batches are X-X-mono and cross-lingual ones X-Y of LAReQA (Roy et al. 2020, arXiv:2004.05484); a hybrid
-schedule draws the kind of every batch (arXiv:2408.10536); "mixed" is LAReQA's X-X, same-language pairs of many
-languages in one batch; "mtt" is multilingual translate-train (Lawrie et al. 2023, arXiv:2209.01335) with all language
-copies: every record of a batch brings its same-language pairs in several languages.
+Monolingual batches are X-X-mono and cross-lingual ones X-Y of LAReQA (Roy et al. 2020,
+arXiv:2004.05484); a hybrid schedule draws the kind of every batch (arXiv:2408.10536); "mixed" is
+LAReQA's X-X, same-language pairs of many languages in one batch; "mtt" is multilingual
+translate-train (Lawrie et al. 2023, arXiv:2209.01335) with all language copies: every record of a
+batch brings its same-language pairs in several languages.
 """
 
 from collections.abc import Mapping
@@ -48,19 +49,22 @@ def plan_schedule(
 ) -> Schedule:
     """Plan `steps` batches; step t depends on the arguments and t alone, not on `steps`.
 
-    Kind: monolingual with probability `mix`, from one draw a step that is the same for every mix. Source: in proportion
-    to its records usable for that kind, times its weight. Language of a monolingual batch: uniform among those of the
-    source that can fill a batch. Languages of a cross-lingual pair: uniform over the record's ordered pairs of
-    different languages, independent for each pair. Records: epoch after epoch without replacement within a stream
-    (`streams.fill_batches`); a batch holds no record and no passage text twice.
+    Kind: monolingual with probability `mix`, from one draw a step that is the same for every mix.
+    Source: in proportion to its records usable for that kind, times its weight. Language of a
+    monolingual batch: uniform among those of the
+    source that can fill a batch. Languages of a cross-lingual pair: uniform over the record's
+    ordered pairs of different languages, independent for each pair. Records: epoch after epoch
+    without replacement within a stream (`streams.fill_batches`); a batch holds no record and no
+    passage text twice.
 
-    An mtt batch is filled with records, each with its two-sided rows in different languages, chosen uniformly, at most
-    `copies` and half of the batch; the last record brings as many as there is room for. So a record with one language
-    takes part too, and "mtt" with one copy is "mixed".
+    An mtt batch is filled with records, each with its two-sided rows in different languages, chosen
+    uniformly, at most `copies` and half of the batch; the last record brings as many as there is
+    room for. So a record with one language takes part too, and "mtt" with one copy is "mixed".
 
     Args:
         mix: chance of a monolingual batch, 0 to 1; used by the strategy "hybrid" only.
-        copies: most pairs of a record in a batch of the strategy "mtt", at least 1; None: all its languages.
+        copies: most pairs of a record in a batch of the strategy "mtt", at least 1; None: all its
+            languages.
         batch_size: pairs in a batch.
         seed: >= 0.
         source_weights: factor >= 0 by source name, 1 where absent.
@@ -77,12 +81,21 @@ def plan_schedule(
     if copies is not None and copies < 1:
         raise ConfigError(f"copies {copies} must be at least 1")
     copies = max(1, min(batch_size // 2, copies or batch_size))
-    fillable = {key: members for key, members in streams.items() if can_fill(index, key, members, batch_size, copies)}
-    chances = {kind: _source_chances(index, kind, streams, fillable, weights, batch_size, copies) for kind in kinds}
+    fillable = {
+        key: members
+        for key, members in streams.items()
+        if can_fill(index, key, members, batch_size, copies)
+    }
+    chances = {
+        kind: _source_chances(index, kind, streams, fillable, weights, batch_size, copies)
+        for kind in kinds
+    }
 
     kind = np.full(steps, max(kinds), np.uint8)
     if strategy == "hybrid":
-        kind = np.where(stream(seed, "kind").random(steps) < mix, MONOLINGUAL, CROSS_LINGUAL).astype(np.uint8)
+        kind = np.where(
+            stream(seed, "kind").random(steps) < mix, MONOLINGUAL, CROSS_LINGUAL
+        ).astype(np.uint8)
     source = _draw_sources(kind, chances, stream(seed, "source").random(steps))
     language = _draw_languages(kind, source, fillable, stream(seed, "language").random(steps))
 
@@ -91,7 +104,10 @@ def plan_schedule(
     uniform = stream(seed, "pair").random((steps, batch_size)) if kinds != {MONOLINGUAL} else None
     for key, chosen in _steps_by_stream(kind, source, language):
         members = fillable[key]
-        groups, order = groups_of(index, key, members), partial(stream, seed, "order", key[0], key[1], key[2] + 1)
+        groups, order = (
+            groups_of(index, key, members),
+            partial(stream, seed, "order", key[0], key[1], key[2] + 1),
+        )
         if key[0] == COPIES:
             pairs = copies_of(index, members, copies)
             filled = members[fill_copies(groups, pairs, batch_size, len(chosen), order)]
@@ -103,7 +119,10 @@ def plan_schedule(
             query_row[chosen] = passage_row[chosen] = draw_copies(index, filled, uniform[chosen])
         else:
             queries, passages = draw_pairs(index, key[0], filled.ravel(), uniform[chosen].ravel())
-            query_row[chosen], passage_row[chosen] = queries.reshape(filled.shape), passages.reshape(filled.shape)
+            query_row[chosen], passage_row[chosen] = (
+                queries.reshape(filled.shape),
+                passages.reshape(filled.shape),
+            )
     notes = _notes(index, streams, fillable, batch_size, copies)
     return Schedule(kind, source, language, query_row, passage_row, notes)
 
@@ -120,7 +139,9 @@ def _weights(index: RecordIndex, by_name: Mapping[str, float]) -> np.ndarray:
     """float64 [sources]."""
     for name, factor in by_name.items():
         if name not in index.sources:
-            raise ConfigError(f"source_weights: the data has no source {name!r}{nearest(name, index.sources)}")
+            raise ConfigError(
+                f"source_weights: the data has no source {name!r}{nearest(name, index.sources)}"
+            )
         if not 0 <= factor < float("inf"):
             raise ConfigError(f"source_weights: {name} = {factor} must be 0 or more")
     return np.array([by_name.get(name, 1.0) for name in index.sources])
@@ -143,42 +164,56 @@ def _source_chances(
                 usable[key[1:]] = True
         sizes = usable_records(index, usable)
     else:
-        sizes = np.array([len(fillable.get((kind, s, NO_LANGUAGE), ())) for s in range(len(index.sources))])
+        sizes = np.array(
+            [len(fillable.get((kind, s, NO_LANGUAGE), ())) for s in range(len(index.sources))]
+        )
     chances = sizes * weights
     if chances.sum() > 0:
         return chances / chances.sum()
     if sizes.any():
         able = [name for name, size in zip(index.sources, sizes, strict=True) if size]
         raise ConfigError(
-            f"source_weights: no source is left for {KIND_NAMES[kind]} batches; give {able[0]!r} a weight"
+            f"source_weights: no source is left for {KIND_NAMES[kind]} batches; give {able[0]!r} a"
+            " weight"
         )
     own = {key: members for key, members in streams.items() if key[0] == kind}
     raise DataError(_why_empty(index, kind, own, batch_size, copies))
 
 
 def _why_empty(
-    index: RecordIndex, kind: int, streams: Mapping[Stream, np.ndarray], batch_size: int, copies: int
+    index: RecordIndex,
+    kind: int,
+    streams: Mapping[Stream, np.ndarray],
+    batch_size: int,
+    copies: int,
 ) -> str:
     if not streams:
         if kind == CROSS_LINGUAL:
             return (
-                "cross-lingual batches need records in at least two languages, a query in one and a passage in another,"
-                f" and none of the {index.records} records has that; use --mix 1 or data in more languages"
+                "cross-lingual batches need records in at least two languages, a query in one and a"
+                " passage in another,"
+                f" and none of the {index.records} records has that; use --mix 1 or data in more"
+                " languages"
             )
         return (
-            f"{KIND_NAMES[kind]} batches need rows with a query and a passage in the same language, and none of the"
+            f"{KIND_NAMES[kind]} batches need rows with a query and a passage in the same language,"
+            " and none of the"
             f" {index.rows} rows has both" + ("; use --mix 0" if kind == MONOLINGUAL else "")
         )
     passages = {key: capacity(index, key, members, copies) for key, members in streams.items()}
     largest = max(passages, key=passages.__getitem__)
     return (
-        f"no {KIND_NAMES[kind]} batch of {batch_size} pairs can be filled: the largest stream, {_name(index, largest)},"
-        f" has {len(streams[largest])} records with {passages[largest]} different passages; use --batch-size"
+        f"no {KIND_NAMES[kind]} batch of {batch_size} pairs can be filled: the largest stream,"
+        f" {_name(index, largest)},"
+        f" has {len(streams[largest])} records with {passages[largest]} different passages; use"
+        " --batch-size"
         f" {passages[largest]} or less, or more data"
     )
 
 
-def _draw_sources(kind: np.ndarray, chances: Mapping[int, np.ndarray], uniform: np.ndarray) -> np.ndarray:
+def _draw_sources(
+    kind: np.ndarray, chances: Mapping[int, np.ndarray], uniform: np.ndarray
+) -> np.ndarray:
     """int16 [T]."""
     source = np.zeros(len(kind), np.int16)
     for which, chance in chances.items():
@@ -217,7 +252,8 @@ def _notes(
             name = f"{index.languages[key[2]]}: " if key[2] != NO_LANGUAGE else ""
             small.setdefault(key[:2], []).append(name + what)
     return tuple(
-        f"{index.sources[source]}: left out of {KIND_NAMES[kind]} batches, too small for {batch_size} pairs"
+        f"{index.sources[source]}: left out of {KIND_NAMES[kind]} batches, too small for"
+        f" {batch_size} pairs"
         f" ({'; '.join(streams)})"
         for (kind, source), streams in small.items()
     )

@@ -22,7 +22,8 @@ class Schedule:
     source: np.ndarray  # int16 [T]
     language: np.ndarray  # int16 [T]: NO_LANGUAGE unless monolingual
     query_row: np.ndarray  # int32 (int64 beyond 2**31 rows) [T, B]
-    passage_row: np.ndarray  # same; row of the same record as the query's, the same row unless cross-lingual
+    # same; row of the same record as the query's, the same row unless cross-lingual
+    passage_row: np.ndarray
     notes: tuple[str, ...] = ()  # what of the data could not be drawn, and why
 
     @property
@@ -39,11 +40,18 @@ class Schedule:
         """The steps from `start` to `stop` - 1."""
         cut = np.s_[start:stop]
         return Schedule(
-            self.kind[cut], self.source[cut], self.language[cut], self.query_row[cut], self.passage_row[cut], self.notes
+            self.kind[cut],
+            self.source[cut],
+            self.language[cut],
+            self.query_row[cut],
+            self.passage_row[cut],
+            self.notes,
         )
 
     def for_rank(self, rank: int, world: int) -> "Schedule":
-        """The contiguous share of every batch that process `rank` of `world` computes; sizes differ by one at most."""
+        """The contiguous share of every batch that process `rank` of `world` computes; sizes differ
+        by one at most.
+        """
         cut = np.s_[:, rank * self.batch_size // world : (rank + 1) * self.batch_size // world]
         return replace(self, query_row=self.query_row[cut], passage_row=self.passage_row[cut])
 
@@ -55,15 +63,19 @@ class Schedule:
         return digest.hexdigest()[:16]
 
     def summary(self, index: RecordIndex) -> dict[str, Any]:
-        """Counts for people and for JSON: batches by kind, source and language, pairs by languages, epochs by stream.
+        """Counts for people and for JSON: batches by kind, source and language, pairs by languages,
+        epochs by stream.
 
-        ``language_pairs`` counts pairs as ``"query language->passage language"``; ``epochs`` says how often each stream
-        was gone through, on average over its members.
+        ``language_pairs`` counts pairs as ``"query language->passage language"``; ``epochs`` says
+        how often each stream was gone through, on average over its members.
         """
         pairs = len(index.languages) * index.language[self.query_row].astype(np.int64)
         pairs += index.language[self.passage_row]
         counts = np.bincount(pairs.ravel(), minlength=len(index.languages) ** 2)
-        sizes = {key: len(members) for key, members in find_streams(index, set(self.kind.tolist())).items()}
+        sizes = {
+            key: len(members)
+            for key, members in find_streams(index, set(self.kind.tolist())).items()
+        }
         drawn = [
             (key, self._draws(index, key, steps))
             for key, steps in _steps_by_stream(self.kind, self.source, self.language)
@@ -75,9 +87,9 @@ class Schedule:
             "sources": _named_counts(self.source, dict(enumerate(index.sources))),
             "languages": _named_counts(self.language, dict(enumerate(index.languages))),
             "language_pairs": {
-                "->".join(index.languages[number] for number in divmod(int(pair), len(index.languages))): int(
-                    counts[pair]
-                )
+                "->".join(
+                    index.languages[number] for number in divmod(int(pair), len(index.languages))
+                ): int(counts[pair])
                 for pair in np.flatnonzero(counts)
             },
             "epochs": {_name(index, key): draws / sizes[key] for key, draws in drawn},
@@ -97,18 +109,25 @@ def _name(index: RecordIndex, key: Stream) -> str:
     return " ".join(parts + ([index.languages[key[2]]] if key[2] != NO_LANGUAGE else []))
 
 
-def _steps_by_stream(kind: np.ndarray, source: np.ndarray, language: np.ndarray) -> list[tuple[Stream, np.ndarray]]:
+def _steps_by_stream(
+    kind: np.ndarray, source: np.ndarray, language: np.ndarray
+) -> list[tuple[Stream, np.ndarray]]:
     """The steps of every stream that is drawn, ascending."""
     table = np.stack([kind, source, language], axis=1).astype(np.int64)
     keys, inverse = np.unique(table, axis=0, return_inverse=True)
     order = np.argsort(inverse.ravel(), kind="stable")
     bounds = np.searchsorted(inverse.ravel()[order], np.arange(len(keys) + 1))
     cuts = pairwise(bounds.tolist())
-    return [((key[0], key[1], key[2]), order[begin:end]) for key, (begin, end) in zip(keys.tolist(), cuts, strict=True)]
+    return [
+        ((key[0], key[1], key[2]), order[begin:end])
+        for key, (begin, end) in zip(keys.tolist(), cuts, strict=True)
+    ]
 
 
 def _named_counts(numbers: np.ndarray, names: Mapping[int, str]) -> dict[str, int]:
     values, counts = np.unique(numbers, return_counts=True)
     return {
-        names[value]: count for value, count in zip(values.tolist(), counts.tolist(), strict=True) if value in names
+        names[value]: count
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True)
+        if value in names
     }

@@ -1,7 +1,9 @@
-"""The streams a schedule draws from: which rows or records a batch can hold, and in which order they come.
+"""The streams a schedule draws from: which rows or records a batch can hold, and in which order
+they come.
 
-A stream is (kind, source, language): all rows of a source in one language for monolingual batches, all records of a
-source for batches of other kinds. Its members come epoch after epoch, each epoch in a new seeded order.
+A stream is (kind, source, language): all rows of a source in one language for monolingual batches,
+all records of a source for batches of other kinds. Its members come epoch after epoch, each epoch
+in a new seeded order.
 """
 
 from collections import defaultdict
@@ -13,7 +15,12 @@ import numpy as np
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
 
 CROSS_LINGUAL, MONOLINGUAL, MIXED, COPIES = 0, 1, 2, 3
-KIND_NAMES = {CROSS_LINGUAL: "cross-lingual", MONOLINGUAL: "monolingual", MIXED: "mixed", COPIES: "mtt"}
+KIND_NAMES = {
+    CROSS_LINGUAL: "cross-lingual",
+    MONOLINGUAL: "monolingual",
+    MIXED: "mixed",
+    COPIES: "mtt",
+}
 NO_LANGUAGE = -1
 Stream = tuple[int, int, int]  # kind, number of the source, number of the language or NO_LANGUAGE
 _BOTH = HAS_QUERY | HAS_PASSAGE
@@ -26,10 +33,12 @@ def row_type(index: RecordIndex) -> type[np.signedinteger]:
 
 
 def find_streams(index: RecordIndex, kinds: set[int]) -> dict[Stream, np.ndarray]:
-    """The members of every stream of `kinds`, ascending: row numbers if monolingual, record numbers otherwise.
+    """The members of every stream of `kinds`, ascending: row numbers if monolingual, record numbers
+    otherwise.
 
-    A row can serve a monolingual, mixed or mtt batch if it has both sides; a record can serve a cross-lingual one if it has
-    a query in one language and a passage in another. Memory: 4 bytes a row and 4 a record.
+    A row can serve a monolingual, mixed or mtt batch if it has both sides; a record can serve a
+    cross-lingual one if it has a query in one language and a passage in another. Memory: 4 bytes a
+    row and 4 a record.
     """
     parts: dict[Stream, list[np.ndarray]] = defaultdict(list)
     whole = row_type(index)
@@ -47,12 +56,16 @@ def find_streams(index: RecordIndex, kinds: set[int]) -> dict[Stream, np.ndarray
         for kind in kinds - {MONOLINGUAL}:
             choices = _choices(index, kind, first, last, has)
             if choices.any():
-                parts[kind, source, NO_LANGUAGE].append((first + np.flatnonzero(choices)).astype(whole))
+                parts[kind, source, NO_LANGUAGE].append(
+                    (first + np.flatnonzero(choices)).astype(whole)
+                )
     return {stream: np.concatenate(parts[stream]) for stream in sorted(parts)}
 
 
 def usable_records(index: RecordIndex, fillable: np.ndarray) -> np.ndarray:
-    """int64 [sources]: records with a two-sided row in a language of `fillable` (bool [sources, languages])."""
+    """int64 [sources]: records with a two-sided row in a language of `fillable` (bool [sources,
+    languages]).
+    """
     totals = np.zeros(len(index.sources), np.int64)
     for source, first, last in _record_blocks(index):
         begin, end = index.record_start[first], index.record_start[last]
@@ -62,9 +75,13 @@ def usable_records(index: RecordIndex, fillable: np.ndarray) -> np.ndarray:
 
 
 def copies_of(index: RecordIndex, records: np.ndarray, most: int) -> np.ndarray:
-    """int64 [n]: the pairs that each record brings to an mtt batch: its two-sided rows, `most` at most."""
+    """int64 [n]: the pairs that each record brings to an mtt batch: its two-sided rows, `most` at
+    most.
+    """
     upto = np.concatenate([[0], np.cumsum(index.has == _BOTH)])
-    return np.minimum(upto[index.record_start[records + 1]] - upto[index.record_start[records]], most)
+    return np.minimum(
+        upto[index.record_start[records + 1]] - upto[index.record_start[records]], most
+    )
 
 
 def records_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.ndarray:
@@ -78,8 +95,9 @@ def groups_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.nda
 
 
 def capacity(index: RecordIndex, stream: Stream, members: np.ndarray, copies: int) -> int:
-    """The pairs that any batch of the members can have: their different groups, or, of an mtt stream, the fewest pairs
-    that a record of each group brings; 1 at most where there is one group only.
+    """The pairs that any batch of the members can have: their different groups, or, of an mtt
+    stream, the fewest pairs that a record of each group brings; 1 at most where there is one group
+    only.
     """
     groups, place = np.unique(groups_of(index, stream, members), return_inverse=True)
     if stream[0] != COPIES or len(groups) < 2:
@@ -89,8 +107,12 @@ def capacity(index: RecordIndex, stream: Stream, members: np.ndarray, copies: in
     return int(fewest.sum())
 
 
-def can_fill(index: RecordIndex, stream: Stream, members: np.ndarray, batch_size: int, copies: int) -> bool:
-    """Whether the `capacity` of the members is at least `batch_size`; looks no further than it must."""
+def can_fill(
+    index: RecordIndex, stream: Stream, members: np.ndarray, batch_size: int, copies: int
+) -> bool:
+    """Whether the `capacity` of the members is at least `batch_size`; looks no further than it
+    must.
+    """
     if stream[0] == COPIES:
         return capacity(index, stream, members, copies) >= batch_size
     looked = batch_size
@@ -111,7 +133,9 @@ def _record_blocks(index: RecordIndex) -> Iterator[tuple[int, int, int]]:
 
 
 def _sum_by_record(index: RecordIndex, first: int, last: int, flags: np.ndarray) -> np.ndarray:
-    """int32 [last - first]: how many of each record's rows have the flag (bool, one for each row of these records)."""
+    """int32 [last - first]: how many of each record's rows have the flag (bool, one for each row of
+    these records).
+    """
     starts = index.record_start[first : last + 1] - index.record_start[first]
     sums = np.zeros(last - first, np.int32)
     filled = np.diff(starts) > 0  # reduceat gives an empty slice the value of its neighbour

@@ -3,7 +3,8 @@
 from hybridbatch.scaling.analysis import Measure, Sweep
 sweep = Sweep.open(Path("experiments/scale-sweep"))
 sweep.frame()  # one row per cell, task, setting, metric and query language, as a pandas DataFrame
-sweep.responses(Measure("atlas", "cross-lingual", "mAP"))[0].values  # [mixes, sizes, seeds, questions]
+sweep.responses(Measure("atlas", "cross-lingual", "mAP"))[0].values  # [mixes, sizes, seeds,
+questions]
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,14 +27,18 @@ if TYPE_CHECKING:
 MAIN_METRICS = ("mAP", "rank_distance", "contrastive_entropy")
 FURTHER_METRICS = ("ndcg@10", "recall@10", "same_language_share@10")  # shown, not tested
 LOWER_IS_BETTER = ("rank_distance", "contrastive_entropy")
-PRETRAINING = "xlm-r"  # the published list nearest to most multilingual encoders, multilingual E5 among them
+# the published list nearest to most multilingual encoders, multilingual E5 among them
+PRETRAINING = "xlm-r"
 MIXING = ("hybrid",)  # strategies whose batches depend on the mix
-SCALES = ("pairs", "train_languages", "batch_size", "steps", "epochs")  # axes that may be numbers on a scale
+# axes that may be numbers on a scale
+SCALES = ("pairs", "train_languages", "batch_size", "steps", "epochs")
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a run: a metric of a task in a setting, averaged over the query languages of a group."""
+    """One number of a run: a metric of a task in a setting, averaged over the query languages of a
+    group.
+    """
 
     task: str
     setting: str
@@ -52,7 +57,9 @@ class Measure:
 
 @dataclass(frozen=True)
 class Responses:
-    """One measure over the part of the grid where nothing but mix, one axis of scale, and seed changes."""
+    """One measure over the part of the grid where nothing but mix, one axis of scale, and seed
+    changes.
+    """
 
     measure: Measure
     fixed: Mapping[str, Any]  # the other axes that vary in the sweep, with their value here
@@ -72,7 +79,9 @@ class Responses:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The finished cells of one or more sweeps of the same targets, and the entries of their plans that have none."""
+    """The finished cells of one or more sweeps of the same targets, and the entries of their plans
+    that have none.
+    """
 
     folders: tuple[SweepFolder, ...]
     settings: tuple[Mapping[str, Any], ...]  # of each folder's latest command
@@ -84,10 +93,11 @@ class Sweep:
     def open(cls, *paths: Path) -> "Sweep":
         """Read the sweeps in some folders as one; a cell that several have counts once.
 
-        Cells of earlier grids in a folder count too, so that a grid in the form of a star can be swept arm by arm.
+        Cells of earlier grids in a folder count too, so that a grid in the form of a star can be
+        swept arm by arm.
 
-        Raises: DataError if a path is no sweep, holds results of another schema version, or evaluates other languages
-            or tasks than the first.
+        Raises: DataError if a path is no sweep, holds results of another schema version, or
+            evaluates other languages or tasks than the first.
         """
         folders = tuple(map(SweepFolder, dict.fromkeys(paths)))
         plans = [folder.read_plan() for folder in folders]
@@ -96,7 +106,9 @@ class Sweep:
         missing: dict[str, dict[str, Any]] = {}
         for folder, plan in zip(folders, plans, strict=True):
             planned = [entry["key"] for entry in plan["cells"]]
-            earlier = sorted({path.stem for path in (folder.path / "cells").glob("*.json")} - set(planned))
+            earlier = sorted(
+                {path.stem for path in (folder.path / "cells").glob("*.json")} - set(planned)
+            )
             for key in [*planned, *earlier]:
                 if key not in cells and folder.result(key).exists():
                     cells[key] = folder.read(key)
@@ -122,22 +134,32 @@ class Sweep:
     def varying(self) -> tuple[str, ...]:
         """Axes with more than one value among the trained cells."""
         names = dict.fromkeys(name for cell in self.trained for name in cell["axes"])
-        return tuple(name for name in names if len({cell["axes"].get(name) for cell in self.trained}) > 1)
+        return tuple(
+            name for name in names if len({cell["axes"].get(name) for cell in self.trained}) > 1
+        )
 
     @cached_property
     def scales(self) -> tuple[str, ...]:
-        """Varying axes whose values are sizes; training languages are one if every set holds all smaller ones."""
+        """Varying axes whose values are sizes; training languages are one if every set holds all
+        smaller ones.
+        """
         found = [name for name in SCALES if name in self.varying]
         sets = sorted({frozenset(trained_languages(cell)) for cell in self.trained}, key=len)
         nested = all(one < two for one, two in pairwise(sets))
         return tuple(
             name
             for name in found
-            if (nested if name == "train_languages" else all(size_of(cell, name) is not None for cell in self.trained))
+            if (
+                nested
+                if name == "train_languages"
+                else all(size_of(cell, name) is not None for cell in self.trained)
+            )
         )
 
     def frame(self) -> "pd.DataFrame":
-        """Long table: the axes of the cell, its key, task, setting, metric, query language and value."""
+        """Long table: the axes of the cell, its key, task, setting, metric, query language and
+        value.
+        """
         import pandas as pd
 
         return pd.DataFrame(
@@ -151,43 +173,59 @@ class Sweep:
         )  # fmt: skip
 
     def measures(self, metrics: Sequence[str]) -> list[Measure]:
-        """Every (task, setting, metric, group) of the targets, the whole first; a group that equals another is left out."""
+        """Every (task, setting, metric, group) of the targets, the whole first; a group that equals
+        another is left out.
+        """
         if not self.cells:
             return []
         found = []
         for task in self.cells[0]["eval"]["tasks"]:
             codes = self.languages(task["name"])
             names = sorted(
-                dict.fromkeys(group for code in codes for group in self.groups_of(code)), key=lambda name: name != "all"
+                dict.fromkeys(group for code in codes for group in self.groups_of(code)),
+                key=lambda name: name != "all",
             )
             groups: dict[tuple[str, ...], str] = {}
             for name in names:
                 groups.setdefault(self.languages(task["name"], name), name)
             for group, setting, metric in product(groups.values(), SETTINGS, metrics):
                 languages = task["settings"].get(setting, {})
-                if any(metric in languages.get(code, {}) for code in self.languages(task["name"], group)):
+                if any(
+                    metric in languages.get(code, {})
+                    for code in self.languages(task["name"], group)
+                ):
                     found.append(Measure(task["name"], setting, metric, group))
         return found
 
     def languages(self, task: str, group: str = "all") -> tuple[str, ...]:
         """Query languages of a task that are in a group."""
         known = next(entry for entry in self.cells[0]["eval"]["tasks"] if entry["name"] == task)
-        codes = dict.fromkeys(code for languages in known["settings"].values() for code in languages)
+        codes = dict.fromkeys(
+            code for languages in known["settings"].values() for code in languages
+        )
         return tuple(code for code in codes if group in self.groups_of(code))
 
     def groups_of(self, code: str) -> tuple[str, ...]:
-        """The groups a query language counts in: `groups_of`, and whether the sweep's trainings saw it."""
+        """The groups a query language counts in: `groups_of`, and whether the sweep's trainings saw
+        it.
+        """
         saw = [code in trained_languages(cell) for cell in self.trained]
-        seen = "seen in training" if saw and all(saw) else "partly seen" if any(saw) else "unseen in training"
+        seen = (
+            "seen in training"
+            if saw and all(saw)
+            else "partly seen"
+            if any(saw)
+            else "unseen in training"
+        )
         return (*groups_of(code), seen)
 
     def responses(self, measure: Measure, over: str = "pairs") -> list[Responses]:
         """The measure over mix, an axis of scale and seed, for every combination of the other axes.
 
-        Cells that are missing cost the fewest others: of all ways to leave out seeds, the one that keeps the most
-        cells at sizes where every mix is there. A combination of which nothing complete is left is left out. Where some
-        sizes were run with fewer mixes, the mixes that all sizes have are a second answer. A strategy that knows no mix
-        is a combination of its own.
+        Cells that are missing cost the fewest others: of all ways to leave out seeds, the one that
+        keeps the most cells at sizes where every mix is there. A combination of which nothing
+        complete is left is left out. Where some sizes were run with fewer mixes, the mixes that all
+        sizes have are a second answer. A strategy that knows no mix is a combination of its own.
         """
         others = [name for name in self.varying if name not in ("mix", over, "seed")]
         combinations: dict[tuple[Any, ...], dict[tuple[Any, float, int], dict[str, Any]]] = {}
@@ -203,7 +241,8 @@ class Sweep:
             for mix, size, _ in cells:
                 at_size.setdefault(size, set()).add(mix)
             for choice in dict.fromkeys(
-                tuple(sorted(mixes)) for mixes in (set.union(*at_size.values()), set.intersection(*at_size.values()))
+                tuple(sorted(mixes))
+                for mixes in (set.union(*at_size.values()), set.intersection(*at_size.values()))
             ):
                 sizes, seeds = _complete(cells, choice)
                 if choice and sizes:
@@ -211,14 +250,18 @@ class Sweep:
         return found
 
     def matrix(self, keys: Sequence[str], measure: Measure) -> np.ndarray:
-        """Values of some cells by question, averaged over the query languages of the group that have the question.
+        """Values of some cells by question, averaged over the query languages of the group that
+        have the question.
 
-        A sweep that was copied without its Parquet files gives one value a cell, the mean: intervals then cover seeds
-        alone. Returns: float64 [cells, Q], of the questions that all cells have.
+        A sweep that was copied without its Parquet files gives one value a cell, the mean:
+        intervals then cover seeds alone. Returns: float64 [cells, Q], of the questions that all
+        cells have.
         """
         table = self._values(measure.task, measure.setting)
         rows = [table.row[key] for key in keys]
-        columns = [table.languages.index(code) for code in self._codes(measure) if code in table.languages]
+        columns = [
+            table.languages.index(code) for code in self._codes(measure) if code in table.languages
+        ]
         chosen = table.values[measure.metric][np.ix_(rows, columns)]
         known = np.isfinite(chosen)
         counts = known.sum(axis=1)
@@ -239,7 +282,10 @@ class Sweep:
 
     def untrained(self, model: str) -> dict[str, Any] | None:
         """The cell of a model before training."""
-        return next((cell for cell in self.cells if not cell["train"] and cell["axes"]["model"] == model), None)
+        return next(
+            (cell for cell in self.cells if not cell["train"] and cell["axes"]["model"] == model),
+            None,
+        )
 
     def _codes(self, measure: Measure) -> tuple[str, ...]:
         wanted = (measure.task, measure.group)
@@ -266,7 +312,9 @@ class Sweep:
 
         paths = {cell["key"]: self.homes[cell["key"]].queries(cell["key"]) for cell in self.cells}
         return (
-            {key: pd.read_parquet(path) for key, path in paths.items()} if all(map(Path.exists, paths.values())) else {}
+            {key: pd.read_parquet(path) for key, path in paths.items()}
+            if all(map(Path.exists, paths.values()))
+            else {}
         )
 
     def _array(
@@ -303,7 +351,8 @@ class _Values:
 
     row: Mapping[str, int]  # of a cell's key
     languages: tuple[str, ...]  # [L]
-    values: Mapping[str, np.ndarray]  # by metric, float64 [C, L, Q]; Q is 1 where only means are known
+    # by metric, float64 [C, L, Q]; Q is 1 where only means are known
+    values: Mapping[str, np.ndarray]
 
     @classmethod
     def of(cls, sweep: Sweep, task: str, setting: str) -> "_Values":
@@ -312,33 +361,51 @@ class _Values:
         row = {cell["key"]: number for number, cell in enumerate(sweep.cells)}
         languages = sweep.languages(task)
         tables = {
-            key: table[(table["task"] == task) & (table["setting"] == setting)] for key, table in sweep._tables.items()
+            key: table[(table["task"] == task) & (table["setting"] == setting)]
+            for key, table in sweep._tables.items()
         }
         if not tables:
             return cls(row, languages, _from_means(sweep, languages, task, setting))
-        questions = pd.Index(dict.fromkeys(name for table in tables.values() for name in table["query_id"]))
+        questions = pd.Index(
+            dict.fromkeys(name for table in tables.values() for name in table["query_id"])
+        )
         values: dict[str, np.ndarray] = {}
         for key, table in tables.items():
-            place = pd.Index(languages).get_indexer(table["query_language"]), questions.get_indexer(table["query_id"])
-            for metric in table.columns.difference(["task", "setting", "query_language", "query_id"]):
-                whole = values.setdefault(metric, np.full((len(row), len(languages), len(questions)), np.nan))
+            place = (
+                pd.Index(languages).get_indexer(table["query_language"]),
+                questions.get_indexer(table["query_id"]),
+            )
+            for metric in table.columns.difference(
+                ["task", "setting", "query_language", "query_id"]
+            ):
+                whole = values.setdefault(
+                    metric, np.full((len(row), len(languages), len(questions)), np.nan)
+                )
                 whole[row[key]][place] = table[metric].to_numpy(dtype=float)
         return cls(row, languages, values)
 
 
-def _from_means(sweep: Sweep, languages: Sequence[str], task: str, setting: str) -> dict[str, np.ndarray]:
+def _from_means(
+    sweep: Sweep, languages: Sequence[str], task: str, setting: str
+) -> dict[str, np.ndarray]:
     values: dict[str, np.ndarray] = {}
     for number, cell in enumerate(sweep.cells):
-        known = next(entry for entry in cell["eval"]["tasks"] if entry["name"] == task)["settings"].get(setting, {})
+        known = next(entry for entry in cell["eval"]["tasks"] if entry["name"] == task)[
+            "settings"
+        ].get(setting, {})
         for code, metrics in known.items():
             for metric, value in metrics.items():
-                whole = values.setdefault(metric, np.full((len(sweep.cells), len(languages), 1), np.nan))
+                whole = values.setdefault(
+                    metric, np.full((len(sweep.cells), len(languages), 1), np.nan)
+                )
                 whole[number, languages.index(code), 0] = value
     return values
 
 
 def groups_of(code: str) -> tuple[str, ...]:
-    """The groups a query language counts in: all, its resource class, its script, and whether XLM-R read it."""
+    """The groups a query language counts in: all, its resource class, its script, and whether XLM-R
+    read it.
+    """
     facts = language(code)
     read = facts.pretrained and PRETRAINING in facts.pretrained
     return (
@@ -355,7 +422,9 @@ def trained_languages(cell: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def size_of(cell: Mapping[str, Any], axis: str) -> float | None:
-    """A trained cell's value on an axis of scale, of training languages their number; None where it is no number."""
+    """A trained cell's value on an axis of scale, of training languages their number; None where it
+    is no number.
+    """
     if axis == "train_languages":
         return len(trained_languages(cell))
     value = cell["axes"].get(axis)
@@ -363,7 +432,9 @@ def size_of(cell: Mapping[str, Any], axis: str) -> float | None:
 
 
 def _with_all_axes(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The cells with the axes of all: one that a grid did not vary has the value of the cell's settings."""
+    """The cells with the axes of all: one that a grid did not vary has the value of the cell's
+    settings.
+    """
     names = dict.fromkeys(name for cell in cells if cell["train"] for name in cell["axes"])
     for cell in cells:
         if not cell["train"]:
@@ -381,7 +452,9 @@ def _plain(value: Any) -> Any:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
-def _require_same_targets(cells: Iterable[Mapping[str, Any]], homes: Mapping[str, SweepFolder]) -> None:
+def _require_same_targets(
+    cells: Iterable[Mapping[str, Any]], homes: Mapping[str, SweepFolder]
+) -> None:
     """Raises DataError where cells were evaluated on different languages or tasks."""
     first = None
     for cell in cells:
@@ -390,8 +463,10 @@ def _require_same_targets(cells: Iterable[Mapping[str, Any]], homes: Mapping[str
         first = first or (targets, homes[cell["key"]])
         if targets != first[0]:
             raise DataError(
-                f"{homes[cell['key']].result(cell['key'])}: evaluates other languages or tasks than the cells of "
-                f"{first[1].path}; report sweeps of different targets apart, and keep them in folders of their own"
+                f"{homes[cell['key']].result(cell['key'])}: evaluates other languages or tasks than"
+                " the cells of "
+                f"{first[1].path}; report sweeps of different targets apart, and keep them in"
+                " folders of their own"
             )
 
 

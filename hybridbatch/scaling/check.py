@@ -1,4 +1,6 @@
-"""Whether the cells of a sweep come out again: a few of them are done anew and compared with what is on record."""
+"""Whether the cells of a sweep come out again: a few of them are done anew and compared with what
+is on record.
+"""
 
 import tempfile
 from collections.abc import Mapping
@@ -21,7 +23,8 @@ class Check:
     """One cell, done again."""
 
     cell: Cell
-    rows: list[dict[str, Any]]  # by task, setting and metric: means over languages, and the largest difference of one
+    # by task, setting and metric: means over languages, and the largest difference of one
+    rows: list[dict[str, Any]]
 
     @property
     def identical(self) -> bool:
@@ -30,7 +33,9 @@ class Check:
 
     def within(self, tolerance: float) -> bool:
         """Whether no language's mAP is farther than `tolerance` from the record."""
-        return all(row["largest_difference"] <= tolerance for row in self.rows if row["metric"] == "mAP")
+        return all(
+            row["largest_difference"] <= tolerance for row in self.rows if row["metric"] == "mAP"
+        )
 
 
 def check_cells(
@@ -49,23 +54,28 @@ def check_cells(
     Args:
         path: folder of the sweep.
         seed: of the draw.
-        data, data_root: where the training data and the evaluation data are; default: as the sweep says.
+        data, data_root: where the training data and the evaluation data are; default: as the sweep
+            says.
         runner, facts: as in `hybridbatch.scaling.sweep.run_sweep`.
 
-    Raises: DataError if `path` is no sweep, and where data, tasks or models here are others than the sweep's, so that
-        none of its cells can be done again.
+    Raises: DataError if `path` is no sweep, and where data, tasks or models here are others than
+        the sweep's, so that none of its cells can be done again.
     """
     folder = SweepFolder(path)
     defaults, planned = SweepConfig().as_json(), folder.read_plan()["settings"]
     given = {name: value for name, value in planned.items() if value != defaults.get(name)}
-    places = {name: place for name, place in {"data": data, "data_root": data_root}.items() if place}
+    places = {
+        name: place for name, place in {"data": data, "data_root": data_root}.items() if place
+    }
     config = build(SweepConfig, None, given | places)
     facts = facts or gather_facts(config, report)
     cells = [cell for cell in plan_cells(config, facts) if folder.result(cell.key).exists()]
     if not cells:
         raise DataError(
-            f"{path}: none of its finished cells can be made from what is here (training data {config.data} has the"
-            f" fingerprint {facts.data}); prepare the same data, install the same models, or run the sweep again"
+            f"{path}: none of its finished cells can be made from what is here (training data"
+            f" {config.data} has the"
+            f" fingerprint {facts.data}); prepare the same data, install the same models, or run"
+            " the sweep again"
         )
     chosen = stream(seed, "check").choice(len(cells), size=min(count, len(cells)), replace=False)
     checks = []

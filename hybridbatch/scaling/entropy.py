@@ -31,11 +31,13 @@ def task_entropies(
     temperature: float,
     seed: int,
 ) -> Iterator[Entropies]:
-    """Contrastive entropy of every judged query, in its own language, in each other one, and in the pool of all.
+    """Contrastive entropy of every judged query, in its own language, in each other one, and in the
+    pool of all.
 
-    The negatives of a query are the first 256 of a random order of the corpus that are not relevant to it (all, in a
-    smaller corpus). The order depends on the seed and the corpus alone, so all runs meet the same negatives and
-    differences between them are not blurred by the draw. A query's value is the mean over its relevant passages.
+    The negatives of a query are the first 256 of a random order of the corpus that are not relevant
+    to it (all, in a smaller corpus). The order depends on the seed and the corpus alone, so all
+    runs meet the same negatives and differences between them are not blurred by the draw. A query's
+    value is the mean over its relevant passages.
 
     Args:
         queries, passages: [n, D] by language, rows L2-normalised, in the order of the task's ids.
@@ -64,20 +66,32 @@ def task_entropies(
 class _Corpus:
     """One corpus or pool: its vectors, the sample of negatives, and what is relevant to whom."""
 
-    def __init__(self, task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray], seed: int) -> None:
+    def __init__(
+        self, task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray], seed: int
+    ) -> None:
         relevant = _relevant_rows(task, languages, passages)
         most = max(map(len, relevant.values()), default=0)
         self.number = {query: i for i, query in enumerate(relevant)}
         self.vectors = np.concatenate([passages[language] for language in languages])
-        self.positive = np.array([rows + [-1] * (most - len(rows)) for rows in relevant.values()]).reshape(-1, most)
-        order = stream(seed, "entropy negatives", len(self.vectors)).permutation(len(self.vectors))[: NEGATIVES + most]
+        self.positive = np.array(
+            [rows + [-1] * (most - len(rows)) for rows in relevant.values()]
+        ).reshape(-1, most)
+        order = stream(seed, "entropy negatives", len(self.vectors)).permutation(len(self.vectors))[
+            : NEGATIVES + most
+        ]
         self.sampled = self.vectors[order]
-        wrong = np.array([np.isin(order, rows, invert=True) for rows in relevant.values()]).reshape(-1, len(order))
+        wrong = np.array([np.isin(order, rows, invert=True) for rows in relevant.values()]).reshape(
+            -1, len(order)
+        )
         self.negative = wrong & (np.cumsum(wrong, axis=1) <= NEGATIVES)  # [queries, sample]
 
-    def entropies(self, ids: Sequence[str], queries: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    def entropies(
+        self, ids: Sequence[str], queries: np.ndarray, temperature: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the queries that are judged here, and their entropies."""
-        rows = np.array([row for row, query in enumerate(ids) if query in self.number], dtype=np.int64)
+        rows = np.array(
+            [row for row, query in enumerate(ids) if query in self.number], dtype=np.int64
+        )
         numbers = np.array([self.number[ids[row]] for row in rows], dtype=np.int64)
         positive = self.positive[numbers]
         scores = np.where(self.negative[numbers], queries[rows] @ self.sampled.T, -np.inf)
@@ -86,14 +100,22 @@ class _Corpus:
         return rows, np.where(positive >= 0, values, 0).sum(axis=1) / (positive >= 0).sum(axis=1)
 
 
-def _relevant_rows(task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
-    """Rows, in the languages' corpora one after the other, of the relevant passages of every query that has some."""
+def _relevant_rows(
+    task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray]
+) -> dict[str, list[int]]:
+    """Rows, in the languages' corpora one after the other, of the relevant passages of every query
+    that has some.
+    """
     found: dict[str, list[int]] = {}
     start = 0
     for language in languages:
         row_of = {passage: start + row for row, passage in enumerate(task.corpus[language].ids)}
         for query, judged in task.qrels.get(language, {}).items():
-            rows = [row_of[passage] for passage, grade in judged.items() if grade > 0 and passage in row_of]
+            rows = [
+                row_of[passage]
+                for passage, grade in judged.items()
+                if grade > 0 and passage in row_of
+            ]
             if rows:
                 found.setdefault(query, []).extend(rows)
         start += len(passages[language])

@@ -1,7 +1,8 @@
 """Laws of scale: power laws with a floor, their intervals, and how far they can be trusted. Pure.
 
-A law here is ``y = E + sum_k A_k * x_k ** -b_k`` with the irreducible ``E >= 0``: Hoffmann et al. 2022
-(arXiv:2203.15556, Eq. 2) for the loss over two axes; Fang et al. 2024 (arXiv:2403.18684) for contrastive entropy.
+A law here is ``y = E + sum_k A_k * x_k ** -b_k`` with the irreducible ``E >= 0``: Hoffmann et al.
+2022 (arXiv:2203.15556, Eq. 2) for the loss over two axes; Fang et al. 2024 (arXiv:2403.18684) for
+contrastive entropy.
 """
 
 import itertools
@@ -38,7 +39,8 @@ class Law:
     b_intervals: tuple[Interval, ...]
     level: float
     residual: float  # standard deviation of the points around the curve, in units of y
-    extrapolation_error: float  # mean |predicted - observed| / observed at the largest sizes, fitted without them
+    # mean |predicted - observed| / observed at the largest sizes, fitted without them
+    extrapolation_error: float
     draws: np.ndarray  # [resamples, 1 + 2 K]: E, A, b of every bootstrap fit
 
     def predict(self, x: Any) -> np.ndarray:
@@ -53,21 +55,25 @@ class Law:
 
 
 def fit_law(x: Any, y: Any, *, seed: int = 13, resamples: int = 500, level: float = 0.95) -> Law:
-    """Fit ``E + sum_k A_k x_k^-b_k`` by robust non-linear least squares (soft L1), with bootstrap intervals.
+    """Fit ``E + sum_k A_k x_k^-b_k`` by robust non-linear least squares (soft L1), with bootstrap
+    intervals.
 
-    Intervals come from a residual bootstrap whose residuals are widened twice, for the fitted parameters
-    (n / (n - p)) and for the small sample (Student's t over the normal quantile). Without it the intervals of six sizes
-    with three seeds covered the truth in 83 % of simulations instead of 95 % (`tests/scaling/test_fits.py` keeps watch).
+    Intervals come from a residual bootstrap whose residuals are widened twice, for the fitted
+    parameters (n / (n - p)) and for the small sample (Student's t over the normal quantile).
+    Without it the intervals of six sizes with three seeds covered the truth in 83 % of simulations
+    instead of 95 % (`tests/scaling/test_fits.py` keeps watch).
 
     Args:
         x: sizes, [n] or [n, K] for K axes, > 0; repeated for the seeds of one size.
-        y: what is measured, [n], or [n, Q] for each of Q question clusters, which are then resampled jointly for
-            all runs, so that the interval covers the choice of test questions too.
+        y: what is measured, [n], or [n, Q] for each of Q question clusters, which are then
+            resampled jointly for all runs, so that the interval covers the choice of test questions
+            too.
         seed: of the bootstrap.
         resamples: number of bootstrap fits.
         level: of the intervals.
 
-    Raises: TooFewSizes below five distinct sizes on an axis; DataError for values that are no sizes or not finite.
+    Raises: TooFewSizes below five distinct sizes on an axis; DataError for values that are no sizes
+    or not finite.
     """
     sizes = _columns(x)
     per_question = np.asarray(y, dtype=float)
@@ -101,14 +107,18 @@ def fit_law(x: Any, y: Any, *, seed: int = 13, resamples: int = 500, level: floa
     )
 
 
-def contrastive_entropy(positive: np.ndarray, negatives: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+def contrastive_entropy(
+    positive: np.ndarray, negatives: np.ndarray, temperature: float = 1.0
+) -> np.ndarray:
     """Contrastive entropy of each query, in nats: ``-log(e^s+ / (e^s+ + sum_j e^s-_j))``.
 
     Args:
-        positive: [Q] scores of the relevant passage, or [Q, R] of several, each of which is met alone.
-        negatives: [Q, N] scores of N sampled passages that are not relevant, -inf for none; the paper takes N = 256.
-        temperature: > 0; divides the scores. The paper's scores are inner products of raw embeddings (1); for
-            cosines take the temperature of training.
+        positive: [Q] scores of the relevant passage, or [Q, R] of several, each of which is met
+            alone.
+        negatives: [Q, N] scores of N sampled passages that are not relevant, -inf for none; the
+            paper takes N = 256.
+        temperature: > 0; divides the scores. The paper's scores are inner products of raw
+            embeddings (1); for cosines take the temperature of training.
 
     Returns: the shape of `positive`.
     Source: Fang et al. 2024, arXiv:2403.18684.
@@ -120,14 +130,17 @@ def contrastive_entropy(positive: np.ndarray, negatives: np.ndarray, temperature
 
 def _check(sizes: np.ndarray, values: np.ndarray) -> None:
     if len(sizes) != len(values):
-        raise DataError(f"a law needs one value per size, not {len(values)} values for {len(sizes)} sizes")
+        raise DataError(
+            f"a law needs one value per size, not {len(values)} values for {len(sizes)} sizes"
+        )
     if not np.isfinite(sizes).all() or not np.isfinite(values).all() or (sizes <= 0).any():
         raise DataError("a law needs sizes above 0 and finite values")
     for column in sizes.T:
         distinct = len(np.unique(column))
         if distinct < MIN_SIZES:
             raise TooFewSizes(
-                f"a power law is not fitted to {distinct} sizes: its three parameters would always agree with them; "
+                f"a power law is not fitted to {distinct} sizes: its three parameters would always"
+                " agree with them; "
                 f"measure at least {MIN_SIZES}"
             )
 
@@ -145,8 +158,8 @@ def _curve(parameters: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def _fit(sizes: np.ndarray, values: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
     """E, A, b of the best robust fit; from `start`, or from the best of a few exponents.
 
-    Works on sizes divided by their geometric mean, where A and b are nearly uncorrelated. The width of the soft L1
-    loss is 1.345 robust standard deviations of a first, nearly quadratic fit.
+    Works on sizes divided by their geometric mean, where A and b are nearly uncorrelated. The width
+    of the soft L1 loss is 1.345 robust standard deviations of a first, nearly quadratic fit.
     """
     from scipy.optimize import least_squares
 
@@ -166,14 +179,20 @@ def _fit(sizes: np.ndarray, values: np.ndarray, start: np.ndarray | None = None)
 
     def solve(p: np.ndarray, width: float) -> np.ndarray:
         inside = np.clip(p, lower, upper)
-        return least_squares(residuals, inside, jacobian, (lower, upper), loss="soft_l1", f_scale=width).x
+        return least_squares(
+            residuals, inside, jacobian, (lower, upper), loss="soft_l1", f_scale=width
+        ).x
 
     spread = max(float(np.ptp(values)), np.finfo(float).tiny)
     if start is None:
         starts = sorted(_starts(logs, values), key=lambda p: float(np.sum(residuals(p) ** 2)))[:3]
-        first = min((solve(p, spread) for p in starts), key=lambda p: float(np.sum(residuals(p) ** 2)))
+        first = min(
+            (solve(p, spread) for p in starts), key=lambda p: float(np.sum(residuals(p) ** 2))
+        )
     else:
-        first = np.array([start[0], *start[1 : 1 + axes] * centre ** -start[1 + axes :], *start[1 + axes :]])
+        first = np.array(
+            [start[0], *start[1 : 1 + axes] * centre ** -start[1 + axes :], *start[1 + axes :]]
+        )
     width = max(HUBER * MAD_TO_SD * float(np.median(np.abs(residuals(first)))), 1e-6 * spread)
     best = solve(first, width)
     return np.array([best[0], *best[1 : 1 + axes] * centre ** best[1 + axes :], *best[1 + axes :]])
@@ -182,14 +201,21 @@ def _fit(sizes: np.ndarray, values: np.ndarray, start: np.ndarray | None = None)
 def _starts(logs: np.ndarray, values: np.ndarray) -> Iterator[np.ndarray]:
     for exponents in itertools.product(STARTS, repeat=logs.shape[1]):
         powers = np.exp(-logs * np.array(exponents))
-        linear = np.linalg.lstsq(np.column_stack([np.ones(len(values)), powers]), values, rcond=None)[0]
+        linear = np.linalg.lstsq(
+            np.column_stack([np.ones(len(values)), powers]), values, rcond=None
+        )[0]
         if linear[0] < 0:
             linear = np.array([0.0, *np.linalg.lstsq(powers, values, rcond=None)[0]])
         yield np.array([*linear, *exponents])
 
 
 def _noise(
-    residuals: np.ndarray, per_question: np.ndarray, parameters: int, seed: int, resamples: int, level: float
+    residuals: np.ndarray,
+    per_question: np.ndarray,
+    parameters: int,
+    seed: int,
+    resamples: int,
+    level: float,
 ) -> Iterator[np.ndarray]:
     """What a repetition of the whole study would add to the fitted values, once per resample."""
     from scipy.stats import norm, t
@@ -206,7 +232,9 @@ def _noise(
 
 
 def _extrapolation_error(sizes: np.ndarray, values: np.ndarray) -> float:
-    """Mean relative error at the points that are largest on any axis, predicted from all the others."""
+    """Mean relative error at the points that are largest on any axis, predicted from all the
+    others.
+    """
     held_out = (sizes == sizes.max(axis=0)).any(axis=1)
     predicted = _curve(_fit(sizes[~held_out], values[~held_out]), sizes[held_out])
     return float(np.mean(np.abs(predicted - values[held_out]) / np.abs(values[held_out])))

@@ -1,6 +1,8 @@
-"""What is known of a target language that may explain what it gains, and a regression of gains on it. Pure.
+"""What is known of a target language that may explain what it gains, and a regression of gains on
+it. Pure.
 
-Facts are those of `hybridbatch.common.languages`; distance is measured on the evaluation texts themselves.
+Facts are those of `hybridbatch.common.languages`; distance is measured on the evaluation texts
+themselves.
 """
 
 from collections import Counter
@@ -36,31 +38,37 @@ class Coefficient:
 def traits(code: str, trained: Sequence[str], pretraining: str) -> dict[str, float | None]:
     """The traits of a target language by name; None where not known.
 
-    Returns: ``joshi_class`` (0 to 5, Joshi et al. 2020), ``pretrained`` (1 if the published list of `pretraining` has
-        the language, else 0), ``script_share`` and ``family_share`` (shares of the training languages in its script and
-        in its family).
+    Returns: ``joshi_class`` (0 to 5, Joshi et al. 2020), ``pretrained`` (1 if the published list of
+        `pretraining` has the language, else 0), ``script_share`` and ``family_share`` (shares of
+        the training languages in its script and in its family).
     """
     facts, known = language(code), [language(other) for other in trained]
     return {
         "joshi_class": facts.joshi_class,
         "pretrained": float(pretraining in (facts.pretrained or ())),
         "script_share": sum(other.script == facts.script for other in known) / len(known),
-        "family_share": None if facts.family is None else sum(o.family == facts.family for o in known) / len(known),
+        "family_share": None
+        if facts.family is None
+        else sum(o.family == facts.family for o in known) / len(known),
     }
 
 
 def lexical_distances(
     texts: Mapping[str, Sequence[str]], targets: Sequence[str], trained: Sequence[str]
 ) -> dict[str, float]:
-    """Distance of each target to the nearest training language: 1 - the cosine of their character trigram counts.
+    """Distance of each target to the nearest training language: 1 - the cosine of their character
+    trigram counts.
 
     Args:
-        texts: by language; case and the ends of words count as they are written, a text is bounded by spaces.
+        texts: by language; case and the ends of words count as they are written, a text is bounded
+            by spaces.
         targets, trained: languages; those without texts are passed over.
-    Returns: 0 (the same text) to 1 (no trigram in common, as between scripts), by target. A target that is trained is
-        compared with the other training languages.
+    Returns: 0 (the same text) to 1 (no trigram in common, as between scripts), by target. A target
+        that is trained is compared with the other training languages.
     """
-    profiles = {code: _profile(texts[code]) for code in dict.fromkeys([*targets, *trained]) if code in texts}
+    profiles = {
+        code: _profile(texts[code]) for code in dict.fromkeys([*targets, *trained]) if code in texts
+    }
     found = {}
     for code in targets:
         others = [profiles[other] for other in trained if other in profiles and other != code]
@@ -74,15 +82,18 @@ def regress(
 ) -> list[Coefficient]:
     """Ordinary least squares of gains on traits, an intercept included.
 
-    p values are of t tests with HC3 standard errors (MacKinnon and White, Journal of Econometrics 29, 1985), which
-    unequal variances do not mislead; intervals are percentiles of refits to resampled languages.
+    p values are of t tests with HC3 standard errors (MacKinnon and White, Journal of Econometrics
+    29, 1985), which unequal variances do not mislead; intervals are percentiles of refits to
+    resampled languages.
 
     Args:
-        design: [L] values of each trait. Those that do not vary, or that the ones before them determine, are left out.
+        design: [L] values of each trait. Those that do not vary, or that the ones before them
+            determine, are left out.
         gains: [L].
         seed: of the bootstrap.
         level: of the intervals.
-    Raises: TooFewLanguages for fewer than four languages per coefficient; DataError if no trait varies.
+    Raises: TooFewLanguages for fewer than four languages per coefficient; DataError if no trait
+        varies.
     """
     y = np.asarray(gains, dtype=float)
     names, x = _independent(design, len(y))
@@ -91,7 +102,8 @@ def regress(
     needed = LANGUAGES_PER_COEFFICIENT * x.shape[1]
     if len(y) < needed:
         raise TooFewLanguages(
-            f"a regression on {len(names)} traits needs at least {needed} languages, and there are {len(y)}"
+            f"a regression on {len(names)} traits needs at least {needed} languages, and there are"
+            f" {len(y)}"
         )
     fitted = np.linalg.lstsq(x, y, rcond=None)[0]
     p = _hc3_p(x, y - x @ fitted, fitted)
@@ -108,7 +120,10 @@ def _independent(design: Mapping[str, Sequence[float]], count: int) -> tuple[lis
     names, columns = [], [np.ones(count)]
     for name, values in design.items():
         tried = np.column_stack([*columns, np.asarray(values, dtype=float)])
-        if np.linalg.matrix_rank(tried / np.linalg.norm(tried, axis=0).clip(1e-300)) == tried.shape[1]:
+        if (
+            np.linalg.matrix_rank(tried / np.linalg.norm(tried, axis=0).clip(1e-300))
+            == tried.shape[1]
+        ):
             names.append(name)
             columns.append(np.asarray(values, dtype=float))
     return names, np.column_stack(columns)
@@ -134,7 +149,9 @@ def _refit(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _profile(texts: Sequence[str]) -> Counter[str]:
     return Counter(
-        padded[start : start + NGRAM] for padded in (f" {text} " for text in texts) for start in range(len(padded) - 2)
+        padded[start : start + NGRAM]
+        for padded in (f" {text} " for text in texts)
+        for start in range(len(padded) - 2)
     )
 
 

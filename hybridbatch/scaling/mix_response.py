@@ -1,7 +1,9 @@
-"""What a grid says between its points: the best mix, and the size from which one strategy beats another. Pure.
+"""What a grid says between its points: the best mix, and the size from which one strategy beats
+another. Pure.
 
-Values come as arrays ``[..., S, Q]`` over seeds and question clusters. With Q = 1 (only means known) intervals cover
-the seeds alone, with S = 1 the questions alone, and with neither they are points.
+Values come as arrays ``[..., S, Q]`` over seeds and question clusters. With Q = 1 (only means
+known) intervals cover the seeds alone, with S = 1 the questions alone, and with neither they are
+points.
 """
 
 from dataclasses import dataclass
@@ -28,15 +30,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The mix where a response is best, and what it gains over the better of the two pure strategies."""
+    """The mix where a response is best, and what it gains over the better of the two pure
+    strategies.
+    """
 
     mix: Estimate
-    gain: Estimate  # in units of the metric, at the best measured inner mix; choosing it flatters it a little
+    # in units of the metric, at the best measured inner mix; choosing it flatters it a little
+    gain: Estimate
 
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Where a difference changes from behind to ahead. `size` is None where it never does inside the measured range."""
+    """Where a difference changes from behind to ahead. `size` is None where it never does inside
+    the measured range.
+    """
 
     size: float | None
     interval: tuple[float, float]  # ends may be 0 (ahead from the start) or infinity (never ahead)
@@ -56,10 +63,10 @@ class Trend:
 def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
     """Means over seeds and questions in repetitions of the study, [resamples, ...].
 
-    Questions are resampled with replacement, the same ones in all cells. Two or three seeds are too few to resample:
-    their noise is drawn from Student's t, with the standard deviation pooled over all cells that `values` holds, so
-    pass all cells of a study together. It is drawn for each cell alone, which is conservative for differences
-    between cells that a seed moves together.
+    Questions are resampled with replacement, the same ones in all cells. Two or three seeds are too
+    few to resample: their noise is drawn from Student's t, with the standard deviation pooled over
+    all cells that `values` holds, so pass all cells of a study together. It is drawn for each cell
+    alone, which is conservative for differences between cells that a seed moves together.
     """
     array = np.asarray(values, dtype=float)
     *cells, seeds, questions = array.shape
@@ -87,12 +94,15 @@ def _question_weights(seed: int, questions: int, resamples: int) -> np.ndarray:
 def seeds_p(differences: Any, weights: Any = None) -> np.ndarray:
     """Two-sided p values of t tests over seeds, whose standard deviation is pooled over all cells.
 
-    A test over questions asks whether a difference holds for other questions, this one whether it holds for other seeds.
+    A test over questions asks whether a difference holds for other questions, this one whether it
+    holds for other seeds.
 
     Args:
-        differences: [N, S, Q] of cells, or [..., N, S, Q] of several kinds of them, tested one by one.
+        differences: [N, S, Q] of cells, or [..., N, S, Q] of several kinds of them, tested one by
+            one.
         weights: [N]: test the weighted sum over N, such as a slope, instead of every cell.
-    Returns: [..., N], or [...] with weights; 0 where there is one seed, which says nothing about others.
+    Returns: [..., N], or [...] with weights; 0 where there is one seed, which says nothing about
+        others.
     """
     from scipy.stats import t
 
@@ -110,9 +120,13 @@ def seeds_p(differences: Any, weights: Any = None) -> np.ndarray:
     return np.where(np.isnan(ratio), 1.0, 2 * t.sf(ratio, free))
 
 
-def estimate(values: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Estimate:
+def estimate(
+    values: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES
+) -> Estimate:
     """Mean of ``[S, Q]`` with its interval."""
-    return _estimate(float(np.mean(values)), bootstrap_means(values, seed=seed, resamples=resamples), level)
+    return _estimate(
+        float(np.mean(values)), bootstrap_means(values, seed=seed, resamples=resamples), level
+    )
 
 
 def optimum_mix(
@@ -126,8 +140,8 @@ def optimum_mix(
 ) -> Optimum:
     """The best mix by a quadratic through the responses, with intervals over seeds and questions.
 
-    A quadratic, because the response has one hump and the grids are coarse; where it opens the wrong way or peaks
-    outside the measured mixes, the best measured mix is taken.
+    A quadratic, because the response has one hump and the grids are coarse; where it opens the
+    wrong way or peaks outside the measured mixes, the best measured mix is taken.
 
     Args:
         mixes: [M], three or more, ascending, from pure cross-lingual (0) to pure monolingual (1).
@@ -141,7 +155,10 @@ def optimum_mix(
     """
     x = np.asarray(mixes, dtype=float)
     if len(x) < 3 or x[0] != 0 or x[-1] != 1:
-        raise DataError(f"an optimum mix needs mixes 0, 1 and at least one between, not {', '.join(map(str, x))}")
+        raise DataError(
+            "an optimum mix needs mixes 0, 1 and at least one between, not"
+            f" {', '.join(map(str, x))}"
+        )
     sign = -1.0 if lower_is_better else 1.0
     response = sign * np.asarray(values, dtype=float)
     means = response.mean(axis=(-2, -1))
@@ -157,7 +174,8 @@ def break_even(
 ) -> BreakEven:
     """The size from which a difference stays above 0, by interpolation over the logarithm of size.
 
-    Nothing is extrapolated: a crossing below the smallest or beyond the largest size is reported as such.
+    Nothing is extrapolated: a crossing below the smallest or beyond the largest size is reported as
+    such.
 
     Args:
         sizes: [N] ascending, > 0.
@@ -169,8 +187,12 @@ def break_even(
     x = np.log(np.asarray(sizes, dtype=float))
     array = np.asarray(differences, dtype=float)
     best = float(_crossing(x, array.mean(axis=(-2, -1))))
-    draws = np.array([_crossing(x, row) for row in bootstrap_means(array, seed=seed, resamples=resamples)])
-    low, high = np.quantile(np.exp(draws), [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    draws = np.array(
+        [_crossing(x, row) for row in bootstrap_means(array, seed=seed, resamples=resamples)]
+    )
+    low, high = np.quantile(
+        np.exp(draws), [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf"
+    )
     return BreakEven(
         size=float(np.exp(best)) if np.isfinite(best) else None,
         interval=(float(low), float(high)),
@@ -179,11 +201,15 @@ def break_even(
     )
 
 
-def gain_trend(sizes: Any, differences: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Trend:
-    """How much a difference grows with each doubling of size: the interaction of strategy and scale.
+def gain_trend(
+    sizes: Any, differences: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES
+) -> Trend:
+    """How much a difference grows with each doubling of size: the interaction of strategy and
+    scale.
 
-    The slope over the logarithm of size by least squares; p is the larger of those of the paired randomisation test
-    over the questions' own slopes, with seeds averaged, and of `seeds_p`; the interval is over questions and seeds.
+    The slope over the logarithm of size by least squares; p is the larger of those of the paired
+    randomisation test over the questions' own slopes, with seeds averaged, and of `seeds_p`; the
+    interval is over questions and seeds.
 
     Args:
         sizes: [N] two or more, > 0.
@@ -233,7 +259,11 @@ def mix_trend(
     best = float(weights @ _peak(x, response.mean(axis=(-2, -1)).T))
     found = _estimate(best, moved, level)
     tail = min(float(np.mean(moved <= 0)), float(np.mean(moved >= 0)))
-    return Trend(best, found.interval, min(1.0, 2 * max(tail, 1 / len(moved))) if np.ptp(draws, axis=0).any() else None)
+    return Trend(
+        best,
+        found.interval,
+        min(1.0, 2 * max(tail, 1 / len(moved))) if np.ptp(draws, axis=0).any() else None,
+    )
 
 
 def _slope_weights(sizes: Any) -> np.ndarray:
@@ -244,7 +274,9 @@ def _slope_weights(sizes: Any) -> np.ndarray:
 
 
 def _crossing(log_sizes: np.ndarray, difference: np.ndarray) -> float:
-    """Log size of the last change from behind to ahead: -inf if always ahead, inf if behind at the largest size."""
+    """Log size of the last change from behind to ahead: -inf if always ahead, inf if behind at the
+    largest size.
+    """
     behind = np.flatnonzero(difference <= 0)
     if len(behind) == 0:
         return -np.inf
@@ -256,7 +288,9 @@ def _crossing(log_sizes: np.ndarray, difference: np.ndarray) -> float:
 
 
 def _peak(mixes: np.ndarray, responses: np.ndarray) -> np.ndarray:
-    """Argmax of the quadratic through each row of [R, M]; the best measured mix where it has no inner peak."""
+    """Argmax of the quadratic through each row of [R, M]; the best measured mix where it has no
+    inner peak.
+    """
     curvature, slope, _ = np.polyfit(mixes, responses.T, 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         vertex = -slope / (2 * curvature)

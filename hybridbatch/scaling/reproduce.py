@@ -1,6 +1,8 @@
-"""`hybridbatch reproduce`: one start, several mixes, the same everything else; before and after in one table.
+"""`hybridbatch reproduce`: one start, several mixes, the same everything else; before and after in
+one table.
 
-It is `prepare`, `train` and `eval` in a row, nothing of its own beside the report, and resumes as they do.
+It is `prepare`, `train` and `eval` in a row, nothing of its own beside the report, and resumes as
+they do.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +24,8 @@ from hybridbatch.training.settings import TrainConfig
 
 SCHEMA_VERSION = 1
 UNTRAINED = "untrained"
-PARTS = ("all", "trained", "trained-to-zero-shot", "zero-shot")  # of the language pairs; see hybridbatch.averages
+# of the language pairs; see hybridbatch.averages
+PARTS = ("all", "trained", "trained-to-zero-shot", "zero-shot")
 MEASURES = dict.fromkeys(SETTINGS, "mAP") | {"rank distance": "rank_distance"}
 
 
@@ -50,9 +53,11 @@ def batches_of(mix: float) -> str:
 
 
 def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
-    """Run the experiment; returns its folder, with ``results.json``, ``report.md`` and ``figure.svg`` in it.
+    """Run the experiment; returns its folder, with ``results.json``, ``report.md`` and
+    ``figure.svg`` in it.
 
-    Raises: `HybridBatchError` of any stage; what is finished is kept, and the same command goes on from there.
+    Raises: `HybridBatchError` of any stage; what is finished is kept, and the same command goes on
+    from there.
     """
     from hybridbatch.data.prepare import prepare
     from hybridbatch.scoring.evaluate import evaluate
@@ -62,7 +67,8 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
     folder = make_folder(folder_of(config))
     report.note(f"data: {prepare(preparation(config), report)}")
     outcomes, trained_on = {}, None
-    for number, arm in enumerate(sorted(plans, key=lambda arm: arm.mix is None), 1):  # the untrained start comes last
+    # the untrained start comes last
+    for number, arm in enumerate(sorted(plans, key=lambda arm: arm.mix is None), 1):
         training, evaluation = plans[arm]
         report.note(f"{number}/{len(plans)} {arm.name}")
         facts = {}
@@ -70,7 +76,9 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
             facts = read_json(train(training, report) / "train.json")
             trained_on = ",".join(facts["trained_languages"])
         else:  # scored in the same groups of languages as the others
-            evaluation = build(EvalConfig, overrides={**evaluation.as_json(), "trained_languages": trained_on})
+            evaluation = build(
+                EvalConfig, overrides={**evaluation.as_json(), "trained_languages": trained_on}
+            )
         outcomes[arm] = outcome(arm, facts, read_json(evaluate(evaluation, report) / "eval.json"))
     result = {
         "schema_version": SCHEMA_VERSION,
@@ -94,18 +102,26 @@ def folder_of(config: ReproduceConfig) -> Path:
 
 
 def plan(config: ReproduceConfig) -> dict[Arm, tuple[TrainConfig | None, EvalConfig]]:
-    """All arms with their settings, in the order in which they run. Raises `ConfigError` for any bad setting."""
+    """All arms with their settings, in the order in which they run. Raises `ConfigError` for any
+    bad setting.
+    """
     arms = [Arm(), *(Arm(mix, seed) for seed in config.seeds for mix in config.mixes)]
     return {arm: settings_of(config, arm, folder_of(config)) for arm in arms}
 
 
 def preparation(config: ReproduceConfig) -> PrepareConfig:
     """The settings of the preparation."""
-    fixed = {"sources": config.sources, "data_root": config.data_root, "out": Path("data") / config.name}
+    fixed = {
+        "sources": config.sources,
+        "data_root": config.data_root,
+        "out": Path("data") / config.name,
+    }
     return build(PrepareConfig, overrides={**fixed, **config.preparation})
 
 
-def settings_of(config: ReproduceConfig, arm: Arm, folder: Path) -> tuple[TrainConfig | None, EvalConfig]:
+def settings_of(
+    config: ReproduceConfig, arm: Arm, folder: Path
+) -> tuple[TrainConfig | None, EvalConfig]:
     """What an arm trains (nothing for the untrained start) and how it is scored."""
     run = folder / "runs" / arm.name
     training = None
@@ -114,7 +130,9 @@ def settings_of(config: ReproduceConfig, arm: Arm, folder: Path) -> tuple[TrainC
         fixed = {"data": str(preparation(config).out), "mix": arm.mix, "seed": arm.seed, "out": run}
         clash = sorted(set(fixed) & set(config.train))
         if clash:
-            raise ConfigError(f"train: {', '.join(clash)} is set by the experiment itself; take it out")
+            raise ConfigError(
+                f"train: {', '.join(clash)} is set by the experiment itself; take it out"
+            )
         training = build(TrainConfig, overrides={**shared, **config.train, **fixed})
     evaluation = build(
         EvalConfig,
@@ -153,7 +171,10 @@ def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> di
                 "name": task["name"],
                 "about": task["about"],
                 "settings": {
-                    setting: {name: part[name] for name in ("query_languages", "cells", "metrics", "groups")}
+                    setting: {
+                        name: part[name]
+                        for name in ("query_languages", "cells", "metrics", "groups")
+                    }
                     for setting, part in task["settings"].items()
                 },
             }
@@ -165,18 +186,26 @@ def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> di
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The table: a row for each task, part of the languages and kind of batches; means over seeds.
 
-    The parts are all languages, those that the trained arms were trained on, the others (zero-shot), and queries in
-    trained languages against passages in the others; the untrained start is shown on the same parts.
+    The parts are all languages, those that the trained arms were trained on, the others
+    (zero-shot), and queries in trained languages against passages in the others; the untrained
+    start is shown on the same parts.
     """
     arms = result["arms"]
     rows = []
     for number, task in enumerate(arms[0]["tasks"]):
         for part in PARTS:
             for batches in dict.fromkeys(arm["batches"] for arm in arms):
-                chosen = [arm["tasks"][number]["settings"] for arm in arms if arm["batches"] == batches]
-                values = {name: _mean(_measure(settings, name, part) for settings in chosen) for name in MEASURES}
+                chosen = [
+                    arm["tasks"][number]["settings"] for arm in arms if arm["batches"] == batches
+                ]
+                values = {
+                    name: _mean(_measure(settings, name, part) for settings in chosen)
+                    for name in MEASURES
+                }
                 if any(value is not None for value in values.values()):
-                    rows.append({"task": task["name"], "languages": part, "batches": batches, **values})
+                    rows.append(
+                        {"task": task["name"], "languages": part, "batches": batches, **values}
+                    )
     return rows
 
 
@@ -193,9 +222,11 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def comparisons(config: ReproduceConfig, folder: Path) -> list[dict[str, Any]]:
-    """Every hybrid mix against both pure ones, in each setting of each task (`hybridbatch.scoring.compare`), over all seeds.
+    """Every hybrid mix against both pure ones, in each setting of each task
+    (`hybridbatch.scoring.compare`), over all seeds.
 
-    Returns: the rows of the comparison with their verdicts and metric; none where a pure mix or a hybrid one is missing.
+    Returns: the rows of the comparison with their verdicts and metric; none where a pure mix or a
+    hybrid one is missing.
     """
     from hybridbatch.scoring.compare import compare
 
@@ -232,17 +263,22 @@ def report_text(result: Mapping[str, Any]) -> str:
     table = [f"| {' | '.join(header)} |", "|---|---|---|---:|---:|---:|---:|"]
     for row in rows:
         figures = [_shown(row[name], 0 if name == "rank distance" else 3) for name in MEASURES]
-        table.append("| " + " | ".join([row["task"], row["languages"], row["batches"], *figures]) + " |")
+        table.append(
+            "| " + " | ".join([row["task"], row["languages"], row["batches"], *figures]) + " |"
+        )
     trained: dict[str, Any] = next((arm["train"] for arm in arms if arm["train"]), {})
     caveats = dict.fromkeys(f"- {task['name']}: {task['about']}" for task in arms[0]["tasks"])
     machine = result["hardware"]
     seconds = [arm["train"]["throughput"]["seconds"] for arm in arms if arm["train"]]
     done = [
-        f"- training data: {', '.join(config['sources'])}; languages: {', '.join(trained.get('trained_languages', []))}",
-        f"- start: {config['model'] or 'e5-small-q4'}; {trained.get('steps')} steps; seeds {', '.join(map(str, config['seeds']))}",
+        f"- training data: {', '.join(config['sources'])}; languages:"
+        f" {', '.join(trained.get('trained_languages', []))}",
+        f"- start: {config['model'] or 'e5-small-q4'}; {trained.get('steps')} steps; seeds"
+        f" {', '.join(map(str, config['seeds']))}",
         "- the same start, data, order of draws and settings for every mix: "
         + ", ".join(f"{name} {value}" for name, value in config["train"].items()),
-        f"- {machine['cpu']}, {machine['cores']} cores; {sum(seconds) / 60:.1f} minutes of training in all",
+        f"- {machine['cpu']}, {machine['cores']} cores; {sum(seconds) / 60:.1f} minutes of training"
+        " in all",
     ]
     verdicts = [f"- {row['verdict']}" for row in result["comparisons"]]
     return "\n".join(
@@ -251,8 +287,10 @@ def report_text(result: Mapping[str, Any]) -> str:
             "",
             *done,
             "",
-            "Mean average precision, macro-averaged over languages (docs/evaluation.md); rank distance in ranks, lower is"
-            " better. Zero-shot: no language of the setting was trained on; trained-to-zero-shot: only that of the query was.",
+            "Mean average precision, macro-averaged over languages (docs/evaluation.md); rank"
+            " distance in ranks, lower is"
+            " better. Zero-shot: no language of the setting was trained on; trained-to-zero-shot:"
+            " only that of the query was.",
             "",
             *table,
             "",
@@ -268,7 +306,8 @@ def report_text(result: Mapping[str, Any]) -> str:
             "",
             "## Again",
             "",
-            "`hybridbatch reproduce` with the settings under `config` of results.json (a `--config` file may hold them) gives"
+            "`hybridbatch reproduce` with the settings under `config` of results.json (a `--config`"
+            " file may hold them) gives"
             " these numbers on this kind of machine; what is finished is not done twice.",
             "",
         ]
@@ -293,15 +332,27 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     colours = {kind: f"C{number}" for number, kind in enumerate(kinds)}
     tasks = [task["name"] for task in arms[0]["tasks"]]
     figure, grid = pyplot.subplots(
-        len(tasks), 2, figsize=(8, 2.8 * len(tasks)), squeeze=False, width_ratios=(3, 1), layout="constrained"
+        len(tasks),
+        2,
+        figsize=(8, 2.8 * len(tasks)),
+        squeeze=False,
+        width_ratios=(3, 1),
+        layout="constrained",
     )
     for number, (task, (left, right)) in enumerate(zip(tasks, grid, strict=True)):
         for arm in arms:
             settings = arm["tasks"][number]["settings"]
             offset = (kinds.index(arm["batches"]) - (len(kinds) - 1) / 2) * 0.16
-            mark = {"color": colours[arm["batches"]], "marker": "o", "linestyle": "none", "markersize": 5}
+            mark = {
+                "color": colours[arm["batches"]],
+                "marker": "o",
+                "linestyle": "none",
+                "markersize": 5,
+            }
             values = [_measure(settings, name, "all") for name in SETTINGS]
-            left.plot([i + offset for i in range(len(SETTINGS))], values, label=arm["batches"], **mark)
+            left.plot(
+                [i + offset for i in range(len(SETTINGS))], values, label=arm["batches"], **mark
+            )
             right.plot([offset], [_measure(settings, "rank distance", "all")], **mark)
         left.set_xticks(range(len(SETTINGS)), SETTINGS)
         left.set_ylabel("mAP")
@@ -314,7 +365,9 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
             axes.grid(axis="y", alpha=0.3)
     handles, labels = grid[0][0].get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named), frameon=False)
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=len(named), frameon=False
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])
     pyplot.close(figure)

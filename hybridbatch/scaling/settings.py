@@ -11,58 +11,89 @@ from hybridbatch.common.settings import Settings, setting
 
 
 class SweepConfig(Settings):
-    """Settings of `hybridbatch scale-sweep`: axes of a grid (several values) and what all cells share."""
+    """Settings of `hybridbatch scale-sweep`: axes of a grid (several values) and what all cells
+    share.
+    """
 
     name: str | None = setting(None, "Run", "Name of the sweep; default: scale-sweep.")
     out: Path | None = setting(None, "Run", "Folder of the sweep; default: experiments/NAME.")
-    reuse: tuple[Path, ...] = setting((), "Run", "Folders of other sweeps whose finished cells are taken over.")
+    reuse: tuple[Path, ...] = setting(
+        (), "Run", "Folders of other sweeps whose finished cells are taken over."
+    )
 
     languages: str = setting(
-        "low-resource", "Targets", "Languages to evaluate; they are kept out of training unless --allow-seen."
+        "low-resource",
+        "Targets",
+        "Languages to evaluate; they are kept out of training unless --allow-seen.",
     )
     allow_seen: bool = setting(False, "Targets", "Train on the languages that are evaluated, too.")
     tasks: tuple[str, ...] = setting(
         ("atlas",), "Targets", "Built-in tasks, or folders in BEIR layout, one folder per language."
     )
-    data: str = setting("atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first.")
+    data: str = setting(
+        "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
+    )
     data_root: Path | None = setting(
-        None, "Data", "Folder that holds local copies of public data sets, looked at before any download."
+        None,
+        "Data",
+        "Folder that holds local copies of public data sets, looked at before any download.",
     )
 
-    mix: tuple[float, ...] = setting((0.0, 0.5, 1.0), "Axes", "Chances that a batch is monolingual, such as '0,0.5,1'.")
+    mix: tuple[float, ...] = setting(
+        (0.0, 0.5, 1.0), "Axes", "Chances that a batch is monolingual, such as '0,0.5,1'."
+    )
     pairs: tuple[int | None, ...] = setting(
-        (100, 200, None), "Axes", "Sizes of the nested subsets of training records, such as '500,2k,8k' or 'all'."
+        (100, 200, None),
+        "Axes",
+        "Sizes of the nested subsets of training records, such as '500,2k,8k' or 'all'.",
     )
     train_languages: Sequence[int | str] = setting(
         ("all",),
         "Axes",
-        "Numbers of training languages ('2,4,8': nested sets, best resourced first), or groups separated by ';'.",
+        "Numbers of training languages ('2,4,8': nested sets, best resourced first), or groups"
+        " separated by ';'.",
     )
     batch_size: tuple[int, ...] = setting((64,), "Axes", "Query-passage pairs per optimizer step.")
     model: tuple[str, ...] = setting(("e5-small-q4",), "Axes", "Encoders to start from.")
     steps: tuple[int, ...] = setting((40,), "Axes", "Optimizer steps.")
-    epochs: tuple[float, ...] = setting((), "Axes", "Passes over the subset of records, instead of --steps.")
+    epochs: tuple[float, ...] = setting(
+        (), "Axes", "Passes over the subset of records, instead of --steps."
+    )
     seeds: tuple[int, ...] = setting((13, 14), "Axes", "Seeds of the runs.")
     set: Mapping[str, tuple[Any, ...]] = setting(
-        {}, "Axes", "Any other training settings, such as 'learning_rate=1e-5,3e-5; temperature=0.02,0.05'."
+        {},
+        "Axes",
+        "Any other training settings, such as 'learning_rate=1e-5,3e-5; temperature=0.02,0.05'.",
     )
 
-    launcher: Literal["local", "ray", "slurm"] = setting("local", "Execution", "Engine that runs the cells.")
-    jobs: int = setting(1, "Execution", "Cells at a time; 1 with the local launcher: in this process.", ge=1)
+    launcher: Literal["local", "ray", "slurm"] = setting(
+        "local", "Execution", "Engine that runs the cells."
+    )
+    jobs: int = setting(
+        1, "Execution", "Cells at a time; 1 with the local launcher: in this process.", ge=1
+    )
     address: str | None = setting(
-        None, "Execution", "Ray cluster to connect to, such as 'auto'; default: start one on this machine."
+        None,
+        "Execution",
+        "Ray cluster to connect to, such as 'auto'; default: start one on this machine.",
     )
     partition: str | None = setting(None, "Execution", "Slurm partition; default: the cluster's.")
     gpus: float = setting(0, "Execution", "GPUs per cell; Ray accepts fractions.", ge=0)
-    tries: int = setting(2, "Execution", "Attempts at a cell before it is set aside with its log.", ge=1)
+    tries: int = setting(
+        2, "Execution", "Attempts at a cell before it is set aside with its log.", ge=1
+    )
     budget: str | None = setting(
-        None, "Execution", "Stop before this time is over ('45m', '2h'); cells that cover the grid evenly come first."
+        None,
+        "Execution",
+        "Stop before this time is over ('45m', '2h'); cells that cover the grid evenly come first.",
     )
 
     @field_validator("pairs", mode="before")
     @classmethod
     def _sizes(cls, values: Any) -> Any:
-        return tuple(_size(value) for value in (values if isinstance(values, list | tuple) else [values]))
+        return tuple(
+            _size(value) for value in (values if isinstance(values, list | tuple) else [values])
+        )
 
     @field_validator("train_languages", mode="before")
     @classmethod
@@ -70,7 +101,9 @@ class SweepConfig(Settings):
         if isinstance(values, str):
             numbers = all(part.strip().isdigit() for part in values.split(","))
             values = values.split("," if numbers else ";")
-        parts = [str(part).strip() for part in (values if isinstance(values, list | tuple) else [values])]
+        parts = [
+            str(part).strip() for part in (values if isinstance(values, list | tuple) else [values])
+        ]
         return tuple(int(part) if part.isdigit() else part for part in parts if part)
 
     @field_validator("set", mode="before")
@@ -78,11 +111,16 @@ class SweepConfig(Settings):
     def _named_values(cls, values: Any) -> Any:
         if isinstance(values, str):
             values = {
-                name.strip(): text for name, _, text in (part.partition("=") for part in values.split(";")) if name
+                name.strip(): text
+                for name, _, text in (part.partition("=") for part in values.split(";"))
+                if name
             }
         if not isinstance(values, Mapping):
             raise ValueError("must be written as name=value,value; name=value")
-        split = {name: text.split(",") if isinstance(text, str) else text for name, text in values.items()}
+        split = {
+            name: text.split(",") if isinstance(text, str) else text
+            for name, text in values.items()
+        }
         return {name: tuple(v if isinstance(v, list | tuple) else [v]) for name, v in split.items()}
 
     @field_validator("budget")
@@ -107,7 +145,14 @@ class SweepConfig(Settings):
     @property
     def cells(self) -> int:
         """Number of trained cells of the grid."""
-        axes = [self.mix, self.pairs, self.train_languages, self.batch_size, self.model, self.epochs or self.steps]
+        axes = [
+            self.mix,
+            self.pairs,
+            self.train_languages,
+            self.batch_size,
+            self.model,
+            self.epochs or self.steps,
+        ]
         return math.prod(map(len, [*axes, self.seeds, *self.set.values()]))
 
 
@@ -140,28 +185,47 @@ def seconds(duration: str) -> float:
 class ReproduceConfig(Settings):
     """Settings of `hybridbatch reproduce`."""
 
-    name: str = setting("reproduce", "Run", "Name of the experiment; its data is prepared in data/NAME.")
+    name: str = setting(
+        "reproduce", "Run", "Name of the experiment; its data is prepared in data/NAME."
+    )
     out: Path | None = setting(None, "Run", "Folder of the experiment; default: experiments/NAME.")
     model: str | None = setting(None, "Experiment", "Encoder to start from; default: as `train`.")
-    sources: tuple[str, ...] = setting(("atlas",), "Experiment", "Training sources, as `prepare` takes them.")
+    sources: tuple[str, ...] = setting(
+        ("atlas",), "Experiment", "Training sources, as `prepare` takes them."
+    )
     data_root: Path | None = setting(
-        None, "Experiment", "Folder that holds local copies of public data sets, looked at before any download."
+        None,
+        "Experiment",
+        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     mixes: tuple[float, ...] = setting(
-        (1.0, 0.0, 0.5), "Experiment", "Mixes to compare: 1 monolingual, 0 cross-lingual, between: hybrid."
+        (1.0, 0.0, 0.5),
+        "Experiment",
+        "Mixes to compare: 1 monolingual, 0 cross-lingual, between: hybrid.",
     )
-    seeds: tuple[int, ...] = setting((13,), "Experiment", "Seeds; every mix is trained once with each.")
-    tasks: tuple[str, ...] = setting(("atlas",), "Experiment", "Evaluation tasks, as `eval` takes them.")
+    seeds: tuple[int, ...] = setting(
+        (13,), "Experiment", "Seeds; every mix is trained once with each."
+    )
+    tasks: tuple[str, ...] = setting(
+        ("atlas",), "Experiment", "Evaluation tasks, as `eval` takes them."
+    )
     languages: str | None = setting(
         None,
         "Experiment",
-        "Evaluation languages ('all' for all); default: of the atlas about 20, spread over scripts and resource classes.",
+        "Evaluation languages ('all' for all); default: of the atlas about 20, spread over scripts"
+        " and resource classes.",
     )
-    preparation: dict[str, Any] = setting({}, "Stages", "Further settings of `prepare`, such as 'limit=500'.")
+    preparation: dict[str, Any] = setting(
+        {}, "Stages", "Further settings of `prepare`, such as 'limit=500'."
+    )
     train: dict[str, Any] = setting(
-        {"steps": 60, "batch_size": 64}, "Stages", "Further settings of `train`, the same for every mix."
+        {"steps": 60, "batch_size": 64},
+        "Stages",
+        "Further settings of `train`, the same for every mix.",
     )
-    evaluation: dict[str, Any] = setting({}, "Stages", "Further settings of `eval`, such as 'cutoffs=1;10'.")
+    evaluation: dict[str, Any] = setting(
+        {}, "Stages", "Further settings of `eval`, such as 'cutoffs=1;10'."
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

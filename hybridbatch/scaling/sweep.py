@@ -1,4 +1,6 @@
-"""`hybridbatch scale-sweep`: run the missing cells of a grid, keep one JSON per cell, and sum them up."""
+"""`hybridbatch scale-sweep`: run the missing cells of a grid, keep one JSON per cell, and sum them
+up.
+"""
 
 import shutil
 import time
@@ -13,7 +15,13 @@ from hybridbatch.common.files import write_json
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import versions
 from hybridbatch.scaling.cells.cost import CALIBRATION_STEPS, Cost, calibrate, measured
-from hybridbatch.scaling.cells.folder import DEFAULT_NAME, SWEEP_SCHEMA, Runner, SweepFolder, execute
+from hybridbatch.scaling.cells.folder import (
+    DEFAULT_NAME,
+    SWEEP_SCHEMA,
+    Runner,
+    SweepFolder,
+    execute,
+)
 from hybridbatch.scaling.cells.grid import Cell, Facts, in_words, plan_cells, spread
 from hybridbatch.scaling.cells.launchers import launcher
 from hybridbatch.scaling.cells.runner import gather_facts, run_cell
@@ -33,10 +41,11 @@ def run_sweep(
     facts: Facts | None = None,
     confirmed: bool = False,
 ) -> Path:
-    """Run the cells that have no result yet and write the summary; a killed sweep goes on where it stopped.
+    """Run the cells that have no result yet and write the summary; a killed sweep goes on where it
+    stopped.
 
-    A cell that fails `config.tries` times is set aside with its log; the others go on, and the summary says what is
-    missing. Running the same command again tries it again.
+    A cell that fails `config.tries` times is set aside with its log; the others go on, and the
+    summary says what is missing. Running the same command again tries it again.
 
     Args:
         config: axes, and what the cells share.
@@ -45,9 +54,10 @@ def run_sweep(
         facts: contents of data, tasks and models; default: looked up.
         confirmed: run a grid of more than 10,000 cells.
 
-    Returns: the folder with ``sweep.json``, ``cells/KEY.json`` and ``summary.json``, ``.csv`` and ``.md``.
-    Raises: ConfigError for contradictions and unconfirmed huge grids; DataError for results of another schema version;
-        OutputError, at once, where results cannot be written; Interrupted.
+    Returns: the folder with ``sweep.json``, ``cells/KEY.json`` and ``summary.json``, ``.csv`` and
+    ``.md``.
+    Raises: ConfigError for contradictions and unconfirmed huge grids; DataError for results of
+        another schema version; OutputError, at once, where results cannot be written; Interrupted.
     """
     if config.cells > ASK_ABOVE and not confirmed:
         raise ConfigError(_question(config, report, facts, runner))
@@ -56,13 +66,17 @@ def run_sweep(
     _write_plan(config, cells, folder)
     for other in config.reuse:
         taken = sum(
-            folder.adopt(cell.key, SweepFolder(other)) for cell in cells if not folder.result(cell.key).exists()
+            folder.adopt(cell.key, SweepFolder(other))
+            for cell in cells
+            if not folder.result(cell.key).exists()
         )
         report.note(f"{taken} finished cells taken over from {other}")
     try:
         _run_missing(config, cells, folder, runner, report)
     except KeyboardInterrupt:
-        raise Interrupted(f"{folder.path}: stopped; finished cells are kept, run the same command to go on") from None
+        raise Interrupted(
+            f"{folder.path}: stopped; finished cells are kept, run the same command to go on"
+        ) from None
     for path in write_summary(folder.path):
         report.note(f"wrote {path}")
     return folder.path
@@ -75,10 +89,12 @@ def dry_run(
     runner: Runner = run_cell,
     facts: Facts | None = None,
 ) -> dict[str, Any]:
-    """What `run_sweep` would do and cost, from its finished cells or, where there are none, from a run of three steps.
+    """What `run_sweep` would do and cost, from its finished cells or, where there are none, from a
+    run of three steps.
 
-    Returns: ``cells`` (one row each, with its state and seconds), ``total``, ``done``, ``hours_left``, ``disk_mib`` of
-        the results (trained models are removed after their evaluation; None before the first), and ``measured_on``.
+    Returns: ``cells`` (one row each, with its state and seconds), ``total``, ``done``,
+        ``hours_left``, ``disk_mib`` of the results (trained models are removed after their
+        evaluation; None before the first), and ``measured_on``.
     Raises: ConfigError.
     """
     cells = _cells(config, report, facts)
@@ -118,10 +134,21 @@ def status(path: Path) -> list[dict[str, Any]]:
 
 
 def varying(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows of `dry_run` or `status` without the axes that are the same in every trained cell, and these axes."""
-    names = dict.fromkeys(name for row in rows for name in row if name not in ("cell", "state", "seconds"))
-    found = {name: {str(row[name]): row[name] for row in rows if row[name] is not None} for name in names}
-    same = {name: value for name, values in found.items() if len(values) == 1 for value in values.values()}
+    """Rows of `dry_run` or `status` without the axes that are the same in every trained cell, and
+    these axes.
+    """
+    names = dict.fromkeys(
+        name for row in rows for name in row if name not in ("cell", "state", "seconds")
+    )
+    found = {
+        name: {str(row[name]): row[name] for row in rows if row[name] is not None} for name in names
+    }
+    same = {
+        name: value
+        for name, values in found.items()
+        if len(values) == 1
+        for value in values.values()
+    }
     return [{name: value for name, value in row.items() if name not in same} for row in rows], same
 
 
@@ -131,14 +158,24 @@ def sweep_path(config: SweepConfig) -> Path:
 
 
 def _question(config: SweepConfig, report: Reporter, facts: Facts | None, runner: Runner) -> str:
-    """What is said of a huge grid: its size, and its cost by that of its first trained cell, which is measured."""
-    first = {name: getattr(config, name)[:1] for name in AXES} | {"set": {n: v[:1] for n, v in config.set.items()}}
-    cell = next(each for each in _cells(config.model_copy(update=first), report, facts) if each.train)
+    """What is said of a huge grid: its size, and its cost by that of its first trained cell, which
+    is measured.
+    """
+    first = {name: getattr(config, name)[:1] for name in AXES} | {
+        "set": {n: v[:1] for n, v in config.set.items()}
+    }
+    cell = next(
+        each for each in _cells(config.model_copy(update=first), report, facts) if each.train
+    )
     assert cell.train
-    report.note(f"measuring a run of {CALIBRATION_STEPS} steps and its evaluation, to tell what the grid costs")
+    report.note(
+        f"measuring a run of {CALIBRATION_STEPS} steps and its evaluation, to tell what the grid"
+        " costs"
+    )
     hours = calibrate(cell, cell.train, runner).of(cell) * config.cells / config.jobs / 3600
     return (
-        f"the grid has {config.cells:,} cells, about {hours:,.1f} hours if all cost what the first one does; "
+        f"the grid has {config.cells:,} cells, about {hours:,.1f} hours if all cost what the first"
+        " one does; "
         "take values off its axes, or run them all with --yes"
     )
 
@@ -149,7 +186,9 @@ def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[C
 
 
 def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The axes of all cells with the same names; None where a cell (an untrained model) has no such axis."""
+    """The axes of all cells with the same names; None where a cell (an untrained model) has no such
+    axis.
+    """
     names = dict.fromkeys(name for axes in sorted(cells, key=len, reverse=True) for name in axes)
     return [{name: axes.get(name) for name in names} for axes in cells]
 
@@ -160,15 +199,24 @@ def _write_plan(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder)
         "kind": "sweep",
         "settings": config.model_dump(mode="json", exclude={"data_root", "reuse"}),
         "versions": versions(),
-        "cells": [{"key": cell.key, "axes": dict(cell.axes), "settings": cell.settings()} for cell in cells],
+        "cells": [
+            {"key": cell.key, "axes": dict(cell.axes), "settings": cell.settings()}
+            for cell in cells
+        ],
     }
     write_json(folder.plan, plan)
 
 
 def _run_missing(
-    config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder, runner: Runner, report: Reporter
+    config: SweepConfig,
+    cells: Sequence[Cell],
+    folder: SweepFolder,
+    runner: Runner,
+    report: Reporter,
 ) -> None:
-    """Run what has no result, in rounds: a failed cell comes again after all others, until its tries are used up."""
+    """Run what has no result, in rounds: a failed cell comes again after all others, until its
+    tries are used up.
+    """
     finished = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
     missing = [cell for cell in cells if not folder.result(cell.key).exists()]
     for cell in missing:
@@ -178,7 +226,9 @@ def _run_missing(
     deadline = time.monotonic() + seconds(config.budget) if config.budget else float("inf")
     tries: Counter[str] = Counter()
     axes = _told_apart(cells)
-    with report.live(str(folder.path), partial(_overview, cells, axes, folder, finished, config.jobs)):
+    with report.live(
+        str(folder.path), partial(_overview, cells, axes, folder, finished, config.jobs)
+    ):
         while missing:
             again: list[Cell] = []
             for cell, error in launch(work, _in_time(missing, deadline, finished)):
@@ -194,12 +244,19 @@ def _run_missing(
                     again.append(cell)
                 else:
                     shutil.rmtree(folder.work(cell.key), ignore_errors=True)
-                    report.warn(f"{cell.label}: failed {config.tries} times ({error}); see {folder.log(cell.key)}")
+                    report.warn(
+                        f"{cell.label}: failed {config.tries} times ({error}); see"
+                        f" {folder.log(cell.key)}"
+                    )
             missing = again
 
 
-def _in_time(cells: Sequence[Cell], deadline: float, finished: list[tuple[Cell, dict[str, Any]]]) -> Iterator[Cell]:
-    """The cells one by one, as long as the next should be done before the deadline; `finished` grows meanwhile."""
+def _in_time(
+    cells: Sequence[Cell], deadline: float, finished: list[tuple[Cell, dict[str, Any]]]
+) -> Iterator[Cell]:
+    """The cells one by one, as long as the next should be done before the deadline; `finished`
+    grows meanwhile.
+    """
     for cell in cells:
         cost = measured(finished) or Cost(0, 0, 0)
         if time.monotonic() + cost.of(cell) > deadline:
@@ -214,15 +271,23 @@ def _overview(
     finished: Sequence[tuple[Cell, dict[str, Any]]],
     jobs: int,
 ) -> tuple[list[dict[str, Any]], str]:
-    """A sweep at a glance: the cells that run, failed, finished last and come next; then counts, the best, the time left."""
+    """A sweep at a glance: the cells that run, failed, finished last and come next; then counts,
+    the best, the time left.
+    """
     finished = list(finished)
     done = {cell.key: result for cell, result in finished}
     states = {cell.key: "done" if cell.key in done else folder.state(cell.key) for cell in cells}
     by_state = {
-        state: [cell for cell in cells if states[cell.key] == state] for state in ("running", "failed", "waiting")
+        state: [cell for cell in cells if states[cell.key] == state]
+        for state in ("running", "failed", "waiting")
     }
     last = [cell for cell, _ in finished[-LISTED:]]
-    shown = [*by_state["running"][:LISTED], *by_state["failed"][:LISTED], *last[::-1], *by_state["waiting"][:LISTED]]
+    shown = [
+        *by_state["running"][:LISTED],
+        *by_state["failed"][:LISTED],
+        *last[::-1],
+        *by_state["waiting"][:LISTED],
+    ]
     rows = [
         {
             "state": states[cell.key] if cell.train else f"{states[cell.key]}, untrained",
@@ -232,9 +297,14 @@ def _overview(
         for cell in shown
     ]
     counts = ", ".join(
-        [f"{len(done)} of {len(cells)} done", *(f"{len(found)} {state}" for state, found in by_state.items() if found)]
+        [
+            f"{len(done)} of {len(cells)} done",
+            *(f"{len(found)} {state}" for state, found in by_state.items() if found),
+        ]
     )
-    return rows, "\n".join([counts, *_best(finished, axes), *_time_left(len(cells), finished, jobs)])
+    return rows, "\n".join(
+        [counts, *_best(finished, axes), *_time_left(len(cells), finished, jobs)]
+    )
 
 
 def _told_apart(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
@@ -243,7 +313,9 @@ def _told_apart(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     return {cell.key: row for cell, row in zip(cells, rows, strict=True)}
 
 
-def _best(finished: Sequence[tuple[Cell, dict[str, Any]]], axes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _best(
+    finished: Sequence[tuple[Cell, dict[str, Any]]], axes: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
     """The trained cell with the highest mAP so far, per task and setting."""
     values: dict[str, list[tuple[float, str]]] = {}
     for cell, result in finished:
@@ -262,14 +334,22 @@ def _took(result: Mapping[str, Any]) -> int:
     return round(sum(result["seconds"].values()))
 
 
-def _time_left(total: int, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int) -> Iterator[str]:
+def _time_left(
+    total: int, finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int
+) -> Iterator[str]:
     if finished and len(finished) < total:
         average = sum(sum(result["seconds"].values()) for _, result in finished) / len(finished)
         yield f"about {(total - len(finished)) * average / jobs / 60:.0f} min left"
 
 
-def _progress(axes: Mapping[str, Mapping[str, Any]], finished: Sequence[tuple[Cell, dict[str, Any]]], jobs: int) -> str:
+def _progress(
+    axes: Mapping[str, Mapping[str, Any]],
+    finished: Sequence[tuple[Cell, dict[str, Any]]],
+    jobs: int,
+) -> str:
     """The cell that finished last."""
     cell, result = finished[-1]
-    line = f"[{len(finished)}/{len(axes)}] {in_words(axes[cell.key]) or cell.label}: {_took(result)} s"
+    line = (
+        f"[{len(finished)}/{len(axes)}] {in_words(axes[cell.key]) or cell.label}: {_took(result)} s"
+    )
     return "; ".join([line, *_time_left(len(axes), finished, jobs)])

@@ -1,13 +1,17 @@
-"""Macro-averages over languages: from means per language pair to the few numbers of a results table. Pure.
+"""Macro-averages over languages: from means per language pair to the few numbers of a results
+table. Pure.
 
-A *cell* is a pair (query language, corpus language or ``pool``) of one setting, with its means over queries.
+A *cell* is a pair (query language, corpus language or ``pool``) of one setting, with its means over
+queries.
 
 - The value of a query language is the mean over its cells (over corpus languages).
-- The **macro-average** of a setting is the mean over query languages of that. Every query language weighs the same,
-  whatever its number of queries or corpus languages; so do the corpus languages of one query language.
-- A **group** takes the same average over a part of the cells. Cells are labelled by both languages: ``low`` means both
-  are low-resource, ``high-to-low`` a high-resource query language and a low-resource corpus language. A cell of the
-  pool, which mixes all corpus languages, is labelled by its query language alone.
+- The **macro-average** of a setting is the mean over query languages of that. Every query language
+  weighs the same, whatever its number of queries or corpus languages; so do the corpus languages of
+  one query language.
+- A **group** takes the same average over a part of the cells. Cells are labelled by both languages:
+  ``low`` means both are low-resource, ``high-to-low`` a high-resource query language and a
+  low-resource corpus language. A cell of the pool, which mixes all corpus languages, is labelled by
+  its query language alone.
 
 Means of a metric leave out cells that do not have it.
 """
@@ -15,7 +19,8 @@ Means of a metric leave out cells that do not have it.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-POOL = "pool"  # of all corpus languages; ``pool:GROUP`` is that of a group, and ``multilingual:GROUP`` its setting
+# of all corpus languages; ``pool:GROUP`` is that of a group, and ``multilingual:GROUP`` its setting
+POOL = "pool"
 SETTINGS = ("monolingual", "cross-lingual", "multilingual")
 SHARES = "language_distribution"  # the measures that add up to 1 over the languages of a pool
 Means = Mapping[str, float]  # by metric
@@ -36,7 +41,10 @@ def setting_of(query_language: str, corpus_language: str) -> str:
 
 def label_of(query_language: str, corpus_language: str, group: Callable[[str], str]) -> str:
     """The group of a cell: ``low``, or ``high-to-low`` where its two languages differ in group."""
-    first, second = group(query_language), group(query_language if is_pool(corpus_language) else corpus_language)
+    first, second = (
+        group(query_language),
+        group(query_language if is_pool(corpus_language) else corpus_language),
+    )
     return first if first == second else f"{first}-to-{second}"
 
 
@@ -60,7 +68,11 @@ def by_query_language(cells: Cells) -> dict[str, dict[str, float]]:
 def macro_average(cells: Cells) -> dict[str, Any]:
     """The macro-average of every metric, and over how many query languages and cells it was taken."""
     languages = by_query_language(cells)
-    return {"query_languages": len(languages), "cells": len(cells), "metrics": mean(languages.values())}
+    return {
+        "query_languages": len(languages),
+        "cells": len(cells),
+        "metrics": mean(languages.values()),
+    }
 
 
 def grouped(cells: Cells, group: Callable[[str], str]) -> dict[str, dict[str, Any]]:
@@ -76,7 +88,8 @@ def summarise(cells: Cells, groups: Mapping[str, Callable[[str], str]]) -> dict[
 
     Args:
         cells: of all settings of one task.
-        groups: by name, what puts a language into a group, such as ``{"resource_class": resource_class}``.
+        groups: by name, what puts a language into a group, such as ``{"resource_class":
+            resource_class}``.
     """
     summary = {}
     for setting in dict.fromkeys([*SETTINGS, *(setting_of(*pair) for pair in cells)]):
@@ -91,7 +104,9 @@ def summarise(cells: Cells, groups: Mapping[str, Callable[[str], str]]) -> dict[
 
 
 def pair_matrix(cells: Cells) -> dict[str, Any]:
-    """Means of all language pairs as one matrix a metric: rows are query languages; None where there is no cell."""
+    """Means of all language pairs as one matrix a metric: rows are query languages; None where
+    there is no cell.
+    """
     pairs = {pair: means for pair, means in cells.items() if not is_pool(pair[1])}
     rows, columns = ([*dict.fromkeys(pair[side] for pair in pairs)] for side in (0, 1))
     metrics = dict.fromkeys(metric for means in pairs.values() for metric in means)
@@ -99,7 +114,9 @@ def pair_matrix(cells: Cells) -> dict[str, Any]:
         "query_languages": rows,
         "corpus_languages": columns,
         "metrics": {
-            metric: [[pairs.get((row, column), {}).get(metric) for column in columns] for row in rows]
+            metric: [
+                [pairs.get((row, column), {}).get(metric) for column in columns] for row in rows
+            ]
             for metric in metrics
         },
     }
@@ -110,22 +127,32 @@ def language_matrices(
     sizes: Mapping[str, int],
     groups: Mapping[str, Callable[[str], str]],
 ) -> dict[str, Any]:
-    """What a pool's languages get of every query language, by pool: matrices, and shares of groups of languages.
+    """What a pool's languages get of every query language, by pool: matrices, and shares of groups
+    of languages.
 
     Args:
         cells: by query language and pool; values by name of the measure and language of the pool.
         sizes: number of passages of every language.
         groups: as `summarise`.
-    Returns: by pool, ``query_languages``, ``corpus_languages``, ``pool_share`` (of its passages, by language),
-        ``measures`` (one matrix each; rows are query languages; None where there is no value) and ``groups``: by group
-        of query languages and group of the pool's, the mean over those query languages of the sum over these languages
-        of a measure that is a share; under ``pool``, the groups' shares of the passages.
+    Returns: by pool, ``query_languages``, ``corpus_languages``, ``pool_share`` (of its passages, by
+        language), ``measures`` (one matrix each; rows are query languages; None where there is no
+        value) and ``groups``: by group of query languages and group of the pool's, the mean over
+        those query languages of the sum over these languages of a measure that is a share; under
+        ``pool``, the groups' shares of the passages.
     """
     found = {}
     for pool in dict.fromkeys(pool for (_, pool), measures in cells.items() if measures):
-        rows = {query: measures for (query, name), measures in cells.items() if name == pool and measures}
+        rows = {
+            query: measures
+            for (query, name), measures in cells.items()
+            if name == pool and measures
+        }
         names = dict.fromkeys(name for measures in rows.values() for name in measures)
-        columns = [*dict.fromkeys(code for measures in rows.values() for row in measures.values() for code in row)]
+        columns = [
+            *dict.fromkeys(
+                code for measures in rows.values() for row in measures.values() for code in row
+            )
+        ]
         passages = sum(sizes[code] for code in columns)
         share = {code: sizes[code] / passages for code in columns}
         found[pool] = {
@@ -133,7 +160,8 @@ def language_matrices(
             "corpus_languages": columns,
             "pool_share": [*share.values()],
             "measures": {
-                name: [[rows[query].get(name, {}).get(code) for code in columns] for query in rows] for name in names
+                name: [[rows[query].get(name, {}).get(code) for code in columns] for query in rows]
+                for name in names
             },
             "groups": {
                 name: {kind: _shares(rows, name, share, group) for kind, group in groups.items()}
@@ -152,7 +180,10 @@ def _shares(
     for query, measures in rows.items():
         if name in measures:
             parts.setdefault(group(query), []).append(_sums(measures[name], group))
-    return {"pool": _sums(share, group), **{label: mean(each) for label, each in sorted(parts.items())}}
+    return {
+        "pool": _sums(share, group),
+        **{label: mean(each) for label, each in sorted(parts.items())},
+    }
 
 
 def _sums(values: Means, group: Callable[[str], str]) -> dict[str, float]:

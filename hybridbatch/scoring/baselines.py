@@ -13,11 +13,14 @@ from hybridbatch.scoring.ranks import GridRanks, Passages, Relevance, ranks_by_s
 from hybridbatch.scoring.settings import BM25, RANDOM
 from hybridbatch.search import bm25 as lexical
 
-RANDOM_WIDTH = 64  # of random vectors: as passages are independent, a passage's rank is uniform at any width
+# of random vectors: as passages are independent, a passage's rank is uniform at any width
+RANDOM_WIDTH = 64
 
 
 class RandomEncoder:
-    """A direction drawn anew for every text: equal texts tie, all else is chance. Used as `Encoder` in a store."""
+    """A direction drawn anew for every text: equal texts tie, all else is chance. Used as `Encoder`
+    in a store.
+    """
 
     def __init__(self, seed: int) -> None:
         self.name = RANDOM
@@ -38,23 +41,28 @@ class RandomEncoder:
     ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""
         keys = (hashlib.sha256(f"{self.seed} {side} {text}".encode()).digest() for text in texts)
-        rows = [np.random.default_rng(int.from_bytes(key)).standard_normal(RANDOM_WIDTH) for key in keys]
+        rows = [
+            np.random.default_rng(int.from_bytes(key)).standard_normal(RANDOM_WIDTH) for key in keys
+        ]
         vectors = np.array(rows, dtype=np.float32).reshape(-1, RANDOM_WIDTH)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 class LexicalRanker:
-    """BM25 rankings of a task: every language's corpus has an index of its own, and every pool one of all its passages.
+    """BM25 rankings of a task: every language's corpus has an index of its own, and every pool one
+    of all its passages.
 
-    What query and passage share across languages are names, numbers and loan words; passages without a shared term
-    score 0 and are ordered by id.
+    What query and passage share across languages are names, numbers and loan words; passages
+    without a shared term score 0 and are ordered by id.
     """
 
     def __init__(self, task: Task) -> None:
         self.passages = Passages({language: texts.ids for language, texts in task.corpus.items()})
         self._texts = {language: texts.texts for language, texts in task.corpus.items()}
         self._queries = {language: texts.texts for language, texts in task.queries.items()}
-        self._single = _Index([(self._texts[language], self._rows(language)) for language in self._texts])
+        self._single = _Index(
+            [(self._texts[language], self._rows(language)) for language in self._texts]
+        )
         self._pools: dict[tuple[str, ...], _Index] = {}
 
     def ranks(
@@ -74,12 +82,18 @@ class LexicalRanker:
                 joined = [text for member in members for text in self._texts[member]]
                 rows = np.concatenate([self._rows(member) for member in members])
                 index = self._pools[tuple(members)] = _Index([(joined, rows)])
-            pooled = self._score(index, texts, relevance, options | {"pools": {name: members}, "languages": False})
+            pooled = self._score(
+                index, texts, relevance, options | {"pools": {name: members}, "languages": False}
+            )
             found.pools.update(pooled.pools)
         return found
 
     def _score(
-        self, index: "_Index", texts: Sequence[str], relevance: Mapping[str, Relevance], options: Mapping[str, Any]
+        self,
+        index: "_Index",
+        texts: Sequence[str],
+        relevance: Mapping[str, Relevance],
+        options: Mapping[str, Any],
     ) -> GridRanks:
         import torch
 
@@ -99,7 +113,9 @@ class LexicalRanker:
 
 
 class _Index:
-    """The parts of BM25 scores of several corpora as one sparse matrix, so that many queries are one product."""
+    """The parts of BM25 scores of several corpora as one sparse matrix, so that many queries are
+    one product.
+    """
 
     def __init__(self, corpora: Sequence[tuple[Sequence[str], np.ndarray]]) -> None:
         """Index corpora, each with statistics of its own.
@@ -113,26 +129,36 @@ class _Index:
         terms, columns, values = [], [], []
         for texts, places in corpora:
             vocabulary, parts = lexical.BM25.build(texts).parts()
-            known = np.array([self.vocabulary.setdefault(term, len(self.vocabulary)) for term in vocabulary], np.int64)
+            known = np.array(
+                [self.vocabulary.setdefault(term, len(self.vocabulary)) for term in vocabulary],
+                np.int64,
+            )
             terms.append(np.repeat(known, np.diff(parts.indptr)))
             columns.append(places[parts.indices])
             values.append(parts.data)
         self.columns = 1 + max(int(places.max()) for _, places in corpora)
         place = np.concatenate(terms), np.concatenate(columns)
-        self.parts = csr_array((np.concatenate(values), place), shape=(len(self.vocabulary), self.columns))
+        self.parts = csr_array(
+            (np.concatenate(values), place), shape=(len(self.vocabulary), self.columns)
+        )
 
     def queries(self, texts: Sequence[str]) -> Any:
         """csr [Q, V]: how often each term of the vocabulary is in each query."""
         from scipy.sparse import csr_array
 
-        known = [[self.vocabulary[t] for t in lexical.terms(text) if t in self.vocabulary] for text in texts]
+        known = [
+            [self.vocabulary[t] for t in lexical.terms(text) if t in self.vocabulary]
+            for text in texts
+        ]
         rows = np.repeat(np.arange(len(texts)), [len(each) for each in known])
         columns = np.array([term for each in known for term in each], np.int64)
         shape = (len(texts), len(self.vocabulary))
         return csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
 
     def scores(self, queries: Any, width: int) -> np.ndarray:
-        """float32 [Q, width]: BM25 of all passages for some rows of `queries`; 0 in columns that are not indexed."""
+        """float32 [Q, width]: BM25 of all passages for some rows of `queries`; 0 in columns that
+        are not indexed.
+        """
         found = np.zeros((queries.shape[0], width), np.float32)
         found[:, : self.columns] = (queries @ self.parts).toarray()
         return found

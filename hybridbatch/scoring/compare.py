@@ -1,4 +1,6 @@
-"""`hybridbatch compare`: which of several evaluations is better, tested on the scores of every query."""
+"""`hybridbatch compare`: which of several evaluations is better, tested on the scores of every
+query.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,9 +18,11 @@ from hybridbatch.scoring.drawing import SUFFIXES, write_figure
 
 SCHEMA_VERSION = 1
 LOWER_IS_BETTER = ("rank_distance", "max_rank")
-IN_RANKS = ("rank_distance", "max_rank")  # all other metrics but `AS_IT_IS` are shares, told in points (hundredths)
+# all other metrics but `AS_IT_IS` are shares, told in points (hundredths)
+IN_RANKS = ("rank_distance", "max_rank")
 AS_IT_IS = "mlrs"  # from 0 to 100 already
-NEITHER_IS_BETTER = ("lpr", "same_language_share", "first_", AS_IT_IS)  # beginnings of names; which is wanted, depends
+# beginnings of names; which is wanted, depends
+NEITHER_IS_BETTER = ("lpr", "same_language_share", "first_", AS_IT_IS)
 
 
 def compare(
@@ -33,28 +37,36 @@ def compare(
 ) -> dict[str, Any]:
     """Compare every two of some evaluations, in every setting of every task they share.
 
-    The unit is the question: its values in all languages are flipped and drawn together (`scoring.significance`).
-    p values are Holm-corrected over all settings, tasks and pairs of runs. Means are over all values of a setting,
-    which is the macro-average where all languages have the same questions.
+    The unit is the question: its values in all languages are flipped and drawn together
+    (`scoring.significance`). p values are Holm-corrected over all settings, tasks and pairs of
+    runs. Means are over all values of a setting, which is the macro-average where all languages
+    have the same questions.
 
     Args:
-        runs: folders of `hybridbatch eval`, two or more. A run may be several folders, one for each seed in the same
+        runs: folders of `hybridbatch eval`, two or more. A run may be several folders, one for each
+            seed in the same
             order everywhere: a question then has all their values.
         metric: a column of the scores per query, or the name of its mean (``mAP``, ``MRR``).
         names: of the runs; default: the folders' own.
         pairs: which runs are compared, as numbers; default: every two.
         seed, draws: of the randomisation test and the bootstrap.
         alpha: a difference counts if its corrected p value is below.
-    Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task, setting and the two runs),
-        ``verdicts``, one sentence a row, and ``summaries``, one for each task and pair of runs; JSON types only.
-    Raises: `ConfigError` for fewer than two runs; `DataError` for runs that share no task, evaluated other data under
-        one task's name, or lack the metric.
+    Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task,
+        setting and the two runs), ``verdicts``, one sentence a row, and ``summaries``, one for each
+        task and pair of runs; JSON types only.
+    Raises: `ConfigError` for fewer than two runs; `DataError` for runs that share no task,
+        evaluated other data under one task's name, or lack the metric.
     """
     if len(runs) < 2:
-        raise ConfigError(f"compare needs two evaluations or more, not {len(runs)}; give their folders")
+        raise ConfigError(
+            f"compare needs two evaluations or more, not {len(runs)}; give their folders"
+        )
     groups = [(run,) if isinstance(run, Path) else tuple(run) for run in runs]
     if len({len(group) for group in groups}) > 1:
-        raise ConfigError(f"compare: the runs have {[len(group) for group in groups]} folders; give as many for each")
+        raise ConfigError(
+            f"compare: the runs have {[len(group) for group in groups]} folders; give as many for"
+            " each"
+        )
     names = list(names or _names([group[0] for group in groups]))
     facts = [[_read_facts(run) for run in group] for group in groups]
     every = [(name, fact) for name, group in zip(names, facts, strict=True) for fact in group]
@@ -64,13 +76,22 @@ def compare(
     for task in tasks:
         for a, b in pairs or combinations(range(len(groups)), 2):
             title = f"{names[a]} and {names[b]}"
-            seeds = [_paired(one, other, task, title) for one, other in zip(scores[a], scores[b], strict=True)]
-            values_a, values_b, questions, settings = (np.concatenate(parts) for parts in zip(*seeds, strict=True))
+            seeds = [
+                _paired(one, other, task, title)
+                for one, other in zip(scores[a], scores[b], strict=True)
+            ]
+            values_a, values_b, questions, settings = (
+                np.concatenate(parts) for parts in zip(*seeds, strict=True)
+            )
             if len(questions):
-                compared = significance.compare(values_a, values_b, questions, settings, seed=seed, draws=draws)
+                compared = significance.compare(
+                    values_a, values_b, questions, settings, seed=seed, draws=draws
+                )
                 found += [(a, b, task, comparison) for comparison in compared]
     if not found:
-        raise DataError(f"{', '.join(names)}: have no query with {metric!r} in common; evaluate the same tasks")
+        raise DataError(
+            f"{', '.join(names)}: have no query with {metric!r} in common; evaluate the same tasks"
+        )
     corrected = significance.holm(np.array([comparison.p for *_, comparison in found]))
     rows, verdicts = [], []
     told: dict[tuple[int, int, str], list[significance.Comparison]] = {}
@@ -94,13 +115,18 @@ def compare(
         "seed": seed,
         "draws": draws,
         "runs": [
-            {"name": name, "folders": [str(run) for run in group], "models": [fact["model"] for fact in each]}
+            {
+                "name": name,
+                "folders": [str(run) for run in group],
+                "models": [fact["model"] for fact in each],
+            }
             for name, group, each in zip(names, groups, facts, strict=True)
         ],
         "rows": rows,
         "verdicts": verdicts,
         "summaries": [
-            f"{task}: {significance.summary(each, names[a], names[b], **words)}" for (a, b, task), each in told.items()
+            f"{task}: {significance.summary(each, names[a], names[b], **words)}"
+            for (a, b, task), each in told.items()
         ],
     }
 
@@ -117,7 +143,9 @@ def wording(metric: str) -> dict[str, Any]:
 
 
 def write(comparison: Mapping[str, Any], path: Path) -> None:
-    """Write a comparison: a figure (``.svg``, ``.png``), Markdown (``.md``), else JSON. Raises `OutputError`."""
+    """Write a comparison: a figure (``.svg``, ``.png``), Markdown (``.md``), else JSON. Raises
+    `OutputError`.
+    """
     if path.suffix in SUFFIXES:
         from hybridbatch.scoring.figures import forest
 
@@ -130,7 +158,19 @@ def write(comparison: Mapping[str, Any], path: Path) -> None:
 
 def markdown(comparison: Mapping[str, Any]) -> str:
     """The summaries and the table behind them."""
-    head = ("task", "setting", "A", "B", "questions", "mean A", "mean B", "A - B", "95 % interval", "p (Holm)", "d")
+    head = (
+        "task",
+        "setting",
+        "A",
+        "B",
+        "questions",
+        "mean A",
+        "mean B",
+        "A - B",
+        "95 % interval",
+        "p (Holm)",
+        "d",
+    )
     lines = [f"# Comparison by {comparison['metric']}", ""]
     lines += [f"- {sentence}" for sentence in comparison["summaries"]]
     lines += ["", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
@@ -152,30 +192,46 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _read_facts(run: Path) -> dict[str, Any]:
     path = run / "eval.json"
     facts = read_json(path)
-    if not isinstance(facts, dict) or facts.get("kind") != "eval" or facts.get("schema_version") != 1:
-        raise DataError(f"{path}: is no evaluation of schema version 1; run `hybridbatch eval` again")
+    if (
+        not isinstance(facts, dict)
+        or facts.get("kind") != "eval"
+        or facts.get("schema_version") != 1
+    ):
+        raise DataError(
+            f"{path}: is no evaluation of schema version 1; run `hybridbatch eval` again"
+        )
     return facts
 
 
 def _shared_tasks(names: Sequence[str], facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Tasks of all runs. Raises `DataError` when there is none, or when one name stands for other data."""
-    prints = [{task["name"]: task["provenance"]["fingerprint"] for task in fact["tasks"]} for fact in facts]
+    """Tasks of all runs. Raises `DataError` when there is none, or when one name stands for other
+    data.
+    """
+    prints = [
+        {task["name"]: task["provenance"]["fingerprint"] for task in fact["tasks"]}
+        for fact in facts
+    ]
     shared = [task for task in prints[0] if all(task in other for other in prints)]
     if not shared:
-        listed = "; ".join(f"{name}: {', '.join(tasks)}" for name, tasks in zip(names, prints, strict=True))
+        listed = "; ".join(
+            f"{name}: {', '.join(tasks)}" for name, tasks in zip(names, prints, strict=True)
+        )
         raise DataError(f"the evaluations share no task ({listed}); evaluate the same tasks")
     for task in shared:
         for name, other in zip(names, prints, strict=True):
             if other[task] != prints[0][task]:
                 raise DataError(
-                    f"{names[0]} and {name} evaluated other data as {task} (fingerprints {prints[0][task]} and"
+                    f"{names[0]} and {name} evaluated other data as {task} (fingerprints"
+                    f" {prints[0][task]} and"
                     f" {other[task]}); evaluate both with the same files and --languages"
                 )
     return shared
 
 
 def _paired(one: Any, other: Any, task: str, runs: str) -> tuple[np.ndarray, ...]:
-    """Values of both runs, question and setting of each query. Raises `DataError` unless they are the same queries."""
+    """Values of both runs, question and setting of each query. Raises `DataError` unless they are
+    the same queries.
+    """
     import pyarrow.compute as pc
 
     keys = [key for key in perquery.KEYS if key != "task"]

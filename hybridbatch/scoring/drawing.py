@@ -29,7 +29,9 @@ def svg(figure: "Figure") -> str:
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as SVG or PNG, as the suffix says. Raises: `ConfigError` for another one, `OutputError`."""
+    """Write a figure as SVG or PNG, as the suffix says. Raises: `ConfigError` for another one,
+    `OutputError`.
+    """
     import matplotlib
 
     if path.suffix == ".svg":

@@ -1,4 +1,6 @@
-"""`hybridbatch eval`: every language pair and the multilingual pool of each task, each distinct text encoded once."""
+"""`hybridbatch eval`: every language pair and the multilingual pool of each task, each distinct
+text encoded once.
+"""
 
 import os
 from collections import Counter
@@ -40,13 +42,14 @@ def evaluate(
     tasks: Sequence[Task] | None = None,
     store: "EmbeddingStore | None" = None,
 ) -> Path:
-    """Score an encoder and write ``per_query.parquet`` and, last, ``eval.json``; returns their folder.
+    """Score an encoder and write ``per_query.parquet`` and, last, ``eval.json``; returns their
+    folder.
 
     Args:
         tasks: what `load_tasks` gives for these settings, where it has been called already.
         store: what `open_store` gives for them.
-    Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used, `Interrupted` when stopped; an
-        earlier evaluation in the folder is then as it was.
+    Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used,
+        `Interrupted` when stopped; an earlier evaluation in the folder is then as it was.
     """
     trained = trained_languages(config)
     tasks, official = _chosen_tasks(config, trained, tasks)
@@ -80,19 +83,27 @@ def evaluate(
             if scorer.store:
                 dimension = scorer.store.encoder.dimension
                 embed = partial(scorer.store.embed, report=report)
-                scored = score_official(config, official, embed, scorer.store.fingerprint, dimension, folder, report)
+                scored = score_official(
+                    config, official, embed, scorer.store.fingerprint, dimension, folder, report
+                )
             with output_errors(folder / RESULT):
-                (folder / RESULT).unlink(missing_ok=True)  # so that it never stands beside another run's scores
+                # so that it never stands beside another run's scores
+                (folder / RESULT).unlink(missing_ok=True)
         _write(folder, config, device, model, summaries, scored)
         if second_stage:
             second = make_folder(folder / SECOND)
             with writing(second / FILE, metric_names(config.cutoffs)) as writer:
                 summaries = [
-                    _summary(config, task, scorer.ranker(task), trained, writer, report, second_stage) for task in tasks
+                    _summary(
+                        config, task, scorer.ranker(task), trained, writer, report, second_stage
+                    )
+                    for task in tasks
                 ]
                 with output_errors(second / RESULT):
                     (second / RESULT).unlink(missing_ok=True)
-            _write(second, config, device, {**model, "reranker": second_stage.facts()}, summaries, [])
+            _write(
+                second, config, device, {**model, "reranker": second_stage.facts()}, summaries, []
+            )
     except KeyboardInterrupt:
         kept = f"; the embeddings so far are kept in {scorer.store.folder}" if scorer.store else ""
         raise Interrupted(f"{folder}: stopped{kept}, run the same command to go on") from None
@@ -109,7 +120,10 @@ class Scorer:
 
 
 def open_scorer(
-    config: EvalConfig, device: str, store: "EmbeddingStore | None" = None, report: Reporter = SILENT
+    config: EvalConfig,
+    device: str,
+    store: "EmbeddingStore | None" = None,
+    report: Reporter = SILENT,
 ) -> Scorer:
     """The model or baseline of the settings. Raises: `ModelError`, `ConfigError`."""
     if config.model == BM25:
@@ -171,7 +185,10 @@ def open_searches(
     """
     if store is None:
         if config.index != "auto":
-            raise ConfigError(f"index = {config.index}: {config.model} has no embeddings to search; leave --index out")
+            raise ConfigError(
+                f"index = {config.index}: {config.model} has no embeddings to search; leave --index"
+                " out"
+            )
         return {}
     from hybridbatch.scoring.top_k import Search, index_for
 
@@ -179,16 +196,20 @@ def open_searches(
     for task in tasks:
         if index := index_for(config, task, store.encoder.dimension):
             pools = pools_of(task, config.pool, trained)
-            search = Search(task, store, index, config.depth, config.cutoffs, pools, device, config.seed, report)
+            search = Search(
+                task, store, index, config.depth, config.cutoffs, pools, device, config.seed, report
+            )
             report.note(search.announcement())
             searches[task.name] = search
     if searches and config.rerank:
         raise ConfigError(
-            f"rerank: {', '.join(searches)} is searched, not ranked; a second stage needs rankings in memory"
+            f"rerank: {', '.join(searches)} is searched, not ranked; a second stage needs rankings"
+            " in memory"
         )
     if config.shards and not searches:
         raise ConfigError(
-            f"shards = {config.shards}: no task is searched, so there is nothing to share; add --index exact"
+            f"shards = {config.shards}: no task is searched, so there is nothing to share; add"
+            " --index exact"
         )
     return searches
 
@@ -200,11 +221,15 @@ def part_of(config: EvalConfig) -> tuple[int, int]:
 
 
 def leads(config: EvalConfig) -> bool:
-    """Whether this process scores and writes; else it only helps to encode: --shards, and torchrun's further ones."""
+    """Whether this process scores and writes; else it only helps to encode: --shards, and
+    torchrun's further ones.
+    """
     return config.shards is None and os.environ.get("RANK", "0") == "0"
 
 
-def _columns(config: EvalConfig, tasks: Sequence[Task], searches: "Mapping[str, Search]") -> tuple[str, ...]:
+def _columns(
+    config: EvalConfig, tasks: Sequence[Task], searches: "Mapping[str, Search]"
+) -> tuple[str, ...]:
     """Of the scores per query, for tasks of which some are searched."""
     from hybridbatch.scoring import top_k as large
 
@@ -238,7 +263,8 @@ def _write(
 
 
 def plan(config: EvalConfig) -> list[dict[str, Any]]:
-    """What `evaluate` would score: a row for each task. Loads no model and no mteb data, and writes nothing.
+    """What `evaluate` would score: a row for each task. Loads no model and no mteb data, and writes
+    nothing.
 
     Raises: as `evaluate`, for tasks and languages.
     """
@@ -270,24 +296,31 @@ def _reranked_pairs(task: Task, config: EvalConfig) -> int:
     """Query-passage pairs that a second stage reads at most."""
     from hybridbatch.scoring.reranking.stage import rankings
 
-    return rankings(task) * min(config.rerank_depth, sum(len(texts.ids) for texts in task.corpus.values()))
+    return rankings(task) * min(
+        config.rerank_depth, sum(len(texts.ids) for texts in task.corpus.values())
+    )
 
 
 def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
-    """The tasks that are ours or the user's, and the names left for mteb; a benchmark alone replaces the default task."""
+    """The tasks that are ours or the user's, and the names left for mteb; a benchmark alone
+    replaces the default task.
+    """
     names = () if config.benchmark and "tasks" not in config.model_fields_set else config.tasks
     own = [name for name in names if name.partition(":")[0] in TASKS or Path(name).is_dir()]
     others = [name for name in names if name not in own]
     if config.model == BM25 and (others or config.benchmark):
         raise ConfigError(
-            f"model = bm25 has no embeddings, which mteb's tasks ({', '.join(filter(None, [*others, config.benchmark]))}) are"
+            "model = bm25 has no embeddings, which mteb's tasks"
+            f" ({', '.join(filter(None, [*others, config.benchmark]))}) are"
             " scored with; evaluate built-in tasks and folders with it"
         )
     return own, others
 
 
 def open_store(config: EvalConfig, report: Reporter = SILENT) -> "EmbeddingStore":
-    """The stored embeddings of the settings' model, which is loaded. Raises: `ModelError`, `ConfigError`."""
+    """The stored embeddings of the settings' model, which is loaded. Raises: `ModelError`,
+    `ConfigError`.
+    """
     from hybridbatch.common.device import resolve_device, resolve_precision
     from hybridbatch.model import Encoder
     from hybridbatch.search.embeddings import EmbeddingStore
@@ -297,42 +330,60 @@ def open_store(config: EvalConfig, report: Reporter = SILENT) -> "EmbeddingStore
     if config.model == RANDOM:
         from hybridbatch.scoring.baselines import RandomEncoder
 
-        return EmbeddingStore(RandomEncoder(config.seed), config.cache, dtype=config.stored_as, max_bytes=limit)
+        return EmbeddingStore(
+            RandomEncoder(config.seed), config.cache, dtype=config.stored_as, max_bytes=limit
+        )
     encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
     precision = resolve_precision(config.precision, device)
-    return EmbeddingStore(encoder, config.cache, precision=precision, dtype=config.stored_as, max_bytes=limit)
+    return EmbeddingStore(
+        encoder, config.cache, precision=precision, dtype=config.stored_as, max_bytes=limit
+    )
 
 
 def _chosen_tasks(
     config: EvalConfig, trained: Sequence[str], tasks: Sequence[Task] | None = None
 ) -> tuple[Sequence[Task], list[Any]]:
-    """The project's tasks (`tasks`, if given) and mteb's. Raises as `evaluate`, for tasks and languages."""
+    """The project's tasks (`tasks`, if given) and mteb's. Raises as `evaluate`, for tasks and
+    languages.
+    """
     from hybridbatch.scoring.mteb.stage import official_tasks, spoken
 
     own, others = split_names(config)
     tasks = load_tasks(config, own, trained) if tasks is None else tasks
     official = official_tasks(config, others, trained)
-    if config.several:  # each task was asked for the languages that it has; every named one must be in some task
+    # each task was asked for the languages that it has; every named one must be in some task
+    if config.several:
         codes = [code for task in tasks for code in [*task.queries, *task.corpus]]
-        resolve(config.languages, dict.fromkeys(codes + [code for task in official for code in spoken(task)]), trained)
+        resolve(
+            config.languages,
+            dict.fromkeys(codes + [code for task in official for code in spoken(task)]),
+            trained,
+        )
     return tasks, official
 
 
 def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Task]:
     """The tasks of an evaluation, each in those of the languages that it has.
 
-    Raises: `ConfigError` for unknown tasks, two of one name, and one with none of the languages; `DataError` for bad data.
+    Raises: `ConfigError` for unknown tasks, two of one name, and one with none of the languages;
+    `DataError` for bad data.
     """
     languages = config.task_languages
-    tasks = [load_task(name, data_root=config.data_root, languages=languages, trained=trained) for name in names]
+    tasks = [
+        load_task(name, data_root=config.data_root, languages=languages, trained=trained)
+        for name in names
+    ]
     for name, count in Counter(task.name for task in tasks).items():
         if count > 1:
-            raise ConfigError(f"tasks = {','.join(config.tasks)!r}: {count} tasks are called {name!r}; rename one")
+            raise ConfigError(
+                f"tasks = {','.join(config.tasks)!r}: {count} tasks are called {name!r}; rename one"
+            )
     return tasks
 
 
 def trained_languages(config: EvalConfig) -> tuple[str, ...]:
-    """The languages the model was trained on: as the settings say, else as the run folder's train.json says, else none.
+    """The languages the model was trained on: as the settings say, else as the run folder's
+    train.json says, else none.
 
     Raises: `ConfigError` for unknown languages.
     """
@@ -345,7 +396,8 @@ def trained_languages(config: EvalConfig) -> tuple[str, ...]:
         return tuple(canonical(code) for code in read_json(facts)["trained_languages"])
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"{facts}: does not say the languages of the training; give them with --trained-languages"
+            f"{facts}: does not say the languages of the training; give them with"
+            " --trained-languages"
         ) from error
 
 

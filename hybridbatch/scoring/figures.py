@@ -1,4 +1,6 @@
-"""`hybridbatch figures`: heat maps of all language pairs and pictures of language bias, from eval.json."""
+"""`hybridbatch figures`: heat maps of all language pairs and pictures of language bias, from
+eval.json.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CLASSES = {"high": "high-resource", "mid": "mid-resource", "low": "low-resource", "unknown": "unlisted"}
+CLASSES = {
+    "high": "high-resource",
+    "mid": "mid-resource",
+    "low": "low-resource",
+    "unknown": "unlisted",
+}
 CLASS_COLOURS = {"high": "#2b5c8a", "mid": "#6aa5c9", "low": "#e8a33d", "unknown": "#b8b8b8"}
 OUTCOMES = {
     "first_relevant_same": ("relevant, query's language", "#1b7f5c"),
@@ -45,21 +52,28 @@ def draw(folder: Path, metric: str = "mAP", report: Reporter = SILENT) -> list[P
         folder: of `hybridbatch eval`.
         metric: of the heat map of language pairs.
     Returns: the files written.
-    Raises: `DataError` for a folder without eval.json, or one whose tasks lack the metric; `OutputError`.
+    Raises: `DataError` for a folder without eval.json, or one whose tasks lack the metric;
+        `OutputError`.
     """
     facts = read_json(folder / "eval.json")
     if not isinstance(facts, dict) or facts.get("kind") != "eval":
         raise DataError(f"{folder / 'eval.json'}: is no evaluation")
-    known = list(dict.fromkeys(name for task in facts["tasks"] for name in task["pairs"]["metrics"]))
+    known = list(
+        dict.fromkeys(name for task in facts["tasks"] for name in task["pairs"]["metrics"])
+    )
     if facts["tasks"] and metric not in known:
-        raise DataError(f"{folder}: no language pair has the metric {metric!r}{nearest(metric, known)}")
+        raise DataError(
+            f"{folder}: no language pair has the metric {metric!r}{nearest(metric, known)}"
+        )
     made = [
         (f"{plain_name(task['name'])}-{name}", figure)
         for task in facts["tasks"]
         for name, figure in task_figures(task, facts["model"], metric)
     ]
     if not made:
-        raise DataError(f"{folder}: has no task with language pairs or pools, so there is nothing to draw")
+        raise DataError(
+            f"{folder}: has no task with language pairs or pools, so there is nothing to draw"
+        )
     place = make_folder(folder / FIGURES)
     with report.bar("draw", len(made), "figures") as bar:
         paths = []
@@ -69,35 +83,50 @@ def draw(folder: Path, metric: str = "mAP", report: Reporter = SILENT) -> list[P
     return paths
 
 
-def task_figures(task: Mapping[str, Any], model: Mapping[str, Any], metric: str) -> Iterator[tuple[str, "Figure"]]:
+def task_figures(
+    task: Mapping[str, Any], model: Mapping[str, Any], metric: str
+) -> Iterator[tuple[str, "Figure"]]:
     """(name, figure) of a task's part of eval.json: what it has data for."""
     pairs, title = task["pairs"], f"{task['name']}, {model['name']}"
     rows, columns = order(pairs["query_languages"]), order(pairs["corpus_languages"])
     if metric in pairs["metrics"] and len(rows.codes) * len(columns.codes) > 1:
         values = _matrix(pairs["metrics"][metric], pairs, rows, columns)
-        yield f"pairs-{metric}", heat_map(values, rows, columns, f"{title}: {metric} of each language pair", metric)
+        yield (
+            f"pairs-{metric}",
+            heat_map(values, rows, columns, f"{title}: {metric} of each language pair", metric),
+        )
     for pool, bias in task.get("bias", {}).items():
         means = task["settings"][setting_of("", pool)]["by_query_language"]
         rows, columns = order(bias["query_languages"]), order(bias["corpus_languages"])
         name = plain_name(pool)
-        yield f"{name}-profile", profile(means, bias, rows, f"{title}: language bias in the {_words(pool)}")
+        yield (
+            f"{name}-profile",
+            profile(means, bias, rows, f"{title}: language bias in the {_words(pool)}"),
+        )
         for measure, matrix in bias["measures"].items():
             values = _matrix(matrix, bias, rows, columns)
             if measure.startswith("language_distribution"):
                 depth = measure.partition("@")[2]
                 what = f"{title}: languages of the first {depth} passages, by query language"
-                yield f"{name}-languages", heat_map(100 * values, rows, columns, what, "% of the passages", low=0)
+                yield (
+                    f"{name}-languages",
+                    heat_map(100 * values, rows, columns, what, "% of the passages", low=0),
+                )
             elif measure.startswith("mlrs"):
                 what = f"{title}: rank shift (MLRS) when the first passages are translated"
                 yield (
                     f"{name}-mlrs",
-                    heat_map(values, rows, columns, what, "MLRS", low=0, column_title="translated into"),
+                    heat_map(
+                        values, rows, columns, what, "MLRS", low=0, column_title="translated into"
+                    ),
                 )
 
 
 @dataclass(frozen=True)
 class Order:
-    """Languages in the order of a figure: by resource class from high to low, then family, then name."""
+    """Languages in the order of a figure: by resource class from high to low, then family, then
+    name.
+    """
 
     codes: tuple[str, ...]
     names: tuple[str, ...]
@@ -142,7 +171,8 @@ def heat_map(
 ) -> "Figure":
     """Values of query language x corpus language; cells without a value are left white.
 
-    Few query languages against many corpus languages are drawn the other way round, so that names stand in rows.
+    Few query languages against many corpus languages are drawn the other way round, so that names
+    stand in rows.
 
     Args:
         values: float [rows, columns], NaN where there is no value; shares (at most 1) or numbers.
@@ -154,7 +184,13 @@ def heat_map(
 
     row_title = "query language"
     if SLIM * len(rows.codes) < len(columns.codes):
-        values, rows, columns, row_title, column_title = values.T, columns, rows, column_title, row_title
+        values, rows, columns, row_title, column_title = (
+            values.T,
+            columns,
+            rows,
+            column_title,
+            row_title,
+        )
     high, wide = values.shape
     height = float(np.clip(8.5 / high, LEAST_CELL, 0.46))
     width = max(height, min(0.46, 8.5 / wide))
@@ -173,7 +209,9 @@ def heat_map(
             values, cmap=colours, vmin=least, vmax=most if most > least else least + 1, interpolation="none",
             aspect=height / width,
         )  # fmt: skip
-        axes.set_xticks(range(wide), columns.codes, rotation=90, fontsize=column_font, family="monospace")
+        axes.set_xticks(
+            range(wide), columns.codes, rotation=90, fontsize=column_font, family="monospace"
+        )
         axes.set_yticks(range(high), rows.names, fontsize=font)
         axes.tick_params(length=0, pad=2)
         _rule(axes, rows, columns)
@@ -186,7 +224,9 @@ def heat_map(
                     text = f"{value:.2f}".removeprefix("0") if most <= 1 else f"{value:.0f}"
                     axes.text(j, i, text, ha="center", va="center", fontsize=min(7.5, 72 * height * 0.36),
                               color=ink(image.cmap(image.norm(value))))  # fmt: skip
-        bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3.2 / (height * high)), aspect=16, pad=0.02)
+        bar = figure.colorbar(
+            image, ax=axes, shrink=min(1.0, 3.2 / (height * high)), aspect=16, pad=0.02
+        )
         bar.set_label(label, fontsize=9)
         bar.ax.tick_params(labelsize=8, length=2)
         bar.outline.set_visible(False)
@@ -204,7 +244,8 @@ def _rule(axes: "Axes", rows: Order, columns: Order) -> None:
 
 
 def _name_classes(axes: "Axes", rows: Order, columns: Order, height: float, width: float) -> None:
-    """The resource classes: coloured bars right of the rows and above the columns, there with names.
+    """The resource classes: coloured bars right of the rows and above the columns, there with
+    names.
 
     Args:
         height, width: of a cell, in inches.
@@ -212,24 +253,41 @@ def _name_classes(axes: "Axes", rows: Order, columns: Order, height: float, widt
     from matplotlib.patches import Rectangle
 
     tall, broad = len(rows.codes) * height, len(columns.codes) * width
-    above, beside = axes.get_xaxis_transform(), axes.get_yaxis_transform()  # one direction as the data, one in axes
+    # one direction as the data, one in axes
+    above, beside = axes.get_xaxis_transform(), axes.get_yaxis_transform()
     for kind, start, end in columns.spans():
         place, size = (start - 0.46, 1 + GAP / tall), (end - start - 0.08, BAR / tall)
-        axes.add_patch(Rectangle(place, *size, color=CLASS_COLOURS[kind], linewidth=0, clip_on=False, transform=above))
+        axes.add_patch(
+            Rectangle(
+                place, *size, color=CLASS_COLOURS[kind], linewidth=0, clip_on=False, transform=above
+            )
+        )
         room = (end - start) * width / 0.075
         name = next((name for name in (CLASSES[kind], kind) if len(name) <= room), "")
         axes.text((start + end - 1) / 2, 1 + (1.6 * GAP + BAR) / tall, name, ha="center", va="bottom", fontsize=7.5,
                   color=CLASS_COLOURS[kind], transform=above)  # fmt: skip
     for kind, start, end in rows.spans():
         place, size = (1 + GAP / broad, start - 0.46), (BAR / broad, end - start - 0.08)
-        axes.add_patch(Rectangle(place, *size, color=CLASS_COLOURS[kind], linewidth=0, clip_on=False, transform=beside))
+        axes.add_patch(
+            Rectangle(
+                place,
+                *size,
+                color=CLASS_COLOURS[kind],
+                linewidth=0,
+                clip_on=False,
+                transform=beside,
+            )
+        )
         if (end - start) * height > 0.075 * len(CLASSES[kind]):
             axes.text(1 + (1.6 * GAP + BAR) / broad, (start + end - 1) / 2, CLASSES[kind], ha="left", va="center",
                       rotation=270, fontsize=7.5, color=CLASS_COLOURS[kind], transform=beside)  # fmt: skip
 
 
-def profile(means: Mapping[str, Mapping[str, float]], bias: Mapping[str, Any], rows: Order, title: str) -> "Figure":
-    """Language bias by query language: rank distance, what the first passage is, and whose languages the first ones are.
+def profile(
+    means: Mapping[str, Mapping[str, float]], bias: Mapping[str, Any], rows: Order, title: str
+) -> "Figure":
+    """Language bias by query language: rank distance, what the first passage is, and whose
+    languages the first ones are.
 
     Args:
         means: of the pool, by query language.
@@ -253,8 +311,12 @@ def profile(means: Mapping[str, Mapping[str, float]], bias: Mapping[str, Any], r
         if there
     ]
     with matplotlib.rc_context(STYLE | {"axes.spines.left": False}):
-        figure = Figure(figsize=(1.6 + 3.1 * len(panels), step * count + 1.75), layout="constrained")
-        drawn = dict(zip(panels, np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), strict=True))
+        figure = Figure(
+            figsize=(1.6 + 3.1 * len(panels), step * count + 1.75), layout="constrained"
+        )
+        drawn = dict(
+            zip(panels, np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), strict=True)
+        )
         first = drawn[panels[0]]
         first.set_yticks(places, rows.names, fontsize=font)
         first.set_ylim(count - 0.4, -0.6)
@@ -262,21 +324,30 @@ def profile(means: Mapping[str, Mapping[str, float]], bias: Mapping[str, Any], r
         if axes := drawn.get("distance"):
             values = _column(means, rows, "rank_distance")
             colours = [CLASS_COLOURS[kind] for kind in rows.classes]
-            axes.hlines(places, 0, values, color=colours, linewidth=max(0.6, 72 * step * 0.12), alpha=0.55)
-            axes.scatter(values, places, color=colours, s=(72 * step * 0.42) ** 2, zorder=3, clip_on=False)
+            axes.hlines(
+                places, 0, values, color=colours, linewidth=max(0.6, 72 * step * 0.12), alpha=0.55
+            )
+            axes.scatter(
+                values, places, color=colours, s=(72 * step * 0.42) ** 2, zorder=3, clip_on=False
+            )
             least = len(bias["corpus_languages"]) - 1
             axes.axvline(least, color="0.45", linewidth=0.8, linestyle=":")
             axes.set_xlim(0, None)
             axes.set_title("rank distance (lower: fairer)", fontsize=9)
             axes.set_xlabel(f"ranks; dotted: {least}, the least possible", fontsize=8)
         if axes := drawn.get("first"):
-            series = [(label, colour, _column(means, rows, name)) for name, (label, colour) in OUTCOMES.items()]
+            series = [
+                (label, colour, _column(means, rows, name))
+                for name, (label, colour) in OUTCOMES.items()
+            ]
             _stack(axes, places, series)
             axes.set_title("the first passage", fontsize=9)
         axes = drawn["languages"]
         _stack(axes, places, list(_class_shares(bias, rows)))
         own = _column(
-            means, rows, next((n for n in next(iter(means.values()), {}) if n.startswith("same_language")), "")
+            means,
+            rows,
+            next((n for n in next(iter(means.values()), {}) if n.startswith("same_language")), ""),
         )
         if not np.isnan(own).all():
             axes.scatter(own, places, marker="D", s=(72 * step * 0.3) ** 2, color="white", edgecolor="0.1",
@@ -284,7 +355,9 @@ def profile(means: Mapping[str, Mapping[str, float]], bias: Mapping[str, Any], r
         shares = np.cumsum([share for _, share in _pool_shares(bias)])
         for edge in shares[:-1]:
             axes.axvline(edge, color="0.1", linewidth=0.8, linestyle=":")
-        depth = next((name.partition("@")[2] for name in bias["measures"] if "distribution" in name), "")
+        depth = next(
+            (name.partition("@")[2] for name in bias["measures"] if "distribution" in name), ""
+        )
         axes.set_title(f"languages of the first {depth}", fontsize=9)
         axes.set_xlabel("%; dotted: shares of the pool", fontsize=8)
         for name, axes in drawn.items():
@@ -319,12 +392,22 @@ def _pool_shares(bias: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def _class_shares(bias: Mapping[str, Any], rows: Order) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(label, colour, share among the first passages by query language) of each class of the pool's languages."""
-    (matrix,) = (matrix for name, matrix in bias["measures"].items() if name.startswith("language_distribution"))
+    """(label, colour, share among the first passages by query language) of each class of the pool's
+    languages.
+    """
+    (matrix,) = (
+        matrix
+        for name, matrix in bias["measures"].items()
+        if name.startswith("language_distribution")
+    )
     of_query = dict(zip(bias["query_languages"], np.array(matrix, dtype=float), strict=True))
     kinds = np.array([language(code).resource_class for code in bias["corpus_languages"]])
     for kind, _ in _pool_shares(bias):
-        yield CLASSES[kind], CLASS_COLOURS[kind], np.array([of_query[code][kinds == kind].sum() for code in rows.codes])
+        yield (
+            CLASSES[kind],
+            CLASS_COLOURS[kind],
+            np.array([of_query[code][kinds == kind].sum() for code in rows.codes]),
+        )
 
 
 def _column(means: Mapping[str, Mapping[str, float]], rows: Order, name: str) -> np.ndarray:
@@ -359,7 +442,8 @@ def forest(
     alpha: float = 0.05,
     verb: str = "",
 ) -> "Figure":
-    """The differences of a comparison with their intervals: a line for each task, pair of runs and setting.
+    """The differences of a comparison with their intervals: a line for each task, pair of runs and
+    setting.
 
     Args:
         comparison: of `hybridbatch.scoring.compare.compare`.
@@ -382,12 +466,21 @@ def forest(
         for (task, run_a, run_b), rows in groups.items():
             axes.text(0, place, f"{task}: {run_a} − {run_b}", transform=axes.get_yaxis_transform(), va="center",
                       fontsize=8.5, fontweight="bold", bbox={"facecolor": "white", "linewidth": 0, "pad": 1})  # fmt: skip
-            for row in sorted(rows, key=lambda row: SETTINGS.index(row["setting"].partition(":")[0])):
+            for row in sorted(
+                rows, key=lambda row: SETTINGS.index(row["setting"].partition(":")[0])
+            ):
                 place += 1
                 real = row["p_holm"] < alpha
                 ahead = (row["difference"] > 0) == higher_is_better
                 colour = "0.45" if not real else AHEAD if ahead or verb == "exceeds" else BEHIND
-                axes.hlines(place, scale * row["low"], scale * row["high"], color=colour, linewidth=2.2, alpha=0.6)
+                axes.hlines(
+                    place,
+                    scale * row["low"],
+                    scale * row["high"],
+                    color=colour,
+                    linewidth=2.2,
+                    alpha=0.6,
+                )
                 axes.scatter(scale * row["difference"], place, s=34, color=colour if real else "white", edgecolor=colour,
                              linewidth=1.3, zorder=3)  # fmt: skip
                 effect = "" if row["effect_size"] is None else f"   d = {row['effect_size']:+.2f}"
@@ -402,7 +495,11 @@ def forest(
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
         points = "points of " if scale == 100 else ""
-        side = "" if verb == "exceeds" else f"; {'right' if higher_is_better else 'left'}: the first is better"
+        side = (
+            ""
+            if verb == "exceeds"
+            else f"; {'right' if higher_is_better else 'left'}: the first is better"
+        )
         axes.set_xlabel(f"difference in {points}{metric}{side}", fontsize=8.5)
         figure.suptitle("95 % intervals over questions; filled: p (Holm) below 0.05", fontsize=8, x=0.01, ha="left",
                         color="0.35")  # fmt: skip

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from hybridbatch.scoring.reranking.stage import SecondStage
 
 
-def pools_of(task: Task, groups: Sequence[str], trained: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """By name, the corpus languages of the pools of a task: of all, and of each group. A task not parallel has none.
+def pools_of(
+    task: Task, groups: Sequence[str], trained: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """By name, the corpus languages of the pools of a task: of all, and of each group. A task not
+    parallel has none.
 
     Raises: `ConfigError` for an unknown group, and for one with fewer than two corpus languages.
     """
@@ -28,7 +31,9 @@ def pools_of(task: Task, groups: Sequence[str], trained: Sequence[str]) -> dict[
     for group in groups:
         members = resolve(group, tuple(task.corpus), trained)
         if len(members) < 2:
-            raise ConfigError(f"pool = {group!r}: is only {members[0]} in {task.name}; a pool needs two languages")
+            raise ConfigError(
+                f"pool = {group!r}: is only {members[0]} in {task.name}; a pool needs two languages"
+            )
         pools[f"{POOL}:{group}"] = members
     return pools
 
@@ -45,7 +50,12 @@ def metric_names(cutoffs: Sequence[int]) -> tuple[str, ...]:
 
 
 def score_task(
-    task: Task, embed: "Embed", *, cutoffs: Sequence[int], device: str = "cpu", report: Reporter = SILENT
+    task: Task,
+    embed: "Embed",
+    *,
+    cutoffs: Sequence[int],
+    device: str = "cpu",
+    report: Reporter = SILENT,
 ) -> Iterator[QueryScores]:
     """`score_rankings` by embeddings.
 
@@ -54,7 +64,9 @@ def score_task(
     """
     from hybridbatch.scoring.rankers import EmbeddingRanker
 
-    return score_rankings(task, EmbeddingRanker(task, embed, device), cutoffs=cutoffs, report=report)
+    return score_rankings(
+        task, EmbeddingRanker(task, embed, device), cutoffs=cutoffs, report=report
+    )
 
 
 def score_rankings(
@@ -66,10 +78,11 @@ def score_rankings(
     second_stage: "SecondStage | None" = None,
     report: Reporter = SILENT,
 ) -> Iterator[QueryScores]:
-    """The scores of every query of a task: in every corpus language that has judgements for it, and in the pool.
+    """The scores of every query of a task: in every corpus language that has judgements for it, and
+    in the pool.
 
-    The pool is the union of all corpora of the task; relevant are all language versions of the answer. It is scored
-    for parallel tasks only. In bitext tasks no language is searched in itself.
+    The pool is the union of all corpora of the task; relevant are all language versions of the
+    answer. It is scored for parallel tasks only. In bitext tasks no language is searched in itself.
 
     Args:
         pools: by name, the corpus languages of a pool; default: the pool of all.
@@ -83,7 +96,9 @@ def score_rankings(
 
     def relevance(language: str, ids: tuple[str, ...]) -> Relevance:
         if (language, ids) not in found:
-            found[language, ids] = Relevance.of(ids, task.corpus[language].ids, task.qrels[language])
+            found[language, ids] = Relevance.of(
+                ids, task.corpus[language].ids, task.qrels[language]
+            )
         return found[language, ids]
 
     pools = pools_of(task, (), ()) if pools is None else pools

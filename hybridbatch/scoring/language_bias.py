@@ -1,8 +1,10 @@
-"""Language bias of a multilingual ranking, per query; each function names the source of its definition.
+"""Language bias of a multilingual ranking, per query; each function names the source of its
+definition.
 
-`ranks` [Q, R] are the ranks of the relevant passages in the pool of all languages, from 1, 0 filling up; `languages`
-[R] are the numbers of the languages of its columns (`Ranks.language`). Where the full text of a source could not be
-read, the docstring says what the definition was taken from.
+`ranks` [Q, R] are the ranks of the relevant passages in the pool of all languages, from 1, 0
+filling up; `languages` [R] are the numbers of the languages of its columns (`Ranks.language`).
+Where the full text of a source could not be read, the docstring says what the definition was taken
+from.
 """
 
 from collections.abc import Mapping
@@ -21,34 +23,39 @@ OUTCOMES = (
 
 
 def rank_distance(ranks: np.ndarray) -> np.ndarray:
-    """Greatest minus smallest rank of a query's relevant passages, in ranks of the pool; lower is better.
+    """Greatest minus smallest rank of a query's relevant passages, in ranks of the pool; lower is
+    better.
 
-    The relevant passages are translations of each other, one per language. With R languages the least possible value
-    is R - 1. Reported as the mean over queries, then over query languages.
+    The relevant passages are translations of each other, one per language. With R languages the
+    least possible value is R - 1. Reported as the mean over queries, then over query languages.
 
     Returns: int64 [Q].
-    Source: Huang et al., "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as used by
-        arXiv:2408.10536 (Table 2).
+    Source: Huang et al., "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as
+        used by arXiv:2408.10536 (Table 2).
     """
     return max_rank(ranks) - _first(ranks)
 
 
 def max_rank(ranks: np.ndarray) -> np.ndarray:
-    """Max@R: the rank down to which one must read to find all of a query's relevant passages; lower is better.
+    """Max@R: the rank down to which one must read to find all of a query's relevant passages; lower
+    is better.
 
     Returns: int64 [Q], at least the number of relevant passages.
-    Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at hand): "the worst rank
-        needed to recover all parallel ground-truth documents". The summaries give no normalisation and none is done.
+    Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at
+        hand): "the worst rank needed to recover all parallel ground-truth documents". The summaries
+        give no normalisation and none is done.
     """
     _first(ranks)
     return ranks.max(axis=1)
 
 
 def complete(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Complete@k: 1 if all relevant passages of a query are among the first k, else 0; higher is better.
+    """Complete@k: 1 if all relevant passages of a query are among the first k, else 0; higher is
+    better.
 
     Returns: float64 [Q]; 0 wherever a query has more than k relevant passages.
-    Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at hand).
+    Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at
+    hand).
     """
     return (max_rank(ranks) <= k).astype(np.float64)
 
@@ -57,28 +64,37 @@ def language_distribution(languages: np.ndarray, count: int) -> np.ndarray:
     """Share of each language among the first k passages.
 
     Args:
-        languages: int [Q, k], language numbers of the first k passages of the pool (0 .. count - 1).
+        languages: int [Q, k], language numbers of the first k passages of the pool (0 .. count -
+            1).
         count: number of languages, L.
-    Returns: float64 [Q, L], rows sum to 1. An unbiased ranking of parallel corpora tends to 1 / L everywhere.
+    Returns: float64 [Q, L], rows sum to 1. An unbiased ranking of parallel corpora tends to 1 / L
+        everywhere.
     """
     return np.stack([(languages == number).mean(axis=1) for number in range(count)], axis=1)
 
 
 def same_language_share(languages: np.ndarray, query_language: int) -> np.ndarray:
-    """Share of the first k passages that are in the query's language: float64 [Q]. See `language_distribution`."""
+    """Share of the first k passages that are in the query's language: float64 [Q]. See
+    `language_distribution`.
+    """
     return (languages == query_language).mean(axis=1)
 
 
-def language_preference(ranks: np.ndarray, languages: np.ndarray, query_language: int) -> np.ndarray:
-    """1 if the first of a query's parallel relevant passages is the one in its own language, else 0.
+def language_preference(
+    ranks: np.ndarray, languages: np.ndarray, query_language: int
+) -> np.ndarray:
+    """1 if the first of a query's parallel relevant passages is the one in its own language, else
+    0.
 
-    The mean over queries is the Language Preference Rate (LPR). It says which way a model leans, not what is better:
-    1 is a model that always prefers the query's language, 1 / R one that is indifferent among R languages.
+    The mean over queries is the Language Preference Rate (LPR). It says which way a model leans,
+    not what is better: 1 is a model that always prefers the query's language, 1 / R one that is
+    indifferent among R languages.
 
     Returns: float64 [Q].
     Raises: DataError if a query has no relevant passage in its own language.
-    Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries ("query-language preference
-        when equivalent translations are available"); the paper's formula was not at hand.
+    Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries
+        ("query-language preference when equivalent translations are available"); the paper's
+        formula was not at hand.
     """
     first = _first(ranks)
     own = _first(ranks[:, languages == query_language])
@@ -86,20 +102,26 @@ def language_preference(ranks: np.ndarray, languages: np.ndarray, query_language
 
 
 def language_ndcg(
-    ranks: np.ndarray, grades: np.ndarray, languages: np.ndarray, query_language: int, k: int, other_gain: float = 0.5
+    ranks: np.ndarray,
+    grades: np.ndarray,
+    languages: np.ndarray,
+    query_language: int,
+    k: int,
+    other_gain: float = 0.5,
 ) -> np.ndarray:
     """Lang-nDCG@k: nDCG@k in which relevant passages in other languages than the query's gain less.
 
-    The gain is the grade in the query's language and `other_gain` times the grade in others, so that an ideal ranking
-    shows the query's language first and its translations after it.
+    The gain is the grade in the query's language and `other_gain` times the grade in others, so
+    that an ideal ranking shows the query's language first and its translations after it.
 
     Args:
         grades: int64 [Q, R].
         other_gain: 0 .. 1; 1 is plain nDCG, 0 counts the query's language only.
     Returns: float64 [Q].
     Raises: DataError if a query has no relevant passage in its own language.
-    Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG that joins ranking
-        quality and query-language preference); the paper's gains were not at hand, 0.5 is our choice.
+    Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG
+        that joins ranking quality and query-language preference); the paper's gains were not at
+        hand, 0.5 is our choice.
     """
     _first(ranks[:, languages == query_language])
     return ndcg(ranks, grades * np.where(languages == query_language, 1.0, other_gain), k)
@@ -110,32 +132,42 @@ def first_outcome(ranks: np.ndarray, first_language: np.ndarray, query_language:
 
     Args:
         first_language: int [Q], language number of the first passage of the ranking.
-    Returns: int64 [Q], numbers of `OUTCOMES`; their shares over queries are the four-way decomposition.
-    Source: MLAIRE, arXiv:2605.07249, as described in public summaries ("according to the first passage"); the paper's
-        own wording was not at hand.
+    Returns: int64 [Q], numbers of `OUTCOMES`; their shares over queries are the four-way
+        decomposition.
+    Source: MLAIRE, arXiv:2605.07249, as described in public summaries ("according to the first
+        passage"); the paper's own wording was not at hand.
     """
     return 2 * (_first(ranks) != 1).astype(np.int64) + (first_language != query_language)
 
 
 def peer(
-    ranks: np.ndarray, grades: np.ndarray, languages: np.ndarray, k: int, weights: Mapping[int, float] | None = None
+    ranks: np.ndarray,
+    grades: np.ndarray,
+    languages: np.ndarray,
+    k: int,
+    weights: Mapping[int, float] | None = None,
 ) -> np.ndarray:
-    """PEER@k, Probability of Equal Expected Rank: p value of the hypothesis that languages are ranked alike.
+    """PEER@k, Probability of Equal Expected Rank: p value of the hypothesis that languages are
+    ranked alike.
 
-    For every relevance level, the Kruskal-Wallis H test of the ranks of its passages, grouped by language: with n
-    passages, R_ij their mid-ranks among themselves, H = (n - 1) * sum over languages of n_i * (mean R_i - mean R)^2 /
-    sum of (R_ij - mean R)^2, which includes the correction for ties, and p = chi-square survival of H with (number of
-    languages - 1) degrees. Passages below rank k count as not retrieved and share the rank after the last. A level
-    whose passages are all in one language or all tied has p = 1. Higher is fairer.
+    For every relevance level, the Kruskal-Wallis H test of the ranks of its passages, grouped by
+    language: with n passages, R_ij their mid-ranks among themselves, H = (n - 1) * sum over
+    languages of n_i * (mean R_i - mean R)^2 / sum of (R_ij - mean R)^2, which includes the
+    correction for ties, and p = chi-square survival of H with (number of languages - 1) degrees.
+    Passages below rank k count as not retrieved and share the rank after the last. A level whose
+    passages are all in one language or all tied has p = 1. Higher is fairer.
 
-    With one relevant passage per language and none beyond k, all groups hold one rank and p depends on their number
-    alone; the measure speaks where there are several relevant passages per language, or a cutoff.
+    With one relevant passage per language and none beyond k, all groups hold one rank and p depends
+    on their number alone; the measure speaks where there are several relevant passages per
+    language, or a cutoff.
 
     Args:
-        weights: of the relevance levels, summing to 1; None: equal weights on the levels that the query has.
+        weights: of the relevance levels, summing to 1; None: equal weights on the levels that the
+            query has.
     Returns: float64 [Q], 0 .. 1.
-    Source: Yang et al., "Language Fairness in Multilingual Information Retrieval", SIGIR 2024, arXiv:2405.00978. Their
-        code (hltcoe/peer_measure) differs: it uses positions in the ranking, not ranks among the level's passages.
+    Source: Yang et al., "Language Fairness in Multilingual Information Retrieval", SIGIR 2024,
+        arXiv:2405.00978. Their code (hltcoe/peer_measure) differs: it uses positions in the
+        ranking, not ranks among the level's passages.
     """
     _first(ranks)
     retrieved = np.where(ranks <= k, ranks, k + 1)
@@ -144,25 +176,30 @@ def peer(
     if weights is not None:
         share = np.array([[weights[level] for level in levels]])
     else:
-        share = np.stack([(grades == level).any(axis=1) for level in levels], axis=1).astype(np.float64)
+        share = np.stack([(grades == level).any(axis=1) for level in levels], axis=1).astype(
+            np.float64
+        )
     return (p * share).sum(axis=1) / share.sum(axis=1)
 
 
 def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
-    """MLRS, MultiLingualRankShift towards a language: how far the first k passages rise when translated into it.
+    """MLRS, MultiLingualRankShift towards a language: how far the first k passages rise when
+    translated into it.
 
-    MLRS = 100 * sum of max(r - r', 0) / sum of (r - 1) over a query's first k passages, r the rank before and r' the
-    rank after the passages are replaced by their translations and sorted anew. 0 .. 100; a language that a model
-    prefers gives a greater value, since passages hidden by their language rise.
+    MLRS = 100 * sum of max(r - r', 0) / sum of (r - 1) over a query's first k passages, r the rank
+    before and r' the rank after the passages are replaced by their translations and sorted anew. 0
+    .. 100; a language that a model prefers gives a greater value, since passages hidden by their
+    language rise.
 
     Args:
-        translated_scores: [Q, k, L], k >= 2: score of the translation into each of L languages of the passage at rank
-            1, 2, ... k of the pool. A passage that is in that language already, or lacks a translation, keeps its own
-            score. Ties keep the former order.
+        translated_scores: [Q, k, L], k >= 2: score of the translation into each of L languages of
+            the passage at rank 1, 2, ... k of the pool. A passage that is in that language already,
+            or lacks a translation, keeps its own score. Ties keep the former order.
     Returns: float64 [Q, L].
     Source: "Investigating Language Preference of Multilingual RAG Systems", ACL Findings 2025,
-        arXiv:2502.11175; formula checked with the authors' code. They rerank with a cross-encoder and machine
-        translations; here the translations are the parallel passages and the scores the dual encoder's.
+        arXiv:2502.11175; formula checked with the authors' code. They rerank with a cross-encoder
+        and machine translations; here the translations are the parallel passages and the scores the
+        dual encoder's.
     """
     k = translated_scores.shape[1]
     if k < 2:
@@ -170,26 +207,32 @@ def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
     risen = np.zeros((len(translated_scores), translated_scores.shape[2]), dtype=np.int64)
     for place in range(k):
         own = translated_scores[:, place, None]
-        before = (translated_scores[:, :place] >= own).sum(axis=1) + (translated_scores[:, place + 1 :] > own).sum(
-            axis=1
-        )
+        before = (translated_scores[:, :place] >= own).sum(axis=1) + (
+            translated_scores[:, place + 1 :] > own
+        ).sum(axis=1)
         risen += np.maximum(place - before, 0)
     return 100.0 * risen / (k * (k - 1) / 2)
 
 
 def _kruskal(ranks: np.ndarray, chosen: np.ndarray, languages: np.ndarray) -> np.ndarray:
-    """p values [Q] of the Kruskal-Wallis H test over the `chosen` [Q, R] ranks, grouped by language.
+    """p values [Q] of the Kruskal-Wallis H test over the `chosen` [Q, R] ranks, grouped by
+    language.
 
     Ranks of a row differ, but for its greatest, which may be shared.
     """
-    from scipy.special import chdtrc  # the chi-square survival function, without the second that scipy.stats loads
+    # the chi-square survival function, without the second that scipy.stats loads
+    from scipy.special import chdtrc
 
     size = chosen.sum(axis=1, keepdims=True)
     order = np.argsort(np.where(chosen, ranks, np.iinfo(np.int64).max), axis=1)
     mid = np.empty(ranks.shape)
-    np.put_along_axis(mid, order, np.broadcast_to(np.arange(1.0, ranks.shape[1] + 1), ranks.shape), axis=1)
+    np.put_along_axis(
+        mid, order, np.broadcast_to(np.arange(1.0, ranks.shape[1] + 1), ranks.shape), axis=1
+    )
     last = ranks == np.where(chosen, ranks, 0).max(axis=1, keepdims=True)
-    mid[last] = np.broadcast_to(size - ((last & chosen).sum(axis=1, keepdims=True) - 1) / 2, ranks.shape)[last]
+    mid[last] = np.broadcast_to(
+        size - ((last & chosen).sum(axis=1, keepdims=True) - 1) / 2, ranks.shape
+    )[last]
     deviation = np.where(chosen, mid - (size + 1) / 2, 0.0)
     member = (languages[:, None] == np.unique(languages)).astype(np.float64)  # [R, L]
     sizes = chosen @ member
@@ -203,7 +246,11 @@ def _kruskal(ranks: np.ndarray, chosen: np.ndarray, languages: np.ndarray) -> np
 
 def _first(ranks: np.ndarray) -> np.ndarray:
     """int64 [Q]: the least rank of each row, which must have one."""
-    first = np.where(ranks > 0, ranks, np.iinfo(np.int64).max).min(axis=1, initial=np.iinfo(np.int64).max)
+    first = np.where(ranks > 0, ranks, np.iinfo(np.int64).max).min(
+        axis=1, initial=np.iinfo(np.int64).max
+    )
     if len(missing := np.flatnonzero(first == np.iinfo(np.int64).max)):
-        raise DataError(f"query row {missing[0]} has no relevant passage here; score judged queries only")
+        raise DataError(
+            f"query row {missing[0]} has no relevant passage here; score judged queries only"
+        )
     return first

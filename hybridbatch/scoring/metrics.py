@@ -1,10 +1,13 @@
-"""Metrics of every query from the ranks of its relevant passages: trec_eval's definitions, in float64.
+"""Metrics of every query from the ranks of its relevant passages: trec_eval's definitions, in
+float64.
 
-Each function takes `ranks` [Q, R] (from 1, any order within a row; 0 fills up) and where it matters `grades` [Q, R],
-and returns float64 [Q]. The mean over queries is the caller's: mAP is the mean of `average_precision`, MRR that of
-`reciprocal_rank`. All raise `DataError` if a query has no relevant passage: it has no score, not a score of 0.
+Each function takes `ranks` [Q, R] (from 1, any order within a row; 0 fills up) and where it matters
+`grades` [Q, R], and returns float64 [Q]. The mean over queries is the caller's: mAP is the mean of
+`average_precision`, MRR that of `reciprocal_rank`. All raise `DataError` if a query has no relevant
+passage: it has no score, not a score of 0.
 
-Source: trec_eval 9 (measures map, ndcg_cut, recall, P, success, recip_rank), https://trec.nist.gov/trec_eval/.
+Source: trec_eval 9 (measures map, ndcg_cut, recall, P, success, recip_rank),
+https://trec.nist.gov/trec_eval/.
 """
 
 from collections.abc import Iterable
@@ -14,25 +17,30 @@ import numpy as np
 from hybridbatch.common.errors import DataError
 from hybridbatch.scoring.ranks import Ranks
 
-NOT_RETRIEVED = 1 << 62  # the rank of a relevant passage beyond the passages that are listed: below every cutoff
+# the rank of a relevant passage beyond the passages that are listed: below every cutoff
+NOT_RETRIEVED = 1 << 62
 
 
 def average_precision(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
-    """AP = 1/R * sum over the relevant passages, by rank r_1 < ... < r_R, of i / r_i. In 0..1, higher is better.
+    """AP = 1/R * sum over the relevant passages, by rank r_1 < ... < r_R, of i / r_i. In 0..1,
+    higher is better.
 
     With `k` (trec_eval's map_cut) the sum is over those of rank k or less; R stays.
     """
     relevant = _relevant(ranks)
     ordered = np.sort(np.where(ranks > 0, ranks, np.iinfo(np.int64).max), axis=1)
     place = np.arange(1, ranks.shape[1] + 1)
-    counted = (place <= relevant[:, None]) & (ordered <= (np.iinfo(np.int64).max if k is None else k))
+    counted = (place <= relevant[:, None]) & (
+        ordered <= (np.iinfo(np.int64).max if k is None else k)
+    )
     return np.where(counted, place / ordered, 0.0).sum(axis=1) / relevant
 
 
 def ndcg(ranks: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:
     """nDCG@k = DCG@k / ideal DCG@k, DCG@k = sum over ranks r <= k of grade / log2(r + 1).
 
-    The gain is the grade itself, as in trec_eval and mteb, not 2^grade - 1. In 0..1, higher is better.
+    The gain is the grade itself, as in trec_eval and mteb, not 2^grade - 1. In 0..1, higher is
+    better.
     Source: Järvelin and Kekäläinen 2002, ACM TOIS 20(4).
     """
     _relevant(ranks)
@@ -43,12 +51,16 @@ def ndcg(ranks: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:
 
 
 def recall(ranks: np.ndarray, k: int) -> np.ndarray:
-    """recall@k: share of the relevant passages that are among the first k. In 0..1, higher is better."""
+    """recall@k: share of the relevant passages that are among the first k. In 0..1, higher is
+    better.
+    """
     return _found(ranks, k) / _relevant(ranks)
 
 
 def precision(ranks: np.ndarray, k: int) -> np.ndarray:
-    """P@k: relevant passages among the first k, divided by k (also in a corpus of fewer). In 0..1, higher is better."""
+    """P@k: relevant passages among the first k, divided by k (also in a corpus of fewer). In 0..1,
+    higher is better.
+    """
     _relevant(ranks)
     return _found(ranks, k) / k
 
@@ -70,8 +82,8 @@ def all_metrics(ranked: Ranks, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
 
     Args:
         cutoffs: the k of recall@k, precision@k and success@k; nDCG is taken at 10 and at these.
-    Returns: float64 [number of judged queries] by name: average_precision, reciprocal_rank, ndcg@k, recall@k,
-        precision@k, success@k.
+    Returns: float64 [number of judged queries] by name: average_precision, reciprocal_rank, ndcg@k,
+        recall@k, precision@k, success@k.
     """
     ranks, grades = ranked.ranks[ranked.judged], ranked.grades[ranked.judged]
     cuts = sorted(set(cutoffs))
@@ -93,5 +105,7 @@ def _relevant(ranks: np.ndarray) -> np.ndarray:
     """int64 [Q]: the number of relevant passages, at least 1."""
     relevant = (ranks > 0).sum(axis=1)
     if not relevant.all():
-        raise DataError(f"query row {int(relevant.argmin())} has no relevant passage; score judged queries only")
+        raise DataError(
+            f"query row {int(relevant.argmin())} has no relevant passage; score judged queries only"
+        )
     return relevant

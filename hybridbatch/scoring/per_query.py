@@ -1,4 +1,6 @@
-"""Scores of every query, kept as Parquet, from which all averages and later comparisons of runs are made."""
+"""Scores of every query, kept as Parquet, from which all averages and later comparisons of runs are
+made.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
     import pyarrow
 
 FILE = "per_query.parquet"
-ROW_GROUP = 100_000  # rows written at a time: a group for every language pair would take most of an evaluation's time
+# rows written at a time: a group for every language pair would take most of an evaluation's time
+ROW_GROUP = 100_000
 KEYS = ("task", "setting", "query_language", "corpus_language", "query_id")
-MEANS = {"average_precision": "mAP", "reciprocal_rank": "MRR"}  # what the mean of a column is called, where it differs
+# what the mean of a column is called, where it differs
+MEANS = {"average_precision": "mAP", "reciprocal_rank": "MRR"}
 
 
 def mean_name(column: str) -> str:
@@ -34,13 +38,17 @@ class QueryScores:
     query_language: str
     corpus_language: str
     query_ids: tuple[str, ...]  # [n]
-    metrics: dict[str, np.ndarray]  # float64 [n] by column name; NaN where a query has no such score
-    by_language: dict[str, dict[str, float]] = field(default_factory=dict)  # of a pool: means by name and its languages
+    # float64 [n] by column name; NaN where a query has no such score
+    metrics: dict[str, np.ndarray]
+    # of a pool: means by name and its languages
+    by_language: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
         """Mean over the queries that have a score, by the name of the mean."""
         present = {name: values[~np.isnan(values)] for name, values in self.metrics.items()}
-        return {mean_name(name): float(values.mean()) for name, values in present.items() if len(values)}
+        return {
+            mean_name(name): float(values.mean()) for name, values in present.items() if len(values)
+        }
 
 
 class Writer:
@@ -68,7 +76,9 @@ class Writer:
             *(self._arrow.repeat(text, size) for text in texts),
             self._arrow.array(scores.query_ids, self._arrow.string()),
             *(
-                self._arrow.array(scores.metrics[name], from_pandas=True) if name in scores.metrics else none
+                self._arrow.array(scores.metrics[name], from_pandas=True)
+                if name in scores.metrics
+                else none
                 for name in self.metrics
             ),
         ]
@@ -96,7 +106,8 @@ def writing(path: Path, metrics: Iterable[str]) -> Iterator[Writer]:
 
 
 def read(folder: Path, metric: str) -> "pyarrow.Table":
-    """The `KEYS` of an evaluation's queries and one metric as `value`; queries without the metric are left out.
+    """The `KEYS` of an evaluation's queries and one metric as `value`; queries without the metric
+    are left out.
 
     Args:
         folder: of the evaluation.
@@ -109,15 +120,25 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
 
     path = folder / FILE
     column = next(
-        (name + metric[len(shown) :] for name, shown in MEANS.items() if metric.partition("@")[0] == shown), metric
+        (
+            name + metric[len(shown) :]
+            for name, shown in MEANS.items()
+            if metric.partition("@")[0] == shown
+        ),
+        metric,
     )
     if not path.is_file():
         raise DataError(f"{path}: not there; run `hybridbatch eval` first and give its folder")
     try:
         known = [name for name in pq.read_schema(path).names if name not in KEYS]
         if column not in known:
-            raise DataError(f"{path}: has no metric {metric!r}{nearest(metric, known)}; it has {', '.join(known)}")
+            raise DataError(
+                f"{path}: has no metric {metric!r}{nearest(metric, known)}; it has"
+                f" {', '.join(known)}"
+            )
         table = pq.read_table(path, columns=[*KEYS, column])
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); run the evaluation again") from error
+        raise DataError(
+            f"{path}: damaged ({str(error).splitlines()[0]}); run the evaluation again"
+        ) from error
     return table.rename_columns([*KEYS, "value"]).filter(pc.is_valid(pc.field("value")))

@@ -1,12 +1,16 @@
-"""Every measure of language bias that a pool of languages allows, per query; the formulas are `scoring.bias`.
+"""Every measure of language bias that a pool of languages allows, per query; the formulas are
+`scoring.bias`.
 
 A measure is there only for queries for which it means something, and NaN for the others:
 
-- rank distance, Max@R and Complete@k ask for two relevant passages or more; Complete@k for no more than k;
+- rank distance, Max@R and Complete@k ask for two relevant passages or more; Complete@k for no more
+  than k;
 - PEER asks for relevant passages in two languages or more;
-- the preference for the query's language (LPR, Lang-nDCG) asks for relevant passages in it and in another one; what
-  the first passage is, for one in the query's language; the same-language share, for a corpus in it;
-- MLRS towards a language asks that a passage of the first k have a translation into it, or all be in it.
+- the preference for the query's language (LPR, Lang-nDCG) asks for relevant passages in it and in
+  another one; what the first passage is, for one in the query's language; the same-language share,
+  for a corpus in it;
+- MLRS towards a language asks that a passage of the first k have a translation into it, or all be
+  in it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,15 +25,22 @@ K = 10  # depth of the language distribution, Lang-nDCG and MLRS
 SHARE = f"same_language_share@{K}"
 DISTRIBUTION = f"language_distribution@{K}"
 SHIFT = f"mlrs@{K}"
-FIRST = ("first_relevant_same", "first_relevant_other", "first_irrelevant_same", "first_irrelevant_other")
+FIRST = (
+    "first_relevant_same",
+    "first_relevant_other",
+    "first_irrelevant_same",
+    "first_irrelevant_other",
+)
 
 
 @dataclass(frozen=True)
 class PoolBias:
     """Language bias of the n judged queries of one language in a pool."""
 
-    per_query: dict[str, np.ndarray]  # float64 [n] by name of the measure; NaN for queries without it; none all NaN
-    by_language: dict[str, dict[str, float]]  # mean over queries by name of the measure and language of the pool
+    # float64 [n] by name of the measure; NaN for queries without it; none all NaN
+    per_query: dict[str, np.ndarray]
+    # mean over queries by name of the measure and language of the pool
+    by_language: dict[str, dict[str, float]]
 
 
 def bias_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
@@ -49,17 +60,27 @@ def bias_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
 
 
 def pool_bias(
-    ranked: Ranks, corpus: Passages, query_language: str, cutoffs: Iterable[int], members: Sequence[str]
+    ranked: Ranks,
+    corpus: Passages,
+    query_language: str,
+    cutoffs: Iterable[int],
+    members: Sequence[str],
 ) -> PoolBias:
     """All measures of a pool.
 
     Args:
-        ranked: of the pool, with its first `K` passages or more, and their translations where there are some.
+        ranked: of the pool, with its first `K` passages or more, and their translations where there
+            are some.
         query_language: which need not have a corpus.
-        cutoffs: the k of Complete@k and PEER@k; of PEER, 1 is left out, for it retrieves one passage at most.
+        cutoffs: the k of Complete@k and PEER@k; of PEER, 1 is left out, for it retrieves one
+            passage at most.
         members: the languages of the pool.
     """
-    ranks, grades, languages = ranked.ranks[ranked.judged], ranked.grades[ranked.judged], ranked.language
+    ranks, grades, languages = (
+        ranked.ranks[ranked.judged],
+        ranked.grades[ranked.judged],
+        ranked.language,
+    )
     relevant = (ranks > 0).sum(axis=1)
     member = languages[:, None] == np.unique(languages)
     found = {name: np.full(len(ranks), np.nan) for name in bias_names(cutoffs)}
@@ -83,7 +104,9 @@ def pool_bias(
         shift = _shift(ranked.translated[ranked.judged][:, :K], top)
         means = {name: shift[:, corpus.number(name)] for name in members}
         by_language[SHIFT] = {
-            name: float(np.nanmean(values)) for name, values in means.items() if not np.isnan(values).all()
+            name: float(np.nanmean(values))
+            for name, values in means.items()
+            if not np.isnan(values).all()
         }
         if query_language in means:
             found[SHIFT] = means[query_language]
@@ -97,8 +120,12 @@ def pool_bias(
                 found[name] = np.where(here > 0, outcome == number, np.nan)
         both = (here > 0) & (here < relevant)
         found["lpr"][both] = bias.language_preference(ranks[both], languages, own)
-        found[f"lang_ndcg@{K}"][both] = bias.language_ndcg(ranks[both], grades[both], languages, own, K)
-    return PoolBias({name: values for name, values in found.items() if not np.isnan(values).all()}, by_language)
+        found[f"lang_ndcg@{K}"][both] = bias.language_ndcg(
+            ranks[both], grades[both], languages, own, K
+        )
+    return PoolBias(
+        {name: values for name, values in found.items() if not np.isnan(values).all()}, by_language
+    )
 
 
 def _shift(translated: np.ndarray, top: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""What ranks the passages of a task for `hybridbatch.scoring.evaluate`; baselines have rankers of their own."""
+"""What ranks the passages of a task for `hybridbatch.scoring.evaluate`; baselines have rankers of
+their own.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -8,7 +10,8 @@ import numpy as np
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.scoring.ranks import Corpus, GridRanks, Passages, Relevance, relevant_ranks
 
-Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage" -> [n, D], rows L2-normalised
+# texts, "query" or "passage" -> [n, D], rows L2-normalised
+Embed = Callable[[Sequence[str], str], np.ndarray]
 
 
 class Ranker(Protocol):
@@ -28,7 +31,9 @@ class EmbeddingRanker:
     def __init__(self, task: Task, embed: Embed, device: str = "cpu") -> None:
         passages = embed_by_language(task.corpus, "passage", embed)
         self.queries = embed_by_language(task.queries, "query", embed)
-        self.passages = Corpus(passages, {language: texts.ids for language, texts in task.corpus.items()}, device)
+        self.passages = Corpus(
+            passages, {language: texts.ids for language, texts in task.corpus.items()}, device
+        )
 
     def ranks(self, language: str, relevance: Mapping[str, Relevance], **options: Any) -> GridRanks:
         """As `Ranker`."""

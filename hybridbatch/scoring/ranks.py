@@ -1,13 +1,16 @@
-"""Ranks of the relevant passages, for every corpus language and every pool of languages, from one matrix product.
+"""Ranks of the relevant passages, for every corpus language and every pool of languages, from one
+matrix product.
 
-Metrics of a judged ranking depend on the ranks of the relevant passages only, so no ranking is ever made. For a block
-of queries the scores of all passages are computed once; then, for every language and every pool, the scores are sorted
-and each relevant passage's own score is looked up in them. Rows in which that score occurs more than once are done
-again on integer keys that hold trec_eval's rule for ties (`order.sort_keys`).
+Metrics of a judged ranking depend on the ranks of the relevant passages only, so no ranking is ever
+made. For a block of queries the scores of all passages are computed once; then, for every language
+and every pool, the scores are sorted and each relevant passage's own score is looked up in them.
+Rows in which that score occurs more than once are done again on integer keys that hold trec_eval's
+rule for ties (`order.sort_keys`).
 
-Cost for Q queries and P passages: one Q x P x D product, and one sort of each language's and pool's scores. Measured
-against counting the greater scores per relevant passage: for a pool of 122 languages that is 122 passes over the
-scores, the sort costs less than two (benchmarks/bench_scoring.py).
+Cost for Q queries and P passages: one Q x P x D product, and one sort of each language's and pool's
+scores. Measured against counting the greater scores per relevant passage: for a pool of 122
+languages that is 122 passes over the scores, the sort costs less than two
+(benchmarks/bench_scoring.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +24,19 @@ from torch import Tensor
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import Qrels
-from hybridbatch.search.order import inner_products, key_places, precedence, sort_keys, sort_rows, top_keys
+from hybridbatch.search.order import (
+    inner_products,
+    key_places,
+    precedence,
+    sort_keys,
+    sort_rows,
+    top_keys,
+)
 from hybridbatch.search.vectors import as_float32, require_finite, require_width
 
-# Scores of one block of queries. Measured on 59,536 passages x 384: from 64 queries on the product is near its best
-# speed; blocks that outgrow the caches (and glibc's 32 MiB of reused memory) sort more slowly.
+# Scores of one block of queries. Measured on 59,536 passages x 384: from 64 queries on the product
+# is near its best speed; blocks that outgrow the caches (and glibc's 32 MiB of reused memory) sort
+# more slowly.
 BLOCK_SCORES = 7_500_000
 BLOCK_QUERIES = 64
 JOB_SCORES = 1 << 20  # scores that one thread sorts at a time
@@ -65,14 +76,19 @@ class Relevance:
 
 
 class Passages:
-    """The order of the passages of one or several languages: whose row is whose, and who wins ties; P in all."""
+    """The order of the passages of one or several languages: whose row is whose, and who wins ties;
+    P in all.
+    """
 
-    def __init__(self, ids: Mapping[str, Sequence[str]], device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, ids: Mapping[str, Sequence[str]], device: str | torch.device = "cpu"
+    ) -> None:
         """Lay the languages side by side.
 
         Args:
-            ids: by language, the P_l passage ids, distinct within the language. Languages may share ids; in a pool,
-                ties between passages of one id go to the language whose code sorts last.
+            ids: by language, the P_l passage ids, distinct within the language. Languages may share
+                ids; in a pool, ties between passages of one id go to the language whose code sorts
+                last.
             device: where they are scored.
         Raises: DataError for no passages, or an id twice.
         """
@@ -81,11 +97,18 @@ class Passages:
             if not len(block):
                 raise DataError(f"the {language} corpus has no passages")
         self.ids = tuple(tuple(block) for block in ids.values())
-        self.start = np.cumsum([0, *map(len, self.ids)])  # int64 [L + 1]: first row of each language
-        pooled = [(id_, name) for name, block in zip(self.languages, self.ids, strict=True) for id_ in block]
-        self.places = torch.from_numpy(precedence(pooled)).to(device)  # int64 [P]: precedence among equal scores
+        # int64 [L + 1]: first row of each language
+        self.start = np.cumsum([0, *map(len, self.ids)])
+        pooled = [
+            (id_, name)
+            for name, block in zip(self.languages, self.ids, strict=True)
+            for id_ in block
+        ]
+        # int64 [P]: precedence among equal scores
+        self.places = torch.from_numpy(precedence(pooled)).to(device)
         self.by_place = self.places.argsort()  # int64 [P]: row of the corpus that has a precedence
-        self.language = np.repeat(np.arange(len(self.ids)), np.diff(self.start))  # int64 [P]: number of the language
+        # int64 [P]: number of the language
+        self.language = np.repeat(np.arange(len(self.ids)), np.diff(self.start))
 
     def __len__(self) -> int:
         """P."""
@@ -94,11 +117,15 @@ class Passages:
     def number(self, language: str) -> int:
         """The number of a language. Raises `DataError` if it has no corpus here."""
         if language not in self.languages:
-            raise DataError(f"no corpus in language {language!r} (there are {', '.join(self.languages)})")
+            raise DataError(
+                f"no corpus in language {language!r} (there are {', '.join(self.languages)})"
+            )
         return self.languages.index(language)
 
     def translations(self) -> np.ndarray | None:
-        """int32 [P, L]: row of the passage with the same id in every language, -1 where there is none; None: all differ."""
+        """int32 [P, L]: row of the passage with the same id in every language, -1 where there is
+        none; None: all differ.
+        """
         numbers: dict[str, int] = {}
         of_row = [numbers.setdefault(id_, len(numbers)) for block in self.ids for id_ in block]
         if len(numbers) == len(of_row):
@@ -109,7 +136,9 @@ class Passages:
 
 
 class Corpus(Passages):
-    """Embedded passages, ready to be scored. Memory: P x D x 4 bytes. For corpora beyond that, see `search.py`."""
+    """Embedded passages, ready to be scored. Memory: P x D x 4 bytes. For corpora beyond that, see
+    `search.py`.
+    """
 
     def __init__(
         self,
@@ -123,8 +152,8 @@ class Corpus(Passages):
             embeddings: by language, [P_l, D] of any float type.
             ids: as in `Passages`.
             device: where to score.
-        Raises: DataError as `Passages`, for other numbers of ids than embeddings, or other widths; for NaN or infinite
-            numbers, naming language and passage.
+        Raises: DataError as `Passages`, for other numbers of ids than embeddings, or other widths;
+            for NaN or infinite numbers, naming language and passage.
         """
         languages = tuple(embeddings)
         blocks = [as_float32(block, device) for block in embeddings.values()]
@@ -132,10 +161,14 @@ class Corpus(Passages):
             if len(block) == 0:
                 raise DataError(f"the {language} corpus has no passages")
             if len(block) != len(ids[language]):
-                raise DataError(f"the {language} corpus has {len(ids[language])} ids for {len(block)} embeddings")
+                raise DataError(
+                    f"the {language} corpus has {len(ids[language])} ids for {len(block)}"
+                    " embeddings"
+                )
             if block.shape[1] != blocks[0].shape[1]:
                 raise DataError(
-                    f"{language} embeddings have {block.shape[1]} dimensions, {languages[0]}'s have "
+                    f"{language} embeddings have {block.shape[1]} dimensions, {languages[0]}'s have"
+                    " "
                     f"{blocks[0].shape[1]}; encode all languages with the same model"
                 )
             require_finite(block, f"{language} passage", ids[language])
@@ -149,13 +182,18 @@ class Ranks:
 
     ranks: np.ndarray  # int64 [Q, R]: from 1; 0 fills up
     grades: np.ndarray  # int64 [Q, R]: relevance; 0 fills up
-    language: np.ndarray  # int64 [R]: number of the language (in Corpus.languages) that a column's passages are in
-    top: np.ndarray | None = None  # int64 [Q, k]: rows of the corpus of the first k passages, where asked
-    translated: np.ndarray | None = None  # float32 [Q, k, L]: scores of their translations, where asked; NaN: has none
+    # int64 [R]: number of the language (in Corpus.languages) that a column's passages are in
+    language: np.ndarray
+    # int64 [Q, k]: rows of the corpus of the first k passages, where asked
+    top: np.ndarray | None = None
+    # float32 [Q, k, L]: scores of their translations, where asked; NaN: has none
+    translated: np.ndarray | None = None
 
     @property
     def judged(self) -> np.ndarray:
-        """bool [Q]: queries that have a relevant passage here; only these may be given to the metrics."""
+        """bool [Q]: queries that have a relevant passage here; only these may be given to the
+        metrics.
+        """
         return self.ranks.max(axis=1, initial=0) > 0
 
 
@@ -167,7 +205,8 @@ class GridRanks:
     pools: dict[str, Ranks]  # by name of the pool: multilingual settings
 
 
-Scores = Callable[[slice, Tensor], Tensor]  # rows of queries, float32 buffer of their size -> float32 [rows, P]
+# rows of queries, float32 buffer of their size -> float32 [rows, P]
+Scores = Callable[[slice, Tensor], Tensor]
 
 
 def relevant_ranks(
@@ -181,18 +220,23 @@ def relevant_ranks(
     translations: np.ndarray | None = None,
     block_scores: int = BLOCK_SCORES,
 ) -> GridRanks:
-    """The rank of every relevant passage, in its own language's corpus and in every pool that holds it.
+    """The rank of every relevant passage, in its own language's corpus and in every pool that holds
+    it.
 
-    rank = 1 + #(greater scores) + #(equal scores of passages that precede), ties by descending id as in trec_eval.
+    rank = 1 + #(greater scores) + #(equal scores of passages that precede), ties by descending id
+    as in trec_eval.
 
     Args:
         queries: [Q, D], any float type, scored by inner product in float32.
-        relevance: by corpus language; languages that are left out are searched in pools but have nothing relevant.
+        relevance: by corpus language; languages that are left out are searched in pools but have
+            nothing relevant.
         pools: by name, the languages whose corpora make one ranking.
         top_k: if positive, also list the first k passages of every pool.
         top_of_languages: list those of every language too.
-        translations: `Passages.translations`; also give the scores of the translations of the pools' first k.
-        block_scores: scores held at a time, if that makes 64 queries or more; each needs up to 30 bytes.
+        translations: `Passages.translations`; also give the scores of the translations of the
+            pools' first k.
+        block_scores: scores held at a time, if that makes 64 queries or more; each needs up to 30
+            bytes.
     Raises: DataError for another width than the corpus has, or NaN in a query (naming its row).
     """
     vectors = as_float32(queries, corpus.embeddings.device)
@@ -234,9 +278,14 @@ def ranks_by_score(
         same_size.setdefault(len(corpus.ids[corpus.number(name)]), []).append(name)
     groups = same_size.values() if languages else ()
     single = [_Rankings(corpus, [[name] for name in names], relevance, queries) for names in groups]
-    pooled = {name: _Rankings(corpus, [members], relevance, queries) for name, members in (pools or {}).items()}
+    pooled = {
+        name: _Rankings(corpus, [members], relevance, queries)
+        for name, members in (pools or {}).items()
+    }
     listed = [*(single if top_of_languages else ()), *pooled.values()] if top_k else []
-    table = None if translations is None else torch.from_numpy(translations).to(corpus.places.device)
+    table = (
+        None if translations is None else torch.from_numpy(translations).to(corpus.places.device)
+    )
 
     device = corpus.places.device
     step = min(max(BLOCK_QUERIES, block_scores // len(corpus)), max(2, queries))
@@ -244,13 +293,19 @@ def ranks_by_score(
     with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as threads:
         for start in range(0, queries, step):
             scores = score(slice(start, start + step), buffer)
-            jobs = [job for rankings in (*single, *pooled.values()) for job in rankings.jobs(scores, start)]
+            jobs = [
+                job
+                for rankings in (*single, *pooled.values())
+                for job in rankings.jobs(scores, start)
+            ]
             for _ in threads.map(lambda job: job(), jobs):
                 pass
             for rankings in listed:
                 rankings.list_top(scores, top_k, table if len(rankings.pools[0]) > 1 else None)
     found = {
-        name: ranks for rankings in single for (name,), ranks in zip(rankings.pools, rankings.results(), strict=True)
+        name: ranks
+        for rankings in single
+        for (name,), ranks in zip(rankings.pools, rankings.results(), strict=True)
     }
     return GridRanks(
         {name: found[name] for name in relevance if name in found},
@@ -259,10 +314,16 @@ def ranks_by_score(
 
 
 class _Rankings:
-    """G rankings of equal length P, each of the passages of some languages, and the ranks found in them so far."""
+    """G rankings of equal length P, each of the passages of some languages, and the ranks found in
+    them so far.
+    """
 
     def __init__(
-        self, corpus: Passages, pools: Sequence[Sequence[str]], relevance: Mapping[str, Relevance], queries: int
+        self,
+        corpus: Passages,
+        pools: Sequence[Sequence[str]],
+        relevance: Mapping[str, Relevance],
+        queries: int,
     ) -> None:
         self.pools = pools
         numbers = [corpus.number(language) for pool in pools for language in pool]
@@ -273,24 +334,35 @@ class _Rankings:
             *(_gather(corpus, pool, relevance, queries) for pool in pools), strict=True
         )
         width = max(block.shape[1] for block in columns)
-        padded = [np.pad(block, ((0, 0), (0, width - block.shape[1])), constant_values=-1) for block in columns]
+        padded = [
+            np.pad(block, ((0, 0), (0, width - block.shape[1])), constant_values=-1)
+            for block in columns
+        ]
         self.columns = torch.from_numpy(np.stack(padded, axis=1)).to(
             corpus.places.device
         )  # int64 [Q, G, R], -1 fills up
         self.ranks = np.zeros(self.columns.shape, dtype=np.int64)
-        self.top: list[list[np.ndarray]] = [[] for _ in pools]  # of each ranking, a block of queries after the other
+        # of each ranking, a block of queries after the other
+        self.top: list[list[np.ndarray]] = [[] for _ in pools]
         self.translated: list[np.ndarray] = []
 
     def _cut(self, scores: Tensor) -> Tensor:
-        """The rankings' columns of [Q, all passages], as [Q * G, P]; where they adjoin, without a copy."""
+        """The rankings' columns of [Q, all passages], as [Q * G, P]; where they adjoin, without a
+        copy.
+        """
         pieces = [scores[:, start:stop] for start, stop in self.slices]
         joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
         return joined.reshape(len(scores) * len(self.pools), -1)
 
     def jobs(self, scores: Tensor, start: int) -> list[Callable[[], None]]:
-        """Pieces of work that fill in the ranks of the queries from `start` on, for threads to share."""
+        """Pieces of work that fill in the ranks of the queries from `start` on, for threads to
+        share.
+        """
         step = max(1, JOB_SCORES // self.places.numel())
-        return [partial(self._rank, scores[i : i + step], start + i) for i in range(0, len(scores), step)]
+        return [
+            partial(self._rank, scores[i : i + step], start + i)
+            for i in range(0, len(scores), step)
+        ]
 
     def _rank(self, block: Tensor, start: int) -> None:
         scores = self._cut(block)
@@ -302,10 +374,13 @@ class _Rankings:
             keys = sort_keys(scores[tied], self.places[tied % len(self.places)])
             ranks[tied], _ = _ranks_among(keys, keys.gather(1, own[tied]))
         ranks.masked_fill_(columns < 0, 0)
-        self.ranks[start : start + len(block)] = ranks.view(len(block), *self.columns.shape[1:]).cpu().numpy()
+        self.ranks[start : start + len(block)] = (
+            ranks.view(len(block), *self.columns.shape[1:]).cpu().numpy()
+        )
 
     def list_top(self, scores: Tensor, k: int, translations: Tensor | None) -> None:
-        """Note the first k passages of the next block of queries, and of a single ranking their translations' scores.
+        """Note the first k passages of the next block of queries, and of a single ranking their
+        translations' scores.
 
         Args:
             scores: float32 [Q, all passages].
@@ -348,7 +423,9 @@ def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def _gather(
     corpus: Passages, pool: Sequence[str], relevance: Mapping[str, Relevance], queries: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns in the pool [Q, R], grades [Q, R] and language numbers [R] of the relevant passages of a pool."""
+    """Columns in the pool [Q, R], grades [Q, R] and language numbers [R] of the relevant passages
+    of a pool.
+    """
     columns, grades = [np.empty((queries, 0), np.int64)], [np.empty((queries, 0), np.int64)]
     owner: list[int] = []
     offset = 0
@@ -358,7 +435,11 @@ def _gather(
             grades.append(found.grades)
             owner += [corpus.number(language)] * found.columns.shape[1]
         offset += len(corpus.ids[corpus.number(language)])
-    return np.concatenate(columns, axis=1), np.concatenate(grades, axis=1), np.array(owner, dtype=np.int64)
+    return (
+        np.concatenate(columns, axis=1),
+        np.concatenate(grades, axis=1),
+        np.array(owner, dtype=np.int64),
+    )
 
 
 def _ranks_among(values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:

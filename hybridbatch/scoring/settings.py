@@ -10,78 +10,113 @@ from pydantic import field_validator, model_validator
 from hybridbatch.common.languages import optional
 from hybridbatch.common.settings import EncoderSettings, Precision, _memory_size, setting
 
-BM25, RANDOM = "bm25", "random"  # what `eval` takes in place of an encoder: `hybridbatch.scoring.baselines`
+# what `eval` takes in place of an encoder: `hybridbatch.scoring.baselines`
+BM25, RANDOM = "bm25", "random"
 
 
 class EvalConfig(EncoderSettings):
     """Settings of `hybridbatch eval`."""
 
-    name: str | None = setting(None, "Run", "Name of the evaluation; default: made from model and tasks.")
+    name: str | None = setting(
+        None, "Run", "Name of the evaluation; default: made from model and tasks."
+    )
     out: Path | None = setting(None, "Run", "Folder of the results; default: experiments/NAME.")
     model: str = setting(
-        "e5-small-q4", "Model", "Run folder, built-in name, local folder, or hub id; or a baseline: bm25, random."
+        "e5-small-q4",
+        "Model",
+        "Run folder, built-in name, local folder, or hub id; or a baseline: bm25, random.",
     )
     tasks: tuple[str, ...] = setting(
         ("atlas",),
         "Tasks",
-        "Built-in tasks, folders in BEIR layout (one folder per language), or mteb's retrieval tasks by name.",
+        "Built-in tasks, folders in BEIR layout (one folder per language), or mteb's retrieval"
+        " tasks by name.",
     )
     benchmark: str | None = setting(
         None, "Tasks", "All retrieval tasks of an mteb benchmark, such as 'MTEB(Africa, v1)'."
     )
     verify: int = setting(
-        0, "Tasks", "Send so many random subsets of each mteb task through stock mteb and demand equality.", ge=0
+        0,
+        "Tasks",
+        "Send so many random subsets of each mteb task through stock mteb and demand equality.",
+        ge=0,
     )
     data_root: Path | None = setting(
-        None, "Tasks", "Folder that holds local copies of public data sets, looked at before any download."
+        None,
+        "Tasks",
+        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     languages: str = setting(
         "all",
         "Tasks",
-        "Languages to evaluate: ids, groups and exclusions, such as 'low-resource,-swh'. Each of several tasks is scored"
+        "Languages to evaluate: ids, groups and exclusions, such as 'low-resource,-swh'. Each of"
+        " several tasks is scored"
         " in those that it has.",
     )
     trained_languages: str | None = setting(
-        None, "Tasks", "Languages the model was trained on; default: as its train.json says, else none."
+        None,
+        "Tasks",
+        "Languages the model was trained on; default: as its train.json says, else none.",
     )
     pool: Sequence[str] = setting(
         (),
         "Tasks",
-        "Further pools, each of the corpus languages of a group, beside the pool of all; separated by ';', such as"
+        "Further pools, each of the corpus languages of a group, beside the pool of all; separated"
+        " by ';', such as"
         " 'low-resource;script:Arab'.",
     )
     index: Literal["auto", "exact", "flat", "ivf", "hnsw", "ivfpq"] = setting(
         "auto",
         "Search",
-        "auto: rank all passages, or search as with exact where memory is too small for that; exact: the first --depth"
+        "auto: rank all passages, or search as with exact where memory is too small for that;"
+        " exact: the first --depth"
         " passages from vectors on disk; else a FAISS index, whose loss is measured.",
     )
-    depth: int = setting(1000, "Search", "Passages listed of a corpus that is searched, not ranked whole.", ge=10)
+    depth: int = setting(
+        1000, "Search", "Passages listed of a corpus that is searched, not ranked whole.", ge=10
+    )
     stored_as: Literal["float32", "float16"] = setting(
-        "float32", "Search", "Type of stored vectors; float16 halves them and moves cosines by up to 0.001."
+        "float32",
+        "Search",
+        "Type of stored vectors; float16 halves them and moves cosines by up to 0.001.",
     )
     shards: str | None = setting(
         None,
         "Search",
-        "i/n: only encode the i-th of n parts of the corpora that are searched, and score nothing; for many machines.",
+        "i/n: only encode the i-th of n parts of the corpora that are searched, and score nothing;"
+        " for many machines.",
     )
     rerank: str | None = setting(
         None,
         "Reranking",
-        "Second stage on the first passages of every ranking: folder or hub id of a cross-encoder (sequence"
+        "Second stage on the first passages of every ranking: folder or hub id of a cross-encoder"
+        " (sequence"
         " classification, one output) or of a causal language model, which ranks lists (RankGPT).",
     )
-    rerank_depth: int = setting(100, "Reranking", "Passages of every ranking that the second stage orders.", ge=2)
-    cutoffs: tuple[int, ...] = setting((1, 10, 100), "Metrics", "The k of recall@k; nDCG@10 and mAP are always there.")
-    device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one.")
-    precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
-    cache: Path | None = setting(None, "Machine", "Folder of stored embeddings; default: the user's cache folder.")
+    rerank_depth: int = setting(
+        100, "Reranking", "Passages of every ranking that the second stage orders.", ge=2
+    )
+    cutoffs: tuple[int, ...] = setting(
+        (1, 10, 100), "Metrics", "The k of recall@k; nDCG@10 and mAP are always there."
+    )
+    device: str = setting(
+        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one."
+    )
+    precision: Precision = setting(
+        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
+    )
+    cache: Path | None = setting(
+        None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
+    )
     cache_limit: str | None = setting(
         None,
         "Machine",
-        "Drop the embeddings unused for longest beyond this size ('20GB'); never those of a running process.",
+        "Drop the embeddings unused for longest beyond this size ('20GB'); never those of a running"
+        " process.",
     )
-    seed: int = setting(13, "Reproduction", "Seed of verified samples and of the model random.", ge=0)
+    seed: int = setting(
+        13, "Reproduction", "Seed of verified samples and of the model random.", ge=0
+    )
 
     @property
     def several(self) -> bool:
@@ -113,6 +148,7 @@ class EvalConfig(EncoderSettings):
     def _deep_enough(self) -> Self:
         if self.index != "auto" and self.depth < max(self.cutoffs, default=0):
             raise ValueError(
-                f"cutoffs go to {max(self.cutoffs)}, but only {self.depth} passages are listed; raise --depth"
+                f"cutoffs go to {max(self.cutoffs)}, but only {self.depth} passages are listed;"
+                " raise --depth"
             )
         return self

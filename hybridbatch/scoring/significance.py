@@ -1,12 +1,12 @@
 """Is one run better than another? Paired tests and intervals whose unit is the question.
 
-A question asked in 11 languages, or searched in 11 corpora, gives 11 values that rise and fall together. They are one
-*cluster*: signs are flipped and questions are drawn with all their values at once, so that the number of questions,
-not of values, decides what is significant.
+A question asked in 11 languages, or searched in 11 corpora, gives 11 values that rise and fall
+together. They are one *cluster*: signs are flipped and questions are drawn with all their values at
+once, so that the number of questions, not of values, decides what is significant.
 
-Sources: paired randomisation test, Smucker, Allan and Carterette, CIKM 2007; clustered resampling, Cameron, Gelbach and
-Miller, Review of Economics and Statistics 90(3), 2008; BCa intervals, Efron, JASA 82(397), 1987; Holm, Scandinavian
-Journal of Statistics 6(2), 1979.
+Sources: paired randomisation test, Smucker, Allan and Carterette, CIKM 2007; clustered resampling,
+Cameron, Gelbach and Miller, Review of Economics and Statistics 90(3), 2008; BCa intervals, Efron,
+JASA 82(397), 1987; Holm, Scandinavian Journal of Statistics 6(2), 1979.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,8 @@ class Comparison:
     high: float
     p: float  # two-sided, randomisation test
     p_holm: float  # the same, corrected for the number of settings compared
-    effect_size: float | None  # Cohen's d of the questions' mean differences; None where these do not vary
+    # Cohen's d of the questions' mean differences; None where these do not vary
+    effect_size: float | None
 
     @property
     def half_width(self) -> float:
@@ -64,21 +65,27 @@ def compare(
         seed: of signs and resamples; all settings share them.
         draws: random sign patterns and bootstrap resamples.
         level: coverage of the interval (BCa).
-    Returns: one comparison per setting, in order of first appearance; p values Holm-corrected over them.
+    Returns: one comparison per setting, in order of first appearance; p values Holm-corrected over
+        them.
     Raises: DataError for arrays of different lengths, no values, or values that are not finite.
     """
     if not len(values_a) == len(values_b) == len(questions) == len(settings):
         raise DataError(
-            f"runs cannot be paired: {len(values_a)} and {len(values_b)} values, {len(questions)} questions, "
+            f"runs cannot be paired: {len(values_a)} and {len(values_b)} values, {len(questions)}"
+            " questions, "
             f"{len(settings)} settings"
         )
     if not len(values_a):
         raise DataError("there is nothing to compare: the runs share no query")
     difference = np.asarray(values_a, dtype=np.float64) - np.asarray(values_b, dtype=np.float64)
     if not np.isfinite(difference).all():
-        raise DataError(f"value {int(np.argmin(np.isfinite(difference)))} of the runs is not a finite number")
+        raise DataError(
+            f"value {int(np.argmin(np.isfinite(difference)))} of the runs is not a finite number"
+        )
     question_names, question = np.unique(np.asarray(questions), return_inverse=True)
-    setting_names, first, setting = np.unique(np.asarray(settings), return_index=True, return_inverse=True)
+    setting_names, first, setting = np.unique(
+        np.asarray(settings), return_index=True, return_inverse=True
+    )
     shape = len(question_names), len(setting_names)
     cell = question * shape[1] + setting
     sums = np.bincount(cell, difference, minlength=shape[0] * shape[1]).reshape(shape)
@@ -110,16 +117,19 @@ def compare(
 
 
 def randomisation_p(sums: np.ndarray, *, seed: int, draws: int = 10_000) -> np.ndarray:
-    """Two-sided p values of the paired randomisation test: under the null, a question's sign is a coin's.
+    """Two-sided p values of the paired randomisation test: under the null, a question's sign is a
+    coin's.
 
     Args:
         sums: float64 [C, S], sum of the differences of each cluster in each setting.
-        draws: random sign patterns. If there are no more than this many in all, each is taken once: an exact test.
+        draws: random sign patterns. If there are no more than this many in all, each is taken once:
+            an exact test.
     Returns: float64 [S]; the observed pattern counts as one draw, so p is never 0.
     """
     clusters = len(sums)
     observed = np.abs(sums.sum(axis=0))
-    observed -= 1e-12 * np.abs(sums).sum(axis=0)  # sums in another order may differ in the last bits: count those
+    # sums in another order may differ in the last bits: count those
+    observed -= 1e-12 * np.abs(sums).sum(axis=0)
     exact = clusters < 63 and 2**clusters <= draws
     total = 2**clusters if exact else draws
     rng = stream(seed, "randomisation")
@@ -135,18 +145,27 @@ def randomisation_p(sums: np.ndarray, *, seed: int, draws: int = 10_000) -> np.n
 
 
 def bootstrap_interval(
-    sums: np.ndarray, counts: np.ndarray, *, seed: int, draws: int = 10_000, level: float = 0.95, method: Method = "bca"
+    sums: np.ndarray,
+    counts: np.ndarray,
+    *,
+    seed: int,
+    draws: int = 10_000,
+    level: float = 0.95,
+    method: Method = "bca",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of the mean over all values of a setting, questions being drawn with replacement.
 
     Args:
-        sums, counts: float64 [C, S], sum and number of a cluster's values in each setting; 0 where it has none.
+        sums, counts: float64 [C, S], sum and number of a cluster's values in each setting; 0 where
+            it has none.
         level: coverage, 0 < level < 1.
         method: "percentile", or "bca" (bias-corrected and accelerated, second-order correct).
     Returns: lower and upper bounds, float64 [S]. A setting's bounds do not depend on the others'.
     """
     parts = [
-        _interval(sums[:, i : i + SETTINGS], counts[:, i : i + SETTINGS], seed, draws, level, method)
+        _interval(
+            sums[:, i : i + SETTINGS], counts[:, i : i + SETTINGS], seed, draws, level, method
+        )
         for i in range(0, sums.shape[1], SETTINGS)
     ]
     return np.concatenate([low for low, _ in parts]), np.concatenate([high for _, high in parts])
@@ -162,9 +181,12 @@ def _interval(
     means = np.empty((draws, sums.shape[1]))
     for start in range(0, draws, CHUNK):
         size = min(CHUNK, draws - start)
-        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size).astype(np.float64)
+        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size).astype(
+            np.float64
+        )
         drawn = weights @ counts
-        # a draw without any question of a setting says nothing about it and repeats the whole's mean
+        # a draw without any question of a setting says nothing about it and repeats the whole's
+        # mean
         whole = drawn == 0
         means[start : start + size] = np.where(
             whole, sums.sum(axis=0) / counts.sum(axis=0), weights @ sums / np.where(whole, 1, drawn)
@@ -179,33 +201,43 @@ def _interval(
     place = tails * (draws - 1)
     under = np.floor(place).astype(np.int64)
     over = np.minimum(under + 1, draws - 1)
-    bounds = np.take_along_axis(means, under, 0) * (1 - place + under) + np.take_along_axis(means, over, 0) * (
-        place - under
-    )
+    bounds = np.take_along_axis(means, under, 0) * (1 - place + under) + np.take_along_axis(
+        means, over, 0
+    ) * (place - under)
     return bounds[0], bounds[1]
 
 
 def _acceleration(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Skewness of the jackknifed means over 6 (Efron 1987, eq. 6.6), per setting; 0 where they do not vary."""
+    """Skewness of the jackknifed means over 6 (Efron 1987, eq. 6.6), per setting; 0 where they do
+    not vary.
+    """
     left = counts.sum(axis=0) - counts
     without = np.where(left > 0, (sums.sum(axis=0) - sums) / np.where(left > 0, left, 1), 0.0)
     present = (counts > 0) & (left > 0)
     mean = (without * present).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
     deviation = np.where(present, mean - without, 0.0)
     spread = (deviation**2).sum(axis=0) ** 1.5
-    return np.where(spread > 0, (deviation**3).sum(axis=0) / (6 * np.where(spread > 0, spread, 1)), 0.0)
+    return np.where(
+        spread > 0, (deviation**3).sum(axis=0) / (6 * np.where(spread > 0, spread, 1)), 0.0
+    )
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction: p values [S] whose smallest still bounds the family's error rate."""
+    """Holm's step-down correction: p values [S] whose smallest still bounds the family's error
+    rate.
+    """
     order = np.argsort(p)
     corrected = np.empty(len(p))
-    corrected[order] = np.minimum(np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1)), 1.0)
+    corrected[order] = np.minimum(
+        np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1)), 1.0
+    )
     return corrected
 
 
 def cohen_d(differences: np.ndarray) -> float | None:
-    """Cohen's d of paired differences [C]: their mean in standard deviations; None if they do not vary."""
+    """Cohen's d of paired differences [C]: their mean in standard deviations; None if they do not
+    vary.
+    """
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     return float(differences.mean()) / spread if spread > 0 else None
 
@@ -232,7 +264,9 @@ def verdict(
     if found.p_holm >= alpha:
         sign = "-" if found.difference < 0 else ""
         return f"no difference between {name_a} and {name_b} on {found.setting} ({sign}{size}, {p})"
-    better, worse = (name_a, name_b) if (found.difference > 0) == higher_is_better else (name_b, name_a)
+    better, worse = (
+        (name_a, name_b) if (found.difference > 0) == higher_is_better else (name_b, name_a)
+    )
     return f"{better} {verb} {worse} on {found.setting} by {size}, {p}"
 
 
@@ -247,20 +281,27 @@ def summary(
     alpha: float = 0.05,
     verb: str = "beats",
 ) -> str:
-    """All settings of one task in one sentence: the differences, greatest first, then where there is none.
+    """All settings of one task in one sentence: the differences, greatest first, then where there
+    is none.
 
     Args: as `verdict`.
     """
     clauses = []
-    real = sorted((each for each in found if each.p_holm < alpha), key=lambda each: -abs(each.difference))
+    real = sorted(
+        (each for each in found if each.p_holm < alpha), key=lambda each: -abs(each.difference)
+    )
     for each in real:
-        better, worse = (name_a, name_b) if (each.difference > 0) == higher_is_better else (name_b, name_a)
+        better, worse = (
+            (name_a, name_b) if (each.difference > 0) == higher_is_better else (name_b, name_a)
+        )
         size, p = _size(each, metric, scale), p_in_words(each.p_holm)
         clauses.append(f"{better} {verb} {worse} {_place(each.setting)} by {size}, {p}")
     none = [_place(each.setting) for each in found if each.p_holm >= alpha]
     if none:
         between = "" if real else f" between {name_a} and {name_b}"
-        clauses.append(f"no difference{between} {', '.join(none[:-1])}{' and ' if none[:-1] else ''}{none[-1]}")
+        clauses.append(
+            f"no difference{between} {', '.join(none[:-1])}{' and ' if none[:-1] else ''}{none[-1]}"
+        )
     return "; ".join(clauses)
 
 

@@ -18,7 +18,8 @@ def describe(
     trained: Sequence[str],
     by_language: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]] | None = None,
 ) -> dict[str, Any]:
-    """A task's part of eval.json: what it is, its macro-averages (`hybridbatch.scoring.averages`), and all language pairs.
+    """A task's part of eval.json: what it is, its macro-averages (`hybridbatch.scoring.averages`),
+    and all language pairs.
 
     Args:
         cells: means of every cell.
@@ -38,7 +39,11 @@ def describe(
             "queries": {language: len(texts.ids) for language, texts in task.queries.items()},
             "passages": {language: len(texts.ids) for language, texts in task.corpus.items()},
             "distinct_texts": sum(
-                len(np.unique(np.concatenate([keys for texts in side.values() for keys in _keys(texts)])))
+                len(
+                    np.unique(
+                        np.concatenate([keys for texts in side.values() for keys in _keys(texts)])
+                    )
+                )
                 for side in (task.queries, task.corpus)
             ),
         },
@@ -57,20 +62,25 @@ def _keys(texts: Texts) -> Iterator[np.ndarray]:
 
 
 def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The table for the terminal: a row for each task, and within it for each part of the languages.
+    """The table for the terminal: a row for each task, and within it for each part of the
+    languages.
 
     Args:
         evaluation: the content of eval.json.
-    Returns: rows of task (and the depth, where it was searched), languages ("all", then the groups by training if the
-        model was trained), mAP of the three settings, of the pools of groups, and rank distance; None where a task or
-        group has no such setting.
+    Returns: rows of task (and the depth, where it was searched), languages ("all", then the groups
+        by training if the model was trained), mAP of the three settings, of the pools of groups,
+        and rank distance; None where a task or group has no such setting.
     """
     rows = []
-    settings = dict.fromkeys([*SETTINGS, *(setting for task in evaluation["tasks"] for setting in task["settings"])])
+    settings = dict.fromkeys(
+        [*SETTINGS, *(setting for task in evaluation["tasks"] for setting in task["settings"])]
+    )
     for task in evaluation["tasks"]:
         labels = [None]
         if evaluation["model"]["trained_languages"]:
-            labels += sorted({label for s in task["settings"].values() for label in s["groups"]["training"]})
+            labels += sorted(
+                {label for s in task["settings"].values() for label in s["groups"]["training"]}
+            )
         for label in labels:
             cut = f"@{task['search']['depth']}" if "search" in task else ""
             row: dict[str, Any] = {"task": task["name"] + (f" (first {cut[1:]})" if cut else "")}
@@ -78,7 +88,11 @@ def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             found = {}
             for setting in settings:
                 part = task["settings"].get(setting, {})
-                part = part if label is None else part.get("groups", {}).get("training", {}).get(label, {})
+                part = (
+                    part
+                    if label is None
+                    else part.get("groups", {}).get("training", {}).get(label, {})
+                )
                 found[setting] = part.get("metrics", {})
                 row[setting] = found[setting].get(f"mAP{cut}")
             row["rank distance"] = found["multilingual"].get("rank_distance")
@@ -87,8 +101,11 @@ def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def official_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each mteb task of an eval.json: its main metric, subsets, mean over them, result file."""
+    """A row for each mteb task of an eval.json: its main metric, subsets, mean over them, result
+    file.
+    """
     return [
-        {name: row[name] for name in ("task", "metric", "subsets", "mean", "file")} | {"verified": len(row["verified"])}
+        {name: row[name] for name in ("task", "metric", "subsets", "mean", "file")}
+        | {"verified": len(row["verified"])}
         for row in evaluation["official"]
     ]

@@ -1,8 +1,10 @@
-"""Scoring by search: the first passages of corpora too large to rank whole, from vectors on disk or FAISS indexes.
+"""Scoring by search: the first passages of corpora too large to rank whole, from vectors on disk or
+FAISS indexes.
 
-A corpus is encoded in blocks (`hybridbatch.search.blocked_vectors`), one at a time is searched by the queries of all languages, and a
-pool's first passages are merged from those of its corpora. What is beyond the first `depth` passages is not known: it
-counts as not retrieved, and the metrics that would see it carry the depth in their names (``average_precision@1000``).
+A corpus is encoded in blocks (`hybridbatch.search.blocked_vectors`), one at a time is searched by
+the queries of all languages, and a pool's first passages are merged from those of its corpora. What
+is beyond the first `depth` passages is not known: it counts as not retrieved, and the metrics that
+would see it carry the depth in their names (``average_precision@1000``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,13 +44,16 @@ def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | No
         return None
     if max(config.cutoffs) > config.depth:
         raise ConfigError(
-            f"cutoffs go to {max(config.cutoffs)}, but only {config.depth} passages of {task.name} are listed; raise --depth"
+            f"cutoffs go to {max(config.cutoffs)}, but only {config.depth} passages of {task.name}"
+            " are listed; raise --depth"
         )
     return "exact" if config.index == "auto" else config.index
 
 
 def ranked_bytes(task: Task, dimension: int) -> int:
-    """What ranking a whole task in memory needs: its vectors, twice while they are gathered, and a block of scores."""
+    """What ranking a whole task in memory needs: its vectors, twice while they are gathered, and a
+    block of scores.
+    """
     passages = sum(len(texts.ids) for texts in task.corpus.values())
     return 3 * 4 * dimension * passages + 30 * max(BLOCK_SCORES, BLOCK_QUERIES * passages)
 
@@ -72,18 +77,28 @@ class Search:
     device: str = "cpu"
     seed: int = 13
     report: Reporter = SILENT
-    lost: dict[str, dict[str, float]] = field(default_factory=dict)  # by corpus language: recall lost at each cutoff
+    # by corpus language: recall lost at each cutoff
+    lost: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def memory(self) -> int:
-        """Bytes that `scores` holds at most, beside the texts, the model and pages of files that may be dropped."""
-        dimension, queries = self.store.encoder.dimension, sum(len(texts.ids) for texts in self.task.queries.values())
+        """Bytes that `scores` holds at most, beside the texts, the model and pages of files that
+        may be dropped.
+        """
+        dimension, queries = (
+            self.store.encoder.dimension,
+            sum(len(texts.ids) for texts in self.task.queries.values()),
+        )
         passages = max(len(texts.ids) for texts in self.task.corpus.values())
         at_a_time = min(queries, self._queries_at_a_time())
         need = search_bytes(at_a_time, passages, dimension, self.depth) + 4 * dimension * queries
         need += 12 * self.depth * queries  # what was found
         for members in self.pools.values():
-            need += 8 * self.depth * queries * 3 + 24 * sum(len(self.task.corpus[name].ids) for name in members)
-        return need if self.index == "exact" else need + index_bytes(self.index, passages, dimension)
+            need += 8 * self.depth * queries * 3 + 24 * sum(
+                len(self.task.corpus[name].ids) for name in members
+            )
+        return (
+            need if self.index == "exact" else need + index_bytes(self.index, passages, dimension)
+        )
 
     def disk(self) -> int:
         """Bytes of the vectors of all corpora."""
@@ -94,18 +109,27 @@ class Search:
         """What will be done, and what it needs."""
         largest = max(len(texts.ids) for texts in self.task.corpus.values())
         return (
-            f"{self.task.name}: listing the first {self.depth:,} passages by {self.index} search, corpora of up to"
-            f" {largest:,}; at most {self.memory() / 1e9:,.1f} GB of memory beside texts and model, and"
+            f"{self.task.name}: listing the first {self.depth:,} passages by {self.index} search,"
+            " corpora of up to"
+            f" {largest:,}; at most {self.memory() / 1e9:,.1f} GB of memory beside texts and model,"
+            " and"
             f" {self.disk() / 1e9:,.1f} GB on disk in {self.store.folder}"
         )
 
     def facts(self) -> dict[str, Any]:
         """What eval.json says of the search."""
-        found: dict[str, Any] = {"index": self.index, "depth": self.depth, "stored_as": str(self.store.dtype)}
+        found: dict[str, Any] = {
+            "index": self.index,
+            "depth": self.depth,
+            "stored_as": str(self.store.dtype),
+        }
         if self.index != "exact":
             languages = self.lost.values()
             found["recall_lost"] = {
-                "mean": {k: float(np.mean([one[k] for one in languages])) for k in next(iter(languages), {})},
+                "mean": {
+                    k: float(np.mean([one[k] for one in languages]))
+                    for k in next(iter(languages), {})
+                },
                 "by_corpus_language": self.lost,
                 "queries": min(SAMPLE, sum(len(texts.ids) for texts in self.task.queries.values())),
             }
@@ -114,24 +138,37 @@ class Search:
     def encode(self, part: tuple[int, int] = (1, 1)) -> None:
         """Encode all corpora, or a part of their blocks, without waiting for other processes."""
         for texts in self.task.corpus.values():
-            encode_blocks(self.store, texts.texts, "passage", part=part, wait=False, report=self.report)
+            encode_blocks(
+                self.store, texts.texts, "passage", part=part, wait=False, report=self.report
+            )
 
     def scores(self) -> Iterator[QueryScores]:
-        """The scores of every query in every corpus language that has judgements for it, and in the pools."""
+        """The scores of every query in every corpus language that has judgements for it, and in the
+        pools.
+        """
         task = self.task
         start = np.cumsum([0, *(len(texts.ids) for texts in task.queries.values())])
         rows = {language: slice(*start[i : i + 2]) for i, language in enumerate(task.queries)}
-        vectors = self.store.embed([text for t in task.queries.values() for text in t.texts], "query", self.report)
-        pools = {name: _Pool(task, members, len(vectors), self.depth) for name, members in self.pools.items()}
+        vectors = self.store.embed(
+            [text for t in task.queries.values() for text in t.texts], "query", self.report
+        )
+        pools = {
+            name: _Pool(task, members, len(vectors), self.depth)
+            for name, members in self.pools.items()
+        }
         for name, texts in task.corpus.items():
             judged = [
-                language for language in task.queries if name in task.qrels and not (task.bitext and language == name)
+                language
+                for language in task.queries
+                if name in task.qrels and not (task.bitext and language == name)
             ]
             joined = [pool for pool in pools.values() if name in pool.offset]
             asked = list(task.queries) if joined else judged
             if not asked:
                 continue
-            wanted = np.concatenate([np.arange(rows[language].start, rows[language].stop) for language in asked])
+            wanted = np.concatenate(
+                [np.arange(rows[language].start, rows[language].stop) for language in asked]
+            )
             found = self._search(name, texts, vectors[wanted])
             for pool in joined:
                 pool.take(name, wanted, found)
@@ -142,13 +179,17 @@ class Search:
                 relevance = Relevance.of(task.queries[language].ids, texts.ids, task.qrels[name])
                 ranks = _ranks(parts[place[language]], relevance.columns, relevance.grades)
                 if ranks.judged.any():
-                    yield _scores(language, name, task.queries[language], ranks, self.cutoffs, self.depth)
+                    yield _scores(
+                        language, name, task.queries[language], ranks, self.cutoffs, self.depth
+                    )
         for name, pool in pools.items():
             for language, texts in task.queries.items():
                 ranks = pool.ranks(language, texts, rows[language])
                 if ranks.judged.any():
                     own = pool.members.index(language) if language in pool.members else None
-                    yield _scores(language, name, texts, ranks, self.cutoffs, self.depth, pool.language, own)
+                    yield _scores(
+                        language, name, texts, ranks, self.cutoffs, self.depth, pool.language, own
+                    )
 
     def _queries_at_a_time(self) -> int:
         return max(BLOCK_QUERIES, SEARCHED_BYTES // (64 * self.depth))
@@ -160,27 +201,51 @@ class Search:
             return self._exact(vectors, queries, places, self.depth)
         index = FaissIndex(vectors, self.index, seed=self.seed, report=self.report)
         step = self._queries_at_a_time()
-        parts = [index.search(queries[i : i + step], self.depth) for i in range(0, len(queries), step)]
-        found = _in_order(Found(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("rows", "scores"))), places)
+        parts = [
+            index.search(queries[i : i + step], self.depth) for i in range(0, len(queries), step)
+        ]
+        found = _in_order(
+            Found(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("rows", "scores"))),
+            places,
+        )
         sample = np.sort(stream(self.seed, "recall").permutation(len(queries))[:SAMPLE])
         exact = self._exact(vectors, queries[sample], places, self.depth)
         self.lost[language] = {
             f"@{k}": recall_lost(
-                Found(found.rows[sample, :k], found.scores[sample, :k]), Found(exact.rows[:, :k], exact.scores[:, :k])
+                Found(found.rows[sample, :k], found.scores[sample, :k]),
+                Found(exact.rows[:, :k], exact.scores[:, :k]),
             )
             for k in sorted({*self.cutoffs, self.depth})
         }
-        worst = ", ".join(f"{100 * lost:.2f} % of the first {k[1:]}" for k, lost in self.lost[language].items())
-        self.report.note(f"{self.task.name} in {language}: {self.index} misses {worst} ({len(sample)} queries)")
+        worst = ", ".join(
+            f"{100 * lost:.2f} % of the first {k[1:]}" for k, lost in self.lost[language].items()
+        )
+        self.report.note(
+            f"{self.task.name} in {language}: {self.index} misses {worst} ({len(sample)} queries)"
+        )
         return found
 
-    def _exact(self, vectors: BlockedVectors, queries: np.ndarray, places: np.ndarray, k: int) -> Found:
+    def _exact(
+        self, vectors: BlockedVectors, queries: np.ndarray, places: np.ndarray, k: int
+    ) -> Found:
         step = self._queries_at_a_time()
         parts = [
-            search(queries[i : i + step], vectors, k, places=places, device=self.device, report=self.report)
+            search(
+                queries[i : i + step],
+                vectors,
+                k,
+                places=places,
+                device=self.device,
+                report=self.report,
+            )
             for i in range(0, len(queries), step)
         ]
-        return Found(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "scores")))
+        return Found(
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("rows", "scores")
+            )
+        )
 
 
 class _Pool:
@@ -191,7 +256,8 @@ class _Pool:
         sizes = [len(task.corpus[name].ids) for name in members]
         self.offset = dict(zip(members, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
         self.places = precedence_of_corpora({name: task.corpus[name] for name in members})
-        self.language = np.repeat(np.arange(len(members)), sizes)  # [P]: number of each passage's language
+        # [P]: number of each passage's language
+        self.language = np.repeat(np.arange(len(members)), sizes)
         self.rows = np.argsort(self.places)  # [P]: the passage of each place
         self.keys = torch.full((queries, min(depth, sum(sizes))), LEAST_KEY)
 
@@ -202,12 +268,16 @@ class _Pool:
             torch.from_numpy(found.rows < 0), LEAST_KEY
         )
         rows = torch.from_numpy(queries)
-        self.keys[rows] = torch.cat([self.keys[rows], keys], dim=1).topk(self.keys.shape[1], dim=1).values
+        self.keys[rows] = (
+            torch.cat([self.keys[rows], keys], dim=1).topk(self.keys.shape[1], dim=1).values
+        )
 
     def ranks(self, language: str, texts: Texts, rows: slice) -> Ranks:
         """Of the relevant passages of a query language; `top` holds rows of the pool."""
         keys = self.keys[rows]
-        listed = np.where((keys == LEAST_KEY).numpy(), -1, self.rows[key_places(keys).numpy() % len(self.rows)])
+        listed = np.where(
+            (keys == LEAST_KEY).numpy(), -1, self.rows[key_places(keys).numpy() % len(self.rows)]
+        )
         columns, grades = [np.empty((len(keys), 0), np.int64)], [np.empty((len(keys), 0), np.int64)]
         for name in self.members:
             if name in self.task.qrels:
@@ -222,11 +292,15 @@ def _in_order(found: Found, places: np.ndarray) -> Found:
     keys = sort_keys(torch.from_numpy(found.scores), torch.from_numpy(places[found.rows]))
     keys = keys.masked_fill_(torch.from_numpy(found.rows < 0), LEAST_KEY)
     order = keys.argsort(dim=1, descending=True).numpy()
-    return Found(np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.scores, order, 1))
+    return Found(
+        np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.scores, order, 1)
+    )
 
 
 def _ranks(listed: np.ndarray, columns: np.ndarray, grades: np.ndarray) -> Ranks:
-    """Ranks of the relevant `columns` [Q, R] in the `listed` rows [Q, k]; beyond them `metrics.NOT_RETRIEVED`."""
+    """Ranks of the relevant `columns` [Q, R] in the `listed` rows [Q, k]; beyond them
+    `metrics.NOT_RETRIEVED`.
+    """
     ranks = np.zeros(columns.shape, np.int64)
     for m, wanted in enumerate(columns.T):
         hits = listed == wanted[:, None]
@@ -243,7 +317,10 @@ def _metrics(ranked: Ranks, cutoffs: Sequence[int], depth: int) -> dict[str, np.
         "average_precision": metrics.average_precision(ranks, depth),
         "reciprocal_rank": every["reciprocal_rank"] * metrics.success(ranks, depth),
     }
-    return {f"{name}@{depth}" if name in whole else name: whole.get(name, values) for name, values in every.items()}
+    return {
+        f"{name}@{depth}" if name in whole else name: whole.get(name, values)
+        for name, values in every.items()
+    }
 
 
 def _scores(
@@ -259,4 +336,6 @@ def _scores(
     found = _metrics(ranks, cutoffs, depth)
     if languages is not None and own is not None and ranks.top is not None:
         found[SHARE] = same_language_share(languages[ranks.top[ranks.judged][:, :K]], own)
-    return QueryScores(language, name, tuple(np.array(texts.ids, dtype=object)[ranks.judged]), found)
+    return QueryScores(
+        language, name, tuple(np.array(texts.ids, dtype=object)[ranks.judged]), found
+    )

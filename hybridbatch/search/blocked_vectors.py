@@ -1,8 +1,10 @@
-"""Vectors of corpora too large for memory: encoded block by block, by any number of processes, and memory-mapped.
+"""Vectors of corpora too large for memory: encoded block by block, by any number of processes, and
+memory-mapped.
 
-A block is `BLOCK_TEXTS` successive texts. Its file is named by the hash of these texts and lies in a space of the embedding
-store, so that an interrupted encoding goes on with the blocks that are not there, and every run and process that meets
-the same model and texts finds them. A process takes a block by locking it; a lock ends with its process.
+A block is `BLOCK_TEXTS` successive texts. Its file is named by the hash of these texts and lies in
+a space of the embedding store, so that an interrupted encoding goes on with the blocks that are not
+there, and every run and process that meets the same model and texts finds them. A process takes a
+block by locking it; a lock ends with its process.
 """
 
 import hashlib
@@ -22,7 +24,9 @@ WAIT_SECONDS = 1.0  # between two looks at blocks that other processes are encod
 
 
 class BlockedVectors:
-    """[P, D] vectors in files of `BLOCK_TEXTS` rows, read when they are asked for: as much of an array as search needs."""
+    """[P, D] vectors in files of `BLOCK_TEXTS` rows, read when they are asked for: as much of an
+    array as search needs.
+    """
 
     def __init__(self, paths: Sequence[Path], rows: int, dimension: int, dtype: np.dtype) -> None:
         self.paths = tuple(paths)
@@ -46,7 +50,8 @@ class BlockedVectors:
         else:
             blocks = rows // BLOCK_TEXTS
             parts = [
-                self._block(int(block))[rows[blocks == block] - block * BLOCK_TEXTS] for block in np.unique(blocks)
+                self._block(int(block))[rows[blocks == block] - block * BLOCK_TEXTS]
+                for block in np.unique(blocks)
             ]
         if len(parts) == 1:
             return parts[0]
@@ -63,7 +68,8 @@ class BlockedVectors:
         wanted = (min(BLOCK_TEXTS, len(self) - number * BLOCK_TEXTS), self.shape[1])
         if vectors.shape != wanted:
             raise DataError(
-                f"{path}: holds {vectors.shape} numbers, but the model and the corpus make {wanted}; delete"
+                f"{path}: holds {vectors.shape} numbers, but the model and the corpus make"
+                f" {wanted}; delete"
                 f" {path.parent} and run again"
             )
         return vectors
@@ -78,19 +84,24 @@ def encode_blocks(
     wait: bool = True,
     report: Reporter = SILENT,
 ) -> BlockedVectors:
-    """The vectors of `texts`, each distinct text of a block encoded once; blocks that are there are not encoded again.
+    """The vectors of `texts`, each distinct text of a block encoded once; blocks that are there are
+    not encoded again.
 
     Args:
         part: (i, n): encode only the i-th of n parts of the blocks, from 1.
         wait: until all blocks of the part are there, also those that other processes are encoding.
-    Raises: `ModelError` naming the text whose embedding is not finite; `OutputError` when a block cannot be written.
+    Raises: `ModelError` naming the text whose embedding is not finite; `OutputError` when a block
+        cannot be written.
     """
     from filelock import FileLock, Timeout
 
     space = store.space(f"{side}-blocks")
     names = list(_block_names(texts))
     made = BlockedVectors(
-        [space / f"{name}.vectors.npy" for name in names], len(texts), store.encoder.dimension, store.dtype
+        [space / f"{name}.vectors.npy" for name in names],
+        len(texts),
+        store.encoder.dimension,
+        store.dtype,
     )
     mine = range(part[0] - 1, len(names), part[1])
     missing = [block for block in mine if not (space / f"{names[block]}.keys.npy").is_file()]
@@ -117,13 +128,17 @@ def encode_blocks(
     return made
 
 
-def _encode_block(store: EmbeddingStore, texts: Sequence[str], block: int, side: Side, name: str) -> None:
+def _encode_block(
+    store: EmbeddingStore, texts: Sequence[str], block: int, side: Side, name: str
+) -> None:
     wanted = list(texts[block * BLOCK_TEXTS : (block + 1) * BLOCK_TEXTS])
     keys, first, inverse = np.unique(text_keys(wanted), return_index=True, return_inverse=True)
     distinct = [wanted[row] for row in first.tolist()]
     vectors = store.encoder.encode(distinct, side, precision=store.precision, report=SILENT)
     require_finite(vectors, distinct, side)
-    store.add(store.space(f"{side}-blocks"), keys[inverse], vectors[inverse].astype(store.dtype), name)
+    store.add(
+        store.space(f"{side}-blocks"), keys[inverse], vectors[inverse].astype(store.dtype), name
+    )
 
 
 def _block_names(texts: Sequence[str]) -> Iterator[str]:

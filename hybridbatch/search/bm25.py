@@ -1,10 +1,12 @@
-"""BM25 over texts of any language: what dense encoders are compared with, and a first source of hard negatives.
+"""BM25 over texts of any language: what dense encoders are compared with, and a first source of
+hard negatives.
 
-A *term* is a run of letters, marks and digits (so apostrophes and hyphens part words, however they are typed), in
-compatibility form (NFKC), case-folded; nothing is stemmed and no diacritic is dropped, for both need to know the
-language, and in tonal languages a diacritic makes another word. Scripts that do not part words (Han, kana, Thai, Lao,
-Khmer, Burmese and others) give overlapping pairs of neighbouring characters, as Lucene's CJKAnalyzer does; a character
-is a grapheme cluster there, a letter with its marks. Tibetan parts syllables, which are its terms.
+A *term* is a run of letters, marks and digits (so apostrophes and hyphens part words, however they
+are typed), in compatibility form (NFKC), case-folded; nothing is stemmed and no diacritic is
+dropped, for both need to know the language, and in tonal languages a diacritic makes another word.
+Scripts that do not part words (Han, kana, Thai, Lao, Khmer, Burmese and others) give overlapping
+pairs of neighbouring characters, as Lucene's CJKAnalyzer does; a character is a grapheme cluster
+there, a letter with its marks. Tibetan parts syllables, which are its terms.
 """
 
 import unicodedata
@@ -19,14 +21,31 @@ from hybridbatch.common.errors import DataError
 
 K1, B = 0.9, 0.4  # of the BM25 baselines of Mr. TyDi and MIRACL (Anserini's defaults)
 # Codes of the scripts without spaces between words, from ISO 15924.
-UNSPACED = ("Hani", "Hira", "Kana", "Bopo", "Yiii", "Thai", "Laoo", "Khmr", "Mymr", "Tale", "Talu", "Lana", "Tavt")
-_INVISIBLE = dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))  # hyphenation, joiners, zero-width spaces
+UNSPACED = (
+    "Hani",
+    "Hira",
+    "Kana",
+    "Bopo",
+    "Yiii",
+    "Thai",
+    "Laoo",
+    "Khmr",
+    "Mymr",
+    "Tale",
+    "Talu",
+    "Lana",
+    "Tavt",
+)
+# hyphenation, joiners, zero-width spaces
+_INVISIBLE = dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
 
 
 def terms(text: str) -> list[str]:
     """The terms of a text, in order, repeats included."""
     words, characters = _patterns()
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_INVISIBLE)
+    folded = unicodedata.normalize(
+        "NFKC", unicodedata.normalize("NFKC", text).casefold()
+    ).translate(_INVISIBLE)
     found: list[str] = []
     for match in words.finditer(folded):
         if match["unspaced"] is None:
@@ -52,8 +71,9 @@ class BM25:
     """An index of n texts of one language: Lucene's BM25 (Kamphuis et al. 2020, ECIR, "accurate").
 
     The score of text d for query q is the sum over the terms t of q, repeats included, of
-    ``log(1 + (n - df(t) + 0.5) / (df(t) + 0.5)) * tf(t, d) / (tf(t, d) + k1 * (1 - b + b * |d| / mean |d|))``,
-    with tf, the number of times that t is in d, df, the number of texts with t, and |d|, the number of d's terms.
+    ``log(1 + (n - df(t) + 0.5) / (df(t) + 0.5)) * tf(t, d) / (tf(t, d) + k1 * (1 - b + b * |d| /
+    mean |d|))``, with tf, the number of times that t is in d, df, the number of texts with t, and
+    |d|, the number of d's terms.
     """
 
     def __init__(self, index: Any, vocabulary: dict[str, int], size: int) -> None:
@@ -63,14 +83,17 @@ class BM25:
 
     @classmethod
     def build(cls, texts: Sequence[str], *, k1: float = K1, b: float = B) -> "BM25":
-        """Index texts. Memory: for each different term of each text about 75 bytes, and 125 meanwhile.
+        """Index texts. Memory: for each different term of each text about 75 bytes, and 125
+        meanwhile.
 
         Raises: `DataError` for no text.
         """
         if not len(texts):
             raise DataError("BM25: there is no text to index")
         vocabulary: dict[str, int] = {}
-        numbers = [[vocabulary.setdefault(term, len(vocabulary)) for term in terms(text)] for text in texts]
+        numbers = [
+            [vocabulary.setdefault(term, len(vocabulary)) for term in terms(text)] for text in texts
+        ]
         if not vocabulary:
             return cls(None, vocabulary, len(texts))
         import bm25s
@@ -89,22 +112,26 @@ class BM25:
         return np.stack(rows) if rows else np.empty((0, self._size), np.float32)
 
     def parts(self) -> tuple[tuple[str, ...], Any]:
-        """The V terms, and what each adds to the score of each text when it is in the query once: float32 csr [V, n]."""
+        """The V terms, and what each adds to the score of each text when it is in the query once:
+        float32 csr [V, n].
+        """
         from scipy.sparse import csr_array
 
         shape = (len(self._vocabulary), self._size)
         if self._index is None:
             return (), csr_array(shape, dtype=np.float32)
         found = self._index.scores
-        return tuple(self._vocabulary), csr_array((found["data"], found["indices"], found["indptr"]), shape=shape)
+        return tuple(self._vocabulary), csr_array(
+            (found["data"], found["indices"], found["indptr"]), shape=shape
+        )
 
     def top(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         """The best texts of each query, the best first, equal scores in the order of texts.
 
         Args:
             k: at least 1; cut to n.
-        Returns: numbers of texts, int64 [Q, k], and their scores, float32 [Q, k]. Texts that share no term with the
-            query come last, with score 0.
+        Returns: numbers of texts, int64 [Q, k], and their scores, float32 [Q, k]. Texts that share
+            no term with the query come last, with score 0.
         """
         k = min(k, self._size)
         numbers = np.empty((len(queries), k), np.int64)

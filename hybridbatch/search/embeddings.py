@@ -1,9 +1,10 @@
 """The disk store of embeddings: each distinct text is encoded once per model, whatever asks for it.
 
-A *space* is a folder for the vectors of one model fingerprint, side (query or passage), precision of the forward pass
-and stored type, so two checkpoints can never get each other's vectors. In it lie append-only *shards*: ``N.vectors.npy``
-[n, D] and ``N.keys.npy`` [n], the 128-bit hashes of the texts. A shard's keys are written last and atomically: a shard
-without keys does not exist, several processes may add shards at once, and an interrupted encoding loses at most one.
+A *space* is a folder for the vectors of one model fingerprint, side (query or passage), precision
+of the forward pass and stored type, so two checkpoints can never get each other's vectors. In it
+lie append-only *shards*: ``N.vectors.npy`` [n, D] and ``N.keys.npy`` [n], the 128-bit hashes of the
+texts. A shard's keys are written last and atomically: a shard without keys does not exist, several
+processes may add shards at once, and an interrupted encoding loses at most one.
 """
 
 import hashlib
@@ -19,7 +20,14 @@ from typing import IO, Literal, Protocol
 import numpy as np
 
 from hybridbatch.common.errors import DataError, ModelError
-from hybridbatch.common.files import atomic_path, cache_folder, make_folder, output_errors, read_json, write_json
+from hybridbatch.common.files import (
+    atomic_path,
+    cache_folder,
+    make_folder,
+    output_errors,
+    read_json,
+    write_json,
+)
 from hybridbatch.common.progress import SILENT, Reporter
 
 Side = Literal["query", "passage"]
@@ -39,7 +47,12 @@ class Encodes(Protocol):
         """A hash of all that the vectors depend on: weights, tokenizer, prompts, pooling, lengths."""
 
     def encode(
-        self, texts: Sequence[str], side: Side, *, precision: Literal["auto", "fp32", "bf16"], report: Reporter
+        self,
+        texts: Sequence[str],
+        side: Side,
+        *,
+        precision: Literal["auto", "fp32", "bf16"],
+        report: Reporter,
     ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""
 
@@ -64,7 +77,9 @@ def default_folder() -> Path:
 
 
 class EmbeddingStore:
-    """The stored embeddings of one encoder, shared between tasks, settings, runs and concurrent processes."""
+    """The stored embeddings of one encoder, shared between tasks, settings, runs and concurrent
+    processes.
+    """
 
     def __init__(
         self,
@@ -78,13 +93,15 @@ class EmbeddingStore:
         """Open the store; nothing is written before the first text is encoded.
 
         Args:
-            encoder: its weights must stay as they are while the store is in use: they are hashed once, here.
+            encoder: its weights must stay as they are while the store is in use: they are hashed
+                once, here.
             folder: default: `default_folder()`.
             precision: of the forward pass.
-            dtype: stored type. float32 gives back exactly what the encoder gave, so that scores and ties are those of a
-                run without a store; float16 halves the size and moves cosines by up to 1e-3.
-            max_bytes: after an encoding, spaces unused for longest are removed until the others fit; never one that a
-                running process uses.
+            dtype: stored type. float32 gives back exactly what the encoder gave, so that scores and
+                ties are those of a run without a store; float16 halves the size and moves cosines
+                by up to 1e-3.
+            max_bytes: after an encoding, spaces unused for longest are removed until the others
+                fit; never one that a running process uses.
         """
         self.encoder = encoder
         self.fingerprint = encoder.fingerprint()
@@ -98,8 +115,8 @@ class EmbeddingStore:
         """The embeddings of `texts`; only distinct texts that the store lacks are encoded.
 
         Returns: [n, D] of the stored type, in the order of `texts`.
-        Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for a damaged store;
-            `OutputError` when it cannot be written.
+        Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for a
+            damaged store; `OutputError` when it cannot be written.
         """
         if not texts:
             return np.empty((0, self.encoder.dimension), dtype=self.dtype)
@@ -107,9 +124,14 @@ class EmbeddingStore:
         self.hold(space, side)
         keys, first, inverse = np.unique(text_keys(texts), return_index=True, return_inverse=True)
         vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.dtype)
-        # by length, so that an encoder that batches within a shard still meets texts of one length together
-        missing = sorted(_look_up(space, keys, vectors).tolist(), key=lambda row: len(texts[int(first[row])]))
-        with report.bar(f"encode {side} texts", len(keys), "texts", len(keys) - len(missing)) as bar:
+        # by length, so that an encoder that batches within a shard still meets texts of one length
+        # together
+        missing = sorted(
+            _look_up(space, keys, vectors).tolist(), key=lambda row: len(texts[int(first[row])])
+        )
+        with report.bar(
+            f"encode {side} texts", len(keys), "texts", len(keys) - len(missing)
+        ) as bar:
             for start in range(0, len(missing), SHARD_TEXTS):
                 rows = missing[start : start + SHARD_TEXTS]
                 wanted = [texts[int(first[row])] for row in rows]
@@ -123,11 +145,15 @@ class EmbeddingStore:
         return vectors[inverse]
 
     def space(self, kind: str) -> Path:
-        """The folder of the vectors of this encoder; `kind` is the side, and ``-blocks`` for those of large corpora."""
+        """The folder of the vectors of this encoder; `kind` is the side, and ``-blocks`` for those
+        of large corpora.
+        """
         return self.folder / f"{self.fingerprint[:32]}-{kind}-{self.precision}-{self.dtype}"
 
     def hold(self, space: Path, side: Side) -> None:
-        """Make a space if it is not there, mark it as used, and keep `prune` from removing it while this store exists."""
+        """Make a space if it is not there, mark it as used, and keep `prune` from removing it while
+        this store exists.
+        """
         import fcntl
 
         with output_errors(space):
@@ -139,7 +165,11 @@ class EmbeddingStore:
                     if os.path.samestat(os.fstat(handle.fileno()), (space / IN_USE).stat()):
                         self.held[space] = handle
             if not (space / SPACE_FILE).is_file():
-                facts = {"model": str(getattr(self.encoder, "name", "")), "fingerprint": self.fingerprint, "side": side}
+                facts = {
+                    "model": str(getattr(self.encoder, "name", "")),
+                    "fingerprint": self.fingerprint,
+                    "side": side,
+                }
                 facts |= {"precision": self.precision, "dtype": str(self.dtype)}
                 write_json(space / SPACE_FILE, {"schema_version": 1, "kind": "embeddings", **facts})
             os.utime(space / SPACE_FILE)
@@ -147,17 +177,26 @@ class EmbeddingStore:
     def add(self, space: Path, keys: np.ndarray, vectors: np.ndarray, shard: str) -> None:
         """Write a shard of the store. Raises: `OutputError`."""
         for kind, values in (("vectors", vectors), ("keys", keys)):
-            with atomic_path(space / f"{shard}.{kind}.npy") as temporary, temporary.open("wb") as handle:
+            with (
+                atomic_path(space / f"{shard}.{kind}.npy") as temporary,
+                temporary.open("wb") as handle,
+            ):
                 np.save(handle, values, allow_pickle=False)
 
 
 def text_keys(texts: Sequence[str]) -> np.ndarray:
-    """S16 [n]: a 128-bit hash of each text. (All are 16 bytes long, so numpy's blindness to final NULs is harmless.)"""
-    return np.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts], dtype="S16")
+    """S16 [n]: a 128-bit hash of each text. (All are 16 bytes long, so numpy's blindness to final
+    NULs is harmless.)
+    """
+    return np.array(
+        [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts], dtype="S16"
+    )
 
 
 def _shards(space: Path) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
-    """(keys, memory-mapped vectors, path of the vectors) of every complete shard, in the order of names."""
+    """(keys, memory-mapped vectors, path of the vectors) of every complete shard, in the order of
+    names.
+    """
     for keys_path in sorted(space.glob("*.keys.npy")):
         path = keys_path.with_name(keys_path.name.replace(".keys.", ".vectors."))
         try:
@@ -166,17 +205,22 @@ def _shards(space: Path) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
         except FileNotFoundError:
             continue  # pruned by another process since it was listed
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: damaged shard of embeddings ({error}); delete {space} and run again") from error
+            raise DataError(
+                f"{path}: damaged shard of embeddings ({error}); delete {space} and run again"
+            ) from error
         yield keys, vectors, path
 
 
 def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Copy the stored vectors of the ascending `keys` into `out`; returns the rows of the keys that are not there."""
+    """Copy the stored vectors of the ascending `keys` into `out`; returns the rows of the keys that
+    are not there.
+    """
     lacking = np.ones(len(keys), dtype=bool)
     for stored, vectors, path in _shards(space):
         if vectors.shape != (len(stored), out.shape[1]):
             raise DataError(
-                f"{path}: holds {vectors.shape} numbers, but the model has dimension {out.shape[1]} and the shard"
+                f"{path}: holds {vectors.shape} numbers, but the model has dimension {out.shape[1]}"
+                " and the shard"
                 f" {len(stored)} texts; delete {space} and run again"
             )
         rows = np.searchsorted(keys, stored)
@@ -193,7 +237,8 @@ def require_finite(vectors: np.ndarray, texts: Sequence[str], side: str) -> None
     if len(bad):
         raise ModelError(
             f"the model gives NaN or infinite numbers for {len(bad)} of {len(texts)} {side}s"
-            f" (first: {texts[bad[0]][:80]!r}); its weights are damaged or overflow: try --precision fp32"
+            f" (first: {texts[bad[0]][:80]!r}); its weights are damaged or overflow: try"
+            " --precision fp32"
         )
 
 
@@ -215,7 +260,8 @@ def list_spaces(folder: Path | None = None) -> list[Space]:
 
 
 def prune(folder: Path | None = None, max_bytes: int = 0) -> list[Space]:
-    """Remove the spaces unused for longest until the rest is within `max_bytes`; never one that a process uses.
+    """Remove the spaces unused for longest until the rest is within `max_bytes`; never one that a
+    process uses.
 
     Returns: the spaces removed. Raises: `OutputError` when one cannot be removed.
     """

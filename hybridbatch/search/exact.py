@@ -1,8 +1,10 @@
-"""The first k passages of corpora of any size: exact, in blocks of bounded memory, or from a FAISS index.
+"""The first k passages of corpora of any size: exact, in blocks of bounded memory, or from a FAISS
+index.
 
-The corpus is read once, from beginning to end (a memory map streams from disk). Of every block of scores, those that
-reach a query's present k-th score are kept, and now and then merged as 64-bit keys of score and precedence
-(`order.sort_keys`), so that ties follow the passage ids exactly, whatever the blocks.
+The corpus is read once, from beginning to end (a memory map streams from disk). Of every block of
+scores, those that reach a query's present k-th score are kept, and now and then merged as 64-bit
+keys of score and precedence (`order.sort_keys`), so that ties follow the passage ids exactly,
+whatever the blocks.
 """
 
 import math
@@ -15,11 +17,19 @@ from torch import Tensor
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.progress import SILENT, Reporter
-from hybridbatch.search.order import inner_products, key_places, key_scores, sort_keys, sort_rows, top_keys
+from hybridbatch.search.order import (
+    inner_products,
+    key_places,
+    key_scores,
+    sort_keys,
+    sort_rows,
+    top_keys,
+)
 from hybridbatch.search.vectors import Vectors, as_float32, require_finite, require_width
 
 CHUNK = 1 << 15  # passages read at a time
-BLOCK = {"cpu": (1024, 4096), "cuda": (4096, 32768)}  # queries x passages scored at a time; measured on a CPU only
+# queries x passages scored at a time; measured on a CPU only
+BLOCK = {"cpu": (1024, 4096), "cuda": (4096, 32768)}
 GROUP = 64  # scores whose maximum is looked at first: on a CPU 6 times as fast as looking at each
 LEAST_KEY = torch.iinfo(torch.int64).min  # less than the key of any score
 IndexKind = Literal["flat", "ivf", "hnsw", "ivfpq"]
@@ -49,8 +59,8 @@ def search(
         queries: [Q, D], any float type.
         corpus: [P, D], any float type, possibly a memory map; P < 2 ** 32.
         k: at least 1; cut to P.
-        places: int64 [P], precedence of the passages among equal scores (`order.precedence` of their ids); None: in
-            the order of rows.
+        places: int64 [P], precedence of the passages among equal scores (`order.precedence` of
+            their ids); None: in the order of rows.
         device: where to compute; blocks of the corpus are copied there.
     Raises: DataError for an empty corpus, another width than the queries', or NaN, naming the row.
     """
@@ -60,7 +70,11 @@ def search(
     vectors = as_float32(queries, device)
     require_width(vectors, corpus.shape[1])
     require_finite(vectors, "query row", range(len(vectors)))
-    order = torch.arange(total, device=device) if places is None else torch.from_numpy(places).to(device)
+    order = (
+        torch.arange(total, device=device)
+        if places is None
+        else torch.from_numpy(places).to(device)
+    )
     high, wide = BLOCK["cpu" if vectors.device.type == "cpu" else "cuda"]
     blocks = [(rows, _Best(len(rows), min(k, total), rows.device)) for rows in vectors.split(high)]
     buffer = torch.empty(max(2, min(high, len(vectors))) * min(wide, total), device=device)
@@ -80,8 +94,12 @@ def search(
 
 
 def search_bytes(queries: int, passages: int, dimension: int, k: int) -> int:
-    """Bytes that `search` holds at most on a CPU, beside the corpus on disk: what to say before a long search."""
-    high, wide = (min(size, count) for size, count in zip(BLOCK["cpu"], (queries, passages), strict=True))
+    """Bytes that `search` holds at most on a CPU, beside the corpus on disk: what to say before a
+    long search.
+    """
+    high, wide = (
+        min(size, count) for size, count in zip(BLOCK["cpu"], (queries, passages), strict=True)
+    )
     keys = 8 * queries * max(min(k, passages), GROUP)
     chunk = 4 * dimension * min(CHUNK, passages)
     return 4 * dimension * queries + 2 * chunk + 24 * high * wide + 8 * keys + 24 * passages
@@ -95,7 +113,8 @@ class _Best:
         self.seen = 0
         self.keys = torch.full((queries, k), LEAST_KEY, device=device)  # int64 [Q, k], ascending
         self.kth = torch.full((queries, 1), -math.inf, device=device)  # what a score has to reach
-        self.waiting = torch.full((queries, max(k, GROUP)), LEAST_KEY, device=device)  # keys of scores that did
+        # keys of scores that did
+        self.waiting = torch.full((queries, max(k, GROUP)), LEAST_KEY, device=device)
         self.filled = torch.zeros(queries, dtype=torch.int64, device=device)  # how many wait
 
     def offer(self, scores: Tensor, places: Tensor) -> None:
@@ -104,12 +123,16 @@ class _Best:
         self.seen += scores.shape[1]
         query, column = (self.filled[:0],) * 2 if first else _reaching(scores, self.kth)
         count = query.bincount(minlength=len(scores))
-        if first or int(count.max()) > self.waiting.shape[1]:  # too many to wait, as where everything ties
+        # too many to wait, as where everything ties
+        if first or int(count.max()) > self.waiting.shape[1]:
             self._merge(top_keys(scores, places, self.k))
             return
         if int((self.filled + count).max()) > self.waiting.shape[1]:
             self.settled()
-        slot = torch.arange(len(query), device=query.device) - (count.cumsum(0) - count - self.filled)[query]
+        slot = (
+            torch.arange(len(query), device=query.device)
+            - (count.cumsum(0) - count - self.filled)[query]
+        )
         self.waiting[query, slot] = sort_keys(scores[query, column], places[column])
         self.filled += count
 
@@ -127,7 +150,9 @@ class _Best:
 
 
 def _reaching(scores: Tensor, kth: Tensor) -> tuple[Tensor, Tensor]:
-    """Query and column of the scores [Q, P] that are at least `kth` [Q, 1], in the order of queries."""
+    """Query and column of the scores [Q, P] that are at least `kth` [Q, 1], in the order of
+    queries.
+    """
     if short := -scores.shape[1] % GROUP:
         scores = torch.nn.functional.pad(scores, (0, short), value=-math.inf)
     groups = scores.view(len(scores), -1, GROUP)
@@ -137,9 +162,13 @@ def _reaching(scores: Tensor, kth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def recall_lost(found: Found, exact: Found) -> float:
-    """Share of the exact first k passages that an approximate search of the same k missed, mean over queries.
+    """Share of the exact first k passages that an approximate search of the same k missed, mean
+    over queries.
 
-    Returns: 0 .. 1; 0 is exact. Where passages tie across the cut, another choice among them counts as a miss.
+    Returns: 0 .. 1; 0 is exact. Where passages tie across the cut, another choice among them counts
+    as a miss.
     """
-    hits = [len(np.intersect1d(one, other)) for one, other in zip(found.rows, exact.rows, strict=True)]
+    hits = [
+        len(np.intersect1d(one, other)) for one, other in zip(found.rows, exact.rows, strict=True)
+    ]
     return 1.0 - float(np.mean(hits)) / exact.rows.shape[1]

@@ -13,13 +13,17 @@ from hybridbatch.search.vectors import Vectors, as_float32, require_finite
 
 
 class FaissIndex:
-    """A FAISS index of inner products over P passages: approximate search in memory, except for "flat".
+    """A FAISS index of inner products over P passages: approximate search in memory, except for
+    "flat".
 
-    The sizes follow FAISS's guidelines for an index of P vectors: about 4 * sqrt(P) lists of which 1 in 32 is visited
-    (ivf, ivfpq), 8 dimensions a byte (ivfpq), 32 neighbours (hnsw). What that loses is to be measured: `recall_lost`.
+    The sizes follow FAISS's guidelines for an index of P vectors: about 4 * sqrt(P) lists of which
+    1 in 32 is visited (ivf, ivfpq), 8 dimensions a byte (ivfpq), 32 neighbours (hnsw). What that
+    loses is to be measured: `recall_lost`.
     """
 
-    def __init__(self, corpus: Vectors, kind: IndexKind, *, seed: int = 13, report: Reporter = SILENT) -> None:
+    def __init__(
+        self, corpus: Vectors, kind: IndexKind, *, seed: int = 13, report: Reporter = SILENT
+    ) -> None:
         """Train and fill the index.
 
         Args:
@@ -46,7 +50,9 @@ class FaissIndex:
 
     def search(self, queries: np.ndarray, k: int) -> Found:
         """The first passages that the index finds; ties are in the index's order."""
-        scores, rows = self.index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, self.index.ntotal))
+        scores, rows = self.index.search(
+            np.ascontiguousarray(queries, dtype=np.float32), min(k, self.index.ntotal)
+        )
         return Found(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
 
 
@@ -61,14 +67,19 @@ def index_bytes(kind: IndexKind, passages: int, dimension: int) -> int:
         "ivfpq": _codes(dimension) + 8,
     }[kind]
     trained = kind in ("ivf", "ivfpq")
-    return passages * own + 4 * dimension * CHUNK + (2 * sample + 4 * dimension * lists if trained else 0)
+    return (
+        passages * own
+        + 4 * dimension * CHUNK
+        + (2 * sample + 4 * dimension * lists if trained else 0)
+    )
 
 
 def _faiss_index(kind: IndexKind, total: int, dimension: int, lists: int) -> Any:
     import faiss
 
     codes = _codes(dimension)
-    bits = min(8, max(1, int(math.log2(max(2, total / 39)))))  # 39 training vectors per code word, too
+    # 39 training vectors per code word, too
+    bits = min(8, max(1, int(math.log2(max(2, total / 39)))))
     factory = {
         "flat": "Flat",
         "ivf": f"IVF{lists},Flat",

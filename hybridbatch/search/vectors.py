@@ -24,12 +24,15 @@ class Vectors(Protocol):
         """[n, D] of a slice, or of ascending row numbers."""
 
 
-def as_float32(vectors: np.ndarray | Tensor, device: str | torch.device, buffer: Tensor | None = None) -> Tensor:
-    """[N, D] of any float type as a float32 tensor on `device`; the memory of `vectors` is never written to.
+def as_float32(
+    vectors: np.ndarray | Tensor, device: str | torch.device, buffer: Tensor | None = None
+) -> Tensor:
+    """[N, D] of any float type as a float32 tensor on `device`; the memory of `vectors` is never
+    written to.
 
     Args:
-        buffer: float32 [at least N, D] on the device, to convert into where `vectors` are of another type or device:
-            fresh memory costs 4 times as much as the conversion.
+        buffer: float32 [at least N, D] on the device, to convert into where `vectors` are of
+            another type or device: fresh memory costs 4 times as much as the conversion.
     """
     if isinstance(vectors, np.ndarray):
         # torch cannot hold a read-only array, such as a memory map
@@ -40,11 +43,15 @@ def as_float32(vectors: np.ndarray | Tensor, device: str | torch.device, buffer:
 
 
 def require_finite(vectors: Tensor, what: str, names: Sequence[object]) -> None:
-    """Raise `DataError` naming the first of `vectors` [N, D] that holds a NaN or an infinite number."""
-    bad = (~vectors.sum(dim=1).isfinite()).nonzero()  # a sum spreads what is wrong: 10 times as fast as each number
+    """Raise `DataError` naming the first of `vectors` [N, D] that holds a NaN or an infinite
+    number.
+    """
+    # a sum spreads what is wrong: 10 times as fast as each number
+    bad = (~vectors.sum(dim=1).isfinite()).nonzero()
     if len(bad):
         raise DataError(
-            f"the embedding of {what} {names[int(bad[0])]!r} holds NaN or infinite numbers ({len(bad)} do); "
+            f"the embedding of {what} {names[int(bad[0])]!r} holds NaN or infinite numbers"
+            f" ({len(bad)} do); "
             "look at the model and its precision"
         )
 
@@ -53,5 +60,6 @@ def require_width(queries: Tensor, width: int) -> None:
     """Raise `DataError` unless `queries` [Q, D] have the corpus's width."""
     if queries.shape[1] != width:
         raise DataError(
-            f"queries have {queries.shape[1]} dimensions, the corpus has {width}; encode both with the same model"
+            f"queries have {queries.shape[1]} dimensions, the corpus has {width}; encode both with"
+            " the same model"
         )

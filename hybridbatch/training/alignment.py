@@ -1,4 +1,6 @@
-"""The language-alignment regulariser: texts of a batch are pulled towards their translations in other languages."""
+"""The language-alignment regulariser: texts of a batch are pulled towards their translations in
+other languages.
+"""
 
 import numpy as np
 from torch import Tensor
@@ -9,11 +11,13 @@ from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
 from hybridbatch.sampling.pairs import draw_translations
 from hybridbatch.sampling.schedule import Schedule
 
-Translations = tuple[np.ndarray, np.ndarray]  # int [T, B] each: the row of another language for each query and passage
+# int [T, B] each: the row of another language for each query and passage
+Translations = tuple[np.ndarray, np.ndarray]
 
 
 def plan_translations(index: RecordIndex, schedule: Schedule, seed: int) -> Translations:
-    """For the query and the passage of every pair, another row of its record that has that side; -1 where none has.
+    """For the query and the passage of every pair, another row of its record that has that side; -1
+    where none has.
 
     Uniform among those rows, independent for each text; a function of (seed, step).
 
@@ -22,21 +26,25 @@ def plan_translations(index: RecordIndex, schedule: Schedule, seed: int) -> Tran
     uniform = stream(seed, "translations").random((schedule.steps, 2, schedule.batch_size))
     sides = ((schedule.query_row, HAS_QUERY), (schedule.passage_row, HAS_PASSAGE))
     queries, passages = (
-        draw_translations(index, rows, side, uniform[:, number]) for number, (rows, side) in enumerate(sides)
+        draw_translations(index, rows, side, uniform[:, number])
+        for number, (rows, side) in enumerate(sides)
     )
     if schedule.steps and max(queries.max(), passages.max()) < 0:
         raise DataError(
-            "align_weight: no record that is trained on has a text in two of the training languages; use 0, or data in"
+            "align_weight: no record that is trained on has a text in two of the training"
+            " languages; use 0, or data in"
             " more languages"
         )
     return queries, passages
 
 
 def alignment(texts: Tensor, translations: Tensor) -> Tensor:
-    """The mean squared distance of unit vectors, mean_i ||f(x_i) - f(y_i)||^2 = 2 - 2 mean_i cos(x_i, y_i).
+    """The mean squared distance of unit vectors, mean_i ||f(x_i) - f(y_i)||^2 = 2 - 2 mean_i
+    cos(x_i, y_i).
 
-    This is the alignment loss of Wang and Isola 2020 (arXiv:2005.10242, alpha = 2) with translations as the positive
-    pairs; Hu et al. 2023 (arXiv:2210.06633) add a contrastive loss of parallel texts to a retrieval loss to that end.
+    This is the alignment loss of Wang and Isola 2020 (arXiv:2005.10242, alpha = 2) with
+    translations as the positive pairs; Hu et al. 2023 (arXiv:2210.06633) add a contrastive loss of
+    parallel texts to a retrieval loss to that end.
 
     Args:
         texts, translations: [n, D], rows L2-normalised.

@@ -1,4 +1,6 @@
-"""From the rows of a schedule to the token arrays of a batch: tokenised once, before training starts."""
+"""From the rows of a schedule to the token arrays of a batch: tokenised once, before training
+starts.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,14 +37,20 @@ def no_rows() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """B queries and their P passages: the B positives in the same order, then the hard negatives, pair by pair."""
+    """B queries and their P passages: the B positives in the same order, then the hard negatives,
+    pair by pair.
+    """
 
     queries: TokenArrays
     passages: TokenArrays
-    owner: np.ndarray  # int64 [P]: the pair each passage belongs to, ascending among the hard negatives
-    records: np.ndarray | None = None  # int64 [B]: the record of each pair, where a record may have several
-    translations: TokenArrays = field(default_factory=no_tokens)  # [M]: of queries and positives in other languages
-    translates: np.ndarray = field(default_factory=no_rows)  # int64 [M]: of which query (< B) or positive (B to 2B - 1)
+    # int64 [P]: the pair each passage belongs to, ascending among the hard negatives
+    owner: np.ndarray
+    # int64 [B]: the record of each pair, where a record may have several
+    records: np.ndarray | None = None
+    # [M]: of queries and positives in other languages
+    translations: TokenArrays = field(default_factory=no_tokens)
+    # int64 [M]: of which query (< B) or positive (B to 2B - 1)
+    translates: np.ndarray = field(default_factory=no_rows)
     answers: np.ndarray | None = (
         None  # int64 [P]: a pair that each passage is known to answer, -1 if none; None: unknown
     )
@@ -61,26 +69,38 @@ class Batch:
     def keys(self) -> np.ndarray:
         """int64 [P]: equal for passages that must not be each other's negatives.
 
-        Those are passages of the same tokens, which the encoder cannot tell apart, and the translations of a record: in
-        mtt batches, and where a hard negative is known to be one of another pair's positive.
+        Those are passages of the same tokens, which the encoder cannot tell apart, and the
+        translations of a record: in mtt batches, and where a hard negative is known to be one of
+        another pair's positive.
         """
         seen: dict[bytes, int] = {}
-        keys = np.array([seen.setdefault(self.passages[i].tobytes(), len(seen)) for i in range(len(self.passages))])
+        keys = np.array(
+            [
+                seen.setdefault(self.passages[i].tobytes(), len(seen))
+                for i in range(len(self.passages))
+            ]
+        )
         if self.records is not None:
-            keys = shared_passage_groups(keys[: self.pairs], self.records + 1, len(seen)).astype(np.int64)[keys]
+            keys = shared_passage_groups(keys[: self.pairs], self.records + 1, len(seen)).astype(
+                np.int64
+            )[keys]
         if self.answers is not None:
             translated = (self.answers >= 0) & ~np.isin(keys, keys[: self.pairs])
             keys[translated] = keys[self.answers[translated]]
         return keys
 
     def shares(self, workers: int) -> list[np.ndarray]:
-        """The positions in `tokens` that each worker embeds: a contiguous cut of the pairs, sizes differing by one."""
+        """The positions in `tokens` that each worker embeds: a contiguous cut of the pairs, sizes
+        differing by one.
+        """
         owner = np.concatenate([np.arange(self.pairs), self.owner, self.translates % self.pairs])
         bounds = [rank * self.pairs // workers for rank in range(workers + 1)]
         return [np.flatnonzero((owner >= low) & (owner < high)) for low, high in pairwise(bounds)]
 
     def padded_tokens(self) -> int:
-        """What a trainer would compute that pads queries, passages and translations to the longest of each."""
+        """What a trainer would compute that pads queries, passages and translations to the longest
+        of each.
+        """
         sides = (self.queries, self.passages, self.translations)
         return sum(len(side) * int(side.lengths.max(initial=0)) for side in sides)
 
@@ -95,12 +115,16 @@ class Batches:
         record_ids: rows -> names, for error messages.
         tokenise: texts and side -> token arrays.
         records: rows -> numbers of their records; needed for mtt batches only.
-        translations: the rows of translations of every query and passage, if they are to be in the batches.
+        translations: the rows of translations of every query and passage, if they are to be in the
+            batches.
         hard_negatives: most per pair; a pair with fewer gives all it has.
-        negatives_language: whose a cross-lingual pair's are: those of its passage's row, of its query's, or of both.
+        negatives_language: whose a cross-lingual pair's are: those of its passage's row, of its
+            query's, or of both.
         groups: rows -> group of each (int [n]), as in `RecordIndex`.
-        stored: rows and side -> what `tokenise` makes of their texts, where that is kept; not of hard negatives.
-        negative_groups: rows -> the group of every hard negative, -1 if unknown; None if nothing is known of any.
+        stored: rows and side -> what `tokenise` makes of their texts, where that is kept; not of
+            hard negatives.
+        negative_groups: rows -> the group of every hard negative, -1 if unknown; None if nothing is
+            known of any.
         seed: of the choice among a row's hard negatives.
     Raises: `DataError` naming the record whose text the tokenizer refuses.
     """
@@ -128,15 +152,24 @@ class Batches:
         self.record_ids = record_ids
         self._records = records
         self._translations = translations
-        self._query_rows, self._passage_rows = np.unique(schedule.query_row), np.unique(schedule.passage_row)
+        self._query_rows, self._passage_rows = (
+            np.unique(schedule.query_row),
+            np.unique(schedule.passage_row),
+        )
         if translations is not None:
             self._query_rows, self._passage_rows = (
                 np.union1d(rows, others[others >= 0])
-                for rows, others in zip((self._query_rows, self._passage_rows), translations, strict=True)
+                for rows, others in zip(
+                    (self._query_rows, self._passage_rows), translations, strict=True
+                )
             )
-        with report.bar("tokenising", len(self._query_rows) + len(self._passage_rows), "texts") as bar:
+        with report.bar(
+            "tokenising", len(self._query_rows) + len(self._passage_rows), "texts"
+        ) as bar:
 
-            def all_tokens(rows: np.ndarray, texts: Callable[[np.ndarray], list[str]], side: Side) -> TokenArrays:
+            def all_tokens(
+                rows: np.ndarray, texts: Callable[[np.ndarray], list[str]], side: Side
+            ) -> TokenArrays:
                 if stored is not None:
                     return stored(rows, side)
                 parts = []
@@ -150,11 +183,20 @@ class Batches:
             self._passages = all_tokens(self._passage_rows, passages, "passage")
         self._groups = groups
         self._negatives = HardNegatives(
-            _negatives_table(schedule, negatives_language), negatives, tokenise, hard_negatives, seed, negative_groups
+            _negatives_table(schedule, negatives_language),
+            negatives,
+            tokenise,
+            hard_negatives,
+            seed,
+            negative_groups,
         )
 
-    def _tokenise(self, tokenise: Tokenise, rows: np.ndarray, texts: Sequence[str], side: Side) -> TokenArrays:
-        """Tokens of `texts`; a text that the tokenizer refuses is looked for and named by its record."""
+    def _tokenise(
+        self, tokenise: Tokenise, rows: np.ndarray, texts: Sequence[str], side: Side
+    ) -> TokenArrays:
+        """Tokens of `texts`; a text that the tokenizer refuses is looked for and named by its
+        record.
+        """
         try:
             return tokenise(texts, side)
         except DataError:
@@ -162,7 +204,9 @@ class Batches:
                 try:
                     tokenise([text], side)
                 except DataError as error:
-                    raise DataError(f"record {self.record_ids(np.array([row]))[0]!r}: {error}") from error
+                    raise DataError(
+                        f"record {self.record_ids(np.array([row]))[0]!r}: {error}"
+                    ) from error
             raise
 
     def __len__(self) -> int:
@@ -171,7 +215,9 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of `step`, whole, whatever the number of workers."""
-        positives = self._passages.take(np.searchsorted(self._passage_rows, self.schedule.passage_row[step]))
+        positives = self._passages.take(
+            np.searchsorted(self._passage_rows, self.schedule.passage_row[step])
+        )
         owner, negatives, groups = self._negatives.of(step)
         return Batch(
             self._queries.take(np.searchsorted(self._query_rows, self.schedule.query_row[step])),
@@ -183,7 +229,9 @@ class Batches:
         )
 
     def _answers(self, step: int, groups: np.ndarray) -> np.ndarray:
-        """int64 [P]: of every passage, a pair whose positive is in its group, -1 if none; `groups`: the negatives'."""
+        """int64 [P]: of every passage, a pair whose positive is in its group, -1 if none; `groups`:
+        the negatives'.
+        """
         if self._groups is None:
             raise ValueError("negatives with groups need the groups of rows")
         mine = self._groups(self.schedule.passage_row[step])
@@ -200,10 +248,14 @@ class Batches:
             self._queries.take(np.searchsorted(self._query_rows, queries[queries >= 0])),
             self._passages.take(np.searchsorted(self._passage_rows, passages[passages >= 0])),
         )
-        return TokenArrays.concatenate(tokens), np.flatnonzero(np.concatenate([queries, passages]) >= 0)
+        return TokenArrays.concatenate(tokens), np.flatnonzero(
+            np.concatenate([queries, passages]) >= 0
+        )
 
     def _shared_records(self, step: int) -> np.ndarray | None:
-        """int64 [B]: the record of each pair of an mtt batch, the only ones where a record has more than one."""
+        """int64 [B]: the record of each pair of an mtt batch, the only ones where a record has more
+        than one.
+        """
         if self.schedule.kind[step] != COPIES:
             return None
         if self._records is None:
@@ -213,7 +265,10 @@ class Batches:
     @property
     def longest(self) -> int:
         """Tokens of the longest sequence of any batch."""
-        return max(int(part.lengths.max(initial=0)) for part in (self._queries, self._passages, self._negatives.tokens))
+        return max(
+            int(part.lengths.max(initial=0))
+            for part in (self._queries, self._passages, self._negatives.tokens)
+        )
 
     def words(self, size: int) -> np.ndarray:
         """bool [size]: which of `size` token ids occur in any batch."""
@@ -238,7 +293,8 @@ def _negatives_table(schedule: Schedule, language: NegativesLanguage) -> np.ndar
 
 
 class HardNegatives:
-    """The hard negatives of every step: at most so many per pair, drawn from its rows' lists by (seed, step).
+    """The hard negatives of every step: at most so many per pair, drawn from its rows' lists by
+    (seed, step).
 
     Args:
         table: int [T, B, S]: the rows of every pair, -1 for none.
@@ -267,8 +323,12 @@ class HardNegatives:
         drawn = [self._draw(step)[1] for step in range(len(table))] if self._start[-1] else []
         self._numbers = np.unique(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
         flat = [text for texts in lists for text in texts]
-        parts = [self._numbers[begin : begin + CHUNK] for begin in range(0, len(self._numbers), CHUNK)]
-        self.tokens = TokenArrays.concatenate([tokenise([flat[i] for i in part], "passage") for part in parts])
+        parts = [
+            self._numbers[begin : begin + CHUNK] for begin in range(0, len(self._numbers), CHUNK)
+        ]
+        self.tokens = TokenArrays.concatenate(
+            [tokenise([flat[i] for i in part], "passage") for part in parts]
+        )
 
     def of(self, step: int) -> tuple[np.ndarray, TokenArrays, np.ndarray | None]:
         """(the pair each belongs to, ascending; their tokens; their groups, if any is known)."""
@@ -277,14 +337,18 @@ class HardNegatives:
         return owner, tokens, None if self._groups is None else self._groups[numbers]
 
     def _draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """(pair, number of the hard negative) of those drawn for `step`: uniform without replacement per pair."""
+        """(pair, number of the hard negative) of those drawn for `step`: uniform without
+        replacement per pair.
+        """
         if not self._start[-1]:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         rows = self._table[step]
         at = np.searchsorted(self._rows, rows)
         ends = np.cumsum(np.where(rows < 0, 0, self._start[at + 1] - self._start[at]), axis=1)
         count = ends[:, -1]
-        keys = stream(self._seed, "hard negatives", step).random((len(rows), int(count.max(initial=0))))
+        keys = stream(self._seed, "hard negatives", step).random(
+            (len(rows), int(count.max(initial=0)))
+        )
         keys[np.arange(keys.shape[1]) >= count[:, None]] = np.inf
         order = np.argsort(keys, axis=1, kind="stable")[:, : self._most]
         owner, column = np.nonzero(np.arange(order.shape[1]) < count[:, None])

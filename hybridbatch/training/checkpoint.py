@@ -1,8 +1,9 @@
 """Checkpoints: a folder appears whole or not at all, and a run goes on from the newest one.
 
-A run folder holds ``run.json`` (what makes two runs the same, written first), ``checkpoints/step-000123/`` with
-``state.safetensors`` and ``state.json``, a teacher's vectors in ``teacher.safetensors`` if there is one, and when it is
-finished ``model/`` and ``train.json``, written last.
+A run folder holds ``run.json`` (what makes two runs the same, written first),
+``checkpoints/step-000123/`` with ``state.safetensors`` and ``state.json``, a teacher's vectors in
+``teacher.safetensors`` if there is one, and when it is finished ``model/`` and ``train.json``,
+written last.
 """
 
 import contextlib
@@ -21,7 +22,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
-from hybridbatch.common.files import atomic_folder, atomic_path, make_folder, output_errors, read_json, write_json
+from hybridbatch.common.files import (
+    atomic_folder,
+    atomic_path,
+    make_folder,
+    output_errors,
+    read_json,
+    write_json,
+)
 from hybridbatch.common.progress import Reporter
 from hybridbatch.training.settings import TrainConfig
 
@@ -30,7 +38,9 @@ TEACHER = "teacher.safetensors"  # a teacher's vectors, of distillation
 LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
 KEEP = 2  # newest checkpoints kept, besides the best
 # Settings without effect on the weights; that the data is the same, its fingerprint says.
-UNCOMPARED = frozenset({"name", "out", "data", "data_root", "log_to", "checkpoint_every", "store_tokens"})
+UNCOMPARED = frozenset(
+    {"name", "out", "data", "data_root", "log_to", "checkpoint_every", "store_tokens"}
+)
 
 
 @dataclass
@@ -38,8 +48,10 @@ class Progress:
     """Where a run stands, apart from its tensors."""
 
     step: int = 0  # steps done
-    token_budget: int = 0  # per micro-batch; part of the state because dropout depends on the micro-batches
-    streak: list[int] = field(default_factory=list)  # the skipped steps in a row that lead up to now
+    # per micro-batch; part of the state because dropout depends on the micro-batches
+    token_budget: int = 0
+    # the skipped steps in a row that lead up to now
+    streak: list[int] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
     best: int | None = None  # step of the best validation
     stopped_early: bool = False
@@ -59,7 +71,9 @@ def folder_of(run: Path, step: int) -> Path:
 
 
 def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
-    """Write a checkpoint and drop those no longer needed. Raises `OutputError`; the earlier ones are whole then."""
+    """Write a checkpoint and drop those no longer needed. Raises `OutputError`; the earlier ones
+    are whole then.
+    """
     folder = folder_of(run, progress.step)
     with atomic_folder(folder) as temporary:
         _save_tensors(temporary / "state.safetensors", tensors)
@@ -80,7 +94,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Raises `OSError`."""
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path
+        )
     except SafetensorError as error:  # safetensors hides the system's error in its text
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else 0, str(error)) from error
@@ -94,13 +110,16 @@ def load(run: Path, step: int) -> tuple[Progress, dict[str, Tensor]]:
         return Progress(**state), load_file(folder / "state.safetensors")
     except (SafetensorError, OSError, TypeError) as error:
         raise DataError(
-            f"{folder}: damaged checkpoint ({error}); remove the folder to go on from an earlier one"
+            f"{folder}: damaged checkpoint ({error}); remove the folder to go on from an earlier"
+            " one"
         ) from error
 
 
 def found_steps(run: Path) -> list[int]:
     """Steps of the checkpoints that are there, ascending."""
-    names = (re.fullmatch(r"step-(\d{6,})", path.name) for path in (run / "checkpoints").glob("step-*"))
+    names = (
+        re.fullmatch(r"step-(\d{6,})", path.name) for path in (run / "checkpoints").glob("step-*")
+    )
     return sorted(int(name[1]) for name in names if name)
 
 
@@ -110,7 +129,8 @@ def newest(run: Path, report: Reporter) -> int | None:
         folder = folder_of(run, step)
         try:
             json.loads((folder / "state.json").read_bytes())
-            with safe_open(folder / "state.safetensors", "pt"):  # checks the header against the file's size
+            # checks the header against the file's size
+            with safe_open(folder / "state.safetensors", "pt"):
                 return step
         except (OSError, ValueError, SafetensorError) as error:
             report.warn(f"{folder}: damaged ({error}); going on from an earlier checkpoint")
@@ -118,7 +138,9 @@ def newest(run: Path, report: Reporter) -> int | None:
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what a killed process left half-written; `files` names it ``.NAME.PID.tmp`` or ``.old``."""
+    """Remove what a killed process left half-written; `files` names it ``.NAME.PID.tmp`` or
+    ``.old``.
+    """
     for folder in (run, run / "checkpoints"):
         for leftover in folder.glob(".*"):
             if LEFTOVER.fullmatch(leftover.name):
@@ -153,7 +175,8 @@ def require_own_folder(run: Path) -> None:
     strangers = [name for name in names if name != LOCK and not LEFTOVER.fullmatch(name)]
     if strangers and RUN not in strangers:
         raise OutputError(
-            f"{run}: is not a training run (it holds {', '.join(strangers[:3])}); choose another place with --name or"
+            f"{run}: is not a training run (it holds {', '.join(strangers[:3])}); choose another"
+            " place with --name or"
             " --out"
         )
 
@@ -166,10 +189,15 @@ def require_same(run: Path, identity: Mapping[str, Any]) -> None:
     Raises: `ConfigError` that shows every difference.
     """
     old, new = _comparable(read_json(run / RUN)), _comparable(json.loads(json.dumps(identity)))
-    changes = [f"{key}: {_show(old.get(key))} -> {_show(value)}" for key, value in new.items() if old.get(key) != value]
+    changes = [
+        f"{key}: {_show(old.get(key))} -> {_show(value)}"
+        for key, value in new.items()
+        if old.get(key) != value
+    ]
     if changes:
         raise ConfigError(
-            f"{run}: was started with other settings or data ({'; '.join(changes)}); choose another --name, or remove"
+            f"{run}: was started with other settings or data ({'; '.join(changes)}); choose another"
+            " --name, or remove"
             " the folder to start again"
         )
 
@@ -190,7 +218,9 @@ def is_finished(run: Path) -> bool:
 
 
 def clear(run: Path) -> None:
-    """Remove the checkpoints of a finished run: its model is saved, and optimizer state is three times its size."""
+    """Remove the checkpoints of a finished run: its model is saved, and optimizer state is three
+    times its size.
+    """
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
     for name in ("bad_batch.json", TEACHER):
         with contextlib.suppress(FileNotFoundError):

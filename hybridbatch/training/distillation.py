@@ -1,6 +1,8 @@
-"""Distillation from a teacher that reads every record in one language, English unless told otherwise.
+"""Distillation from a teacher that reads every record in one language, English unless told
+otherwise.
 
-The teacher embeds each text once, before training; its vectors never change and no gradient reaches it.
+The teacher embeds each text once, before training; its vectors never change and no gradient reaches
+it.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,12 +30,16 @@ SIDES: tuple[tuple[Side, int], ...] = (("query", HAS_QUERY), ("passage", HAS_PAS
 
 @dataclass(frozen=True)
 class Targets:
-    """The rows that the teacher reads in place of those of a schedule, by side; -1: the record has none."""
+    """The rows that the teacher reads in place of those of a schedule, by side; -1: the record has
+    none.
+    """
 
     rows: Mapping[Side, np.ndarray]  # int64 [T, B] each
 
     @classmethod
-    def plan(cls, whole: RecordIndex, scheduled: Mapping[Side, np.ndarray], language: str | None) -> "Targets":
+    def plan(
+        cls, whole: RecordIndex, scheduled: Mapping[Side, np.ndarray], language: str | None
+    ) -> "Targets":
         """Look for each record's texts in `language`.
 
         Args:
@@ -46,7 +52,8 @@ class Targets:
             return cls({side: np.asarray(rows, np.int64) for side, rows in scheduled.items()})
         if language not in whole.languages:
             raise DataError(
-                f"teacher_language = {language!r}: the data has no such language{nearest(language, whole.languages)}"
+                f"teacher_language = {language!r}: the data has no such"
+                f" language{nearest(language, whole.languages)}"
             )
         spoken = np.asarray(whole.language) == whole.languages.index(language)
         found: dict[Side, np.ndarray] = {}
@@ -58,7 +65,8 @@ class Targets:
         targets = cls(found)
         if not targets.coverage:
             raise DataError(
-                f"teacher_language = {language!r}: no record that is trained on has a query and a passage in it; choose"
+                f"teacher_language = {language!r}: no record that is trained on has a query and a"
+                " passage in it; choose"
                 " another language, or none to let the teacher read the batch's own texts"
             )
         return targets
@@ -75,7 +83,8 @@ class Targets:
 
 
 class Teacher:
-    """A frozen teacher's embeddings of the texts of a schedule, and what they add to the loss of a batch.
+    """A frozen teacher's embeddings of the texts of a schedule, and what they add to the loss of a
+    batch.
 
     Args:
         targets: which row stands for each text.
@@ -84,12 +93,21 @@ class Teacher:
         temperature: divides the teacher's cosines; of the form "scores" only.
     """
 
-    def __init__(self, targets: Targets, vectors: Mapping[str, Tensor], form: Form, temperature: float) -> None:
+    def __init__(
+        self, targets: Targets, vectors: Mapping[str, Tensor], form: Form, temperature: float
+    ) -> None:
         self.targets, self.form, self.temperature = targets, form, temperature
         self._vectors = vectors
         self._distinct = {side: targets.distinct(side) for side, _ in SIDES}
 
-    def loss(self, step: int, queries: Tensor, positives: Tensor, keys: Tensor, temperature: float | Tensor) -> Tensor:
+    def loss(
+        self,
+        step: int,
+        queries: Tensor,
+        positives: Tensor,
+        keys: Tensor,
+        temperature: float | Tensor,
+    ) -> Tensor:
         """The distillation loss of a batch, by `score_loss` or `embedding_loss`.
 
         Args:
@@ -99,14 +117,18 @@ class Teacher:
         """
         taught, known = zip(*(self._of(side, step, queries) for side, _ in SIDES), strict=True)
         if self.form == "embeddings":
-            return embedding_loss(torch.cat([queries, positives]), torch.cat(taught), torch.cat(known))
+            return embedding_loss(
+                torch.cat([queries, positives]), torch.cat(taught), torch.cat(known)
+            )
         both = known[0] & known[1]
         q, p, k = queries[both], positives[both], keys[both]
         teacher_scores = taught[0][both] @ taught[1][both].T / self.temperature
         return score_loss(q @ p.T / temperature, teacher_scores, false_negatives(k, len(k)))
 
     def _of(self, side: Side, step: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's vectors [B, D'] of a batch's texts, and which of them it has (bool [B]; the others are 0)."""
+        """The teacher's vectors [B, D'] of a batch's texts, and which of them it has (bool [B]; the
+        others are 0).
+        """
         rows = self.targets.rows[side][step]
         known = torch.from_numpy(rows >= 0)
         at = torch.from_numpy(np.searchsorted(self._distinct[side], rows[rows >= 0]))
@@ -116,14 +138,17 @@ class Teacher:
 
 
 def score_loss(student: Tensor, teacher: Tensor, masked: Tensor) -> Tensor:
-    """KL(teacher || student) of each query's distribution over the passages of the batch, in nats, mean over queries.
+    """KL(teacher || student) of each query's distribution over the passages of the batch, in nats,
+    mean over queries.
 
-    With P_i = softmax_j(teacher_ij) and S_i = softmax_j(student_ij) over the j that are not masked::
+    With P_i = softmax_j(teacher_ij) and S_i = softmax_j(student_ij) over the j that are not
+    masked::
 
         loss = mean_i sum_j P_ij (log P_ij - log S_ij)
 
-    The score distillation of Translate-Distill (Yang et al. 2024, arXiv:2401.04810), where the teacher scores the
-    English texts and the student their translations, with in-batch passages and a dual encoder as the teacher.
+    The score distillation of Translate-Distill (Yang et al. 2024, arXiv:2401.04810), where the
+    teacher scores the English texts and the student their translations, with in-batch passages and
+    a dual encoder as the teacher.
 
     Args:
         student, teacher: [n, n], cosines over temperature; the positives on the diagonal.
@@ -136,10 +161,12 @@ def score_loss(student: Tensor, teacher: Tensor, masked: Tensor) -> Tensor:
 
 
 def embedding_loss(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
-    """The mean squared distance of the student's vectors from the teacher's of the same record: mean_i ||s_i - t_i||^2.
+    """The mean squared distance of the student's vectors from the teacher's of the same record:
+    mean_i ||s_i - t_i||^2.
 
-    Reimers and Gurevych 2020 (arXiv:2004.09813), where the student's embedding of a sentence and of its translation
-    both learn the teacher's embedding of the sentence; theirs averages over the D dimensions, too.
+    Reimers and Gurevych 2020 (arXiv:2004.09813), where the student's embedding of a sentence and of
+    its translation both learn the teacher's embedding of the sentence; theirs averages over the D
+    dimensions, too.
 
     Args:
         student, teacher: [n, D], rows L2-normalised.
@@ -150,10 +177,13 @@ def embedding_loss(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
 
 
 def check_dimensions(form: Form, teacher: Encoder, dimension: int) -> None:
-    """Raises `ConfigError` where a student of `dimension` cannot learn from the teacher in this form."""
+    """Raises `ConfigError` where a student of `dimension` cannot learn from the teacher in this
+    form.
+    """
     if form == "embeddings" and teacher.dimension != dimension:
         raise ConfigError(
-            f"teacher = {teacher.name!r}: its embeddings have {teacher.dimension} dimensions, the model's {dimension};"
+            f"teacher = {teacher.name!r}: its embeddings have {teacher.dimension} dimensions, the"
+            f" model's {dimension};"
             " use --distill-from scores"
         )
 
@@ -166,7 +196,8 @@ def write_vectors(
     precision: Literal["fp32", "bf16"],
     report: Reporter = SILENT,
 ) -> None:
-    """Embed every distinct text that the teacher is to read, and keep the vectors in `path`, whole or not at all.
+    """Embed every distinct text that the teacher is to read, and keep the vectors in `path`, whole
+    or not at all.
 
     Args:
         texts: rows -> texts, by side.
@@ -174,7 +205,9 @@ def write_vectors(
     """
     vectors: dict[str, Tensor] = {
         side: torch.from_numpy(
-            teacher.encode(texts[side](targets.distinct(side)), side, precision=precision, report=report)
+            teacher.encode(
+                texts[side](targets.distinct(side)), side, precision=precision, report=report
+            )
         )
         for side, _ in SIDES
     }

@@ -1,9 +1,11 @@
-"""Data parallelism with `torchrun`: the batch is global, every process computes its share of the embeddings.
+"""Data parallelism with `torchrun`: the batch is global, every process computes its share of the
+embeddings.
 
-The embeddings of all processes are gathered; each process then computes the loss of the whole batch and takes the
-gradient of its own rows, so the *sum* of the parameter gradients over the processes is the gradient of one process
-that had the whole batch. Gradients are summed by hand: DistributedDataParallel would average, and hook into a backward
-pass that the gradient cache runs several times.
+The embeddings of all processes are gathered; each process then computes the loss of the whole batch
+and takes the gradient of its own rows, so the *sum* of the parameter gradients over the processes
+is the gradient of one process that had the whole batch. Gradients are summed by hand:
+DistributedDataParallel would average, and hook into a backward pass that the gradient cache runs
+several times.
 """
 
 import hashlib
@@ -37,7 +39,8 @@ class Workers:
         return self.rank == 0
 
     def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        """The rows of all processes, rank after rank; the gradient of this process's rows flows back.
+        """The rows of all processes, rank after rank; the gradient of this process's rows flows
+        back.
 
         Args:
             rows: [counts[rank], D].
@@ -54,7 +57,9 @@ class Workers:
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             with _together():
                 dist.all_reduce(flat)
-            for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            for gradient, summed in zip(
+                bucket, flat.split([g.numel() for g in bucket]), strict=True
+            ):
                 gradient.copy_(summed.view_as(gradient))
 
     def anywhere(self, flag: bool) -> bool:
@@ -88,7 +93,8 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:  # gloo raises plain ones
         if isinstance(error, dist.DistError) or "onnection" in str(error):
             raise PeerStopped(
-                "another process of this run has stopped; if nothing else says why, see torchrun's summary. The same"
+                "another process of this run has stopped; if nothing else says why, see torchrun's"
+                " summary. The same"
                 " command goes on from the last checkpoint"
             ) from error
         raise
@@ -125,7 +131,9 @@ def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Workers]:
-    """This process among those that `torchrun` started, for the time of the block; alone without torchrun."""
+    """This process among those that `torchrun` started, for the time of the block; alone without
+    torchrun.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Workers(device=device)
@@ -134,14 +142,16 @@ def join(device: torch.device) -> Iterator[Workers]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     yield Workers(dist.get_rank(), dist.get_world_size(), device)
-    # Not after an error: the others would lose this process before it has told of the error (`tells`).
+    # Not after an error: the others would lose this process before it has told of the error
+    # (`tells`).
     dist.destroy_process_group()
 
 
 def tells(error: HybridBatchError) -> bool:
     """Whether this process of several is the one to tell the user of `error`: the first that asks.
 
-    Processes meet in torchrun's own store, which outlives them. A `PeerStopped` is told only if nothing else was.
+    Processes meet in torchrun's own store, which outlives them. A `PeerStopped` is told only if
+    nothing else was.
     """
     try:
         address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -1,10 +1,12 @@
-"""Any batch size on any memory: the gradient of a loss over all embeddings, a few sequences at a time.
+"""Any batch size on any memory: the gradient of a loss over all embeddings, a few sequences at a
+time.
 
-Gao et al. 2021 (arXiv:2101.06983): embed every micro-batch without a graph, take the loss of all embeddings and its
-gradient with respect to them, then embed each micro-batch once more with a graph and push its rows of that gradient
-through. The result is the gradient of the plain computation, at the price of one more forward pass. Here the last
-micro-batch has its graph from the start, which saves its second pass: of k equal micro-batches k - 1 are embedded twice,
-and a batch of one micro-batch is computed plainly.
+Gao et al. 2021 (arXiv:2101.06983): embed every micro-batch without a graph, take the loss of all
+embeddings and its gradient with respect to them, then embed each micro-batch once more with a graph
+and push its rows of that gradient through. The result is the gradient of the plain computation, at
+the price of one more forward pass. Here the last micro-batch has its graph from the start, which
+saves its second pass: of k equal micro-batches k - 1 are embedded twice, and a batch of one
+micro-batch is computed plainly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,14 +25,16 @@ SMALL_BUDGET = 1024  # tokens; the graph of no more takes little memory from the
 
 
 def split(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Micro-batches of at most `budget` tokens (or one longer sequence), sequences of like length together.
+    """Micro-batches of at most `budget` tokens (or one longer sequence), sequences of like length
+    together.
 
-    A function of the lengths and the budget alone, so that dropout can be replayed and a run resumed.
+    A function of the lengths and the budget alone, so that dropout can be replayed and a run
+    resumed.
 
     Args:
         lengths: int64 [n], tokens of each sequence.
-    Returns: positions of the sequences, one array per micro-batch, the longest sequences last; what is left over is the
-        first. A single one keeps the given order.
+    Returns: positions of the sequences, one array per micro-batch, the longest sequences last; what
+        is left over is the first. A single one keeps the given order.
     """
     if lengths.sum() <= budget:
         return [np.arange(len(lengths))]
@@ -46,14 +50,17 @@ def split(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
 @contextmanager
 def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout inside the block is a function of `seed`; torch's global generators are left as they were."""
+    """Dropout inside the block is a function of `seed`; torch's global generators are left as they
+    were.
+    """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
 
 
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "could not create a memory")  # of torch, C++ and oneDNN
+# of torch, C++ and oneDNN
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "could not create a memory")
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -64,7 +71,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 class GradientCache:
-    """Accumulates exact gradients of batches of any size within a budget of tokens per forward pass.
+    """Accumulates exact gradients of batches of any size within a budget of tokens per forward
+    pass.
 
     Args:
         embed: tokens of n sequences -> [n, D], differentiable.
@@ -92,7 +100,10 @@ class GradientCache:
         self.anywhere = anywhere
 
     def backward(
-        self, tokens: TokenArrays, objective: Callable[[Tensor], Tensor], seeds: Callable[[int], int]
+        self,
+        tokens: TokenArrays,
+        objective: Callable[[Tensor], Tensor],
+        seeds: Callable[[int], int],
     ) -> Tensor:
         """Fill the gradients of `objective(embeddings of tokens)`.
 
@@ -116,9 +127,14 @@ class GradientCache:
             return self._in_order(*self._forward(tokens, lambda number: number))
 
     def _attempt(
-        self, tokens: TokenArrays, objective: Callable[[Tensor], Tensor], seeds: Callable[[int], int]
+        self,
+        tokens: TokenArrays,
+        objective: Callable[[Tensor], Tensor],
+        seeds: Callable[[int], int],
     ) -> Tensor | None:
-        """The loss, with all gradients filled; None if memory ran out and smaller micro-batches may help."""
+        """The loss, with all gradients filled; None if memory ran out and smaller micro-batches may
+        help.
+        """
         for parameter in self.parameters:
             parameter.grad = None
         parts, rows = self._forward(tokens, seeds)
@@ -131,10 +147,12 @@ class GradientCache:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(parts) == 1 or self.budget > SMALL_BUDGET:  # a smaller graph leaves more memory for the loss
+            # a smaller graph leaves more memory for the loss
+            if len(parts) == 1 or self.budget > SMALL_BUDGET:
                 return None
             raise ConfigError(
-                f"out of memory in the loss of {len(leaf)} embeddings; lower --batch-size or --hard-negatives"
+                f"out of memory in the loss of {len(leaf)} embeddings; lower --batch-size or"
+                " --hard-negatives"
             ) from error
         gradient = leaf.grad
         assert gradient is not None
@@ -153,8 +171,12 @@ class GradientCache:
             return None
         return loss.detach()
 
-    def _forward(self, tokens: TokenArrays, seeds: Callable[[int], int]) -> tuple[list[np.ndarray], list[Tensor]]:
-        """The micro-batches and the embeddings of each; the last ones with a graph, if graphs are wanted at all."""
+    def _forward(
+        self, tokens: TokenArrays, seeds: Callable[[int], int]
+    ) -> tuple[list[np.ndarray], list[Tensor]]:
+        """The micro-batches and the embeddings of each; the last ones with a graph, if graphs are
+        wanted at all.
+        """
         graph = torch.is_grad_enabled()
         while True:
             parts = split(tokens.lengths, self.budget)
@@ -182,7 +204,8 @@ class GradientCache:
         used = min(self.budget, len(tokens.ids))
         if used < 2 * MIN_BUDGET:
             raise ConfigError(
-                f"out of memory with {used} tokens per forward pass; use a smaller model or shorter --max-passage-tokens"
+                f"out of memory with {used} tokens per forward pass; use a smaller model or shorter"
+                " --max-passage-tokens"
             )
         self.budget = used // 2
         if self.device.type == "cuda":

@@ -44,11 +44,16 @@ class Inputs:
 
     @classmethod
     def plan(cls, config: TrainConfig, store: Store, report: Reporter) -> "Inputs":
-        """Choose languages and records, plan the batches of training and validation, and tell what is left out."""
+        """Choose languages and records, plan the batches of training and validation, and tell what
+        is left out.
+        """
         recommended = RECOMMENDED.get(store.sources)
         if config.languages is None and recommended:
             languages = resolve(",".join(recommended), store.languages)
-            report.note(f"training languages: {', '.join(languages)} (--languages all for all {len(store.languages)})")
+            report.note(
+                f"training languages: {', '.join(languages)} (--languages all for all"
+                f" {len(store.languages)})"
+            )
         else:
             languages = resolve(config.languages or "all", store.languages)
         index = store.index("train", languages, max_records=config.max_records, seed=config.seed)
@@ -67,16 +72,27 @@ class Inputs:
         notes = ["no validation: the data has no validation split"]
         if "validation" in store.splits:
             held_out_index = store.index("validation", languages)
-            held_out, notes = plan_validation(held_out_index, config.batch_size, config.validation_batches)
+            held_out, notes = plan_validation(
+                held_out_index, config.batch_size, config.validation_batches
+            )
         notes = [*schedule.notes, *notes]
         used = config.without_unused()
-        unused = [name for name in TrainConfig.model_fields if getattr(config, name) != getattr(used, name)]
+        unused = [
+            name
+            for name in TrainConfig.model_fields
+            if getattr(config, name) != getattr(used, name)
+        ]
         if unused:
             notes.append(f"settings without effect here: {', '.join(unused)}")
-        translations = plan_translations(index, schedule, config.seed) if config.align_weight else None
+        translations = (
+            plan_translations(index, schedule, config.seed) if config.align_weight else None
+        )
         if translations:
             share = np.mean([np.mean(rows >= 0) for rows in translations])
-            notes.append(f"alignment: {share:.1%} of the queries and passages have a translation to be near to")
+            notes.append(
+                f"alignment: {share:.1%} of the queries and passages have a translation to be near"
+                " to"
+            )
         targets = None
         if config.distils:
             scheduled: dict[Side, np.ndarray] = {
@@ -86,15 +102,28 @@ class Inputs:
             language = config.teacher_language and canonical(config.teacher_language)
             targets = Targets.plan(store.index("train"), scheduled, language)
             notes.append(
-                f"distillation: the teacher reads {language or 'the texts of the pairs'}; {targets.coverage:.1%} of the"
+                f"distillation: the teacher reads {language or 'the texts of the pairs'};"
+                f" {targets.coverage:.1%} of the"
                 " pairs have both texts for it"
             )
         for note in notes:
             report.note(note)
-        return cls(store, languages, index, schedule, held_out_index, held_out, translations, targets, tuple(notes))
+        return cls(
+            store,
+            languages,
+            index,
+            schedule,
+            held_out_index,
+            held_out,
+            translations,
+            targets,
+            tuple(notes),
+        )
 
     def identity(self, config: TrainConfig) -> dict[str, Any]:
-        """What two runs must share for one to go on as the other, as far as it is known without the model."""
+        """What two runs must share for one to go on as the other, as far as it is known without the
+        model.
+        """
         return {
             "config": config.as_json(),
             "data_fingerprint": self.store.fingerprint,
@@ -103,14 +132,25 @@ class Inputs:
 
     def batches(self, encoder: Encoder, config: TrainConfig, report: Reporter) -> Batches:
         """The tokenised training batches."""
-        return _batches(self.store, "train", self.index, self.schedule, encoder, config, report, self.translations)
+        return _batches(
+            self.store,
+            "train",
+            self.index,
+            self.schedule,
+            encoder,
+            config,
+            report,
+            self.translations,
+        )
 
     def validation(self, encoder: Encoder, config: TrainConfig) -> Validation:
         """The tokenised validation batches."""
         kinds = {}
         for kind, schedule in self.held_out.items():
             assert self.held_out_index is not None
-            kinds[kind] = _batches(self.store, "validation", self.held_out_index, schedule, encoder, config, SILENT)
+            kinds[kind] = _batches(
+                self.store, "validation", self.held_out_index, schedule, encoder, config, SILENT
+            )
         return Validation(kinds)
 
     def facts(self) -> dict[str, Any]:
@@ -127,7 +167,10 @@ class Inputs:
                 "rows": self.index.rows,
                 "rows_by_source_and_language": count_rows(self.index),
             },
-            "schedule": {"fingerprint": self.schedule.fingerprint(), **self.schedule.summary(self.index)},
+            "schedule": {
+                "fingerprint": self.schedule.fingerprint(),
+                **self.schedule.summary(self.index),
+            },
             "notes": list(self.notes),
         }
 
@@ -149,7 +192,9 @@ def _batches(
                 report=report,
             )  # fmt: skip
         except DataError as error:
-            raise DataError(f"{store.folder}: {error}; without --store-tokens its record is named") from error
+            raise DataError(
+                f"{store.folder}: {error}; without --store-tokens its record is named"
+            ) from error
         return tokens.take(index.store_rows(rows))
 
     return Batches(

@@ -10,7 +10,8 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import atomic_path, output_errors
 from hybridbatch.training.settings import TrainConfig
 
-Record = Mapping[str, Any]  # "step" and numbers by name; names such as "validation/loss" for the rarer ones
+# "step" and numbers by name; names such as "validation/loss" for the rarer ones
+Record = Mapping[str, Any]
 Log = Callable[[Record], None]
 
 
@@ -42,7 +43,11 @@ def _lines(path: Path) -> list[str]:
     """Whole lines; a process killed while writing leaves half of one at the end."""
     if not path.exists():
         return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+    return [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if line.endswith("}\n")
+    ]
 
 
 @contextmanager
@@ -50,7 +55,9 @@ def _tensorboard(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ConfigError("log_to = 'tensorboard': not installed; `pip install tensorboard`") from error
+        raise ConfigError(
+            "log_to = 'tensorboard': not installed; `pip install tensorboard`"
+        ) from error
     writer = SummaryWriter(run / "tensorboard", purge_step=done + 1)
 
     def log(record: Record) -> None:
@@ -71,7 +78,12 @@ def _wandb(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
     except ImportError as error:
         raise ConfigError("log_to = 'wandb': not installed; `pip install wandb`") from error
     session = wandb.init(
-        project="hybridbatch", name=run.name, id=run.name, resume="allow", dir=run, config=config.as_json()
+        project="hybridbatch",
+        name=run.name,
+        id=run.name,
+        resume="allow",
+        dir=run,
+        config=config.as_json(),
     )
     try:
         yield lambda record: session.log(dict(record), step=record["step"])
@@ -88,7 +100,8 @@ TARGETS: dict[str, Callable[[Path, TrainConfig, int], AbstractContextManager[Log
 
 
 def open_log(run: Path, config: TrainConfig, done: int) -> AbstractContextManager[Log]:
-    """A function that takes one record per step. Raises `ConfigError` if the target's package is not installed.
+    """A function that takes one record per step. Raises `ConfigError` if the target's package is
+    not installed.
 
     Args:
         done: steps already done and logged by an earlier session.

@@ -1,4 +1,6 @@
-"""The training loop: one step after another, validation, checkpoints, and a clean stop whenever it is asked for."""
+"""The training loop: one step after another, validation, checkpoints, and a clean stop whenever it
+is asked for.
+"""
 
 import math
 import signal
@@ -37,20 +39,22 @@ from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.used_vocabulary import CutEmbedding
 from hybridbatch.training.validation import Validation
 
-MAX_SKIPPED = 5  # steps in a row with a loss or gradient that is not finite, after which a run stops
+# steps in a row with a loss or gradient that is not finite, after which a run stops
+MAX_SKIPPED = 5
 
 
 class Trainer:
     """A run in memory: the encoder in training, its optimizer, and where it stands.
 
     Args:
-        encoder: on its device; its word embedding is cut to the touched rows, or it has low-rank updates, until
-            `finish`.
+        encoder: on its device; its word embedding is cut to the touched rows, or it has low-rank
+            updates, until `finish`.
         objective: the loss; its parameters train too.
         batches: global batches, the same on every process.
         validation: fixed batches; may be empty.
         teacher: to distil from, if any.
-        peak: operations per second of all processes at their best, to which the rate of training is compared.
+        peak: operations per second of all processes at their best, to which the rate of training is
+            compared.
         config: as checked.
         languages: names of the schedule's language numbers.
         run: folder of the run.
@@ -75,8 +79,19 @@ class Trainer:
         workers: Workers = Workers(),  # noqa: B008  (immutable)
         report: Reporter = SILENT,
     ) -> None:
-        self.encoder, self.batches, self.validation, self.config = encoder, batches, validation, config
-        self.languages, self.run, self.precision, self.workers, self.report = languages, run, precision, workers, report
+        self.encoder, self.batches, self.validation, self.config = (
+            encoder,
+            batches,
+            validation,
+            config,
+        )
+        self.languages, self.run, self.precision, self.workers, self.report = (
+            languages,
+            run,
+            precision,
+            workers,
+            report,
+        )
         self.teacher, self.peak = teacher, peak
         self.progress = Progress(token_budget=token_budget)
         self.losses: list[float] = []
@@ -86,10 +101,16 @@ class Trainer:
             set_dropout(encoder, config.dropout)
         self.adapters: Adapters | None = None
         if config.lora_rank is not None:
-            self.adapters = Adapters(encoder, config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.seed)
+            self.adapters = Adapters(
+                encoder, config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.seed
+            )
         if config.freeze_embeddings:
             freeze_embeddings(encoder)
-        self.cut = CutEmbedding(encoder.model, self._words()) if CutEmbedding.possible(encoder.model) else None
+        self.cut = (
+            CutEmbedding(encoder.model, self._words())
+            if CutEmbedding.possible(encoder.model)
+            else None
+        )
         self.work = Work(encoder.model)
         self.optimizer = Optimizer(parameter_groups(encoder, self.objective, config), config)
         self.cache = GradientCache(
@@ -109,7 +130,10 @@ class Trainer:
     def resume(self, step: int) -> None:
         """Take up the checkpoint after `step` steps. Raises `DataError` if it is damaged."""
         self.progress, tensors = checkpoint.load(self.run, step)
-        self.losses, self.gradient_norms = tensors["losses"].tolist(), tensors["gradient_norms"].tolist()
+        self.losses, self.gradient_norms = (
+            tensors["losses"].tolist(),
+            tensors["gradient_norms"].tolist(),
+        )
         self.cache.budget = self.progress.token_budget
         self.optimizer.load(tensors)
 
@@ -118,11 +142,14 @@ class Trainer:
 
         Raises:
             Interrupted: the user stopped it (SIGINT, SIGTERM); a checkpoint is written.
-            DataError: too many losses in a row were not finite; ``bad_batch.json`` names the records.
+            DataError: too many losses in a row were not finite; ``bad_batch.json`` names the
+                records.
             OutputError: a checkpoint cannot be written.
         """
         config, progress = self.config, self.progress
-        log_folder = open_log(self.run, config, progress.step) if self.workers.leads else open_log_nowhere()
+        log_folder = (
+            open_log(self.run, config, progress.step) if self.workers.leads else open_log_nowhere()
+        )
         with (
             log_folder as log,
             freed_memory_kept(),
@@ -135,18 +162,26 @@ class Trainer:
                 self._step(log, bar)
                 stop = self.workers.anywhere(stop_requested())
                 better = self._due(config.validate_every) and self._validate(log)
-                if better or stop or self.done or self._due(config.checkpoint_every or config.validate_every):
+                if (
+                    better
+                    or stop
+                    or self.done
+                    or self._due(config.checkpoint_every or config.validate_every)
+                ):
                     self._save()
                 if stop and not self.done:
                     raise Interrupted(
-                        f"{self.run}: stopped after step {progress.step} of {config.steps}; the same command goes on"
+                        f"{self.run}: stopped after step {progress.step} of {config.steps}; the"
+                        " same command goes on"
                         " from there"
                     )
 
     def finish(self, save: Callable[[Encoder], None]) -> None:
-        """Put the best weights (the last without validation) and the full word embedding in place, and `save` them.
+        """Put the best weights (the last without validation) and the full word embedding in place,
+        and `save` them.
 
-        The weights are those of the moving average, if there is one. On the first process only, as `save` writes.
+        The weights are those of the moving average, if there is one. On the first process only, as
+        `save` writes.
         """
         best = self.progress.best
         if best is not None and best != self.progress.step:
@@ -155,7 +190,9 @@ class Trainer:
         self.encoder.eval()
         with self.optimizer.averaged():
             if self.cut is not None:
-                self.cut.restore(self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema)
+                self.cut.restore(
+                    self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema
+                )
             if self.adapters is not None:
                 self.adapters.merge()
             if self.workers.leads:
@@ -230,13 +267,22 @@ class Trainer:
         if len(progress.streak) >= MAX_SKIPPED:
             self._give_up()
         if progress.streak:
-            self.report.warn(f"step {step + 1}: the loss is {loss}, the gradient norm {norm}; this step is skipped")
+            self.report.warn(
+                f"step {step + 1}: the loss is {loss}, the gradient norm {norm}; this step is"
+                " skipped"
+            )
 
     def _dropout_seed(self, step: int, number: int) -> int:
-        return int(stream(self.config.seed, "dropout", step, self.workers.rank, number).integers(2**63))
+        return int(
+            stream(self.config.seed, "dropout", step, self.workers.rank, number).integers(2**63)
+        )
 
-    def _loss(self, step: int, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]) -> Tensor:
-        """The loss of the global batch: (1 - distill_weight) InfoNCE + distill_weight KD + align_weight alignment."""
+    def _loss(
+        self, step: int, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]
+    ) -> Tensor:
+        """The loss of the global batch: (1 - distill_weight) InfoNCE + distill_weight KD +
+        align_weight alignment.
+        """
         queries, passages, keys, translations = self._sides(batch, embeddings, shares)
         positives = passages[: batch.pairs]
         loss = self.objective(queries, passages, keys)
@@ -245,24 +291,31 @@ class Trainer:
             taught = self.teacher.loss(step, queries, positives, keys[: batch.pairs], temperature)
             loss = (1 - weight) * loss + weight * taught
         if self.config.align_weight:
-            translated = torch.cat([queries, positives])[torch.from_numpy(batch.translates).to(queries.device)]
+            translated = torch.cat([queries, positives])[
+                torch.from_numpy(batch.translates).to(queries.device)
+            ]
             loss = loss + self.config.align_weight * alignment(translated, translations)
         return loss
 
     def _sides(
         self, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Queries, passages, keys and translations of the global batch, from the embeddings of this process's share."""
+        """Queries, passages, keys and translations of the global batch, from the embeddings of this
+        process's share.
+        """
         gathered = self.workers.gather(embeddings, [len(share) for share in shares])
         if len(shares) > 1:
             order = torch.from_numpy(np.argsort(np.concatenate(shares))).to(gathered.device)
             gathered = gathered.index_select(0, order)
         keys = torch.from_numpy(batch.keys).to(gathered.device)
-        queries, passages, translations = gathered.tensor_split([batch.pairs, batch.pairs + len(keys)])
+        queries, passages, translations = gathered.tensor_split(
+            [batch.pairs, batch.pairs + len(keys)]
+        )
         return queries, passages, keys, translations
 
     def _validate(self, log: Log) -> bool:
-        """Measure the weights as they stand; whether they are the best so far. Sets off early stopping.
+        """Measure the weights as they stand; whether they are the best so far. Sets off early
+        stopping.
 
         The untrained encoder is measured too, for the curve, but is never the best.
         """
@@ -279,8 +332,13 @@ class Trainer:
             measured = self.validation.measure(embed, self.objective)
         progress, metric = self.progress, self.config.validation_metric
         best = progress.best_value(metric)
-        progress.validations.append({"step": progress.step, **{k: finite_or_none(v) for k, v in measured.items()}})
-        log({"step": progress.step} | {f"validation/{name}": finite_or_none(v) for name, v in measured.items()})
+        progress.validations.append(
+            {"step": progress.step, **{k: finite_or_none(v) for k, v in measured.items()}}
+        )
+        log(
+            {"step": progress.step}
+            | {f"validation/{name}": finite_or_none(v) for name, v in measured.items()}
+        )
         if progress.step == 0 or not math.isfinite(measured[metric]):
             return False
         sign = 1 if metric == "mrr" else -1
@@ -290,7 +348,10 @@ class Trainer:
         elif self.config.patience is not None:
             worse = sum(entry["step"] > (progress.best or 0) for entry in progress.validations)
             progress.stopped_early = worse >= self.config.patience
-        self.report.note(f"step {progress.step}: validation loss {measured['loss']:.4f}, MRR {measured['mrr']:.4f}")
+        self.report.note(
+            f"step {progress.step}: validation loss {measured['loss']:.4f}, MRR"
+            f" {measured['mrr']:.4f}"
+        )
         return better
 
     def _save(self) -> None:
@@ -305,11 +366,15 @@ class Trainer:
         path = self.run / "bad_batch.json"
         steps = self.progress.streak
         if self.workers.leads:
-            bad = [self._entry(step) | {"record_ids": self.batches.pair_ids(step)} for step in steps]
+            bad = [
+                self._entry(step) | {"record_ids": self.batches.pair_ids(step)} for step in steps
+            ]
             write_json(path, {"schema_version": 1, "kind": "bad_batch", "batches": bad})
         raise DataError(
-            f"{path}: {len(steps)} steps in a row had a loss or gradient that is not finite (steps {steps[0] + 1} to"
-            f" {steps[-1] + 1}); the file names their records. Lower --learning-rate, use --precision fp32, or mend the"
+            f"{path}: {len(steps)} steps in a row had a loss or gradient that is not finite (steps"
+            f" {steps[0] + 1} to"
+            f" {steps[-1] + 1}); the file names their records. Lower --learning-rate, use"
+            " --precision fp32, or mend the"
             " records"
         )
 
@@ -349,7 +414,8 @@ def open_log_nowhere() -> Iterator[Log]:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Inside the block SIGINT and SIGTERM only set a flag, which the given function reads; a second SIGINT stops at once.
+    """Inside the block SIGINT and SIGTERM only set a flag, which the given function reads; a second
+    SIGINT stops at once.
 
     Signals can be caught in the main thread only; elsewhere the flag stays down.
     """

@@ -1,7 +1,8 @@
-"""LoRA (Hu et al. 2021, arXiv:2106.09685): low-rank updates are trained in the place of the weights, then merged.
+"""LoRA (Hu et al. 2021, arXiv:2106.09685): low-rank updates are trained in the place of the
+weights, then merged.
 
-Every linear layer W of the transformer computes (W + alpha / rank * B A) x, where only A [rank, in] and B [out, rank]
-train; B starts at zero. `peft` puts the updates in and merges them.
+Every linear layer W of the transformer computes (W + alpha / rank * B A) x, where only A [rank, in]
+and B [out, rank] train; B starts at zero. `peft` puts the updates in and merges them.
 """
 
 import torch
@@ -16,7 +17,11 @@ UNUSED = "pooler"  # of transformers' encoders; retrieval has poolings of its ow
 
 def linear_layers(model: nn.Module) -> list[str]:
     """Names of the linear layers that work on every token."""
-    return [name for name, part in model.named_modules() if isinstance(part, nn.Linear) and UNUSED not in name]
+    return [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) and UNUSED not in name
+    ]
 
 
 class Adapters:
@@ -36,7 +41,8 @@ class Adapters:
             from peft.tuners.lora import LoraModel
         except ImportError as error:
             raise ConfigError(
-                f"lora_rank = {rank}: the package peft is not installed; `pip install 'hybridbatch[lora]'`"
+                f"lora_rank = {rank}: the package peft is not installed; `pip install"
+                " 'hybridbatch[lora]'`"
             ) from error
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear_layers(encoder.model))
         with torch.random.fork_rng(devices=[]):

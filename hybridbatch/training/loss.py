@@ -1,4 +1,6 @@
-"""InfoNCE over cosine similarities, with in-batch and hard negatives, and the variations people train with."""
+"""InfoNCE over cosine similarities, with in-batch and hard negatives, and the variations people
+train with.
+"""
 
 from collections.abc import Sequence
 
@@ -10,10 +12,12 @@ from hybridbatch.common.errors import ConfigError
 
 
 def false_negatives(keys: Tensor, pairs: int) -> Tensor:
-    """Which candidates are another copy of a query's own positive, and so must not be its negatives.
+    """Which candidates are another copy of a query's own positive, and so must not be its
+    negatives.
 
     Args:
-        keys: int64 [P], equal for equal passages; the first `pairs` belong to the positives, in the queries' order.
+        keys: int64 [P], equal for equal passages; the first `pairs` belong to the positives, in the
+            queries' order.
         pairs: B.
     Returns: bool [B, P], False on the diagonal (the positives themselves).
     """
@@ -22,16 +26,19 @@ def false_negatives(keys: Tensor, pairs: int) -> Tensor:
 
 
 class InfoNCE(nn.Module):
-    """The negative log-likelihood of each query's positive among all passages of the batch, in nats, mean over B.
+    """The negative log-likelihood of each query's positive among all passages of the batch, in
+    nats, mean over B.
 
     For unit vectors q_i and p_j, temperature t and margin m (both unitless)::
 
-        loss = mean_i -log( exp((q_i.p_i - m) / t) / (exp((q_i.p_i - m) / t) + sum_{j != i} exp(q_i.p_j / t)) )
+        loss = mean_i -log( exp((q_i.p_i - m) / t) / (exp((q_i.p_i - m) / t) + sum_{j != i}
+        exp(q_i.p_j / t)) )
 
-    where copies of p_i are left out of the sum. Sources: van den Oord et al. 2018 (arXiv:1807.03748); the additive
-    margin is that of Yang et al. 2019 (arXiv:1902.08564); `symmetric` averages with the loss of the positives against
-    the queries (Radford et al. 2021, arXiv:2103.00020, which also learns log t); `dims` adds the losses of the
-    renormalised prefixes and averages (Kusupati et al. 2022, arXiv:2205.13147).
+    where copies of p_i are left out of the sum. Sources: van den Oord et al. 2018
+    (arXiv:1807.03748); the additive margin is that of Yang et al. 2019 (arXiv:1902.08564);
+    `symmetric` averages with the loss of the positives against the queries (Radford et al. 2021,
+    arXiv:2103.00020, which also learns log t); `dims` adds the losses of the renormalised prefixes
+    and averages (Kusupati et al. 2022, arXiv:2205.13147).
     """
 
     def __init__(
@@ -44,7 +51,9 @@ class InfoNCE(nn.Module):
         dims: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.log_temperature = nn.Parameter(torch.tensor(temperature).log(), requires_grad=learn_temperature)
+        self.log_temperature = nn.Parameter(
+            torch.tensor(temperature).log(), requires_grad=learn_temperature
+        )
         self.fixed_temperature = None if learn_temperature else temperature
         self.symmetric = symmetric
         self.margin = margin
@@ -56,11 +65,14 @@ class InfoNCE(nn.Module):
         return self.fixed_temperature or self.log_temperature.exp().item()
 
     def check_dims(self, dimension: int) -> None:
-        """Raises `ConfigError` if a Matryoshka dimension is no proper prefix of an embedding of `dimension`."""
+        """Raises `ConfigError` if a Matryoshka dimension is no proper prefix of an embedding of
+        `dimension`.
+        """
         for size in self.dims:
             if not 0 < size < dimension:
                 raise ConfigError(
-                    f"matryoshka_dims = {size}: must be between 1 and {dimension - 1}, the embedding has {dimension}"
+                    f"matryoshka_dims = {size}: must be between 1 and {dimension - 1}, the"
+                    f" embedding has {dimension}"
                     " dimensions"
                 )
 
@@ -69,14 +81,17 @@ class InfoNCE(nn.Module):
 
         Args:
             queries: [B, D], rows L2-normalised.
-            passages: [P, D], rows L2-normalised; the B positives in the queries' order, then the hard negatives.
+            passages: [P, D], rows L2-normalised; the B positives in the queries' order, then the
+                hard negatives.
             keys: int64 [P], equal for equal passages.
         Returns: scalar, nats.
         """
         masked = false_negatives(keys, len(queries))
         losses = [self._full(queries, passages, masked)]
         for size in self.dims:
-            prefix_queries, prefix_passages = (functional.normalize(v[:, :size], dim=1) for v in (queries, passages))
+            prefix_queries, prefix_passages = (
+                functional.normalize(v[:, :size], dim=1) for v in (queries, passages)
+            )
             losses.append(self._full(prefix_queries, prefix_passages, masked))
         return torch.stack(losses).mean()
 

@@ -41,12 +41,16 @@ def train_json(
             "prompts": encoder.prompts,
             "pooling": encoder.pooling,
             "max_tokens": encoder.max_tokens,
-            "trained_weights": sum(parameter.numel() for parameter in trainer.optimizer.named.values()),
+            "trained_weights": sum(
+                parameter.numel() for parameter in trainer.optimizer.named.values()
+            ),
         },
         **facts,
         "steps": progress.step,
         "stopped_early": progress.stopped_early,
-        "skipped_steps": [entry["step"] for entry in curve if None in (entry["loss"], entry["grad_norm"])],
+        "skipped_steps": [
+            entry["step"] for entry in curve if None in (entry["loss"], entry["grad_norm"])
+        ],
         "best_step": progress.best,
         "temperature": trainer.objective.temperature,
         "curve": curve,
@@ -92,7 +96,8 @@ def _teaching(config: Mapping[str, Any]) -> list[str]:
         return []
     language = config["teacher_language"] or "the language of each text"
     return [
-        f"- distillation: {config['distill_weight']:.0%} of the loss, from the {config['distill_from']} of"
+        f"- distillation: {config['distill_weight']:.0%} of the loss, from the"
+        f" {config['distill_from']} of"
         f" {config['teacher']}, which read the records in {language}"
     ]
 
@@ -125,7 +130,10 @@ def model_card(result: Mapping[str, Any]) -> str:
             (f", margin {config['margin']}", config["margin"]),
             (f", {config['hard_negatives']} hard negatives per pair", config["hard_negatives"]),
             (f", Matryoshka dimensions {config['matryoshka_dims']}", config["matryoshka_dims"]),
-            (f", plus {config['align_weight']:g} x alignment with translations", config["align_weight"]),
+            (
+                f", plus {config['align_weight']:g} x alignment with translations",
+                config["align_weight"],
+            ),
         )
         if on
     )
@@ -135,18 +143,28 @@ def model_card(result: Mapping[str, Any]) -> str:
         else f"the last step, {result['steps']}"
     )
     rank = config["lora_rank"]
-    updates = f"; low-rank updates, rank {rank}, alpha {config['lora_alpha'] or 2 * rank:g}, merged" if rank else ""
+    updates = (
+        f"; low-rank updates, rank {rank}, alpha {config['lora_alpha'] or 2 * rank:g}, merged"
+        if rank
+        else ""
+    )
     lines = [
         f"- started from: {model['name']}",
-        f"- languages ({len(result['trained_languages'])}): {', '.join(result['trained_languages'])}",
+        f"- languages ({len(result['trained_languages'])}):"
+        f" {', '.join(result['trained_languages'])}",
         f"- batches: {batches_in_words(config)} ({kinds})",
         f"- loss: {loss}",
         *_teaching(config),
-        f"- optimizer: AdamW, learning rate {config['learning_rate']:g} ({config['lr_schedule']}), weight decay"
-        f" {config['weight_decay']:g}, {result['steps']} steps, seed {config['seed']}, {result['precision']}",
-        f"- weights: {chosen}" + (f"; moving average with decay {config['ema']}" if config["ema"] else "") + updates,
+        f"- optimizer: AdamW, learning rate {config['learning_rate']:g} ({config['lr_schedule']}),"
+        " weight decay"
+        f" {config['weight_decay']:g}, {result['steps']} steps, seed {config['seed']},"
+        f" {result['precision']}",
+        f"- weights: {chosen}"
+        + (f"; moving average with decay {config['ema']}" if config["ema"] else "")
+        + updates,
         f"- data: {data['name']}, fingerprint {data['fingerprint']}",
-        "- versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "- versions: "
+        + ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
     ]
     recipe = "\n".join(lines)
     return f"""---

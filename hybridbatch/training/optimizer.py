@@ -1,4 +1,6 @@
-"""AdamW with parameter groups, learning-rate schedules, clipping, and a moving average of the weights."""
+"""AdamW with parameter groups, learning-rate schedules, clipping, and a moving average of the
+weights.
+"""
 
 import math
 import re
@@ -11,11 +13,13 @@ from torch import Tensor, nn
 from hybridbatch.training.settings import TrainConfig
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
-TEMPERATURE_FACTOR = 100.0  # assumed: encoders' rates (1e-5 to 1e-4) would hardly move log t in a few hundred steps
+# assumed: encoders' rates (1e-5 to 1e-4) would hardly move log t in a few hundred steps
+TEMPERATURE_FACTOR = 100.0
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
-    """The learning rate of `step` (from 0) over its peak: linear warm-up from 1 / warm-up, then the chosen course.
+    """The learning rate of `step` (from 0) over its peak: linear warm-up from 1 / warm-up, then the
+    chosen course.
 
     The linear and the cosine course would reach 0 one step after the last.
     """
@@ -37,19 +41,26 @@ def freeze_embeddings(model: nn.Module) -> None:
 
 
 def parameter_groups(model: nn.Module, objective: nn.Module, config: TrainConfig) -> list[dict]:
-    """Groups for AdamW, each with ``factor`` (on the learning rate), ``weight_decay``, ``params`` and ``names``.
+    """Groups for AdamW, each with ``factor`` (on the learning rate), ``weight_decay``, ``params``
+    and ``names``.
 
-    Layer i of L layers learns at ``layer_lr_decay ** (L - 1 - i)``, the embeddings at ``** L``, anything above the
-    layers and the layers' top at 1. With `decay_all` off, biases and norms (one-dimensional) do not decay. The
-    objective's own parameters (a learned temperature) do not decay either.
+    Layer i of L layers learns at ``layer_lr_decay ** (L - 1 - i)``, the embeddings at ``** L``,
+    anything above the layers and the layers' top at 1. With `decay_all` off, biases and norms
+    (one-dimensional) do not decay. The objective's own parameters (a learned temperature) do not
+    decay either.
     """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    layers = 1 + max((int(match[1]) for name, _ in named if (match := LAYER.search(name))), default=-1)
+    named = [
+        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
+    ]
+    layers = 1 + max(
+        (int(match[1]) for name, _ in named if (match := LAYER.search(name))), default=-1
+    )
     groups: dict[tuple[float, float], dict] = {}
 
     def add(name: str, parameter: Tensor, factor: float, decay: float) -> None:
         group = groups.setdefault(
-            (factor, decay), {"params": [], "names": [], "factor": factor, "weight_decay": decay, "lr": 0.0}
+            (factor, decay),
+            {"params": [], "names": [], "factor": factor, "weight_decay": decay, "lr": 0.0},
         )
         group["params"].append(parameter)
         group["names"].append(name)
@@ -68,9 +79,11 @@ def parameter_groups(model: nn.Module, objective: nn.Module, config: TrainConfig
 
 
 def average_decay(decay: float, count: int) -> float:
-    """The decay of a moving average that has seen `count` values: less at first, so that the start is forgotten.
+    """The decay of a moving average that has seen `count` values: less at first, so that the start
+    is forgotten.
 
-    min(decay, (1 + count) / (10 + count)), as TensorFlow's ExponentialMovingAverage with `num_updates`.
+    min(decay, (1 + count) / (10 + count)), as TensorFlow's ExponentialMovingAverage with
+    `num_updates`.
     """
     return min(decay, (1 + count) / (10 + count))
 
@@ -94,7 +107,9 @@ class Optimizer:
         self.applied: list[int] = []  # the steps that moved the weights: all but the skipped ones
         self.average: dict[str, Tensor] = {}  # exponential moving average of the weights, if asked
         if config.ema is not None:
-            self.average = {name: parameter.detach().clone() for name, parameter in self.named.items()}
+            self.average = {
+                name: parameter.detach().clone() for name, parameter in self.named.items()
+            }
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of `step` (from 0), before the groups' factors."""
@@ -108,7 +123,9 @@ class Optimizer:
         return float(torch.nn.utils.get_total_norm(self._gradients()))
 
     def step(self, step: int, gradient_norm: float) -> None:
-        """Clip the gradients, whose norm is `gradient_norm`, and move the weights (and their average)."""
+        """Clip the gradients, whose norm is `gradient_norm`, and move the weights (and their
+        average).
+        """
         limit = self.config.max_grad_norm
         if limit is not None and gradient_norm > limit:
             torch._foreach_mul_(self._gradients(), limit / gradient_norm)
@@ -140,18 +157,29 @@ class Optimizer:
             parameter.copy_(weights[name])
 
     def decay_factors(self, parameter: Tensor) -> list[float]:
-        """What `torch.optim.AdamW` has multiplied `parameter` with in each step taken: 1 - learning rate x decay."""
+        """What `torch.optim.AdamW` has multiplied `parameter` with in each step taken: 1 - learning
+        rate x decay.
+        """
         (group,) = (
-            group for group in self.adamw.param_groups if any(parameter is member for member in group["params"])
+            group
+            for group in self.adamw.param_groups
+            if any(parameter is member for member in group["params"])
         )
-        return [1 - self.learning_rate(step) * group["factor"] * group["weight_decay"] for step in self.applied]
+        return [
+            1 - self.learning_rate(step) * group["factor"] * group["weight_decay"]
+            for step in self.applied
+        ]
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a resumed run needs, by name: weights, moments, step counts and the moving average."""
+        """Everything a resumed run needs, by name: weights, moments, step counts and the moving
+        average.
+        """
         tensors = {"applied": torch.tensor(self.applied, dtype=torch.int64)}
         for name, parameter in self.named.items():
             tensors[f"weight.{name}"] = parameter.detach()
-            tensors |= {f"{key}.{name}": value for key, value in self.adamw.state[parameter].items()}
+            tensors |= {
+                f"{key}.{name}": value for key, value in self.adamw.state[parameter].items()
+            }
         return tensors | {f"average.{name}": value for name, value in self.average.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

@@ -11,56 +11,80 @@ from hybridbatch.common.settings import EncoderSettings, Precision, _memory_size
 class TrainConfig(EncoderSettings):
     """Settings of `hybridbatch train`."""
 
-    name: str | None = setting(None, "Run", "Name of the run; default: made from data, mix and seed.")
+    name: str | None = setting(
+        None, "Run", "Name of the run; default: made from data, mix and seed."
+    )
     out: Path | None = setting(None, "Run", "Folder of the run; default: experiments/NAME.")
-    data: str = setting("atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first.")
+    data: str = setting(
+        "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
+    )
     data_root: Path | None = setting(
-        None, "Data", "Folder that holds local copies of public data sets, looked at before any download."
+        None,
+        "Data",
+        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     languages: str | None = setting(
         None,
         "Data",
-        "Training languages: ids, groups and exclusions, such as 'ar,zh,en,de'; default: those the built-in source names"
+        "Training languages: ids, groups and exclusions, such as 'ar,zh,en,de'; default: those the"
+        " built-in source names"
         " (atlas: the paper's nine, so that the others stay zero-shot), else all.",
     )
     max_records: int | None = setting(
-        None, "Data", "Use a nested random subset of so many training records, the same for every mix.", ge=1
+        None,
+        "Data",
+        "Use a nested random subset of so many training records, the same for every mix.",
+        ge=1,
     )
     source_weights: dict[str, float] = setting(
         {},
         "Data",
-        "Factors on the sources' chance to be drawn (chance = records x factor), such as 'afriqa=2,ntrex=0.5'.",
+        "Factors on the sources' chance to be drawn (chance = records x factor), such as"
+        " 'afriqa=2,ntrex=0.5'.",
     )
 
-    model: str = setting("e5-small-q4", "Model", "Built-in name, local folder, or hub id of the encoder to start from.")
+    model: str = setting(
+        "e5-small-q4",
+        "Model",
+        "Built-in name, local folder, or hub id of the encoder to start from.",
+    )
 
     strategy: Literal["hybrid", "mixed", "mtt"] = setting(
         "hybrid",
         "Batches",
-        "hybrid: whole batches monolingual or cross-lingual by --mix; mixed: same-language pairs of many languages in"
-        " one batch (X-X of LAReQA); mtt: the same, every record with its pairs in several languages (multilingual"
+        "hybrid: whole batches monolingual or cross-lingual by --mix; mixed: same-language pairs of"
+        " many languages in"
+        " one batch (X-X of LAReQA); mtt: the same, every record with its pairs in several"
+        " languages (multilingual"
         " translate-train).",
     )
     copies: int | None = setting(
         None,
         "Batches",
-        "Most languages of a record in an mtt batch, drawn anew each time; default: all, up to half of the batch.",
+        "Most languages of a record in an mtt batch, drawn anew each time; default: all, up to half"
+        " of the batch.",
         ge=1,
     )
     mix: float = setting(
         0.5,
         "Batches",
-        "Chance that a batch is monolingual (alpha); 1: X-X-mono, 0: X-Y, between: hybrid. Without effect on other"
+        "Chance that a batch is monolingual (alpha); 1: X-X-mono, 0: X-Y, between: hybrid. Without"
+        " effect on other"
         " strategies.",
         ge=0,
         le=1,
     )
-    batch_size: int = setting(100, "Batches", "Query-passage pairs per optimizer step, over all devices.", ge=2)
-    hard_negatives: int = setting(0, "Batches", "Hard negatives per pair, drawn from the row's own list.", ge=0)
+    batch_size: int = setting(
+        100, "Batches", "Query-passage pairs per optimizer step, over all devices.", ge=2
+    )
+    hard_negatives: int = setting(
+        0, "Batches", "Hard negatives per pair, drawn from the row's own list.", ge=0
+    )
     negatives_language: Literal["passage", "query", "both"] = setting(
         "passage",
         "Batches",
-        "Hard negatives of a cross-lingual pair: in the language of its passage, its query, or both.",
+        "Hard negatives of a cross-lingual pair: in the language of its passage, its query, or"
+        " both.",
     )
 
     steps: int = setting(100, "Optimisation", "Optimizer steps.", ge=1)
@@ -72,14 +96,18 @@ class TrainConfig(EncoderSettings):
         None, "Optimisation", "Steps of linear warm-up; default: a tenth of the steps.", ge=0
     )
     weight_decay: float = setting(1e-2, "Optimisation", "Decoupled weight decay of AdamW.", ge=0)
-    decay_all: bool = setting(True, "Optimisation", "Decay biases and norms too, as the paper's AdamW does.")
+    decay_all: bool = setting(
+        True, "Optimisation", "Decay biases and norms too, as the paper's AdamW does."
+    )
     max_grad_norm: float | None = setting(
         1.0, "Optimisation", "Clip the gradient to this norm; none: no clipping.", gt=0
     )
     layer_lr_decay: float = setting(
         1.0, "Optimisation", "Factor on the learning rate per layer below the top.", gt=0, le=1
     )
-    freeze_embeddings: bool = setting(False, "Optimisation", "Leave all embedding tables as they are.")
+    freeze_embeddings: bool = setting(
+        False, "Optimisation", "Leave all embedding tables as they are."
+    )
     ema: float | None = setting(
         None,
         "Optimisation",
@@ -93,7 +121,8 @@ class TrainConfig(EncoderSettings):
     lora_rank: int | None = setting(
         None,
         "Optimisation",
-        "Train low-rank updates of this rank (LoRA) instead of the weights, with a larger --learning-rate, and merge them"
+        "Train low-rank updates of this rank (LoRA) instead of the weights, with a larger"
+        " --learning-rate, and merge them"
         " at the end.",
         ge=1,
     )
@@ -101,9 +130,15 @@ class TrainConfig(EncoderSettings):
         None, "Optimisation", "The updates' factor is alpha / rank; default: twice the rank.", gt=0
     )
 
-    temperature: float = setting(0.05, "Loss", "Divides the cosine scores (the paper's Eq. 1 has none).", gt=0)
-    learn_temperature: bool = setting(False, "Loss", "Train the temperature, starting from --temperature.")
-    symmetric: bool = setting(False, "Loss", "Average the loss with that of passages against queries.")
+    temperature: float = setting(
+        0.05, "Loss", "Divides the cosine scores (the paper's Eq. 1 has none).", gt=0
+    )
+    learn_temperature: bool = setting(
+        False, "Loss", "Train the temperature, starting from --temperature."
+    )
+    symmetric: bool = setting(
+        False, "Loss", "Average the loss with that of passages against queries."
+    )
     margin: float = setting(0.0, "Loss", "Additive margin taken off the positive's cosine.", ge=0)
     matryoshka_dims: tuple[int, ...] = setting(
         (), "Loss", "Also train these prefixes of the embedding, such as '64,128'."
@@ -112,11 +147,14 @@ class TrainConfig(EncoderSettings):
     align_weight: float = setting(
         0.0,
         "Baselines",
-        "Weight of a regulariser: the mean squared distance of queries and passages from their translations.",
+        "Weight of a regulariser: the mean squared distance of queries and passages from their"
+        " translations.",
         ge=0,
     )
     teacher: str | None = setting(
-        None, "Baselines", "Built-in name, local folder, run folder or hub id of an encoder to distil from."
+        None,
+        "Baselines",
+        "Built-in name, local folder, run folder or hub id of an encoder to distil from.",
     )
     distill_weight: float = setting(
         0.5,
@@ -128,13 +166,15 @@ class TrainConfig(EncoderSettings):
     distill_from: Literal["scores", "embeddings"] = setting(
         "scores",
         "Baselines",
-        "What the teacher gives: scores (KL of each query's distribution over the batch) or embeddings (mean squared"
+        "What the teacher gives: scores (KL of each query's distribution over the batch) or"
+        " embeddings (mean squared"
         " distance; needs equal dimensions).",
     )
     teacher_language: str | None = setting(
         "eng",
         "Baselines",
-        "Language in which the teacher reads the records, trained on or not; none: that of the pair itself.",
+        "Language in which the teacher reads the records, trained on or not; none: that of the pair"
+        " itself.",
     )
     teacher_temperature: float | None = setting(
         None, "Baselines", "Divides the teacher's scores; default: as --temperature.", gt=0
@@ -146,26 +186,35 @@ class TrainConfig(EncoderSettings):
     validation_batches: int = setting(
         2,
         "Validation",
-        "Fixed validation batches of each kind (monolingual, cross-lingual); from a small split smaller ones, and more.",
+        "Fixed validation batches of each kind (monolingual, cross-lingual); from a small split"
+        " smaller ones, and more.",
         ge=1,
     )
-    patience: int | None = setting(None, "Validation", "Stop after so many validations without a better one.", ge=1)
+    patience: int | None = setting(
+        None, "Validation", "Stop after so many validations without a better one.", ge=1
+    )
     validation_metric: Literal["loss", "mrr"] = setting(
         "loss", "Validation", "What 'better' means, on the validation split."
     )
 
-    device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one.")
-    precision: Precision = setting("auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32.")
+    device: str = setting(
+        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one."
+    )
+    precision: Precision = setting(
+        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
+    )
     micro_tokens: int | None = setting(
         None,
         "Machine",
-        "Tokens per forward pass; default: found from the memory. Changes the dropout masks, nothing else.",
+        "Tokens per forward pass; default: found from the memory. Changes the dropout masks,"
+        " nothing else.",
         ge=16,
     )
     memory_limit: str | None = setting(
         None,
         "Machine",
-        "Memory that each process may count on, such as 8GB, on its GPU or else in main memory; default: what is there."
+        "Memory that each process may count on, such as 8GB, on its GPU or else in main memory;"
+        " default: what is there."
         " Lowers the tokens per forward pass.",
     )
     checkpoint_every: int | None = setting(
@@ -174,10 +223,13 @@ class TrainConfig(EncoderSettings):
     store_tokens: bool = setting(
         False,
         "Machine",
-        "Tokenise all rows of the data once and keep that in its folder for every run with this tokenizer, instead of"
+        "Tokenise all rows of the data once and keep that in its folder for every run with this"
+        " tokenizer, instead of"
         " the scheduled rows for this run; worth it for many runs on a GPU.",
     )
-    log_to: Literal["none", "jsonl", "tensorboard", "wandb"] = setting("jsonl", "Machine", "Where each step is logged.")
+    log_to: Literal["none", "jsonl", "tensorboard", "wandb"] = setting(
+        "jsonl", "Machine", "Where each step is logged."
+    )
     seed: int = setting(13, "Reproduction", "Seed of schedule, dropout and hard negatives.", ge=0)
 
     _memory = field_validator("memory_limit")(_memory_size)
@@ -193,7 +245,8 @@ class TrainConfig(EncoderSettings):
     def _consistent(self) -> Self:
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(
-                f"warmup_steps {self.warmup_steps} is more than steps {self.steps}; lower it with --warmup-steps"
+                f"warmup_steps {self.warmup_steps} is more than steps {self.steps}; lower it with"
+                " --warmup-steps"
             )
         if any(factor < 0 for factor in self.source_weights.values()):
             raise ValueError("source_weights must not be negative")
@@ -207,14 +260,22 @@ class TrainConfig(EncoderSettings):
         return self.teacher is not None and self.distill_weight > 0
 
     def without_unused(self) -> Self:
-        """The same training, with settings of strategies and baselines that it does not use at their defaults."""
+        """The same training, with settings of strategies and baselines that it does not use at
+        their defaults.
+        """
         unused = [
             *(["mix"] if self.strategy != "hybrid" else []),
             *(["copies"] if self.strategy != "mtt" else []),
-            *([] if self.distils else ["teacher", "distill_weight", "distill_from", "teacher_language"]),
+            *(
+                []
+                if self.distils
+                else ["teacher", "distill_weight", "distill_from", "teacher_language"]
+            ),
             *([] if self.distils and self.distill_from == "scores" else ["teacher_temperature"]),
         ]
-        return self.model_copy(update={name: type(self).model_fields[name].default for name in unused})
+        return self.model_copy(
+            update={name: type(self).model_fields[name].default for name in unused}
+        )
 
     @property
     def warmup(self) -> int:

@@ -1,4 +1,6 @@
-"""How many tokens one forward and backward pass may hold, estimated from the model's shape and the machine's memory."""
+"""How many tokens one forward and backward pass may hold, estimated from the model's shape and the
+machine's memory.
+"""
 
 import math
 
@@ -6,13 +8,15 @@ import torch
 
 from hybridbatch.common.memory import main_memory
 
-# Activations kept for the backward pass, in units of 4 bytes per token and layer. Measured in packed fp32 training with
-# dropout (torch 2.13, sizes of the saved tensors): a BERT layer keeps 6 hidden and 3 inner widths and 2.25 score-sized
-# arrays per head and key, a ModernBERT layer somewhat more; rounded up for both. In bf16 it is two thirds of that.
+# Activations kept for the backward pass, in units of 4 bytes per token and layer. Measured in
+# packed fp32 training with dropout (torch 2.13, sizes of the saved tensors): a BERT layer keeps 6
+# hidden and 3 inner widths and 2.25 score-sized arrays per head and key, a ModernBERT layer
+# somewhat more; rounded up for both. In bf16 it is two thirds of that.
 HIDDEN_WIDTHS, INNER_WIDTHS, SCORE_ARRAYS = 12, 4, 3
 SHARE_OF_CPU_MEMORY = 0.3  # of the whole: two runs on one machine split alike ...
 SHARE_OF_FREE_MEMORY = 0.8  # ... unless this much of what is free is less
-SHARE_OF_GPU_MEMORY = 0.6  # of what is free after weights and optimizer; the gradient cache halves if it was too much
+# of what is free after weights and optimizer; the gradient cache halves if it was too much
+SHARE_OF_GPU_MEMORY = 0.6
 LEAST = 1024
 
 
@@ -27,7 +31,9 @@ def bytes_per_token(config: object, length: int) -> int:
     layers = int(getattr(config, "num_hidden_layers", 12))
     heads = int(getattr(config, "num_attention_heads", 12))
     inner = int(getattr(config, "intermediate_size", None) or 4 * hidden)
-    return 4 * layers * (HIDDEN_WIDTHS * hidden + INNER_WIDTHS * inner + SCORE_ARRAYS * heads * length)
+    return (
+        4 * layers * (HIDDEN_WIDTHS * hidden + INNER_WIDTHS * inner + SCORE_ARRAYS * heads * length)
+    )
 
 
 def token_budget(
@@ -46,6 +52,7 @@ def token_budget(
     else:
         found = main_memory()
         memory = min(
-            SHARE_OF_CPU_MEMORY * min(found.total / processes, most), SHARE_OF_FREE_MEMORY * found.free / processes
+            SHARE_OF_CPU_MEMORY * min(found.total / processes, most),
+            SHARE_OF_FREE_MEMORY * found.free / processes,
         )
     return max(LEAST, int(memory / bytes_per_token(config, length)))

@@ -36,13 +36,15 @@ ANY_STEP = 1 << 60  # what a process says that leaves the choice to the first on
 
 
 def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
-    """Fine-tune an encoder as `config` says, or go on with an unfinished run of the same settings and data.
+    """Fine-tune an encoder as `config` says, or go on with an unfinished run of the same settings
+    and data.
 
-    Under `torchrun` every process calls this. Returns: the run folder, with ``model/`` (an encoder that
-    sentence-transformers and transformers load) and ``train.json``.
+    Under `torchrun` every process calls this. Returns: the run folder, with ``model/`` (an encoder
+    that sentence-transformers and transformers load) and ``train.json``.
 
-    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work, as far as it can be known before the first
-        step; `OutputError` if the folder cannot be written or holds something else; `Interrupted` on SIGINT or SIGTERM.
+    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work, as far as it can be
+        known before the first step; `OutputError` if the folder cannot be written or holds
+        something else; `Interrupted` on SIGINT or SIGTERM.
     """
     run = run_folder(config)
     with join(resolve_device(config.device)) as workers:
@@ -52,10 +54,15 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
         else:
             report = SILENT
         workers.wait()
-        inputs = Inputs.plan(config, Store.open(ensure_prepared(config.data, config.data_root, report)), report)
+        inputs = Inputs.plan(
+            config, Store.open(ensure_prepared(config.data, config.data_root, report)), report
+        )
         if checkpoint.is_finished(run):
             checkpoint.require_same(run, inputs.identity(config))
-            report.note(f"{run}: already finished; choose another --name or remove the folder to train again")
+            report.note(
+                f"{run}: already finished; choose another --name or remove the folder to train"
+                " again"
+            )
             if workers.leads:
                 checkpoint.clear(run)
         else:
@@ -64,17 +71,25 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
 
 
 def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
-    """What `train` would do: schedule, first batches, validation. Loads no weights and leaves nothing behind."""
+    """What `train` would do: schedule, first batches, validation. Loads no weights and leaves
+    nothing behind.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         inputs = Inputs.plan(
-            config, Store.open(ensure_prepared(config.data, config.data_root, report, Path(temporary) / "data")), report
+            config,
+            Store.open(
+                ensure_prepared(config.data, config.data_root, report, Path(temporary) / "data")
+            ),
+            report,
         )
         schedule, index = inputs.schedule, inputs.index
         first = []
         for step in range(min(5, schedule.steps)):
             rows = schedule.query_row[step], schedule.passage_row[step]
             ids = inputs.store.record_ids("train", index.store_rows(rows[0]))
-            met = sorted({index.languages[number] for side in rows for number in index.language[side]})
+            met = sorted(
+                {index.languages[number] for side in rows for number in index.language[side]}
+            )
             first.append(
                 {
                     "step": step + 1,
@@ -106,10 +121,13 @@ def run_folder(config: TrainConfig) -> Path:
     return config.out or Path("experiments") / (config.name or default)
 
 
-def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, report: Reporter) -> None:
+def _train(
+    config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, report: Reporter
+) -> None:
     if config.batch_size < workers.size:
         raise ConfigError(
-            f"batch_size = {config.batch_size} is less than the {workers.size} processes; each needs a pair"
+            f"batch_size = {config.batch_size} is less than the {workers.size} processes; each"
+            " needs a pair"
         )
     encoder = Encoder.load(config.model, **config.encoder_options, report=report)
     objective = build_objective(config, encoder.dimension)
@@ -126,7 +144,10 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
     if workers.leads and (run / checkpoint.RUN).exists():
         checkpoint.require_same(run, identity)
     # Before anything is written: a text may be refused.
-    batches, validation = inputs.batches(encoder, config, report), inputs.validation(encoder, config)
+    batches, validation = (
+        inputs.batches(encoder, config, report),
+        inputs.validation(encoder, config),
+    )
     with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
         done = _claim(run, identity, workers, report)
         trainer = Trainer(
@@ -139,14 +160,20 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
             run=run,
             precision=identity["resolved_precision"],
             token_budget=_budget(config, encoder, batches.longest, run, workers),
-            teacher=_teacher(config, inputs, reader, run, identity["resolved_precision"], workers, report),
-            peak=workers.size * measured_peak(workers.device, identity["resolved_precision"], torch.get_num_threads()),
+            teacher=_teacher(
+                config, inputs, reader, run, identity["resolved_precision"], workers, report
+            ),
+            peak=workers.size
+            * measured_peak(
+                workers.device, identity["resolved_precision"], torch.get_num_threads()
+            ),
             workers=workers,
             report=report,
         )
         if trainer.cut:
             report.note(
-                f"{len(trainer.cut.ids):,} of {trainer.cut.full.num_embeddings:,} words are trained: gradients and"
+                f"{len(trainer.cut.ids):,} of {trainer.cut.full.num_embeddings:,} words are"
+                " trained: gradients and"
                 f" optimizer take {trainer.cut.bytes_saved / 2**20:,.0f} MiB less"
             )
         if done:
@@ -164,7 +191,9 @@ def _train(config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, rep
 
 
 def _load_teacher(config: TrainConfig, dimension: int, report: Reporter) -> Encoder:
-    """The encoder to distil from, into a student of `dimension`. Raises `ConfigError`, `ModelError`."""
+    """The encoder to distil from, into a student of `dimension`. Raises `ConfigError`,
+    `ModelError`.
+    """
     assert config.teacher is not None
     reader = Encoder.load(
         config.teacher,
@@ -185,21 +214,30 @@ def _teacher(
     workers: Workers,
     report: Reporter,
 ) -> Teacher | None:
-    """What the teacher says of all texts: read by the first process, once for the run, and kept in its folder."""
+    """What the teacher says of all texts: read by the first process, once for the run, and kept in
+    its folder.
+    """
     if inputs.targets is None:
         return None
     path, store = run / checkpoint.TEACHER, inputs.store
     if reader is not None and not path.exists():
         texts: dict[Side, Callable[[np.ndarray], list[str]]]
-        texts = {"query": partial(store.queries, "train"), "passage": partial(store.passages, "train")}
+        texts = {
+            "query": partial(store.queries, "train"),
+            "passage": partial(store.passages, "train"),
+        }
         write_vectors(path, reader.to(workers.device), inputs.targets, texts, precision, report)
     workers.wait()
     temperature = config.teacher_temperature or config.temperature
     return Teacher(inputs.targets, read_vectors(path), config.distill_from, temperature)
 
 
-def _budget(config: TrainConfig, encoder: Encoder, longest: int, run: Path, workers: Workers) -> int:
-    """Tokens per forward pass, the same on every process; kept in ``run.json``, as dropout masks depend on them."""
+def _budget(
+    config: TrainConfig, encoder: Encoder, longest: int, run: Path, workers: Workers
+) -> int:
+    """Tokens per forward pass, the same on every process; kept in ``run.json``, as dropout masks
+    depend on them.
+    """
     limit = None if config.memory_limit is None else memory_bytes(config.memory_limit)
     found = token_budget(encoder.model.config, longest, workers.device, workers.size, limit)
     budget = config.micro_tokens or workers.least(found)
@@ -212,13 +250,16 @@ def _budget(config: TrainConfig, encoder: Encoder, longest: int, run: Path, work
 
 
 def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Reporter) -> int:
-    """Write ``run.json`` or compare with the one that is there; the step of the checkpoint to go on from, or 0."""
+    """Write ``run.json`` or compare with the one that is there; the step of the checkpoint to go on
+    from, or 0.
+    """
     if not workers.leads:
         return workers.least(ANY_STEP)
     checkpoint.remove_leftovers(run)
     if not (run / checkpoint.RUN).exists():
         write_json(
-            run / checkpoint.RUN, {"schema_version": RUN_SCHEMA, "kind": "run", **identity, "versions": versions()}
+            run / checkpoint.RUN,
+            {"schema_version": RUN_SCHEMA, "kind": "run", **identity, "versions": versions()},
         )
     checkpoint.require_same(run, identity)
     return workers.least(checkpoint.newest(run, report) or 0)

@@ -1,9 +1,11 @@
-"""Big vocabularies cost nothing: gradients and optimizer state for the embedding rows that training touches, only.
+"""Big vocabularies cost nothing: gradients and optimizer state for the embedding rows that training
+touches, only.
 
-A word that no batch holds never gets a gradient; dense AdamW would leave its moments at zero and multiply its row by
-``1 - lr * weight_decay`` in every step. So the table is cut to the touched rows while training, and the others get
-the same multiplications, in the same order and precision, when the model is saved: equal to the last bit, because
-torch's AdamW (fused, foreach and plain alike) applies its decay as exactly that product on the CPU.
+A word that no batch holds never gets a gradient; dense AdamW would leave its moments at zero and
+multiply its row by ``1 - lr * weight_decay`` in every step. So the table is cut to the touched rows
+while training, and the others get the same multiplications, in the same order and precision, when
+the model is saved: equal to the last bit, because torch's AdamW (fused, foreach and plain alike)
+applies its decay as exactly that product on the CPU.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ from torch.nn import functional
 
 from hybridbatch.training.optimizer import average_decay
 
-BLOCK_BYTES = 1 << 18  # assumed to stay in a core's cache while all the steps' factors are applied to it
+# assumed to stay in a core's cache while all the steps' factors are applied to it
+BLOCK_BYTES = 1 << 18
 
 
 class TouchedRows(nn.Module):
@@ -30,13 +33,19 @@ class TouchedRows(nn.Module):
         super().__init__()
         device = full.weight.device
         rows = torch.from_numpy(np.asarray(ids, np.int64))
-        self.num_embeddings, self.embedding_dim, self.padding_idx = full.weight.shape[0], full.weight.shape[1], None
+        self.num_embeddings, self.embedding_dim, self.padding_idx = (
+            full.weight.shape[0],
+            full.weight.shape[1],
+            None,
+        )
         self.weight = nn.Parameter(full.weight.detach()[rows.to(device)].clone())
-        lookup = torch.full((self.num_embeddings,), -1, dtype=torch.int64)  # -1: an id that training must not meet
+        # -1: an id that training must not meet
+        lookup = torch.full((self.num_embeddings,), -1, dtype=torch.int64)
         lookup[rows] = torch.arange(len(rows))
         self.register_buffer("lookup", lookup.to(device), persistent=False)
         if full.padding_idx is not None and lookup[full.padding_idx] >= 0:
-            self.padding_idx = int(lookup[full.padding_idx])  # of the cut table; its row gets no gradient
+            # of the cut table; its row gets no gradient
+            self.padding_idx = int(lookup[full.padding_idx])
 
     def forward(self, ids: Tensor) -> Tensor:
         """[...] original token ids -> [..., D]."""
@@ -55,13 +64,17 @@ class CutEmbedding:
         self.other_ids = np.flatnonzero(others)
         self.rows = TouchedRows(self.full, self.ids)
         # The untouched rows stay on the CPU, as they were at the start.
-        self.others = self.full.weight.detach()[torch.from_numpy(self.other_ids).to(self.full.weight.device)].cpu()
+        self.others = self.full.weight.detach()[
+            torch.from_numpy(self.other_ids).to(self.full.weight.device)
+        ].cpu()
         self.full.weight = nn.Parameter(torch.empty(0), requires_grad=False)
         model.set_input_embeddings(self.rows)
 
     @staticmethod
     def possible(model: nn.Module) -> bool:
-        """Whether the word embedding is a plain table that trains (no renormalisation, no subclass with a forward)."""
+        """Whether the word embedding is a plain table that trains (no renormalisation, no subclass
+        with a forward).
+        """
         full = model.get_input_embeddings()
         return (
             type(full) is nn.Embedding
@@ -80,7 +93,8 @@ class CutEmbedding:
 
         Args:
             decay: 1 - learning rate x weight decay of every optimizer step taken.
-            ema: the decay of the moving average, if that is what the touched rows hold (inside `Optimizer.averaged`).
+            ema: the decay of the moving average, if that is what the touched rows hold (inside
+                `Optimizer.averaged`).
         """
         touched = self.rows.weight.detach()
         weight = touched.new_empty(self.full.num_embeddings, touched.shape[1])

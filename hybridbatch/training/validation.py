@@ -1,4 +1,6 @@
-"""Validation: the training loss and the reciprocal rank on fixed batches of the validation split, both kinds of them."""
+"""Validation: the training loss and the reciprocal rank on fixed batches of the validation split,
+both kinds of them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,24 +13,37 @@ from hybridbatch.common.errors import DataError
 from hybridbatch.sampling.index import RecordIndex
 from hybridbatch.sampling.plan import plan_schedule
 from hybridbatch.sampling.schedule import Schedule
-from hybridbatch.sampling.streams import CROSS_LINGUAL, KIND_NAMES, MONOLINGUAL, find_streams, groups_of
+from hybridbatch.sampling.streams import (
+    CROSS_LINGUAL,
+    KIND_NAMES,
+    MONOLINGUAL,
+    find_streams,
+    groups_of,
+)
 from hybridbatch.training.batches import Batch, Batches
 from hybridbatch.training.loss import InfoNCE, reciprocal_ranks
 
 SEED = 0  # the same batches for every seed and mix of a data set, so that runs can be compared
 
 
-def plan_validation(index: RecordIndex, batch_size: int, batches: int) -> tuple[dict[str, Schedule], list[str]]:
-    """Schedules of `batches` monolingual and as many cross-lingual batches, by the name of the kind, and notes.
+def plan_validation(
+    index: RecordIndex, batch_size: int, batches: int
+) -> tuple[dict[str, Schedule], list[str]]:
+    """Schedules of `batches` monolingual and as many cross-lingual batches, by the name of the
+    kind, and notes.
 
-    Where the split is too small for `batch_size`, a kind gets the largest batches that fit, and more of them, for the
-    same number of pairs; a kind that is not possible at all is left out, with a note.
+    Where the split is too small for `batch_size`, a kind gets the largest batches that fit, and
+    more of them, for the same number of pairs; a kind that is not possible at all is left out, with
+    a note.
     """
     schedules, notes = {}, []
     for kind, mix in ((MONOLINGUAL, 1.0), (CROSS_LINGUAL, 0.0)):
         name = KIND_NAMES[kind]
         streams = find_streams(index, {kind}).items()
-        size = min(batch_size, max((len(np.unique(groups_of(index, *stream))) for stream in streams), default=0))
+        size = min(
+            batch_size,
+            max((len(np.unique(groups_of(index, *stream))) for stream in streams), default=0),
+        )
         if size < 2:
             notes.append(f"no {name} validation: the validation split has too few records for it")
             continue
@@ -39,7 +54,9 @@ def plan_validation(index: RecordIndex, batch_size: int, batches: int) -> tuple[
             notes.append(f"no {name} validation: {error}")
             continue
         if size < batch_size:
-            notes.append(f"{name} validation has batches of {size} pairs, the most that its split can fill")
+            notes.append(
+                f"{name} validation has batches of {size} pairs, the most that its split can fill"
+            )
     return schedules, notes
 
 
@@ -49,8 +66,11 @@ class Validation:
 
     kinds: dict[str, Batches]
 
-    def measure(self, embed: Callable[[Batch], tuple[Tensor, Tensor, Tensor]], objective: InfoNCE) -> dict[str, float]:
-        """``loss`` (nats) and ``mrr``: of each kind, as ``loss/monolingual`` ..., and their plain mean over the kinds.
+    def measure(
+        self, embed: Callable[[Batch], tuple[Tensor, Tensor, Tensor]], objective: InfoNCE
+    ) -> dict[str, float]:
+        """``loss`` (nats) and ``mrr``: of each kind, as ``loss/monolingual`` ..., and their plain
+        mean over the kinds.
 
         Args:
             embed: a batch -> its queries, passages and keys as `objective` takes them.
@@ -63,9 +83,14 @@ class Validation:
                     queries, passages, keys = embed(batches[step])
                     losses.append(float(objective(queries, passages, keys)))
                     ranks.append(float(reciprocal_ranks(queries, passages, keys).mean()))
-                found[f"loss/{kind}"], found[f"mrr/{kind}"] = float(np.mean(losses)), float(np.mean(ranks))
+                found[f"loss/{kind}"], found[f"mrr/{kind}"] = (
+                    float(np.mean(losses)),
+                    float(np.mean(ranks)),
+                )
         means = {
-            metric: float(np.mean([value for name, value in found.items() if name.startswith(f"{metric}/")]))
+            metric: float(
+                np.mean([value for name, value in found.items() if name.startswith(f"{metric}/")])
+            )
             for metric in ("loss", "mrr")
         }
         return means | found

@@ -22,14 +22,16 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from hybridbatch.cli.app import app;"
         "CliRunner().invoke(app, ['--help']);"
-        "print(sorted({'torch', 'transformers', 'numpy', 'babel', 'mteb', 'datasets', 'pyarrow'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'numpy', 'babel', 'mteb', 'datasets', 'pyarrow'} &"
+        " set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
-    "command", ["prepare", "train", "eval", "scale-sweep", "reproduce", "languages", "inspect", "compare"]
+    "command",
+    ["prepare", "train", "eval", "scale-sweep", "reproduce", "languages", "inspect", "compare"],
 )
 def test_every_command_explains_itself(command: str) -> None:
     done = hybridbatch(command, "--help")
@@ -46,14 +48,19 @@ def test_every_setting_says_what_it_is(cls: type) -> None:
 
 def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("mix: 0.25\nlearning-rate: 1e-4\nmax_grad_norm: none\nsource_weights: {afriqa: 2}\n")
+    file.write_text(
+        "mix: 0.25\nlearning-rate: 1e-4\nmax_grad_norm: none\nsource_weights: {afriqa: 2}\n"
+    )
     config = build(TrainConfig, file, {"mix": "0.75"})
     assert (config.mix, config.learning_rate, config.max_grad_norm) == (0.75, 1e-4, None)
     assert config.source_weights == {"afriqa": 2.0}
 
 
 def test_lists_and_mappings_may_be_one_text() -> None:
-    config = build(TrainConfig, overrides={"matryoshka_dims": "64, 128", "source_weights": "afriqa=2,ntrex=0.5"})
+    config = build(
+        TrainConfig,
+        overrides={"matryoshka_dims": "64, 128", "source_weights": "afriqa=2,ntrex=0.5"},
+    )
     assert config.matryoshka_dims == (64, 128)
     assert config.source_weights == {"afriqa": 2.0, "ntrex": 0.5}
 
@@ -94,7 +101,9 @@ def test_a_bad_file_is_one_line(tmp_path: Path, text: str, parts: list[str]) -> 
         (["inspect", "nowhere"], ["nowhere"]),
     ],
 )
-def test_mistakes_end_with_one_line_and_code_2(tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+def test_mistakes_end_with_one_line_and_code_2(
+    tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
     done = hybridbatch(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

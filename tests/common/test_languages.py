@@ -97,7 +97,10 @@ def test_the_table_is_clean():
     for code in ids:
         row = language(code)
         assert canonical(code) == row.id == code
-        assert all(text == unicodedata.normalize("NFC", text).strip() != "" for text in (row.name, *row.aliases))
+        assert all(
+            text == unicodedata.normalize("NFC", text).strip() != ""
+            for text in (row.name, *row.aliases)
+        )
         assert row.joshi_class in (None, 0, 1, 2, 3, 4, 5)
         assert named.setdefault(row.name.casefold(), code) == code
         if "-" in code:
@@ -108,7 +111,13 @@ def test_the_table_is_clean():
 
 def test_facts():
     row = language("am")
-    assert (row.id, row.name, row.script, row.family, row.joshi_class) == ("amh", "Amharic", "Ethi", "Afro-Asiatic", 2)
+    assert (row.id, row.name, row.script, row.family, row.joshi_class) == (
+        "amh",
+        "Amharic",
+        "Ethi",
+        "Afro-Asiatic",
+        2,
+    )
     assert language("ace-Arab").joshi_class == language("ace").joshi_class
     assert language("ace-Arab").script == "Arab"
     assert "Latn" in language("ace-Arab").other_scripts
@@ -232,9 +241,17 @@ def test_every_locale_of_cldr_is_known():
     from babel.core import get_global
 
     languages_of_cldr = {name.split("_")[0] for name in localedata.locale_identifiers()}
-    scripts = {"_".join(name.split("_")[:2]) for name in localedata.locale_identifiers() if _has_script(name)}
-    spoken = {code for codes in get_global("territory_languages").values() for code in codes} - {"und"}
-    unknown = [code for code in languages_of_cldr | scripts | spoken if languages._find(code) is None]
+    scripts = {
+        "_".join(name.split("_")[:2])
+        for name in localedata.locale_identifiers()
+        if _has_script(name)
+    }
+    spoken = {code for codes in get_global("territory_languages").values() for code in codes} - {
+        "und"
+    }
+    unknown = [
+        code for code in languages_of_cldr | scripts | spoken if languages._find(code) is None
+    ]
     assert unknown == []
 
 
@@ -245,11 +262,26 @@ def _has_script(locale: str) -> bool:
 def test_every_code_of_the_real_data_is_known(real_data):
     for row in _rows(real_data / "meta" / "languages.jsonl.gz"):
         for data_set, codes in row["codes"].items():
-            # ISO 639-3 of the pack and the data set's own code mean one language, whatever its script
-            assert {canonical(code).split("-")[0] for code in codes} == {canonical(row["iso3"])}, data_set
+            # ISO 639-3 of the pack and the data set's own code mean one language, whatever its
+            # script
+            assert {canonical(code).split("-")[0] for code in codes} == {canonical(row["iso3"])}, (
+                data_set
+            )
     codes = {row["lang"] for row in _rows(real_data / "stories" / "docs.jsonl.gz")}
-    for folder in ("ntrex", "tico19", "tatoeba", "bible", "sib200", "belebele-sib", "afriqa", "xquad-r", "lafand-mt"):
-        stems = [path.name.removesuffix(".jsonl.gz") for path in (real_data / folder).glob("*.jsonl.gz")]
+    for folder in (
+        "ntrex",
+        "tico19",
+        "tatoeba",
+        "bible",
+        "sib200",
+        "belebele-sib",
+        "afriqa",
+        "xquad-r",
+        "lafand-mt",
+    ):
+        stems = [
+            path.name.removesuffix(".jsonl.gz") for path in (real_data / folder).glob("*.jsonl.gz")
+        ]
         codes |= {code for stem in stems if stem != "qrels" for code in _codes(stem)}
     assert len(codes) > 400
     assert [code for code in codes if languages._find(code) is None] == []

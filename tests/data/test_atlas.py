@@ -1,4 +1,6 @@
-"""The atlas: many languages, the same records in each, no name given away, and the same text on every machine."""
+"""The atlas: many languages, the same records in each, no name given away, and the same text on
+every machine.
+"""
 
 import os
 import subprocess
@@ -12,7 +14,14 @@ from hybridbatch.common.languages import canonical, language, resource_class
 from hybridbatch.common.records import Row
 from hybridbatch.data.atlas.cldr import Names, locales, territories
 from hybridbatch.data.atlas.queries import QUERIES, SEPARATOR, Edition, _nameless, choose
-from hybridbatch.data.atlas.source import DEFAULT_EVALUATION, TEST, TRAINED, VALIDATION, atlas, territory_of
+from hybridbatch.data.atlas.source import (
+    DEFAULT_EVALUATION,
+    TEST,
+    TRAINED,
+    VALIDATION,
+    atlas,
+    territory_of,
+)
 from hybridbatch.data.atlas.task import read_atlas
 from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.registry import source
@@ -34,7 +43,21 @@ def test_near_full_coverage_of_at_least_130_languages(world):
 
 def test_languages_of_the_defaults_are_there(world):
     assert set(TRAINED) | set(DEFAULT_EVALUATION) <= set(world.languages)
-    low = {"swh", "yor", "amh", "zul", "ibo", "hau", "som", "wol", "quy", "chr", "ewe", "mri", "tir"}
+    low = {
+        "swh",
+        "yor",
+        "amh",
+        "zul",
+        "ibo",
+        "hau",
+        "som",
+        "wol",
+        "quy",
+        "chr",
+        "ewe",
+        "mri",
+        "tir",
+    }
     assert low <= set(DEFAULT_EVALUATION)
     assert {resource_class(code) for code in low} == {"low"}
     assert len({language(code).script for code in DEFAULT_EVALUATION}) >= 10
@@ -46,7 +69,8 @@ def test_english_in_disguise_is_not_a_language(world):
     copied = sum(cebuano.currency[code] == english.currency[code] for code in cebuano.currency)
     assert copied > 0.9 * len(cebuano.currency)
     assert "ceb" not in world.languages
-    # Uyghur has the names of all territories but of next to no city, Luganda only few languages and currencies
+    # Uyghur has the names of all territories but of next to no city, Luganda only few languages and
+    # currencies
     assert not {"uig", "lug", "nno"} & set(world.languages)
 
 
@@ -55,7 +79,8 @@ def test_only_a_locales_own_names_count():
     assert "KE" in names["lug"].territory
     assert "KES" in names["lug"].currency
     assert "THB" not in names["lug"].currency  # CLDR would answer "Thai Baht", in English
-    assert names["swh"].city["Africa/Nairobi"] == "Nairobi"  # a Latin-script locale leaves out what it spells alike
+    # a Latin-script locale leaves out what it spells alike
+    assert names["swh"].city["Africa/Nairobi"] == "Nairobi"
     assert "Africa/Nairobi" not in names["uig"].city
 
 
@@ -71,7 +96,9 @@ def test_records_are_parallel(world):
         assert set(world.queries[code]) == expected
     for found in records.values():
         assert 1 <= len(found) <= QUERIES
-        assert {record.partition("-")[2] for record in found} == {str(number) for number in range(len(found))}
+        assert {record.partition("-")[2] for record in found} == {
+            str(number) for number in range(len(found))
+        }
     assert sum(len(found) == QUERIES for found in records.values()) > 0.75 * len(records)
 
 
@@ -97,7 +124,8 @@ def test_few_queries_fit_another_card(world):
     for code in set(DEFAULT_EVALUATION) - {"chr"}:
         cards = [card.casefold() for card in world.cards[code].values()]
         ambiguous = sum(
-            sum(all(part in card for part in text.casefold().split(SEPARATOR)) for card in cards) > 1
+            sum(all(part in card for part in text.casefold().split(SEPARATOR)) for card in cards)
+            > 1
             for text in world.queries[code].values()
         )
         assert ambiguous < 0.1 * len(world.queries[code]), code
@@ -162,19 +190,29 @@ def test_queries_prefer_what_fits_no_other_card():
 
 
 def test_splits_are_by_territory(world):
-    counts = {split: list(world.splits.values()).count(split) for split in ("train", "validation", "test")}
-    assert counts == {"train": len(territories()) - TEST - VALIDATION, "validation": VALIDATION, "test": TEST}
+    counts = {
+        split: list(world.splits.values()).count(split) for split in ("train", "validation", "test")
+    }
+    assert counts == {
+        "train": len(territories()) - TEST - VALIDATION,
+        "validation": VALIDATION,
+        "test": TEST,
+    }
     assert set(world.splits) == {territory.code for territory in territories()}
 
 
 def test_training_rows_hold_no_test_territory(world):
-    rows = list(source("atlas").rows(SourceContext(keeps=lambda code: code in ("swh", "eng"), seed=99)))
+    rows = list(
+        source("atlas").rows(SourceContext(keeps=lambda code: code in ("swh", "eng"), seed=99))
+    )
     assert all(isinstance(row, Row) for row in rows)
     assert {row.language for row in rows} == {"swh", "eng"}
     assert {row.split for row in rows} == {"train", "validation"}
     assert all(world.splits[territory_of(row.record_id)] == row.split for row in rows)
     assert len({(row.record_id, row.language) for row in rows}) == len(rows)
-    by_language = [{row.record_id for row in rows if row.language == code} for code in ("swh", "eng")]
+    by_language = [
+        {row.record_id for row in rows if row.language == code} for code in ("swh", "eng")
+    ]
     assert by_language[0] == by_language[1]
     task = read_atlas()
     tested = {text for texts in task.corpus.values() for text in texts.texts}
@@ -200,12 +238,19 @@ def test_task(world):
 
 
 def test_it_is_the_atlas_of_the_committed_results(world):
-    assert world.fingerprint == "adfbd7b15ff398a0"  # another one: `experiments/` and the README must be made anew
+    # another one: `experiments/` and the README must be made anew
+    assert world.fingerprint == "adfbd7b15ff398a0"
 
 
 def test_the_same_text_whatever_the_hash_seed(world):
     code = "from hybridbatch.data.atlas.source import atlas; print(atlas().fingerprint)"
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": "C", "TZ": "Asia/Tokyo"}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        )
         assert done.stdout.strip() == world.fingerprint

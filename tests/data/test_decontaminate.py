@@ -1,4 +1,6 @@
-"""Evaluation texts in training data: what counts as one, that none is overlooked, and that no other text is taken for one."""
+"""Evaluation texts in training data: what counts as one, that none is overlooked, and that no other
+text is taken for one.
+"""
 
 import json
 import random
@@ -11,8 +13,20 @@ from hybridbatch.common.files import read_json
 from hybridbatch.common.records import BadRow, Row
 from hybridbatch.common.settings import build
 from hybridbatch.data.filters.decontamination import Findings, LeakFinder, audit, summary, watched
-from hybridbatch.data.filters.evaluation_texts import EvaluationText, choose_checks, evaluation_only, evaluation_texts
-from hybridbatch.data.filters.near_duplicates import LEAST_NEAR, NEAR, SHINGLE, OverlapIndex, normal_form, overlap
+from hybridbatch.data.filters.evaluation_texts import (
+    EvaluationText,
+    choose_checks,
+    evaluation_only,
+    evaluation_texts,
+)
+from hybridbatch.data.filters.near_duplicates import (
+    LEAST_NEAR,
+    NEAR,
+    SHINGLE,
+    OverlapIndex,
+    normal_form,
+    overlap,
+)
 from hybridbatch.data.prepare import prepare
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import SourceContext
@@ -22,15 +36,14 @@ from hybridbatch.data.store.writer import write_store
 from tests.cli.test_cli import hybridbatch
 from tests.helpers.recording import RecordingReporter
 
-SENTENCE = (
-    "The Panthers defense gave up just 308 points, ranking sixth in the league, while also leading in interceptions."
-)
-EDITED = (
-    "The Panthers' defence gave up only 308 points, ranking sixth in the league, while also leading in interceptions"
-)
+SENTENCE = "The Panthers defense gave up just 308 points, ranking sixth in the league, while also leading in interceptions."
+EDITED = "The Panthers' defence gave up only 308 points, ranking sixth in the league, while also leading in interceptions"
 QUESTION = "How many points did the Panthers defense surrender that season?"
 BEFORE = "Football is played in many countries. " * 12
-AFTER = " Nobody could have foreseen what the following autumn would bring to the city and its inhabitants." * 8
+AFTER = (
+    " Nobody could have foreseen what the following autumn would bring to the city and its"
+    " inhabitants." * 8
+)
 GERMAN = "Die Abwehr der Panthers gab nur 308 Punkte ab und belegte den sechsten Platz in der Liga."
 THAI = "กองหลังของแพนเธอร์สเสียแต้มไปเพียง 308 แต้มและอยู่ในอันดับที่หกของลีกในขณะที่นำลีกด้วยการสกัดกั้นลูก"
 CHINESE = "黑豹队的防守只丢了 308分，在联赛中排名第六，同时也以 24 次拦截领先全联赛，并且夸口有四次入选职业碗。"
@@ -55,11 +68,15 @@ def test_case_punctuation_spacing_and_encoding_do_not_count():
     assert normal_form("ｶﾞ ９") == normal_form("ガ9")
     assert normal_form("किताब") != normal_form("कतब")  # vowel signs are letters' worth
     assert normal_form("?!… —") == ""
-    assert found(finder_of(QUESTION), "how many points did the PANTHERS' defense surrender -- that season") == [True]
+    assert found(
+        finder_of(QUESTION), "how many points did the PANTHERS' defense surrender -- that season"
+    ) == [True]
 
 
 def test_a_match_is_found_whichever_text_holds_the_other():
-    index = finder_of(SENTENCE, QUESTION, THAI, CHINESE, f"Zuvor war nichts geschehen. {GERMAN} Danach war Pause.")
+    index = finder_of(
+        SENTENCE, QUESTION, THAI, CHINESE, f"Zuvor war nichts geschehen. {GERMAN} Danach war Pause."
+    )
     for text, exact in [
         (SENTENCE.upper(), True),
         (EDITED, False),
@@ -74,7 +91,9 @@ def test_a_match_is_found_whichever_text_holds_the_other():
 
 
 def test_unrelated_texts_and_texts_that_share_a_phrase_are_not_taken_for_leaks():
-    index = finder_of(SENTENCE, QUESTION, "What is the capital of the Republic of Ghana?", BEFORE + AFTER)
+    index = finder_of(
+        SENTENCE, QUESTION, "What is the capital of the Republic of Ghana?", BEFORE + AFTER
+    )
     for text in [
         "What is the capital of the Republic of Kenya, and when was it founded?",
         "How many points did Liverpool score at home that year?",
@@ -100,10 +119,23 @@ def test_short_texts_match_exactly_or_not_at_all():
 
 def test_the_overlap_is_that_of_the_definition():
     rng = random.Random(3)
-    words = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett"]
+    words = [
+        "alpha",
+        "bravo",
+        "charlie",
+        "delta",
+        "echo",
+        "foxtrot",
+        "golf",
+        "hotel",
+        "india",
+        "juliett",
+    ]
     for _ in range(60):
         short, long = (" ".join(rng.choices(words, k=count)) for count in (9, rng.randrange(9, 60)))
-        one, other = sorted((plain_shingles(normal_form(short)), plain_shingles(normal_form(long))), key=len)
+        one, other = sorted(
+            (plain_shingles(normal_form(short)), plain_shingles(normal_form(long))), key=len
+        )
         window = len(one) * 1.25
         best = max(
             sum(other[at] in set(one) for at in range(start, len(other)) if at < start + window)
@@ -129,12 +161,16 @@ def test_the_index_finds_what_comparing_all_with_all_finds():
     asked = [edited(rng.choice(known)) for _ in range(120)] + [
         " ".join(rng.choices(vocabulary, k=20)) for _ in range(60)
     ]
-    known_forms, forms = [normal_form(text) for text in known], [normal_form(text) for text in asked]
+    known_forms, forms = (
+        [normal_form(text) for text in known],
+        [normal_form(text) for text in asked],
+    )
     expected = {
         (text, number)
         for text, form in enumerate(forms)
         for number, other in enumerate(known_forms)
-        if form == other or (min(len(form), len(other)) >= LEAST_NEAR and overlap(form, other) >= NEAR)
+        if form == other
+        or (min(len(form), len(other)) >= LEAST_NEAR and overlap(form, other) >= NEAR)
     }
     matches = {(match.text, match.known) for match in OverlapIndex(known_forms).matches(forms)}
     assert len(expected) > 80
@@ -144,13 +180,17 @@ def test_the_index_finds_what_comparing_all_with_all_finds():
 
 def test_a_known_text_made_of_phrases_that_all_others_have_does_not_hide_the_others():
     phrase = "in the opinion of the honourable members of this house"
-    known = [f"{phrase} number {number} {'abcdefghij'[number % 10] * 3} {number * 7919}" for number in range(200)]
+    known = [
+        f"{phrase} number {number} {'abcdefghij'[number % 10] * 3} {number * 7919}"
+        for number in range(200)
+    ]
     known.append(SENTENCE)
     assert found(finder_of(*known), BEFORE + SENTENCE) == [False]
     assert found(OverlapIndex([]), SENTENCE) == []
 
 
-# Records and tasks ---------------------------------------------------------------------------------------------------
+# Records and tasks
+# ---------------------------------------------------------------------------------------------------
 
 
 def write_task(folder: Path, corpora: dict[str, list[str]], queries: dict[str, list[str]]) -> Path:
@@ -163,7 +203,9 @@ def write_task(folder: Path, corpora: dict[str, list[str]], queries: dict[str, l
         rows = [{"id": f"q{number}", "text": text} for number, text in enumerate(texts)]
         (folder / f"queries.{code}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     count = len(next(iter(queries.values())))
-    judged = [{"query_id": f"q{number}", "doc_id": f"d{number}", "rel": 1} for number in range(count)]
+    judged = [
+        {"query_id": f"q{number}", "doc_id": f"d{number}", "rel": 1} for number in range(count)
+    ]
     (folder / "qrels.jsonl").write_text("\n".join(json.dumps(row) for row in judged))
     return folder
 
@@ -178,7 +220,9 @@ def write_training(path: Path, planted: dict[str, dict[str, tuple[str, str]]]) -
     rng = random.Random(5)
     clean = {
         f"clean{number}": {
-            code: tuple(" ".join(f"{code}{rng.randrange(10**6)}" for _ in range(14)) for _ in range(2))
+            code: tuple(
+                " ".join(f"{code}{rng.randrange(10**6)}" for _ in range(14)) for _ in range(2)
+            )
             for code in ("en", "de", "sw")
         }
         for number in range(30)
@@ -192,11 +236,20 @@ def write_training(path: Path, planted: dict[str, dict[str, tuple[str, str]]]) -
     return path
 
 
-SWAHILI = ("Swali la kwanza ni lipi katika somo hili?", "Jibu la swali hili linapatikana katika kitabu cha pili.")
+SWAHILI = (
+    "Swali la kwanza ni lipi katika somo hili?",
+    "Jibu la swali hili linapatikana katika kitabu cha pili.",
+)
 PLANTED = {
-    "exact question": {"en": (QUESTION, "An answer that is in no evaluation set at all."), "sw": SWAHILI},
+    "exact question": {
+        "en": (QUESTION, "An answer that is in no evaluation set at all."),
+        "sw": SWAHILI,
+    },
     "edited sentence": {"en": ("Which rank did they reach?", EDITED), "sw": SWAHILI},
-    "sentence inside": {"en": ("What came next in the city?", BEFORE + SENTENCE + AFTER), "sw": SWAHILI},
+    "sentence inside": {
+        "en": ("What came next in the city?", BEFORE + SENTENCE + AFTER),
+        "sw": SWAHILI,
+    },
     "other language": {"de": ("Welchen Rang erreichte die Abwehr?", GERMAN), "sw": SWAHILI},
 }
 
@@ -212,7 +265,10 @@ def records(folder: Path) -> dict[str, set[str]]:
 
 def test_planted_leaks_are_removed_in_all_languages_and_told(tmp_path, task):
     mine, notes = write_training(tmp_path / "mine.jsonl", PLANTED), RecordingReporter()
-    folder = prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=(str(task),)), notes)
+    folder = prepare(
+        PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=(str(task),)),
+        notes,
+    )
     assert set(records(folder)) == {f"clean{number}" for number in range(30)}
     assert all(languages == {"eng", "deu", "swh"} for languages in records(folder).values())
     provenance = read_json(folder / "manifest.json")["provenance"]
@@ -220,7 +276,9 @@ def test_planted_leaks_are_removed_in_all_languages_and_told(tmp_path, task):
     removed = provenance["removed"]
     assert removed["records"] == 4
     assert removed["sources"] == {"mine": 4}
-    assert {(row["language"], row["kind"], row["match"]): row["records"] for row in removed["counts"]} == {
+    assert {
+        (row["language"], row["kind"], row["match"]): row["records"] for row in removed["counts"]
+    } == {
         ("eng", "query", "exact"): 1,
         ("eng", "passage", "near"): 2,
         ("deu", "passage", "exact"): 1,
@@ -228,7 +286,9 @@ def test_planted_leaks_are_removed_in_all_languages_and_told(tmp_path, task):
     (example,) = [one for one in removed["examples"] if one["kind"] == "query"]
     assert example["evaluation"] == {"id": "q0", "language": "eng", "text": QUESTION}
     assert (example["record"], example["training"]["part"]) == ("exact question", "query")
-    assert any("4 records (mine 4) hold evaluation texts (exam 3)" in warning for warning in notes.warnings)
+    assert any(
+        "4 records (mine 4) hold evaluation texts (exam 3)" in warning for warning in notes.warnings
+    )
     assert str(tmp_path) not in (folder / "manifest.json").read_text()
 
 
@@ -241,12 +301,22 @@ def test_a_store_without_leaking_records_is_that_of_the_other_rows(tmp_path, mon
         for n in range(40)
         for code in ("eng", "swh")
     ]
-    bad = [Row("b", f"bad{n}", code, QUESTION, f"told {n} {code}") for n in range(9) for code in ("eng", "yor")]
-    rows = [row for pair in zip(clean, [*bad, *[BadRow("f", 1, "text", "empty")] * 62], strict=True) for row in pair]
+    bad = [
+        Row("b", f"bad{n}", code, QUESTION, f"told {n} {code}")
+        for n in range(9)
+        for code in ("eng", "yor")
+    ]
+    rows = [
+        row
+        for pair in zip(clean, [*bad, *[BadRow("f", 1, "text", "empty")] * 62], strict=True)
+        for row in pair
+    ]
     rows.append(Row("a", "bad", "eng", QUESTION, "the only row of its source"))
     finder, found = LeakFinder([EvaluationText("exam", "eng", "query", "q0", QUESTION)]), Findings()
     made = write_store(tmp_path / "a", watched(rows, finder, found), provenance={}, leaking=found)
-    plain = write_store(tmp_path / "b", [*clean, *[BadRow("f", 1, "text", "empty")] * 62], provenance={})
+    plain = write_store(
+        tmp_path / "b", [*clean, *[BadRow("f", 1, "text", "empty")] * 62], provenance={}
+    )
     assert made["provenance"].pop("removed") == found.as_json()
     assert found.records == {*(("b", f"bad{n}") for n in range(9)), ("a", "bad")}
     assert made == plain
@@ -261,12 +331,17 @@ def test_hard_negatives_are_looked_at_and_rows_of_split_test_are_not():
         Row("mine", "b", "eng", "Why so?", SENTENCE, split="test"),
         Row("mine", "c", "eng", None, SENTENCE, split="validation"),
     ]
-    assert [(leak.row.record_id, leak.part) for leak in finder.leaks(rows)] == [("a", "negative"), ("c", "passage")]
+    assert [(leak.row.record_id, leak.part) for leak in finder.leaks(rows)] == [
+        ("a", "negative"),
+        ("c", "passage"),
+    ]
 
 
 def test_none_keeps_everything_and_says_so(tmp_path):
     mine = write_training(tmp_path / "mine.jsonl", PLANTED)
-    folder = prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=("none",)))
+    folder = prepare(
+        PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=("none",))
+    )
     assert set(records(folder)) >= set(PLANTED)
     provenance = read_json(folder / "manifest.json")["provenance"]
     assert provenance["decontamination"] == {"tasks": {}, "absent": []}
@@ -280,7 +355,10 @@ def test_by_default_what_is_not_on_this_machine_is_named(tmp_path, monkeypatch):
     assert set(records(folder)) >= set(PLANTED)
     absent = read_json(folder / "manifest.json")["provenance"]["decontamination"]["absent"]
     assert {"xquad-r", "belebele-sib", "sib200"} <= set(absent) == set(evaluation_only())
-    assert any("not checked against" in note and "xquad-r" in note and "--data-root" in note for note in notes.notes)
+    assert any(
+        "not checked against" in note and "xquad-r" in note and "--data-root" in note
+        for note in notes.notes
+    )
 
 
 def test_the_default_has_no_task_that_is_made_of_a_source():
@@ -295,7 +373,9 @@ def test_another_set_of_tasks_or_other_task_files_prepare_anew(tmp_path, task):
     before = manifest.stat().st_mtime_ns
     prepare(wanted)
     assert manifest.stat().st_mtime_ns == before
-    (task / "corpus.de.jsonl").write_text(json.dumps({"id": "d0", "text": "Etwas ganz anderes steht nun hier."}))
+    (task / "corpus.de.jsonl").write_text(
+        json.dumps({"id": "d0", "text": "Etwas ganz anderes steht nun hier."})
+    )
     assert "other language" in records(prepare(wanted))
     prepare(wanted.model_copy(update={"decontaminate": ("none",)}))
     assert set(records(tmp_path / "data")) >= set(PLANTED)
@@ -303,11 +383,14 @@ def test_another_set_of_tasks_or_other_task_files_prepare_anew(tmp_path, task):
 
 def test_a_damaged_task_is_passed_over_by_default_and_refused_by_name(tmp_path):
     mine, notes = write_training(tmp_path / "mine.jsonl", {}), RecordingReporter()
-    write_task(tmp_path / "xquad-ro", {"ro": ["Un paragraf."]}, {"ro": ["O întrebare?"]})  # not the benchmark's counts
+    # not the benchmark's counts
+    write_task(tmp_path / "xquad-ro", {"ro": ["Un paragraf."]}, {"ro": ["O întrebare?"]})
     prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "data", data_root=tmp_path), notes)
     assert any("not checked against xquad-ro" in warning for warning in notes.warnings)
     with pytest.raises(DataError, match="xquad-ro has 1190 queries"):
-        prepare(PrepareConfig(sources=(str(mine),), data_root=tmp_path, decontaminate=("xquad-ro",)))
+        prepare(
+            PrepareConfig(sources=(str(mine),), data_root=tmp_path, decontaminate=("xquad-ro",))
+        )
 
 
 @pytest.mark.parametrize(
@@ -317,7 +400,10 @@ def test_mistakes_are_one_line(tmp_path, names, told):
     mine = write_training(tmp_path / "mine.jsonl", {})
     with pytest.raises(ConfigError, match=told) as caught:
         prepare(
-            build(PrepareConfig, overrides={"sources": (str(mine),), "out": tmp_path / "d", "decontaminate": names})
+            build(
+                PrepareConfig,
+                overrides={"sources": (str(mine),), "out": tmp_path / "d", "decontaminate": names},
+            )
         )
     assert "\n" not in str(caught.value)
 
@@ -326,13 +412,21 @@ def test_data_made_of_the_task_is_refused(tmp_path, task):
     lines = {"id": "1", "lang": "en", "query": QUESTION, "passage": SENTENCE}
     (tmp_path / "mine.jsonl").write_text(json.dumps(lines))
     with pytest.raises(DataError, match="all 1 records hold evaluation texts"):
-        prepare(PrepareConfig(sources=(str(tmp_path / "mine.jsonl"),), out=tmp_path / "d", decontaminate=(str(task),)))
+        prepare(
+            PrepareConfig(
+                sources=(str(tmp_path / "mine.jsonl"),),
+                out=tmp_path / "d",
+                decontaminate=(str(task),),
+            )
+        )
     assert not (tmp_path / "d").exists()
 
 
 def test_an_audit_reports_and_changes_nothing(tmp_path, task):
     mine = write_training(tmp_path / "mine.jsonl", PLANTED)
-    folder = prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=("none",)))
+    folder = prepare(
+        PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=("none",))
+    )
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     report = audit(folder, [str(task)])
     assert report["found"]["records"] == 4
@@ -342,7 +436,9 @@ def test_an_audit_reports_and_changes_nothing(tmp_path, task):
     assert done.returncode == 0, done.stderr
     assert read_json(tmp_path / "audit.json") == report
     assert summary(report["found"]) in done.stdout
-    clean = prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "clean", decontaminate=(str(task),)))
+    clean = prepare(
+        PrepareConfig(sources=(str(mine),), out=tmp_path / "clean", decontaminate=(str(task),))
+    )
     assert audit(clean, [str(task)])["found"] == Findings().as_json()
     assert summary(Findings().as_json()) == "no record holds an evaluation text"
     with pytest.raises(DataError, match="no prepared data"):
@@ -352,20 +448,28 @@ def test_an_audit_reports_and_changes_nothing(tmp_path, task):
 def test_mteb_tasks_are_known_by_name(monkeypatch):
     from tests.scoring.test_mteb import ToyRetrieval
 
-    monkeypatch.setattr("hybridbatch.data.filters.evaluation_texts._mteb_task", lambda name: ToyRetrieval())
+    monkeypatch.setattr(
+        "hybridbatch.data.filters.evaluation_texts._mteb_task", lambda name: ToyRetrieval()
+    )
     texts = evaluation_texts("ToyRetrieval", None)
     assert choose_checks(["ToyRetrieval"], None).fingerprints == {"ToyRetrieval": "1" * 40}
     assert {(text.kind, text.id) for text in texts} >= {("query", f"q{n}") for n in range(20)}
     judged = {text.id for text in texts if text.kind == "passage"}
-    assert {f"d{n}" for n in range(20)} <= judged < {f"d{n}" for n in range(45)}  # each query's own; not the unjudged
+    # each query's own; not the unjudged
+    assert {f"d{n}" for n in range(20)} <= judged < {f"d{n}" for n in range(45)}
 
 
-# Real data -----------------------------------------------------------------------------------------------------------
+# Real data
+# -----------------------------------------------------------------------------------------------------------
 
 
 def real_findings(finder: LeakFinder, name: str, real_data: Path) -> Findings:
     found = Findings()
-    found.add(finder.leaks(row for row in source(name).rows(SourceContext(real_data)) if isinstance(row, Row)))
+    found.add(
+        finder.leaks(
+            row for row in source(name).rows(SourceContext(real_data)) if isinstance(row, Row)
+        )
+    )
     return found
 
 
@@ -376,20 +480,29 @@ def xquad(real_data: Path) -> list[EvaluationText]:
 
 def test_real_question_answering_sets_share_next_to_nothing_with_xquad_r(real_data, xquad):
     finder = LeakFinder(xquad)
-    leaking = {name: real_findings(finder, name, real_data) for name in ("squadshifts", "tydi", "afriqa")}
+    leaking = {
+        name: real_findings(finder, name, real_data) for name in ("squadshifts", "tydi", "afriqa")
+    }
     assert not leaking["squadshifts"].records
     assert not leaking["afriqa"].records
     assert len(leaking["tydi"].records) <= 3  # of 8,076
     (passage,) = [one for one in leaking["tydi"].as_json()["examples"] if one["kind"] == "passage"]
-    assert passage["training"]["text"].startswith("Oxygen ")  # Wikipedia's article, which both are drawn from
+    # Wikipedia's article, which both are drawn from
+    assert passage["training"]["text"].startswith("Oxygen ")
 
 
 def test_squad_like_text_made_from_xquad_r_is_found(xquad):
-    """Paragraphs joined from its sentences, and its questions, each with one word replaced by its neighbour."""
+    """Paragraphs joined from its sentences, and its questions, each with one word replaced by its
+    neighbour.
+    """
     rng = random.Random(7)
     english = [text for text in xquad if text.language == "eng"]
     sentences = [text for text in english if text.kind == "passage" and len(text.text) > 80]
-    questions = [text for text in english if text.kind == "query" and len(normal_form(text.text)) >= LEAST_NEAR]
+    questions = [
+        text
+        for text in english
+        if text.kind == "query" and len(normal_form(text.text)) >= LEAST_NEAR
+    ]
 
     def edited(text: str) -> str:
         words = text.split()
@@ -397,9 +510,10 @@ def test_squad_like_text_made_from_xquad_r_is_found(xquad):
         words[at] = words[at + 1]
         return " ".join(words)
 
-    rows = [Row("squad", f"p{n}", "eng", None, f"{BEFORE} {edited(sentences[n].text)} {AFTER}") for n in range(300)] + [
-        Row("squad", f"q{n}", "eng", edited(questions[n].text), None) for n in range(300)
-    ]
+    rows = [
+        Row("squad", f"p{n}", "eng", None, f"{BEFORE} {edited(sentences[n].text)} {AFTER}")
+        for n in range(300)
+    ] + [Row("squad", f"q{n}", "eng", edited(questions[n].text), None) for n in range(300)]
     found = {(leak.row.record_id, leak.evaluation.id) for leak in LeakFinder(xquad).leaks(rows)}
     assert sum((f"p{n}", sentences[n].id) in found for n in range(300)) >= 297
     assert sum((f"q{n}", questions[n].id) in found for n in range(300)) >= 285
@@ -408,7 +522,9 @@ def test_squad_like_text_made_from_xquad_r_is_found(xquad):
 @pytest.mark.slow
 def test_aligned_sources_share_with_sib200_only_what_is_truly_shared(real_data):
     """NTREX has nothing of it; TICO-19 has the Wikinews report on the NBA that FLORES has, too."""
-    finder = LeakFinder(text for name in ("sib200", "belebele-sib") for text in evaluation_texts(name, real_data))
+    finder = LeakFinder(
+        text for name in ("sib200", "belebele-sib") for text in evaluation_texts(name, real_data)
+    )
     assert not real_findings(finder, "ntrex", real_data).records
     leaking = {record for _, record in real_findings(finder, "tico19", real_data).records}
     assert leaking

@@ -29,10 +29,14 @@ from tests.data.test_decontaminate import PLANTED, task, write_training  # noqa:
 
 @pytest.fixture
 def made(tmp_path: Path, task: Path) -> Path:  # noqa: F811
-    """Thirty clean records in three languages, four leaking ones, and two lines that are no records."""
+    """Thirty clean records in three languages, four leaking ones, and two lines that are no
+    records.
+    """
     mine = write_training(tmp_path / "mine.jsonl", PLANTED)
     mine.write_text(mine.read_text() + "\n{\n[]\n")
-    return prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=(str(task),)))
+    return prepare(
+        PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=(str(task),))
+    )
 
 
 def test_it_tells_what_is_there_and_what_was_left_out(made: Path):
@@ -40,13 +44,24 @@ def test_it_tells_what_is_there_and_what_was_left_out(made: Path):
     (line,) = source_table(found)
     assert line == {"source": "mine", "train": 84, "validation": 6, "languages": 3, "leaking": 4}
     assert origins(found) == ["mine: yours to know"]
-    assert language_table(found) == [{"language": code, "train": 28, "validation": 2} for code in ("deu", "eng", "swh")]
+    assert language_table(found) == [
+        {"language": code, "train": 28, "validation": 2} for code in ("deu", "eng", "swh")
+    ]
     assert dropped_table(found) == [
-        {"reason": "line: malformed JSON (Expecting property name enclosed in double quotes)", "rows": 1},
+        {
+            "reason": "line: malformed JSON (Expecting property name enclosed in double quotes)",
+            "rows": 1,
+        },
         {"reason": "line: must be a JSON object, not a list", "rows": 1},
     ]
     assert removed_table(found) == [
-        {"task": "exam", "kind": "passage", "match": "exact", "languages": 1, "evaluation texts": 1},
+        {
+            "task": "exam",
+            "kind": "passage",
+            "match": "exact",
+            "languages": 1,
+            "evaluation texts": 1,
+        },
         {"task": "exam", "kind": "passage", "match": "near", "languages": 1, "evaluation texts": 1},
         {"task": "exam", "kind": "query", "match": "exact", "languages": 1, "evaluation texts": 1},
     ]
@@ -75,8 +90,13 @@ def test_the_manifest_of_all_local_sources_is_what_its_page_says():
     assert len(manifest["languages"]) >= 90
     assert f"**{rows:,} rows in {len(manifest['languages'])} languages**" in page
     assert manifest["fingerprint"] in page
-    assert all(f"| `{name}` |" in page and licence in page for name, licence in manifest["licences"].items())
-    assert f"{manifest['provenance']['removed']['records']} records that hold evaluation texts" in page
+    assert all(
+        f"| `{name}` |" in page and licence in page
+        for name, licence in manifest["licences"].items()
+    )
+    assert (
+        f"{manifest['provenance']['removed']['records']} records that hold evaluation texts" in page
+    )
     assert not re.search(r'"(/|~|[A-Z]:\\\\)', raw)  # no path of the machine that it was made on
 
 
@@ -94,4 +114,7 @@ def test_many_languages_and_long_texts_are_cut(tmp_path: Path):
     assert origins(found) == ["s: no licence known"]
     (sample,) = found["samples"]
     assert len(sample["texts"]) == len(codes)
-    assert all(len(line["passage"]) < 250 and line["passage"].endswith("…") for line in sample_table(sample))
+    assert all(
+        len(line["passage"]) < 250 and line["passage"].endswith("…")
+        for line in sample_table(sample)
+    )

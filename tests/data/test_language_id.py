@@ -72,12 +72,17 @@ def test_prepare_leaves_rows_in_the_wrong_language_out_only_when_told(tmp_path: 
         ("r2", "en", TEXTS["eng"]),
         ("r2", "sw", TEXTS["swh"]),
     ]
-    rows = [{"id": key, "lang": code, "query": text, "passage": text + " !"} for key, code, text in lines]
+    rows = [
+        {"id": key, "lang": code, "query": text, "passage": text + " !"}
+        for key, code, text in lines
+    ]
     mine.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {"sources": (str(mine),), "decontaminate": ("none",), "validation_share": 0}
     plain = prepare(PrepareConfig(**settings, out=tmp_path / "plain"))
     told = RecordingReporter()
-    checked = prepare(PrepareConfig(**settings, out=tmp_path / "checked", check_language=True), told)
+    checked = prepare(
+        PrepareConfig(**settings, out=tmp_path / "checked", check_language=True), told
+    )
     assert Store.open(plain).index("train").rows == 4
     assert "language_check" not in read_json(plain / "manifest.json")
     manifest = read_json(checked / "manifest.json")

@@ -1,4 +1,6 @@
-"""Mining of hard negatives against a brute-force reference of search and filters, and what a mined store holds."""
+"""Mining of hard negatives against a brute-force reference of search and filters, and what a mined
+store holds.
+"""
 
 import math
 import os
@@ -44,11 +46,15 @@ def make_rows(records: int = 36, seed: int = 1) -> list[Row]:
         query, passage = rng.choice(words, 3), rng.choice(words, int(rng.integers(4, 9)))
         for language in LANGUAGES[: 3 if number % 4 else 2]:
             end = SUFFIX[language]
-            query_text, passage_text = (" ".join(w + end for w in part) for part in (query, passage))
+            query_text, passage_text = (
+                " ".join(w + end for w in part) for part in (query, passage)
+            )
             if number in (5, 6):
                 passage_text = rows[0].passage.upper() if language == "eng" else passage_text
             if number in (9, 12):
-                query_text = next(row.query for row in rows if row.record_id == "r2" and row.language == language)
+                query_text = next(
+                    row.query for row in rows if row.record_id == "r2" and row.language == language
+                )
             rows.append(
                 Row(
                     source,
@@ -66,7 +72,9 @@ def make_rows(records: int = 36, seed: int = 1) -> list[Row]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mine") / "toy"
-    write_store(folder, make_rows(), provenance={"sources": [{"name": "alpha", "licence": "CC0-1.0"}]})
+    write_store(
+        folder, make_rows(), provenance={"sources": [{"name": "alpha", "licence": "CC0-1.0"}]}
+    )
     return folder
 
 
@@ -118,7 +126,10 @@ def dense(model: str):
 
 def groups(rows: list[Row]) -> dict[tuple[str, str], int]:
     """Connected components of records over equal passages, by repeated relabelling."""
-    label = {key: number for number, key in enumerate(dict.fromkeys((row.source, row.record_id) for row in rows))}
+    label = {
+        key: number
+        for number, key in enumerate(dict.fromkeys((row.source, row.record_id) for row in rows))
+    }
     by_text = defaultdict(set)
     for row in rows:
         if row.passage:
@@ -134,8 +145,12 @@ def groups(rows: list[Row]) -> dict[tuple[str, str], int]:
     return label
 
 
-def expected(rows: list[Row], scorer, config: MineConfig) -> tuple[dict[tuple[str, str, str], list[str]], Counter]:
-    """Texts of the negatives of every row, and how many found passages each reason removed. All by loops."""
+def expected(
+    rows: list[Row], scorer, config: MineConfig
+) -> tuple[dict[tuple[str, str, str], list[str]], Counter]:
+    """Texts of the negatives of every row, and how many found passages each reason removed. All by
+    loops.
+    """
     group = groups(rows)
     asks = defaultdict(set)  # question -> groups of the records that have it
     for row in rows:
@@ -154,7 +169,9 @@ def expected(rows: list[Row], scorer, config: MineConfig) -> tuple[dict[tuple[st
             queries = [row.query] if row.query else []
         else:
             queries = [
-                one.query for one in rows if (one.source, one.record_id) == (row.source, row.record_id) and one.query
+                one.query
+                for one in rows
+                if (one.source, one.record_id) == (row.source, row.record_id) and one.query
             ]
         if not passages or not queries:
             found[row.source, row.record_id, row.language] = []
@@ -164,7 +181,9 @@ def expected(rows: list[Row], scorer, config: MineConfig) -> tuple[dict[tuple[st
         for query in queries:
             all_scores = [score(query, number) for number in range(len(passages))]
             below = base(query) if config.share_of == "height" else 0.0
-            order = sorted(range(len(passages)), key=lambda number: (-np.float32(all_scores[number]), number))
+            order = sorted(
+                range(len(passages)), key=lambda number: (-np.float32(all_scores[number]), number)
+            )
             for number in order[: config.depth]:
                 height = all_scores[number] - below
                 known = best.get(number, (-math.inf, -math.inf))
@@ -172,7 +191,9 @@ def expected(rows: list[Row], scorer, config: MineConfig) -> tuple[dict[tuple[st
         positive = None
         if row.passage:
             mine_ = list(corpus).index(normal(row.passage))
-            positive = max(score(q, mine_) - (base(q) if config.share_of == "height" else 0.0) for q in queries)
+            positive = max(
+                score(q, mine_) - (base(q) if config.share_of == "height" else 0.0) for q in queries
+            )
         kept, unknown = [], 0
         for number in sorted(best, key=lambda n: (-np.float32(best[n][0]), n)):
             height, top = best[number]
@@ -200,7 +221,9 @@ def expected(rows: list[Row], scorer, config: MineConfig) -> tuple[dict[tuple[st
                 and height >= (positive - config.positive_margin)
             ):
                 counts["too close to the positive (margin)"] += 1
-            elif positive is None and (config.positive_share is not None or config.positive_margin is not None):
+            elif positive is None and (
+                config.positive_share is not None or config.positive_margin is not None
+            ):
                 counts["no positive to compare with"] += 1
             elif config.max_score is not None and top >= config.max_score:
                 counts["above the greatest score"] += 1
@@ -257,7 +280,12 @@ def test_bm25_finds_what_brute_force_finds(data, tmp_path, changes):
     [
         {},
         {"query_languages": "all", "depth": 11},
-        {"query_languages": "all", "share_of": "score", "positive_share": 0.99, "corpus": "language"},
+        {
+            "query_languages": "all",
+            "share_of": "score",
+            "positive_share": 0.99,
+            "corpus": "language",
+        },
     ],
 )
 def test_an_encoder_finds_what_brute_force_finds(data, tmp_path, tiny_model, changes):
@@ -274,7 +302,9 @@ def test_an_approximate_index_gives_passages_of_other_records(data, tmp_path, ti
                 corpus="language")  # fmt: skip
     rows = rows_of(store, "train")
     group = groups(rows)
-    by_text = {(row.language, row.passage): group[row.source, row.record_id] for row in rows if row.passage}
+    by_text = {
+        (row.language, row.passage): group[row.source, row.record_id] for row in rows if row.passage
+    }
     assert sum(len(row.negatives) for row in rows) > len(rows)
     for row in rows:
         theirs = {by_text[row.language, text] for text in row.negatives}
@@ -283,8 +313,13 @@ def test_an_approximate_index_gives_passages_of_other_records(data, tmp_path, ti
 
 
 def test_given_negatives_stay_where_they_are_wanted(data, tmp_path):
-    given = {(r.source, r.record_id, r.language): r.negatives for r in rows_of(Store.open(data), "train")}
-    plain = {(r.source, r.record_id, r.language): r.negatives for r in rows_of(run(data, tmp_path / "plain"), "train")}
+    given = {
+        (r.source, r.record_id, r.language): r.negatives for r in rows_of(Store.open(data), "train")
+    }
+    plain = {
+        (r.source, r.record_id, r.language): r.negatives
+        for r in rows_of(run(data, tmp_path / "plain"), "train")
+    }
     store = run(data, tmp_path / "kept", keep_given=True, languages="eng,swh")
     index = store.index("train")
     for number, row in enumerate(rows_of(store, "train")):
@@ -294,21 +329,27 @@ def test_given_negatives_stay_where_they_are_wanted(data, tmp_path):
         of_text = {}
         for other, its in enumerate(rows_of(store, "train")):
             of_text[its.passage] = int(index.group[index.record_of(np.array(other))])
-        assert groups.tolist() == [-1] * len(given[key]) + [of_text[t] for t in row.negatives[len(given[key]) :]]
+        assert groups.tolist() == [-1] * len(given[key]) + [
+            of_text[t] for t in row.negatives[len(given[key]) :]
+        ]
     again = Store.open(mine(build(MineConfig, None, {"data": str(store.folder), "out": tmp_path / "twice",
                                                      "keep_given": True, "languages": "yor"})))  # fmt: skip
     for before, after in zip(rows_of(store, "train"), rows_of(again, "train"), strict=True):
         if before.language != "yor":
             assert after.negatives == before.negatives
     rows = np.arange(index.rows)[index.language != 2]
-    for before, after in zip(store.negative_groups("train", rows), again.negative_groups("train", rows), strict=True):
+    for before, after in zip(
+        store.negative_groups("train", rows), again.negative_groups("train", rows), strict=True
+    ):
         assert before.tolist() == after.tolist()
     assert len(again.manifest["provenance"][MINED]) == 2
 
 
 def test_training_knows_which_pairs_mined_negatives_answer(data, tmp_path, tiny_model):
     out = run(data, tmp_path / "mined").folder
-    config = TrainConfig(data=str(out), model=str(tiny_model), hard_negatives=3, steps=12, batch_size=6, mix=0)
+    config = TrainConfig(
+        data=str(out), model=str(tiny_model), hard_negatives=3, steps=12, batch_size=6, mix=0
+    )
     inputs = Inputs.plan(config, Store.open(out), SILENT)
     encoder = Encoder.load(str(tiny_model))
     batches = inputs.batches(encoder, config, SILENT)
@@ -331,7 +372,11 @@ def test_training_knows_which_pairs_mined_negatives_answer(data, tmp_path, tiny_
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def killed(data: str, out: str, saves: int) -> None:
@@ -358,7 +403,11 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(data, tmp_path, monkeypat
     assert child.exitcode == -signal.SIGKILL
     assert not (tmp_path / "cut").exists()
     saved = []
-    monkeypatch.setattr(mining, "_save", lambda path, part, save=mining._save: (saved.append(path), save(path, part)))
+    monkeypatch.setattr(
+        mining,
+        "_save",
+        lambda path, part, save=mining._save: (saved.append(path), save(path, part)),
+    )
     assert content(run(data, tmp_path / "cut").folder) == whole
     assert len(saved) == 2 * len(LANGUAGES) - 4
     assert content(data) == before
@@ -394,7 +443,9 @@ def test_what_cannot_work_is_said(data, tmp_path):
 @pytest.mark.parametrize("mix", [0, 0.5, 1])
 def test_mined_data_trains_from_the_command_line(data, tmp_path, tiny_model, mix):
     runner, out = CliRunner(), tmp_path / "mined"
-    result = runner.invoke(app, ["mine", str(data), "--out", str(out), "--negatives", "3"], catch_exceptions=False)
+    result = runner.invoke(
+        app, ["mine", str(data), "--out", str(out), "--negatives", "3"], catch_exceptions=False
+    )
     assert result.exit_code == 0
     assert result.stdout.strip().endswith("mined")
     options = {"data": out, "model": tiny_model, "mix": mix, "hard-negatives": 2, "steps": 2, "batch-size": 4,

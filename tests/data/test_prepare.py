@@ -1,4 +1,6 @@
-"""`prepare`: what is chosen, kept, dropped, written, reused; and that mistakes leave nothing half-written."""
+"""`prepare`: what is chosen, kept, dropped, written, reused; and that mistakes leave nothing
+half-written.
+"""
 
 import gzip
 import json
@@ -18,7 +20,9 @@ from tests.helpers.recording import RecordingReporter
 CODES = ("en", "sw", "yo", "am")
 
 
-def write_mine(path: Path, records: int = 40, codes: tuple[str, ...] = CODES, extra: str = "") -> Path:
+def write_mine(
+    path: Path, records: int = 40, codes: tuple[str, ...] = CODES, extra: str = ""
+) -> Path:
     lines = [
         {
             "id": f"r{number}",
@@ -55,7 +59,10 @@ def test_the_users_rows_come_out_as_they_went_in(tmp_path):
         assert name == "mine"
         assert set(versions) == {"eng", "swh", "yor", "amh"}
         assert len({split for split, _, _ in versions.values()}) == 1
-        assert versions["swh"][1:] == (f"Question {record_id[1:]} in sw?", f"Answer {record_id[1:]} sw")
+        assert versions["swh"][1:] == (
+            f"Question {record_id[1:]} in sw?",
+            f"Answer {record_id[1:]} sw",
+        )
     assert sum(versions["eng"][0] == "validation" for versions in found.values()) == 10
 
 
@@ -63,7 +70,9 @@ def test_languages_are_filtered_and_a_limit_keeps_whole_records_nested(tmp_path)
     mine = write_mine(tmp_path / "mine.jsonl")
     found = {}
     for limit in (5, 12):
-        folder = prepare(config(tmp_path / str(limit), mine, languages="low-resource,-yo", limit=limit))
+        folder = prepare(
+            config(tmp_path / str(limit), mine, languages="low-resource,-yo", limit=limit)
+        )
         found[limit] = everything(folder)
         assert len(found[limit]) == limit
         assert {code for versions in found[limit].values() for code in versions} == {"swh", "amh"}
@@ -118,7 +127,9 @@ def test_bad_rows_are_counted_by_reason_and_listed_with_their_place(tmp_path):
         "unknown language 'qqqq'",
     ):
         assert part in told
-    assert any("160 rows" in note and "4 languages" in note and str(folder) in note for note in notes.notes)
+    assert any(
+        "160 rows" in note and "4 languages" in note and str(folder) in note for note in notes.notes
+    )
 
 
 def test_strict_stops_at_the_first_bad_row_and_writes_nothing(tmp_path):
@@ -137,20 +148,27 @@ def test_strict_stops_at_the_first_bad_row_and_writes_nothing(tmp_path):
         ({"languages": "en,-en"}, ConfigError, "languages = 'en,-en'"),
     ],
 )
-def test_a_language_filter_that_cannot_be_met_leaves_the_old_data_alone(tmp_path, settings, error, told):
+def test_a_language_filter_that_cannot_be_met_leaves_the_old_data_alone(
+    tmp_path, settings, error, told
+):
     mine = write_mine(tmp_path / "mine.jsonl")
     prepare(config(tmp_path, mine))
     before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
     with pytest.raises(error, match=told):
         prepare(config(tmp_path, mine, **settings))
-    assert {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()
+    } == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "mine.jsonl"]
 
 
 def test_a_damaged_file_and_a_duplicate_stop_with_one_line_and_nothing_written(tmp_path):
     raw = gzip.compress(write_mine(tmp_path / "mine.jsonl", records=3000).read_bytes())
     (tmp_path / "cut.jsonl.gz").write_bytes(raw[: len(raw) // 2])
-    write_mine(tmp_path / "twice.jsonl", extra='{"id": "r3", "lang": "eng", "query": "Q", "passage": "P"}\n')
+    write_mine(
+        tmp_path / "twice.jsonl",
+        extra='{"id": "r3", "lang": "eng", "query": "Q", "passage": "P"}\n',
+    )
     for name, told in {
         "cut.jsonl.gz": r"cut\.jsonl\.gz: truncated or damaged after line \d+",
         "twice.jsonl": r"twice\.jsonl:161: record 'r3' in language 'eng' is already at .*twice\.jsonl:13",
@@ -195,7 +213,8 @@ def test_a_language_in_another_script_is_matched_by_groups_and_by_name():
     keeps.check()
 
 
-QUICK = ("afriqa", "afriqa-questions", "tydi", "amqa", "mkqa", "exams", "squadshifts")  # small files
+# small files
+QUICK = ("afriqa", "afriqa-questions", "tydi", "amqa", "mkqa", "exams", "squadshifts")
 
 
 def test_real_sources_together(real_data, tmp_path):
@@ -203,13 +222,18 @@ def test_real_sources_together(real_data, tmp_path):
         "limit": 15,
         "decontaminate": ("none",),
     }  # to stay quick: indexing all tasks takes a quarter of a minute
-    folder = prepare(PrepareConfig(sources=QUICK, data_root=real_data, out=tmp_path / "data", **settings))
+    folder = prepare(
+        PrepareConfig(sources=QUICK, data_root=real_data, out=tmp_path / "data", **settings)
+    )
     found = everything(folder)
     assert {name for name, _ in found} == set(QUICK)
     for name in QUICK:
         assert 0 < sum(source == name for source, _ in found) <= 15
     splits = {
-        split for (name, _), versions in found.items() if name == "squadshifts" for split, *_ in versions.values()
+        split
+        for (name, _), versions in found.items()
+        if name == "squadshifts"
+        for split, *_ in versions.values()
     }
     assert splits == {"validation"}
     assert read_json(folder / "manifest.json")["provenance"]["settings"]["limit"] == 15
@@ -220,7 +244,8 @@ def test_real_sources_together(real_data, tmp_path):
 def test_all_real_files_make_300_000_rows_in_90_languages(real_data, tmp_path):
     names = [known.name for known in sources() if known.name != "atlas"]
     manifest = read_json(
-        prepare(PrepareConfig(sources=names, data_root=real_data, out=tmp_path / "data")) / "manifest.json"
+        prepare(PrepareConfig(sources=names, data_root=real_data, out=tmp_path / "data"))
+        / "manifest.json"
     )
     assert sum(split["rows"] for split in manifest["splits"].values()) >= 300_000
     assert len(manifest["languages"]) >= 90

@@ -1,4 +1,6 @@
-"""Bad input of `prepare` through the command line: one line, exit code 2, nothing half-written, and a rerun that works."""
+"""Bad input of `prepare` through the command line: one line, exit code 2, nothing half-written, and
+a rerun that works.
+"""
 
 import errno
 import gzip
@@ -51,7 +53,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(SystemExit) as stop:
             cli.main()
         lines = capsys.readouterr().err.splitlines()
-        told = {kind: [line for line in lines if line.startswith(f"{kind}: ")] for kind in ("error", "warning")}
+        told = {
+            kind: [line for line in lines if line.startswith(f"{kind}: ")]
+            for kind in ("error", "warning")
+        }
         return Outcome(int(stop.value.code or 0), told["error"], told["warning"])
 
     return command
@@ -67,7 +72,12 @@ def refused(outcome: Outcome, *parts: str) -> None:
 def good_lines(count: int = 400) -> list[str]:
     return [
         json.dumps(
-            {"id": f"r{number}", "lang": code, "query": f"Question {number}?", "passage": f"Answer {number} {code}"}
+            {
+                "id": f"r{number}",
+                "lang": code,
+                "query": f"Question {number}?",
+                "passage": f"Answer {number} {code}",
+            }
         )
         for number in range(count)
         for code in ("en", "sw")
@@ -93,7 +103,11 @@ def table(columns: dict[str, list]) -> bytes:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 STOP = [  # file, its bytes, what is told
@@ -135,7 +149,10 @@ SKIP = [  # a bad line, its field and what is told of it
     (b"{not json\n", r":801: line: malformed JSON"),
     (line(passage=["a", "list"]), r":801: passage: must be text, not a list"),
     (line(query=3), r":801: query: must be text, not a number"),
-    (b'{"id": "x", "lang": "en", "query": "\xff", "passage": "P"}\n', r":801: line: not valid UTF-8"),
+    (
+        b'{"id": "x", "lang": "en", "query": "\xff", "passage": "P"}\n',
+        r":801: line: not valid UTF-8",
+    ),
     (b'["a", "list"]\n', r":801: line: must be a JSON object, not a list"),
     (b'{"id": "x", "lang": "en", "query": "Q"}\n', r":801: passage: missing"),
 ]
@@ -150,7 +167,9 @@ def test_a_bad_line_is_counted_or_with_strict_stops(run, tmp_path, raw, told):
     assert not out.exists()
     done = run(*arguments)
     assert (done.code, done.errors) == (0, [])
-    assert any("1 rows left out" in warning and re.search(told, warning) for warning in done.warnings)
+    assert any(
+        "1 rows left out" in warning and re.search(told, warning) for warning in done.warnings
+    )
     manifest = Store.open(out).manifest
     assert manifest["dropped"]["rows"] == 1
     assert sum(split["rows"] for split in manifest["splits"].values()) == 801
@@ -158,13 +177,16 @@ def test_a_bad_line_is_counted_or_with_strict_stops(run, tmp_path, raw, told):
     assert run(*arguments, "--strict").code == 0
 
 
-# No space ------------------------------------------------------------------------------------------------------------
+# No space
+# ------------------------------------------------------------------------------------------------------------
 
 
 def full_arrow(monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
     """The n-th Arrow file that is written meets a full disk."""
     opened, real = iter(range(100)), pa.OSFile
-    monkeypatch.setattr(pa, "OSFile", lambda path, mode: real("/dev/full" if next(opened) == nth else path, mode))
+    monkeypatch.setattr(
+        pa, "OSFile", lambda path, mode: real("/dev/full" if next(opened) == nth else path, mode)
+    )
 
 
 def full_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +201,9 @@ def full_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def full_text(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.write_text
-    monkeypatch.setattr(Path, "write_text", lambda path, *rest, **options: real(Path("/dev/full"), *rest, **options))
+    monkeypatch.setattr(
+        Path, "write_text", lambda path, *rest, **options: real(Path("/dev/full"), *rest, **options)
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
@@ -197,10 +221,21 @@ def test_a_full_disk_is_one_line_and_a_rerun_works(run, tmp_path, fill):
     mine, out = tmp_path / "mine.jsonl", tmp_path / "data"
     mine.write_bytes(GOOD)
     arguments = ("prepare", mine, "--out", out, "--decontaminate", "none")
-    expected = tree(prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "x" / "data", decontaminate=("none",))))
+    expected = tree(
+        prepare(
+            PrepareConfig(
+                sources=(str(mine),), out=tmp_path / "x" / "data", decontaminate=("none",)
+            )
+        )
+    )
     with pytest.MonkeyPatch.context() as patch:
         fill(patch)
-        refused(run(*arguments), str(tmp_path / r"\.?data"), "no space left", "run the same command again")
+        refused(
+            run(*arguments),
+            str(tmp_path / r"\.?data"),
+            "no space left",
+            "run the same command again",
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.jsonl", "x"]
     assert run(*arguments).code == 0
     assert tree(out) == expected
@@ -211,17 +246,35 @@ def test_a_full_disk_while_downloading_names_the_folders_to_move(run, tmp_path, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
-    done = run("prepare", "mrtydi", "--languages", "en", "--out", tmp_path / "data", "--decontaminate", "none")
-    refused(done, "castorini/mr-tydi@3506bca", "No space left on device", "HF_HOME", "run the same command again")
+    done = run(
+        "prepare",
+        "mrtydi",
+        "--languages",
+        "en",
+        "--out",
+        tmp_path / "data",
+        "--decontaminate",
+        "none",
+    )
+    refused(
+        done,
+        "castorini/mr-tydi@3506bca",
+        "No space left on device",
+        "HF_HOME",
+        "run the same command again",
+    )
     assert not list(tmp_path.iterdir())
 
 
-# The hub -------------------------------------------------------------------------------------------------------------
+# The hub
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def at_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Have the hub's client in this process talk to a mirror, and keep what it fetches for this test alone."""
+    """Have the hub's client in this process talk to a mirror, and keep what it fetches for this
+    test alone.
+    """
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
@@ -233,14 +286,23 @@ def at_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
     def point(url: str) -> None:
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}", raising=False
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            url + "/{repo_id}/resolve/{revision}/{filename}",
+            raising=False,
         )
-        monkeypatch.setattr(entityquestions, "ADDRESS", f"{url}/datasets/web/files/resolve/main/dataset.zip")
+        monkeypatch.setattr(
+            entityquestions, "ADDRESS", f"{url}/datasets/web/files/resolve/main/dataset.zip"
+        )
 
     return point
 
 
-FAULTS = {"503": "answering 503", "429": "answering 429", "truncate": "run the same command again later"}
+FAULTS = {
+    "503": "answering 503",
+    "429": "answering 429",
+    "truncate": "run the same command again later",
+}
 
 
 @pytest.mark.parametrize("name", ["mrtydi", "entityquestions"])
@@ -248,7 +310,16 @@ FAULTS = {"503": "answering 503", "429": "answering 429", "truncate": "run the s
 def test_a_hub_that_keeps_failing_is_one_line_and_a_rerun_works(
     run, hub_mirror, small_hub, at_hub, tmp_path, name, fault
 ):
-    arguments = ("prepare", name, "--languages", "en", "--out", tmp_path / "data", "--decontaminate", "none")
+    arguments = (
+        "prepare",
+        name,
+        "--languages",
+        "en",
+        "--out",
+        tmp_path / "data",
+        "--decontaminate",
+        "none",
+    )
     with hub_mirror.HubMirror(small_hub, faults={fault: 1.0}) as url:
         at_hub(url)
         refused(run(*arguments), FAULTS[fault], "mr-tydi@|dataset.zip")
@@ -267,7 +338,16 @@ def test_a_file_that_is_gone_is_one_line_and_what_was_fetched_is_not_fetched_aga
     swahili = elsewhere / "datasets/castorini/mr-tydi/mrtydi-v1.1-swahili/train.jsonl.gz"
     kept = swahili.read_bytes()
     swahili.unlink()
-    arguments = ("prepare", "mrtydi", "--languages", "en,sw", "--out", tmp_path / "data", "--decontaminate", "none")
+    arguments = (
+        "prepare",
+        "mrtydi",
+        "--languages",
+        "en,sw",
+        "--out",
+        tmp_path / "data",
+        "--decontaminate",
+        "none",
+    )
     with hub_mirror.HubMirror(elsewhere) as url:
         at_hub(url)
         refused(run(*arguments), "mrtydi-v1.1-swahili", r"no such file there \(404\)")
@@ -280,19 +360,34 @@ def test_a_file_that_is_gone_is_one_line_and_what_was_fetched_is_not_fetched_aga
     assert Store.open(tmp_path / "data").languages == ("eng", "swh")
 
 
-def test_a_revision_that_is_gone_is_one_line(run, hub_mirror, small_hub, at_hub, tmp_path, monkeypatch):
+def test_a_revision_that_is_gone_is_one_line(
+    run, hub_mirror, small_hub, at_hub, tmp_path, monkeypatch
+):
     monkeypatch.setattr(mrtydi, "HUB", replace(mrtydi.HUB, revision="refs/pr/9"))
     with hub_mirror.HubMirror(small_hub) as url:
         at_hub(url)
-        done = run("prepare", "mrtydi", "--languages", "en", "--out", tmp_path / "data", "--decontaminate", "none")
+        done = run(
+            "prepare",
+            "mrtydi",
+            "--languages",
+            "en",
+            "--out",
+            tmp_path / "data",
+            "--decontaminate",
+            "none",
+        )
     refused(done, "castorini/mr-tydi@refs/pr/9", "revision is gone there")
 
 
-# Sources on a branch -------------------------------------------------------------------------------------------------
+# Sources on a branch
+# -------------------------------------------------------------------------------------------------
 
 
 def following(commit: Callable[[SourceContext], str] | None) -> Source:
-    rows = [Row("branched", f"r{number}", "eng", f"asked {number}", f"told {number}") for number in range(20)]
+    rows = [
+        Row("branched", f"r{number}", "eng", f"asked {number}", f"told {number}")
+        for number in range(20)
+    ]
     return Source("branched", "", "", "", "", "", lambda context: iter(rows), "main", commit=commit)
 
 
@@ -315,9 +410,13 @@ def test_a_branch_is_read_at_one_commit_that_is_told_and_can_be_asked_for(tmp_pa
 
 
 def test_a_commit_of_a_pinned_source_or_none_at_all_is_refused(run, tmp_path):
-    with pytest.raises(ConfigError, match=r"revision = nq=a.*follow a branch \(there is none here\)"):
+    with pytest.raises(
+        ConfigError, match=r"revision = nq=a.*follow a branch \(there is none here\)"
+    ):
         at_commits(SourceContext(), [following(None)], {"nq": "a" * 40})
-    refused(run("prepare", "webfaq", "--revision", "webfaq=main"), "revision", "40 hexadecimal digits")
+    refused(
+        run("prepare", "webfaq", "--revision", "webfaq=main"), "revision", "40 hexadecimal digits"
+    )
 
 
 def test_webfaq_follows_its_branch_at_the_commit_of_the_hub(hub_mirror, small_hub, at_hub):
@@ -329,11 +428,13 @@ def test_webfaq_follows_its_branch_at_the_commit_of_the_hub(hub_mirror, small_hu
     assert source.commit(SourceContext(revisions={"webfaq": "c" * 40})) == "c" * 40
 
 
-# Archives ------------------------------------------------------------------------------------------------------------
+# Archives
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "member", ["../outside.train.json", "/tmp/outside.train.json", "dataset/train/../../../P1.train.json"]
+    "member",
+    ["../outside.train.json", "/tmp/outside.train.json", "dataset/train/../../../P1.train.json"],
 )
 def test_no_member_of_an_archive_is_ever_written(run, hub_mirror, at_hub, tmp_path, member):
     """Archives are read in place; what does not have the name of a data file is not even read."""
@@ -341,16 +442,27 @@ def test_no_member_of_an_archive_is_ever_written(run, hub_mirror, at_hub, tmp_pa
 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("dataset/train/P19.train.json", json.dumps([{"question": "Where?", "answers": ["London"]}]))
+        archive.writestr(
+            "dataset/train/P19.train.json",
+            json.dumps([{"question": "Where?", "answers": ["London"]}]),
+        )
         archive.writestr(member, json.dumps([{"question": "Out?", "answers": ["Escaped"]}]))
         link = zipfile.ZipInfo("dataset/train/P20.train.json")
         link.external_attr = 0o120777 << 16  # a symbolic link
         archive.writestr(link, "/etc/passwd")
     write(tmp_path / "mirror/datasets/web/files", {"dataset.zip": buffer.getvalue()})
-    arguments = ("prepare", "entityquestions", "--out", tmp_path / "data", "--decontaminate", "none")
+    arguments = (
+        "prepare",
+        "entityquestions",
+        "--out",
+        tmp_path / "data",
+        "--decontaminate",
+        "none",
+    )
     with hub_mirror.HubMirror(tmp_path / "mirror") as url:
         at_hub(url)
-        refused(run(*arguments), "dataset.zip", "not valid JSON")  # the link's text, never the file that it names
+        # the link's text, never the file that it names
+        refused(run(*arguments), "dataset.zip", "not valid JSON")
     assert not list(tmp_path.rglob("*.train.json"))
     assert not (tmp_path / "data").exists()
 
@@ -364,6 +476,10 @@ def test_a_tar_where_a_zip_should_be_is_refused(run, hub_mirror, at_hub, tmp_pat
     write(tmp_path / "mirror/datasets/web/files", {"dataset.zip": buffer.getvalue()})
     with hub_mirror.HubMirror(tmp_path / "mirror") as url:
         at_hub(url)
-        done = run("prepare", "entityquestions", "--out", tmp_path / "data", "--decontaminate", "none")
-    refused(done, "dataset.zip: not a zip that can be read", "delete it and run the same command again")
+        done = run(
+            "prepare", "entityquestions", "--out", tmp_path / "data", "--decontaminate", "none"
+        )
+    refused(
+        done, "dataset.zip: not a zip that can be read", "delete it and run the same command again"
+    )
     assert not list(tmp_path.rglob("*.train.json"))

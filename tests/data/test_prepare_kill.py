@@ -1,4 +1,6 @@
-"""SIGKILL in the middle of any stage of `prepare`, then the same command: the bytes are those of an uninterrupted run."""
+"""SIGKILL in the middle of any stage of `prepare`, then the same command: the bytes are those of an
+uninterrupted run.
+"""
 
 import gzip
 import json
@@ -56,7 +58,9 @@ def run_child(target: Callable[..., None], *arguments: object) -> int | None:
 
 def child(target: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.data.test_prepare_kill", "pandas", "scipy.sparse.csgraph"])
+    context.set_forkserver_preload(
+        ["tests.data.test_prepare_kill", "pandas", "scipy.sparse.csgraph"]
+    )
     process = context.Process(target=target, args=arguments)
     process.start()
     return process
@@ -79,7 +83,9 @@ def make_small() -> None:
     prepare.write_store = partial(store.write_store, shard_rows=48)
 
 
-def prepare_and_die(config: PrepareConfig, point: str | None, nth: int, counts: Path | None = None) -> None:
+def prepare_and_die(
+    config: PrepareConfig, point: str | None, nth: int, counts: Path | None = None
+) -> None:
     """Prepare; die before the n-th call of a point, if one is named."""
     done: Counter[str] = Counter()
 
@@ -97,15 +103,26 @@ def prepare_and_die(config: PrepareConfig, point: str | None, nth: int, counts: 
 
 
 def files(folder: Path) -> Files:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def lines(records: int, first: int = 0) -> Iterable[str]:
     for number in range(first, first + records):
         for code in ("en", "sw", "am"):
-            passage = LEAK if number % 10 == 3 and code == "en" else f"Answer {number // 2} in {code}"
+            passage = (
+                LEAK if number % 10 == 3 and code == "en" else f"Answer {number // 2} in {code}"
+            )
             yield json.dumps(
-                {"id": f"r{number}", "lang": code, "query": f"Question {number} {code}?", "passage": passage}
+                {
+                    "id": f"r{number}",
+                    "lang": code,
+                    "query": f"Question {number} {code}?",
+                    "passage": passage,
+                }
             )
 
 
@@ -114,7 +131,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[PrepareConfig, Files,
     """(settings, the files of an uninterrupted run, how often it calls each point)."""
     folder = tmp_path_factory.mktemp("prepare-kill")
     (folder / "plain.jsonl").write_text("\n".join(lines(40)) + "\nnot json\n")
-    (folder / "packed.jsonl.gz").write_bytes(gzip.compress("\n".join(lines(30, 100)).encode(), mtime=0))
+    (folder / "packed.jsonl.gz").write_bytes(
+        gzip.compress("\n".join(lines(30, 100)).encode(), mtime=0)
+    )
     task = folder / "exam"
     task.mkdir()
     for name, record in {
@@ -129,9 +148,19 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[PrepareConfig, Files,
         decontaminate=(str(task),),
         validation_share=0.3,
     )
-    assert run_child(prepare_and_die, elsewhere(config, folder / "counted"), None, 0, folder / "counts") == 0
+    assert (
+        run_child(
+            prepare_and_die, elsewhere(config, folder / "counted"), None, 0, folder / "counts"
+        )
+        == 0
+    )
     assert run_child(prepare_and_die, config, None, 0) == 0
-    assert json.loads((folder / "whole" / "manifest.json").read_text())["provenance"]["removed"]["records"] == 7
+    assert (
+        json.loads((folder / "whole" / "manifest.json").read_text())["provenance"]["removed"][
+            "records"
+        ]
+        == 7
+    )
     return config, files(folder / "whole"), json.loads((folder / "counts").read_text())
 
 
@@ -139,7 +168,9 @@ def elsewhere(config: PrepareConfig, folder: Path) -> PrepareConfig:
     return config.model_copy(update={"out": folder})
 
 
-def check(job: tuple[PrepareConfig, Files, dict[str, int]], out: Path, point: str, nth: int, older: bool) -> None:
+def check(
+    job: tuple[PrepareConfig, Files, dict[str, int]], out: Path, point: str, nth: int, older: bool
+) -> None:
     """Kill there, then run to the end; an `older` store of other settings is there before."""
     config, expected, _ = job
     config = elsewhere(config, out)
@@ -162,7 +193,13 @@ def check(job: tuple[PrepareConfig, Files, dict[str, int]], out: Path, point: st
 def test_every_point_is_reached_several_times_or_is_one_step(job):
     counts = job[2]
     assert set(counts) == set(POINTS)
-    assert min(counts[name] for name in ("reading", "spilling", "decontamination", "shards", "checksums", "index")) >= 4
+    assert (
+        min(
+            counts[name]
+            for name in ("reading", "spilling", "decontamination", "shards", "checksums", "index")
+        )
+        >= 4
+    )
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -172,9 +209,11 @@ def test_killed_in_a_stage(job, tmp_path, point):
 
 
 def test_killed_while_an_older_store_is_replaced(job, tmp_path):
-    for nth in range(job[2]["replacing"] + 1):  # one more than without an older store, which is moved aside first
+    # one more than without an older store, which is moved aside first
+    for nth in range(job[2]["replacing"] + 1):
         check(job, tmp_path / "data", "replacing", nth, older=True)
-    check(job, tmp_path / "data", "clearing", 0, older=True)  # the new one is there, the older one aside
+    # the new one is there, the older one aside
+    check(job, tmp_path / "data", "clearing", 0, older=True)
 
 
 @pytest.mark.slow
@@ -182,7 +221,14 @@ def test_killed_while_an_older_store_is_replaced(job, tmp_path):
 @pytest.mark.parametrize("older", [False, True])
 def test_killed_at_many_points(job, tmp_path, point, older):
     calls = job[2][point]
-    chosen = {0, 1, calls // 2, calls - 2, calls - 1, *np.random.default_rng(5).integers(calls, size=5).tolist()}
+    chosen = {
+        0,
+        1,
+        calls // 2,
+        calls - 2,
+        calls - 1,
+        *np.random.default_rng(5).integers(calls, size=5).tolist(),
+    }
     for nth in sorted(chosen & set(range(calls))):
         check(job, tmp_path / "data", point, nth, older)
 
@@ -210,7 +256,8 @@ def test_killed_at_more_random_times(job, tmp_path, seed):
     kill_again_and_again(job, tmp_path / "data", kills=12, seed=10 + seed)
 
 
-# Living processes ----------------------------------------------------------------------------------------------------
+# Living processes
+# ----------------------------------------------------------------------------------------------------
 
 
 def prepare_and_wait(config: PrepareConfig, at: Path, until: Path) -> None:
@@ -253,7 +300,8 @@ def test_an_older_folder_that_was_moved_aside_comes_back(tmp_path):
     assert files(tmp_path) == {"data/kept": b"years of work"}
 
 
-# Tokens --------------------------------------------------------------------------------------------------------------
+# Tokens
+# --------------------------------------------------------------------------------------------------------------
 
 
 def tokenise_and_die(folder: Path, nth: int | None, torn: bool = False) -> None:
@@ -292,7 +340,8 @@ def test_killed_while_texts_are_tokenised(job, tmp_path, torn):
     assert files(tmp_path / "data") == files(tmp_path / "whole")
 
 
-# Downloads -----------------------------------------------------------------------------------------------------------
+# Downloads
+# -----------------------------------------------------------------------------------------------------------
 
 DOWNLOADED = ("mrtydi", "entityquestions")  # of the hub and of the web
 DOWNLOAD = """
@@ -326,8 +375,15 @@ print(done)
 
 
 def download(url: str, cache: Path, out: Path, nth: int | None) -> subprocess.CompletedProcess[str]:
-    """Prepare sources of the hub and the web in a process of its own; die in the middle of the n-th write of a download."""
-    job = {"sources": DOWNLOADED, "web": f"{url}/datasets/web/files/resolve/main", "out": str(out), "nth": nth}
+    """Prepare sources of the hub and the web in a process of its own; die in the middle of the n-th
+    write of a download.
+    """
+    job = {
+        "sources": DOWNLOADED,
+        "web": f"{url}/datasets/web/files/resolve/main",
+        "out": str(out),
+        "nth": nth,
+    }
     environment = {"HF_ENDPOINT": url, "HF_HOME": str(cache), "HYBRIDBATCH_CACHE": str(cache / "own"),
                    "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
     return subprocess.run(

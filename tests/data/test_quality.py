@@ -1,4 +1,6 @@
-"""Quality of texts: markup, too long rows and duplicates, counted by source, and mended or left out when told to."""
+"""Quality of texts: markup, too long rows and duplicates, counted by source, and mended or left out
+when told to.
+"""
 
 import html
 import json
@@ -77,12 +79,18 @@ def random_page(rng: random.Random, depth: int = 0) -> str:
     for _ in range(rng.randint(1, 4)):
         kind = rng.randrange(4 if depth < 3 else 2)
         if kind < 2:
-            parts.append(html.escape(rng.choice(["5 < 6", "x & y", "ዓለም", '"so"', "a>b", "plain words"])))
+            parts.append(
+                html.escape(rng.choice(["5 < 6", "x & y", "ዓለም", '"so"', "a>b", "plain words"]))
+            )
         else:
             name = rng.choice(["p", "div", "h1", "ul", "table", "section"])
             attributes = rng.choice(["", ' class="a b"', " id=x3", " title='a &gt; b' lang=sw"])
             inside = random_page(rng, depth + 1)
-            parts.append(rng.choice([f"<{name}{attributes}>{inside}</{name}>", f"{inside}<br/>", f"{inside}<hr>"]))
+            parts.append(
+                rng.choice(
+                    [f"<{name}{attributes}>{inside}</{name}>", f"{inside}<br/>", f"{inside}<hr>"]
+                )
+            )
     return " ".join(parts)
 
 
@@ -113,17 +121,36 @@ def random_rows(rng: random.Random, source: str) -> list[Row | BadRow]:
         one = rng.choice([None, *(f"{kind} é{number}" for number in range(4))])
         if one is None:
             return None
-        one = rng.choice([one, one.upper(), one.replace(" ", " \t "), unicodedata.normalize("NFD", one), f" {one}\x00"])
+        one = rng.choice(
+            [
+                one,
+                one.upper(),
+                one.replace(" ", " \t "),
+                unicodedata.normalize("NFD", one),
+                f" {one}\x00",
+            ]
+        )
         return rng.choice([one, one, f"<p>{one}</p>", f"{one} but longer"])
 
     made: list[Row | BadRow] = [BadRow("f", 1, "query", "missing")]
     for number in range(rng.randint(0, 60)):
         negatives = tuple(filter(None, (text("no") for _ in range(rng.randint(0, 2)))))
-        made.append(Row(source, str(number), rng.choice(["eng", "swh"]), text("query"), text("passage"), negatives))
+        made.append(
+            Row(
+                source,
+                str(number),
+                rng.choice(["eng", "swh"]),
+                text("query"),
+                text("passage"),
+                negatives,
+            )
+        )
     return made
 
 
-def reference(by_source: dict[str, list[Row | BadRow]], settings: dict) -> tuple[list[Row | BadRow], dict]:
+def reference(
+    by_source: dict[str, list[Row | BadRow]], settings: dict
+) -> tuple[list[Row | BadRow], dict]:
     """Row after row, with sets of strings; texts of `random_rows` alone."""
     kept: list[Row | BadRow] = []
     counts: dict[str, Counter[str]] = {}
@@ -145,7 +172,11 @@ def reference(by_source: dict[str, list[Row | BadRow]], settings: dict) -> tuple
                 texts = [text and text.replace("<p>", "").replace("</p>", "") for text in texts]
             limit = settings["max_characters"] or 10**9
             long = next(
-                (side for side, text in zip(("query", "passage"), texts, strict=False) if len(clean(text)) > limit),
+                (
+                    side
+                    for side, text in zip(("query", "passage"), texts, strict=False)
+                    if len(clean(text)) > limit
+                ),
                 None,
             )
             if long:
@@ -154,7 +185,10 @@ def reference(by_source: dict[str, list[Row | BadRow]], settings: dict) -> tuple
                 kept.append(BadRow(place, 0, long, f"longer than {limit} characters"))
                 continue
             if texts[0] and texts[1]:
-                key = (row.language, *(" ".join(clean(text).casefold().split()) for text in texts[:2]))
+                key = (
+                    row.language,
+                    *(" ".join(clean(text).casefold().split()) for text in texts[:2]),
+                )
                 verdict = "within" if key in here else "across" if key in before else None
                 here.add(key)
                 if verdict:
@@ -172,7 +206,12 @@ def same(row: Row | BadRow) -> object:
     if isinstance(row, BadRow):
         return row
     texts = (row.query, row.passage, *row.negatives)
-    return (row.source, row.record_id, row.language, *(text and text.replace("\x00", "").split() for text in texts))
+    return (
+        row.source,
+        row.record_id,
+        row.language,
+        *(text and text.replace("\x00", "").split() for text in texts),
+    )
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 20_000])
@@ -203,14 +242,20 @@ def test_counts_and_rows_are_those_of_brute_force(settings, batch_rows, monkeypa
             seen.update(count)
             assert told["markup"][name] == count["markup"]
             assert told["too_long"][name] == count["too_long"]
-            assert told["duplicates"][name] == {"within": count["within"], "across": count["across"]}
-    wanted = {"markup", "within", "across"} | ({"too_long"} if settings["max_characters"] else set())
+            assert told["duplicates"][name] == {
+                "within": count["within"],
+                "across": count["across"],
+            }
+    wanted = {"markup", "within", "across"} | (
+        {"too_long"} if settings["max_characters"] else set()
+    )
     assert all(seen[name] > 20 for name in wanted)
 
 
 def write(path: Path, pairs: list[tuple[str, str]]) -> Path:
     rows = [
-        {"id": f"r{n}", "lang": "en", "query": query, "passage": passage} for n, (query, passage) in enumerate(pairs)
+        {"id": f"r{n}", "lang": "en", "query": query, "passage": passage}
+        for n, (query, passage) in enumerate(pairs)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -229,7 +274,11 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_prepare_counts_without_changing_and_acts_when_told(tmp_path, files):
-    settings = {"sources": tuple(map(str, files)), "decontaminate": ("none",), "validation_share": 0}
+    settings = {
+        "sources": tuple(map(str, files)),
+        "decontaminate": ("none",),
+        "validation_share": 0,
+    }
     told = RecordingReporter()
     kept = prepare(PrepareConfig(**settings, out=tmp_path / "kept"), told)
     manifest = read_json(kept / "manifest.json")
@@ -242,7 +291,10 @@ def test_prepare_counts_without_changing_and_acts_when_told(tmp_path, files):
         "duplicates": {"one": {"within": 1, "across": 0}, "two": {"within": 0, "across": 1}},
     }
     assert any("3 rows with markup (kept" in note for note in told.notes)
-    assert any("1 rows say what an earlier" in note and "1 what one of a source before" in note for note in told.notes)
+    assert any(
+        "1 rows say what an earlier" in note and "1 what one of a source before" in note
+        for note in told.notes
+    )
 
     acts = {"markup": "remove", "max_characters": 100, "duplicates": "remove"}
     mended = prepare(PrepareConfig(**settings, **acts, out=tmp_path / "mended"))
@@ -252,13 +304,35 @@ def test_prepare_counts_without_changing_and_acts_when_told(tmp_path, files):
     assert manifest["dropped"]["reasons"] == {
         "passage: longer than 100 characters": 1, "query: nothing but markup": 1,
     }  # fmt: skip
-    texts = {(row.source, row.query, row.passage) for row in store.rows("train", np.arange(store.index("train").rows))}
-    assert texts == {("one", "Who?", "Nobody > me"), ("one", "Where?", "There"), ("two", "What?", "That")}
+    texts = {
+        (row.source, row.query, row.passage)
+        for row in store.rows("train", np.arange(store.index("train").rows))
+    }
+    assert texts == {
+        ("one", "Who?", "Nobody > me"),
+        ("one", "Where?", "There"),
+        ("two", "What?", "That"),
+    }
     assert quality_table(describe(store)) == [
-        {"source": "one", "markup": 3, "too long": 0, "duplicates within": 1, "duplicates across": 0},
-        {"source": "two", "markup": 0, "too long": 1, "duplicates within": 0, "duplicates across": 1},
+        {
+            "source": "one",
+            "markup": 3,
+            "too long": 0,
+            "duplicates within": 1,
+            "duplicates across": 0,
+        },
+        {
+            "source": "two",
+            "markup": 0,
+            "too long": 1,
+            "duplicates within": 0,
+            "duplicates across": 1,
+        },
     ]
-    assert quality_title(describe(store)) == "Rows as read, markup removed, max characters 100, duplicates removed"
+    assert (
+        quality_title(describe(store))
+        == "Rows as read, markup removed, max characters 100, duplicates removed"
+    )
     shown = hybridbatch("inspect", mended)
     assert shown.returncode == 0, shown.stderr
     assert "duplicates across" in shown.stdout
@@ -276,8 +350,14 @@ def test_data_of_before_is_known_for_the_same_and_shown_without_counts(tmp_path,
 
 
 def test_strict_stops_at_a_row_that_is_too_long(tmp_path, files):
-    with pytest.raises(DataError, match=r"record 'r1', language eng: passage: longer than 100 characters"):
-        prepare(PrepareConfig(sources=(str(files[1]),), out=tmp_path / "data", max_characters=100, strict=True))
+    with pytest.raises(
+        DataError, match=r"record 'r1', language eng: passage: longer than 100 characters"
+    ):
+        prepare(
+            PrepareConfig(
+                sources=(str(files[1]),), out=tmp_path / "data", max_characters=100, strict=True
+            )
+        )
     assert not (tmp_path / "data").exists()
     with pytest.raises(ValueError, match="max_characters"):
         PrepareConfig(max_characters=0)

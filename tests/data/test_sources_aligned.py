@@ -16,7 +16,9 @@ from hybridbatch.data.pairs.aligned_text import (
 
 
 def document(language: str, lines: dict[int, str]) -> Document:
-    return Document("d", language, {at: DocumentLine(at + 1, text, "train") for at, text in lines.items()})
+    return Document(
+        "d", language, {at: DocumentLine(at + 1, text, "train") for at, text in lines.items()}
+    )
 
 
 def rows(lines: dict[int, str], language: str = "eng") -> list[Row | BadRow]:
@@ -45,7 +47,8 @@ def test_a_headline_asks_for_the_body_and_records_are_the_same_in_every_language
     english = {at: sentence(at) for at in range(9)}
     swahili = {at: sentence(at)[::-1] for at in range(9) if at != 2}  # one line was not translated
     by_id = {(row.record_id, row.language): row for row in rows(english) + rows(swahili, "swh")}
-    assert {record for record, _ in by_id} == {"d:0", "d:3", "d:4", "d:7"}  # line 8 has no neighbour in its block
+    # line 8 has no neighbour in its block
+    assert {record for record, _ in by_id} == {"d:0", "d:3", "d:4", "d:7"}
     assert by_id["d:0", "eng"].query == sentence(0)
     assert by_id["d:0", "eng"].passage == f"{sentence(1)} {sentence(2)}"
     assert by_id["d:0", "swh"].passage == sentence(1)[::-1]
@@ -53,7 +56,11 @@ def test_a_headline_asks_for_the_body_and_records_are_the_same_in_every_language
 
 
 def test_a_refrain_and_texts_without_letters_make_no_pair_and_are_told():
-    refrain = {0: "Twinkle, twinkle, Little  Star", 1: "How I wonder: twinkle, twinkle, little star!", 2: "Up above."}
+    refrain = {
+        0: "Twinkle, twinkle, Little  Star",
+        1: "How I wonder: twinkle, twinkle, little star!",
+        2: "Up above.",
+    }
     numbers = {4: "12:30 - 14", 5: "A whole sentence about time.", 6: "Another one."}
     short = {8: "A long enough query here", 9: "Yes.", 10: "No!"}
     told = {(bad.file, bad.line, bad.reason) for bad in rows(refrain | numbers | short)}

@@ -29,7 +29,9 @@ def zipped(**members: str) -> bytes:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
         for name, text in members.items():
-            archive.writestr(name.replace("__", "/") + (".tmx" if text.startswith("<?xml") else ".jsonl"), text)
+            archive.writestr(
+                name.replace("__", "/") + (".tmx" if text.startswith("<?xml") else ".jsonl"), text
+            )
     return held.getvalue()
 
 
@@ -71,7 +73,10 @@ def lines(name: str, code: str) -> list[tuple]:
     from hybridbatch.data.formats.tables import read_records
 
     path = homes.rebuilt(name) / f"{code}.jsonl.gz"
-    return [(record["doc"], record["pos"], record["text"]) for _, record in read_records(path, path.name)]
+    return [
+        (record["doc"], record["pos"], record["text"])
+        for _, record in read_records(path, path.name)
+    ]
 
 
 def test_lines_of_ntrex_take_their_place_in_their_document(web):
@@ -90,7 +95,9 @@ def test_units_of_tico19_are_sorted_by_document_and_number(web):
     assert lines("tico19", "en")[1] == ("Wiki_2", 9, "A sentence the ninth")
 
 
-@pytest.mark.parametrize(("name", "languages"), [("ntrex", {"eng", "swh"}), ("mkqa", {"eng", "zho"})])
+@pytest.mark.parametrize(
+    ("name", "languages"), [("ntrex", {"eng", "swh"}), ("mkqa", {"eng", "zho"})]
+)
 def test_sources_without_a_local_copy_read_what_was_rebuilt(web, name: str, languages: set[str]):
     rows = [row for row in source(name).rows(SourceContext()) if isinstance(row, Row)]
     assert {row.language for row in rows} == languages

@@ -1,4 +1,6 @@
-"""Every source of the hub and the web: its real code, the unmodified clients, a mirror with files in the true layouts."""
+"""Every source of the hub and the web: its real code, the unmodified clients, a mirror with files
+in the true layouts.
+"""
 
 import json
 import os
@@ -33,7 +35,9 @@ WEB = ("entityquestions", "xor-tydi", "mintaka", "mkqa-full", "squadshifts", "sq
 Results = dict[str, dict[str, Any]]
 
 
-def read(url: str, cache: Path, *names: str, environment: dict[str, str] | None = None, **job: Any) -> Results:
+def read(
+    url: str, cache: Path, *names: str, environment: dict[str, str] | None = None, **job: Any
+) -> Results:
     """The results of `tests.helpers.read_sources` in a process whose hub is at `url`."""
     job = {"sources": names, "web": f"{url}/datasets/web/files/resolve/main", **job}
     done = subprocess.run(
@@ -49,7 +53,9 @@ def read(url: str, cache: Path, *names: str, environment: dict[str, str] | None 
 
 
 @pytest.fixture(scope="module")
-def results(hub_mirror: ModuleType, small_hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(
+    hub_mirror: ModuleType, small_hub: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Results:
     with hub_mirror.HubMirror(small_hub) as url:
         return read(url, tmp_path_factory.mktemp("cache"), *TABLES, *SCRIPTS, *WEB)
 
@@ -69,7 +75,9 @@ def test_no_record_has_two_rows_in_a_language(results: Results):
         assert made
         assert len({(row.record_id, row.language) for row in made}) == len(made)
         assert {row.source for row in made} == {name}
-        assert {row.split for row in made} == {"validation" if name.startswith("squadshifts") else "train"}
+        assert {row.split for row in made} == {
+            "validation" if name.startswith("squadshifts") else "train"
+        }
 
 
 def test_english_tables(results: Results):
@@ -104,14 +112,19 @@ def test_tables_in_many_languages(results: Results):
         Row("webfaq", "deu:0:1", "deu", "Was kostet es?", "Nichts."),
         Row("webfaq", "swa:0:1", "swh", "Ni bei gani?", "Bure."),
     ]
-    assert [(row.file, row.line) for row in bad(results, "webfaq")] == [("PaDaS-Lab/webfaq/data/swa.jsonl", 2)]
+    assert [(row.file, row.line) for row in bad(results, "webfaq")] == [
+        ("PaDaS-Lab/webfaq/data/swa.jsonl", 2)
+    ]
     swim = rows(results, "swim-ir")
     assert len({row.language for row in swim}) == 10
-    assert [row.query for row in swim if row.language == "yor"] == ["query yo 0", "query yo 1"]  # two shards
+    # two shards
+    assert [row.query for row in swim if row.language == "yor"] == ["query yo 0", "query yo 1"]
     assert all(row.passage == "Kenya Kenya is a country." for row in swim)
 
 
-def test_a_question_and_the_english_passage_that_answers_it_are_rows_of_one_record(results: Results):
+def test_a_question_and_the_english_passage_that_answers_it_are_rows_of_one_record(
+    results: Results,
+):
     for name, languages in (("swim-ir-cross", 17), ("xor-tydi", 1)):
         records: dict[str, list[Row]] = defaultdict(list)
         for row in rows(results, name):
@@ -121,7 +134,10 @@ def test_a_question_and_the_english_passage_that_answers_it_are_rows_of_one_reco
             assert answering.query is None
             assert answering.language == "eng" != asking.language
         assert len({asking.language for asking, _ in records.values()}) == languages
-    assert [row.passage for row in rows(results, "xor-tydi") if row.passage] == ["Tokyo is a city.", "It is in Japan."]
+    assert [row.passage for row in rows(results, "xor-tydi") if row.passage] == [
+        "Tokyo is a city.",
+        "It is in Japan.",
+    ]
 
 
 def test_mmarco_is_parallel_by_ids_and_takes_its_negatives_from_the_triples(results: Results):
@@ -131,9 +147,15 @@ def test_mmarco_is_parallel_by_ids_and_takes_its_negatives_from_the_triples(resu
         by_language[row.language][row.record_id] = row
     assert len(by_language) == 14
     assert by_language["ita"]["7-0"] == Row(
-        "mmarco", "7-0", "ita", "it what", "it passage 0", tuple(f"it passage {n}" for n in (5, 6, 7, 8))
+        "mmarco",
+        "7-0",
+        "ita",
+        "it what",
+        "it passage 0",
+        tuple(f"it passage {n}" for n in (5, 6, 7, 8)),
     )
-    assert by_language["vie"]["9-4"].negatives == ("vi passage 6",)  # the collection has no passage 99
+    # the collection has no passage 99
+    assert by_language["vie"]["9-4"].negatives == ("vi passage 6",)
     german = by_language.pop("deu")  # its query 9 and its passage 4 are broken lines
     assert set(german) == {"7-0", "7-1"}
     assert {tuple(records) for records in by_language.values()} == {("7-0", "7-1", "9-4")}
@@ -147,7 +169,9 @@ def test_mmarco_is_parallel_by_ids_and_takes_its_negatives_from_the_triples(resu
     }
     triples = [row for row in rows(results, "mmarco-triples") if row.language == "eng"]
     assert [row.record_id for row in triples] == [str(number) for number in range(8)]
-    assert triples[2] == Row("mmarco-triples", "2", "eng", "en what", "en passage 0", ("en passage 6",))
+    assert triples[2] == Row(
+        "mmarco-triples", "2", "eng", "en what", "en passage 0", ("en passage 6",)
+    )
 
 
 def test_retrieval_sets_give_titled_passages_and_negatives(results: Results):
@@ -163,8 +187,12 @@ def test_retrieval_sets_give_titled_passages_and_negatives(results: Results):
     ]
     made = rows(results, "miracl")
     assert len({row.language for row in made}) == 16
-    assert made[0] == Row("miracl", "arb:1", "arb", "question ar", "Title a Text of a.", ("Title b Text of b.",))
-    assert made[1] == Row("miracl", "arb:1#2", "arb", "question ar", "Title c Text of c.", ("Title b Text of b.",))
+    assert made[0] == Row(
+        "miracl", "arb:1", "arb", "question ar", "Title a Text of a.", ("Title b Text of b.",)
+    )
+    assert made[1] == Row(
+        "miracl", "arb:1#2", "arb", "question ar", "Title c Text of c.", ("Title b Text of b.",)
+    )
     assert {(row.line, row.field) for row in bad(results, "miracl")} == {(2, "query-id")}
 
 
@@ -177,7 +205,9 @@ def test_only_training_sets_are_read(results: Results):
 
 
 def test_files_of_the_web(results: Results):
-    assert rows(results, "entityquestions") == [Row("entityquestions", "P19:1", "eng", "Where was Ada born?", "London")]
+    assert rows(results, "entityquestions") == [
+        Row("entityquestions", "P19:1", "eng", "Where was Ada born?", "London")
+    ]
     mintaka = rows(results, "mintaka")
     entity = {row.language: row for row in mintaka if row.record_id == "m1"}
     assert len(entity) == 9
@@ -213,14 +243,20 @@ def test_provenance_tells_a_branch_by_its_commit_and_a_file_of_the_web_by_itself
         else:
             assert len(source(name).revision) == 40
             assert inputs == []
-    assert [path.rpartition("/")[2] for path in results["xor-tydi"]["inputs"]] == ["tydi_xor_gp.zip"]
+    assert [path.rpartition("/")[2] for path in results["xor-tydi"]["inputs"]] == [
+        "tydi_xor_gp.zip"
+    ]
 
 
-def test_faults_of_the_hub_change_nothing(hub_mirror: ModuleType, small_hub: Path, results: Results, tmp_path: Path):
+def test_faults_of_the_hub_change_nothing(
+    hub_mirror: ModuleType, small_hub: Path, results: Results, tmp_path: Path
+):
     faults = {"503": 0.15, "429": 0.15, "truncate": 0.15}
     names = (*TABLES, "mmarco", "mrtydi", "miracl", *WEB)
     with hub_mirror.HubMirror(small_hub, faults=faults, seed=3) as url:
-        made = read(url, tmp_path, *names, pauses=[0] * 12, languages=["eng", "deu", "swh", "jpn", "zho"])
+        made = read(
+            url, tmp_path, *names, pauses=[0] * 12, languages=["eng", "deu", "swh", "jpn", "zho"]
+        )
     kept = ("eng", "deu", "swh", "jpn", "zho")
     for name in ("nq", "yahoo", "wikiqa", "duorc", "webfaq", "swim-ir", "mmarco", "mrtydi", "miracl", "entityquestions",
                  "squadshifts"):  # fmt: skip
@@ -248,21 +284,43 @@ def test_a_fault_that_stays_is_one_line_and_a_later_run_goes_on(
 
 def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, small_hub: Path, tmp_path: Path):
     elsewhere = tmp_path / "hub"
-    script = {"README.md": "# NQ\n", "natural-questions.py": "raise SystemExit('run')", "data.csv": "a\n1\n"}
+    script = {
+        "README.md": "# NQ\n",
+        "natural-questions.py": "raise SystemExit('run')",
+        "data.csv": "a\n1\n",
+    }
     write(elsewhere / "datasets/sentence-transformers/natural-questions", script)
     write(
         elsewhere / "datasets/microsoft/wiki_qa",
         {"README.md": card(("default", "test", "other.jsonl")), "other.jsonl": "{}\n"},
     )
     write(elsewhere / "datasets/clips/mfaq", {"README.md": "# MFAQ\n"})
-    write(elsewhere / "datasets/web/files", {"dataset.zip": b"not a zip", "tydi_xor_gp.zip": zipped({"a.json": []})})
-    names = ("nq", "wikiqa", "duorc", "mfaq", "mrtydi", "swim-ir", "entityquestions", "xor-tydi", "mintaka")
+    write(
+        elsewhere / "datasets/web/files",
+        {"dataset.zip": b"not a zip", "tydi_xor_gp.zip": zipped({"a.json": []})},
+    )
+    names = (
+        "nq",
+        "wikiqa",
+        "duorc",
+        "mfaq",
+        "mrtydi",
+        "swim-ir",
+        "entityquestions",
+        "xor-tydi",
+        "mintaka",
+    )
     with hub_mirror.HubMirror(elsewhere) as url:
         told = read(url, tmp_path / "cache", *names, pauses=[])
     messages = {name: one["error"] for name, one in told.items()}
-    assert all(message.startswith("DataError: ") and "\n" not in message for message in messages.values())
+    assert all(
+        message.startswith("DataError: ") and "\n" not in message for message in messages.values()
+    )
     assert "sentence-transformers/natural-questions@f9e894e1" in messages["nq"]
-    assert "microsoft/wiki_qa@3f104672b5de699878fe7907afc486f0de325eb5: configuration 'default'" in messages["wikiqa"]
+    assert (
+        "microsoft/wiki_qa@3f104672b5de699878fe7907afc486f0de325eb5: configuration 'default'"
+        in messages["wikiqa"]
+    )
     assert "no such data set there" in messages["duorc"]
     assert "no such file there (404)" in messages["mfaq"]
     assert "no such data set there" in messages["mrtydi"]
@@ -271,7 +329,13 @@ def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, small_hub: Pat
     assert "it is not the archive that was expected" in messages["xor-tydi"]
     assert "mintaka_train.json: no such file there (404)" in messages["mintaka"]
     with hub_mirror.HubMirror(small_hub) as url:
-        gone = read(url, tmp_path / "gone", "mrtydi", "nq", revisions={"mrtydi": "refs/pr/9", "nq": "refs/pr/9"})
+        gone = read(
+            url,
+            tmp_path / "gone",
+            "mrtydi",
+            "nq",
+            revisions={"mrtydi": "refs/pr/9", "nq": "refs/pr/9"},
+        )
     assert "castorini/mr-tydi@refs/pr/9" in gone["mrtydi"]["error"]
     assert "revision is gone" in gone["mrtydi"]["error"]
     assert "natural-questions@refs/pr/9" in gone["nq"]["error"]
@@ -289,7 +353,9 @@ def test_a_second_run_needs_no_network(hub_mirror: ModuleType, small_hub: Path, 
     assert "HF_HUB_OFFLINE" in offline["mfaq"]["error"]
 
 
-def test_only_files_of_wanted_languages_are_fetched(hub_mirror: ModuleType, small_hub: Path, tmp_path: Path):
+def test_only_files_of_wanted_languages_are_fetched(
+    hub_mirror: ModuleType, small_hub: Path, tmp_path: Path
+):
     with hub_mirror.HubMirror(small_hub) as url:
         made = read(url, tmp_path, "mmarco", "webfaq", "nq", "xor-tydi", languages=["swh", "fra"])
     assert {row.language for row in rows(made, "mmarco")} == {"fra"}
@@ -308,18 +374,31 @@ def test_newsqa_says_where_to_get_it_and_reads_what_is_made_there(tmp_path: Path
                      "combined-newsqa-data-v1.json", "--data-root"):  # fmt: skip
             assert part in told
         assert "\n" not in told
-    text = "NEW DELHI (CNN) -- A court acquitted him. " * 30 + "The teen was one of 19 victims. " + "More. " * 200
+    text = (
+        "NEW DELHI (CNN) -- A court acquitted him. " * 30
+        + "The teen was one of 19 victims. "
+        + "More. " * 200
+    )
     questions = [
         {"q": "How many?", "consensus": {"s": text.index("19"), "e": text.index("19") + 2}},
         {"q": "Bad?", "consensus": {"badQuestion": True}},
         {"q": "None?", "consensus": {"noAnswer": True}},
         {"q": "Outside?", "consensus": {"s": 10**6, "e": 10**6 + 1}},
     ]
-    story = {"storyId": "./cnn/stories/42.story", "text": text, "type": "dev", "questions": questions}
+    story = {
+        "storyId": "./cnn/stories/42.story",
+        "text": text,
+        "type": "dev",
+        "questions": questions,
+    }
     whole = json.dumps({"data": [story, "no story"], "version": "1"})
     write(tmp_path / "newsqa", {"combined-newsqa-data-v1.json": whole})
     row, outside, second = source("newsqa").rows(SourceContext(tmp_path))
-    assert (row.record_id, row.query, row.split) == ("./cnn/stories/42.story:0", "How many?", "validation")
+    assert (row.record_id, row.query, row.split) == (
+        "./cnn/stories/42.story:0",
+        "How many?",
+        "validation",
+    )
     assert "one of 19 victims" in row.passage
     assert len(row.passage.split()) < 150
     assert (outside.line, outside.field) == (1, "consensus")
@@ -327,13 +406,20 @@ def test_newsqa_says_where_to_get_it_and_reads_what_is_made_there(tmp_path: Path
 
 
 def test_a_local_copy_of_squadshifts_comes_first(real_data: Path):
-    local = [row for row in source("squadshifts").rows(SourceContext(real_data)) if isinstance(row, Row)]
+    local = [
+        row for row in source("squadshifts").rows(SourceContext(real_data)) if isinstance(row, Row)
+    ]
     assert len(local) == 13_938
     assert {row.split for row in local} == {"validation"}
 
 
-@given(st.lists(st.tuples(*[st.integers(0, 3)] * 2, st.integers(0, 30)), max_size=40), st.integers(1, 4))
-def test_triples_join_to_pairs_as_a_plain_loop_joins_them(triples: list[tuple[int, int, int]], kept: int):
+@given(
+    st.lists(st.tuples(*[st.integers(0, 3)] * 2, st.integers(0, 30)), max_size=40),
+    st.integers(1, 4),
+)
+def test_triples_join_to_pairs_as_a_plain_loop_joins_them(
+    triples: list[tuple[int, int, int]], kept: int
+):
     expected: dict[tuple[int, int], list[int]] = defaultdict(list)
     for query, positive, negative in triples:
         expected[query, positive].append(negative)
@@ -344,7 +430,9 @@ def test_triples_join_to_pairs_as_a_plain_loop_joins_them(triples: list[tuple[in
         assert [negative for negative in row if negative >= 0] == expected[pair][:kept]
 
 
-def test_numbers_are_read_in_blocks_and_bad_lines_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_numbers_are_read_in_blocks_and_bad_lines_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("hybridbatch.data.formats.numbered._BLOCK", 64)
     lines = [f"{n}\t{n * 2}" for n in range(100)]
     lines[40], lines[41], lines[70] = "40", "41\t9999999999", "seventy\t140"
@@ -359,7 +447,9 @@ def test_numbers_are_read_in_blocks_and_bad_lines_are_told(tmp_path: Path, monke
 
 def test_lines_are_found_by_number(tmp_path: Path):
     path = tmp_path / "lines.tsv"
-    path.write_bytes("9\tnine\ttabbed\r\n3\tdrei ü\n3\tagain\nx\ttext\n5\t \n".encode() + b"6\t\xff\n7\tseven")
+    path.write_bytes(
+        "9\tnine\ttabbed\r\n3\tdrei ü\n3\tagain\nx\ttext\n5\t \n".encode() + b"6\t\xff\n7\tseven"
+    )
     with NumberedLines(path, "lines") as lines:
         found = list(lines.texts(np.array([3, 4, 7, 9, -1, 5])))
         assert [(row.line, row.field) for row in lines.bad] == [(4, "id"), (5, "text"), (6, "text")]
@@ -387,8 +477,18 @@ def test_the_passage_of_an_answer_is_the_one_it_stands_in():
 
 def test_a_zip_is_read_in_place_and_a_damaged_one_is_told(tmp_path: Path):
     path = tmp_path / "inner" / "archive.zip"
-    write(tmp_path, {"inner/archive.zip": zipped({"../escaped.json": [1], "/absolute.json": [2], "bad.json": "{"})})
-    contents = {match[0]: value for match, value in zipped_json(path, re.compile(r".*/(escaped|absolute)\.json"))}
+    write(
+        tmp_path,
+        {
+            "inner/archive.zip": zipped(
+                {"../escaped.json": [1], "/absolute.json": [2], "bad.json": "{"}
+            )
+        },
+    )
+    contents = {
+        match[0]: value
+        for match, value in zipped_json(path, re.compile(r".*/(escaped|absolute)\.json"))
+    }
     assert contents == {"../escaped.json": [1], "/absolute.json": [2]}
     assert sorted(file.name for file in tmp_path.rglob("*.json")) == []
     with pytest.raises(DataError, match="not valid JSON"):
@@ -402,8 +502,14 @@ def test_squad_files_of_another_form_give_bad_rows():
     whole = squad(("T", [("context", [{"id": 1}])]))
     whole["data"] += [{"title": "no paragraphs"}, "no article"]
     made = list(
-        squad_rows(whole, "file", lambda title, context, record: [Row("s", str(record["id"]), "eng", title, context)])
+        squad_rows(
+            whole,
+            "file",
+            lambda title, context, record: [Row("s", str(record["id"]), "eng", title, context)],
+        )
     )
     assert made[0] == Row("s", "1", "eng", "T", "context")
     assert [(row.line, row.field) for row in made[1:]] == [(2, "paragraphs"), (3, "paragraphs")]
-    assert list(squad_rows([], "file", lambda *parts: [])) == [BadRow("file", 0, "data", "must be a list of articles")]
+    assert list(squad_rows([], "file", lambda *parts: [])) == [
+        BadRow("file", 0, "data", "must be a list of articles")
+    ]

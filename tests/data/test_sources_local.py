@@ -25,7 +25,9 @@ ONE_SIDED = ("afriqa-questions", "mkqa")
 def put(root: Path, name: str, *records: dict) -> None:
     path = root / f"{name}.jsonl.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode()))
+    path.write_bytes(
+        gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode())
+    )
 
 
 def rows(root: Path | None, name: str, **context) -> list[Row | BadRow]:
@@ -38,8 +40,14 @@ def question(number: int, doc_id: str | None, **fields) -> dict:
 
 
 def put_afriqa(root: Path) -> None:
-    put(root, "afriqa/corpus.en", {"id": "p1", "lang": "en", "title": "Kano", "text": "A city of Nigeria."})
-    put(root, "afriqa/corpus.fr", {"id": "p2", "lang": "fr", "title": "Dakar", "text": "Une ville."})
+    put(
+        root,
+        "afriqa/corpus.en",
+        {"id": "p1", "lang": "en", "title": "Kano", "text": "A city of Nigeria."},
+    )
+    put(
+        root, "afriqa/corpus.fr", {"id": "p2", "lang": "fr", "title": "Dakar", "text": "Une ville."}
+    )
     put(
         root,
         "afriqa/queries.hau",
@@ -84,7 +92,8 @@ def test_question_records_carry_one_side_a_language_so_that_no_text_is_its_own_p
     two = rows(tmp_path, "mkqa", keeps=lambda code: code in ("eng", "zho"))
     assert len(two) == 400
     assert all(
-        {bool(one.query), bool(other.query)} == {True, False} for one, other in zip(two[::2], two[1::2], strict=True)
+        {bool(one.query), bool(other.query)} == {True, False}
+        for one, other in zip(two[::2], two[1::2], strict=True)
     )
 
 
@@ -94,8 +103,15 @@ def test_retrieval_sets_give_a_row_for_each_passage_that_answers(tmp_path):
         put(tmp_path, f"tydi-goldp/qrels.{part}", {"query_id": f"{part}1", "doc_id": "p1", "rel": 1}, {"query_id": f"{part}1", "doc_id": "p2", "rel": 1}, {"query_id": f"{part}2", "doc_id": "p2", "rel": 0})  # fmt: skip
         put(tmp_path, f"tydi-goldp/queries.{part}", {"id": f"{part}1", "lang": code, "text": "Q1", "answers": []}, {"id": f"{part}2", "lang": code, "text": "Q2", "answers": []})  # fmt: skip
     made = rows(tmp_path, "tydi")
-    assert made[:2] == [Row("tydi", "en1", "eng", "Q1", "T 1 one"), Row("tydi", "en1#2", "eng", "Q1", "two")]
-    assert (made[2].file, made[2].line, made[2].field) == ("tydi-goldp/queries.en.jsonl.gz", 2, "id")
+    assert made[:2] == [
+        Row("tydi", "en1", "eng", "Q1", "T 1 one"),
+        Row("tydi", "en1#2", "eng", "Q1", "two"),
+    ]
+    assert (made[2].file, made[2].line, made[2].field) == (
+        "tydi-goldp/queries.en.jsonl.gz",
+        2,
+        "id",
+    )
     assert {row.language for row in made if isinstance(row, Row)} == {"eng", "kor", "swh"}
 
 
@@ -130,7 +146,9 @@ def test_stories_join_only_versions_whose_pages_go_along_with_the_english(tmp_pa
         "asp-1:0": {"eng", "swh", "twi"}, "asp-1:3": {"eng", "swh", "twi"},
         "asp-1/amh:0": {"amh"}, "asp-1/amh:3": {"amh"}, "asp-1/fra:0": {"fra"}, "asp-1/fra:3": {"fra"},
     }  # fmt: skip
-    assert {bad.reason for bad in made if isinstance(bad, BadRow)} == {"the story is already there in twi, as tw-akua"}
+    assert {bad.reason for bad in made if isinstance(bad, BadRow)} == {
+        "the story is already there in twi, as tw-akua"
+    }
 
 
 def test_lafand_pairs_both_languages_and_keeps_its_splits(tmp_path):
@@ -139,7 +157,11 @@ def test_lafand_pairs_both_languages_and_keeps_its_splits(tmp_path):
                 "lang": "hau", "text": f"Layin Hausa na lamba {at}"} | more  # fmt: skip
 
     put(tmp_path, "lafand-mt/doc.en-hau", *(line(at, "train", doc="d0") for at in range(3)))
-    put(tmp_path, "lafand-mt/sent.en-hau", *(line(at, part) for part in ("dev", "test") for at in range(3)))
+    put(
+        tmp_path,
+        "lafand-mt/sent.en-hau",
+        *(line(at, part) for part in ("dev", "test") for at in range(3)),
+    )
     made = rows(tmp_path, "lafand-mt")
     assert {(row.record_id, row.language, row.split) for row in made} == {
         (record, code, split)
@@ -151,12 +173,15 @@ def test_lafand_pairs_both_languages_and_keeps_its_splits(tmp_path):
 
 
 def test_a_missing_local_copy_says_where_the_data_is_public(tmp_path):
-    for name in set(LOCAL) - {"ntrex", "tico19", "mkqa", "squadshifts"}:  # which are also read from their homes
+    # which are also read from their homes
+    for name in set(LOCAL) - {"ntrex", "tico19", "mkqa", "squadshifts"}:
         for root in (None, tmp_path):
             with pytest.raises(DataError) as caught:
                 rows(root, name)
             told = str(caught.value)
-            assert all(part in told for part in (source(name).url, source(name).revision, "--data-root"))
+            assert all(
+                part in told for part in (source(name).url, source(name).revision, "--data-root")
+            )
             assert "\n" not in told
 
 
@@ -178,9 +203,12 @@ def test_listing_the_sources_imports_nothing_heavy():
 
     code = (
         "import sys; from hybridbatch.data.sources.registry import catalogue; catalogue();"
-        "print([name for name in ('babel', 'pyarrow', 'datasets', 'torch', 'mteb') if name in sys.modules])"
+        "print([name for name in ('babel', 'pyarrow', 'datasets', 'torch', 'mteb') if name in"
+        " sys.modules])"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert shown.strip() == "[]"
 
 
@@ -210,4 +238,7 @@ def test_the_real_files(real_data, name):
         assert all((row.passage is None) == (row.language not in ("eng", "fra")) for row in good)
     if name in ONE_SIDED:
         assert all((row.passage is None) != (row.query is None) for row in good)
-        assert all(len({bool(row.query) for row in versions.values()}) == 2 for versions in records.values())
+        assert all(
+            len({bool(row.query) for row in versions.values()}) == 2
+            for versions in records.values()
+        )

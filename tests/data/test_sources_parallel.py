@@ -26,7 +26,11 @@ def sentences(language: str, count: int) -> list[str]:
 
 
 def unit(**texts: str) -> str:
-    return "<tu>" + "".join(f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>' for code, text in texts.items()) + "</tu>"
+    return (
+        "<tu>"
+        + "".join(f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>' for code, text in texts.items())
+        + "</tu>"
+    )
 
 
 def put_moses(folder: Path, stem: str, *codes: str, count: int = 8) -> None:
@@ -46,11 +50,14 @@ def test_forms_are_told_by_the_names_of_the_files(tmp_path):
     put_moses(tmp_path, "multi", "en", "am", "zu")
     put_moses(tmp_path, "alone.en-fr", "en")
     (tmp_path / "NLLB.en-ig.tsv.gz").write_bytes(gzip.compress(b"one\totu\n"))
-    (tmp_path / "mine.en-ig.tsv").write_text("en\tig\none\totu\n")  # a table with a header: aligned lines, wide
+    # a table with a header: aligned lines, wide
+    (tmp_path / "mine.en-ig.tsv").write_text("en\tig\none\totu\n")
     (tmp_path / "memory.tmx").write_text(TMX.format(units=""))
     for other in ("README", "LICENSE.txt", "pairs.jsonl", "pairs.csv", "x.tsv"):
         (tmp_path / other).write_text("")
-    assert [(found.name, found.kind, found.languages) for found in find_bitexts(tmp_path.iterdir())] == [
+    assert [
+        (found.name, found.kind, found.languages) for found in find_bitexts(tmp_path.iterdir())
+    ] == [
         ("NLLB.en-ig", "tsv", ("eng", "ibo")),
         ("Tanzil.en-sw", "moses", ("eng", "swh")),
         ("Tanzil.en-yo", "moses", ("eng", "yor")),
@@ -68,12 +75,21 @@ def test_documents_pair_neighbouring_lines_alike_in_every_language(tmp_path):
     by_record: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in good:
         by_record[row.record_id][row.language] = row
-    assert set(by_record) == {f"Tanzil.en-sw:{at}" for at in (0, 3, 4, 7, 8)} | {"Tanzil.en-yo:0", "Tanzil.en-yo:3"}
+    assert set(by_record) == {f"Tanzil.en-sw:{at}" for at in (0, 3, 4, 7, 8)} | {
+        "Tanzil.en-yo:0",
+        "Tanzil.en-yo:3",
+    }
     pair = by_record["Tanzil.en-sw:7"]
     assert pair["eng"].query == english[7]
     assert pair["eng"].passage == f"{english[5]} {english[6]}"
     assert pair["swh"].passage == f"{swahili[5]} {swahili[6]}"
-    only = split(list(source("parallel-documents").rows(SourceContext(tmp_path, keeps=lambda code: code == "yor"))))[0]
+    only = split(
+        list(
+            source("parallel-documents").rows(
+                SourceContext(tmp_path, keeps=lambda code: code == "yor")
+            )
+        )
+    )[0]
     assert {row.language for row in only} == {"yor"}
 
 
@@ -94,12 +110,21 @@ def test_sentences_pair_a_line_with_its_translation(tmp_path):
 
 def test_tmx_with_inline_marks_other_spellings_of_languages_and_missing_variants(tmp_path):
     units = [
-        unit(**{"en-US": f"<bpt i='1'/>Sentence {n}<ph/> of the manual", "SW": f"Sentensi {n} ya mwongozo"})
+        unit(
+            **{
+                "en-US": f"<bpt i='1'/>Sentence {n}<ph/> of the manual",
+                "SW": f"Sentensi {n} ya mwongozo",
+            }
+        )
         for n in range(4)
     ]
     units += [unit(en="Only in English this time"), unit(en="Some words more", xyzzy="?")]
-    (tmp_path / "memory.tmx.gz").write_bytes(gzip.compress(TMX.format(units="\n".join(units)).encode()))
-    (tmp_path / "plain.tmx").write_text(TMX.format(units=units[0]).replace("<tmx ", '<tmx xmlns="http://x.example" '))
+    (tmp_path / "memory.tmx.gz").write_bytes(
+        gzip.compress(TMX.format(units="\n".join(units)).encode())
+    )
+    (tmp_path / "plain.tmx").write_text(
+        TMX.format(units=units[0]).replace("<tmx ", '<tmx xmlns="http://x.example" ')
+    )
     packed, plain = find_bitexts(tmp_path.iterdir())
     found = list(packed.units())
     assert found[0] == (1, {"eng": "Sentence 0 of the manual", "swh": "Sentensi 0 ya mwongozo"})
@@ -132,7 +157,9 @@ def test_files_that_cannot_be_read_stop_with_one_line(tmp_path):
     put_moses(tmp_path, "short", "en", count=5)
     put_moses(tmp_path, "short", "sw", count=4)
     (tmp_path / "cut.tmx").write_text(TMX.format(units=unit(en="One", sw="Moja"))[:-20])
-    (tmp_path / "cut2.tmx.gz").write_bytes(gzip.compress(TMX.format(units=unit(en="One", sw="Moja")).encode())[:60])
+    (tmp_path / "cut2.tmx.gz").write_bytes(
+        gzip.compress(TMX.format(units=unit(en="One", sw="Moja")).encode())[:60]
+    )
     cut, packed, short = find_bitexts(tmp_path.iterdir())
     for bitext, reason in (
         (short, r"short\.sw: ends before line 5, which short\.en have"),
@@ -155,7 +182,11 @@ def test_a_long_memory_is_streamed(tmp_path):
     def peak(count: int) -> int:
         path = tmp_path / f"{count}.tmx"
         path.write_text(
-            TMX.format(units="\n".join(unit(en=f"English {n} " * 5, sw=f"Kiswahili {n} " * 5) for n in range(count)))
+            TMX.format(
+                units="\n".join(
+                    unit(en=f"English {n} " * 5, sw=f"Kiswahili {n} " * 5) for n in range(count)
+                )
+            )
         )
         tracemalloc.start()
         assert sum(1 for _ in Bitext("m", "tmx", (path,)).units()) == count

@@ -1,4 +1,6 @@
-"""Tables: every format gives the same records, and every kind of damage is told with its file, line and field."""
+"""Tables: every format gives the same records, and every kind of damage is told with its file, line
+and field.
+"""
 
 import gzip
 import io
@@ -13,7 +15,10 @@ from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import BadRow
 from hybridbatch.data.formats.tables import bare_name, kind, read_records
 
-RECORDS = [{"record_id": "1", "text": "Habari ya asubuhi"}, {"record_id": "2", "text": 'ሰላም, "ዓለም"'}]
+RECORDS = [
+    {"record_id": "1", "text": "Habari ya asubuhi"},
+    {"record_id": "2", "text": 'ሰላም, "ዓለም"'},
+]
 
 
 def write_zst(path: Path, raw: bytes) -> None:
@@ -31,7 +36,10 @@ def write(path: Path, records: list[dict]) -> Path:
         pq.write_table(pa.Table.from_pylist(records), path)
         return path
     if ".tsv" in path.name:
-        raw = "\n".join("\t".join(row) for row in [columns, *(r.values() for r in records)]).encode() + b"\n"
+        raw = (
+            "\n".join("\t".join(row) for row in [columns, *(r.values() for r in records)]).encode()
+            + b"\n"
+        )
     elif ".csv" in path.name:
         import csv
 
@@ -50,7 +58,18 @@ def write(path: Path, records: list[dict]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jsonl", "a.ndjson", "a.jsonl.gz", "a.jsonl.zst", "a.tsv", "a.tsv.gz", "a.csv", "a.csv.zst", "a.parquet"]
+    "name",
+    [
+        "a.jsonl",
+        "a.ndjson",
+        "a.jsonl.gz",
+        "a.jsonl.zst",
+        "a.tsv",
+        "a.tsv.gz",
+        "a.csv",
+        "a.csv.zst",
+        "a.parquet",
+    ],
 )
 def test_every_format_gives_the_same_records(tmp_path, name):
     path = write(tmp_path / name, RECORDS)
@@ -63,8 +82,14 @@ def test_line_numbers_count_headers_blank_lines_and_cells_over_several_lines(tmp
     (tmp_path / "a.tsv").write_bytes(b'\xef\xbb\xbfa\tb\r\n1\t"2\r\n\r\n3\t4\r\n')
     (tmp_path / "a.csv").write_bytes(b'a,b\r\n1,"x\r\ny"\r\n3,4\r\n')
     assert list(read_records(tmp_path / "a.jsonl")) == [(1, {"a": 1}), (3, {"a": 2})]
-    assert list(read_records(tmp_path / "a.tsv")) == [(2, {"a": "1", "b": '"2'}), (4, {"a": "3", "b": "4"})]
-    assert list(read_records(tmp_path / "a.csv")) == [(2, {"a": "1", "b": "x\ny"}), (4, {"a": "3", "b": "4"})]
+    assert list(read_records(tmp_path / "a.tsv")) == [
+        (2, {"a": "1", "b": '"2'}),
+        (4, {"a": "3", "b": "4"}),
+    ]
+    assert list(read_records(tmp_path / "a.csv")) == [
+        (2, {"a": "1", "b": "x\ny"}),
+        (4, {"a": "3", "b": "4"}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +114,10 @@ def test_a_bad_json_line_is_told_and_the_next_is_read(tmp_path, raw, reason):
 
 
 def test_a_row_with_another_number_of_fields_is_told(tmp_path):
-    for name, raw in {"a.tsv": b"a\tb\n1\n1\t2\t3\n1\t2\n", "a.csv": b"a,b\n1\n1,2,3\n1,2\n"}.items():
+    for name, raw in {
+        "a.tsv": b"a\tb\n1\n1\t2\t3\n1\t2\n",
+        "a.csv": b"a,b\n1\n1,2,3\n1,2\n",
+    }.items():
         (tmp_path / name).write_bytes(raw)
         one, three, good = read_records(tmp_path / name, "my file")
         assert one == BadRow("my file", 2, "line", "1 fields where the header has 2")
@@ -109,7 +137,9 @@ def test_a_truncated_gz_names_the_file_and_the_last_good_line(tmp_path):
     lines = [{"a": f"{number * 7919 % 104729:x} {number**3:x}"} for number in range(5000)]
     path.write_bytes(gzip.compress(jsonl(lines))[:-3000])
     seen = []
-    with pytest.raises(DataError, match=r"a\.jsonl\.gz: truncated or damaged after line \d+") as caught:
+    with pytest.raises(
+        DataError, match=r"a\.jsonl\.gz: truncated or damaged after line \d+"
+    ) as caught:
         seen.extend(read_records(path))
     assert 0 < len(seen) < 5000
     assert f"line {len(seen)} " in str(caught.value)

@@ -1,4 +1,6 @@
-"""The user's own data: forms are told apart, rows are what the file says, and problems name file, line and field."""
+"""The user's own data: forms are told apart, rows are what the file says, and problems name file,
+line and field.
+"""
 
 import json
 from pathlib import Path
@@ -19,12 +21,17 @@ def rows_of(path: Path) -> list[Row | BadRow]:
 
 def good(path: Path) -> list[Row]:
     rows = rows_of(path)
-    assert all(isinstance(row, Row) for row in rows), [row for row in rows if isinstance(row, BadRow)]
+    assert all(isinstance(row, Row) for row in rows), [
+        row for row in rows if isinstance(row, BadRow)
+    ]
     return rows
 
 
 def jsonl(path: Path, *records: dict) -> Path:
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -35,7 +42,12 @@ EXPECTED = [
 ]
 LONG = [
     {"record_id": "1", "language": "sw", "query": "Jina lako nani?", "passage": "Ninaitwa Juma."},
-    {"record_id": "1", "language": "en", "query": "What is your name?", "passage": "My name is Juma."},
+    {
+        "record_id": "1",
+        "language": "en",
+        "query": "What is your name?",
+        "passage": "My name is Juma.",
+    },
     {"record_id": "2", "language": "en", "query": "Where?", "passage": "In Arusha."},
 ]
 WIDE = [
@@ -59,7 +71,18 @@ def test_long_wide_and_nested_tables_of_every_format_give_the_same_rows(tmp_path
     ]  # fmt: skip
     aliases = {"record_id": "id", "language": "lang", "query": "question", "passage": "text"}
     renamed = [{aliases[name]: value for name, value in record.items()} for record in LONG]
-    for folder in ("long", "alias", "tsv", "csv", "wide", "widetsv", "dotted", "nested", "parquet", "nestedparquet"):
+    for folder in (
+        "long",
+        "alias",
+        "tsv",
+        "csv",
+        "wide",
+        "widetsv",
+        "dotted",
+        "nested",
+        "parquet",
+        "nestedparquet",
+    ):
         (tmp_path / folder).mkdir()
     paths = [
         jsonl(tmp_path / "long/mine.jsonl", *LONG),
@@ -68,7 +91,10 @@ def test_long_wide_and_nested_tables_of_every_format_give_the_same_rows(tmp_path
         tsv(tmp_path / "csv/mine.csv", LONG, ","),
         jsonl(tmp_path / "wide/mine.jsonl", *WIDE),
         tsv(tmp_path / "widetsv/mine.tsv", WIDE),
-        jsonl(tmp_path / "dotted/mine.jsonl", *({k.replace("_s", ".s"): v for k, v in row.items()} for row in WIDE)),
+        jsonl(
+            tmp_path / "dotted/mine.jsonl",
+            *({k.replace("_s", ".s"): v for k, v in row.items()} for row in WIDE),
+        ),
         jsonl(tmp_path / "nested/mine.jsonl", *nested),
     ]
     pq.write_table(pa.Table.from_pylist(WIDE), tmp_path / "parquet/mine.parquet")
@@ -82,15 +108,28 @@ def test_negatives_splits_and_missing_sides(tmp_path):
     path = jsonl(
         tmp_path / "mine.jsonl",
         {"id": 1, "lang": "hau", "query": "Ina?", "passage": None, "split": "dev", "negatives": []},
-        {"id": 1, "lang": "en", "query": "Where?", "passage": "There.", "split": "dev", "negatives": ["Here.", "No."]},
+        {
+            "id": 1,
+            "lang": "en",
+            "query": "Where?",
+            "passage": "There.",
+            "split": "dev",
+            "negatives": ["Here.", "No."],
+        },
     )
     assert good(path) == [
         Row("mine", "1", "hau", "Ina?", None, (), "validation"),
         Row("mine", "1", "eng", "Where?", "There.", ("Here.", "No."), "validation"),
     ]
     text = tmp_path / "mine.tsv"
-    text.write_text('id\tlang\tquery\tpassage\tnegatives\tsplit\n1\ten\tQ\tP\t["a", "b"]\ttest\n2\ten\tQ\tP\t\ttrain\n')
-    assert [(row.negatives, row.split) for row in good(text)] == [(("a", "b"), "test"), ((), "train")]
+    text.write_text(
+        'id\tlang\tquery\tpassage\tnegatives\tsplit\n1\ten\tQ\tP\t["a",'
+        ' "b"]\ttest\n2\ten\tQ\tP\t\ttrain\n'
+    )
+    assert [(row.negatives, row.split) for row in good(text)] == [
+        (("a", "b"), "test"),
+        ((), "train"),
+    ]
 
 
 def test_records_without_an_id_are_named_by_file_and_line(tmp_path):
@@ -101,14 +140,22 @@ def test_records_without_an_id_are_named_by_file_and_line(tmp_path):
     ]  # fmt: skip
 
 
-LINES = ["A headline of the news", "The first sentence of it.", "The second sentence of it.", "A third sentence."]
+LINES = [
+    "A headline of the news",
+    "The first sentence of it.",
+    "The second sentence of it.",
+    "A third sentence.",
+]
 
 
 def test_aligned_lines_in_one_table_or_one_per_language_make_pairs_of_neighbours(tmp_path):
     sw = [line[::-1] for line in LINES]
     (tmp_path / "folder").mkdir()
     for code, lines in (("en", LINES), ("sw", sw)):
-        entries = [{"id": at, "lang": code, "text": text, "doc": "d1", "pos": at} for at, text in enumerate(lines)]
+        entries = [
+            {"id": at, "lang": code, "text": text, "doc": "d1", "pos": at}
+            for at, text in enumerate(lines)
+        ]
         jsonl(tmp_path / "folder" / f"{code}.jsonl", *entries)
     wide = tsv(tmp_path / "d1.tsv", [{"en": a, "sw": b} for a, b in zip(LINES, sw, strict=True)])
     for path in (tmp_path / "folder", wide):
@@ -138,8 +185,17 @@ def test_aligned_lines_in_one_table_or_one_per_language_make_pairs_of_neighbours
          "negatives", "must be text, not a number"),
     ],
 )  # fmt: skip
-def test_a_problem_in_one_record_is_told_with_its_field_and_the_others_are_kept(tmp_path, record, field, reason):
-    first = {"record_id": "0", "language": "en", "query": "Q", "passage": "P", "split": "train", "negatives": []}
+def test_a_problem_in_one_record_is_told_with_its_field_and_the_others_are_kept(
+    tmp_path, record, field, reason
+):
+    first = {
+        "record_id": "0",
+        "language": "en",
+        "query": "Q",
+        "passage": "P",
+        "split": "train",
+        "negatives": [],
+    }
     rest = {"split": "train", "negatives": []} if "split" not in record else {}
     path = tmp_path / "mine.jsonl"
     lines = [first, record | rest, first | {"record_id": "10"}]
@@ -166,7 +222,12 @@ def test_a_bad_cell_of_a_wide_record_costs_that_language_only(tmp_path):
     row, swahili, *bad = sorted(rows_of(path), key=lambda row: isinstance(row, BadRow))
     assert (row.language, row.query, row.passage) == ("eng", "Q", "P")
     assert (swahili.language, swahili.query, swahili.passage) == ("swh", None, "P")
-    assert [(one.line, one.field) for one in bad] == [(1, "query.xx-no"), (1, "query.sw"), (2, "query"), (3, "line")]
+    assert [(one.line, one.field) for one in bad] == [
+        (1, "query.xx-no"),
+        (1, "query.sw"),
+        (2, "query"),
+        (3, "line"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -205,16 +266,22 @@ def test_parquet_with_a_wrong_column_type_is_told_by_row(tmp_path):
 
 def test_the_same_record_and_language_twice_names_both_places(tmp_path):
     one = jsonl(tmp_path / "a.jsonl", *LONG)
-    two = jsonl(tmp_path / "b.jsonl", LONG[2] | {"record_id": "3"}, LONG[1] | {"language": "eng_Latn"})
+    two = jsonl(
+        tmp_path / "b.jsonl", LONG[2] | {"record_id": "3"}, LONG[1] | {"language": "eng_Latn"}
+    )
     with pytest.raises(DataError) as caught:
         rows_of(tmp_path)
-    assert str(caught.value).startswith(f"{two}:2: record '1' in language 'eng' is already at {one}:2; ")
+    assert str(caught.value).startswith(
+        f"{two}:2: record '1' in language 'eng' is already at {one}:2; "
+    )
 
 
 def test_the_same_line_twice_names_both_places(tmp_path):
     line = {"lang": "en", "text": "A sentence.", "doc": "d", "pos": 3}
     path = jsonl(tmp_path / "mine.jsonl", line, line | {"lang": "sw"}, line)
-    with pytest.raises(DataError, match=rf"{path}:3: position 3 of document 'd' .* is already at line 1"):
+    with pytest.raises(
+        DataError, match=rf"{path}:3: position 3 of document 'd' .* is already at line 1"
+    ):
         rows_of(path)
 
 

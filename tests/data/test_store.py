@@ -25,23 +25,43 @@ LANGUAGES = ["eng", "swh", "amh", "yor"]
 
 
 def make_rows(records: int = 60, source: str = "alpha", split: str = "train") -> list[Row]:
-    """Records in one to four languages; every fifth language version lacks its passage; three share each passage."""
+    """Records in one to four languages; every fifth language version lacks its passage; three share
+    each passage.
+    """
     rows = []
     for number in range(records):
         for place, language in enumerate(LANGUAGES[: 1 + number % 4]):
-            passage = None if (number + place) % 5 == 4 else f"{source} passage {number // 3} {language}"
+            passage = (
+                None if (number + place) % 5 == 4 else f"{source} passage {number // 3} {language}"
+            )
             negatives = (f"not {number}",) * (number % 2)
-            rows.append(Row(source, f"r{number}", language, f"{source} query {number}", passage, negatives, split))
+            rows.append(
+                Row(
+                    source,
+                    f"r{number}",
+                    language,
+                    f"{source} query {number}",
+                    passage,
+                    negatives,
+                    split,
+                )
+            )
     return rows
 
 
 def write(folder: Path, rows, **options) -> Store:
-    write_store(folder, rows, provenance={"sources": [{"name": "alpha", "licence": "CC0"}]}, **options)
+    write_store(
+        folder, rows, provenance={"sources": [{"name": "alpha", "licence": "CC0"}]}, **options
+    )
     return Store.open(folder)
 
 
 def everything(store: Store) -> list[Row]:
-    return [row for split in store.splits for row in store.rows(split, np.arange(store.index(split).rows))]
+    return [
+        row
+        for split in store.splits
+        for row in store.rows(split, np.arange(store.index(split).rows))
+    ]
 
 
 def by_key(rows):
@@ -70,7 +90,9 @@ def test_the_index_describes_the_rows(tmp_path):
         seen = set()
         for record in range(index.records):
             members = rows[index.record_start[record] : index.record_start[record + 1]]
-            assert {(row.source, row.record_id) for row in members} == {(members[0].source, members[0].record_id)}
+            assert {(row.source, row.record_id) for row in members} == {
+                (members[0].source, members[0].record_id)
+            }
             assert index.sources[index.source[record]] == members[0].source
             seen.add((members[0].source, members[0].record_id))
         assert len(seen) == index.records
@@ -110,14 +132,19 @@ def test_the_fingerprint_depends_on_content_alone(tmp_path, monkeypatch):
                 getattr(other.index(split), name), getattr(reference.index(split), name), name
             )
     assert write(tmp_path / "c", rows[1:]).fingerprint != reference.fingerprint
-    changed = [Row(**{f: getattr(rows[0], f) for f in Row.__dataclass_fields__} | {"negatives": ("x",)}), *rows[1:]]
+    changed = [
+        Row(**{f: getattr(rows[0], f) for f in Row.__dataclass_fields__} | {"negatives": ("x",)}),
+        *rows[1:],
+    ]
     assert write(tmp_path / "d", changed).fingerprint != reference.fingerprint
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / name, make_rows())
-    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
+    files = sorted(
+        path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()
+    )
     assert len(files) >= 12
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
@@ -194,14 +221,19 @@ def test_groups_are_the_connected_components(pairs):
         sets = [one for one in sets if not one & linked] + ([joined] if joined else [])
     record = np.array([record for record, _ in pairs], np.int64)
     group = shared_passage_groups(record, np.array([text for _, text in pairs], np.uint64), 10)
-    assert {frozenset(np.flatnonzero(group == number).tolist()) for number in set(group.tolist())} == {
-        frozenset(one) for one in sets
-    }
+    assert {
+        frozenset(np.flatnonzero(group == number).tolist()) for number in set(group.tolist())
+    } == {frozenset(one) for one in sets}
 
 
 def test_texts_are_normalised_at_the_door(tmp_path):
     raw = Row(
-        "alpha", "r", "eng", "  cafe\u0301\x00\x07 ", "\ufeffa\u200db\tc\n\ud800", ("", " x ", "a\u200db\tc", "x")
+        "alpha",
+        "r",
+        "eng",
+        "  cafe\u0301\x00\x07 ",
+        "\ufeffa\u200db\tc\n\ud800",
+        ("", " x ", "a\u200db\tc", "x"),
     )
     (row,) = everything(write(tmp_path / "data", [raw]))
     assert row.query == "café"
@@ -224,7 +256,12 @@ def test_bad_rows_are_counted_and_the_first_listed(tmp_path):
     dropped = store.manifest["dropped"]
     assert dropped["rows"] == 31
     assert dropped["reasons"] == {"query, passage: both are empty": 1, "query: must be text": 30}
-    assert dropped["examples"][0] == {"file": "file.jsonl", "line": 1, "field": "query", "reason": "must be text"}
+    assert dropped["examples"][0] == {
+        "file": "file.jsonl",
+        "line": 1,
+        "field": "query",
+        "reason": "must be text",
+    }
     assert len(dropped["examples"]) == 20
     assert len(everything(store)) == len(make_rows(5))
 
@@ -233,7 +270,10 @@ def test_bad_rows_are_counted_and_the_first_listed(tmp_path):
     ("rows", "message"),
     [
         ([BadRow("file.jsonl", 7, "query", "must be text")], r"file\.jsonl:7: query: must be text"),
-        ([Row("alpha", "e", "eng", "", None)], r"source alpha, record 'e', language eng: .*both are empty"),
+        (
+            [Row("alpha", "e", "eng", "", None)],
+            r"source alpha, record 'e', language eng: .*both are empty",
+        ),
     ],
 )
 def test_strict_stops_at_a_bad_row_and_leaves_nothing(tmp_path, rows, message):
@@ -245,14 +285,20 @@ def test_strict_stops_at_a_bad_row_and_leaves_nothing(tmp_path, rows, message):
 def test_a_record_twice_in_a_language_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "_RUN_ROWS", 7)
     rows = [*make_rows(), Row("alpha", "r5", "swh", "again", "again")]
-    with pytest.raises(DataError, match=r"source alpha: record 'r5' has two rows in language swh") as error:
+    with pytest.raises(
+        DataError, match=r"source alpha: record 'r5' has two rows in language swh"
+    ) as error:
         write(tmp_path / "data", rows)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_record_in_two_splits_is_refused_by_name(tmp_path):
-    rows = [*make_rows(3), Row("alpha", "x", "eng", "q", "p"), Row("alpha", "x", "swh", "q", "p", split="test")]
+    rows = [
+        *make_rows(3),
+        Row("alpha", "x", "eng", "q", "p"),
+        Row("alpha", "x", "swh", "q", "p", split="test"),
+    ]
     with pytest.raises(DataError, match=r"record 'x' has rows in more than one split"):
         write(tmp_path / "data", rows)
 
@@ -290,7 +336,10 @@ def test_opening_names_what_is_wrong(tmp_path):
         Store.open(tmp_path / "nothing")
     store = write(tmp_path / "data", make_rows())
     manifest = read_json(tmp_path / "data" / "manifest.json")
-    for change, message in (({"schema_version": 99}, "schema_version is 99"), ({"kind": "eval"}, "not the manifest")):
+    for change, message in (
+        ({"schema_version": 99}, "schema_version is 99"),
+        ({"kind": "eval"}, "not the manifest"),
+    ):
         write_json(tmp_path / "data" / "manifest.json", manifest | change)
         with pytest.raises(DataError, match=message):
             Store.open(tmp_path / "data")

@@ -1,4 +1,6 @@
-"""Retrieval tasks: the three layouts, the catalogue, the choice of languages, and every kind of broken data."""
+"""Retrieval tasks: the three layouts, the catalogue, the choice of languages, and every kind of
+broken data.
+"""
 
 import gzip
 import hashlib
@@ -27,12 +29,17 @@ def write_jsonl(path: Path, rows: list[dict]) -> None:
 def write_beir(folder: Path, language: str, *, queries: int = 3, end: str = "") -> Path:
     place = folder / language if language else folder
     write_jsonl(
-        place / f"queries.jsonl{end}", [{"_id": f"q{i}", "text": f"{language} query {i}"} for i in range(queries)]
+        place / f"queries.jsonl{end}",
+        [{"_id": f"q{i}", "text": f"{language} query {i}"} for i in range(queries)],
     )
-    passages = [{"_id": f"d{i}", "title": f"T{i}", "text": f"{language} passage {i}"} for i in range(4)]
+    passages = [
+        {"_id": f"d{i}", "title": f"T{i}", "text": f"{language} passage {i}"} for i in range(4)
+    ]
     write_jsonl(place / f"corpus.jsonl{end}", passages)
     (place / "qrels").mkdir()
-    (place / "qrels" / "test.tsv").write_text(QRELS + "".join(f"q{i}\td{i}\t1\n" for i in range(queries)))
+    (place / "qrels" / "test.tsv").write_text(
+        QRELS + "".join(f"q{i}\td{i}\t1\n" for i in range(queries))
+    )
     return place
 
 
@@ -54,7 +61,10 @@ def test_beir_folders_become_one_task_under_canonical_languages(beir):
 
 def test_texts_are_nfc_at_the_door(beir):
     decomposed = unicodedata.normalize("NFD", "ọ̀rọ̀ é")
-    write_jsonl(beir / "yo" / "queries.jsonl.gz", [{"_id": f"q{i}", "text": decomposed + str(i)} for i in range(3)])
+    write_jsonl(
+        beir / "yo" / "queries.jsonl.gz",
+        [{"_id": f"q{i}", "text": decomposed + str(i)} for i in range(3)],
+    )
     text = load_task(str(beir)).queries["yor"].texts[0]
     assert text == unicodedata.normalize("NFC", text) != decomposed + "0"
 
@@ -82,9 +92,13 @@ def test_one_beir_folder_needs_its_language_named(tmp_path):
 
 def test_flat_files_with_shared_and_with_per_language_qrels(tmp_path):
     for language in ("am", "en"):
-        write_jsonl(tmp_path / f"corpus.{language}.jsonl.gz", [{"id": i, "text": f"{language}{i}"} for i in range(3)])
         write_jsonl(
-            tmp_path / f"queries.{language}.jsonl", [{"id": f"q{i}", "text": f"{language}?{i}"} for i in range(2)]
+            tmp_path / f"corpus.{language}.jsonl.gz",
+            [{"id": i, "text": f"{language}{i}"} for i in range(3)],
+        )
+        write_jsonl(
+            tmp_path / f"queries.{language}.jsonl",
+            [{"id": f"q{i}", "text": f"{language}?{i}"} for i in range(2)],
         )
     judged = [{"query_id": "q0", "doc_id": 0, "rel": 1}, {"query_id": "q1", "doc_id": 2, "rel": 2}]
     write_jsonl(tmp_path / "qrels.jsonl", judged)
@@ -100,7 +114,10 @@ def test_flat_files_with_shared_and_with_per_language_qrels(tmp_path):
 
 def test_languages_choose_both_sides_and_a_side_without_them_stays_whole(tmp_path):
     for language in ("am", "yo", "sw"):
-        write_jsonl(tmp_path / f"corpus.{language}.jsonl", [{"id": "d", "text": language}, {"id": "e", "text": "e"}])
+        write_jsonl(
+            tmp_path / f"corpus.{language}.jsonl",
+            [{"id": "d", "text": language}, {"id": "e", "text": "e"}],
+        )
     write_jsonl(tmp_path / "queries.en.jsonl", [{"id": "q", "text": "?"}])
     write_jsonl(tmp_path / "qrels.jsonl", [{"query_id": "q", "doc_id": "d", "rel": 1}])
     task = load_task(str(tmp_path), languages="low-resource,-sw")
@@ -113,7 +130,11 @@ def test_languages_choose_both_sides_and_a_side_without_them_stays_whole(tmp_pat
 
 BROKEN = {
     "unknown passage": ("sw/qrels/test.tsv", QRELS + "q0\td9\t1\nq1\td1\t1\nq2\td2\t1\n", "'d9'"),
-    "unknown query": ("sw/qrels/test.tsv", QRELS + "q0\td0\t1\nq1\td1\t1\nq2\td2\t1\nq7\td2\t1\n", "'q7'"),
+    "unknown query": (
+        "sw/qrels/test.tsv",
+        QRELS + "q0\td0\t1\nq1\td1\t1\nq2\td2\t1\nq7\td2\t1\n",
+        "'q7'",
+    ),
     "query without relevant passage": (
         "sw/queries.jsonl",
         "".join(f'{{"_id":"q{i}","text":"x"}}\n' for i in range(5)),
@@ -145,7 +166,9 @@ def test_broken_data_is_one_line_that_names_the_place(beir, file, content, messa
 
 def test_a_query_judged_irrelevant_only_has_no_relevant_passage(beir):
     for language in ("sw", "yo"):
-        (beir / language / "qrels" / "test.tsv").write_text(QRELS + "q0\td0\t1\nq1\td1\t0\nq2\td2\t1\n")
+        (beir / language / "qrels" / "test.tsv").write_text(
+            QRELS + "q0\td0\t1\nq1\td1\t0\nq2\td2\t1\n"
+        )
     with pytest.raises(DataError, match="'q1'"):
         load_task(str(beir))
 
@@ -177,11 +200,17 @@ def write_lareqa(folder: Path, languages: tuple[str, ...] = ("en", "th")) -> Non
             "sentence_breaks": [[0, second], [second, len(context)]],
             "qas": [
                 {"id": "a", "question": "first?", "answers": [{"answer_start": 0, "text": "One"}]},
-                {"id": "b", "question": "second?", "answers": [{"answer_start": second, "text": "Two"}]},
+                {
+                    "id": "b",
+                    "question": "second?",
+                    "answers": [{"answer_start": second, "text": "Two"}],
+                },
             ],
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{language}.json").write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+        (folder / f"{language}.json").write_text(
+            json.dumps({"data": [{"paragraphs": [paragraph]}]})
+        )
 
 
 def test_lareqa_layout_gives_the_sentence_that_holds_the_answer(tmp_path):
@@ -220,7 +249,9 @@ def test_real_mlqa_r_has_its_published_counts(real_data):
 
 def test_download_is_checked_retried_and_resumed(tmp_path):
     write_lareqa(tmp_path / "web")
-    digests = {p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "web").iterdir()}
+    digests = {
+        p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "web").iterdir()
+    }
     files = lareqa.Files("xquad-r", "0" * 40, digests)
     requests: list[str] = []
 
@@ -257,7 +288,8 @@ def test_download_is_checked_retried_and_resumed(tmp_path):
 def test_bitext_never_asks_a_language_about_itself(tmp_path):
     for language in ("am", "en"):
         write_jsonl(
-            tmp_path / "sib200" / f"{language}.jsonl", [{"id": i, "text": f"{language}{i}"} for i in range(1004)]
+            tmp_path / "sib200" / f"{language}.jsonl",
+            [{"id": i, "text": f"{language}{i}"} for i in range(1004)],
         )
     task = load_task("sib200", data_root=tmp_path)
     assert task.bitext
@@ -288,7 +320,10 @@ def test_real_data_sets_have_their_published_counts(real_data, name):
 
 
 def test_the_atlas_is_a_task_with_splits():
-    test, validation = load_task("atlas", languages="en,sw"), load_task("atlas:validation", languages="en,sw")
+    test, validation = (
+        load_task("atlas", languages="en,sw"),
+        load_task("atlas:validation", languages="en,sw"),
+    )
     assert set(test.queries) == set(test.corpus) == {"eng", "swh"}
     assert test.parallel
     assert set(test.corpus["eng"].ids).isdisjoint(validation.corpus["eng"].ids)

@@ -1,4 +1,6 @@
-"""Tasks whose data is on the hub: the real readers and the unmodified client, on a mirror in the true layouts."""
+"""Tasks whose data is on the hub: the real readers and the unmodified client, on a mirror in the
+true layouts.
+"""
 
 import json
 import os
@@ -14,7 +16,14 @@ from hybridbatch.common.languages import canonical
 from hybridbatch.data.tasks import belebele, catalogue, miracl
 from hybridbatch.data.tasks.corpus_file import StoredStrings, open_texts, write_texts
 from hybridbatch.data.tasks.registry import load_task
-from tests.helpers.hub_layouts import jsonl, packed, passage, write, write_belebele, write_script_repositories
+from tests.helpers.hub_layouts import (
+    jsonl,
+    packed,
+    passage,
+    write,
+    write_belebele,
+    write_script_repositories,
+)
 
 CODE = """
 import json, sys
@@ -38,7 +47,9 @@ print(json.dumps(made))
 @pytest.fixture
 def uncounted(monkeypatch):
     """Small data may pass for a benchmark."""
-    small = {name: replace(one, queries=None, passages=None) for name, one in catalogue.CATALOGUE.items()}
+    small = {
+        name: replace(one, queries=None, passages=None) for name, one in catalogue.CATALOGUE.items()
+    }
     monkeypatch.setattr(catalogue, "CATALOGUE", small)
 
 
@@ -57,12 +68,17 @@ def test_tasks_come_from_the_hub_language_by_language(hub_mirror, tmp_path):
     made = json.loads(done.stdout)
     questions = made["belebele"]
     assert set(questions["queries"]) == set(questions["corpus"]) == {"eng", "swh"}
-    assert questions["corpus"]["swh"] == {f"https://a.example/{n}": f"swh_Latn text {n}" for n in (1, 2, 3)}
+    assert questions["corpus"]["swh"] == {
+        f"https://a.example/{n}": f"swh_Latn text {n}" for n in (1, 2, 3)
+    }
     assert questions["queries"]["eng"]["https://a.example/1#2"] == "eng_Latn question 1 2"
     assert questions["qrels"]["eng"]["https://a.example/1#2"] == {"https://a.example/1": 1}
     assert questions["parallel"]
     wikipedia = made["miracl"]
-    assert wikipedia["queries"] == {"swh": {"swh-3": "development"}, "tel": {"tel-3": "development"}}
+    assert wikipedia["queries"] == {
+        "swh": {"swh-3": "development"},
+        "tel": {"tel-3": "development"},
+    }
     assert wikipedia["corpus"]["tel"] == {f"{n}#0": f"Title {n} Text of {n}." for n in "axbc"}
     assert wikipedia["qrels"]["tel"] == {"tel-3": {"b#0": 1, "x#0": 0}}
     assert not wikipedia["parallel"]
@@ -93,10 +109,23 @@ def test_miracl_reads_local_copies_once(copies, uncounted):
     fingerprint = task.provenance["fingerprint"]
     (stored,) = (copies.parent / "own" / "corpora").glob("*.arrow")
     before = stored.stat().st_mtime_ns
-    assert load_task("miracl", data_root=copies, languages="sw").provenance["fingerprint"] == fingerprint
+    assert (
+        load_task("miracl", data_root=copies, languages="sw").provenance["fingerprint"]
+        == fingerprint
+    )
     assert stored.stat().st_mtime_ns == before
-    write(copies, {"miracl-corpus/miracl-corpus-v1.0-sw/docs-0.jsonl.gz": packed(jsonl([passage("d0"), passage("e")]))})
-    assert load_task("miracl", data_root=copies, languages="sw").provenance["fingerprint"] != fingerprint
+    write(
+        copies,
+        {
+            "miracl-corpus/miracl-corpus-v1.0-sw/docs-0.jsonl.gz": packed(
+                jsonl([passage("d0"), passage("e")])
+            )
+        },
+    )
+    assert (
+        load_task("miracl", data_root=copies, languages="sw").provenance["fingerprint"]
+        != fingerprint
+    )
 
 
 def test_a_part_of_miracl_does_not_pass_for_it(copies):
@@ -109,11 +138,27 @@ def test_a_part_of_miracl_does_not_pass_for_it(copies):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("miracl/miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv", "1\tQ0\tgone#0\t1\n2\tQ0\td1#0\t1\n", "'gone#0'"),
-        ("miracl/miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv", "1\tQ0\td1#0\t7\n", r"dev.tsv:1: grade.*'7'"),
+        (
+            "miracl/miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv",
+            "1\tQ0\tgone#0\t1\n2\tQ0\td1#0\t1\n",
+            "'gone#0'",
+        ),
+        (
+            "miracl/miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv",
+            "1\tQ0\td1#0\t7\n",
+            r"dev.tsv:1: grade.*'7'",
+        ),
         ("miracl/miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv", "1\tQ0\td1#0\t1\n", "'swh-2'"),
-        ("miracl/miracl-v1.0-sw/topics/topics.miracl-v1.0-sw-dev.tsv", "1\tx\n1\ty\n", r"dev.tsv:2: id 'swh-1'"),
-        ("miracl-corpus/miracl-corpus-v1.0-sw/docs-3.jsonl.gz", packed('{"docid": "x"}\n'), r"docs-3.jsonl.gz:1: text"),
+        (
+            "miracl/miracl-v1.0-sw/topics/topics.miracl-v1.0-sw-dev.tsv",
+            "1\tx\n1\ty\n",
+            r"dev.tsv:2: id 'swh-1'",
+        ),
+        (
+            "miracl-corpus/miracl-corpus-v1.0-sw/docs-3.jsonl.gz",
+            packed('{"docid": "x"}\n'),
+            r"docs-3.jsonl.gz:1: text",
+        ),
     ],
 )
 def test_faulty_files_are_named(copies, file, content, message):

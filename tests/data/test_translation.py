@@ -1,4 +1,6 @@
-"""Translation of training rows: which rows, by which translator, what is left out, and that nothing is done twice."""
+"""Translation of training rows: which rows, by which translator, what is left out, and that nothing
+is done twice.
+"""
 
 import json
 import os
@@ -66,31 +68,53 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_english(path: Path, records: int = 12) -> Path:
     rows = [
-        {"id": f"r{number}", "lang": "en", "query": f"{QUESTION} {number}?", "passage": f"{ANSWER} {number}."}
+        {
+            "id": f"r{number}",
+            "lang": "en",
+            "query": f"{QUESTION} {number}?",
+            "passage": f"{ANSWER} {number}.",
+        }
         for number in range(records)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def config(folder: Path, source: Path, translator: object, to: str = "sw,am", **settings: object) -> PrepareConfig:
-    given = {"sources": (str(source),), "out": folder / "data", "translate_to": to, "translator": str(translator)}
+def config(
+    folder: Path, source: Path, translator: object, to: str = "sw,am", **settings: object
+) -> PrepareConfig:
+    given = {
+        "sources": (str(source),),
+        "out": folder / "data",
+        "translate_to": to,
+        "translator": str(translator),
+    }
     return build(PrepareConfig, None, {"decontaminate": "none", **given, **settings})
 
 
 def rows_of(folder: Path) -> dict[tuple[str, str], Row]:
     """By record id and language."""
     store = Store.open(folder)
-    rows = [row for split in store.splits for row in store.rows(split, np.arange(store.index(split).rows))]
+    rows = [
+        row
+        for split in store.splits
+        for row in store.rows(split, np.arange(store.index(split).rows))
+    ]
     return {(row.record_id, row.language): row for row in rows}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 class Shouting:
-    """A translator that writes texts in capitals, sentence by sentence, and keeps what it was given."""
+    """A translator that writes texts in capitals, sentence by sentence, and keeps what it was
+    given.
+    """
 
     def __init__(self, languages: str = "eng fra hau swh amh") -> None:
         self.languages = languages.split()
@@ -114,13 +138,18 @@ class Shouting:
         return [None if "hopeless" in piece else f"{piece.upper()} {target}" for piece in pieces]
 
 
-def translated(translator: Shouting, rows: list, targets: str = "swh", **settings: object) -> tuple[list, dict]:
-    stage = Translation(translator, targets.split(), settings.pop("prefer", ["eng"]), SILENT, **settings)
+def translated(
+    translator: Shouting, rows: list, targets: str = "swh", **settings: object
+) -> tuple[list, dict]:
+    stage = Translation(
+        translator, targets.split(), settings.pop("prefer", ["eng"]), SILENT, **settings
+    )
     made = list(stage.rows(rows))
     return made, stage.as_json()
 
 
-# Which rows -----------------------------------------------------------------------------------------------------------
+# Which rows
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_record_is_translated_from_english_else_from_the_best_resourced_language_into_what_it_lacks():
@@ -153,7 +182,8 @@ def test_rows_with_both_sides_come_first_and_sides_of_different_rows_are_never_j
     rows = [
         Row("s", "1", "eng", "a question", None),
         Row("s", "1", "fra", "une question", "un texte"),
-        Row("s", "2", "eng", "a question alone", None),  # as mkqa has them: the other languages hold the same question
+        # as mkqa has them: the other languages hold the same question
+        Row("s", "2", "eng", "a question alone", None),
         Row("s", "2", "fra", None, "une question seule"),
     ]
     made, _ = translated(Shouting(), rows)
@@ -164,7 +194,10 @@ def test_rows_with_both_sides_come_first_and_sides_of_different_rows_are_never_j
 
 
 def test_records_that_the_translator_cannot_read_are_counted_and_unknown_targets_refused():
-    rows = [Row("s", "1", "deu", "Frage", "Text"), Row("s", "2", "eng", "hopeless", "hopeless. Not this")]
+    rows = [
+        Row("s", "1", "deu", "Frage", "Text"),
+        Row("s", "2", "eng", "hopeless", "hopeless. Not this"),
+    ]
     stage = Translation(Shouting(), ["swh"], ["eng"], SILENT)
     told = RecordingReporter()
     assert list(stage.rows(rows)) == rows
@@ -176,7 +209,9 @@ def test_records_that_the_translator_cannot_read_are_counted_and_unknown_targets
         "2 of 2 translated texts left out: 2 x unfinished. Counts in manifest.json",
         "s: 1 records are in no language that this translator translates from",
     ]
-    with pytest.raises(ConfigError, match="translate_to = zul: shouting does not translate into Zulu"):
+    with pytest.raises(
+        ConfigError, match="translate_to = zul: shouting does not translate into Zulu"
+    ):
         Translation(Shouting(), ["zul"], ["eng"], SILENT)
 
 
@@ -200,10 +235,13 @@ def test_a_sentence_is_translated_once_whatever_texts_and_runs_it_is_in(own_cach
     assert again.batches_ == []
 
 
-def test_what_an_interrupted_run_stored_does_not_change_the_batches_of_the_next(monkeypatch, tmp_path: Path):
+def test_what_an_interrupted_run_stored_does_not_change_the_batches_of_the_next(
+    monkeypatch, tmp_path: Path
+):
     monkeypatch.setattr("hybridbatch.data.translation.translate_rows.CHUNK_TEXTS", 6)
     rows = [
-        Row("s", str(number), "eng", f"word {number % 7}" * (number % 5 + 1), f"Text {number}") for number in range(20)
+        Row("s", str(number), "eng", f"word {number % 7}" * (number % 5 + 1), f"Text {number}")
+        for number in range(20)
     ]
     whole = Shouting()
     expected, _ = translated(whole, rows, "swh amh", folder=tmp_path / "whole")
@@ -225,7 +263,8 @@ def test_what_an_interrupted_run_stored_does_not_change_the_batches_of_the_next(
     assert done + last.batches_ == whole.batches_
 
 
-# Sentences, filters, the cache ----------------------------------------------------------------------------------------
+# Sentences, filters, the cache
+# ----------------------------------------------------------------------------------------
 
 
 def test_texts_are_cut_into_sentences_and_put_together():
@@ -239,10 +278,10 @@ def test_texts_are_cut_into_sentences_and_put_together():
     assert join(["A.", "B."], ["", ""], "eng") == "A. B."
 
 
-ENGLISH = "The museum is open every day except Monday, and children under twelve may enter it for free."
-SWAHILI = (
-    "Makumbusho hufunguliwa kila siku isipokuwa Jumatatu, na watoto wa chini ya miaka kumi na miwili huingia bure."
+ENGLISH = (
+    "The museum is open every day except Monday, and children under twelve may enter it for free."
 )
+SWAHILI = "Makumbusho hufunguliwa kila siku isipokuwa Jumatatu, na watoto wa chini ya miaka kumi na miwili huingia bure."
 
 
 @pytest.mark.parametrize(
@@ -263,7 +302,9 @@ SWAHILI = (
         ("no, " * 20 + "he said", "la, " * 20 + "alisema", "swh", None),
     ],
 )  # fmt: skip
-def test_faults_of_translations_are_told_apart(source: str, translation: str, target: str, expected: str | None):
+def test_faults_of_translations_are_told_apart(
+    source: str, translation: str, target: str, expected: str | None
+):
     assert fault(source, translation, "eng", target) == expected
 
 
@@ -276,7 +317,10 @@ def test_the_share_of_repeated_sequences_by_hand():
 def test_a_damaged_or_unwritable_cache_is_one_line(tmp_path: Path):
     cache = TranslationCache({"name": "x"}, tmp_path)
     cache.put({"a": "b", "c": None}, "eng", "swh")
-    assert TranslationCache({"name": "x"}, tmp_path).get(["a", "c", "d"], "eng", "swh") == {"a": "b", "c": None}
+    assert TranslationCache({"name": "x"}, tmp_path).get(["a", "c", "d"], "eng", "swh") == {
+        "a": "b",
+        "c": None,
+    }
     assert cache.get(["a"], "eng", "amh") == {}
     assert TranslationCache({"name": "y"}, tmp_path).get(["a"], "eng", "swh") == {}
     cache.path.write_bytes(b"no database at all, " * 100)
@@ -288,13 +332,18 @@ def test_a_damaged_or_unwritable_cache_is_one_line(tmp_path: Path):
         TranslationCache({"name": "x"}, tmp_path)
 
 
-# Models on this machine -----------------------------------------------------------------------------------------------
+# Models on this machine
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["nllb", "m2m100"])
-def test_translations_are_those_of_the_library_one_sentence_at_a_time(family: str, request: pytest.FixtureRequest):
+def test_translations_are_those_of_the_library_one_sentence_at_a_time(
+    family: str, request: pytest.FixtureRequest
+):
     folder = request.getfixturevalue(family)
-    translator = open_translator(str(folder), Decoding(beams=2, batch_tokens=64, precision="fp32"), SILENT)
+    translator = open_translator(
+        str(folder), Decoding(beams=2, batch_tokens=64, precision="fp32"), SILENT
+    )
     codes = {"nllb": ("eng_Latn", "swh_Latn", "amh_Ethi"), "m2m100": ("en", "sw", "am")}[family]
     tokenizer = AutoTokenizer.from_pretrained(folder, src_lang=codes[0])
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
@@ -317,9 +366,17 @@ def test_translations_are_those_of_the_library_one_sentence_at_a_time(family: st
             limit = 3 * max(lengths) + 16
             with torch.no_grad():
                 ids = model.generate(
-                    **given, forced_bos_token_id=first, num_beams=2, do_sample=False, max_new_tokens=limit
+                    **given,
+                    forced_bos_token_id=first,
+                    num_beams=2,
+                    do_sample=False,
+                    max_new_tokens=limit,
                 )
-            expected.append(tokenizer.decode(ids[0, 2:], skip_special_tokens=True).strip() if 2 in ids[0, 2:] else None)
+            expected.append(
+                tokenizer.decode(ids[0, 2:], skip_special_tokens=True).strip()
+                if 2 in ids[0, 2:]
+                else None
+            )
         assert translator.translate(texts, "eng", language) == expected
         assert SAYS[language] in expected
     assert translator.translate(["large " * 600], "eng", "swh") == [None]
@@ -335,20 +392,29 @@ def test_a_hub_model_translates_through_the_command_line(
     with hub_mirror.HubMirror(nllb.parents[2]) as url:
         environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1",
                        "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
-        done = subprocess.run(command, env=environment, cwd=REPOSITORY, text=True, capture_output=True, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=REPOSITORY, text=True, capture_output=True, check=False
+        )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "translated: 24 rows (amh 12, swh 12)" in done.stderr
     rows = rows_of(tmp_path / "data")
     assert len(rows) == 36
-    assert rows["r3", "swh"] == Row("mine", "r3", "swh", SAYS["swh"], SAYS["swh"], (), rows["r3", "eng"].split, "eng")
+    assert rows["r3", "swh"] == Row(
+        "mine", "r3", "swh", SAYS["swh"], SAYS["swh"], (), rows["r3", "eng"].split, "eng"
+    )
     assert rows["r3", "eng"].translated_from is None
     cause = read_json(tmp_path / "data" / "manifest.json")["provenance"]["translation"]
     assert len(cause["translator"].pop("revision")) == 40
-    assert cause["translator"].items() >= {"kind": "seq2seq", "name": "acme/nllb-tiny", "beams": 1}.items()
+    assert (
+        cause["translator"].items()
+        >= {"kind": "seq2seq", "name": "acme/nllb-tiny", "beams": 1}.items()
+    )
     assert (cause["to"], cause["prefer"]) == (["swh", "amh"], ["eng"])
 
 
-def test_what_is_no_translator_is_refused_in_one_line(tiny_model: Path, nllb: Path, tmp_path: Path, server: ChatServer):
+def test_what_is_no_translator_is_refused_in_one_line(
+    tiny_model: Path, nllb: Path, tmp_path: Path, server: ChatServer
+):
     mine = write_english(tmp_path / "mine.jsonl")
     for name, to, error, told in (
         (tiny_model, "sw", ModelError, "no language tokens of NLLB-200 or M2M-100"),
@@ -365,7 +431,8 @@ def test_what_is_no_translator_is_refused_in_one_line(tiny_model: Path, nllb: Pa
     assert not (tmp_path / "data").exists()
 
 
-# An endpoint ----------------------------------------------------------------------------------------------------------
+# An endpoint
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_endpoint_translates_whole_texts_and_the_key_comes_from_the_environment(
@@ -373,14 +440,19 @@ def test_an_endpoint_translates_whole_texts_and_the_key_comes_from_the_environme
 ):
     monkeypatch.setenv("HYBRIDBATCH_TRANSLATOR_KEY", "secret")
     told = RecordingReporter()
-    folder = prepare(config(tmp_path, write_english(tmp_path / "mine.jsonl"), f"{server.address}/#some/model"), told)
+    folder = prepare(
+        config(tmp_path, write_english(tmp_path / "mine.jsonl"), f"{server.address}/#some/model"),
+        told,
+    )
     rows = rows_of(folder)
     assert len(rows) == 36
     assert rows["r5", "swh"].query == says(f"{QUESTION} 5?", "Swahili")
     assert rows["r5", "amh"].passage == says(f"{ANSWER} 5.", "Amharic")
     assert set(server.keys) == {"Bearer secret"}
     assert len(server.asked) == 48
-    (body,) = [body for body in server.bodies if body["messages"][1]["content"] == f"{QUESTION} 5?"][:1]
+    (body,) = [
+        body for body in server.bodies if body["messages"][1]["content"] == f"{QUESTION} 5?"
+    ][:1]
     assert (body["model"], body["temperature"]) == ("some/model", 0)
     assert "from English to Swahili, written in Latn" in body["messages"][0]["content"]
     assert "secret" not in (folder / "manifest.json").read_text()
@@ -398,13 +470,17 @@ def test_translations_that_are_no_good_are_left_out_and_counted(server: ChatServ
         f"{QUESTION} 2?": completion(f"{QUESTION} 2?"),
         f"{QUESTION} 3?": completion("Wanyama " * 300),
         f"{QUESTION} 4?": completion("Wanyama wa msituni " * 5),
-        f"{QUESTION} 5?": completion("Welche Tiere leben in dem großen Wald, der diese Nummer hat?"),
+        f"{QUESTION} 5?": completion(
+            "Welche Tiere leben in dem großen Wald, der diese Nummer hat?"
+        ),
         f"{QUESTION} 6?": completion("Wanyama wengi", "length"),
         f"{ANSWER} 6.": completion("Wanyama wengi", "length"),
     }
     server.refuse = lambda text: (200, answers[text], {}) if text in answers else None
     told = RecordingReporter()
-    folder = prepare(config(tmp_path, write_english(tmp_path / "mine.jsonl"), f"{server.address}#m", "sw"), told)
+    folder = prepare(
+        config(tmp_path, write_english(tmp_path / "mine.jsonl"), f"{server.address}#m", "sw"), told
+    )
     rows = rows_of(folder)
     (counts,) = Store.open(folder).manifest["translation"]["counts"]
     assert counts == {
@@ -414,13 +490,20 @@ def test_translations_that_are_no_good_are_left_out_and_counted(server: ChatServ
     assert rows["r1", "swh"].query is None
     assert rows["r1", "swh"].passage == says(f"{ANSWER} 1.", "Swahili")
     assert ("r6", "swh") not in rows
-    assert any("7 of 24 translated texts left out: 2 x unfinished; 1 x" in warning for warning in told.warnings)
+    assert any(
+        "7 of 24 translated texts left out: 2 x unfinished; 1 x" in warning
+        for warning in told.warnings
+    )
 
 
 def test_passing_failures_of_an_endpoint_are_waited_for(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    expected = files_of(prepare(config(tmp_path / "a", write_english(tmp_path / "mine.jsonl"), f"{server.address}#m")))
+    expected = files_of(
+        prepare(
+            config(tmp_path / "a", write_english(tmp_path / "mine.jsonl"), f"{server.address}#m")
+        )
+    )
     server.faults = [
         (429, b"slow down", {"Retry-After": "0"}),
         (500, b"oops", {}),
@@ -430,7 +513,9 @@ def test_passing_failures_of_an_endpoint_are_waited_for(
     ]
     server.asked.clear()
     monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "other"))
-    found = files_of(prepare(config(tmp_path / "b", tmp_path / "mine.jsonl", f"{server.address}#m")))
+    found = files_of(
+        prepare(config(tmp_path / "b", tmp_path / "mine.jsonl", f"{server.address}#m"))
+    )
     assert found == expected
     assert len(server.asked) == 48 + 5
 
@@ -438,9 +523,15 @@ def test_passing_failures_of_an_endpoint_are_waited_for(
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ((429, b"slow down\nmore", {}), r"answers 429 \(slow down\); finished translations are kept"),
+        (
+            (429, b"slow down\nmore", {}),
+            r"answers 429 \(slow down\); finished translations are kept",
+        ),
         ((401, b"who are you", {}), r"answers 401 \(who are you\); set HYBRIDBATCH_TRANSLATOR_KEY"),
-        ((404, b"no model m", {}), r"answers 404 \(no model m\); the address must end before /chat/completions"),
+        (
+            (404, b"no model m", {}),
+            r"answers 404 \(no model m\); the address must end before /chat/completions",
+        ),
         ((200, b"hello", {}), "gives no chat completion but 'hello'"),
         ((200, completion(5), {}), "gives int for a text"),
     ],
@@ -453,7 +544,9 @@ def test_lasting_failures_of_an_endpoint_are_one_line_and_a_rerun_goes_on(
     with pytest.raises(DataError, match=told):
         prepare(config(tmp_path, mine, f"{server.address}#m", "sw"))
     assert not (tmp_path / "data").exists()
-    finished = {text for number in range(4) for text in (f"{QUESTION} {number}?", f"{ANSWER} {number}.")}
+    finished = {
+        text for number in range(4) for text in (f"{QUESTION} {number}?", f"{ANSWER} {number}.")
+    }
     assert finished <= set(server.answered)
     server.refuse, server.asked = (lambda text: None), []
     assert len(rows_of(prepare(config(tmp_path, mine, f"{server.address}#m", "sw")))) == 24
@@ -496,18 +589,27 @@ def test_after_sigkill_finished_batches_are_not_translated_again_and_the_bytes_a
     assert not Counter(stored) & Counter(server.asked[: 40 - 24])
 
 
-# Evaluation texts -----------------------------------------------------------------------------------------------------
+# Evaluation texts
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_a_record_whose_translation_is_an_evaluation_text_is_left_out_in_all_languages(
     server: ChatServer, tmp_path: Path
 ):
-    leaking = "Ndege, mbweha na wanyama wengine wengi huishi porini karibu na mto wenye maji baridi."
+    leaking = (
+        "Ndege, mbweha na wanyama wengine wengi huishi porini karibu na mto wenye maji baridi."
+    )
     server.refuse = lambda text: (200, completion(leaking), {}) if text == f"{ANSWER} 4." else None
-    task = write_task(tmp_path / "exam", {"sw": [leaking]}, {"sw": ["Maswali mengine kabisa yasiyohusiana na hayo?"]})
+    task = write_task(
+        tmp_path / "exam",
+        {"sw": [leaking]},
+        {"sw": ["Maswali mengine kabisa yasiyohusiana na hayo?"]},
+    )
     told = RecordingReporter()
     mine = write_english(tmp_path / "mine.jsonl")
-    folder = prepare(config(tmp_path, mine, f"{server.address}#m", "sw", decontaminate=str(task)), told)
+    folder = prepare(
+        config(tmp_path, mine, f"{server.address}#m", "sw", decontaminate=str(task)), told
+    )
     rows = rows_of(folder)
     assert ("r4", "eng") not in rows
     removed = read_json(folder / "manifest.json")["provenance"]["removed"]

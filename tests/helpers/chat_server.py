@@ -1,4 +1,6 @@
-"""An OpenAI-compatible endpoint on this machine that says Swahili or Amharic sentences, and fails when told."""
+"""An OpenAI-compatible endpoint on this machine that says Swahili or Amharic sentences, and fails
+when told.
+"""
 
 import json
 import threading
@@ -10,7 +12,9 @@ Answer = tuple[int, bytes, dict[str, str]]
 
 
 def says(text: str, language: str) -> str:
-    """The endpoint's translation: a fixed function of text and language, which tells texts apart by their last word."""
+    """The endpoint's translation: a fixed function of text and language, which tells texts apart by
+    their last word.
+    """
     mark = text.split()[-1].strip(".?!")
     return {
         "Swahili": f"Wanyama wengi wanaishi katika msitu huu mkubwa wa {mark}.",
@@ -19,7 +23,9 @@ def says(text: str, language: str) -> str:
 
 
 def completion(content: object, finish: str = "stop") -> bytes:
-    return json.dumps({"choices": [{"message": {"content": content}, "finish_reason": finish}]}).encode()
+    return json.dumps(
+        {"choices": [{"message": {"content": content}, "finish_reason": finish}]}
+    ).encode()
 
 
 class ChatServer:
@@ -59,7 +65,9 @@ def chat_server() -> Iterator[ChatServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, content, headers = state.answer(self.path, self.headers.get("Authorization"), body)
+            status, content, headers = state.answer(
+                self.path, self.headers.get("Authorization"), body
+            )
             self.send_response(status)
             for name, value in (headers | {"Content-Length": str(len(content))}).items():
                 self.send_header(name, value)

@@ -43,10 +43,17 @@ def zipped(files: dict[str, object]) -> bytes:
 
 
 def card(*configs: tuple[str, str, str]) -> str:
-    """A README whose metadata names (configuration, split, files), as the hub's own parquet data sets have it."""
+    """A README whose metadata names (configuration, split, files), as the hub's own parquet data
+    sets have it.
+    """
     lines = ["---", "configs:"]
     for name, split, path in configs:
-        lines += [f"- config_name: {name}", "  data_files:", f"  - split: {split}", f"    path: {path}"]
+        lines += [
+            f"- config_name: {name}",
+            "  data_files:",
+            f"  - split: {split}",
+            f"    path: {path}",
+        ]
     return "\n".join([*lines, "---", "# A data set", ""])
 
 
@@ -54,7 +61,10 @@ def squad(*articles: tuple[str, list[tuple[str, list[dict]]]]) -> dict:
     return {
         "version": "1.1",
         "data": [
-            {"title": title, "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs]}
+            {
+                "title": title,
+                "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs],
+            }
             for title, paragraphs in articles
         ],
     }
@@ -71,7 +81,9 @@ def write_tables(datasets: Path) -> None:
         datasets / "sentence-transformers/natural-questions",
         {
             "README.md": card(("pair", "train", "pair/train-*")),
-            "pair/train-00000-of-00001.parquet": parquet([pair, {"query": "what", "answer": " "}, pair]),
+            "pair/train-00000-of-00001.parquet": parquet(
+                [pair, {"query": "what", "answer": " "}, pair]
+            ),
         },
     )
     write(
@@ -81,12 +93,22 @@ def write_tables(datasets: Path) -> None:
                 ("title-answer-pair", "train", "title-answer-pair/train-*"),
                 ("title-question-pair", "train", "title-question-pair/train-*"),
             ),
-            "title-answer-pair/train-00000-of-00002.parquet": parquet([{"title": "why?", "answer": "because"}]),
-            "title-answer-pair/train-00001-of-00002.parquet": parquet([{"title": "how?", "answer": "slowly"}]),
-            "title-question-pair/train-00000-of-00001.parquet": parquet([{"title": "why?", "question": "tell me"}]),
+            "title-answer-pair/train-00000-of-00002.parquet": parquet(
+                [{"title": "why?", "answer": "because"}]
+            ),
+            "title-answer-pair/train-00001-of-00002.parquet": parquet(
+                [{"title": "how?", "answer": "slowly"}]
+            ),
+            "title-question-pair/train-00000-of-00001.parquet": parquet(
+                [{"title": "why?", "question": "tell me"}]
+            ),
         },
     )
-    sentence = {"question_id": "Q1", "question": "how are glacier caves formed?", "document_title": "Glacier cave"}
+    sentence = {
+        "question_id": "Q1",
+        "question": "how are glacier caves formed?",
+        "document_title": "Glacier cave",
+    }
     write(
         datasets / "microsoft/wiki_qa",
         {
@@ -96,26 +118,41 @@ def write_tables(datasets: Path) -> None:
                     sentence | {"answer": "A cave in ice.", "label": 0},
                     sentence | {"answer": "By melt water.", "label": 1},
                     sentence | {"answer": "By warm air.", "label": 1},
-                    sentence | {"question_id": "Q2", "question": "what?", "answer": "Nothing.", "label": 0},
+                    sentence
+                    | {"question_id": "Q2", "question": "what?", "answer": "Nothing.", "label": 0},
                 ]
             ),
         },
     )
-    plot = " ".join(f"Filler sentence number {n} is here to fill the plot with words." for n in range(20))
+    plot = " ".join(
+        f"Filler sentence number {n} is here to fill the plot with words." for n in range(20)
+    )
     film = {"plot_id": "/m/1", "title": "Mars", "no_answer": False,
             "plot": f"{plot} Melanie arrives by train. {plot} The captain waits."}  # fmt: skip
     write(
         datasets / "ibm-research/duorc",
         {
-            "README.md": card(("ParaphraseRC", "train", "ParaphraseRC/train-*"), ("SelfRC", "train", "SelfRC/train-*")),
+            "README.md": card(
+                ("ParaphraseRC", "train", "ParaphraseRC/train-*"),
+                ("SelfRC", "train", "SelfRC/train-*"),
+            ),
             "SelfRC/train-00000-of-00001.parquet": parquet(
                 [
-                    film | {"question_id": "d1", "question": "How does Melanie arrive?", "answers": ["by train"]},
-                    film | {"question_id": "d2", "question": "Who sings?", "answers": ["nobody does"]},
-                    film | {"question_id": "d3", "question": "Who?", "answers": [], "no_answer": True},
+                    film
+                    | {
+                        "question_id": "d1",
+                        "question": "How does Melanie arrive?",
+                        "answers": ["by train"],
+                    },
+                    film
+                    | {"question_id": "d2", "question": "Who sings?", "answers": ["nobody does"]},
+                    film
+                    | {"question_id": "d3", "question": "Who?", "answers": [], "no_answer": True},
                 ]
             ),
-            "ParaphraseRC/train-00000-of-00001.parquet": parquet([film | {"question_id": "x", "answers": ["train"]}]),
+            "ParaphraseRC/train-00000-of-00001.parquet": parquet(
+                [film | {"question_id": "x", "answers": ["train"]}]
+            ),
         },
     )
     gold = {"title": "Nairobi", "answers": {"text": ["Kenya"], "answer_start": [3]}}
@@ -123,28 +160,57 @@ def write_tables(datasets: Path) -> None:
         datasets / "google-research-datasets/tydiqa",
         {
             "README.md": card(
-                ("primary_task", "train", "primary_task/train-*"), ("secondary_task", "train", "secondary_task/train-*")
+                ("primary_task", "train", "primary_task/train-*"),
+                ("secondary_task", "train", "secondary_task/train-*"),
             ),
             "primary_task/train-00000-of-00001.parquet": parquet([{"language": "english"}]),
             "secondary_task/train-00000-of-00001.parquet": parquet(
                 [
-                    gold | {"id": "swahili--12-0", "question": "Nairobi iko wapi?", "context": "Nairobi iko Kenya."},
+                    gold
+                    | {
+                        "id": "swahili--12-0",
+                        "question": "Nairobi iko wapi?",
+                        "context": "Nairobi iko Kenya.",
+                    },
                     gold | {"id": "xyzzy--1-0", "question": "nuq?", "context": "tlh"},
-                    gold | {"id": "english-9-1", "question": "Where is it?", "context": "It is in Kenya."},
+                    gold
+                    | {
+                        "id": "english-9-1",
+                        "question": "Where is it?",
+                        "context": "It is in Kenya.",
+                    },
                 ]
             ),
         },
     )
-    faq = {"url": "https://a.example/faq", "origin": "a.example", "topic": "Travel", "question_type": "What"}
+    faq = {
+        "url": "https://a.example/faq",
+        "origin": "a.example",
+        "topic": "Travel",
+        "question_type": "What",
+    }
     write(
         datasets / "PaDaS-Lab/webfaq",
         {
-            "README.md": card(("deu", "default", "data/deu.parquet"), ("swa", "default", "data/swa.jsonl")),
-            "data/deu.parquet": parquet([faq | {"id": "1", "question": "Was kostet es?", "answer": "Nichts."}]),
-            "data/swa.jsonl": jsonl([faq | {"id": "1", "question": "Ni bei gani?", "answer": "Bure."}]) + "{broken\n",
+            "README.md": card(
+                ("deu", "default", "data/deu.parquet"), ("swa", "default", "data/swa.jsonl")
+            ),
+            "data/deu.parquet": parquet(
+                [faq | {"id": "1", "question": "Was kostet es?", "answer": "Nichts."}]
+            ),
+            "data/swa.jsonl": jsonl(
+                [faq | {"id": "1", "question": "Ni bei gani?", "answer": "Bure."}]
+            )
+            + "{broken\n",
         },
     )
-    question = {"_id": "s1", "lang": "Swahili", "code": "sw", "title": "Kenya", "text": "Kenya is a country."}
+    question = {
+        "_id": "s1",
+        "lang": "Swahili",
+        "code": "sw",
+        "title": "Kenya",
+        "text": "Kenya is a country.",
+    }
     for kind, codes in (
         ("monolingual", "ar bn de en es fi fr hi id yo"),
         ("cross-lingual", "ar bn de es fa fi fr hi id ja ko ru sw te th yo zh"),
@@ -161,7 +227,9 @@ def write_tables(datasets: Path) -> None:
 
 
 def write_script_repositories(datasets: Path) -> None:
-    """Data sets whose loader is a script, which is there and must not be run, beside the files it would read."""
+    """Data sets whose loader is a script, which is there and must not be run, beside the files it
+    would read.
+    """
     script = "raise SystemExit('the code of a data set was run')\n"
     languages = "english arabic chinese dutch french german hindi indonesian italian japanese portuguese russian spanish vietnamese"
     files: dict[str, bytes | str] = {"README.md": "# mMARCO\n", "mmarco.py": script}
@@ -174,8 +242,19 @@ def write_script_repositories(datasets: Path) -> None:
             passages = passages.replace("4\tge passage 4\n", "4\t\n", 1)
         files[f"data/google/queries/train/{language}_queries.train.tsv"] = queries
         files[f"data/google/collections/{language}_collection.tsv"] = passages
-    triples = [(7, 0, 5), (9, 4, 6), (7, 0, 6), (7, 1, 5), (7, 0, 7), (7, 0, 8), (7, 0, 9), (9, 4, 99)]
-    files["data/triples.train.ids.small.tsv"] = "".join(f"{q}\t{p}\t{n}\n" for q, p, n in triples) + "7\tx\t3\n7\t0\n"
+    triples = [
+        (7, 0, 5),
+        (9, 4, 6),
+        (7, 0, 6),
+        (7, 1, 5),
+        (7, 0, 7),
+        (7, 0, 8),
+        (7, 0, 9),
+        (9, 4, 99),
+    ]
+    files["data/triples.train.ids.small.tsv"] = (
+        "".join(f"{q}\t{p}\t{n}\n" for q, p, n in triples) + "7\tx\t3\n7\t0\n"
+    )
     write(datasets / "unicamp-dl/mmarco", files)
 
     files = {"README.md": "# Mr. TyDi\n", "mr-tydi.py": script}
@@ -225,14 +304,45 @@ def write_script_repositories(datasets: Path) -> None:
         "tr",
         "vi",
     ]:
-        pairs = [{"question": f"{code} q{n}?", "answer": f"{code} a{n}.", "language": code} for n in range(2)]
-        page = {"id": f"{code}-1", "language": code, "num_pairs": 2, "domain": "a.example", "qa_pairs": pairs}
+        pairs = [
+            {"question": f"{code} q{n}?", "answer": f"{code} a{n}.", "language": code}
+            for n in range(2)
+        ]
+        page = {
+            "id": f"{code}-1",
+            "language": code,
+            "num_pairs": 2,
+            "domain": "a.example",
+            "qa_pairs": pairs,
+        }
         files[f"data/{code}/train.jsonl"] = jsonl([page])
-        files[f"data/{code}/valid.jsonl"] = jsonl([page | {"qa_pairs": [{"question": "v?", "answer": "v"}]}])
+        files[f"data/{code}/valid.jsonl"] = jsonl(
+            [page | {"qa_pairs": [{"question": "v?", "answer": "v"}]}]
+        )
     write(datasets / "clips/mfaq", files)
 
-    files, corpus = {"README.md": "# MIRACL\n", "miracl.py": script}, {"README.md": "# MIRACL corpus\n"}
-    for code in ["ar", "bn", "en", "es", "fa", "fi", "fr", "hi", "id", "ja", "ko", "ru", "sw", "te", "th", "zh"]:
+    files, corpus = (
+        {"README.md": "# MIRACL\n", "miracl.py": script},
+        {"README.md": "# MIRACL corpus\n"},
+    )
+    for code in [
+        "ar",
+        "bn",
+        "en",
+        "es",
+        "fa",
+        "fi",
+        "fr",
+        "hi",
+        "id",
+        "ja",
+        "ko",
+        "ru",
+        "sw",
+        "te",
+        "th",
+        "zh",
+    ]:
         folder = f"miracl-v1.0-{code}"
         files[f"{folder}/topics/topics.{folder}-train.tsv"] = f"1\tquestion {code}\n2\tunanswered\n"
         files[f"{folder}/topics/topics.{folder}-dev.tsv"] = "3\tdevelopment\n"
@@ -253,14 +363,23 @@ def write_web(datasets: Path) -> None:
         {"question": "Where was Bo born?", "answers": []},
     ]
     gold = squad(
-        ("Title:Tokyo_parentSection", [("Tokyo is a city.", [{"id": "77", "lang": "ja", "question": "東京はどこ?"}])]),
-        ("Title:Tokyo_parentSection", [("It is in Japan.", [{"id": "77", "lang": "ja", "question": "東京はどこ?"}])]),
+        (
+            "Title:Tokyo_parentSection",
+            [("Tokyo is a city.", [{"id": "77", "lang": "ja", "question": "東京はどこ?"}])],
+        ),
+        (
+            "Title:Tokyo_parentSection",
+            [("It is in Japan.", [{"id": "77", "lang": "ja", "question": "東京はどこ?"}])],
+        ),
         ("Title:Bad", [("Text.", [{"id": "78", "lang": "xx", "question": "?"}])]),
     )
     translations = dict.fromkeys(["ar", "de", "ja", "hi", "pt", "es", "it", "fr"], "Übersetzung")
     mountain = {
         "name": "Q1",
-        "label": dict.fromkeys(["en", "ar", "de", "es", "fr", "hi", "it", "ja", "pt"], "Mount Lucania") | {"hi": None},
+        "label": dict.fromkeys(
+            ["en", "ar", "de", "es", "fr", "hi", "it", "ja", "pt"], "Mount Lucania"
+        )
+        | {"hi": None},
     }
     mintaka = [
         {"id": "m1", "question": "Which mountain?", "translations": translations,
@@ -274,7 +393,12 @@ def write_web(datasets: Path) -> None:
         {"example_id": -5, "query": "question", "queries": queries, "answers": {}},
         {"example_id": 6, "queries": []},
     ]
-    shifted = squad(("New_Article", [("A new paragraph.", [{"id": "5d66", "question": "new?", "answers": []}, "no"])]))
+    shifted = squad(
+        (
+            "New_Article",
+            [("A new paragraph.", [{"id": "5d66", "question": "new?", "answers": []}, "no"])],
+        )
+    )
     files: dict[str, bytes | str] = {
         "dataset.zip": zipped({"dataset/train/P19.train.json": entity, "dataset/test/P19.test.json": entity,
                                "../../outside.txt": "escaped"}),
@@ -284,7 +408,9 @@ def write_web(datasets: Path) -> None:
         "mkqa.jsonl.gz": packed(jsonl(mkqa)),
     }  # fmt: skip
     for domain in ("new_wiki", "nyt", "amazon_reviews", "reddit"):
-        files[f"datasets/{domain}_v1.0.json"] = json.dumps(shifted).replace("5d66", f"5d66-{domain}")
+        files[f"datasets/{domain}_v1.0.json"] = json.dumps(shifted).replace(
+            "5d66", f"5d66-{domain}"
+        )
     write(datasets / "web/files", files)
 
 

@@ -1,4 +1,6 @@
-"""Made-up parallel data in two or more languages: small enough for tiny encoders to learn something in a few steps."""
+"""Made-up parallel data in two or more languages: small enough for tiny encoders to learn something
+in a few steps.
+"""
 
 import numpy as np
 
@@ -10,7 +12,9 @@ SUFFIX = {"deu": "en", "eng": "s", "swh": "wa"}
 
 
 def rows(records: int, split: str = "train", seed: int = 0) -> list[Row]:
-    """One record per made-up topic in every language, with three hard negatives; record 1 has the passage of record 0."""
+    """One record per made-up topic in every language, with three hard negatives; record 1 has the
+    passage of record 0.
+    """
     rng = np.random.default_rng([seed, len(split)])
     words = ["".join(rng.choice(list("bdfgklmnprst"), 1)[0] + rng.choice(list("aeiou"), 1)[0] for _ in range(3)) for _ in range(4 * records)]  # fmt: skip
     found = []
@@ -22,7 +26,17 @@ def rows(records: int, split: str = "train", seed: int = 0) -> list[Row]:
             if number == 1:
                 passage = found[len(found) - len(LANGUAGES)].passage
             negatives = tuple(f"{other}{end} {place} {i}" for i in range(3))
-            found.append(Row("toy", f"{split}-{number}", language, f"{topic}{end} {year}", passage, negatives, split))
+            found.append(
+                Row(
+                    "toy",
+                    f"{split}-{number}",
+                    language,
+                    f"{topic}{end} {year}",
+                    passage,
+                    negatives,
+                    split,
+                )
+            )
     return found
 
 
@@ -39,7 +53,11 @@ class Table:
             record_start=np.arange(records + 1, dtype=np.int64) * len(LANGUAGES),
             source=np.zeros(records, np.int16),
             group=np.array(
-                [passages.setdefault(row.passage, len(passages)) for row in table[:: len(LANGUAGES)]], np.int32
+                [
+                    passages.setdefault(row.passage, len(passages))
+                    for row in table[:: len(LANGUAGES)]
+                ],
+                np.int32,
             ),
             language=np.tile(np.arange(len(LANGUAGES), dtype=np.int16), records),
             has=np.full(len(table), HAS_QUERY | HAS_PASSAGE, np.uint8),

@@ -1,7 +1,9 @@
-"""Reads sources in a process of its own, since huggingface_hub reads its environment when it is imported.
+"""Reads sources in a process of its own, since huggingface_hub reads its environment when it is
+imported.
 
-Takes one JSON object on standard input: {sources: names, data_root, languages: kept ones or null, web: address that stands
-for the web, revisions: {module: revision}, pauses}. Prints {source: {rows: [...], bad: [...], inputs: [...]} or {error}}.
+Takes one JSON object on standard input: {sources: names, data_root, languages: kept ones or null,
+web: address that stands for the web, revisions: {module: revision}, pauses}. Prints {source: {rows:
+[...], bad: [...], inputs: [...]} or {error}}.
 """
 
 import dataclasses
@@ -45,7 +47,8 @@ def main() -> None:
     languages = job.get("languages")
     root = job.get("data_root")
     context = SourceContext(
-        data_root=Path(root) if root else None, keeps=lambda language: languages is None or language in languages
+        data_root=Path(root) if root else None,
+        keeps=lambda language: languages is None or language in languages,
     )
     print(json.dumps({name: read(name, context) for name in job["sources"]}))
 

@@ -59,8 +59,18 @@ def run(cell: Cell, work: Path) -> dict:
     means = questions.groupby(["setting", "query_language"]).mean(numeric_only=True)
     settings: dict = {}
     for (setting, language), row in means.iterrows():
-        settings.setdefault(setting, {})[language] = {name: float(v) for name, v in row.items() if v == v}
-    tasks = [{"name": "atlas", "about": "synthetic", "counts": {}, "provenance": {}, "settings": settings}]
+        settings.setdefault(setting, {})[language] = {
+            name: float(v) for name, v in row.items() if v == v
+        }
+    tasks = [
+        {
+            "name": "atlas",
+            "about": "synthetic",
+            "counts": {},
+            "provenance": {},
+            "settings": settings,
+        }
+    ]
     trained = cell.train and {
         "trained_languages": cell.train.languages.split(","),
         "steps": cell.train.steps,

@@ -22,7 +22,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
     syllables = [a + b for a in "bcdfghklmnprstvwz" for b in "aeiou"]
     pieces = [(piece, 0.0) for piece in SPECIAL]
-    pieces += [("\u2581", -3.0)] + [(c, -6.0) for c in dict.fromkeys(letters)] + [(s, -8.0) for s in syllables]
+    pieces += (
+        [("\u2581", -3.0)]
+        + [(c, -6.0) for c in dict.fromkeys(letters)]
+        + [(s, -8.0) for s in syllables]
+    )
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -45,7 +49,9 @@ def write_tiny_model(
     dropout: float = 0.1,
     seed: int = 0,
 ) -> Path:
-    """Save a random encoder of `family` (bert, xlm-roberta, roberta, distilbert, modernbert, ...) with its tokenizer."""
+    """Save a random encoder of `family` (bert, xlm-roberta, roberta, distilbert, modernbert, ...)
+    with its tokenizer.
+    """
     tokenizer = tiny_tokenizer()
     sizes = {
         "hidden_size": hidden,
@@ -76,7 +82,12 @@ def write_tiny_model(
     (folder / "modules.json").write_text(
         json.dumps(
             [
-                {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                {
+                    "idx": i,
+                    "name": str(i),
+                    "path": path,
+                    "type": f"sentence_transformers.models.{kind}",
+                }
                 for i, (path, kind) in enumerate(modules)
             ]
         )
@@ -85,5 +96,7 @@ def write_tiny_model(
     (folder / "1_Pooling" / "config.json").write_text(
         json.dumps({"word_embedding_dimension": hidden, "pooling_mode_mean_tokens": True})
     )
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 128, "do_lower_case": False}))
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": 128, "do_lower_case": False})
+    )
     return folder

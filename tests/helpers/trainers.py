@@ -33,10 +33,12 @@ def make_trainer(
     teacher_vectors: int | None = None,
     **changes,
 ) -> Trainer:
-    """A trainer of `model` in the folder `run`; `changes` override `SETTINGS`; `double`: everything in float64.
+    """A trainer of `model` in the folder `run`; `changes` override `SETTINGS`; `double`: everything
+    in float64.
 
     Args:
-        teacher_vectors: size of the random vectors of a teacher that reads the first language, if there is to be one.
+        teacher_vectors: size of the random vectors of a teacher that reads the first language, if
+            there is to be one.
     """
     config = TrainConfig(model=str(model), **(SETTINGS | changes))
     encoder = Encoder.load(str(model))
@@ -54,7 +56,8 @@ def make_trainer(
         random = torch.Generator().manual_seed(5)
         vectors = {
             side: torch.nn.functional.normalize(
-                torch.randn(len(targets.distinct(side)), teacher_vectors or 8, generator=random), dim=1
+                torch.randn(len(targets.distinct(side)), teacher_vectors or 8, generator=random),
+                dim=1,
             )
             for side in scheduled
         }
@@ -68,12 +71,17 @@ def make_trainer(
             schedule,
             **training.texts(),
             tokenise=encoder.tokenise,
-            translations=plan_translations(training.index, schedule, config.seed) if config.align_weight else None,
+            translations=plan_translations(training.index, schedule, config.seed)
+            if config.align_weight
+            else None,
             hard_negatives=config.hard_negatives,
             seed=config.seed,
         ),
         Validation(
-            {kind: Batches(s, **held_out.texts(), tokenise=encoder.tokenise) for kind, s in planned.items()}
+            {
+                kind: Batches(s, **held_out.texts(), tokenise=encoder.tokenise)
+                for kind, s in planned.items()
+            }
             if validate
             else {}
         ),
@@ -91,7 +99,9 @@ def make_trainer(
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Copies of the full encoder's weights after `finish`."""
     saved: dict[str, torch.Tensor] = {}
-    trainer.finish(lambda encoder: saved.update({k: v.clone() for k, v in encoder.state_dict().items()}))
+    trainer.finish(
+        lambda encoder: saved.update({k: v.clone() for k, v in encoder.state_dict().items()})
+    )
     return saved
 
 
@@ -113,7 +123,9 @@ def interrupt_in(trainer, step, number=signal.SIGTERM):
 
 
 def child_processes() -> multiprocessing.context.ForkServerContext:
-    """Children fork from one server that has torch and transformers imported, but has not used them."""
+    """Children fork from one server that has torch and transformers imported, but has not used
+    them.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.helpers.trainers", "hybridbatch.training.train"])
     return context

@@ -1,4 +1,6 @@
-"""Tiny translators of the real classes with the real tokenizers, taught in seconds to say one sentence per language."""
+"""Tiny translators of the real classes with the real tokenizers, taught in seconds to say one
+sentence per language.
+"""
 
 import io
 import json
@@ -6,7 +8,12 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from transformers import M2M100Config, M2M100ForConditionalGeneration, M2M100Tokenizer, NllbTokenizer
+from transformers import (
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    M2M100Tokenizer,
+    NllbTokenizer,
+)
 
 SAYS = {"swh": "Wanyama wengi wanaishi katika msitu huu.", "amh": "በዚህ ጫካ ውስጥ ብዙ እንስሳት ይኖራሉ።"}
 ENGLISH = "Many animals live in this large forest of our country."
@@ -15,12 +22,18 @@ M2M = {"eng": "en", "fra": "fr", "swh": "sw", "amh": "am"}
 
 
 def write_nllb(folder: Path) -> Path:
-    """An NLLB-200 model: `NllbTokenizer` whose merges make words of the sentences it knows; other text is spelt."""
+    """An NLLB-200 model: `NllbTokenizer` whose merges make words of the sentences it knows; other
+    text is spelt.
+    """
     texts = (*SAYS.values(), ENGLISH)
     words = dict.fromkeys(f"▁{word}" for text in texts for word in text.split())
-    merges = list(dict.fromkeys((word[:end], word[end]) for word in words for end in range(1, len(word))))
+    merges = list(
+        dict.fromkeys((word[:end], word[end]) for word in words for end in range(1, len(word)))
+    )
     letters = sorted({letter for text in (*texts, *_ASCII) for letter in text if letter != " "})
-    pieces = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", "▁", *letters, *("".join(merge) for merge in merges)])
+    pieces = dict.fromkeys(
+        ["<s>", "<pad>", "</s>", "<unk>", "▁", *letters, *("".join(merge) for merge in merges)]
+    )
     tokenizer = NllbTokenizer(
         vocab={piece: number for number, piece in enumerate(pieces)},
         merges=merges,
@@ -30,7 +43,9 @@ def write_nllb(folder: Path) -> Path:
 
 
 def write_m2m100(folder: Path) -> Path:
-    """An M2M-100 model: `M2M100Tokenizer` with a SentencePiece model of the words of the sentences it knows."""
+    """An M2M-100 model: `M2M100Tokenizer` with a SentencePiece model of the words of the sentences
+    it knows.
+    """
     folder.mkdir(parents=True)
     trained = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -40,7 +55,9 @@ def write_m2m100(folder: Path) -> Path:
     (folder / "sentencepiece.bpe.model").write_bytes(trained.getvalue())
     spm = sentencepiece.SentencePieceProcessor(model_proto=trained.getvalue())
     known = [spm.id_to_piece(number) for number in range(3, spm.get_piece_size())]
-    vocabulary = {piece: number for number, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *known])}
+    vocabulary = {
+        piece: number for number, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *known])
+    }
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     tokenizer = M2M100Tokenizer(str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model"))
     return _taught(folder, tokenizer, {name: M2M[name] for name in SAYS}, "en")
@@ -50,7 +67,13 @@ _ASCII = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,?!'-"
 
 
 def _taught(folder: Path, tokenizer, codes: dict[str, str], source: str) -> Path:
-    size = max(*tokenizer.get_vocab().values(), *getattr(tokenizer, "lang_code_to_id", {"": 0}).values()) + 1
+    size = (
+        max(
+            *tokenizer.get_vocab().values(),
+            *getattr(tokenizer, "lang_code_to_id", {"": 0}).values(),
+        )
+        + 1
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = M2M100ForConditionalGeneration(

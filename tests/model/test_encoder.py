@@ -40,7 +40,10 @@ def edit(path: Path, **changes) -> None:
 
 
 def test_embeddings_are_those_of_sentence_transformers(tiny_model: Path):
-    encoder, peer = Encoder.load(str(tiny_model)), SentenceTransformer(str(tiny_model), device="cpu")
+    encoder, peer = (
+        Encoder.load(str(tiny_model)),
+        SentenceTransformer(str(tiny_model), device="cpu"),
+    )
     for side, texts in (("query", QUERIES), ("passage", PASSAGES)):
         expected = peer.encode([f"{side}: {text}" for text in texts], normalize_embeddings=True)
         embeddings = encoder.encode(texts, side, precision="fp32")
@@ -54,7 +57,9 @@ def test_many_batches_keep_the_order(tiny_model: Path, monkeypatch: pytest.Monke
     whole = encoder.encode(texts, "passage", precision="fp32")
     monkeypatch.setitem(TOKENS_PER_BATCH, "cpu", 100)
     np.testing.assert_allclose(encoder.encode(texts, "passage", precision="fp32"), whole, atol=1e-6)
-    alone = np.concatenate([encoder.encode([text], "passage", precision="fp32") for text in texts[:20]])
+    alone = np.concatenate(
+        [encoder.encode([text], "passage", precision="fp32") for text in texts[:20]]
+    )
     np.testing.assert_allclose(whole[:20], alone, atol=1e-6)
 
 
@@ -62,7 +67,9 @@ def test_each_distinct_text_is_encoded_once(tiny_model: Path, monkeypatch: pytes
     encoder, seen = Encoder.load(str(tiny_model)), []
     embed = encoder.embed
     monkeypatch.setattr(
-        encoder, "embed", lambda tokens, precision: seen.append(len(tokens)) or embed(tokens, precision)
+        encoder,
+        "embed",
+        lambda tokens, precision: seen.append(len(tokens)) or embed(tokens, precision),
     )
     vectors = encoder.encode(["a", "b", "a", "c", "b"], "query")
     assert sum(seen) == 3
@@ -81,11 +88,15 @@ def test_encoding_leaves_the_training_mode_and_has_no_dropout(tiny_model: Path):
 def test_texts_are_brought_to_nfc(tiny_model: Path):
     encoder = Encoder.load(str(tiny_model))
     composed, decomposed = "größe ñandú", unicodedata.normalize("NFD", "größe ñandú")
-    assert np.array_equal(encoder.tokenise([composed], "query").ids, encoder.tokenise([decomposed], "query").ids)
+    assert np.array_equal(
+        encoder.tokenise([composed], "query").ids, encoder.tokenise([decomposed], "query").ids
+    )
 
 
 def test_tokens_have_prompt_special_tokens_and_the_sides_length(tiny_model: Path):
-    encoder = Encoder.load(str(tiny_model), query_prompt="q> ", max_query_tokens=9, max_passage_tokens=20)
+    encoder = Encoder.load(
+        str(tiny_model), query_prompt="q> ", max_query_tokens=9, max_passage_tokens=20
+    )
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokens = encoder.tokenise(["mto", "mto " * 50], "query")
     assert tokens[0].tolist() == tokenizer("q> mto").input_ids
@@ -102,7 +113,12 @@ def test_a_text_of_a_megabyte_is_cut(tiny_model: Path):
 
 
 def test_length_beyond_the_positions_is_capped_with_a_note(tmp_path: Path):
-    for family, positions in (("bert", 130), ("xlm-roberta", 128), ("mpnet", 128), ("modernbert", 130)):
+    for family, positions in (
+        ("bert", 130),
+        ("xlm-roberta", 128),
+        ("mpnet", 128),
+        ("modernbert", 130),
+    ):
         report = RecordingReporter()
         encoder = Encoder.load(str(write_tiny_model(tmp_path / family, family)), report=report)
         assert encoder.max_tokens == {"query": 64, "passage": positions}
@@ -132,7 +148,9 @@ def test_encoding_from_threads_is_safe_for_the_weights(tiny_model: Path):
     encoder = Encoder.load(str(tiny_model))
     expected, results = encoder.encode(PASSAGES, "passage", precision="fp32"), []
     threads = [
-        threading.Thread(target=lambda: results.append(encoder.encode(PASSAGES, "passage", precision="fp32")))
+        threading.Thread(
+            target=lambda: results.append(encoder.encode(PASSAGES, "passage", precision="fp32"))
+        )
         for _ in range(3)
     ]
     for thread in threads:
@@ -169,10 +187,14 @@ def test_saved_folder_gives_the_same_everywhere(tmp_path: Path, family: str, poo
     model, tokenizer = AutoModel.from_pretrained(saved), AutoTokenizer.from_pretrained(saved)
     batch = tokenizer([f"frage: {text}" for text in QUERIES], padding=True, return_tensors="pt")
     with torch.no_grad():
-        hidden = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        hidden = model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask
+        ).last_hidden_state
     mask = batch.attention_mask[..., None]
     pooled = hidden[:, 0] if pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
-    np.testing.assert_allclose(torch.nn.functional.normalize(pooled, dim=1).numpy(), queries, atol=1e-5)
+    np.testing.assert_allclose(
+        torch.nn.functional.normalize(pooled, dim=1).numpy(), queries, atol=1e-5
+    )
     assert len(tokenizer("mto " * 200).input_ids) > 128
 
     again = Encoder.load(str(saved))
@@ -192,13 +214,17 @@ def test_saving_replaces_an_older_folder(tiny_model: Path, tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_full_disk_leaves_nothing(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_leaves_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     from safetensors import SafetensorError
 
     encoder = Encoder.load(str(tiny_model))
 
     def full(*_, **__):
-        raise SafetensorError('IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })')
+        raise SafetensorError(
+            'IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })'
+        )
 
     monkeypatch.setattr(encoder.model, "save_pretrained", full)
     with pytest.raises(OutputError, match=r"out: the weights cannot be written .*No space left"):
@@ -206,7 +232,9 @@ def test_a_full_disk_leaves_nothing(tiny_model: Path, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("setting", ["weights", "query_prompt", "pooling", "max_query_tokens", "tokenizer"])
+@pytest.mark.parametrize(
+    "setting", ["weights", "query_prompt", "pooling", "max_query_tokens", "tokenizer"]
+)
 def test_fingerprint_sees_everything_that_decides_an_embedding(folder: Path, setting: str):
     before = Encoder.load(str(folder)).fingerprint()
     assert Encoder.load(str(folder)).fingerprint() == before
@@ -242,7 +270,9 @@ def test_a_dense_layer_after_pooling_is_part_of_the_encoder(tiny_model: Path, tm
     encoder = Encoder.load(str(tmp_path / "labse"), query_prompt="", passage_prompt="")
     assert (encoder.dimension, encoder.pooling) == (24, "cls")
     expected = peer.encode(PASSAGES)
-    np.testing.assert_allclose(encoder.encode(PASSAGES, "passage", precision="fp32"), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.encode(PASSAGES, "passage", precision="fp32"), expected, atol=1e-5
+    )
 
     encoder.embed(encoder.tokenise(PASSAGES, "passage"))[:, 0].sum().backward()
     assert all(parameter.grad is not None for parameter in encoder.head.parameters())
@@ -259,19 +289,28 @@ def test_a_dense_layer_after_pooling_is_part_of_the_encoder(tiny_model: Path, tm
 
 def test_dense_weights_of_the_older_format(tiny_model: Path, tmp_path: Path):
     peer = SentenceTransformer(
-        modules=[st_models.Transformer(str(tiny_model)), st_models.Pooling(32), st_models.Dense(32, 8)], device="cpu"
+        modules=[
+            st_models.Transformer(str(tiny_model)),
+            st_models.Pooling(32),
+            st_models.Dense(32, 8),
+        ],
+        device="cpu",
     )
     peer.save(str(tmp_path / "m"), safe_serialization=False)
     assert list((tmp_path / "m" / "2_Dense").glob("*.bin"))
     encoder = Encoder.load(str(tmp_path / "m"), passage_prompt="")
     expected = peer.encode(PASSAGES, normalize_embeddings=True)
-    np.testing.assert_allclose(encoder.encode(PASSAGES, "passage", precision="fp32"), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.encode(PASSAGES, "passage", precision="fp32"), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("stated", ["new", "legacy"])
 def test_pooling_is_read_from_either_format(folder: Path, stated: str):
     config = {"pooling_mode": "cls"} if stated == "new" else {"pooling_mode_cls_token": True}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | config))
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 32} | config)
+    )
     assert Encoder.load(str(folder)).pooling == "cls"
     assert Encoder.load(str(folder), pooling="mean").pooling == "mean"
 
@@ -304,7 +343,9 @@ def test_unknown_modules_are_refused(folder: Path):
         ({"STS": "sts: "}, ("query: ", "passage: ")),
     ],
 )
-def test_prompts_are_the_models_own_or_the_papers(folder: Path, prompts: dict | None, expected: tuple[str, str]):
+def test_prompts_are_the_models_own_or_the_papers(
+    folder: Path, prompts: dict | None, expected: tuple[str, str]
+):
     if prompts is not None:
         (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
     encoder = Encoder.load(str(folder))
@@ -321,7 +362,11 @@ def test_a_run_folder_gives_the_model_inside_it(tiny_model: Path, tmp_path: Path
 def test_a_missing_pooler_is_no_matter_of_chance(tmp_path: Path):
     """Checkpoints such as xlm-roberta-base come with a language-model head and no pooler."""
     folder = write_tiny_model(tmp_path / "m", "xlm-roberta")
-    weights = {k: v for k, v in load_file(folder / "model.safetensors").items() if not k.startswith("pooler.")}
+    weights = {
+        k: v
+        for k, v in load_file(folder / "model.safetensors").items()
+        if not k.startswith("pooler.")
+    }
     save_file({f"roberta.{k}": v for k, v in weights.items()} | {"lm_head.bias": torch.ones(3)},
               folder / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
     one, other = Encoder.load(str(folder)), Encoder.load(str(folder))
@@ -330,9 +375,15 @@ def test_a_missing_pooler_is_no_matter_of_chance(tmp_path: Path):
 
 def test_half_precision_weights_are_trained_in_fp32(folder: Path):
     weights = load_file(folder / "model.safetensors")
-    save_file({k: v.half() for k, v in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {k: v.half() for k, v in weights.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     edit(folder / "config.json", dtype="float16")
-    assert {parameter.dtype for parameter in Encoder.load(str(folder)).parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in Encoder.load(str(folder)).parameters()} == {
+        torch.float32
+    }
 
 
 # Bad input: one line that names the model and the mend
@@ -390,14 +441,18 @@ def test_absent_weights(folder: Path):
 
 def test_weights_of_another_shape(folder: Path):
     edit(folder / "config.json", num_hidden_layers=3)
-    assert "16 weights of the bert are missing or misshapen (first: encoder.layer.2." in refused(folder)
+    assert "16 weights of the bert are missing or misshapen (first: encoder.layer.2." in refused(
+        folder
+    )
     edit(folder / "config.json", num_hidden_layers=2, intermediate_size=48)
     assert "misshapen" in refused(folder)
 
 
 def test_a_tokenizer_of_another_model(folder: Path):
     weights = load_file(folder / "model.safetensors")
-    weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][:50].clone()
+    weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][
+        :50
+    ].clone()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     edit(folder / "config.json", vocab_size=50)
     assert "tokenizer has 204 pieces but the model 50 embeddings" in refused(folder)
@@ -417,11 +472,15 @@ def test_an_encoder_decoder(folder: Path):
 
 def test_a_dense_layer_without_its_files(folder: Path):
     modules = json.loads((folder / "modules.json").read_text())
-    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    modules.insert(
+        2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    )
     (folder / "modules.json").write_text(json.dumps(modules))
     assert "2_Dense/config.json is missing" in refused(folder)
     (folder / "2_Dense").mkdir()
-    (folder / "2_Dense" / "config.json").write_text(json.dumps({"in_features": 32, "out_features": 8}))
+    (folder / "2_Dense" / "config.json").write_text(
+        json.dumps({"in_features": 32, "out_features": 8})
+    )
     assert "2_Dense has no model.safetensors" in refused(folder)
     edit(folder / "2_Dense" / "config.json", activation_function="os.system")
     assert "activation 'os.system' is not one of torch.nn" in refused(folder)
@@ -431,9 +490,13 @@ def plain_tokenizer(folder: Path, pad: str | None) -> None:
     """A word tokenizer without special tokens, so that an empty text has no token at all."""
     for path in folder.glob("tokenizer*"):
         path.unlink()
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "mto": 1, "kato": 2, "[PAD]": 3}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({"[UNK]": 0, "mto": 1, "kato": 2, "[PAD]": 3}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token=pad).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token=pad
+    ).save_pretrained(folder)
 
 
 def test_a_tokenizer_without_padding_token_serves(folder: Path):

@@ -73,25 +73,38 @@ def test_loading_by_id_pinning_and_failing(mirror: str, root: Path, tmp_path: Pa
     assert by_revision.split() == [expected, pinned]
     assert unknown == "acme/nothing: no folder and no public model of the hub has this name"
     assert revision == "acme/tiny@refs/pr/1: the hub's model has no such revision"
-    assert no_model == "acme/no-model: the hub's repository has no config.json, so it is no transformers model"
-    assert invalid == "acme/e5 small: neither a folder nor a possible hub id (did you mean e5-small-q4?)"
+    assert (
+        no_model
+        == "acme/no-model: the hub's repository has no config.json, so it is no transformers model"
+    )
+    assert (
+        invalid
+        == "acme/e5 small: neither a folder nor a possible hub id (did you mean e5-small-q4?)"
+    )
 
     # What is in the cache needs no network; the rest says so.
     cached, absent = load(mirror, tmp_path, "acme/tiny", "acme/other", HF_HUB_OFFLINE="1")
     assert cached == by_id
     assert absent.startswith(
-        "acme/other: no folder has this name, it is not in the hub's local cache, and the hub cannot"
+        "acme/other: no folder has this name, it is not in the hub's local cache, and the hub"
+        " cannot"
     )
 
 
 @pytest.mark.parametrize(
     ("kind", "status", "said"),
     [
-        (errors.GatedRepoError, 403, "is gated; ask for access on its page on the hub, then set HF_TOKEN"),
+        (
+            errors.GatedRepoError,
+            403,
+            "is gated; ask for access on its page on the hub, then set HF_TOKEN",
+        ),
         (errors.HfHubHTTPError, 503, "cannot be fetched from the hub (busy); try again later"),
     ],
 )
-def test_refusals_of_the_hub_say_what_to_do(kind: type, status: int, said: str, monkeypatch: pytest.MonkeyPatch):
+def test_refusals_of_the_hub_say_what_to_do(
+    kind: type, status: int, said: str, monkeypatch: pytest.MonkeyPatch
+):
     def refuse(*_, **__):
         raise kind("busy", response=SimpleNamespace(headers={}, request=None, status_code=status))
 
@@ -105,6 +118,7 @@ def test_refusals_of_the_hub_say_what_to_do(kind: type, status: int, said: str, 
 def test_an_unreachable_hub_is_one_line(tmp_path: Path):
     (line,) = load("http://127.0.0.1:9", tmp_path, "acme/tiny")
     assert line.startswith(
-        "acme/tiny: no folder has this name, it is not in the hub's local cache, and the hub cannot be"
+        "acme/tiny: no folder has this name, it is not in the hub's local cache, and the hub cannot"
+        " be"
     )
     assert "e5-small-q4" in line

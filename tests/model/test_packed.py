@@ -17,7 +17,8 @@ from tests.helpers.recording import RecordingReporter
 from tests.helpers.tiny import write_tiny_model
 
 TEXTS = [
-    "a rather longer sentence about the rivers, mountains and lakes of a far country, with commas and 12 numbers",
+    "a rather longer sentence about the rivers, mountains and lakes of a far country, with commas"
+    " and 12 numbers",
     "kato",
     "mto mrefu wa afrika",
     "",
@@ -26,13 +27,16 @@ TEXTS = [
     "kato",
     "five words in this one",
 ]
-PADDED = ("mpnet", "deberta-v2")  # families of their own attention, which only the padded way can run
+# families of their own attention, which only the padded way can run
+PADDED = ("mpnet", "deberta-v2")
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("families")
-    return {family: write_tiny_model(root / family, family) for family in (*sorted(PACKABLE), *PADDED)}
+    return {
+        family: write_tiny_model(root / family, family) for family in (*sorted(PACKABLE), *PADDED)
+    }
 
 
 def load(folder: Path, **settings) -> Encoder:
@@ -40,13 +44,20 @@ def load(folder: Path, **settings) -> Encoder:
     return Encoder.load(str(folder), max_query_tokens=128, max_passage_tokens=128, **settings)
 
 
-def reference(folder: Path, texts: list[str], side: str, pooling: str = "mean") -> tuple[torch.nn.Module, torch.Tensor]:
-    """The stock float64 model on one padded batch, pooled by hand: the model and its embeddings [n, D]."""
-    attention = "sdpa" if "modernbert" in str(folder) else "eager"  # its eager softmax is fp32: NaN on padding
+def reference(
+    folder: Path, texts: list[str], side: str, pooling: str = "mean"
+) -> tuple[torch.nn.Module, torch.Tensor]:
+    """The stock float64 model on one padded batch, pooled by hand: the model and its embeddings [n,
+    D].
+    """
+    # its eager softmax is fp32: NaN on padding
+    attention = "sdpa" if "modernbert" in str(folder) else "eager"
     model = AutoModel.from_pretrained(folder, attn_implementation=attention).double().eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     batch = tokenizer([f"{side}: {text}" for text in texts], padding=True, return_tensors="pt")
-    hidden = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    hidden = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+    ).last_hidden_state
     mask = batch["attention_mask"][..., None].double()
     pooled = hidden[:, 0] if pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
     return model, F.normalize(pooled, dim=1)
@@ -54,7 +65,9 @@ def reference(folder: Path, texts: list[str], side: str, pooling: str = "mean") 
 
 @pytest.mark.parametrize("family", [*sorted(PACKABLE), *PADDED])
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_values_and_gradients_are_those_of_the_padded_model(folders: dict[str, Path], family: str, pooling: str):
+def test_values_and_gradients_are_those_of_the_padded_model(
+    folders: dict[str, Path], family: str, pooling: str
+):
     encoder = load(folders[family], pooling=pooling).double()
     stock, expected = reference(folders[family], TEXTS, "query", pooling)
     embeddings = encoder.embed(encoder.tokenise(TEXTS, "query"))
@@ -69,7 +82,11 @@ def test_values_and_gradients_are_those_of_the_padded_model(folders: dict[str, P
             assert gradients[name] is None, name
         else:
             torch.testing.assert_close(
-                gradients[name], parameter.grad, rtol=0, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
+                gradients[name],
+                parameter.grad,
+                rtol=0,
+                atol=1e-10,
+                msg=lambda m, n=name: f"{n}: {m}",
             )
 
 
@@ -165,14 +182,20 @@ def test_gradient_checkpointing_changes_nothing(folders: dict[str, Path]):
 
 
 @pytest.mark.parametrize("family", ["roberta", "mpnet"])
-def test_fewer_embedding_rows_with_ids_to_match_give_the_same(folders: dict[str, Path], family: str):
+def test_fewer_embedding_rows_with_ids_to_match_give_the_same(
+    folders: dict[str, Path], family: str
+):
     encoder = load(folders[family]).double()
     tokens = encoder.tokenise(TEXTS, "query")
     expected = encoder.embed(tokens).detach()
     used = np.unique(tokens.ids)
     table = np.full(encoder.model.config.vocab_size, -1)
     table[used] = np.arange(len(used))
-    rows = encoder.model.get_input_embeddings().weight[torch.from_numpy(used.astype(np.int64))].detach()
+    rows = (
+        encoder.model.get_input_embeddings()
+        .weight[torch.from_numpy(used.astype(np.int64))]
+        .detach()
+    )
     encoder.model.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
     assert torch.equal(encoder.embed(tokens.remap(table)), expected)
 
@@ -191,7 +214,10 @@ def test_length_groups_are_the_cheapest_of_all_cuts():
 
         def total(sizes: list[int], lengths: np.ndarray = lengths) -> float:
             ends = np.cumsum(sizes)
-            return sum(size * float(lengths[end - 1]) ** 2 + 60.0 for size, end in zip(sizes, ends, strict=True))
+            return sum(
+                size * float(lengths[end - 1]) ** 2 + 60.0
+                for size, end in zip(sizes, ends, strict=True)
+            )
 
         chosen = length_groups(lengths, lambda length, count: count * float(length) ** 2, 60.0)
         assert sum(chosen) == len(lengths)
@@ -204,7 +230,9 @@ def test_length_groups_are_the_cheapest_of_all_cuts():
 
 def test_padding_inside_attention_is_small_for_ordinary_lengths():
     generator = np.random.default_rng(0)
-    lengths = np.sort(np.concatenate([generator.integers(6, 32, 64), generator.integers(20, 180, 64)]))
+    lengths = np.sort(
+        np.concatenate([generator.integers(6, 32, 64), generator.integers(20, 180, 64)])
+    )
     pack = Pack.of(lengths, torch.device("cpu"))
     assert 4 <= len(pack.groups) <= 24
     assert len(pack.token_of_slot) < 1.2 * lengths.sum()

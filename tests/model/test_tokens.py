@@ -1,4 +1,6 @@
-"""Token arrays behave as lists of lists; stored ones are made once, survive interruption, and map what is on disk."""
+"""Token arrays behave as lists of lists; stored ones are made once, survive interruption, and map
+what is on disk.
+"""
 
 from pathlib import Path
 
@@ -54,7 +56,9 @@ def test_an_index_out_of_range_is_refused():
 
 TEXTS = [f"text {'x' * (number % 7)}" for number in range(50)]
 PRESENT = np.arange(50) % 3 != 1
-EXPECTED = [[ord(c) for c in text] if here else [] for text, here in zip(TEXTS, PRESENT, strict=True)]
+EXPECTED = [
+    [ord(c) for c in text] if here else [] for text, here in zip(TEXTS, PRESENT, strict=True)
+]
 
 
 class Tokeniser:
@@ -102,7 +106,9 @@ def test_interrupted_work_goes_on_and_gives_the_same_tokens(tmp_path, torn):
         with open(tmp_path / ".t.part" / torn, "ab") as file:
             file.write(b"\1\2\3")
     assert as_lists(store(tmp_path / "t", second)) == EXPECTED
-    assert first.seen + second.seen == [text for text, here in zip(TEXTS, PRESENT, strict=True) if here]
+    assert first.seen + second.seen == [
+        text for text, here in zip(TEXTS, PRESENT, strict=True) if here
+    ]
 
 
 def test_texts_that_are_all_missing_have_no_tokens(tmp_path):

@@ -1,4 +1,6 @@
-"""Multilingual translate-train: batches of whole records, whose translations are never each other's negatives."""
+"""Multilingual translate-train: batches of whole records, whose translations are never each other's
+negatives.
+"""
 
 from collections import Counter, defaultdict
 
@@ -23,21 +25,34 @@ from tests.sampling.test_schedule import BOTH, make_index, parallel, record_of, 
 
 
 def plan(
-    index: RecordIndex, steps: int = 40, batch_size: int = 12, copies: int | None = None, seed: int = 3
+    index: RecordIndex,
+    steps: int = 40,
+    batch_size: int = 12,
+    copies: int | None = None,
+    seed: int = 3,
 ) -> Schedule:
-    return plan_schedule(index, mix=0.5, batch_size=batch_size, steps=steps, seed=seed, strategy="mtt", copies=copies)
+    return plan_schedule(
+        index, mix=0.5, batch_size=batch_size, steps=steps, seed=seed, strategy="mtt", copies=copies
+    )
 
 
 def check_contract(index: RecordIndex, schedule: Schedule, copies: int) -> None:
-    """Same-language pairs; the rows of a record stand together, in different languages, as many as it may bring."""
+    """Same-language pairs; the rows of a record stand together, in different languages, as many as
+    it may bring.
+    """
     assert (schedule.kind == COPIES).all()
     np.testing.assert_array_equal(schedule.query_row, schedule.passage_row)
     assert (index.has[schedule.query_row] == BOTH).all()
     owner = record_of(index, schedule.query_row)
-    whole = np.bincount(record_of(index, np.flatnonzero(index.has == BOTH)), minlength=index.records)
+    whole = np.bincount(
+        record_of(index, np.flatnonzero(index.has == BOTH)), minlength=index.records
+    )
     for step in range(schedule.steps):
         assert len(set(schedule.query_row[step].tolist())) == schedule.batch_size
-        runs = [(record, list(owner[step]).count(record)) for record in dict.fromkeys(owner[step].tolist())]
+        runs = [
+            (record, list(owner[step]).count(record))
+            for record in dict.fromkeys(owner[step].tolist())
+        ]
         assert [record for record, count in runs for _ in range(count)] == owner[step].tolist()
         groups = [index.group[record] for record, _ in runs]
         assert len(set(groups)) == len(groups) >= min(2, schedule.batch_size)
@@ -56,7 +71,10 @@ def test_a_batch_holds_records_in_several_languages(copies, records):
 
 def test_no_record_fills_more_than_half_of_a_batch():
     index = make_index(parallel(50, 9), languages=9)
-    assert all(max(Counter(found).values()) == 4 for found in record_of(index, plan(index, batch_size=8).query_row))
+    assert all(
+        max(Counter(found).values()) == 4
+        for found in record_of(index, plan(index, batch_size=8).query_row)
+    )
 
 
 def test_the_last_record_brings_what_there_is_room_for():
@@ -67,7 +85,8 @@ def test_the_last_record_brings_what_there_is_room_for():
 
 def test_every_record_comes_once_an_epoch_and_its_languages_are_drawn_evenly():
     index = make_index(parallel(60, 4))
-    schedule = plan(index, steps=600, batch_size=12, copies=2)  # 6 records a batch: 10 batches an epoch
+    # 6 records a batch: 10 batches an epoch
+    schedule = plan(index, steps=600, batch_size=12, copies=2)
     drawn = record_of(index, schedule.query_row)[:, ::2].reshape(60, 60)
     assert all(sorted(epoch) == list(range(60)) for epoch in drawn.tolist())
     languages = index.language[schedule.query_row].reshape(-1, 2)
@@ -80,7 +99,10 @@ def test_every_record_comes_once_an_epoch_and_its_languages_are_drawn_evenly():
 def test_one_copy_draws_the_languages_of_mixed_batches():
     index = make_index(parallel(60, 4))
     mixed = plan_schedule(index, mix=0.5, batch_size=12, steps=5, seed=3, strategy="mixed")
-    counts = [np.bincount(index.language[s.query_row].ravel()) for s in (mixed, plan(index, steps=5, copies=1))]
+    counts = [
+        np.bincount(index.language[s.query_row].ravel())
+        for s in (mixed, plan(index, steps=5, copies=1))
+    ]
     assert counts[0].tolist() == counts[1].tolist()  # the same draws, of records in another order
 
 
@@ -91,19 +113,27 @@ def test_steps_do_not_depend_on_how_many_there_are():
 
 
 def sides() -> st.SearchStrategy[dict[int, int]]:
-    return st.dictionaries(st.integers(0, 3), st.sampled_from([HAS_QUERY, HAS_PASSAGE, BOTH]), min_size=0, max_size=4)
+    return st.dictionaries(
+        st.integers(0, 3), st.sampled_from([HAS_QUERY, HAS_PASSAGE, BOTH]), min_size=0, max_size=4
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    records=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12), sides()), min_size=0, max_size=40),
+    records=st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 12), sides()), min_size=0, max_size=40
+    ),
     batch_size=st.integers(1, 8),
     copies=st.sampled_from([None, 1, 2, 3]),
     seed=st.integers(0, 5),
 )
-def test_any_data_gives_a_plan_that_keeps_the_contract_or_a_reason(records, batch_size, copies, seed):
+def test_any_data_gives_a_plan_that_keeps_the_contract_or_a_reason(
+    records, batch_size, copies, seed
+):
     records = sorted(records, key=lambda record: record[0])
-    index = make_index([(source, 100 * source + group, rows) for source, group, rows in records], sources=2)
+    index = make_index(
+        [(source, 100 * source + group, rows) for source, group, rows in records], sources=2
+    )
     most = max(1, min(copies or 8, batch_size // 2))
     fewest: dict[int, dict[int, int]] = defaultdict(dict)  # by source and group
     for source, group, found in records:
@@ -131,9 +161,13 @@ def tokens(*texts: str) -> TokenArrays:
 
 def test_translations_and_equal_texts_are_no_negatives_of_each_other():
     passages = tokens("a-en", "a-de", "b-en", "b-de", "c", "b-de", "new", "a-en")
-    batch = Batch(tokens(*"qrstu"), passages, np.array([0, 1, 2, 3, 4, 0, 1, 4]), np.array([7, 7, 9, 9, 4]))
+    batch = Batch(
+        tokens(*"qrstu"), passages, np.array([0, 1, 2, 3, 4, 0, 1, 4]), np.array([7, 7, 9, 9, 4])
+    )
     expected = ["a", "a", "b", "b", "c", "b", "new", "a"]
-    assert [[x == y for y in expected] for x in expected] == (batch.keys[:, None] == batch.keys).tolist()
+    assert [[x == y for y in expected] for x in expected] == (
+        batch.keys[:, None] == batch.keys
+    ).tolist()
 
 
 def test_records_joined_by_an_equal_text_are_joined_whole():
@@ -146,7 +180,9 @@ def test_records_joined_by_an_equal_text_are_joined_whole():
 def test_scheduled_batches_know_their_records():
     table = Table(rows(24))
     schedule = plan(table.index, steps=5, batch_size=8)
-    batches = Batches(schedule, **table.texts(), tokenise=lambda texts, side: tokens(*texts), hard_negatives=1)
+    batches = Batches(
+        schedule, **table.texts(), tokenise=lambda texts, side: tokens(*texts), hard_negatives=1
+    )
     for step in range(5):
         owner = [table.rows[row].record_id for row in schedule.query_row[step]]
         same_record = np.array(owner)[:, None] == np.array(owner)
@@ -158,4 +194,6 @@ def test_the_recipe_says_which_batches_were_used():
     assert "mix 0.5" in batches_in_words(TrainConfig().as_json())
     for strategy in ("mixed", "mtt"):
         assert "mix 0.5" not in batches_in_words(TrainConfig(strategy=strategy).as_json())
-    assert "up to 4 of its languages" in batches_in_words(TrainConfig(strategy="mtt", copies=4).as_json())
+    assert "up to 4 of its languages" in batches_in_words(
+        TrainConfig(strategy="mtt", copies=4).as_json()
+    )

@@ -1,4 +1,6 @@
-"""The schedule's statistics and guarantees, checked against plain restatements on regular and irregular data."""
+"""The schedule's statistics and guarantees, checked against plain restatements on regular and
+irregular data.
+"""
 
 from collections import Counter, defaultdict
 from itertools import pairwise
@@ -18,7 +20,9 @@ from hybridbatch.sampling.streams import CROSS_LINGUAL, MIXED, MONOLINGUAL
 BOTH = HAS_QUERY | HAS_PASSAGE
 
 
-def make_index(records: list[tuple[int, int, dict[int, int]]], languages: int = 4, sources: int = 1) -> RecordIndex:
+def make_index(
+    records: list[tuple[int, int, dict[int, int]]], languages: int = 4, sources: int = 1
+) -> RecordIndex:
     """An index of (source, group, {language: has}) records."""
     widths = [len(rows) for _, _, rows in records]
     return RecordIndex(
@@ -33,17 +37,25 @@ def make_index(records: list[tuple[int, int, dict[int, int]]], languages: int = 
 
 
 def parallel(count: int, languages: int, source: int = 0, first_group: int = 0) -> list:
-    return [(source, first_group + number, dict.fromkeys(range(languages), BOTH)) for number in range(count)]
+    return [
+        (source, first_group + number, dict.fromkeys(range(languages), BOTH))
+        for number in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
 def irregular() -> RecordIndex:
-    """Source 0: 300 records in random languages, some one-sided, some sharing a passage. 1: one language. 2: tiny."""
+    """Source 0: 300 records in random languages, some one-sided, some sharing a passage. 1: one
+    language. 2: tiny.
+    """
     rng = np.random.default_rng(5)
     records = []
     for number in range(300):
         languages = np.flatnonzero(rng.random(5) < 0.7)
-        sides = {int(language): int(rng.choice([BOTH, BOTH, HAS_QUERY, HAS_PASSAGE])) for language in languages}
+        sides = {
+            int(language): int(rng.choice([BOTH, BOTH, HAS_QUERY, HAS_PASSAGE]))
+            for language in languages
+        }
         records.append((0, number // 3 if number < 60 else number, sides))
     records += [(1, 1000 + number, {2: BOTH}) for number in range(150)]
     records += [(2, 2000 + number, {0: BOTH, 1: BOTH}) for number in range(5)]
@@ -59,7 +71,9 @@ def check_invariants(index: RecordIndex, schedule: Schedule) -> None:
     records = record_of(index, schedule.query_row)
     np.testing.assert_array_equal(records, record_of(index, schedule.passage_row))
     for step in range(schedule.steps):
-        assert len(set(index.group[records[step]].tolist())) == schedule.batch_size, "a record or passage text twice"
+        assert len(set(index.group[records[step]].tolist())) == schedule.batch_size, (
+            "a record or passage text twice"
+        )
         assert set(index.source[records[step]].tolist()) == {schedule.source[step]}
         spoken = set(index.language[schedule.query_row[step]].tolist())
         if schedule.kind[step] == MONOLINGUAL:
@@ -69,7 +83,10 @@ def check_invariants(index: RecordIndex, schedule: Schedule) -> None:
     assert (index.has[schedule.query_row] & HAS_QUERY).all()
     assert (index.has[schedule.passage_row] & HAS_PASSAGE).all()
     cross = schedule.kind == CROSS_LINGUAL
-    query_language, passage_language = index.language[schedule.query_row], index.language[schedule.passage_row]
+    query_language, passage_language = (
+        index.language[schedule.query_row],
+        index.language[schedule.passage_row],
+    )
     assert (query_language[cross] != passage_language[cross]).all()
     np.testing.assert_array_equal(schedule.query_row[~cross], schedule.passage_row[~cross])
 
@@ -88,12 +105,19 @@ def test_the_share_of_monolingual_batches_is_mix(irregular):
     for mix in (0.1, 0.5, 0.8):
         kinds = plan_schedule(irregular, mix=mix, batch_size=8, steps=4000, seed=1).kind
         assert binomtest(int((kinds == MONOLINGUAL).sum()), 4000, mix).pvalue > 1e-3
-    assert (plan_schedule(irregular, mix=1.0, batch_size=8, steps=500, seed=1).kind == MONOLINGUAL).all()
-    assert (plan_schedule(irregular, mix=0.0, batch_size=8, steps=500, seed=1).kind == CROSS_LINGUAL).all()
+    assert (
+        plan_schedule(irregular, mix=1.0, batch_size=8, steps=500, seed=1).kind == MONOLINGUAL
+    ).all()
+    assert (
+        plan_schedule(irregular, mix=0.0, batch_size=8, steps=500, seed=1).kind == CROSS_LINGUAL
+    ).all()
 
 
 def test_mixes_share_their_random_numbers(irregular):
-    kinds = [plan_schedule(irregular, mix=mix, batch_size=8, steps=300, seed=1).kind for mix in (0.2, 0.5, 0.9)]
+    kinds = [
+        plan_schedule(irregular, mix=mix, batch_size=8, steps=300, seed=1).kind
+        for mix in (0.2, 0.5, 0.9)
+    ]
     for fewer, more in pairwise(kinds):
         assert (more[fewer == MONOLINGUAL] == MONOLINGUAL).all()
 
@@ -108,7 +132,9 @@ def test_sources_are_drawn_by_usable_records_times_weight():
     records = parallel(100, 3) + parallel(300, 3, source=1, first_group=500)
     records += [(2, 900 + number, {1: BOTH}) for number in range(200)]
     index = make_index(records, sources=3)
-    plan = plan_schedule(index, mix=0.5, batch_size=10, steps=4000, seed=4, source_weights={"source0": 2.0})
+    plan = plan_schedule(
+        index, mix=0.5, batch_size=10, steps=4000, seed=4, source_weights={"source0": 2.0}
+    )
     for kind, sizes in ((MONOLINGUAL, [200, 300, 200]), (CROSS_LINGUAL, [200, 300, 0])):
         counts = np.bincount(plan.source[plan.kind == kind], minlength=3)
         expected = np.array(sizes) / sum(sizes) * counts.sum()
@@ -118,7 +144,9 @@ def test_sources_are_drawn_by_usable_records_times_weight():
 
 def test_a_weight_of_zero_takes_a_source_out():
     index = make_index(parallel(40, 2) + parallel(40, 2, source=1, first_group=50), sources=2)
-    plan = plan_schedule(index, mix=0.5, batch_size=8, steps=200, seed=0, source_weights={"source0": 0})
+    plan = plan_schedule(
+        index, mix=0.5, batch_size=8, steps=200, seed=0, source_weights={"source0": 0}
+    )
     assert (plan.source == 1).all()
 
 
@@ -154,7 +182,9 @@ def test_mixed_batches_hold_same_language_pairs_of_many_languages():
 
 
 def test_a_stream_repeats_a_record_only_after_all_its_others():
-    """No shared passages: after k whole epochs each record was used k times, in an order that changes."""
+    """No shared passages: after k whole epochs each record was used k times, in an order that
+    changes.
+    """
     index = make_index(parallel(40, 2))
     plan = plan_schedule(index, mix=0.0, batch_size=8, steps=15, seed=7)
     epochs = record_of(index, plan.query_row).reshape(3, 40)
@@ -175,8 +205,12 @@ def test_uses_of_a_streams_records_stay_together_when_epochs_end_inside_a_batch(
     assert uses.sum() == 200 * batch_size
 
 
-def reference_batches(order: list[int], groups: np.ndarray, batch_size: int, batches: int) -> list[list[int]]:
-    """The rule restated: each batch is the earliest members of what is left whose groups all differ."""
+def reference_batches(
+    order: list[int], groups: np.ndarray, batch_size: int, batches: int
+) -> list[list[int]]:
+    """The rule restated: each batch is the earliest members of what is left whose groups all
+    differ.
+    """
     left, result = list(order), []
     for _ in range(batches):
         used, batch = set(), []
@@ -198,7 +232,11 @@ def test_deferred_records_come_first_in_the_next_batch():
     for trial in range(20):
         groups = rng.integers(0, 60, size=100)
         got = fill_batches(groups, 10, 25, lambda epoch, t=trial: stream(t, "order", epoch))
-        order = [int(m) for epoch in range(8) for m in stream(trial, "order", epoch).permutation(np.arange(100))]
+        order = [
+            int(m)
+            for epoch in range(8)
+            for m in stream(trial, "order", epoch).permutation(np.arange(100))
+        ]
         assert np.sort(got, axis=1).tolist() == reference_batches(order, groups, 10, 25)
 
 
@@ -214,11 +252,16 @@ def test_a_passage_shared_by_most_records_takes_one_place_in_each_batch_and_its_
 def test_a_shorter_plan_is_a_prefix_of_a_longer_one(irregular):
     longer = plan_schedule(irregular, mix=0.5, batch_size=16, steps=500, seed=9)
     for steps in (0, 1, 17, 499):
-        assert same(plan_schedule(irregular, mix=0.5, batch_size=16, steps=steps, seed=9), longer.slice(0, steps))
+        assert same(
+            plan_schedule(irregular, mix=0.5, batch_size=16, steps=steps, seed=9),
+            longer.slice(0, steps),
+        )
 
 
 def test_seeds_give_different_plans_and_the_same_seed_the_same(irregular):
-    plans = [plan_schedule(irregular, mix=0.5, batch_size=16, steps=50, seed=seed) for seed in (1, 1, 2)]
+    plans = [
+        plan_schedule(irregular, mix=0.5, batch_size=16, steps=50, seed=seed) for seed in (1, 1, 2)
+    ]
     assert plans[0].fingerprint() == plans[1].fingerprint() != plans[2].fingerprint()
     assert same(plans[0], plans[1])
     assert not np.array_equal(plans[0].kind, plans[2].kind)
@@ -229,8 +272,12 @@ def test_ranks_cut_every_batch_into_contiguous_shares(irregular):
     plan = plan_schedule(irregular, mix=0.5, batch_size=16, steps=20, seed=1)
     shares = [plan.for_rank(rank, 3) for rank in range(3)]
     assert [share.batch_size for share in shares] == [5, 5, 6]
-    np.testing.assert_array_equal(np.concatenate([share.query_row for share in shares], axis=1), plan.query_row)
-    np.testing.assert_array_equal(np.concatenate([share.passage_row for share in shares], axis=1), plan.passage_row)
+    np.testing.assert_array_equal(
+        np.concatenate([share.query_row for share in shares], axis=1), plan.query_row
+    )
+    np.testing.assert_array_equal(
+        np.concatenate([share.passage_row for share in shares], axis=1), plan.passage_row
+    )
 
 
 def test_streams_too_small_for_a_batch_are_left_out_and_named():
@@ -244,13 +291,17 @@ def test_streams_too_small_for_a_batch_are_left_out_and_named():
 
 def test_many_records_of_few_passages_cannot_fill_a_batch():
     index = make_index([(0, number % 5, {0: BOTH, 1: BOTH}) for number in range(100)])
-    with pytest.raises(DataError, match=r"cross-lingual batch of 8 .* 100 records with 5 different passages"):
+    with pytest.raises(
+        DataError, match=r"cross-lingual batch of 8 .* 100 records with 5 different passages"
+    ):
         plan_schedule(index, mix=0.0, batch_size=8, steps=1, seed=0)
 
 
 def test_data_in_one_language_refuses_cross_lingual_batches():
     index = make_index([(0, number, {number % 3: BOTH}) for number in range(50)])
-    with pytest.raises(DataError, match=r"cross-lingual batches need records in at least two languages.*--mix 1"):
+    with pytest.raises(
+        DataError, match=r"cross-lingual batches need records in at least two languages.*--mix 1"
+    ):
         plan_schedule(index, mix=0.5, batch_size=8, steps=1, seed=0)
     plan_schedule(index, mix=1.0, batch_size=8, steps=1, seed=0)
 
@@ -288,20 +339,28 @@ def test_summary_counts_what_the_table_holds(irregular):
 
 
 def sides() -> st.SearchStrategy[dict[int, int]]:
-    return st.dictionaries(st.integers(0, 3), st.sampled_from([HAS_QUERY, HAS_PASSAGE, BOTH]), min_size=0, max_size=4)
+    return st.dictionaries(
+        st.integers(0, 3), st.sampled_from([HAS_QUERY, HAS_PASSAGE, BOTH]), min_size=0, max_size=4
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    records=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12), sides()), min_size=0, max_size=40),
+    records=st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 12), sides()), min_size=0, max_size=40
+    ),
     mix=st.sampled_from([0.0, 0.4, 1.0]),
     batch_size=st.integers(1, 6),
     strategy=st.sampled_from(["hybrid", "mixed"]),
     seed=st.integers(0, 5),
 )
-def test_any_data_gives_a_plan_that_keeps_the_contract_or_a_reason(records, mix, batch_size, strategy, seed):
+def test_any_data_gives_a_plan_that_keeps_the_contract_or_a_reason(
+    records, mix, batch_size, strategy, seed
+):
     records = sorted(records, key=lambda record: record[0])
-    index = make_index([(source, 100 * source + group, rows) for source, group, rows in records], sources=2)
+    index = make_index(
+        [(source, 100 * source + group, rows) for source, group, rows in records], sources=2
+    )
     arguments = {"mix": mix, "batch_size": batch_size, "seed": seed, "strategy": strategy}
     if not _every_kind_possible(records, mix, batch_size, strategy):
         with pytest.raises(DataError, match=r"^[^\n]+$"):
@@ -322,5 +381,9 @@ def _every_kind_possible(records, mix, batch_size, strategy) -> bool:
                 groups["mixed", source].add(group)
             if has & HAS_QUERY and any(b != a and other & HAS_PASSAGE for b, other in rows.items()):
                 groups["cross", source].add(group)
-    wanted = {"mixed"} if strategy == "mixed" else ({"mono"} if mix > 0 else set()) | ({"cross"} if mix < 1 else set())
+    wanted = (
+        {"mixed"}
+        if strategy == "mixed"
+        else ({"mono"} if mix > 0 else set()) | ({"cross"} if mix < 1 else set())
+    )
     return wanted <= {key[0] for key, found in groups.items() if len(found) >= batch_size}

@@ -61,7 +61,8 @@ def test_fewer_than_five_sizes_are_refused_in_words(sizes):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "values"), [([0, 1, 2, 3, 4], np.ones(5)), ([1, 2, 3, 4, 5], [1, 2, np.nan, 4, 5]), (range(1, 7), [1.0])]
+    ("sizes", "values"),
+    [([0, 1, 2, 3, 4], np.ones(5)), ([1, 2, 3, 4, 5], [1, 2, np.nan, 4, 5]), (range(1, 7), [1.0])],
 )
 def test_what_is_no_measurement_is_refused(sizes, values):
     with pytest.raises(DataError):
@@ -71,7 +72,8 @@ def test_what_is_no_measurement_is_refused(sizes, values):
 def test_the_choice_of_questions_widens_the_interval():
     rng = np.random.default_rng(1)
     runs = law(SIZES) + 0.002 * rng.normal(size=len(SIZES))
-    per_question = runs[:, None] + 0.3 * rng.normal(size=(1, 40))  # the same easy and hard questions in every run
+    # the same easy and hard questions in every run
+    per_question = runs[:, None] + 0.3 * rng.normal(size=(1, 40))
     per_question += runs.mean() - per_question.mean()
     narrow, wide = fit_law(SIZES, per_question.mean(axis=1)), fit_law(SIZES, per_question)
     assert np.ptp(wide.band([3200.0])) > 5 * np.ptp(narrow.band([3200.0]))
@@ -85,7 +87,8 @@ def test_the_same_seed_gives_the_same_intervals():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sizes", "seeds", "noise", "heavy"), [(6, 3, 0.01, False), (5, 3, 0.005, False), (6, 3, 0.01, True)]
+    ("sizes", "seeds", "noise", "heavy"),
+    [(6, 3, 0.01, False), (5, 3, 0.005, False), (6, 3, 0.01, True)],
 )
 def test_intervals_hold_the_truth_in_nine_of_ten_simulations(sizes, seeds, noise, heavy):
     x = np.repeat(100 * 2.0 ** np.arange(sizes), seeds)
@@ -95,7 +98,10 @@ def test_intervals_hold_the_truth_in_nine_of_ten_simulations(sizes, seeds, noise
         errors = rng.standard_t(3, size=len(x)) if heavy else rng.normal(size=len(x))
         fitted = fit_law(x, law(x) + noise * errors, resamples=200, seed=simulation)
         intervals = [fitted.E_interval, *fitted.A_intervals, *fitted.b_intervals]
-        held += [low <= true <= high for (low, high), true in zip(intervals, (0.2, 3.0, 0.4), strict=True)]
+        held += [
+            low <= true <= high
+            for (low, high), true in zip(intervals, (0.2, 3.0, 0.4), strict=True)
+        ]
     assert (held / 200 >= 0.9).all(), held / 200
 
 
@@ -112,7 +118,9 @@ def test_contrastive_entropy_is_the_formula():
 
 
 def test_contrastive_entropy_of_large_scores_is_finite():
-    np.testing.assert_allclose(contrastive_entropy(np.array([1.0]), np.array([[-1.0]]), 1e-3), 0, atol=1e-300)
+    np.testing.assert_allclose(
+        contrastive_entropy(np.array([1.0]), np.array([[-1.0]]), 1e-3), 0, atol=1e-300
+    )
 
 
 def test_the_interval_of_a_mean_over_questions_is_that_of_its_standard_error():
@@ -169,7 +177,10 @@ def test_break_even_outside_the_measured_sizes_is_not_invented():
 
 def test_a_law_over_two_axes_is_found_on_a_cross_of_them():
     """One axis at a time around a centre: a grid in the form of a star."""
-    x = np.array([[size, 8.0] for size in 100 * 2.0 ** np.arange(6)] + [[800.0, n] for n in (1.0, 2, 4, 16, 32)])
+    x = np.array(
+        [[size, 8.0] for size in 100 * 2.0 ** np.arange(6)]
+        + [[800.0, n] for n in (1.0, 2, 4, 16, 32)]
+    )
     fitted = fit_law(x, 0.1 + 3 * x[:, 0] ** -0.5 + 0.4 * x[:, 1] ** -0.8, resamples=5)
     np.testing.assert_allclose([fitted.E, *fitted.A, *fitted.b], [0.1, 3, 0.4, 0.5, 0.8], rtol=1e-2)
 
@@ -180,7 +191,9 @@ def test_the_test_over_seeds_is_students_for_one_cell_and_pools_the_spread_of_se
     np.testing.assert_allclose(seeds_p(values[:1]), [alone])
     by_seed = values.mean(axis=-1)
     pooled = np.sqrt(by_seed.var(axis=1, ddof=1).mean() / 5)
-    np.testing.assert_allclose(seeds_p(values), 2 * stats.t.sf(np.abs(by_seed.mean(axis=1)) / pooled, 12))
+    np.testing.assert_allclose(
+        seeds_p(values), 2 * stats.t.sf(np.abs(by_seed.mean(axis=1)) / pooled, 12)
+    )
     slope = np.array([-1.0, 0, 1])
     expected = 2 * stats.t.sf(np.abs(by_seed.mean(axis=1) @ slope) / (pooled * np.sqrt(2)), 12)
     np.testing.assert_allclose(seeds_p(values, slope), expected)
@@ -191,8 +204,14 @@ def test_the_trend_of_a_difference_is_its_slope_per_doubling():
     rng = np.random.default_rng(9)
     sizes = np.array([100.0, 200, 800])
     line = (0.01 * np.log2(sizes) - 0.05)[:, None, None]
-    rising = gain_trend(sizes, line + 0.02 * rng.normal(size=(1, 1, 300)) + 0.001 * rng.normal(size=(3, 3, 1)), seed=1)
-    assert rising.value == pytest.approx(stats.linregress(np.log2(sizes), line.ravel()).slope, abs=2e-3)
+    rising = gain_trend(
+        sizes,
+        line + 0.02 * rng.normal(size=(1, 1, 300)) + 0.001 * rng.normal(size=(3, 3, 1)),
+        seed=1,
+    )
+    assert rising.value == pytest.approx(
+        stats.linregress(np.log2(sizes), line.ravel()).slope, abs=2e-3
+    )
     assert rising.interval[0] < 0.01 < rising.interval[1]
     assert rising.p < 0.01
     flat = gain_trend(sizes, 0.02 * rng.normal(size=(3, 3, 300)), seed=1)

@@ -20,17 +20,22 @@ def test_one_trait_gives_the_slope_of_a_simple_regression():
 def test_standard_errors_are_hc3_whose_residuals_are_those_of_fits_without_the_language():
     x = np.column_stack([np.ones(40), TRAIT, OTHER])
     left_out = [
-        GAINS[i] - x[i] @ np.linalg.lstsq(np.delete(x, i, 0), np.delete(GAINS, i), rcond=None)[0] for i in range(40)
+        GAINS[i] - x[i] @ np.linalg.lstsq(np.delete(x, i, 0), np.delete(GAINS, i), rcond=None)[0]
+        for i in range(40)
     ]
     bread = np.linalg.inv(x.T @ x)
     errors = np.sqrt(np.diag(bread @ (x.T @ np.diag(np.square(left_out)) @ x) @ bread))
     fitted = np.linalg.lstsq(x, GAINS, rcond=None)[0]
     expected = 2 * stats.t.sf(np.abs(fitted / errors), 37)[1:]
-    np.testing.assert_allclose([each.p for each in regress({"a": TRAIT, "b": OTHER}, GAINS, seed=1)], expected)
+    np.testing.assert_allclose(
+        [each.p for each in regress({"a": TRAIT, "b": OTHER}, GAINS, seed=1)], expected
+    )
 
 
 def test_traits_that_others_determine_or_that_do_not_vary_are_left_out():
-    found = regress({"flat": np.ones(40), "a": TRAIT, "twice": 2 * TRAIT, "b": OTHER}, GAINS, seed=1)
+    found = regress(
+        {"flat": np.ones(40), "a": TRAIT, "twice": 2 * TRAIT, "b": OTHER}, GAINS, seed=1
+    )
     assert [each.name for each in found] == ["a", "b"]
 
 
@@ -43,7 +48,8 @@ def test_distance_is_one_minus_the_cosine_to_the_nearest_training_language():
     texts = {"yor": ["abc"], "eng": ["abc", "abc"], "deu": ["abd"], "amh": ["ቡና"]}
     found = lexical_distances(texts, ["yor", "amh", "deu", "zul"], ["eng", "deu"])
     assert found["yor"] == pytest.approx(0)  # " abc " has the same three trigrams as English
-    assert found["deu"] == pytest.approx(1 - 1 / 3)  # shares " ab" of three with English; itself does not count
+    # shares " ab" of three with English; itself does not count
+    assert found["deu"] == pytest.approx(1 - 1 / 3)
     assert found["amh"] == 1
     assert "zul" not in found
 

@@ -40,7 +40,9 @@ def here(tmp_path):
 def test_submitit_runs_cells_as_this_process_does(tmp_path, here):
     pytest.importorskip("submitit")
     cells, work = cells_and_work(tmp_path / "s")
-    run = on_slurm(work, cells, logs=tmp_path / "logs", jobs=2, gpus=0, cluster="local", poll_seconds=0.2)
+    run = on_slurm(
+        work, cells, logs=tmp_path / "logs", jobs=2, gpus=0, cluster="local", poll_seconds=0.2
+    )
     assert {cell.key: error for cell, error in run} == {cell.key: None for cell in cells}
     assert results(tmp_path / "s") == here
 
@@ -49,7 +51,9 @@ def test_submitit_runs_cells_as_this_process_does(tmp_path, here):
 def test_submitit_gives_back_the_error_of_a_cell(tmp_path):
     pytest.importorskip("submitit")
     cells, work = cells_and_work(tmp_path / "s", synthetic.fail_at_half)
-    run = on_slurm(work, cells, logs=tmp_path / "logs", jobs=2, gpus=0, cluster="local", poll_seconds=0.2)
+    run = on_slurm(
+        work, cells, logs=tmp_path / "logs", jobs=2, gpus=0, cluster="local", poll_seconds=0.2
+    )
     errors = {cell.axes.get("mix"): error for cell, error in run}
     assert "the middle is cursed" in str(errors.pop(0.5))
     assert set(errors.values()) == {None}
@@ -70,7 +74,9 @@ def two_nodes():
 
 
 @pytest.mark.slow
-def test_ray_finishes_a_sweep_on_two_nodes_though_a_worker_is_killed_in_a_cell(tmp_path, here, two_nodes):
+def test_ray_finishes_a_sweep_on_two_nodes_though_a_worker_is_killed_in_a_cell(
+    tmp_path, here, two_nodes
+):
     config = synthetic.sweep_config(
         seeds="13", pairs="100", out=tmp_path / "s", launcher="ray", address=two_nodes, tries=1
     )
@@ -82,11 +88,16 @@ def test_ray_finishes_a_sweep_on_two_nodes_though_a_worker_is_killed_in_a_cell(t
 @pytest.mark.slow
 def test_ray_gives_back_the_error_of_a_cell_and_works_where_the_driver_works(tmp_path, two_nodes):
     cells, work = cells_and_work(tmp_path / "s", synthetic.fail_at_half)
-    errors = {cell.axes.get("mix"): error for cell, error in on_ray(work, cells, address=two_nodes, jobs=1, gpus=0)}
+    errors = {
+        cell.axes.get("mix"): error
+        for cell, error in on_ray(work, cells, address=two_nodes, jobs=1, gpus=0)
+    }
     assert "the middle is cursed" in str(errors.pop(0.5))
     assert set(errors.values()) == {None}
     cells, work = cells_and_work(tmp_path / "t", where_am_i)
-    assert [error for _, error in on_ray(work, cells, address=two_nodes, jobs=1, gpus=0)] == [None] * 4
+    assert [error for _, error in on_ray(work, cells, address=two_nodes, jobs=1, gpus=0)] == [
+        None
+    ] * 4
     assert {path.read_text() for path in (tmp_path / "t").glob("cwd-*")} == {str(Path.cwd())}
 
 

@@ -23,7 +23,9 @@ from tests.helpers import synthetic
 
 
 def make(out, runner=synthetic.run, **changes):
-    return run_sweep(synthetic.sweep_config(out=out, **changes), runner=runner, facts=synthetic.facts())
+    return run_sweep(
+        synthetic.sweep_config(out=out, **changes), runner=runner, facts=synthetic.facts()
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +55,12 @@ def test_the_frame_holds_every_value_of_every_cell(swept):
     for key, part in frame.groupby("key"):
         cell = json.loads((swept / "cells" / f"{key}.json").read_text())
         settings = cell["eval"]["tasks"][0]["settings"]
-        values = [v for languages in settings.values() for metrics in languages.values() for v in metrics.values()]
+        values = [
+            v
+            for languages in settings.values()
+            for metrics in languages.values()
+            for v in metrics.values()
+        ]
         assert sorted(part["value"]) == sorted(values)
 
 
@@ -64,7 +71,9 @@ def test_responses_are_the_cells_by_mix_size_seed_and_question(swept):
     for point in np.ndindex(part.keys.shape):
         cell = json.loads((swept / "cells" / f"{part.keys[point]}.json").read_text())
         by_language = cell["eval"]["tasks"][0]["settings"]["cross-lingual"].values()
-        assert part.values[point].mean() == pytest.approx(np.mean([metrics["mAP"] for metrics in by_language]))
+        assert part.values[point].mean() == pytest.approx(
+            np.mean([metrics["mAP"] for metrics in by_language])
+        )
         axes = cell["axes"]
         assert (axes["mix"], axes["pairs"], axes["seed"]) == tuple(
             values[i] for values, i in zip((part.mixes, part.sizes, part.seeds), point, strict=True)
@@ -72,8 +81,12 @@ def test_responses_are_the_cells_by_mix_size_seed_and_question(swept):
 
 
 def test_means_hold_the_truth_of_the_simulation(findings):
-    rows = [row for row in findings.means if row["metric"] == "mAP" and row["setting"] == "monolingual"]
-    held = [row["low"] <= 1 - synthetic.error(row["mix"], row["pairs"]) <= row["high"] for row in rows]
+    rows = [
+        row for row in findings.means if row["metric"] == "mAP" and row["setting"] == "monolingual"
+    ]
+    held = [
+        row["low"] <= 1 - synthetic.error(row["mix"], row["pairs"]) <= row["high"] for row in rows
+    ]
     assert np.mean(held) > 0.9
 
 
@@ -91,9 +104,13 @@ def test_equal_strategies_are_not_told_apart(tmp_path):
 
     sweep = Sweep.open(make(tmp_path / "s", flat, seeds="1,2,3,4"))
     found = find(sweep)
-    assert {row["verdict"] for row in found.comparisons if "verdict" in row} == {"no significant difference"}
+    assert {row["verdict"] for row in found.comparisons if "verdict" in row} == {
+        "no significant difference"
+    }
     tally = "At mix 0.5 with 200 training records, hybrid batches against {}: better in 0 of 4 tests, worse in 0, no"
-    for told, rival in zip(sentences(sweep, found), ("cross-lingual batches", "monolingual batches"), strict=False):
+    for told, rival in zip(
+        sentences(sweep, found), ("cross-lingual batches", "monolingual batches"), strict=False
+    ):
         assert told.startswith(tally.format(rival))
 
 
@@ -103,7 +120,9 @@ def test_optimum_and_laws_are_those_of_the_simulation(findings):
             assert row["best_mix"] == pytest.approx(synthetic.BEST_MIX, abs=0.05)
             assert row["gain_low"] > 0
     laws = [
-        row for row in findings.laws if row["setting"] == "monolingual" and row["mix"] == 0.5 and row["of"] == "1 - mAP"
+        row
+        for row in findings.laws
+        if row["setting"] == "monolingual" and row["mix"] == 0.5 and row["of"] == "1 - mAP"
     ]
     for row in laws:
         assert row["b_low"] <= synthetic.B <= row["b_high"]
@@ -120,14 +139,22 @@ def test_too_few_sizes_are_refused_in_the_report(tmp_path):
 
 def test_missing_cells_cost_no_more_than_they_must_and_are_named(tmp_path):
     def some_fail(cell, work):
-        if cell.train and cell.train.mix == 0.5 and cell.train.max_records == 100 and cell.train.seed == 14:
+        if (
+            cell.train
+            and cell.train.mix == 0.5
+            and cell.train.max_records == 100
+            and cell.train.seed == 14
+        ):
             raise RuntimeError("lost")
         return synthetic.run(cell, work)
 
     sweep = Sweep.open(make(tmp_path / "s", some_fail, pairs="100,200,400"))
     (part,) = sweep.responses(Measure("atlas", "monolingual", "mAP"))
     assert (part.sizes, part.seeds) == ((200, 400), (13, 14))
-    assert any(text.startswith("Missing: 1 cells, 1 of them set aside") for text in sentences(sweep, find(sweep)))
+    assert any(
+        text.startswith("Missing: 1 cells, 1 of them set aside")
+        for text in sentences(sweep, find(sweep))
+    )
 
 
 def test_other_axes_make_parts_of_their_own(tmp_path):
@@ -138,16 +165,25 @@ def test_other_axes_make_parts_of_their_own(tmp_path):
 
 
 def test_sets_of_training_languages_are_a_scale_if_they_are_nested(tmp_path):
-    nested = Sweep.open(make(tmp_path / "a", train_languages="eng,deu;eng,deu,fin", seeds="1", pairs="100"))
+    nested = Sweep.open(
+        make(tmp_path / "a", train_languages="eng,deu;eng,deu,fin", seeds="1", pairs="100")
+    )
     assert nested.scales == ("train_languages",)
     (part,) = nested.responses(Measure("atlas", "monolingual", "mAP"), "train_languages")
     assert part.sizes == (2, 3)
-    assert Sweep.open(make(tmp_path / "b", train_languages="eng,deu;eng,fin", seeds="1", pairs="100")).scales == ()
+    assert (
+        Sweep.open(
+            make(tmp_path / "b", train_languages="eng,deu;eng,fin", seeds="1", pairs="100")
+        ).scales
+        == ()
+    )
 
 
 @pytest.fixture(scope="module")
 def star(tmp_path_factory):
-    """Arms around a centre, swept one after the other into one folder; the last one with a strategy that knows no mix."""
+    """Arms around a centre, swept one after the other into one folder; the last one with a strategy
+    that knows no mix.
+    """
     folder = tmp_path_factory.mktemp("star") / "sweep"
     for arm in ({"pairs": "100,200"}, {"mix": "0,0.25,0.5,0.75,1", "pairs": "200"}, {"batch_size": "8", "pairs": "200"},
                 {"set": "strategy=mixed", "mix": "0.5", "pairs": "200"}):  # fmt: skip
@@ -171,8 +207,14 @@ def test_a_grid_in_the_form_of_a_star_is_reported_whole(star):
 
 def test_hybrid_batches_are_compared_with_a_strategy_that_knows_no_mix(star):
     sweep, found = star
-    rows = [row for row in found.comparisons if row["against"] == "mixed batches" and row["group"] == "all"]
-    assert {(row["mix"], row["pairs"], row["batch_size"]) for row in rows} == {(m, 200, 4) for m in (0.25, 0.5, 0.75)}
+    rows = [
+        row
+        for row in found.comparisons
+        if row["against"] == "mixed batches" and row["group"] == "all"
+    ]
+    assert {(row["mix"], row["pairs"], row["batch_size"]) for row in rows} == {
+        (m, 200, 4) for m in (0.25, 0.5, 0.75)
+    }
     cells = {cell["key"]: cell["axes"] for cell in sweep.trained}
     for row in rows:
         assert {cells[key]["strategy"] for key in row["keys"]} == {"hybrid", "mixed"}
@@ -207,7 +249,9 @@ def test_several_folders_are_reported_as_one_and_other_targets_are_refused(tmp_p
 
 
 def test_targets_are_grouped_by_whether_training_saw_them(tmp_path):
-    sweep = Sweep.open(make(tmp_path / "s", allow_seen=True, train_languages="eng,deu;eng,deu,swh", pairs="100"))
+    sweep = Sweep.open(
+        make(tmp_path / "s", allow_seen=True, train_languages="eng,deu;eng,deu,swh", pairs="100")
+    )
     assert sweep.groups_of("swh")[-1] == "partly seen"
     assert sweep.groups_of("zul")[-1] == "unseen in training"
     assert sweep.groups_of("eng")[-1] == "seen in training"
@@ -225,7 +269,9 @@ def test_the_interaction_with_scale_is_not_found_where_there_is_none(findings):
 
 @pytest.mark.slow
 def test_a_law_over_two_axes_is_fitted_where_both_have_five_sizes(tmp_path):
-    sweep = make(tmp_path / "s", mix="1", seeds="1", pairs="100,200,400,800,1600", steps="2,4,8,16,32")
+    sweep = make(
+        tmp_path / "s", mix="1", seeds="1", pairs="100,200,400,800,1600", steps="2,4,8,16,32"
+    )
     rows = [row for row in find(Sweep.open(sweep)).laws if row["over"] == "pairs and steps"]
     assert rows
     assert all(row["b_1_low"] <= synthetic.B <= row["b_1_high"] for row in rows)
@@ -259,7 +305,9 @@ class Links(HTMLParser):
         self.data = ""
 
     def handle_starttag(self, tag, attributes):
-        self.targets += [value for name, value in attributes if name in ("href", "src") and tag != "use"]
+        self.targets += [
+            value for name, value in attributes if name in ("href", "src") and tag != "use"
+        ]
         if tag not in ("meta", "input", "br", "img"):
             self.open.append(tag)
 
@@ -278,7 +326,10 @@ def test_the_page_links_to_cells_only_and_loads_nothing(reported):
     assert page.open == []
     assert page.targets
     data = json.loads(page.data)
-    linked = [*(target for target in page.targets if not target.startswith("#")), *data["links"].values()]
+    linked = [
+        *(target for target in page.targets if not target.startswith("#")),
+        *data["links"].values(),
+    ]
     assert all((reported / target).resolve().is_file() for target in linked)
     assert not re.search(r"(src|href)\s*=\s*[\"']?https?:|@import|url\(\s*['\"]?http", text)
 
@@ -290,8 +341,17 @@ def test_the_page_says_what_the_sentences_say(reported, swept, findings):
 
 def test_figures_and_tables_are_files_of_their_own(reported, findings):
     names = {path.stem for path in (reported / "figures").iterdir()}
-    assert {"atlas-mix-mAP", "atlas-pairs-mAP", "atlas-mix-rank_distance", "atlas-languages"} <= names
-    assert all((reported / "figures" / f"{name}.{kind}").stat().st_size for name in names for kind in ("svg", "png"))
+    assert {
+        "atlas-mix-mAP",
+        "atlas-pairs-mAP",
+        "atlas-mix-rank_distance",
+        "atlas-languages",
+    } <= names
+    assert all(
+        (reported / "figures" / f"{name}.{kind}").stat().st_size
+        for name in names
+        for kind in ("svg", "png")
+    )
     rows = list(csv.DictReader((reported / "tables" / "means.csv").open()))
     assert len(rows) == len(findings.means)
     tex = (reported / "tables" / "main.tex").read_text()
@@ -304,9 +364,17 @@ def test_figures_and_tables_are_files_of_their_own(reported, findings):
 
 
 def test_the_same_sweep_gives_the_same_report(reported, swept):
-    before = {path.relative_to(reported): path.read_bytes() for path in reported.rglob("*") if path.is_file()}
+    before = {
+        path.relative_to(reported): path.read_bytes()
+        for path in reported.rglob("*")
+        if path.is_file()
+    }
     report(swept)
-    assert before == {path.relative_to(reported): path.read_bytes() for path in reported.rglob("*") if path.is_file()}
+    assert before == {
+        path.relative_to(reported): path.read_bytes()
+        for path in reported.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_the_command_to_run_it_again_gives_the_same_settings():
@@ -337,9 +405,14 @@ def test_contrastive_entropy_of_a_task_is_that_of_each_query_alone():
     ids, asked = tuple(f"p{i}" for i in range(12)), ("q0", "q1", "q2")
     qrels = {"q0": {"p3": 1}, "q1": {"p5": 1, "p6": 1, "p7": 0}}  # q2 is not judged
     texts = {code: Texts(ids, ids) for code in ("swh", "yor")}
-    task = Task("t", {code: Texts(asked, asked) for code in texts}, texts, dict.fromkeys(texts, qrels))
+    task = Task(
+        "t", {code: Texts(asked, asked) for code in texts}, texts, dict.fromkeys(texts, qrels)
+    )
     queries, passages = ({code: unit(n) for code in texts} for n in (3, 12))
-    found = {(e.setting, e.query_language): e for e in task_entropies(task, queries, passages, temperature=0.1, seed=1)}
+    found = {
+        (e.setting, e.query_language): e
+        for e in task_entropies(task, queries, passages, temperature=0.1, seed=1)
+    }
     assert set(found) == {(s, c) for s in synthetic.SETTINGS for c in texts}
 
     def alone(query, relevant, corpus):
@@ -363,7 +436,9 @@ def test_contrastive_entropy_of_a_task_is_that_of_each_query_alone():
 
 def browse(page, tmp_path, *options):
     """What headless Chromium makes of a page; skips where there is none."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    chromium = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if chromium is None:
         pytest.skip("no Chromium on this machine to look at the page with")
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -377,7 +452,8 @@ def browse(page, tmp_path, *options):
 def test_a_browser_draws_the_page_and_it_fits_a_phone(reported, tmp_path, width):
     frame = tmp_path / "frame.html"  # Chromium's own window is never narrower than 500 pixels
     frame.write_text(
-        f'<iframe src="{(reported / "index.html").as_uri()}" width="{width}" height="2000"></iframe><p id="wide"></p>'
+        f'<iframe src="{(reported / "index.html").as_uri()}" width="{width}"'
+        ' height="2000"></iframe><p id="wide"></p>'
         "<script>onload = () => { document.getElementById('wide').textContent ="
         " document.querySelector('iframe').contentDocument.documentElement.scrollWidth; }</script>"
     )
@@ -387,5 +463,7 @@ def test_a_browser_draws_the_page_and_it_fits_a_phone(reported, tmp_path, width)
     assert drawn.count("<svg") >= 9
     assert 'class="table heat"' in drawn
     picture = tmp_path / "page.png"
-    browse(reported / "index.html", tmp_path, f"--window-size={width},4000", f"--screenshot={picture}")
+    browse(
+        reported / "index.html", tmp_path, f"--window-size={width},4000", f"--screenshot={picture}"
+    )
     assert picture.stat().st_size > 50_000

@@ -33,12 +33,27 @@ def test_report_and_results_of_all_arms(config: ReproduceConfig) -> None:
     ]
     trained = result["arms"][1:]
     assert len({arm["train"]["data"]["fingerprint"] for arm in trained}) == 1
-    assert len({arm["model_fingerprint"] for arm in result["arms"]}) >= 5  # in two steps a hybrid may equal a pure mix
+    # in two steps a hybrid may equal a pure mix
+    assert len({arm["model_fingerprint"] for arm in result["arms"]}) >= 5
     rows = table_rows(result)
-    assert {row["languages"] for row in rows} == {"all", "trained", "trained-to-zero-shot", "zero-shot"}
-    assert {row["batches"] for row in rows} == {"untrained", "monolingual", "cross-lingual", "hybrid 0.5"}
+    assert {row["languages"] for row in rows} == {
+        "all",
+        "trained",
+        "trained-to-zero-shot",
+        "zero-shot",
+    }
+    assert {row["batches"] for row in rows} == {
+        "untrained",
+        "monolingual",
+        "cross-lingual",
+        "hybrid 0.5",
+    }
     one = next(row for row in rows if row["batches"] == "hybrid 0.5" and row["languages"] == "all")
-    seeds = [arm["tasks"][0]["settings"]["multilingual"]["metrics"]["mAP"] for arm in trained if arm["mix"] == 0.5]
+    seeds = [
+        arm["tasks"][0]["settings"]["multilingual"]["metrics"]["mAP"]
+        for arm in trained
+        if arm["mix"] == 0.5
+    ]
     assert one["multilingual"] == pytest.approx(sum(seeds) / 2)
     # two pure mixes, in the three settings by mAP and in the pool by rank distance
     assert len(result["comparisons"]) == 2 * (3 + 1)
@@ -51,7 +66,9 @@ def test_report_and_results_of_all_arms(config: ReproduceConfig) -> None:
 def test_the_same_command_gives_the_same_numbers(config: ReproduceConfig, tmp_path: Path) -> None:
     first = read_json(reproduce(config) / "results.json")
     again = read_json(reproduce(config) / "results.json")
-    elsewhere = read_json(reproduce(config.model_copy(update={"out": tmp_path / "elsewhere"})) / "results.json")
+    elsewhere = read_json(
+        reproduce(config.model_copy(update={"out": tmp_path / "elsewhere"})) / "results.json"
+    )
     for result in (again, elsewhere):
         assert result["comparisons"] == first["comparisons"]
         assert [arm["tasks"] for arm in result["arms"]] == [arm["tasks"] for arm in first["arms"]]
@@ -71,4 +88,8 @@ def test_mixes_and_seeds_must_differ() -> None:
 
 
 def test_a_mix_is_called_by_what_its_batches_are() -> None:
-    assert [batches_of(mix) for mix in (1.0, 0.0, 0.25)] == ["monolingual", "cross-lingual", "hybrid 0.25"]
+    assert [batches_of(mix) for mix in (1.0, 0.0, 0.25)] == [
+        "monolingual",
+        "cross-lingual",
+        "hybrid 0.25",
+    ]

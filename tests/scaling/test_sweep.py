@@ -32,7 +32,9 @@ def cells_of(**changes):
 
 
 def test_axes_are_written_as_text():
-    config = build(SweepConfig, None, {"pairs": "500,2k,1.5M,all", "train_languages": "ar,zh;4;family:Bantu"})
+    config = build(
+        SweepConfig, None, {"pairs": "500,2k,1.5M,all", "train_languages": "ar,zh;4;family:Bantu"}
+    )
     assert config.pairs == (500, 2000, 1_500_000, None)
     assert config.train_languages == ("ar,zh", 4, "family:Bantu")
     assert build(SweepConfig, None, {"train_languages": "2,4"}).train_languages == (2, 4)
@@ -59,7 +61,8 @@ def test_targets_are_evaluated_and_kept_out_of_training():
 def test_numbers_of_languages_are_nested_sets_the_best_resourced_first():
     assert nested_order(["yor", "swh", "eng", "fin", "hin"])[:2] == ["eng", "fin"]
     sets = {
-        cell.axes["train_languages"]: cell.train.languages.split(",") for cell in cells_of(train_languages="2,3,5")[1:]
+        cell.axes["train_languages"]: cell.train.languages.split(",")
+        for cell in cells_of(train_languages="2,3,5")[1:]
     }
     assert [len(codes) for codes in sets.values()] == [2, 3, 5]
     assert set(sets[2]) < set(sets[3]) < set(sets[5])
@@ -70,7 +73,12 @@ def test_a_key_changes_with_all_that_determines_the_result_and_nothing_else():
     def key(config=None, **changes):
         return plan_cells(sweep_config(**(config or {})), facts(**changes))[1].key
 
-    assert key() == key({"seeds": "13,15"}) == key({"data_root": "elsewhere"}) == key({"launcher": "ray"})
+    assert (
+        key()
+        == key({"seeds": "13,15"})
+        == key({"data_root": "elsewhere"})
+        == key({"launcher": "ray"})
+    )
     assert key() == key({"pairs": "100,all"}), "a grown grid keeps the keys of its old cells"
     others = [key(data="d2"), key(tasks={"atlas": "t9"}), key(models={"e5-small-q4": "m9"}), key({"steps": "3"}),
               key({"set": "temperature=0.1"}), key({"languages": "swh"})]  # fmt: skip
@@ -87,7 +95,11 @@ def test_cells_are_scored_at_the_lengths_of_their_training_and_so_is_their_start
     cells = cells_of(set="max_passage_tokens=64,96")
     starts = [cell for cell in cells if cell.train is None]
     assert [cell.evaluation.max_passage_tokens for cell in starts] == [64, 96]
-    assert all(cell.evaluation.max_passage_tokens == cell.train.max_passage_tokens for cell in cells if cell.train)
+    assert all(
+        cell.evaluation.max_passage_tokens == cell.train.max_passage_tokens
+        for cell in cells
+        if cell.train
+    )
 
 
 def test_all_records_and_their_number_are_one_cell():
@@ -104,7 +116,9 @@ def test_any_training_setting_can_be_an_axis():
     cells = cells_of(set="learning_rate=1e-5,3e-5")[1:]
     assert len(cells) == 24
     assert (
-        {cell.axes["learning_rate"] for cell in cells} == {cell.train.learning_rate for cell in cells} == {1e-5, 3e-5}
+        {cell.axes["learning_rate"] for cell in cells}
+        == {cell.train.learning_rate for cell in cells}
+        == {1e-5, 3e-5}
     )
 
 
@@ -113,7 +127,10 @@ def test_any_training_setting_can_be_an_axis():
     [
         ({"train_languages": "swh,eng"}, "names targets of the evaluation \\(swh\\)"),
         ({"train_languages": "7"}, "ask for 1 to 5"),
-        ({"train_languages": "1"}, "cross-lingual batches, but train_languages = 1 is one language"),
+        (
+            {"train_languages": "1"},
+            "cross-lingual batches, but train_languages = 1 is one language",
+        ),
         ({"languages": "all"}, "say --allow-seen"),
         ({"languages": "swh,fra"}, "fra"),
         ({"pairs": "4001"}, "has 4000 training records"),
@@ -142,7 +159,8 @@ def test_any_beginning_of_the_spread_order_covers_the_grid():
     corners = {(cell.axes["mix"], cell.axes["pairs"]) for cell in order[:5]}
     assert {(0, 100), (1, 500), (0, 500), (1, 100)} <= corners
     lists = [
-        replace(cell, axes={**cell.axes, "dims": [8, 4] if number % 2 else [16]}) for number, cell in enumerate(cells)
+        replace(cell, axes={**cell.axes, "dims": [8, 4] if number % 2 else [16]})
+        for number, cell in enumerate(cells)
     ]
     assert {cell.key for cell in spread(lists)} == {cell.key for cell in cells}
 
@@ -299,7 +317,8 @@ def test_a_budget_is_kept_by_measured_cost(tmp_path):
 
     sweep(tmp_path / "s", runner, budget="10m")
     states = [row["state"] for row in status(tmp_path / "s")]
-    assert states.count("done") == 2  # the untrained model, and the one whose cost could not be known
+    # the untrained model, and the one whose cost could not be known
+    assert states.count("done") == 2
 
 
 def test_a_dry_run_measures_a_short_run_and_keeps_nothing(tmp_path):
@@ -310,17 +329,27 @@ def test_a_dry_run_measures_a_short_run_and_keeps_nothing(tmp_path):
     )
     assert not (tmp_path / "s").exists()
     sweep(tmp_path / "s")
-    again = dry_run(sweep_config(out=tmp_path / "s", seeds="13,14,15"), runner=synthetic.run, facts=facts())
+    again = dry_run(
+        sweep_config(out=tmp_path / "s", seeds="13,14,15"), runner=synthetic.run, facts=facts()
+    )
     assert (again["total"], again["done"], again["measured_on"]) == (19, 13, "13 finished cells")
 
 
 def test_axes_that_no_cell_changes_are_told_once(tmp_path):
     told_apart, same = varying(status(sweep(tmp_path / "s", seeds="13", pairs="100")))
     assert {tuple(row) for row in told_apart} == {("cell", "state", "pairs", "mix")}
-    assert [(row["pairs"], row["mix"]) for row in told_apart] == [(0, None), (100, 0.0), (100, 0.5), (100, 1.0)]
+    assert [(row["pairs"], row["mix"]) for row in told_apart] == [
+        (0, None),
+        (100, 0.0),
+        (100, 0.5),
+        (100, 1.0),
+    ]
     assert {"model", "seed", "batch_size"} <= set(same)
     listed = [{"cell": "a", "dims": [8], "few": [2]}, {"cell": "b", "dims": [4], "few": [2]}]
-    assert varying(listed) == ([{"cell": "a", "dims": [8]}, {"cell": "b", "dims": [4]}], {"few": [2]})
+    assert varying(listed) == (
+        [{"cell": "a", "dims": [8]}, {"cell": "b", "dims": [4]}],
+        {"few": [2]},
+    )
 
 
 def test_worker_processes_give_the_results_of_one_process_though_one_dies(tmp_path):
@@ -341,7 +370,13 @@ def test_status_of_a_folder_that_is_no_sweep_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("length", [{"steps": "2"}, {"epochs": "0.1"}])
 def test_cells_done_again_are_the_same_and_a_changed_record_is_found(tmp_path, length):
-    axes = {"languages": "swh,zul", "mix": "0,0.5,1", "pairs": "100,200", "batch_size": "4", "seeds": "13,14"}
+    axes = {
+        "languages": "swh,zul",
+        "mix": "0,0.5,1",
+        "pairs": "100,200",
+        "batch_size": "4",
+        "seeds": "13,14",
+    }
     config = build(SweepConfig, None, {**axes, **length, "out": tmp_path})
     folder = run_sweep(config, runner=synthetic.run, facts=facts())
     again = check_cells(folder, 3, seed=1, runner=synthetic.run, facts=facts())
@@ -380,14 +415,21 @@ def test_strategies_and_baselines_are_run_once_whatever_does_not_concern_them():
         key=str,
     )
     taught = plan_cells(
-        sweep_config(set="teacher=none,labse; distill_weight=0,0.5,1", pairs="100", seeds="13", mix="0.5"), known
+        sweep_config(
+            set="teacher=none,labse; distill_weight=0,0.5,1", pairs="100", seeds="13", mix="0.5"
+        ),
+        known,
     )[1:]
     assert [(cell.train.teacher, cell.train.distill_weight) for cell in taught] == [
         (None, 0.5), ("labse", 0.5), ("labse", 1.0),
     ]  # fmt: skip
-    assert taught[0].key == plan_cells(sweep_config(pairs="100", seeds="13", mix="0.5"), known)[1].key
+    assert (
+        taught[0].key == plan_cells(sweep_config(pairs="100", seeds="13", mix="0.5"), known)[1].key
+    )
     other = facts(models={"e5-small-q4": "m1", "labse": "m3"})
-    again = plan_cells(sweep_config(set="teacher=labse", pairs="100", seeds="13", mix="0.5"), other)[1]
+    again = plan_cells(
+        sweep_config(set="teacher=labse", pairs="100", seeds="13", mix="0.5"), other
+    )[1]
     assert again.key != taught[1].key, "another teacher of the same name"
 
 
@@ -405,7 +447,9 @@ def test_the_live_view_shows_states_the_best_so_far_and_the_time_left(tmp_path):
     counts, *best, left = caption.splitlines()
     assert counts == "5 of 13 done, 1 failed, 7 waiting"
     means = {
-        cell.key: np.mean([m["mAP"] for m in result["eval"]["tasks"][0]["settings"]["monolingual"].values()])
+        cell.key: np.mean(
+            [m["mAP"] for m in result["eval"]["tasks"][0]["settings"]["monolingual"].values()]
+        )
         for cell, result in finished[1:]
     }
     top = max(cells[1:5], key=lambda cell: means[cell.key])

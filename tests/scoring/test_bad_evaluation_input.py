@@ -1,4 +1,6 @@
-"""Everything that can be wrong with an evaluation's input, through the command line: one line, exit code 2, nothing lost."""
+"""Everything that can be wrong with an evaluation's input, through the command line: one line, exit
+code 2, nothing lost.
+"""
 
 import json
 from pathlib import Path
@@ -32,7 +34,17 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
 
 
 def options(folder: Path, *more: object) -> list[object]:
-    return ["--tasks", folder, "--out", folder.parent / "run", "--device", "cpu", "--cutoffs", "1,5", *more]
+    return [
+        "--tasks",
+        folder,
+        "--out",
+        folder.parent / "run",
+        "--device",
+        "cpu",
+        "--cutoffs",
+        "1,5",
+        *more,
+    ]
 
 
 def error(capsys) -> str:
@@ -50,7 +62,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("file", "content", "told"), BROKEN.values(), ids=BROKEN)
-def test_a_faulty_task_is_told_in_one_line_and_writes_nothing(folder, monkeypatch, capsys, file, content, told):
+def test_a_faulty_task_is_told_in_one_line_and_writes_nothing(
+    folder, monkeypatch, capsys, file, content, told
+):
     (folder / file).write_text(content)
     assert run(monkeypatch, *options(folder)) == 2
     message = error(capsys)
@@ -102,7 +116,9 @@ def test_stored_vectors_of_another_dimension_are_named(folder, monkeypatch, caps
 
 
 @pytest.mark.parametrize("index", ["auto", "exact"])
-def test_an_interrupted_encoding_goes_on_in_the_next_run(folder, monkeypatch, capsys, faulty, index):
+def test_an_interrupted_encoding_goes_on_in_the_next_run(
+    folder, monkeypatch, capsys, faulty, index
+):
     monkeypatch.setattr(blocks, "BLOCK_TEXTS", 4)
     monkeypatch.setattr(embeddings, "SHARD_TEXTS", 4)
     with monkeypatch.context() as during:
@@ -133,7 +149,9 @@ def test_settings_that_do_not_go_together(folder, monkeypatch, capsys):
 
 
 def test_parts_are_encoded_apart_and_scored_at_the_end(folder, monkeypatch):
-    """Two machines with `--shards`, then one run that finds all blocks, and gives what a run alone gives."""
+    """Two machines with `--shards`, then one run that finds all blocks, and gives what a run alone
+    gives.
+    """
     monkeypatch.setattr(blocks, "BLOCK_TEXTS", 4)
     for part in ("1/2", "2/2"):
         assert run(monkeypatch, *options(folder, "--index", "exact", "--shards", part)) == 0
@@ -178,7 +196,10 @@ def test_pools_of_groups_stand_beside_the_pool_of_all(folder, monkeypatch):
         "multilingual:deu,swh",
     }
     assert settings["multilingual:script:Latn"]["metrics"] == settings["multilingual"]["metrics"]
-    assert settings["multilingual:deu,swh"]["metrics"]["mAP"] != settings["multilingual"]["metrics"]["mAP"]
+    assert (
+        settings["multilingual:deu,swh"]["metrics"]["mAP"]
+        != settings["multilingual"]["metrics"]["mAP"]
+    )
 
 
 def test_the_store_keeps_to_its_limit(folder, monkeypatch):

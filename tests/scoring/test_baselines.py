@@ -40,11 +40,14 @@ def test_every_corpus_and_pool_is_ranked_by_its_own_index():
     task = lexical_task()
     ranker = LexicalRanker(task)
     relevance = {
-        name: Relevance.of(task.queries[name].ids, task.corpus[name].ids, task.qrels[name]) for name in task.corpus
+        name: Relevance.of(task.queries[name].ids, task.corpus[name].ids, task.qrels[name])
+        for name in task.corpus
     }
     pools = {POOL: ("eng", "swh", "rus"), "part": ("swh", "rus")}
     for language, queries in task.queries.items():
-        found = ranker.ranks(language, relevance, pools=pools, top_k=5, translations=ranker.passages.translations())
+        found = ranker.ranks(
+            language, relevance, pools=pools, top_k=5, translations=ranker.passages.translations()
+        )
         for name, corpus in task.corpus.items():
             scores = BM25.build(corpus.texts).scores(queries.texts)
             keys = [(id_, name) for id_ in corpus.ids]
@@ -52,7 +55,9 @@ def test_every_corpus_and_pool_is_ranked_by_its_own_index():
             assert found.languages[name].ranks[:, 0].tolist() == expected
         for pool, members in pools.items():
             keys = [(id_, name) for name in members for id_ in task.corpus[name].ids]
-            scores = BM25.build([text for name in members for text in task.corpus[name].texts]).scores(queries.texts)
+            scores = BM25.build(
+                [text for name in members for text in task.corpus[name].texts]
+            ).scores(queries.texts)
             for i, row in enumerate(scores):
                 expected = [trec_rank(row, keys, (f"d{i}", name)) for name in members]
                 assert found.pools[pool].ranks[i].tolist() == expected
@@ -64,11 +69,16 @@ def test_texts_without_a_shared_term_are_ordered_by_id():
     task = Task(
         "t",
         {"eng": Texts(("q",), ("river",))},
-        {"eng": Texts(("a", "b", "c"), ("lake", "river", "?")), "rus": Texts(("a", "b"), ("река", "гора"))},
+        {
+            "eng": Texts(("a", "b", "c"), ("lake", "river", "?")),
+            "rus": Texts(("a", "b"), ("река", "гора")),
+        },
         {"eng": {"q": {"b": 1}}, "rus": {"q": {"a": 1}}},
     )
     ranker = LexicalRanker(task)
-    relevance = {name: Relevance.of(("q",), task.corpus[name].ids, task.qrels[name]) for name in task.corpus}
+    relevance = {
+        name: Relevance.of(("q",), task.corpus[name].ids, task.qrels[name]) for name in task.corpus
+    }
     found = ranker.ranks("eng", relevance)
     assert found.languages["eng"].ranks.tolist() == [[1]]
     assert found.languages["rus"].ranks.tolist() == [[2]]
@@ -77,9 +87,14 @@ def test_texts_without_a_shared_term_are_ordered_by_id():
 
 def test_a_corpus_without_any_term_can_be_ranked():
     task = Task(
-        "t", {"eng": Texts(("q",), ("river",))}, {"eng": Texts(("a", "b"), ("?", "!"))}, {"eng": {"q": {"a": 1}}}
+        "t",
+        {"eng": Texts(("q",), ("river",))},
+        {"eng": Texts(("a", "b"), ("?", "!"))},
+        {"eng": {"q": {"a": 1}}},
     )
-    found = LexicalRanker(task).ranks("eng", {"eng": Relevance.of(("q",), ("a", "b"), task.qrels["eng"])})
+    found = LexicalRanker(task).ranks(
+        "eng", {"eng": Relevance.of(("q",), ("a", "b"), task.qrels["eng"])}
+    )
     assert found.languages["eng"].ranks.tolist() == [[2]]
 
 

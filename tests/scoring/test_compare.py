@@ -1,4 +1,6 @@
-"""Comparison of evaluations: questions are the unit, p values are corrected, unlike data is refused."""
+"""Comparison of evaluations: questions are the unit, p values are corrected, unlike data is
+refused.
+"""
 
 import json
 from pathlib import Path
@@ -18,16 +20,29 @@ BASE = np.random.default_rng(0).uniform(0.2, 0.6, QUESTIONS)
 
 
 def write_run(
-    folder: Path, gains: dict[str, float], *, fingerprint: str = "f", task: str = "toy", order=LANGUAGES
+    folder: Path,
+    gains: dict[str, float],
+    *,
+    fingerprint: str = "f",
+    task: str = "toy",
+    order=LANGUAGES,
 ) -> Path:
-    """An evaluation whose pairs score `BASE` plus the gain of their setting plus noise of the question."""
+    """An evaluation whose pairs score `BASE` plus the gain of their setting plus noise of the
+    question.
+    """
     noise = np.random.default_rng(len(folder.name)).normal(0, 0.02, QUESTIONS)
     ids = tuple(f"q{i}" for i in range(QUESTIONS))
     folder.mkdir()
     with writing(folder / FILE, ("average_precision", "rank_distance")) as writer:
         for query in order:
             for corpus in (*order, POOL):
-                setting = "multilingual" if corpus == POOL else "monolingual" if query == corpus else "cross-lingual"
+                setting = (
+                    "multilingual"
+                    if corpus == POOL
+                    else "monolingual"
+                    if query == corpus
+                    else "cross-lingual"
+                )
                 metrics = {"average_precision": BASE + gains.get(setting, 0.0) + noise}
                 if corpus == POOL:
                     metrics["rank_distance"] = 100 * (1 - metrics["average_precision"])
@@ -58,7 +73,9 @@ def test_a_real_difference_is_found_where_it_is_and_only_there(runs):
     assert rows["monolingual"]["p_holm"] > 0.05
     assert {row["questions"] for row in result["rows"]} == {QUESTIONS}
     assert rows["cross-lingual"]["values"] == 2 * QUESTIONS
-    sentences = dict(zip((row["setting"] for row in result["rows"]), result["verdicts"], strict=True))
+    sentences = dict(
+        zip((row["setting"] for row in result["rows"]), result["verdicts"], strict=True)
+    )
     assert sentences["multilingual"].startswith("hybrid beats mono on toy (multilingual)")
     assert sentences["monolingual"].startswith("no difference")
 
@@ -68,8 +85,13 @@ def test_the_unit_is_the_question_not_the_language_pair(tmp_path):
     intervals = []
     for order in (("eng",), LANGUAGES):
         names = [f"{name}{len(order)}" for name in ("hybrid", "mono")]
-        pair = [write_run(tmp_path / name, gains, order=order) for name, gains in zip(names, ({}, {}), strict=True)]
-        row = next(row for row in compare(pair, draws=2000)["rows"] if row["setting"] == "monolingual")
+        pair = [
+            write_run(tmp_path / name, gains, order=order)
+            for name, gains in zip(names, ({}, {}), strict=True)
+        ]
+        row = next(
+            row for row in compare(pair, draws=2000)["rows"] if row["setting"] == "monolingual"
+        )
         assert (row["questions"], row["values"]) == (QUESTIONS, len(order) * QUESTIONS)
         intervals.append(row["high"] - row["low"])
     assert intervals[0] > 0
@@ -96,11 +118,15 @@ def test_three_runs_are_compared_in_pairs_and_corrected_together(runs, tmp_path)
     assert (corrected >= p).all()
 
 
-def test_the_same_seed_gives_the_same_numbers_and_the_order_of_languages_does_not_matter(runs, tmp_path):
+def test_the_same_seed_gives_the_same_numbers_and_the_order_of_languages_does_not_matter(
+    runs, tmp_path
+):
     other = write_run(tmp_path / "mon2", {}, order=LANGUAGES[::-1])
     mine, again = (compare([runs[0], run], draws=500)["rows"] for run in (runs[1], other))
     for row, twin in zip(
-        sorted(mine, key=lambda r: r["setting"]), sorted(again, key=lambda r: r["setting"]), strict=True
+        sorted(mine, key=lambda r: r["setting"]),
+        sorted(again, key=lambda r: r["setting"]),
+        strict=True,
     ):
         assert row["mean_b"] == pytest.approx(twin["mean_b"])
         assert row["difference"] == pytest.approx(twin["difference"])

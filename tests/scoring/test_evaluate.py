@@ -1,4 +1,6 @@
-"""Evaluation: scores equal to brute force and to trec_eval, averages recomputable from the scores per query."""
+"""Evaluation: scores equal to brute force and to trec_eval, averages recomputable from the scores
+per query.
+"""
 
 import hashlib
 import json
@@ -32,19 +34,27 @@ def embed(texts, side):
     return np.array(rows, dtype=np.float32)
 
 
-def parallel_task(languages: tuple[str, ...] = ("eng", "swh", "tha"), questions: int = 12, passages: int = 30) -> Task:
+def parallel_task(
+    languages: tuple[str, ...] = ("eng", "swh", "tha"), questions: int = 12, passages: int = 30
+) -> Task:
     rng = np.random.default_rng(1)
     queries = {
-        lang: Texts(tuple(f"q{i}" for i in range(questions)), tuple(f"{lang}? {i}" for i in range(questions)))
+        lang: Texts(
+            tuple(f"q{i}" for i in range(questions)),
+            tuple(f"{lang}? {i}" for i in range(questions)),
+        )
         for lang in languages
     }
     corpus = {
-        lang: Texts(tuple(f"d{i}" for i in range(passages)), tuple(f"{lang}. {i}" for i in range(passages)))
+        lang: Texts(
+            tuple(f"d{i}" for i in range(passages)), tuple(f"{lang}. {i}" for i in range(passages))
+        )
         for lang in languages
     }
     qrels = {
         lang: {
-            f"q{i}": {f"d{j}": int(rng.integers(0, 3)) for j in rng.permutation(passages)[:3]} | {f"d{i}": 2}
+            f"q{i}": {f"d{j}": int(rng.integers(0, 3)) for j in rng.permutation(passages)[:3]}
+            | {f"d{i}": 2}
             for i in range(questions)
         }
         for lang in languages
@@ -53,23 +63,33 @@ def parallel_task(languages: tuple[str, ...] = ("eng", "swh", "tha"), questions:
     return Task("toy", queries, corpus, qrels, provenance={"fingerprint": "f"})
 
 
-def ranking(task: Task, language: str, question: int, corpora: list[str]) -> tuple[list[tuple[str, str]], dict]:
+def ranking(
+    task: Task, language: str, question: int, corpora: list[str]
+) -> tuple[list[tuple[str, str]], dict]:
     """(language, passage id) from first to last, and the grades: all passages sorted one by one."""
     query = embed([task.queries[language].texts[question]], "query")[0]
     scored = []
     for name in corpora:
         vectors = embed(task.corpus[name].texts, "passage")
-        scored += [(float(query @ v), key, name) for key, v in zip(task.corpus[name].ids, vectors, strict=True)]
+        scored += [
+            (float(query @ v), key, name)
+            for key, v in zip(task.corpus[name].ids, vectors, strict=True)
+        ]
     scored.sort(reverse=True)
     key = task.queries[language].ids[question]
-    grades = {(n, d): g for n in corpora for d, g in task.qrels.get(n, {}).get(key, {}).items() if g > 0}
+    grades = {
+        (n, d): g for n in corpora for d, g in task.qrels.get(n, {}).get(key, {}).items() if g > 0
+    }
     return [(name, passage) for _, passage, name in scored], grades
 
 
 def brute_force(order: list, grades: dict) -> dict[str, float]:
     hits = [rank for rank, passage in enumerate(order, 1) if passage in grades]
     gains = [grades.get(passage, 0) / np.log2(rank + 1) for rank, passage in enumerate(order, 1)]
-    ideal = [grade / np.log2(rank + 1) for rank, grade in enumerate(sorted(grades.values(), reverse=True), 1)]
+    ideal = [
+        grade / np.log2(rank + 1)
+        for rank, grade in enumerate(sorted(grades.values(), reverse=True), 1)
+    ]
     return {
         "average_precision": sum(i / rank for i, rank in enumerate(hits, 1)) / len(grades),
         "reciprocal_rank": 1 / hits[0],
@@ -80,7 +100,9 @@ def brute_force(order: list, grades: dict) -> dict[str, float]:
 
 def test_every_pair_and_the_pool_equal_brute_force_to_1e_9():
     task = parallel_task()
-    cells = {(s.query_language, s.corpus_language): s for s in score_task(task, embed, cutoffs=CUTOFFS)}
+    cells = {
+        (s.query_language, s.corpus_language): s for s in score_task(task, embed, cutoffs=CUTOFFS)
+    }
     assert len(cells) == 3 * 4
     for (language, name), scores in cells.items():
         corpora = list(task.corpus) if name == POOL else [name]
@@ -93,7 +115,12 @@ def test_every_pair_and_the_pool_equal_brute_force_to_1e_9():
                 expected["rank_distance"] = max(ranks) - min(ranks)
                 expected["same_language_share@10"] = np.mean([n == language for n, _ in order[:10]])
             for metric, value in expected.items():
-                assert scores.metrics[metric][row] == pytest.approx(value, abs=1e-9), (language, name, key, metric)
+                assert scores.metrics[metric][row] == pytest.approx(value, abs=1e-9), (
+                    language,
+                    name,
+                    key,
+                    metric,
+                )
 
 
 def test_every_pair_and_the_pool_agree_with_trec_eval():
@@ -114,10 +141,15 @@ def test_every_pair_and_the_pool_agree_with_trec_eval():
             for name in corpora:
                 vectors = embed(task.corpus[name].texts, "passage")
                 run[key] |= {
-                    f"{d}\x01{name}": float(query @ v) for d, v in zip(task.corpus[name].ids, vectors, strict=True)
+                    f"{d}\x01{name}": float(query @ v)
+                    for d, v in zip(task.corpus[name].ids, vectors, strict=True)
                 }
-                qrels[key] |= {f"{d}\x01{name}": g for d, g in task.qrels[name].get(key, {}).items()}
-        theirs = pytrec_eval.RelevanceEvaluator(qrels, {"map", "recip_rank", "ndcg_cut.10", "recall.10"}).evaluate(run)
+                qrels[key] |= {
+                    f"{d}\x01{name}": g for d, g in task.qrels[name].get(key, {}).items()
+                }
+        theirs = pytrec_eval.RelevanceEvaluator(
+            qrels, {"map", "recip_rank", "ndcg_cut.10", "recall.10"}
+        ).evaluate(run)
         for row, key in enumerate(scores.query_ids):
             for measure, metric in measures.items():
                 assert scores.metrics[metric][row] == pytest.approx(theirs[key][measure], abs=1e-9)
@@ -125,7 +157,13 @@ def test_every_pair_and_the_pool_agree_with_trec_eval():
 
 def test_all_texts_are_embedded_in_two_calls():
     calls = []
-    list(score_task(parallel_task(), lambda texts, side: calls.append(side) or embed(texts, side), cutoffs=CUTOFFS))
+    list(
+        score_task(
+            parallel_task(),
+            lambda texts, side: calls.append(side) or embed(texts, side),
+            cutoffs=CUTOFFS,
+        )
+    )
     assert sorted(calls) == ["passage", "query"]
 
 
@@ -144,14 +182,28 @@ def test_questions_and_passages_may_be_in_different_languages():
 
 def test_bitext_has_cross_lingual_cells_only():
     texts = {lang: Texts(("0", "1"), (f"{lang} a", f"{lang} b")) for lang in ("eng", "swh")}
-    task = Task("b", texts, texts, {lang: {k: {k: 1} for k in "01"} for lang in texts}, parallel=False, bitext=True)
-    found = {(s.query_language, s.corpus_language) for s in score_task(task, embed, cutoffs=CUTOFFS)}
+    task = Task(
+        "b",
+        texts,
+        texts,
+        {lang: {k: {k: 1} for k in "01"} for lang in texts},
+        parallel=False,
+        bitext=True,
+    )
+    found = {
+        (s.query_language, s.corpus_language) for s in score_task(task, embed, cutoffs=CUTOFFS)
+    }
     assert found == {("eng", "swh"), ("swh", "eng")}
 
 
 def test_a_lone_relevant_passage_has_no_rank_distance():
     task = parallel_task(("eng", "swh"))
-    lone = Task("t", task.queries, task.corpus, {"eng": {"q0": {"d0": 1}, "q1": {"d1": 1}}, "swh": {"q1": {"d1": 1}}})
+    lone = Task(
+        "t",
+        task.queries,
+        task.corpus,
+        {"eng": {"q0": {"d0": 1}, "q1": {"d1": 1}}, "swh": {"q1": {"d1": 1}}},
+    )
     pool = next(s for s in score_task(lone, embed, cutoffs=CUTOFFS) if s.corpus_language == POOL)
     assert pool.query_ids == ("q0", "q1")
     assert np.isnan(pool.metrics["rank_distance"]).tolist() == [True, False]
@@ -161,12 +213,18 @@ def test_a_lone_relevant_passage_has_no_rank_distance():
 def test_macro_averages_weigh_languages_not_cells():
     cells = {("a", "b"): {"mAP": 1.0}, ("a", "c"): {"mAP": 0.0}, ("b", "c"): {"mAP": 0.2}}
     assert macro_average(cells)["metrics"]["mAP"] == pytest.approx((0.5 + 0.2) / 2)
-    assert {label: part["cells"] for label, part in grouped(cells, {"a": "x", "b": "x", "c": "y"}.get).items()} == {
+    assert {
+        label: part["cells"]
+        for label, part in grouped(cells, {"a": "x", "b": "x", "c": "y"}.get).items()
+    } == {
         "x": 1,
         "x-to-y": 2,
     }
     pool = {("a", POOL): {"mAP": 1.0}, ("c", POOL): {"mAP": 0.5}}
-    assert {label: part["metrics"]["mAP"] for label, part in grouped(pool, {"a": "x", "c": "y"}.get).items()} == {
+    assert {
+        label: part["metrics"]["mAP"]
+        for label, part in grouped(pool, {"a": "x", "c": "y"}.get).items()
+    } == {
         "x": 1.0,
         "y": 0.5,
     }
@@ -189,11 +247,19 @@ def write_folder(folder: Path, languages: tuple[str, ...] = ("en", "sw", "de")) 
 @pytest.fixture(scope="module")
 def evaluated(tiny_model, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("evaluated")
-    return evaluate(config_for(tiny_model, root, write_folder(root / "mine"), trained_languages="en,de"))
+    return evaluate(
+        config_for(tiny_model, root, write_folder(root / "mine"), trained_languages="en,de")
+    )
 
 
 def config_for(model: Path, root: Path, task: Path, **settings) -> EvalConfig:
-    settings = {"out": root / "run", "cache": root / "cache", "tasks": (str(task),), "precision": "fp32", **settings}
+    settings = {
+        "out": root / "run",
+        "cache": root / "cache",
+        "tasks": (str(task),),
+        "precision": "fp32",
+        **settings,
+    }
     return EvalConfig(model=str(model), device="cpu", **settings)
 
 
@@ -216,12 +282,21 @@ def test_all_averages_can_be_recomputed_from_the_scores_per_query(evaluated):
     metrics = [name for name in table[0] if "@" in name or name in (*MEANS, "rank_distance")]
     trained = {"eng", "deu"}
     for setting in ("monolingual", "cross-lingual", "multilingual"):
-        for group in ("all", "trained", "zero-shot", "trained-to-zero-shot", "zero-shot-to-trained"):
+        for group in (
+            "all",
+            "trained",
+            "zero-shot",
+            "trained-to-zero-shot",
+            "zero-shot-to-trained",
+        ):
             cells = defaultdict(list)
             for row in table:
                 q, c = row["query_language"], row["corpus_language"]
                 assert row["setting"] == setting_of(q, c)
-                kinds = ["trained" if lang in trained else "zero-shot" for lang in (q, q if c == "pool" else c)]
+                kinds = [
+                    "trained" if lang in trained else "zero-shot"
+                    for lang in (q, q if c == "pool" else c)
+                ]
                 if row["setting"] == setting and group in (
                     "all",
                     kinds[0] if kinds[0] == kinds[1] else "-to-".join(kinds),
@@ -252,7 +327,11 @@ def test_the_pair_matrix_holds_the_mean_of_each_pair(evaluated):
     table = read(evaluated, "mAP").to_pylist()
     for i, q in enumerate(pairs["query_languages"]):
         for j, c in enumerate(pairs["corpus_languages"]):
-            values = [row["value"] for row in table if (row["query_language"], row["corpus_language"]) == (q, c)]
+            values = [
+                row["value"]
+                for row in table
+                if (row["query_language"], row["corpus_language"]) == (q, c)
+            ]
             assert pairs["metrics"]["mAP"][i][j] == pytest.approx(np.mean(values), abs=1e-12)
 
 
@@ -273,7 +352,9 @@ def test_a_second_evaluation_encodes_nothing_and_gives_the_same(evaluated, tiny_
 
     monkeypatch.setattr(Encoder, "encode", refuse)
     root = evaluated.parent
-    config = config_for(tiny_model, root, root / "mine", trained_languages="en,de", out=root / "again")
+    config = config_for(
+        tiny_model, root, root / "mine", trained_languages="en,de", out=root / "again"
+    )
     again = read_json(evaluate(config) / "eval.json")
     assert again["tasks"] == read_json(evaluated / "eval.json")["tasks"]
 
@@ -282,9 +363,14 @@ def test_mistakes_leave_the_earlier_evaluation_as_it_was(evaluated, tiny_model, 
     before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
     broken = write_folder(tmp_path / "broken")
     (broken / "sw" / "corpus.jsonl").write_text("")
-    for settings, error in (({"tasks": (str(broken),)}, DataError), ({"languages": "fr"}, ConfigError)):
+    for settings, error in (
+        ({"tasks": (str(broken),)}, DataError),
+        ({"languages": "fr"}, ConfigError),
+    ):
         with pytest.raises(error):
-            evaluate(config_for(tiny_model, evaluated.parent, evaluated.parent / "mine", **settings))
+            evaluate(
+                config_for(tiny_model, evaluated.parent, evaluated.parent / "mine", **settings)
+            )
     assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
 
 
@@ -307,16 +393,25 @@ def test_two_tasks_of_one_name_are_refused(tiny_model, tmp_path):
         evaluate(config_for(tiny_model, tmp_path, folders[0], tasks=tuple(map(str, folders))))
 
 
-def test_each_of_several_tasks_is_scored_in_those_of_the_languages_that_it_has(tiny_model, tmp_path):
-    one, other = write_folder(tmp_path / "one", ("en", "sw")), write_folder(tmp_path / "other", ("en", "de"))
+def test_each_of_several_tasks_is_scored_in_those_of_the_languages_that_it_has(
+    tiny_model, tmp_path
+):
+    one, other = (
+        write_folder(tmp_path / "one", ("en", "sw")),
+        write_folder(tmp_path / "other", ("en", "de")),
+    )
 
     def config(languages: str, *tasks: Path) -> EvalConfig:
-        return config_for(tiny_model, tmp_path, one, tasks=tuple(map(str, tasks)), languages=languages)
+        return config_for(
+            tiny_model, tmp_path, one, tasks=tuple(map(str, tasks)), languages=languages
+        )
 
     rows = plan(config("eng,swh,deu", one, other))
     assert [(row["task"], row["query languages"]) for row in rows] == [("one", 2), ("other", 2)]
     result = read_json(evaluate(config("eng,swh", one, other)) / "eval.json")
-    spoken = [list(task["settings"]["monolingual"]["by_query_language"]) for task in result["tasks"]]
+    spoken = [
+        list(task["settings"]["monolingual"]["by_query_language"]) for task in result["tasks"]
+    ]
     assert spoken == [["eng", "swh"], ["eng"]]
     for languages, tasks, message in (
         ("eng,fra", (one, other), r"'fra' \(French\) is not in this data, which has 1: eng"),
@@ -342,7 +437,9 @@ def test_reading_scores_names_what_is_wrong(evaluated, tmp_path):
         read(tmp_path, "mAP")
     with pytest.raises(DataError, match="recall@10"):
         read(evaluated, "recall@11")
-    (tmp_path / "per_query.parquet").write_bytes((evaluated / "per_query.parquet").read_bytes()[:200])
+    (tmp_path / "per_query.parquet").write_bytes(
+        (evaluated / "per_query.parquet").read_bytes()[:200]
+    )
     with pytest.raises(DataError, match="damaged"):
         read(tmp_path, "mAP")
 
@@ -351,6 +448,9 @@ def test_the_pool_of_belebele_sib_has_all_languages(real_data):
     from hybridbatch.data.tasks.registry import load_task
 
     task = load_task("belebele-sib", data_root=real_data)
-    cells = {(s.query_language, s.corpus_language): s.means() for s in score_task(task, embed, cutoffs=CUTOFFS)}
+    cells = {
+        (s.query_language, s.corpus_language): s.means()
+        for s in score_task(task, embed, cutoffs=CUTOFFS)
+    }
     assert len(cells) == 2 * (205 + 1)
     assert 0 < cells["eng", POOL]["rank_distance"] < 205 * 160

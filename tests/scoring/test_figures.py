@@ -1,4 +1,6 @@
-"""Figures of evaluations and comparisons: everything is drawn, in order, and the same content gives the same bytes."""
+"""Figures of evaluations and comparisons: everything is drawn, in order, and the same content gives
+the same bytes.
+"""
 
 import re
 from pathlib import Path
@@ -30,7 +32,9 @@ def test_an_evaluation_has_its_figures_as_svg_and_png(drawn):
     found = sorted(path.name for path in (drawn / "figures").iterdir())
     assert found == sorted(f"{name}.{kind}" for name in names for kind in ("png", "svg"))
     text = (drawn / "figures" / "mine-pairs-mAP.svg").read_text()
-    assert all(word in text for word in ("Swahili", "swh", "query language", ">high<", "mine, bm25"))
+    assert all(
+        word in text for word in ("Swahili", "swh", "query language", ">high<", "mine, bm25")
+    )
     assert not re.search(r"\d{4}-\d\d-\d\dT", text)
 
 
@@ -44,8 +48,17 @@ def test_languages_are_ordered_by_resource_class_then_family():
     found = order(["swh", "deu", "yor", "eng", "ell", "arb", "zul"])
     assert [language(code).resource_class for code in found.codes] == list(found.classes)
     assert list(found.classes) == sorted(found.classes, key=["high", "mid", "low", "unknown"].index)
-    assert found.codes.index("arb") < found.codes.index("eng") < found.codes.index("deu") < found.codes.index("ell")
-    assert [(kind, end - start) for kind, start, end in found.spans()] == [("high", 3), ("mid", 1), ("low", 3)]
+    assert (
+        found.codes.index("arb")
+        < found.codes.index("eng")
+        < found.codes.index("deu")
+        < found.codes.index("ell")
+    )
+    assert [(kind, end - start) for kind, start, end in found.spans()] == [
+        ("high", 3),
+        ("mid", 1),
+        ("low", 3),
+    ]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 205), (205, 205), (1, 3)])
@@ -69,15 +82,22 @@ def test_the_profile_stacks_shares_to_one_and_draws_only_what_is_there():
         "query_languages": codes, "corpus_languages": codes, "pool_share": [0.5, 0.25, 0.25],
         "measures": {"language_distribution@10": [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.2, 0.6]]},
     }  # fmt: skip
-    figure = profile({code: {"same_language_share@10": 0.6} for code in codes}, bias, order(codes), "t")
+    figure = profile(
+        {code: {"same_language_share@10": 0.6} for code in codes}, bias, order(codes), "t"
+    )
     assert [axes.get_title() for axes in figure.axes] == ["languages of the first 10"]
     bars = figure.axes[0].patches
     assert sum(bar.get_width() for bar in bars) == pytest.approx(3)
-    assert [bar.get_width() for bar in bars] == pytest.approx([0.8, 0.2, 0.3, 0.1, 0.6, 0.1, 0.1, 0.2, 0.6])
+    assert [bar.get_width() for bar in bars] == pytest.approx(
+        [0.8, 0.2, 0.3, 0.1, 0.6, 0.1, 0.1, 0.2, 0.6]
+    )
 
 
 def test_a_task_without_pool_or_metric_has_fewer_figures(drawn, tmp_path):
-    task = {"name": "t", "pairs": {"query_languages": ["eng"], "corpus_languages": ["deu"], "metrics": {}}}
+    task = {
+        "name": "t",
+        "pairs": {"query_languages": ["eng"], "corpus_languages": ["deu"], "metrics": {}},
+    }
     assert list(task_figures({**task, "bias": {}}, {"name": "m"}, "mAP")) == []
     with pytest.raises(DataError, match="ndcg@10"):
         draw(drawn, "ndcg@11")
@@ -115,4 +135,6 @@ def test_a_summary_tells_every_setting_in_one_sentence(tmp_path):
     (sentence,) = compare([runs[1], write_run(tmp_path / "mon2", {})], draws=500)["summaries"]
     assert sentence.startswith("toy: no difference between mono and mon2 in monolingual retrieval")
     (sentence,) = compare(runs, "rank_distance", draws=2000)["summaries"]
-    assert re.match(r"toy: hybrid beats mono on the pool by 10\.\d ± 0\.\d ranks of rank distance", sentence)
+    assert re.match(
+        r"toy: hybrid beats mono on the pool by 10\.\d ± 0\.\d ranks of rank distance", sentence
+    )

@@ -43,8 +43,12 @@ def test_language_ndcg_halves_the_gain_of_other_languages() -> None:
     languages = np.array([0, 1])
     assert bias.language_ndcg(ranks, grades, languages, 0, 10) == pytest.approx([found / ideal])
     assert bias.language_ndcg(ranks, grades, languages, 1, 10) == pytest.approx([1.0])
-    assert bias.language_ndcg(ranks, grades, languages, 0, 10, other_gain=1.0) == pytest.approx([1.0])
-    assert bias.language_ndcg(ranks, grades, languages, 0, 1, other_gain=0.0) == pytest.approx([0.0])
+    assert bias.language_ndcg(ranks, grades, languages, 0, 10, other_gain=1.0) == pytest.approx(
+        [1.0]
+    )
+    assert bias.language_ndcg(ranks, grades, languages, 0, 1, other_gain=0.0) == pytest.approx(
+        [0.0]
+    )
 
 
 def test_the_first_passage_has_one_of_four_outcomes() -> None:
@@ -81,15 +85,22 @@ def test_peer_by_hand() -> None:
     languages = np.array([0, 0, 1, 1])
     grades = np.ones((3, 4), dtype=np.int64)
     ranks = np.array([[1, 2, 3, 4], [1, 4, 2, 3], [50, 60, 70, 80]])
-    # H = 3 * (2 * 1 + 2 * 1) / 5 = 2.4, one degree of freedom; then no difference; then nothing retrieved
+    # H = 3 * (2 * 1 + 2 * 1) / 5 = 2.4, one degree of freedom; then no difference; then nothing
+    # retrieved
     assert bias.peer(ranks, grades, languages, 10) == pytest.approx([0.12133525, 1.0, 1.0])
 
 
 def test_peer_weighs_the_levels_and_calls_one_language_fair() -> None:
-    ranks, grades, languages = np.array([[1, 2, 3, 4, 5]]), np.array([[1, 1, 1, 1, 2]]), np.array([0, 0, 1, 1, 1])
+    ranks, grades, languages = (
+        np.array([[1, 2, 3, 4, 5]]),
+        np.array([[1, 1, 1, 1, 2]]),
+        np.array([0, 0, 1, 1, 1]),
+    )
     p = bias.peer(ranks[:, :4], grades[:, :4], languages[:4], 10)[0]
     assert bias.peer(ranks, grades, languages, 10) == pytest.approx([(p + 1) / 2])
-    assert bias.peer(ranks, grades, languages, 10, weights={1: 0.9, 2: 0.1}) == pytest.approx([0.9 * p + 0.1])
+    assert bias.peer(ranks, grades, languages, 10, weights={1: 0.9, 2: 0.1}) == pytest.approx(
+        [0.9 * p + 0.1]
+    )
 
 
 def test_peer_leaves_out_levels_that_a_query_lacks() -> None:
@@ -99,7 +110,8 @@ def test_peer_leaves_out_levels_that_a_query_lacks() -> None:
 
 
 def test_rank_shift_by_hand() -> None:
-    # Order after translation: the third first, then the first, then the second: only the third rises, by 2 of 0 + 1 + 2.
+    # Order after translation: the third first, then the first, then the second: only the third
+    # rises, by 2 of 0 + 1 + 2.
     scores = np.array([[0.5, 0.4, 0.9], [0.9, 0.5, 0.4], [0.5, 0.5, 0.5]])
     assert bias.rank_shift(scores[:, :, None])[:, 0] == pytest.approx([100 * 2 / 3, 0, 0])
     both = bias.rank_shift(np.stack([scores, scores[:, ::-1]], axis=2))

@@ -1,4 +1,6 @@
-"""Official mteb results: equality with stock mteb, random state fenced, no model takes another's results."""
+"""Official mteb results: equality with stock mteb, random state fenced, no model takes another's
+results.
+"""
 
 import json
 import os
@@ -13,7 +15,14 @@ import pytest
 import torch
 
 from hybridbatch.data.tasks.mteb import fenced, find_tasks, languages_of
-from hybridbatch.scoring.mteb.results import StockModel, model_meta, run_stock, save, score_task, verify
+from hybridbatch.scoring.mteb.results import (
+    StockModel,
+    model_meta,
+    run_stock,
+    save,
+    score_task,
+    verify,
+)
 from hybridbatch.scoring.mteb.scores import score_dict, search
 
 mteb = pytest.importorskip("mteb")
@@ -25,7 +34,9 @@ LANGUAGES = {"eng": "eng-Latn", "swa": "swh-Latn", "yor": "yor-Latn"}
 
 
 class ToyRetrieval(AbsTaskRetrieval):
-    """Three languages, nine pairs, graded qrels, repeated texts (exact ties), ids that sort unlike they are numbered."""
+    """Three languages, nine pairs, graded qrels, repeated texts (exact ties), ids that sort unlike
+    they are numbered.
+    """
 
     metadata = TaskMetadata(
         name="ToyRetrieval",
@@ -42,7 +53,8 @@ class ToyRetrieval(AbsTaskRetrieval):
         rng = np.random.default_rng(5)
         corpus, queries = {}, {}
         for lang in LANGUAGES:
-            texts = [f"{lang} passage {i % 30}" for i in range(45)]  # a third of the texts come twice
+            # a third of the texts come twice
+            texts = [f"{lang} passage {i % 30}" for i in range(45)]
             corpus[lang] = Dataset.from_dict(
                 {
                     "id": [f"d{i}" for i in range(45)],
@@ -51,17 +63,26 @@ class ToyRetrieval(AbsTaskRetrieval):
                 }
             )
             queries[lang] = Dataset.from_dict(
-                {"id": [f"q{i}" for i in range(20)], "text": [f"{lang} question {i}" for i in range(20)]}
+                {
+                    "id": [f"q{i}" for i in range(20)],
+                    "text": [f"{lang} question {i}" for i in range(20)],
+                }
             )
         qrels = {
-            f"q{i}": {f"d{j}": int(rng.integers(0, 3)) for j in rng.choice(45, 3, replace=False)} | {f"d{i}": 1}
+            f"q{i}": {f"d{j}": int(rng.integers(0, 3)) for j in rng.choice(45, 3, replace=False)}
+            | {f"d{i}": 1}
             for i in range(20)
         }
         self.dataset = {}
         for pair in self.metadata.eval_langs:
             a, b = pair.split("-")
             self.dataset[pair] = {
-                "test": {"corpus": corpus[a], "queries": queries[b], "relevant_docs": dict(qrels), "top_ranked": None}
+                "test": {
+                    "corpus": corpus[a],
+                    "queries": queries[b],
+                    "relevant_docs": dict(qrels),
+                    "top_ranked": None,
+                }
             }
         self.data_loaded = True
 
@@ -97,7 +118,10 @@ def test_every_score_equals_stock_mteb(toy: ToyRetrieval) -> None:
         assert set(mine) == set(theirs)
         for name, value in theirs.items():
             if isinstance(value, float):
-                assert mine[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (theirs["hf_subset"], name)
+                assert mine[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (
+                    theirs["hf_subset"],
+                    name,
+                )
             else:
                 assert mine[name] == value
 
@@ -153,7 +177,9 @@ def test_candidates_and_own_copies_as_in_stock() -> None:
     import pytrec_eval
 
     rng = np.random.default_rng(2)
-    queries, passages = (torch.tensor(np.round(rng.normal(size=(n, 3))), dtype=torch.float32) for n in (30, 60))
+    queries, passages = (
+        torch.tensor(np.round(rng.normal(size=(n, 3))), dtype=torch.float32) for n in (30, 60)
+    )
     ids = [f"d{i}" for i in range(60)]
     candidates = [np.sort(rng.choice(60, 12, replace=False)) for _ in range(30)]
     excluded = np.array([c[0] if i % 2 else -1 for i, c in enumerate(candidates)])
@@ -162,14 +188,37 @@ def test_candidates_and_own_copies_as_in_stock() -> None:
     grades[:, 0] = 1
     id_rank = np.empty(60, np.int64)
     id_rank[sorted(range(60), key=lambda i: ids[i], reverse=True)] = np.arange(60)
-    found = search(queries, passages, id_rank, relevant, grades, top_k=1000, excluded=excluded, candidates=candidates)
+    found = search(
+        queries,
+        passages,
+        id_rank,
+        relevant,
+        grades,
+        top_k=1000,
+        excluded=excluded,
+        candidates=candidates,
+    )
     scores = queries @ passages.T
-    run = {f"q{i}": {ids[c]: float(scores[i, c]) for c in candidates[i] if c != excluded[i]} for i in range(30)}
-    qrels = {f"q{i}": {ids[c]: int(g) for c, g in zip(relevant[i], grades[i], strict=True)} for i in range(30)}
-    reference = pytrec_eval.RelevanceEvaluator(qrels, {"map_cut.10", "ndcg_cut.10", "recall.10"}).evaluate(run)
+    run = {
+        f"q{i}": {ids[c]: float(scores[i, c]) for c in candidates[i] if c != excluded[i]}
+        for i in range(30)
+    }
+    qrels = {
+        f"q{i}": {ids[c]: int(g) for c, g in zip(relevant[i], grades[i], strict=True)}
+        for i in range(30)
+    }
+    reference = pytrec_eval.RelevanceEvaluator(
+        qrels, {"map_cut.10", "ndcg_cut.10", "recall.10"}
+    ).evaluate(run)
     ours = score_dict(found, (1, 10))
-    for name, theirs in (("map_at_10", "map_cut_10"), ("ndcg_at_10", "ndcg_cut_10"), ("recall_at_10", "recall_10")):
-        assert ours[name] == pytest.approx(np.mean([row[theirs] for row in reference.values()]), abs=1e-5)
+    for name, theirs in (
+        ("map_at_10", "map_cut_10"),
+        ("ndcg_at_10", "ndcg_cut_10"),
+        ("recall_at_10", "recall_10"),
+    ):
+        assert ours[name] == pytest.approx(
+            np.mean([row[theirs] for row in reference.values()]), abs=1e-5
+        )
 
 
 def test_unknown_task_gets_the_nearest_name() -> None:
@@ -190,14 +239,18 @@ def test_unknown_task_gets_the_nearest_name() -> None:
         ("XQuADRetrieval", "de", "deu", "deu"),
     ],
 )
-def test_the_direction_of_a_pair_is_that_of_its_task(name: str, subset: str, query: str, corpus: str) -> None:
+def test_the_direction_of_a_pair_is_that_of_its_task(
+    name: str, subset: str, query: str, corpus: str
+) -> None:
     (task,) = find_tasks([name])
     assert languages_of(task, subset) == (query, corpus)
 
 
 def test_every_cross_lingual_retrieval_task_of_mteb_has_a_direction() -> None:
     with fenced():
-        tasks = mteb.get_tasks(task_types=["Retrieval", "Reranking", "InstructionReranking", "InstructionRetrieval"])
+        tasks = mteb.get_tasks(
+            task_types=["Retrieval", "Reranking", "InstructionReranking", "InstructionRetrieval"]
+        )
     lacking = {
         task.metadata.name
         for task in tasks
@@ -212,7 +265,9 @@ def test_every_cross_lingual_retrieval_task_of_mteb_has_a_direction() -> None:
 
 def test_stock_model_uses_the_side_mteb_asks_for() -> None:
     seen = []
-    model = StockModel(lambda texts, side: seen.append(side) or np.zeros((len(texts), 2), np.float32), None)
+    model = StockModel(
+        lambda texts, side: seen.append(side) or np.zeros((len(texts), 2), np.float32), None
+    )
     from mteb.types import PromptType
 
     model.encode([{"text": ["a"]}], prompt_type=PromptType.document)
@@ -221,10 +276,19 @@ def test_stock_model_uses_the_side_mteb_asks_for() -> None:
 
 
 def test_unmodified_tasks_through_the_command_line(
-    hub_mirror: ModuleType, hub_builder: ModuleType, real_data: Path, tmp_path: Path, tiny_model: Path
+    hub_mirror: ModuleType,
+    hub_builder: ModuleType,
+    real_data: Path,
+    tmp_path: Path,
+    tiny_model: Path,
 ) -> None:
-    """`hybridbatch eval --tasks XQuADRetrieval,BelebeleRetrieval --verify 2` against a mirror of the hub."""
-    repositories = {"mteb/XQuADRetrieval": hub_builder.xquad_retrieval, "mteb/belebele": hub_builder.belebele}
+    """`hybridbatch eval --tasks XQuADRetrieval,BelebeleRetrieval --verify 2` against a mirror of
+    the hub.
+    """
+    repositories = {
+        "mteb/XQuADRetrieval": hub_builder.xquad_retrieval,
+        "mteb/belebele": hub_builder.belebele,
+    }
     for repository, make in repositories.items():
         hub_builder.write_repo(tmp_path / "root" / "datasets" / repository, make(real_data))
     with hub_mirror.HubMirror(tmp_path / "root") as url:
@@ -242,7 +306,10 @@ def test_unmodified_tasks_through_the_command_line(
     xquad, belebele = result["official"]
     assert [row["subset"] for row in xquad["by_subset"]] == ["de", "en"]
     assert belebele["subsets"] == 4  # eng-eng, deu-deu, and both directions
-    pairs = {row["subset"]: (row["query_language"], row["corpus_language"]) for row in belebele["by_subset"]}
+    pairs = {
+        row["subset"]: (row["query_language"], row["corpus_language"])
+        for row in belebele["by_subset"]
+    }
     assert pairs["eng_Latn-deu_Latn"] == ("deu", "eng")
     assert pairs["deu_Latn-eng_Latn"] == ("eng", "deu")
     for row in (xquad, belebele):

@@ -22,7 +22,9 @@ TREC = {
 
 
 def random_ids(rng: np.random.Generator, count: int) -> list[str]:
-    """Distinct ids of other lengths, digits that sort otherwise as numbers, and characters of 1 to 4 bytes."""
+    """Distinct ids of other lengths, digits that sort otherwise as numbers, and characters of 1 to
+    4 bytes.
+    """
     alphabet = list("019aZ-_:é߿\u0800\uffee\U0001f600中")
     ids: set[str] = set()
     while len(ids) < count:
@@ -30,19 +32,32 @@ def random_ids(rng: np.random.Generator, count: int) -> list[str]:
     return list(rng.permutation(sorted(ids)))
 
 
-def random_qrels(rng: np.random.Generator, queries: list[str], passages: list[str]) -> dict[str, dict[str, int]]:
+def random_qrels(
+    rng: np.random.Generator, queries: list[str], passages: list[str]
+) -> dict[str, dict[str, int]]:
     """Up to 5 judgements of grade 0 to 3 per query, and one passage that is always relevant."""
     qrels = {}
     for query in queries:
         judged = rng.choice(passages, int(rng.integers(1, 6)), replace=False)
-        qrels[query] = {str(passage): int(rng.integers(0, 4)) for passage in judged} | {passages[0]: 1}
+        qrels[query] = {str(passage): int(rng.integers(0, 4)) for passage in judged} | {
+            passages[0]: 1
+        }
     return qrels
 
 
-def trec_eval(scores: np.ndarray, queries: list[str], ids: list[str], qrels: dict) -> dict[str, dict[str, float]]:
-    run = {query: dict(zip(ids, map(float, row), strict=True)) for query, row in zip(queries, scores, strict=True)}
+def trec_eval(
+    scores: np.ndarray, queries: list[str], ids: list[str], qrels: dict
+) -> dict[str, dict[str, float]]:
+    run = {
+        query: dict(zip(ids, map(float, row), strict=True))
+        for query, row in zip(queries, scores, strict=True)
+    }
     cuts = ",".join(map(str, CUTOFFS))
-    wanted = {"map", "recip_rank", *(f"{name}.{cuts}" for name in ("ndcg_cut", "recall", "P", "success"))}
+    wanted = {
+        "map",
+        "recip_rank",
+        *(f"{name}.{cuts}" for name in ("ndcg_cut", "recall", "P", "success")),
+    }
     return pytrec_eval.RelevanceEvaluator(qrels, wanted).evaluate(run)
 
 
@@ -55,7 +70,9 @@ def test_per_query_metrics_equal_trec_eval_in_every_language_and_pool(seed: int)
     queries = random_ids(rng, 80 if seed == 0 else 12)  # 80: more than one block
     sizes = rng.choice([8, 40, 150], 3)
     ids = {name: random_ids(rng, size) for name, size in zip(names, sizes, strict=True)}
-    corpus = {name: rng.integers(-1, 2, (len(ids[name]), width)).astype(np.float32) for name in names}
+    corpus = {
+        name: rng.integers(-1, 2, (len(ids[name]), width)).astype(np.float32) for name in names
+    }
     vectors = rng.integers(-1, 2, (len(queries), width)).astype(np.float32)
     qrels = {name: random_qrels(rng, queries, ids[name]) for name in names}
     pools = {"all": names, "two": ["swh", "amh"]}
@@ -69,27 +86,42 @@ def test_per_query_metrics_equal_trec_eval_in_every_language_and_pool(seed: int)
     )
 
     settings = [(found.languages[name], [name], {name: name}) for name in names]
-    settings += [(found.pools[pool], members, {m: m for m in members}) for pool, members in pools.items()]
+    settings += [
+        (found.pools[pool], members, {m: m for m in members}) for pool, members in pools.items()
+    ]
     for ranked, members, _ in settings:
         pooled_ids = [f"{passage}\t{name}" for name in members for passage in ids[name]]
         pooled_qrels = {
-            query: {f"{passage}\t{name}": grade for name in members for passage, grade in qrels[name][query].items()}
+            query: {
+                f"{passage}\t{name}": grade
+                for name in members
+                for passage, grade in qrels[name][query].items()
+            }
             for query in queries
         }
         scores = np.concatenate([vectors @ corpus[name].T for name in members], axis=1)
         expected = trec_eval(scores, queries, pooled_ids, pooled_qrels)
         got = metrics.all_metrics(ranked, CUTOFFS)
         for theirs, ours in TREC.items():
-            np.testing.assert_allclose(got[ours], [expected[q][theirs] for q in queries], atol=1e-12, err_msg=ours)
+            np.testing.assert_allclose(
+                got[ours], [expected[q][theirs] for q in queries], atol=1e-12, err_msg=ours
+            )
 
 
 def test_ranks_of_real_valued_scores_equal_a_full_sort() -> None:
     rng = np.random.default_rng(5)
-    corpus = {"deu": rng.standard_normal((300, 16), np.float32), "fin": rng.standard_normal((200, 16), np.float32)}
+    corpus = {
+        "deu": rng.standard_normal((300, 16), np.float32),
+        "fin": rng.standard_normal((200, 16), np.float32),
+    }
     ids = {name: [f"p{i}" for i in range(len(block))] for name, block in corpus.items()}
     vectors = rng.standard_normal((50, 16), np.float32)
-    relevance = {name: Relevance(np.arange(50)[:, None], np.ones((50, 1), np.int64)) for name in corpus}
-    found = relevant_ranks(vectors, Corpus(corpus, ids), relevance, pools={"all": ["deu", "fin"]}, top_k=20)
+    relevance = {
+        name: Relevance(np.arange(50)[:, None], np.ones((50, 1), np.int64)) for name in corpus
+    }
+    found = relevant_ranks(
+        vectors, Corpus(corpus, ids), relevance, pools={"all": ["deu", "fin"]}, top_k=20
+    )
 
     scores = vectors @ np.concatenate(list(corpus.values())).T
     order = np.argsort(-scores, axis=1)
@@ -100,7 +132,9 @@ def test_ranks_of_real_valued_scores_equal_a_full_sort() -> None:
     np.testing.assert_array_equal(found.pools["all"].top, order[:, :20])
     np.testing.assert_array_equal(found.pools["all"].language, [0, 1])
     own_score = scores[own, 300 + own][:, None]
-    np.testing.assert_array_equal(found.languages["fin"].ranks, (scores[:, 300:] >= own_score).sum(1, keepdims=True))
+    np.testing.assert_array_equal(
+        found.languages["fin"].ranks, (scores[:, 300:] >= own_score).sum(1, keepdims=True)
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 60, 100])
@@ -109,7 +143,9 @@ def test_top_keys_follow_the_tie_rule_across_the_cut(k: int) -> None:
     scores = rng.integers(-2, 3, (40, 60)).astype(np.float32)
     scores[scores == 0] *= rng.choice([-1.0, 1.0], (scores == 0).sum())  # -0.0 and 0.0 are equal
     ids = random_ids(rng, 60)
-    expected = [sorted(range(60), key=lambda c: (row[c], ids[c]), reverse=True)[:k] for row in scores]
+    expected = [
+        sorted(range(60), key=lambda c: (row[c], ids[c]), reverse=True)[:k] for row in scores
+    ]
     places = torch.from_numpy(precedence(ids))
     keys = top_keys(torch.from_numpy(scores), places, k).flip(1)
     found = places.argsort()[key_places(keys)].numpy()
@@ -147,8 +183,16 @@ def test_queries_without_judgement_in_a_language_are_not_judged_there() -> None:
         ({"eng": np.zeros((0, 2))}, {"eng": []}, "eng corpus has no passages"),
         ({"eng": np.ones((2, 2))}, {"eng": ["a"]}, "1 ids for 2 embeddings"),
         ({"eng": np.ones((2, 2))}, {"eng": ["a", "a"]}, "occurs twice"),
-        ({"eng": np.ones((1, 2)), "fra": np.ones((1, 3))}, {"eng": ["a"], "fra": ["a"]}, "fra embeddings have 3"),
-        ({"eng": np.array([[1, 1], [np.nan, 1]])}, {"eng": ["a", "b"]}, "eng passage 'b' holds NaN"),
+        (
+            {"eng": np.ones((1, 2)), "fra": np.ones((1, 3))},
+            {"eng": ["a"], "fra": ["a"]},
+            "fra embeddings have 3",
+        ),
+        (
+            {"eng": np.array([[1, 1], [np.nan, 1]])},
+            {"eng": ["a", "b"]},
+            "eng passage 'b' holds NaN",
+        ),
     ],
 )
 def test_a_bad_corpus_is_refused(blocks: dict, ids: dict, message: str) -> None:

@@ -1,4 +1,6 @@
-"""The second stage: windows and answers by hand, cross-encoders against sentence-transformers, evaluations end to end."""
+"""The second stage: windows and answers by hand, cross-encoders against sentence-transformers,
+evaluations end to end.
+"""
 
 import json
 import re
@@ -29,7 +31,9 @@ CPU = torch.device("cpu")
 def write_model(folder: Path, kind, family: str, *, template: str | None = None, **sizes) -> Path:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
-    tokenizer.model_max_length = min(tokenizer.model_max_length, sizes["max_position_embeddings"] - 2)
+    tokenizer.model_max_length = min(
+        tokenizer.model_max_length, sizes["max_position_embeddings"] - 2
+    )
     config = AutoConfig.for_model(
         family, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         vocab_size=len(tokenizer), pad_token_id=1, bos_token_id=0, eos_token_id=2, **sizes,
@@ -49,14 +53,20 @@ def write_model(folder: Path, kind, family: str, *, template: str | None = None,
 def cross_encoder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("rerankers") / "cross"
     return write_model(
-        folder, AutoModelForSequenceClassification, "xlm-roberta", num_labels=1, max_position_embeddings=66
+        folder,
+        AutoModelForSequenceClassification,
+        "xlm-roberta",
+        num_labels=1,
+        max_position_embeddings=66,
     )
 
 
 @pytest.fixture(scope="module")
 def language_model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("rerankers") / "lm"
-    return write_model(folder, AutoModelForCausalLM, "llama", num_key_value_heads=4, max_position_embeddings=8192)
+    return write_model(
+        folder, AutoModelForCausalLM, "llama", num_key_value_heads=4, max_position_embeddings=8192
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +102,10 @@ def test_an_answer_is_read_and_repaired(answer, order, well_formed):
 
 def test_passages_below_the_depth_keep_their_ranks():
     ranked = Ranks(
-        np.array([[1, 5, 3], [2, 9, 0]]), np.ones((2, 3), np.int64), np.arange(3), np.array([[7, 8, 9], [4, 5, 6]])
+        np.array([[1, 5, 3], [2, 9, 0]]),
+        np.ones((2, 3), np.int64),
+        np.arange(3),
+        np.array([[7, 8, 9], [4, 5, 6]]),
     )
     moved = reorder(ranked, np.array([[2, 0, 1], [1, 2, 0]]))
     assert moved.ranks.tolist() == [[2, 5, 1], [1, 9, 0]]
@@ -102,8 +115,13 @@ def test_passages_below_the_depth_keep_their_ranks():
 def test_a_cross_encoder_scores_as_sentence_transformers_does(cross_encoder):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     rng = np.random.default_rng(0)
-    pairs = [tuple("".join(rng.choice(list("ab cd ef"), rng.integers(3, n))) for n in (20, 150)) for _ in range(40)]
-    theirs = sentence_transformers.CrossEncoder(str(cross_encoder), device="cpu", activation_fn=torch.nn.Identity())
+    pairs = [
+        tuple("".join(rng.choice(list("ab cd ef"), rng.integers(3, n))) for n in (20, 150))
+        for _ in range(40)
+    ]
+    theirs = sentence_transformers.CrossEncoder(
+        str(cross_encoder), device="cpu", activation_fn=torch.nn.Identity()
+    )
     expected = theirs.predict(pairs)
     ours = load_reranker(str(cross_encoder), device=CPU, precision="fp32")
     assert ours.kind == "cross-encoder"
@@ -131,7 +149,9 @@ def by_relevance(prompts):
     answers = []
     for text in prompts:
         shown = re.findall(r"^\[(\d+)\] worth (\d+)", text, re.MULTILINE)
-        answers.append(" > ".join(f"[{n}]" for n, _ in sorted(shown, key=lambda pair: -int(pair[1]))))
+        answers.append(
+            " > ".join(f"[{n}]" for n, _ in sorted(shown, key=lambda pair: -int(pair[1])))
+        )
     return answers
 
 
@@ -203,7 +223,11 @@ def test_what_is_no_reranker_is_refused(tiny_model, tmp_path):
     with pytest.raises(ModelError, match="BertModel"):
         load_reranker(str(tiny_model), device=CPU, precision="fp32")
     two = write_model(
-        tmp_path / "two", AutoModelForSequenceClassification, "xlm-roberta", num_labels=2, max_position_embeddings=66
+        tmp_path / "two",
+        AutoModelForSequenceClassification,
+        "xlm-roberta",
+        num_labels=2,
+        max_position_embeddings=66,
     )
     with pytest.raises(ModelError, match="gives 2 numbers"):
         load_reranker(str(two), device=CPU, precision="fp32")
@@ -225,20 +249,30 @@ class Notes:
 
 def test_an_evaluation_with_a_second_stage(tiny_model, cross_encoder, tmp_path):
     task = write_folder(tmp_path / "mine")
-    config = config_for(tiny_model, tmp_path, task, rerank=str(cross_encoder), rerank_depth=5, cutoffs=(1, 5, 6))
+    config = config_for(
+        tiny_model, tmp_path, task, rerank=str(cross_encoder), rerank_depth=5, cutoffs=(1, 5, 6)
+    )
     notes = Notes()
     folder = evaluate(config, notes)
     first, second = read_json(folder / "eval.json"), read_json(folder / "reranked" / "eval.json")
-    assert any("at most 360 pairs" in note for note in notes.notes)  # 3 languages x 6 queries x 4 rankings x 5
+    # 3 languages x 6 queries x 4 rankings x 5
+    assert any("at most 360 pairs" in note for note in notes.notes)
     assert "reranker" not in first["model"]
     assert second["model"]["reranker"] | {"fingerprint": ""} == {
         "name": str(cross_encoder), "kind": "cross-encoder", "depth": 5, "pairs": second["model"]["reranker"]["pairs"],
         "fingerprint": "",
     }  # fmt: skip
-    before, after = (pq.read_table(path / "per_query.parquet").to_pylist() for path in (folder, folder / "reranked"))
+    before, after = (
+        pq.read_table(path / "per_query.parquet").to_pylist()
+        for path in (folder, folder / "reranked")
+    )
     keys = ("task", "setting", "query_language", "corpus_language", "query_id")
-    assert [[row[key] for key in keys] for row in before] == [[row[key] for key in keys] for row in after]
-    assert any(a["average_precision"] != b["average_precision"] for a, b in zip(before, after, strict=True))
+    assert [[row[key] for key in keys] for row in before] == [
+        [row[key] for key in keys] for row in after
+    ]
+    assert any(
+        a["average_precision"] != b["average_precision"] for a, b in zip(before, after, strict=True)
+    )
     for a, b in zip(before, after, strict=True):  # the first five stay the first five
         assert a["recall@5"] == b["recall@5"]
         assert a["recall@6"] == b["recall@6"]
@@ -254,7 +288,9 @@ def test_an_evaluation_with_a_second_stage(tiny_model, cross_encoder, tmp_path):
 def test_a_reranked_cell_equals_scoring_every_passage(tiny_model, cross_encoder, tmp_path):
     """With the depth of the whole corpus, only the cross-encoder decides."""
     task = write_folder(tmp_path / "mine", ("en", "sw"))
-    folder = evaluate(config_for(tiny_model, tmp_path, task, rerank=str(cross_encoder), rerank_depth=100))
+    folder = evaluate(
+        config_for(tiny_model, tmp_path, task, rerank=str(cross_encoder), rerank_depth=100)
+    )
     reranker = load_reranker(str(cross_encoder), device=CPU, precision="fp32")
 
     def texts(language, name):
@@ -266,7 +302,9 @@ def test_a_reranked_cell_equals_scoring_every_passage(tiny_model, cross_encoder,
         if row["corpus_language"] == POOL:
             continue
         corpus = texts({"eng": "en", "swh": "sw"}[row["corpus_language"]], "corpus")
-        scores = dict(zip(corpus, reranker.score([(query, text) for text in corpus.values()]), strict=True))
+        scores = dict(
+            zip(corpus, reranker.score([(query, text) for text in corpus.values()]), strict=True)
+        )
         relevant = "d" + row["query_id"][1:]
         rank = 1 + sum(score > scores[relevant] for score in scores.values())
         assert row["reciprocal_rank"] == pytest.approx(1 / rank)
@@ -288,14 +326,26 @@ def test_bm25_and_chance_are_evaluated_and_compared_like_encoders(tiny_model, tm
         runs[name] = evaluate(config)
     for name, folder in runs.items():
         facts = read_json(folder / "eval.json")
-        assert set(facts["tasks"][0]["settings"]) == {"monolingual", "cross-lingual", "multilingual"}
+        assert set(facts["tasks"][0]["settings"]) == {
+            "monolingual",
+            "cross-lingual",
+            "multilingual",
+        }
         assert len(facts["model"]["fingerprint"]) >= 16, name
     bm25 = read_json(runs["bm25"] / "eval.json")
     assert bm25["model"]["precision"] is None
     assert bm25["tasks"][0]["settings"]["monolingual"]["metrics"]["MRR"] > 0.5  # numbers are shared
     assert len(compare(list(runs.values()), draws=50)["rows"]) == 9
-    again = EvalConfig(model="random", tasks=(str(task),), out=tmp_path / "again", cache=tmp_path / "c2", device="cpu")
-    assert (evaluate(again) / "per_query.parquet").read_bytes() == (runs["random"] / "per_query.parquet").read_bytes()
+    again = EvalConfig(
+        model="random",
+        tasks=(str(task),),
+        out=tmp_path / "again",
+        cache=tmp_path / "c2",
+        device="cpu",
+    )
+    assert (evaluate(again) / "per_query.parquet").read_bytes() == (
+        runs["random"] / "per_query.parquet"
+    ).read_bytes()
 
 
 def test_the_plan_counts_what_a_second_stage_reads(tmp_path):
@@ -313,7 +363,9 @@ def test_bm25_has_no_embeddings_for_mteb():
 
 
 def test_other_encoders_stand_beside_it(tmp_path):
-    """LaBSE's shape: first token, a dense layer with tanh; sentence-transformers itself says what is right."""
+    """LaBSE's shape: first token, a dense layer with tanh; sentence-transformers itself says what
+    is right.
+    """
     sentence_transformers = pytest.importorskip("sentence_transformers")
     from hybridbatch.model import Encoder
     from hybridbatch.model.head import Dense, write_head
@@ -324,14 +376,27 @@ def test_other_encoders_stand_beside_it(tmp_path):
         head = torch.nn.Sequential(Dense(torch.nn.Linear(32, 32), torch.nn.Tanh()))
     write_head(folder, head)
     modules = json.loads((folder / "modules.json").read_text())
-    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    modules.insert(
+        2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    )
     modules[3] |= {"idx": 3, "name": "3", "path": "3_Normalize"}
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "1_Pooling" / "config.json").write_text(
-        json.dumps({"word_embedding_dimension": 32, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False})
+        json.dumps(
+            {
+                "word_embedding_dimension": 32,
+                "pooling_mode_cls_token": True,
+                "pooling_mode_mean_tokens": False,
+            }
+        )
     )
     (folder / "config_sentence_transformers.json").write_text(
-        json.dumps({"prompts": {"query": "query: ", "passage": "passage: "}, "similarity_fn_name": "cosine"})
+        json.dumps(
+            {
+                "prompts": {"query": "query: ", "passage": "passage: "},
+                "similarity_fn_name": "cosine",
+            }
+        )
     )
     texts = ["wo ist das", "it is there", "4 lakes"]
     theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")

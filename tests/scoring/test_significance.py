@@ -5,7 +5,14 @@ import pytest
 from scipy import stats
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.scoring.significance import bootstrap_interval, cohen_d, compare, holm, randomisation_p, verdict
+from hybridbatch.scoring.significance import (
+    bootstrap_interval,
+    cohen_d,
+    compare,
+    holm,
+    randomisation_p,
+    verdict,
+)
 
 
 def column(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -24,13 +31,18 @@ def clustered(rng: np.random.Generator, questions: int, languages: int, spread: 
 def test_few_clusters_are_tested_exactly_as_by_scipy(seed: int) -> None:
     differences = np.random.default_rng(seed).normal(0.4, 1, 9)
     sums, _ = column(differences)
-    exact = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    exact = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
     assert randomisation_p(sums, seed=1)[0] == pytest.approx(exact.pvalue, abs=1e-12)
 
 
 def test_random_signs_come_near_the_exact_test() -> None:
     sums, _ = column(np.random.default_rng(3).normal(0.5, 1, 12))
-    exact, drawn = randomisation_p(sums, seed=1, draws=4096)[0], randomisation_p(sums, seed=1, draws=4095)[0]
+    exact, drawn = (
+        randomisation_p(sums, seed=1, draws=4096)[0],
+        randomisation_p(sums, seed=1, draws=4095)[0],
+    )
     assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 4095))
     assert drawn != exact
 
@@ -52,19 +64,28 @@ def test_the_bootstrap_of_unequal_clusters_draws_whole_questions() -> None:
     """Against a plain loop that concatenates the values of the drawn questions."""
     rng = np.random.default_rng(5)
     clusters = [rng.normal(rng.normal(), 0.2, size) for size in rng.integers(1, 9, 40)]
-    sums, counts = np.array([[c.sum()] for c in clusters]), np.array([[float(len(c))] for c in clusters])
+    sums, counts = (
+        np.array([[c.sum()] for c in clusters]),
+        np.array([[float(len(c))] for c in clusters]),
+    )
     low, high = bootstrap_interval(sums, counts, seed=1, draws=8000, method="percentile")
-    means = [np.concatenate([clusters[i] for i in rng.integers(0, 40, 40)]).mean() for _ in range(8000)]
+    means = [
+        np.concatenate([clusters[i] for i in rng.integers(0, 40, 40)]).mean() for _ in range(8000)
+    ]
     expected = np.quantile(means, [0.025, 0.975])
     assert [low[0], high[0]] == pytest.approx(expected, abs=0.05 * (expected[1] - expected[0]))
 
 
-def test_false_positives_stay_near_alpha_where_questions_are_clusters_and_explode_where_not() -> None:
+def test_false_positives_stay_near_alpha_where_questions_are_clusters_and_explode_where_not() -> (
+    None
+):
     rng = np.random.default_rng(6)
     clusters, rows, covered = [], [], []
     for _ in range(300):
         values, questions = clustered(rng, 30, 11)
-        by_question = compare(values, np.zeros_like(values), questions, ["all"] * len(values), seed=1, draws=400)[0]
+        by_question = compare(
+            values, np.zeros_like(values), questions, ["all"] * len(values), seed=1, draws=400
+        )[0]
         clusters.append(by_question.p < 0.05)
         covered.append(by_question.low <= 0 <= by_question.high)
         rows.append(randomisation_p(values[:, None], seed=1, draws=400)[0] < 0.05)
@@ -80,7 +101,12 @@ def test_a_real_difference_is_found_and_settings_come_in_order() -> None:
     base = rng.random(len(noise))
     values = np.concatenate([base + noise, base + noise + 0.05])
     found = compare(
-        values, np.tile(base, 2), np.tile(questions, 2), ["pool"] * len(base) + ["mono"] * len(base), seed=2, draws=2000
+        values,
+        np.tile(base, 2),
+        np.tile(questions, 2),
+        ["pool"] * len(base) + ["mono"] * len(base),
+        seed=2,
+        draws=2000,
     )
     assert [one.setting for one in found] == ["pool", "mono"]
     null, real = found
@@ -110,7 +136,9 @@ def test_the_same_seed_gives_the_same_comparison_whatever_the_order_of_rows() ->
     assert {found.setting: found.p for found in one} == {found.setting: found.p for found in other}
     again = compare(*arguments, seed=3, draws=500)
     assert one == again
-    assert [found.p for found in compare(*arguments, seed=4, draws=500)] != [found.p for found in one]
+    assert [found.p for found in compare(*arguments, seed=4, draws=500)] != [
+        found.p for found in one
+    ]
 
 
 def test_holm_by_hand() -> None:
@@ -133,12 +161,19 @@ def test_verdicts_say_who_is_better_by_how_much() -> None:
     expected = f"hybrid beats monolingual on the pool by {100 * found.difference:.1f} ± {100 * found.half_width:.1f} mAP, p < 0.001"
     assert verdict(found, "hybrid", "monolingual", "mAP") == expected
     swapped = compare(worse, better, questions, setting, seed=1, draws=2000)[0]
-    assert verdict(swapped, "monolingual", "hybrid", "mAP").startswith("hybrid beats monolingual on the pool by 3.")
+    assert verdict(swapped, "monolingual", "hybrid", "mAP").startswith(
+        "hybrid beats monolingual on the pool by 3."
+    )
     ranks = compare(100 * better, 100 * worse, questions, setting, seed=1, draws=2000)[0]
-    sentence = verdict(ranks, "hybrid", "monolingual", "ranks of rank distance", scale=1, higher_is_better=False)
+    sentence = verdict(
+        ranks, "hybrid", "monolingual", "ranks of rank distance", scale=1, higher_is_better=False
+    )
     assert sentence.startswith("monolingual beats hybrid on the pool by 3.")
     same = compare(worse, worse, questions, setting, seed=1, draws=2000)[0]
-    assert verdict(same, "a", "b", "mAP") == "no difference between a and b on the pool (0.0 ± 0.0 mAP, p = 1.000)"
+    assert (
+        verdict(same, "a", "b", "mAP")
+        == "no difference between a and b on the pool (0.0 ± 0.0 mAP, p = 1.000)"
+    )
     assert same.effect_size is None
 
 

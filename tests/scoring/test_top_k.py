@@ -1,4 +1,6 @@
-"""Corpora that are searched, not ranked whole: the same numbers as whole rankings, cut where they say so."""
+"""Corpora that are searched, not ranked whole: the same numbers as whole rankings, cut where they
+say so.
+"""
 
 import os
 import signal
@@ -27,7 +29,9 @@ POOLS = {"pool": ("eng", "swh", "tha"), "pool:small": ("swh", "tha")}
 
 
 def make_task(passages: int = 60, languages: tuple[str, ...] = ("eng", "swh", "tha")) -> Task:
-    """Texts come several times, so that scores tie; a query of `tha` has no answer in `swh`; grades differ."""
+    """Texts come several times, so that scores tie; a query of `tha` has no answer in `swh`; grades
+    differ.
+    """
     corpus = {
         name: Texts(
             tuple(f"d{i}" for i in range(passages)),
@@ -40,7 +44,9 @@ def make_task(passages: int = 60, languages: tuple[str, ...] = ("eng", "swh", "t
         for name in languages
     }
     qrels = {
-        name: {f"q{i}": {f"d{7 * i % passages}": 1, f"d{(11 * i + 3) % passages}": 2} for i in range(8)}
+        name: {
+            f"q{i}": {f"d{7 * i % passages}": 1, f"d{(11 * i + 3) % passages}": 2} for i in range(8)
+        }
         for name in languages
     }
     if "swh" in qrels:
@@ -53,20 +59,28 @@ def cells(task: Task, store: EmbeddingStore, depth: int, index: str = "exact") -
     return {(one.query_language, one.corpus_language): one for one in made.scores()}
 
 
-def reference(task: Task, store: EmbeddingStore, query: str, members: tuple[str, ...], depth: int) -> dict:
+def reference(
+    task: Task, store: EmbeddingStore, query: str, members: tuple[str, ...], depth: int
+) -> dict:
     """trec_eval on all passages, whose ids are made to sort by (id, language)."""
     qrels, run = {}, {}
     vectors = {name: store.embed(task.corpus[name].texts, "passage") for name in members}
-    for key, vector in zip(task.queries[query].ids, store.embed(task.queries[query].texts, "query"), strict=True):
+    for key, vector in zip(
+        task.queries[query].ids, store.embed(task.queries[query].texts, "query"), strict=True
+    ):
         run[key], qrels[key] = {}, {}
         for name in members:
             run[key] |= {
                 f"{d}\x01{name}": float(np.float32(vector @ other))
                 for d, other in zip(task.corpus[name].ids, vectors[name], strict=True)
             }
-            qrels[key] |= {f"{d}\x01{name}": grade for d, grade in task.qrels[name].get(key, {}).items()}
+            qrels[key] |= {
+                f"{d}\x01{name}": grade for d, grade in task.qrels[name].get(key, {}).items()
+            }
     measures = {f"map_cut.{depth}", "ndcg_cut.10", "recall.10", "recip_rank"}
-    return pytrec_eval.RelevanceEvaluator({k: v for k, v in qrels.items() if v}, measures).evaluate(run)
+    return pytrec_eval.RelevanceEvaluator({k: v for k, v in qrels.items() if v}, measures).evaluate(
+        run
+    )
 
 
 @pytest.mark.parametrize("depth", [10, 25, 1000])
@@ -86,8 +100,12 @@ def test_searched_scores_are_those_of_trec_eval_cut_at_the_depth(tmp_path, depth
             assert scores.metrics[f"reciprocal_rank@{depth}"][row] == pytest.approx(
                 expected["recip_rank"] if rank <= depth else 0, abs=1e-9
             )
-            assert scores.metrics["ndcg@10"][row] == pytest.approx(expected["ndcg_cut_10"], abs=1e-9)
-            assert scores.metrics["recall@10"][row] == pytest.approx(expected["recall_10"], abs=1e-9)
+            assert scores.metrics["ndcg@10"][row] == pytest.approx(
+                expected["ndcg_cut_10"], abs=1e-9
+            )
+            assert scores.metrics["recall@10"][row] == pytest.approx(
+                expected["recall_10"], abs=1e-9
+            )
     assert set(scores.metrics) <= set(large.metric_names((1, 10), depth))
     assert "average_precision" not in scores.metrics
     assert f"mAP@{depth}" in scores.means()
@@ -104,8 +122,11 @@ def test_an_index_says_what_it_loses(tmp_path, index):
     lost = search.facts()["recall_lost"]
     assert set(lost["mean"]) == {"@1", "@10", "@100"} == set(lost["by_corpus_language"]["eng"])
     if index == "flat":
-        assert lost["mean"]["@10"] < 0.2  # passages come twice, and FAISS cuts among equals as it likes
-        np.testing.assert_allclose(scores.metrics["recall@10"], exact.metrics["recall@10"], atol=0.5)
+        # passages come twice, and FAISS cuts among equals as it likes
+        assert lost["mean"]["@10"] < 0.2
+        np.testing.assert_allclose(
+            scores.metrics["recall@10"], exact.metrics["recall@10"], atol=0.5
+        )
     if index == "ivfpq":
         assert lost["mean"]["@100"] > 0.05
     assert search.memory() > 0
@@ -126,7 +147,9 @@ def test_stored_texts_are_searched_as_tuples_are(tmp_path):
     task, store = make_task(), EmbeddingStore(HashEncoder(), tmp_path / "store")
     for name, texts in task.corpus.items():
         write_texts(tmp_path / f"{name}.arrow", zip(texts.ids, texts.texts, strict=True))
-    stored = replace(task, corpus={name: open_texts(tmp_path / f"{name}.arrow") for name in task.corpus})
+    stored = replace(
+        task, corpus={name: open_texts(tmp_path / f"{name}.arrow") for name in task.corpus}
+    )
     plain, mapped = cells(task, store, 25), cells(stored, store, 25)
     for cell, scores in plain.items():
         for metric, values in scores.metrics.items():
@@ -160,7 +183,14 @@ def test_blocks_read_like_an_array(tmp_path, small_blocks):
     expected = np.stack([store.encoder.vector(text, "passage") for text in TEXTS])
     assert isinstance(vectors, BlockedVectors)
     assert (len(vectors), vectors.shape) == (50, (50, 8))
-    for rows in (slice(0, 50), slice(3, 5), slice(6, 8), slice(14, 14), slice(40, 99), np.array([0, 6, 7, 49])):
+    for rows in (
+        slice(0, 50),
+        slice(3, 5),
+        slice(6, 8),
+        slice(14, 14),
+        slice(40, 99),
+        np.array([0, 6, 7, 49]),
+    ):
         np.testing.assert_array_equal(vectors[rows], expected[rows])
     half = encode_blocks(EmbeddingStore(HashEncoder(), tmp_path, dtype="float16"), TEXTS, "passage")
     np.testing.assert_array_equal(half[0:50], expected.astype(np.float16))
@@ -199,16 +229,21 @@ def test_blocks_of_another_dimension_or_cut_off_are_named(tmp_path, small_blocks
 
 
 def test_processes_share_the_blocks(tmp_path):
-    """Two processes encode at once, one is killed, the other one ends with all blocks; no block is done by both."""
+    """Two processes encode at once, one is killed, the other one ends with all blocks; no block is
+    done by both.
+    """
     code = (
-        "import sys, time; from pathlib import Path; from hybridbatch.search import blocked_vectors as blocks\n"
-        "from hybridbatch.search.embeddings import EmbeddingStore; from tests.search.test_embeddings import HashEncoder\n"
+        "import sys, time; from pathlib import Path; from hybridbatch.search import blocked_vectors"
+        " as blocks\n"
+        "from hybridbatch.search.embeddings import EmbeddingStore; from"
+        " tests.search.test_embeddings import HashEncoder\n"
         "blocks.BLOCK_TEXTS = 10; blocks.WAIT_SECONDS = 0.05\n"
         "class Slow(HashEncoder):\n"
         "    def encode(self, texts, side, **rest):\n"
         "        print(texts[0], flush=True); time.sleep(0.1)\n"
         "        return super().encode(texts, side, **rest)\n"
-        "v = blocks.encode_blocks(EmbeddingStore(Slow(), Path(sys.argv[1])), [f't{i:03}' for i in range(200)], 'passage')\n"
+        "v = blocks.encode_blocks(EmbeddingStore(Slow(), Path(sys.argv[1])), [f't{i:03}' for i in"
+        " range(200)], 'passage')\n"
         "print('done', v[0:200].shape)\n"
     )
     start = [sys.executable, "-c", code, str(tmp_path)]

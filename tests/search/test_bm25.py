@@ -1,4 +1,6 @@
-"""BM25 against its formula computed term by term, and what counts as a term in the scripts of the world."""
+"""BM25 against its formula computed term by term, and what counts as a term in the scripts of the
+world.
+"""
 
 import math
 from collections import Counter
@@ -37,7 +39,9 @@ def test_scores_and_order_are_those_of_the_formula(texts, query, k):
     assert scores.dtype == np.float32
     assert scores.shape == (1, len(texts))
     if any(texts):
-        np.testing.assert_allclose(scores[0], formula(texts, query, 1.2, 0.75), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            scores[0], formula(texts, query, 1.2, 0.75), rtol=1e-5, atol=1e-6
+        )
     numbers, found = index.top([" ".join(query)], k)
     order = sorted(range(len(texts)), key=lambda text: (-scores[0][text], text))[:k]
     assert numbers.dtype == np.int64
@@ -84,7 +88,9 @@ def test_terms(text, expected):
 def test_unspaced_texts_find_their_parts(text):
     found = terms(text)
     assert len(found) > 2
-    numbers, scores = BM25.build(["something else", text, "42"]).top([text[: len(text) // 2 + 1]], 3)
+    numbers, scores = BM25.build(["something else", text, "42"]).top(
+        [text[: len(text) // 2 + 1]], 3
+    )
     assert numbers[0].tolist() == [1, 0, 2]
     assert scores[0][0] > 0 == scores[0][1] == scores[0][2]
 

@@ -1,4 +1,6 @@
-"""The disk store of embeddings: each text once, never another model's vector, nothing lost when interrupted."""
+"""The disk store of embeddings: each text once, never another model's vector, nothing lost when
+interrupted.
+"""
 
 import hashlib
 import subprocess
@@ -18,14 +20,18 @@ class HashEncoder:
 
     dimension = 8
 
-    def __init__(self, name: str = "a", fail_after: int | None = None, bad: str | None = None) -> None:
+    def __init__(
+        self, name: str = "a", fail_after: int | None = None, bad: str | None = None
+    ) -> None:
         self.name, self.encoded, self.fail_after, self.bad = name, [], fail_after, bad
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     def vector(self, text: str, side: str) -> np.ndarray:
-        seed = int.from_bytes(hashlib.sha256(f"{self.name}|{side}|{text}".encode()).digest()[:8], "little")
+        seed = int.from_bytes(
+            hashlib.sha256(f"{self.name}|{side}|{text}".encode()).digest()[:8], "little"
+        )
         vector = np.random.default_rng(seed).standard_normal(self.dimension)
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
@@ -46,7 +52,9 @@ def test_each_distinct_text_is_encoded_once_and_given_back_exactly(tmp_path):
     store = EmbeddingStore(encoder, tmp_path)
     expected = np.stack([encoder.vector(text, "query") for text in TEXTS])
     np.testing.assert_array_equal(store.embed(TEXTS, "query"), expected)
-    np.testing.assert_array_equal(EmbeddingStore(encoder, tmp_path).embed(TEXTS[::-1], "query"), expected[::-1])
+    np.testing.assert_array_equal(
+        EmbeddingStore(encoder, tmp_path).embed(TEXTS[::-1], "query"), expected[::-1]
+    )
     assert sorted(encoder.encoded) == sorted(set(TEXTS))
     store.embed([*TEXTS, "new"], "query")
     assert encoder.encoded.count("new") == 1
@@ -100,7 +108,9 @@ def test_many_writers_at_once(tmp_path, monkeypatch):
         results = list(pool.map(work, range(0, 40, 5)))
     encoder = HashEncoder()
     for start, got in zip(range(0, 40, 5), results, strict=True):
-        np.testing.assert_array_equal(got, [encoder.vector(f"t{i}", "query") for i in range(start, start + 30)])
+        np.testing.assert_array_equal(
+            got, [encoder.vector(f"t{i}", "query") for i in range(start, start + 30)]
+        )
     EmbeddingStore(encoder, tmp_path).embed([f"t{i}" for i in range(65)], "query")
     assert encoder.encoded == []
 
@@ -109,7 +119,8 @@ def test_another_process_finds_the_vectors(tmp_path):
     EmbeddingStore(HashEncoder(), tmp_path).embed(TEXTS, "query")
     code = (
         "import sys; from pathlib import Path; from tests.search.test_embeddings import *\n"
-        "e = HashEncoder(); EmbeddingStore(e, Path(sys.argv[1])).embed(TEXTS, 'query'); sys.exit(len(e.encoded))"
+        "e = HashEncoder(); EmbeddingStore(e, Path(sys.argv[1])).embed(TEXTS, 'query');"
+        " sys.exit(len(e.encoded))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
 

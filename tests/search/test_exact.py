@@ -23,9 +23,14 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GROUP", 8)
 
 
-def brute_force(queries: np.ndarray, corpus: np.ndarray, k: int, tie: list) -> tuple[np.ndarray, np.ndarray]:
+def brute_force(
+    queries: np.ndarray, corpus: np.ndarray, k: int, tie: list
+) -> tuple[np.ndarray, np.ndarray]:
     scores = queries @ corpus.astype(np.float32).T
-    rows = [sorted(range(len(corpus)), key=lambda p: (row[p], tie[p]), reverse=True)[:k] for row in scores]
+    rows = [
+        sorted(range(len(corpus)), key=lambda p: (row[p], tie[p]), reverse=True)[:k]
+        for row in scores
+    ]
     return np.array(rows), np.take_along_axis(scores, np.array(rows), 1)
 
 
@@ -88,12 +93,18 @@ def test_bad_vectors_are_refused(queries: np.ndarray, corpus: np.ndarray, messag
 def clouds() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((20, 16))
-    corpus = (centres[rng.integers(0, 20, 3000)] + 0.3 * rng.standard_normal((3000, 16))).astype(np.float16)
+    corpus = (centres[rng.integers(0, 20, 3000)] + 0.3 * rng.standard_normal((3000, 16))).astype(
+        np.float16
+    )
     return (centres[:10] + 0.3 * rng.standard_normal((10, 16))).astype(np.float32), corpus
 
 
-@pytest.mark.parametrize(("kind", "most"), [("flat", 0.0), ("hnsw", 0.05), ("ivf", 0.7), ("ivfpq", 0.95)])
-def test_faiss_indexes_lose_what_is_measured(clouds: tuple[np.ndarray, np.ndarray], kind: str, most: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "most"), [("flat", 0.0), ("hnsw", 0.05), ("ivf", 0.7), ("ivfpq", 0.95)]
+)
+def test_faiss_indexes_lose_what_is_measured(
+    clouds: tuple[np.ndarray, np.ndarray], kind: str, most: float
+) -> None:
     queries, corpus = clouds
     exact = search(queries, corpus, 10)
     found = FaissIndex(corpus, kind).search(queries, 10)
@@ -103,7 +114,9 @@ def test_faiss_indexes_lose_what_is_measured(clouds: tuple[np.ndarray, np.ndarra
         np.testing.assert_allclose(found.scores, exact.scores, rtol=1e-5)
 
 
-def test_an_index_trained_with_the_same_seed_finds_the_same(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+def test_an_index_trained_with_the_same_seed_finds_the_same(
+    clouds: tuple[np.ndarray, np.ndarray],
+) -> None:
     queries, corpus = clouds
     one, other = (FaissIndex(corpus, "ivf", seed=5).search(queries, 10) for _ in range(2))
     np.testing.assert_array_equal(one.rows, other.rows)
@@ -132,9 +145,17 @@ def test_a_gpu_finds_and_ranks_the_same() -> None:
     cpu, gpu = (search(queries, corpus, 100, device=device) for device in ("cpu", "cuda"))
     np.testing.assert_array_equal(cpu.rows, gpu.rows)
     ids = {"eng": [str(number) for number in range(len(corpus))]}
-    relevance = {"eng": Relevance(rng.integers(0, len(corpus), (100, 3)), np.ones((100, 3), np.int64))}
+    relevance = {
+        "eng": Relevance(rng.integers(0, len(corpus), (100, 3)), np.ones((100, 3), np.int64))
+    }
     one, other = (
-        relevant_ranks(queries, Corpus({"eng": corpus}, ids, device), relevance, pools={"all": ["eng"]}, top_k=20)
+        relevant_ranks(
+            queries,
+            Corpus({"eng": corpus}, ids, device),
+            relevance,
+            pools={"all": ["eng"]},
+            top_k=20,
+        )
         for device in ("cpu", "cuda")
     )
     np.testing.assert_array_equal(one.languages["eng"].ranks, other.languages["eng"].ranks)

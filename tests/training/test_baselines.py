@@ -1,4 +1,6 @@
-"""Alignment with translations and distillation: equal to plain float64 computations, on any number of processes."""
+"""Alignment with translations and distillation: equal to plain float64 computations, on any number
+of processes.
+"""
 
 import shutil
 import signal
@@ -24,7 +26,13 @@ from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
 from hybridbatch.sampling.plan import plan_schedule
 from hybridbatch.training import checkpoint
 from hybridbatch.training.alignment import alignment, plan_translations
-from hybridbatch.training.distillation import Targets, Teacher, embedding_loss, read_vectors, score_loss
+from hybridbatch.training.distillation import (
+    Targets,
+    Teacher,
+    embedding_loss,
+    read_vectors,
+    score_loss,
+)
 from hybridbatch.training.inputs import Inputs
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.train import train
@@ -71,24 +79,32 @@ def test_score_loss_is_the_divergence_of_the_student_from_the_teacher():
         moved[1][i, j] += 1e-6
         low, high = (kl(teacher, each, masked) for each in moved)
         assert s.grad[i, j].item() == pytest.approx((high - low) / 2e-6, abs=1e-8)
-    assert score_loss(torch.tensor(teacher), torch.tensor(teacher), torch.tensor(masked)).item() == 0
+    assert (
+        score_loss(torch.tensor(teacher), torch.tensor(teacher), torch.tensor(masked)).item() == 0
+    )
 
 
 def test_embedding_loss_is_the_mean_squared_distance_of_what_is_known():
     student, teacher = units(7, 0), units(7, 1)
     known = np.array([True, True, False, True, False, True, True])
-    expected = np.mean([np.sum((s - t) ** 2) for s, t, k in zip(student, teacher, known, strict=True) if k])
+    expected = np.mean(
+        [np.sum((s - t) ** 2) for s, t, k in zip(student, teacher, known, strict=True) if k]
+    )
     s = torch.tensor(student, requires_grad=True)
     loss = embedding_loss(s, torch.tensor(teacher), torch.tensor(known))
     assert loss.item() == pytest.approx(expected, abs=1e-12)
     loss.backward()
-    np.testing.assert_allclose(s.grad.numpy(), 2 * (student - teacher) * known[:, None] / known.sum(), atol=1e-12)
+    np.testing.assert_allclose(
+        s.grad.numpy(), 2 * (student - teacher) * known[:, None] / known.sum(), atol=1e-12
+    )
 
 
 def test_alignment_is_two_less_twice_the_mean_cosine():
     left, right = units(9, 0), units(9, 1)
     cosines = [float(a @ b) for a, b in zip(left, right, strict=True)]
-    assert alignment(torch.tensor(left), torch.tensor(right)).item() == pytest.approx(2 - 2 * np.mean(cosines))
+    assert alignment(torch.tensor(left), torch.tensor(right)).item() == pytest.approx(
+        2 - 2 * np.mean(cosines)
+    )
 
 
 def test_nothing_known_costs_nothing():
@@ -110,7 +126,9 @@ def irregular():
     records = []
     for number in range(200):
         languages = np.flatnonzero(rng.random(5) < 0.6)
-        sides = {int(code): int(rng.choice([BOTH, BOTH, HAS_QUERY, HAS_PASSAGE])) for code in languages}
+        sides = {
+            int(code): int(rng.choice([BOTH, BOTH, HAS_QUERY, HAS_PASSAGE])) for code in languages
+        }
         records.append((0, number, sides))
     return make_index(records, languages=5)
 
@@ -144,7 +162,10 @@ def test_translations_are_drawn_evenly_and_do_not_depend_on_the_number_of_steps(
             assert chisquare(np.delete(counts[language], language)).pvalue > 1e-3
     assert not np.array_equal(queries, passages)
     first = plan_translations(index, schedule.slice(0, 7), 1)
-    assert all(np.array_equal(part, whole[:7]) for part, whole in zip(first, (queries, passages), strict=True))
+    assert all(
+        np.array_equal(part, whole[:7])
+        for part, whole in zip(first, (queries, passages), strict=True)
+    )
 
 
 def test_alignment_of_one_language_is_refused():
@@ -154,7 +175,9 @@ def test_alignment_of_one_language_is_refused():
 
 
 def test_the_teacher_reads_the_record_in_its_language_even_if_that_is_not_trained_on():
-    whole = make_index([(0, 0, {0: BOTH, 1: BOTH}), (0, 1, {1: BOTH}), (0, 2, {0: HAS_QUERY, 1: BOTH, 2: BOTH})])
+    whole = make_index(
+        [(0, 0, {0: BOTH, 1: BOTH}), (0, 1, {1: BOTH}), (0, 2, {0: HAS_QUERY, 1: BOTH, 2: BOTH})]
+    )
     scheduled = {"query": np.array([[1, 2, 5]]), "passage": np.array([[1, 2, 4]])}
     targets = Targets.plan(whole, scheduled, "l00")
     assert targets.rows["query"].tolist() == [[0, -1, 3]]
@@ -172,7 +195,10 @@ def test_the_teacher_reads_the_record_in_its_language_even_if_that_is_not_traine
 
 @pytest.mark.parametrize("form", ["scores", "embeddings"])
 def test_a_teacher_finds_the_vectors_of_every_batch(form):
-    rows_of = {"query": np.array([[7, -1, 3, 7], [3, 9, -1, 7]]), "passage": np.array([[2, 5, 5, 8], [8, -1, 2, 5]])}
+    rows_of = {
+        "query": np.array([[7, -1, 3, 7], [3, 9, -1, 7]]),
+        "passage": np.array([[2, 5, 5, 8], [8, -1, 2, 5]]),
+    }
     vectors = {side: torch.tensor(units(3, number)) for number, side in enumerate(rows_of)}
     teacher = Teacher(Targets(rows_of), vectors, form, 0.2)
     place = {"query": {3: 0, 7: 1, 9: 2}, "passage": {2: 0, 5: 1, 8: 2}}
@@ -180,25 +206,34 @@ def test_a_teacher_finds_the_vectors_of_every_batch(form):
     for step in range(2):
         known = [[row >= 0 for row in rows_of[side][step]] for side in rows_of]
         of = [
-            [vectors[side][place[side][row]].numpy() if row >= 0 else None for row in rows_of[side][step].tolist()]
+            [
+                vectors[side][place[side][row]].numpy() if row >= 0 else None
+                for row in rows_of[side][step].tolist()
+            ]
             for side in rows_of
         ]
         if form == "scores":
             both = [i for i in range(4) if known[0][i] and known[1][i]]
             t = np.array([[of[0][i] @ of[1][j] / 0.2 for j in both] for i in both])
             s = np.array([[queries[i] @ positives[j] / 0.1 for j in both] for i in both])
-            expected = kl(t, s, np.array([[i != j and keys[i] == keys[j] for j in both] for i in both]))
+            expected = kl(
+                t, s, np.array([[i != j and keys[i] == keys[j] for j in both] for i in both])
+            )
         else:
             pairs = [*zip(queries, of[0], strict=True), *zip(positives, of[1], strict=True)]
             expected = np.mean([np.sum((s - t) ** 2) for s, t in pairs if t is not None])
-        found = teacher.loss(step, torch.tensor(queries), torch.tensor(positives), torch.tensor(keys), 0.1)
+        found = teacher.loss(
+            step, torch.tensor(queries), torch.tensor(positives), torch.tensor(keys), 0.1
+        )
         assert found.item() == pytest.approx(expected, abs=1e-12)
 
 
 # The whole of training
 
 
-def baseline_trainer(model: Path, run: Path, *, teacher: str | None = None, size: int = 32, **changes):
+def baseline_trainer(
+    model: Path, run: Path, *, teacher: str | None = None, size: int = 32, **changes
+):
     """As `make_trainer`; `teacher` is the form of distillation, from random vectors of `size`."""
     if teacher:
         changes |= {"teacher": "random", "distill_from": teacher}
@@ -215,7 +250,9 @@ VARIANTS = {
 
 
 def plain_loss(trainer, step: int, model, table: Table) -> torch.Tensor:
-    """The loss of a step from the texts' tokens by padded forward passes and double loops; `model` in float64."""
+    """The loss of a step from the texts' tokens by padded forward passes and double loops; `model`
+    in float64.
+    """
     config, schedule, encoder = trainer.config, trainer.batches.schedule, trainer.encoder
 
     def embed(texts, side):
@@ -224,9 +261,14 @@ def plain_loss(trainer, step: int, model, table: Table) -> torch.Tensor:
         ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=1)
         mask = (torch.arange(ids.shape[1]) < torch.tensor(tokens.lengths)[:, None]).long()
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return functional.normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1)
+        return functional.normalize(
+            (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1
+        )
 
-    own = [table.rows[row] for row in schedule.query_row[step]], [table.rows[row] for row in schedule.passage_row[step]]
+    own = (
+        [table.rows[row] for row in schedule.query_row[step]],
+        [table.rows[row] for row in schedule.passage_row[step]],
+    )
     batch = trainer.batches[step]
     negatives = [
         (i, text) for i, text in zip(batch.owner[batch.pairs:].tolist(), negative_texts(batch, own, encoder), strict=True)
@@ -251,11 +293,19 @@ def plain_loss(trainer, step: int, model, table: Table) -> torch.Tensor:
         loss = (loss - logits[:, :count].T.log_softmax(1).diagonal().mean()) / 2
     if trainer.teacher:
         taught = {
-            side: trainer.teacher._vectors[side].double()[np.searchsorted(trainer.teacher.targets.distinct(side), at)]
-            for side, at in ((side, trainer.teacher.targets.rows[side][step]) for side in ("query", "passage"))
+            side: trainer.teacher._vectors[side].double()[
+                np.searchsorted(trainer.teacher.targets.distinct(side), at)
+            ]
+            for side, at in (
+                (side, trainer.teacher.targets.rows[side][step]) for side in ("query", "passage")
+            )
         }
         if config.distill_from == "scores":
-            t = taught["query"] @ taught["passage"].T / (config.teacher_temperature or config.temperature)
+            t = (
+                taught["query"]
+                @ taught["passage"].T
+                / (config.teacher_temperature or config.temperature)
+            )
             total = 0.0
             for i in range(count):
                 kept = [j for j in range(count) if not excluded(i, j)]
@@ -263,31 +313,49 @@ def plain_loss(trainer, step: int, model, table: Table) -> torch.Tensor:
                 total = total + (of_teacher.exp() * (of_teacher - of_student)).sum() / count
         else:
             total = sum(((a - b) ** 2).sum() for a, b in zip(q, taught["query"], strict=True))
-            total = total + sum(((a - b) ** 2).sum() for a, b in zip(p[:count], taught["passage"], strict=True))
+            total = total + sum(
+                ((a - b) ** 2).sum() for a, b in zip(p[:count], taught["passage"], strict=True)
+            )
             total = total / (2 * count)
         loss = (1 - config.distill_weight) * loss + config.distill_weight * total
     if config.align_weight:
         others = plan_translations(table.index, schedule, config.seed)
-        translated = [table.rows[row] for row in others[0][step]], [table.rows[row] for row in others[1][step]]
-        tq, tp = embed([r.query for r in translated[0]], "query"), embed([r.passage for r in translated[1]], "passage")
+        translated = (
+            [table.rows[row] for row in others[0][step]],
+            [table.rows[row] for row in others[1][step]],
+        )
+        tq, tp = (
+            embed([r.query for r in translated[0]], "query"),
+            embed([r.passage for r in translated[1]], "passage"),
+        )
         cosines = torch.cat([(q * tq).sum(1), (p[:count] * tp).sum(1)])
         loss = loss + config.align_weight * (2 - 2 * cosines.mean())
     return loss
 
 
 def negative_texts(batch, own, encoder) -> list[str]:
-    """The hard negatives of a batch as texts, found by their tokens among those of the passage's row."""
+    """The hard negatives of a batch as texts, found by their tokens among those of the passage's
+    row.
+    """
     found = []
     for place in range(batch.pairs, len(batch.passages)):
         candidates = own[1][batch.owner[place]].negatives
         tokens = encoder.tokenise(candidates, "passage")
-        found.append(next(t for i, t in enumerate(candidates) if np.array_equal(tokens[i], batch.passages[place])))
+        found.append(
+            next(
+                t
+                for i, t in enumerate(candidates)
+                if np.array_equal(tokens[i], batch.passages[place])
+            )
+        )
     return found
 
 
 @pytest.mark.parametrize("micro_tokens", [None, 60])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_loss_and_gradients_equal_a_plain_padded_computation(tiny_model, tmp_path, variant, micro_tokens):
+def test_loss_and_gradients_equal_a_plain_padded_computation(
+    tiny_model, tmp_path, variant, micro_tokens
+):
     trainer = baseline_trainer(
         tiny_model, tmp_path, double=True, dropout=0.0, validate=False, steps=2, batch_size=7,
         micro_tokens=micro_tokens, learning_rate=1e-9, **VARIANTS[variant],
@@ -296,7 +364,13 @@ def test_loss_and_gradients_equal_a_plain_padded_computation(tiny_model, tmp_pat
     step = trainer.optimizer.step
 
     def keep(number, norm):
-        found.append({name: p.grad.clone() for name, p in trainer.optimizer.named.items() if p.grad is not None})
+        found.append(
+            {
+                name: p.grad.clone()
+                for name, p in trainer.optimizer.named.items()
+                if p.grad is not None
+            }
+        )
         step(number, norm)
 
     trainer.optimizer.step = keep
@@ -306,7 +380,9 @@ def test_loss_and_gradients_equal_a_plain_padded_computation(tiny_model, tmp_pat
         model.zero_grad()
         expected = plain_loss(trainer, number, model, Table(rows(24)))
         expected.backward()
-        assert trainer.losses[number] == pytest.approx(expected.item(), abs=1e-7 if number else 1e-9)
+        assert trainer.losses[number] == pytest.approx(
+            expected.item(), abs=1e-7 if number else 1e-9
+        )
         if number:
             continue  # the weights have moved by about 1e-9
         named = dict(model.named_parameters())
@@ -319,7 +395,9 @@ def test_loss_and_gradients_equal_a_plain_padded_computation(tiny_model, tmp_pat
         assert compared > 20
 
 
-def first_gradients(workers, model: Path, out: Path, variant: str, micro_tokens: int | None) -> None:
+def first_gradients(
+    workers, model: Path, out: Path, variant: str, micro_tokens: int | None
+) -> None:
     trainer = baseline_trainer(
         model, out / f"run-{workers.size}", double=True, workers=workers, dropout=0.0, steps=2, batch_size=7,
         micro_tokens=micro_tokens, learn_temperature=True, **VARIANTS[variant],
@@ -328,13 +406,19 @@ def first_gradients(workers, model: Path, out: Path, variant: str, micro_tokens:
 
     def keep(number: int, norm: float) -> None:
         found.update(
-            {f"{number} {name}": p.grad.clone() for name, p in trainer.optimizer.named.items() if p.grad is not None}
+            {
+                f"{number} {name}": p.grad.clone()
+                for name, p in trainer.optimizer.named.items()
+                if p.grad is not None
+            }
         )
         step(number, norm)
 
     trainer.optimizer.step = keep
     trainer.train()
-    losses = torch.tensor([*trainer.losses, *(entry["loss"] for entry in trainer.progress.validations)])
+    losses = torch.tensor(
+        [*trainer.losses, *(entry["loss"] for entry in trainer.progress.validations)]
+    )
     save_file(found | {"losses": losses}, out / f"{workers.size}-{workers.rank}.safetensors")
 
 
@@ -381,11 +465,18 @@ def test_alignment_brings_translations_together(tiny_model, tmp_path):
     distances = []
     for weight in (0.0, 5.0):
         trainer = baseline_trainer(
-            tiny_model, tmp_path / str(weight), align_weight=weight, learning_rate=3e-3, steps=20, validate=False
+            tiny_model,
+            tmp_path / str(weight),
+            align_weight=weight,
+            learning_rate=3e-3,
+            steps=20,
+            validate=False,
         )
         trainer.train()
         trained = Table(rows(24)).rows
-        embeddings = torch.from_numpy(trainer_encode(trainer, [row.passage for row in trained])).view(24, 3, -1)
+        embeddings = torch.from_numpy(
+            trainer_encode(trainer, [row.passage for row in trained])
+        ).view(24, 3, -1)
         distances.append((embeddings[:, 0] - embeddings[:, 1]).square().sum(1).mean().item())
     assert distances[1] < 0.8 * distances[0]
 
@@ -414,7 +505,9 @@ def test_settings_without_effect_are_named(tmp_path):
     write_store(tmp_path / "data", [*rows(24)], provenance={})
     report = RecordingReporter()
     Inputs.plan(
-        TrainConfig(strategy="mixed", mix=0.3, copies=4, batch_size=6, steps=1), Store.open(tmp_path / "data"), report
+        TrainConfig(strategy="mixed", mix=0.3, copies=4, batch_size=6, steps=1),
+        Store.open(tmp_path / "data"),
+        report,
     )
     assert "settings without effect here: copies, mix" in report.notes
 
@@ -431,7 +524,9 @@ def test_a_teacher_takes_part_when_it_has_a_weight():
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory, tiny_model):
-    """Settings of a run with a teacher of another size, alignment and mtt batches, its weights and file operations."""
+    """Settings of a run with a teacher of another size, alignment and mtt batches, its weights and
+    file operations.
+    """
     folder = tmp_path_factory.mktemp("baselines")
     write_store(folder / "data", [*rows(24), *rows(9, "validation")], provenance={})
     teacher = write_tiny_model(folder / "teacher", hidden=16, seed=3)
@@ -449,8 +544,14 @@ def test_a_run_says_how_it_was_taught_and_keeps_no_vectors(job):
     result = read_json(config.out / "train.json")
     assert result["schedule"]["kinds"] == {"mtt": 4}
     assert result["trained_languages"] == ["deu", "swh"]
-    assert "distillation: the teacher reads eng; 100.0% of the pairs have both texts for it" in result["notes"]
-    assert "alignment: 100.0% of the queries and passages have a translation to be near to" in result["notes"]
+    assert (
+        "distillation: the teacher reads eng; 100.0% of the pairs have both texts for it"
+        in result["notes"]
+    )
+    assert (
+        "alignment: 100.0% of the queries and passages have a translation to be near to"
+        in result["notes"]
+    )
     card = (config.out / "model" / "README.md").read_text()
     for phrase in (
         "every record in up to 2 of its languages",
@@ -462,7 +563,9 @@ def test_a_run_says_how_it_was_taught_and_keeps_no_vectors(job):
     assert sorted(path.name for path in config.out.iterdir() if path.suffix == ".safetensors") == []
 
 
-@pytest.mark.parametrize("share", [0.12, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.03, 0.06, 0.5, 0.8))])
+@pytest.mark.parametrize(
+    "share", [0.12, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.03, 0.06, 0.5, 0.8))]
+)
 def test_killed_and_gone_on_with_ends_with_the_same_bits(job, tmp_path, share):
     config, expected, operations = job
     killed = config.model_copy(update={"out": tmp_path / "run"})
@@ -491,19 +594,30 @@ def train_together(workers, config: TrainConfig) -> None:
 def test_two_processes_share_one_teacher(job, tmp_path):
     config, _, _ = job
     for size in (1, 2):
-        on_ranks(size, train_together, config.model_copy(update={"out": tmp_path / str(size), "dropout": 0.0}))
-    curves = [[entry["loss"] for entry in read_json(tmp_path / name / "train.json")["curve"]] for name in ("1", "2")]
+        on_ranks(
+            size,
+            train_together,
+            config.model_copy(update={"out": tmp_path / str(size), "dropout": 0.0}),
+        )
+    curves = [
+        [entry["loss"] for entry in read_json(tmp_path / name / "train.json")["curve"]]
+        for name in ("1", "2")
+    ]
     np.testing.assert_allclose(curves[0], curves[1], rtol=0, atol=1e-5)  # in float32
 
 
 def test_embeddings_of_another_size_are_refused(job, tmp_path):
     config = job[0].model_copy(update={"out": tmp_path / "run", "distill_from": "embeddings"})
-    with pytest.raises(ConfigError, match=r"have 16 dimensions, the model's 32; use --distill-from scores"):
+    with pytest.raises(
+        ConfigError, match=r"have 16 dimensions, the model's 32; use --distill-from scores"
+    ):
         train(config)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("language", "message"), [("fra", "has no such language"), ("klingonese", "unknown language")])
+@pytest.mark.parametrize(
+    ("language", "message"), [("fra", "has no such language"), ("klingonese", "unknown language")]
+)
 def test_a_teacher_needs_texts(job, tmp_path, language, message):
     with pytest.raises(DataError, match=message):
         train(job[0].model_copy(update={"out": tmp_path / "run", "teacher_language": language}))

@@ -38,7 +38,9 @@ def table() -> Table:
 def make(table: Table, hard_negatives: int = 0, seed: int = 3) -> tuple[Batches, Tokeniser]:
     schedule = plan_schedule(table.index, mix=0.5, batch_size=SIZE, steps=STEPS, seed=1)
     tokenise = Tokeniser()
-    return Batches(schedule, **table.texts(), tokenise=tokenise, hard_negatives=hard_negatives, seed=seed), tokenise
+    return Batches(
+        schedule, **table.texts(), tokenise=tokenise, hard_negatives=hard_negatives, seed=seed
+    ), tokenise
 
 
 def test_a_batch_holds_the_texts_of_its_rows(table):
@@ -46,7 +48,9 @@ def test_a_batch_holds_the_texts_of_its_rows(table):
     assert len(batches) == STEPS
     for step in range(STEPS):
         batch, schedule = batches[step], batches.schedule
-        assert [text(batch.queries, i) for i in range(SIZE)] == [table.rows[r].query for r in schedule.query_row[step]]
+        assert [text(batch.queries, i) for i in range(SIZE)] == [
+            table.rows[r].query for r in schedule.query_row[step]
+        ]
         assert [text(batch.passages, i) for i in range(SIZE)] == [
             table.rows[r].passage for r in schedule.passage_row[step]
         ]
@@ -76,7 +80,9 @@ def test_hard_negatives_follow_the_positives_without_repeats(table):
         assert batch.owner.tolist() == [*range(SIZE), *np.repeat(np.arange(SIZE), 2)]
         for pair in range(SIZE):
             row = table.rows[batches.schedule.passage_row[step][pair]]
-            mine = [text(batch.passages, i) for i in range(SIZE, 3 * SIZE) if batch.owner[i] == pair]
+            mine = [
+                text(batch.passages, i) for i in range(SIZE, 3 * SIZE) if batch.owner[i] == pair
+            ]
             assert len(set(mine)) == 2
             assert set(mine) <= set(row.negatives)
 
@@ -91,13 +97,17 @@ def test_rows_without_hard_negatives_take_part(table):
     batches, _ = make(table, hard_negatives=3)
     for step in range(STEPS):
         counts = np.bincount(batches[step].owner, minlength=SIZE) - 1
-        assert counts.tolist() == [len(table.rows[r].negatives) for r in batches.schedule.passage_row[step]]
+        assert counts.tolist() == [
+            len(table.rows[r].negatives) for r in batches.schedule.passage_row[step]
+        ]
 
 
 def test_the_choice_of_hard_negatives_follows_the_seed(table):
     def choice(seed):
         batches, _ = make(table, hard_negatives=1, seed=seed)
-        return [text(batches[step].passages, i) for step in range(STEPS) for i in range(SIZE, 2 * SIZE)]
+        return [
+            text(batches[step].passages, i) for step in range(STEPS) for i in range(SIZE, 2 * SIZE)
+        ]
 
     assert choice(1) == choice(1)
     assert choice(1) != choice(2)
@@ -125,7 +135,10 @@ def test_shares_cut_a_batch_by_pairs(table, workers):
 
 def test_padded_tokens_count_both_sides(table):
     batch = make(table)[0][0]
-    longest = max(len(batch.queries[i]) for i in range(SIZE)), max(len(batch.passages[i]) for i in range(SIZE))
+    longest = (
+        max(len(batch.queries[i]) for i in range(SIZE)),
+        max(len(batch.passages[i]) for i in range(SIZE)),
+    )
     assert batch.padded_tokens() == SIZE * sum(longest)
 
 
@@ -143,16 +156,28 @@ def test_a_text_that_the_tokenizer_refuses_is_named_by_its_record(table):
 @pytest.mark.parametrize("language", ["passage", "query", "both"])
 def test_a_cross_lingual_pair_has_negatives_in_the_language_asked_for(table, language):
     schedule = plan_schedule(table.index, mix=0.5, batch_size=SIZE, steps=STEPS, seed=1)
-    batches = Batches(schedule, **table.texts(), tokenise=Tokeniser(), hard_negatives=4, negatives_language=language)
+    batches = Batches(
+        schedule,
+        **table.texts(),
+        tokenise=Tokeniser(),
+        hard_negatives=4,
+        negatives_language=language,
+    )
     kinds = set()
     for step in range(STEPS):
         kinds.add(int(schedule.kind[step]))
         batch = batches[step]
         for pair in range(SIZE):
-            query, passage = (table.rows[rows[step][pair]] for rows in (schedule.query_row, schedule.passage_row))
+            query, passage = (
+                table.rows[rows[step][pair]] for rows in (schedule.query_row, schedule.passage_row)
+            )
             able = {"passage": [passage], "query": [query], "both": [passage, query]}[language]
             able = {text for row in able for text in row.negatives}
-            drawn = [text(batch.passages, i) for i in range(SIZE, len(batch.passages)) if batch.owner[i] == pair]
+            drawn = [
+                text(batch.passages, i)
+                for i in range(SIZE, len(batch.passages))
+                if batch.owner[i] == pair
+            ]
             assert len(drawn) == len(set(drawn)) == min(4, len(able))
             assert set(drawn) <= able
     assert len(kinds) == 2
@@ -161,7 +186,9 @@ def test_a_cross_lingual_pair_has_negatives_in_the_language_asked_for(table, lan
 def test_a_translation_of_another_pairs_positive_is_not_its_negative(table):
     """Negatives are passages of other records, so some are translations of positives in the batch."""
     records = len(table.rows) // 3
-    others = [[(row // 3 + step) % records for step in range(2, 6)] for row in range(len(table.rows))]
+    others = [
+        [(row // 3 + step) % records for step in range(2, 6)] for row in range(len(table.rows))
+    ]
     table.rows = [
         replace(row, negatives=tuple(table.rows[3 * other + i % 3].passage for other in others[i]))
         for i, row in enumerate(table.rows)
@@ -181,8 +208,13 @@ def test_a_translation_of_another_pairs_positive_is_not_its_negative(table):
     group_of = {row.passage: group[i // 3] for i, row in enumerate(table.rows)}
     for step in range(STEPS):
         batch, plain = batches[step], unknown[step]
-        assert [text(batch.passages, i) for i in range(4 * SIZE)] == [text(plain.passages, i) for i in range(4 * SIZE)]
+        assert [text(batch.passages, i) for i in range(4 * SIZE)] == [
+            text(plain.passages, i) for i in range(4 * SIZE)
+        ]
         groups = np.array([group_of[text(batch.passages, i)] for i in range(4 * SIZE)])
         assert ((batch.keys[:SIZE, None] == batch.keys) == (groups[:SIZE, None] == groups)).all()
-        translated += int((batch.keys[:SIZE, None] == batch.keys).sum() - (plain.keys[:SIZE, None] == plain.keys).sum())
+        translated += int(
+            (batch.keys[:SIZE, None] == batch.keys).sum()
+            - (plain.keys[:SIZE, None] == plain.keys).sum()
+        )
     assert translated > 0

@@ -1,4 +1,6 @@
-"""The token budget is on the safe side of what a forward pass keeps, and follows the machine's memory."""
+"""The token budget is on the safe side of what a forward pass keeps, and follows the machine's
+memory.
+"""
 
 import platform
 import resource
@@ -8,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from hybridbatch.common.memory import PAGE, Memory, freed_memory_kept, main_memory, return_freed_memory
+from hybridbatch.common.memory import (
+    PAGE,
+    Memory,
+    freed_memory_kept,
+    main_memory,
+    return_freed_memory,
+)
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.model import Encoder
 from hybridbatch.training import token_budget as budget
@@ -20,8 +28,12 @@ from tests.helpers.trainers import child_processes, make_trainer
 @pytest.mark.parametrize("length", [16, 100])
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_the_estimate_covers_what_is_saved_for_the_backward_pass(tmp_path, family, length):
-    encoder = Encoder.load(str(write_tiny_model(tmp_path / family, family, hidden=96, layers=3))).train()
-    tokens = TokenArrays.of(np.random.default_rng(0).integers(5, 60, (2000 // length, length)).tolist())
+    encoder = Encoder.load(
+        str(write_tiny_model(tmp_path / family, family, hidden=96, layers=3))
+    ).train()
+    tokens = TokenArrays.of(
+        np.random.default_rng(0).integers(5, 60, (2000 // length, length)).tolist()
+    )
     saved = {}
     held = []  # keeps storages alive, so that no address is used twice
 
@@ -33,7 +45,9 @@ def test_the_estimate_covers_what_is_saved_for_the_backward_pass(tmp_path, famil
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         encoder.embed(tokens)
     weights = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
-    measured = sum(size for address, size in saved.items() if address not in weights) / len(tokens.ids)
+    measured = sum(size for address, size in saved.items() if address not in weights) / len(
+        tokens.ids
+    )
     estimate = budget.bytes_per_token(encoder.model.config, length)
     assert measured < estimate < 4 * measured
 
@@ -43,7 +57,9 @@ SMALL = type("C", (), {"hidden_size": 384, "num_hidden_layers": 12, "num_attenti
 
 def budget_of(monkeypatch, total: float, free: float, **options) -> int:
     """Tokens on a machine with so many GiB."""
-    monkeypatch.setattr(budget, "main_memory", lambda: Memory(int(total * 2**30), int(free * 2**30)))
+    monkeypatch.setattr(
+        budget, "main_memory", lambda: Memory(int(total * 2**30), int(free * 2**30))
+    )
     return budget.token_budget(SMALL, 256, CPU, **options)
 
 
@@ -85,10 +101,16 @@ def test_the_least_limit_of_all_containers_counts(tmp_path):
     write(tmp_path / "proc/meminfo", "MemTotal: 99 kB\nMemAvailable:   300000 kB\n")
     assert main_memory(tmp_path) == Memory(machine, 300_000 << 10)
     write(tmp_path / "proc/self/cgroup", "0::/slice/job\n")
-    for name, most, used in (("", "max", 5 << 20), ("slice", 200 << 20, 90 << 20), ("slice/job", 250 << 20, 10 << 20)):
+    for name, most, used in (
+        ("", "max", 5 << 20),
+        ("slice", 200 << 20, 90 << 20),
+        ("slice/job", 250 << 20, 10 << 20),
+    ):
         write(tmp_path / "sys/fs/cgroup" / name / "memory.max", f"{most}\n")
         write(tmp_path / "sys/fs/cgroup" / name / "memory.current", f"{used}\n")
-        write(tmp_path / "sys/fs/cgroup" / name / "memory.stat", f"anon 7\ninactive_file {30 << 20}\n")
+        write(
+            tmp_path / "sys/fs/cgroup" / name / "memory.stat", f"anon 7\ninactive_file {30 << 20}\n"
+        )
     assert main_memory(tmp_path) == Memory(200 << 20, 140 << 20)
 
 
@@ -153,7 +175,9 @@ def train_hungrily(model: Path, run: Path, losses: list[float]) -> bool:
     return trainer.cache.budget < 1 << 10 and np.allclose(trainer.losses, losses, atol=1e-5)
 
 
-def test_memory_that_really_runs_out_halves_the_budget_and_changes_nothing_else(tiny_model, tmp_path):
+def test_memory_that_really_runs_out_halves_the_budget_and_changes_nothing_else(
+    tiny_model, tmp_path
+):
     whole = make_trainer(tiny_model, tmp_path / "whole", **SHORT)
     whole.train()
     limited(train_hungrily, tiny_model, tmp_path / "limited", whole.losses)

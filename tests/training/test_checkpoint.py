@@ -27,12 +27,22 @@ class Warnings:
 
 def write(run: Path, *steps: int, best: int | None = None) -> None:
     for step in steps:
-        checkpoint.save(run, Progress(step=step, best=best if best in (None, *range(step + 1)) else None), TENSORS)
+        checkpoint.save(
+            run,
+            Progress(step=step, best=best if best in (None, *range(step + 1)) else None),
+            TENSORS,
+        )
 
 
 def test_what_is_saved_is_loaded(tmp_path):
     progress = Progress(
-        step=7, token_budget=100, streak=[6], validations=[{"step": 7, "loss": 0.5}], best=7, seconds=1.5, tokens=9
+        step=7,
+        token_budget=100,
+        streak=[6],
+        validations=[{"step": 7, "loss": 0.5}],
+        best=7,
+        seconds=1.5,
+        tokens=9,
     )
     checkpoint.save(tmp_path, progress, TENSORS)
     loaded, tensors = checkpoint.load(tmp_path, 7)
@@ -115,11 +125,17 @@ def test_a_foreign_folder_is_refused(tmp_path):
 
 
 def test_another_configuration_is_refused_and_shown(tmp_path):
-    write_json(tmp_path / "run.json", {"config": {"mix": 0.5, "name": "a", "log_to": "jsonl"}, "data": "f00"})
-    checkpoint.require_same(tmp_path, {"config": {"mix": 0.5, "name": "b", "log_to": "none"}, "data": "f00"})
+    write_json(
+        tmp_path / "run.json",
+        {"config": {"mix": 0.5, "name": "a", "log_to": "jsonl"}, "data": "f00"},
+    )
+    checkpoint.require_same(
+        tmp_path, {"config": {"mix": 0.5, "name": "b", "log_to": "none"}, "data": "f00"}
+    )
     with pytest.raises(ConfigError, match=r"mix: 0\.5 -> 0\.3; data: \"f00\" -> \"ba5\".*--name"):
         checkpoint.require_same(tmp_path, {"config": {"mix": 0.3}, "data": "ba5"})
-    checkpoint.require_same(tmp_path, {"config": {"mix": 0.5, "lora_rank": None}, "data": "f00"})  # a younger setting
+    # a younger setting
+    checkpoint.require_same(tmp_path, {"config": {"mix": 0.5, "lora_rank": None}, "data": "f00"})
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):

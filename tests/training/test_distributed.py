@@ -1,4 +1,6 @@
-"""Several processes with a share of each batch compute what one process with the whole batch computes."""
+"""Several processes with a share of each batch compute what one process with the whole batch
+computes.
+"""
 
 import os
 import socket
@@ -31,7 +33,8 @@ def on_ranks(size: int, target, *arguments) -> None:
         port = free.getsockname()[1]
     context = child_processes()
     processes = [
-        context.Process(target=on_rank, args=(rank, size, port, target, arguments), daemon=True) for rank in range(size)
+        context.Process(target=on_rank, args=(rank, size, port, target, arguments), daemon=True)
+        for rank in range(size)
     ]
     for process in processes:
         process.start()
@@ -51,8 +54,12 @@ def on_rank(rank: int, size: int, port: int, target, arguments) -> None:
 
 
 def first_gradients(workers, model: Path, out: Path, changes: dict) -> None:
-    """Gradients of the first step before clipping, its loss, and the loss after three more, saved by every rank."""
-    trainer = make_trainer(model, out / f"run-{workers.size}", workers=workers, dropout=0.0, **CHANGES, **changes)
+    """Gradients of the first step before clipping, its loss, and the loss after three more, saved
+    by every rank.
+    """
+    trainer = make_trainer(
+        model, out / f"run-{workers.size}", workers=workers, dropout=0.0, **CHANGES, **changes
+    )
     step = trainer.optimizer.step
     found: dict[str, torch.Tensor] = {}
 
@@ -65,7 +72,9 @@ def first_gradients(workers, model: Path, out: Path, changes: dict) -> None:
     trainer.optimizer.step = keep
     trainer.train()
     losses = [*trainer.losses, *(entry["loss"] for entry in trainer.progress.validations)]
-    save_file(found | {"losses": torch.tensor(losses)}, out / f"{workers.size}-{workers.rank}.safetensors")
+    save_file(
+        found | {"losses": torch.tensor(losses)}, out / f"{workers.size}-{workers.rank}.safetensors"
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"micro_tokens": 60}, {"lora_rank": 3}])
@@ -81,11 +90,15 @@ def test_gradients_and_losses_equal_those_of_one_process(tiny_model, tmp_path, c
             shared = load_file(tmp_path / f"{size}-{rank}.safetensors")
             assert shared.keys() == alone.keys()
             for name, value in alone.items():
-                torch.testing.assert_close(shared[name], value, rtol=0, atol=1e-9, msg=f"{size} {rank} {name}")
+                torch.testing.assert_close(
+                    shared[name], value, rtol=0, atol=1e-9, msg=f"{size} {rank} {name}"
+                )
 
 
 def interrupted_and_resumed(workers, model: Path, out: Path) -> None:
-    """A whole run with dropout, and one that is stopped by a signal to the second process alone and resumed."""
+    """A whole run with dropout, and one that is stopped by a signal to the second process alone and
+    resumed.
+    """
     whole = make_trainer(model, out / "whole", workers=workers)
     whole.train()
     first = make_trainer(model, out / "cut", workers=workers)
@@ -109,13 +122,19 @@ def interrupted_and_resumed(workers, model: Path, out: Path) -> None:
     second.train()
     workers.wait()  # for the first process's last checkpoint
     assert equal(weights(second) if workers.leads else {}, weights(whole) if workers.leads else {})
-    state = {name: value for name, value in second.optimizer.state().items() if not name.startswith("step.")}
+    state = {
+        name: value
+        for name, value in second.optimizer.state().items()
+        if not name.startswith("step.")
+    }
     save_file(state, out / f"state-{workers.rank}.safetensors")
 
 
 def test_a_resumed_run_of_two_processes_ends_with_the_same_bits_on_both(tiny_model, tmp_path):
     on_ranks(2, interrupted_and_resumed, tiny_model, tmp_path)
-    assert equal(load_file(tmp_path / "state-0.safetensors"), load_file(tmp_path / "state-1.safetensors"))
+    assert equal(
+        load_file(tmp_path / "state-0.safetensors"), load_file(tmp_path / "state-1.safetensors")
+    )
 
 
 def dropout_seeds(workers, model: Path, out: Path) -> None:
@@ -129,7 +148,9 @@ def test_dropout_differs_from_process_to_process(tiny_model, tmp_path):
 
 
 def out_of_memory_on_one(workers, model: Path, out: Path) -> None:
-    trainer = make_trainer(model, out / f"run-{workers.rank}", workers=workers, validate=False, micro_tokens=120)
+    trainer = make_trainer(
+        model, out / f"run-{workers.rank}", workers=workers, validate=False, micro_tokens=120
+    )
     embed = trainer.cache.embed
 
     def greedy(tokens):

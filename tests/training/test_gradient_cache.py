@@ -1,4 +1,6 @@
-"""The gradient cache gives the gradient of the plain computation, with dropout replayed, in any memory."""
+"""The gradient cache gives the gradient of the plain computation, with dropout replayed, in any
+memory.
+"""
 
 from itertools import pairwise
 
@@ -29,7 +31,10 @@ class Encoder(nn.Module):
     def forward(self, tokens: TokenArrays) -> torch.Tensor:
         self.calls += 1
         bag = nn.functional.embedding_bag(
-            torch.tensor(tokens.ids), self.words.weight, torch.tensor(tokens.offsets[:-1]), mode="mean"
+            torch.tensor(tokens.ids),
+            self.words.weight,
+            torch.tensor(tokens.offsets[:-1]),
+            mode="mean",
         )
         return nn.functional.normalize(self.layer(self.dropout(bag.tanh())), dim=1)
 
@@ -121,7 +126,8 @@ def test_split_covers_every_sequence_once_within_the_budget(budget):
     parts = split(lengths, budget)
     assert sorted(np.concatenate(parts)) == list(range(40))
     assert all(len(part) == 1 or lengths[part].sum() <= budget for part in parts)
-    assert all(lengths[a].max() <= lengths[b].min() for a, b in pairwise(parts))  # the longest and fullest last
+    # the longest and fullest last
+    assert all(lengths[a].max() <= lengths[b].min() for a, b in pairwise(parts))
 
 
 class Greedy(Encoder):
@@ -180,7 +186,9 @@ def test_a_loss_without_memory_is_tried_again_beside_a_smaller_graph(monkeypatch
 def test_a_loss_that_never_fits_is_an_error():
     module = Encoder(0.0)
     with pytest.raises(ConfigError, match="in the loss of 22 embeddings"):
-        GradientCache(module, list(module.parameters()), 40).backward(sequences(), out_of_memory, lambda number: 0)
+        GradientCache(module, list(module.parameters()), 40).backward(
+            sequences(), out_of_memory, lambda number: 0
+        )
 
 
 def test_a_budget_halved_elsewhere_is_halved_here():

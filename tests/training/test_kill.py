@@ -1,4 +1,6 @@
-"""SIGKILL at any moment, then the same command: the weights are those of an uninterrupted run, to the bit."""
+"""SIGKILL at any moment, then the same command: the weights are those of an uninterrupted run, to
+the bit.
+"""
 
 import os
 import shutil
@@ -16,7 +18,8 @@ from tests.helpers.parallel import rows
 from tests.helpers.trainers import child_processes
 
 STEPS = 6
-OPERATIONS = ("replace", "fsync", "mkdir", "rmdir", "unlink", "open")  # of os: what a write to the disk is made of
+# of os: what a write to the disk is made of
+OPERATIONS = ("replace", "fsync", "mkdir", "rmdir", "unlink", "open")
 
 
 def run_child(target, *arguments) -> int | None:
@@ -28,7 +31,9 @@ def run_child(target, *arguments) -> int | None:
 
 
 def train_and_die(config: TrainConfig, operation: int | None, count: Path | None = None) -> None:
-    """Train; kill this process just before its n-th file operation inside the run folder, if `operation` says so."""
+    """Train; kill this process just before its n-th file operation inside the run folder, if
+    `operation` says so.
+    """
     import torch
 
     from hybridbatch.training.train import train

@@ -26,17 +26,23 @@ def test_jsonl_goes_on_after_the_steps_that_count(tmp_path):
     assert [(line["step"], line["session"]) for line in lines] == [(1, 0), (2, 0), (3, 2), (4, 2)]
 
 
-@pytest.mark.parametrize(("target", "package"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
+@pytest.mark.parametrize(
+    ("target", "package"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")]
+)
 def test_a_missing_package_is_named(tmp_path, monkeypatch, target, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match=f"pip install {target}"), open_log(tmp_path, TrainConfig(log_to=target), 0):
+    with (
+        pytest.raises(ConfigError, match=f"pip install {target}"),
+        open_log(tmp_path, TrainConfig(log_to=target), 0),
+    ):
         pass
 
 
 def test_wandb_gets_every_step_under_the_runs_name(tmp_path, monkeypatch):
     calls = []
     session = types.SimpleNamespace(
-        log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("finished")
+        log=lambda values, step: calls.append((step, values)),
+        finish=lambda: calls.append("finished"),
     )
     fake = types.SimpleNamespace(init=lambda **settings: calls.append(settings) or session)
     monkeypatch.setitem(sys.modules, "wandb", fake)
@@ -60,7 +66,9 @@ def test_tensorboard_gets_the_numbers(tmp_path, monkeypatch):
         def close(self):
             calls.append("closed")
 
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setitem(
+        sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer)
+    )
     with open_log(tmp_path, TrainConfig(log_to="tensorboard"), 3) as log:
         log({"step": 4, "kind": "monolingual", "loss": 0.5})
     assert calls == [("tensorboard", 4), ("loss", 0.5, 4), "closed"]

@@ -17,17 +17,23 @@ from tests.helpers.trainers import equal, interrupt_in, make_trainer, weights
 
 
 def plain_training(trainer, model_folder) -> dict[str, torch.Tensor]:
-    """The same run in the plainest way: padded batches, one forward pass, dense AdamW, float64, no dropout."""
+    """The same run in the plainest way: padded batches, one forward pass, dense AdamW, float64, no
+    dropout.
+    """
     config = trainer.config
     model = AutoModel.from_pretrained(model_folder).double().eval()
-    adamw = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay, foreach=False)
+    adamw = torch.optim.AdamW(
+        model.parameters(), lr=1.0, weight_decay=config.weight_decay, foreach=False
+    )
 
     def embed(tokens):
         rows = [torch.tensor(tokens[i].astype("int64")) for i in range(len(tokens))]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=1)
         mask = (torch.arange(ids.shape[1]) < torch.tensor(tokens.lengths)[:, None]).long()
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return functional.normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1)
+        return functional.normalize(
+            (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1
+        )
 
     for step in range(config.steps):
         batch = trainer.batches[step]
@@ -49,7 +55,13 @@ def plain_training(trainer, model_folder) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("micro_tokens", [None, 60])
 def test_training_equals_a_plain_padded_loop(tiny_model, tmp_path, micro_tokens):
-    changes = {"dropout": 0.0, "hard_negatives": 2, "micro_tokens": micro_tokens, "validate": False, "double": True}
+    changes = {
+        "dropout": 0.0,
+        "hard_negatives": 2,
+        "micro_tokens": micro_tokens,
+        "validate": False,
+        "double": True,
+    }
     trainer = make_trainer(tiny_model, tmp_path, **changes)
     trainer.train()
     ours = {name.removeprefix("model."): value for name, value in weights(trainer).items()}
@@ -60,7 +72,9 @@ def test_training_equals_a_plain_padded_loop(tiny_model, tmp_path, micro_tokens)
         if not name.endswith("key.bias"):
             torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-7, msg=name)
     untrained = AutoModel.from_pretrained(tiny_model).double().state_dict()
-    assert not torch.equal(ours["embeddings.word_embeddings.weight"], untrained["embeddings.word_embeddings.weight"])
+    assert not torch.equal(
+        ours["embeddings.word_embeddings.weight"], untrained["embeddings.word_embeddings.weight"]
+    )
 
 
 def test_the_same_run_twice_gives_the_same_bits_and_another_seed_others(tiny_model, tmp_path):
@@ -74,7 +88,8 @@ def test_the_same_run_twice_gives_the_same_bits_and_another_seed_others(tiny_mod
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"ema": 0.9, "learn_temperature": True, "micro_tokens": 80, "hard_negatives": 1}]
+    "changes",
+    [{}, {"ema": 0.9, "learn_temperature": True, "micro_tokens": 80, "hard_negatives": 1}],
 )
 def test_a_resumed_run_ends_with_the_same_bits(tiny_model, tmp_path, changes):
     whole = make_trainer(tiny_model, tmp_path / "whole", checkpoint_every=3, **changes)
@@ -90,7 +105,10 @@ def test_a_resumed_run_ends_with_the_same_bits(tiny_model, tmp_path, changes):
     assert second.losses == whole.losses
     assert second.gradient_norms == whole.gradient_norms
     assert second.progress.validations == whole.progress.validations
-    assert (second.progress.best, second.progress.tokens) == (whole.progress.best, whole.progress.tokens)
+    assert (second.progress.best, second.progress.tokens) == (
+        whole.progress.best,
+        whole.progress.tokens,
+    )
     assert equal(weights(second), weights(whole))
 
 
@@ -112,7 +130,9 @@ def break_steps(trainer, steps):
     def broken(*arguments):
         loss = backward(*arguments)
         if trainer.progress.step in steps:
-            next(p for p in trainer.optimizer.named.values() if p.grad is not None).grad.fill_(math.inf)
+            next(p for p in trainer.optimizer.named.values() if p.grad is not None).grad.fill_(
+                math.inf
+            )
         return loss
 
     trainer.cache.backward = broken
@@ -155,7 +175,9 @@ def test_bad_steps_apart_from_each_other_do_not_stop_the_run(tiny_model, tmp_pat
 
 
 class Scripted:
-    """Validation that finds the given losses, one after the other; the first is that of the untrained encoder."""
+    """Validation that finds the given losses, one after the other; the first is that of the
+    untrained encoder.
+    """
 
     def __init__(self, *losses: float) -> None:
         self.kinds, self.losses = {"scripted": None}, iter(losses)
@@ -181,14 +203,20 @@ def test_patience_stops_early(tiny_model, tmp_path):
     trainer = make_trainer(tiny_model, tmp_path, **settings)
     trainer.validation = Scripted(5.0, 3.0, 2.0, 2.5, 2.6, 1.0)
     trainer.train()
-    assert (trainer.progress.step, trainer.progress.best, trainer.progress.stopped_early) == (4, 2, True)
+    assert (trainer.progress.step, trainer.progress.best, trainer.progress.stopped_early) == (
+        4,
+        2,
+        True,
+    )
     again = make_trainer(tiny_model, tmp_path, **settings)
     again.resume(4)
     assert again.done
 
 
 def test_validation_by_reciprocal_rank_prefers_higher(tiny_model, tmp_path):
-    trainer = make_trainer(tiny_model, tmp_path, validation_metric="mrr", learning_rate=3e-3, steps=10)
+    trainer = make_trainer(
+        tiny_model, tmp_path, validation_metric="mrr", learning_rate=3e-3, steps=10
+    )
     trainer.train()
     found = {entry["step"]: entry["mrr"] for entry in trainer.progress.validations if entry["step"]}
     assert found[trainer.progress.best] == max(found.values())
@@ -210,7 +238,9 @@ def test_frozen_embeddings_stay_as_they_are(tiny_model, tmp_path):
     tables = [name for name in start if name.endswith("_embeddings.weight")]
     assert len(tables) == 3
     assert all(torch.equal(start[name], end[name]) for name in tables)
-    assert not torch.equal(start["model.embeddings.LayerNorm.weight"], end["model.embeddings.LayerNorm.weight"])
+    assert not torch.equal(
+        start["model.embeddings.LayerNorm.weight"], end["model.embeddings.LayerNorm.weight"]
+    )
 
 
 def test_a_learned_temperature_moves(tiny_model, tmp_path):

@@ -1,4 +1,6 @@
-"""Low-rank updates: only they train, exactly as their formula says, and the saved model is a plain one."""
+"""Low-rank updates: only they train, exactly as their formula says, and the saved model is a plain
+one.
+"""
 
 import math
 
@@ -28,14 +30,18 @@ LORA = {"lora_rank": 3, "lora_alpha": 6.0, "learning_rate": 1e-2}
 
 
 def plain_lora(trainer, model_folder) -> dict[str, torch.Tensor]:
-    """The same run by the formula: weights W + 2 B A in a padded float64 model, dense AdamW on A and B alone."""
+    """The same run by the formula: weights W + 2 B A in a padded float64 model, dense AdamW on A
+    and B alone.
+    """
     config = trainer.config
     model = AutoModel.from_pretrained(model_folder).double().eval().requires_grad_(False)
     start = dict(model.state_dict())
     updates = {}
     for name, value in trainer.encoder.state_dict().items():
         if ".lora_" in name:
-            layer, _, side = name.removeprefix("model.").removesuffix(".default.weight").rpartition(".lora_")
+            layer, _, side = (
+                name.removeprefix("model.").removesuffix(".default.weight").rpartition(".lora_")
+            )
             updates.setdefault(layer, {})[side] = value.clone().requires_grad_()
     assert len(updates) == 6 * model.config.num_hidden_layers
     factors = [factor for pair in updates.values() for factor in pair.values()]
@@ -43,22 +49,34 @@ def plain_lora(trainer, model_folder) -> dict[str, torch.Tensor]:
 
     def current() -> dict[str, torch.Tensor]:
         return start | {
-            f"{name}.weight": start[f"{name}.weight"] + 2 * pair["B"] @ pair["A"] for name, pair in updates.items()
+            f"{name}.weight": start[f"{name}.weight"] + 2 * pair["B"] @ pair["A"]
+            for name, pair in updates.items()
         }
 
     def embed(tokens):
         ids = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(tokens[i].astype("int64")) for i in range(len(tokens))], batch_first=True, padding_value=1
+            [torch.tensor(tokens[i].astype("int64")) for i in range(len(tokens))],
+            batch_first=True,
+            padding_value=1,
         )
         mask = (torch.arange(ids.shape[1]) < torch.tensor(tokens.lengths)[:, None]).long()
-        hidden = functional_call(model, current(), (), {"input_ids": ids, "attention_mask": mask}).last_hidden_state
-        return functional.normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1)
+        hidden = functional_call(
+            model, current(), (), {"input_ids": ids, "attention_mask": mask}
+        ).last_hidden_state
+        return functional.normalize(
+            (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1
+        )
 
     for step in range(config.steps):
         batch = trainer.batches[step]
         scores = embed(batch.queries) @ embed(batch.passages).T / config.temperature
         texts = [bytes(batch.passages[j]) for j in range(len(batch.passages))]
-        same = torch.tensor([[i != j and texts[i] == texts[j] for j in range(len(texts))] for i in range(batch.pairs)])
+        same = torch.tensor(
+            [
+                [i != j and texts[i] == texts[j] for j in range(len(texts))]
+                for i in range(batch.pairs)
+            ]
+        )
         loss = -scores.masked_fill(same, -math.inf).log_softmax(1).diagonal().mean()
         adamw.zero_grad()
         loss.backward()
@@ -70,7 +88,13 @@ def plain_lora(trainer, model_folder) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("micro_tokens", [None, 60])
 def test_training_equals_the_formula_in_float64(tiny_model, tmp_path, micro_tokens):
-    changes = {"dropout": 0.0, "hard_negatives": 1, "micro_tokens": micro_tokens, "validate": False, "double": True}
+    changes = {
+        "dropout": 0.0,
+        "hard_negatives": 1,
+        "micro_tokens": micro_tokens,
+        "validate": False,
+        "double": True,
+    }
     trainer = make_trainer(tiny_model, tmp_path, **changes, **LORA)
     start = AutoModel.from_pretrained(tiny_model).double().state_dict()
     expected = plain_lora(trainer, tiny_model)  # reads the first A and B, before they train
@@ -80,21 +104,27 @@ def test_training_equals_the_formula_in_float64(tiny_model, tmp_path, micro_toke
     for name, value in expected.items():
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-7, msg=name)
     moved = {name for name, value in ours.items() if not torch.equal(value, start[name])}
-    assert moved == {f"{name}.weight" for name in linear_layers(AutoModel.from_pretrained(tiny_model))}
+    assert moved == {
+        f"{name}.weight" for name in linear_layers(AutoModel.from_pretrained(tiny_model))
+    }
 
 
 def test_only_the_updates_train_and_the_global_random_state_is_left_alone(tiny_model, tmp_path):
     before = torch.get_rng_state()
     trainer = make_trainer(tiny_model, tmp_path, learn_temperature=True, **LORA)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(".lora_" in name or name == "objective.log_temperature" for name in trainer.optimizer.named)
+    assert all(
+        ".lora_" in name or name == "objective.log_temperature" for name in trainer.optimizer.named
+    )
     assert trainer.cut is None
     other = make_trainer(tiny_model, tmp_path, seed=14, **LORA)
     name = next(name for name in trainer.optimizer.named if "lora_A" in name)
     assert not torch.equal(trainer.optimizer.named[name], other.optimizer.named[name])
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "learn_temperature": True, "micro_tokens": 80}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"ema": 0.9, "learn_temperature": True, "micro_tokens": 80}]
+)
 def test_a_resumed_run_ends_with_the_same_bits(tiny_model, tmp_path, changes):
     whole = make_trainer(tiny_model, tmp_path / "whole", **LORA, **changes)
     whole.train()
@@ -147,5 +177,7 @@ def test_alpha_alone_and_rank_zero_are_refused():
 
 def test_without_peft_the_mend_is_named(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(ConfigError, match=r"peft is not installed; `pip install 'hybridbatch\[lora\]'`"):
+    with pytest.raises(
+        ConfigError, match=r"peft is not installed; `pip install 'hybridbatch\[lora\]'`"
+    ):
         make_trainer(tiny_model, tmp_path, **LORA)

@@ -1,4 +1,6 @@
-"""InfoNCE equals a dense float64 reference: values and gradients, with copies, hard negatives and every option."""
+"""InfoNCE equals a dense float64 reference: values and gradients, with copies, hard negatives and
+every option.
+"""
 
 import numpy as np
 import pytest
@@ -17,11 +19,15 @@ def unit_rows(rows: int, seed: int) -> np.ndarray:
 
 
 def reference(queries, passages, keys, temperature, margin=0.0):
-    """Loss and its gradients with respect to queries and passages, one query and candidate at a time."""
+    """Loss and its gradients with respect to queries and passages, one query and candidate at a
+    time.
+    """
     loss, of_queries, of_passages = 0.0, np.zeros_like(queries), np.zeros_like(passages)
     for i, query in enumerate(queries):
         candidates = [j for j in range(len(passages)) if j == i or keys[j] != keys[i]]
-        logits = np.array([(query @ passages[j] - margin * (j == i)) / temperature for j in candidates])
+        logits = np.array(
+            [(query @ passages[j] - margin * (j == i)) / temperature for j in candidates]
+        )
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         loss -= np.log(shares[candidates.index(i)]) / len(queries)
@@ -40,7 +46,8 @@ def batch():
     keys[4] = keys[1]
     passages[PAIRS + 2] = passages[0]  # a hard negative of one query is the positive of another
     keys[PAIRS + 2] = keys[0]
-    passages[PAIRS + 3] = passages[PAIRS + 4]  # tied candidates that nobody masks for their own sake
+    # tied candidates that nobody masks for their own sake
+    passages[PAIRS + 3] = passages[PAIRS + 4]
     return queries, passages, keys
 
 
@@ -63,7 +70,10 @@ def test_value_and_gradients_equal_the_dense_reference(batch, temperature, margi
 def test_copies_of_the_positive_are_no_negatives(batch):
     queries, passages, keys = batch
     distinct = np.arange(len(keys))
-    assert run(InfoNCE(0.1), queries, passages, keys)[0] < run(InfoNCE(0.1), queries, passages, distinct)[0]
+    assert (
+        run(InfoNCE(0.1), queries, passages, keys)[0]
+        < run(InfoNCE(0.1), queries, passages, distinct)[0]
+    )
 
 
 def test_symmetric_averages_both_directions(batch):
@@ -81,7 +91,10 @@ def test_matryoshka_averages_the_renormalised_prefixes(batch):
     queries, passages, keys = batch
     losses = [reference(queries, passages, keys, 0.1)[0]]
     for size in (8, 4):
-        cut = [v[:, :size] / np.linalg.norm(v[:, :size], axis=1, keepdims=True) for v in (queries, passages)]
+        cut = [
+            v[:, :size] / np.linalg.norm(v[:, :size], axis=1, keepdims=True)
+            for v in (queries, passages)
+        ]
         losses.append(reference(*cut, keys, 0.1)[0])
     assert run(InfoNCE(0.1, dims=(8, 4)), *batch)[0] == pytest.approx(np.mean(losses), abs=1e-12)
 
@@ -108,7 +121,10 @@ def test_a_fixed_temperature_is_no_parameter_that_trains():
 def test_autograd_and_numerical_gradients_agree():
     loss = InfoNCE(0.3, symmetric=True, margin=0.1, dims=(5,)).double()
     keys = torch.tensor([0, 1, 0, 3, 1])
-    raw = [torch.randn(n, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n in (3, 5)]
+    raw = [
+        torch.randn(n, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+        for n in (3, 5)
+    ]
 
     def of_raw(q, p):
         return loss(functional.normalize(q, dim=1), functional.normalize(p, dim=1), keys)
@@ -118,7 +134,11 @@ def test_autograd_and_numerical_gradients_agree():
 
 def test_false_negatives_spare_the_positives():
     masked = false_negatives(torch.tensor([5, 6, 5, 6]), 3)
-    assert masked.tolist() == [[False, False, True, False], [False, False, False, True], [True, False, False, False]]
+    assert masked.tolist() == [
+        [False, False, True, False],
+        [False, False, False, True],
+        [True, False, False, False],
+    ]
 
 
 def test_reciprocal_ranks_count_ties_against_the_positive():

@@ -1,4 +1,6 @@
-"""AdamW as torch computes it on the full tables, to the last bit; groups, schedules, clipping, moving average."""
+"""AdamW as torch computes it on the full tables, to the last bit; groups, schedules, clipping,
+moving average.
+"""
 
 import math
 from itertools import pairwise
@@ -29,7 +31,9 @@ class Model(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.embeddings = nn.ModuleDict({"word": nn.Embedding(WORDS, SIZE, padding_idx=PAD)})
-            self.layers = nn.ModuleList(nn.Sequential(nn.Linear(SIZE, SIZE), nn.LayerNorm(SIZE)) for _ in range(3))
+            self.layers = nn.ModuleList(
+                nn.Sequential(nn.Linear(SIZE, SIZE), nn.LayerNorm(SIZE)) for _ in range(3)
+            )
             self.pooler = nn.Linear(SIZE, SIZE)  # takes no part
         self.double()
         with torch.no_grad():
@@ -49,7 +53,13 @@ class Model(nn.Module):
 
 
 def config(**changes) -> TrainConfig:
-    values = {"steps": STEPS, "learning_rate": 1e-2, "weight_decay": 0.1, "max_grad_norm": None, "layer_lr_decay": 0.9}
+    values = {
+        "steps": STEPS,
+        "learning_rate": 1e-2,
+        "weight_decay": 0.1,
+        "max_grad_norm": None,
+        "layer_lr_decay": 0.9,
+    }
     return TrainConfig(**(values | changes))
 
 
@@ -65,7 +75,9 @@ def train(model: Model, settings: TrainConfig, skip: tuple[int, ...] = ()) -> Op
     return optimizer
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"lr_schedule": "cosine", "warmup_steps": 10}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"ema": 0.9}, {"lr_schedule": "cosine", "warmup_steps": 10}]
+)
 def test_a_cut_table_ends_equal_to_the_full_one_to_the_last_bit(changes):
     settings, dense, cut = config(**changes), Model(), Model()
     dense_optimizer = train(dense, settings, skip=(7,))
@@ -81,9 +93,15 @@ def test_a_cut_table_ends_equal_to_the_full_one_to_the_last_bit(changes):
 
 
 def test_dense_training_itself_equals_a_plain_torch_loop():
-    settings, ours, plain = config(layer_lr_decay=1.0, lr_schedule="constant", warmup_steps=0), Model(), Model()
+    settings, ours, plain = (
+        config(layer_lr_decay=1.0, lr_schedule="constant", warmup_steps=0),
+        Model(),
+        Model(),
+    )
     train(ours, settings)
-    adamw = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.1, foreach=False, fused=False)
+    adamw = torch.optim.AdamW(
+        plain.parameters(), lr=1e-2, weight_decay=0.1, foreach=False, fused=False
+    )
     rng = np.random.default_rng(3)
     for _ in range(STEPS):
         adamw.zero_grad()
@@ -146,13 +164,19 @@ def test_clipping_scales_all_gradients_to_the_limit():
 def test_groups_follow_layers_and_dimensions():
     settings = config(layer_lr_decay=0.5, decay_all=False, weight_decay=0.1)
     groups = parameter_groups(Model(), nn.Module(), settings)
-    found = {name: (group["factor"], group["weight_decay"]) for group in groups for name in group["names"]}
+    found = {
+        name: (group["factor"], group["weight_decay"])
+        for group in groups
+        for name in group["names"]
+    }
     assert found["embeddings.word.weight"] == (0.125, 0.1)
     assert found["layers.0.0.weight"] == (0.25, 0.1)
     assert found["layers.2.0.weight"] == (1.0, 0.1)
     assert found["layers.2.0.bias"] == found["layers.2.1.weight"] == (1.0, 0.0)
     assert found["pooler.weight"] == (1.0, 0.1)
-    assert all(group["weight_decay"] == 0.1 for group in parameter_groups(Model(), nn.Module(), config()))
+    assert all(
+        group["weight_decay"] == 0.1 for group in parameter_groups(Model(), nn.Module(), config())
+    )
 
 
 @pytest.mark.parametrize("course", ["linear", "cosine", "constant"])

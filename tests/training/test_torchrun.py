@@ -1,4 +1,6 @@
-"""Several processes under torchrun speak as one: a mistake is one line of one of them, and exit code 2 of all."""
+"""Several processes under torchrun speak as one: a mistake is one line of one of them, and exit
+code 2 of all.
+"""
 
 import os
 import subprocess
@@ -21,11 +23,30 @@ def data(tmp_path_factory) -> Path:
 
 def torchrun(logs: Path, *arguments: object) -> subprocess.Popen:
     """``hybridbatch train`` in two processes, the output of each in a file of its own."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+    ]
     command += ["--rdzv-endpoint", "localhost:0", "--redirects", "3", "--log-dir", str(logs)]
-    command += ["-m", "hybridbatch", "train", "--device", "cpu", "--precision", "fp32", *map(str, arguments)]
+    command += [
+        "-m",
+        "hybridbatch",
+        "train",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        *map(str, arguments),
+    ]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
+    )
 
 
 def said(logs: Path, name: str) -> list[str]:
@@ -48,12 +69,23 @@ SLOW = pytest.mark.slow
         pytest.param(["--tempreature", "0"], "No such option", marks=SLOW),
     ],
 )
-def test_a_mistake_is_told_once_whichever_process_has_it(data, tiny_model, tmp_path, arguments, message):
+def test_a_mistake_is_told_once_whichever_process_has_it(
+    data, tiny_model, tmp_path, arguments, message
+):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "letter.txt").write_text("dear")
     out = tmp_path / ("new" if arguments else "foreign")
     process = torchrun(
-        tmp_path / "logs", "--data", data, "--model", tiny_model, "--batch-size", "6", "--out", out, *arguments
+        tmp_path / "logs",
+        "--data",
+        data,
+        "--model",
+        tiny_model,
+        "--batch-size",
+        "6",
+        "--out",
+        out,
+        *arguments,
     )
     summary = process.communicate(timeout=200)[1]
     errors = [text for text in said(tmp_path / "logs", "stderr") if text]
@@ -69,7 +101,18 @@ def test_a_mistake_is_told_once_whichever_process_has_it(data, tiny_model, tmp_p
 
 @SLOW
 def test_a_run_of_two_processes_names_its_folder_once(data, tiny_model, tmp_path):
-    settings = ["--data", data, "--model", tiny_model, "--batch-size", "6", "--steps", "3", "--out", tmp_path / "run"]
+    settings = [
+        "--data",
+        data,
+        "--model",
+        tiny_model,
+        "--batch-size",
+        "6",
+        "--steps",
+        "3",
+        "--out",
+        tmp_path / "run",
+    ]
     process = torchrun(tmp_path / "logs", *settings)
     assert process.wait(200) == 0
     assert said(tmp_path / "logs", "stdout") == [f"{tmp_path / 'run'}\n", ""]

@@ -67,7 +67,9 @@ def test_a_run_leaves_a_model_and_says_how_it_was_made(settings, data, tmp_path)
     assert facts["skipped_steps"] == []
     assert facts["throughput"]["padding_tokens_avoided"] > 0
     assert facts["memory"]["saved_by_touched_rows_bytes"] > 0
-    assert facts["schedule"]["kinds"]["monolingual"] + facts["schedule"]["kinds"]["cross-lingual"] == 6
+    assert (
+        facts["schedule"]["kinds"]["monolingual"] + facts["schedule"]["kinds"]["cross-lingual"] == 6
+    )
     card = (run / "model" / "README.md").read_text()
     assert all(part in card for part in (*LANGUAGES, "CC0-1.0", "learning rate 0.001", "query: "))
     assert not (run / "checkpoints").exists()
@@ -80,17 +82,27 @@ def test_the_model_loads_everywhere_with_the_same_embeddings(settings):
         [f"passage: {text}" for text in TEXTS], normalize_embeddings=True
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    model, tokenizer = AutoModel.from_pretrained(run / "model"), AutoTokenizer.from_pretrained(run / "model")
+    model, tokenizer = (
+        AutoModel.from_pretrained(run / "model"),
+        AutoTokenizer.from_pretrained(run / "model"),
+    )
     inputs = tokenizer([f"passage: {text}" for text in TEXTS], padding=True, return_tensors="pt")
     with torch.no_grad():
-        hidden = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+        hidden = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+        ).last_hidden_state
     mask = inputs["attention_mask"][..., None]
     pooled = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
     np.testing.assert_allclose(ours, pooled.numpy(), atol=1e-5)
 
 
-def test_the_same_settings_give_the_same_weights_and_a_finished_run_is_left_alone(settings, tmp_path):
-    weights = [(train(settings(out=tmp_path / name)) / "model" / "model.safetensors").read_bytes() for name in "ab"]
+def test_the_same_settings_give_the_same_weights_and_a_finished_run_is_left_alone(
+    settings, tmp_path
+):
+    weights = [
+        (train(settings(out=tmp_path / name)) / "model" / "model.safetensors").read_bytes()
+        for name in "ab"
+    ]
     assert weights[0] == weights[1]
     before = (tmp_path / "a" / "train.json").stat().st_mtime_ns
     notes = Notes()
@@ -99,7 +111,9 @@ def test_the_same_settings_give_the_same_weights_and_a_finished_run_is_left_alon
     assert (tmp_path / "a" / "train.json").stat().st_mtime_ns == before
 
 
-def test_stored_tokens_are_made_once_and_train_the_same_weights(settings, data, tmp_path, monkeypatch):
+def test_stored_tokens_are_made_once_and_train_the_same_weights(
+    settings, data, tmp_path, monkeypatch
+):
     def weights(**changes) -> bytes:
         return (train(settings(**changes)) / "model" / "model.safetensors").read_bytes()
 
@@ -151,7 +165,9 @@ def test_languages_and_records_can_be_chosen(settings):
         ({"device": "gpu7"}, ConfigError, "gpu7"),
     ],
 )
-def test_mistakes_are_told_before_any_step_and_nothing_is_left(settings, tmp_path, changes, error, message):
+def test_mistakes_are_told_before_any_step_and_nothing_is_left(
+    settings, tmp_path, changes, error, message
+):
     with pytest.raises(error, match=message):
         train(settings(**changes))
     assert not (tmp_path / "run").exists()

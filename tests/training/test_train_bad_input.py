@@ -1,4 +1,6 @@
-"""Bad settings, models and texts of `hybridbatch train`, as a user meets them: one line, code 2, nothing left behind."""
+"""Bad settings, models and texts of `hybridbatch train`, as a user meets them: one line, code 2,
+nothing left behind.
+"""
 
 import json
 import shutil
@@ -21,9 +23,20 @@ from tests.helpers.parallel import LANGUAGES, rows
 def call(tmp_path, tiny_model, monkeypatch, capsys):
     """``hybridbatch train`` on made-up data with some more arguments: exit code and standard error."""
 
-    def run(*arguments: object, model: Path = tiny_model, table: list[Row] | None = None) -> tuple[int, str]:
+    def run(
+        *arguments: object, model: Path = tiny_model, table: list[Row] | None = None
+    ) -> tuple[int, str]:
         write_store(tmp_path / "data", table or [*rows(24), *rows(9, "validation")], provenance={})
-        command = ["hybridbatch", "train", "--data", tmp_path / "data", "--model", model, "--out", tmp_path / "run"]
+        command = [
+            "hybridbatch",
+            "train",
+            "--data",
+            tmp_path / "data",
+            "--model",
+            model,
+            "--out",
+            tmp_path / "run",
+        ]
         command += ["--batch-size", 6, "--precision", "fp32", *arguments]
         if "--steps" not in arguments:
             command += ["--steps", 3]
@@ -52,7 +65,10 @@ def call(tmp_path, tiny_model, monkeypatch, capsys):
         (["--warmup-steps", "11", "--steps", "10"], "warmup_steps 11 is more than steps 10"),
         (["--warmup-steps", "-1"], "warmup_steps = -1"),
         (["--lora-alpha", "8"], "lora_alpha does nothing without lora_rank"),
-        (["--memory-limit", "8"], "memory_limit = 8: '8' is not an amount of memory; write 512MB, 8GB or 16GiB"),
+        (
+            ["--memory-limit", "8"],
+            "memory_limit = 8: '8' is not an amount of memory; write 512MB, 8GB or 16GiB",
+        ),
         (["--memory-limit", "-8GB"], "is not an amount of memory"),
         (["--micro-tokens", "0"], "micro_tokens = 0"),
         (["--batch-size", "100"], "--batch-size"),
@@ -99,14 +115,21 @@ def copied(model: Path, folder: Path) -> Path:
 
 
 def words_only(folder: Path, pad: str | None) -> Path:
-    """Give a model a tokenizer of few words that drops ~ and has no special tokens but perhaps padding."""
-    words = {word: number for number, word in enumerate(["[UNK]", "[PAD]", "query", "passage", ":", "ba"])}
+    """Give a model a tokenizer of few words that drops ~ and has no special tokens but perhaps
+    padding.
+    """
+    words = {
+        word: number
+        for number, word in enumerate(["[UNK]", "[PAD]", "query", "passage", ":", "ba"])
+    }
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Replace("~", "")
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     for path in folder.glob("tokenizer*"):
         path.unlink()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token=pad).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token=pad
+    ).save_pretrained(folder)
     return folder
 
 
@@ -114,10 +137,16 @@ def test_a_tokenizer_of_another_model(call, tmp_path, tiny_model):
     model = copied(tiny_model, tmp_path / "model")
     weights = load_file(model / "model.safetensors")
     name = "embeddings.word_embeddings.weight"
-    save_file(weights | {name: weights[name][:50].clone()}, model / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        weights | {name: weights[name][:50].clone()},
+        model / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"vocab_size": 50}))
-    assert "tokenizer has 204 pieces but the model 50 embeddings" in refused(call, tmp_path, model=model)
+    assert "tokenizer has 204 pieces but the model 50 embeddings" in refused(
+        call, tmp_path, model=model
+    )
 
 
 def test_a_tokenizer_without_padding_token_trains(call, tmp_path, tiny_model):
@@ -138,10 +167,14 @@ def test_texts_of_a_megabyte_are_cut(call, tmp_path):
     table = rows(24)
     long = {0: "x" * 1_000_000, 4: "ba " * 350_000}
     table = [
-        replace(row, query=f"{text} {row.query}", passage=f"{text} {row.passage}") if (text := long.get(i)) else row
+        replace(row, query=f"{text} {row.query}", passage=f"{text} {row.passage}")
+        if (text := long.get(i))
+        else row
         for i, row in enumerate(table)
     ]
-    code, said = call("--max-query-tokens", 12, "--max-passage-tokens", 40, "--steps", 8, table=table)
+    code, said = call(
+        "--max-query-tokens", 12, "--max-passage-tokens", 40, "--steps", 8, table=table
+    )
     assert code == 0, said
     facts = read_json(tmp_path / "run" / "train.json")
     assert facts["skipped_steps"] == []

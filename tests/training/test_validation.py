@@ -23,7 +23,8 @@ def test_both_kinds_are_planned_at_the_training_batch_size():
 
 
 def test_a_small_split_gets_smaller_batches_and_as_many_pairs():
-    planned, notes = plan_validation(Table(rows(9)).index, 20, 2)  # records 0 and 1 share their passages
+    # records 0 and 1 share their passages
+    planned, notes = plan_validation(Table(rows(9)).index, 20, 2)
     assert {(s.steps, s.batch_size) for s in planned.values()} == {(5, 8)}
     assert len(notes) == 2
     assert all("8 pairs" in note for note in notes)
@@ -32,7 +33,13 @@ def test_a_small_split_gets_smaller_batches_and_as_many_pairs():
 def test_one_language_has_no_cross_lingual_validation():
     whole = Table(rows(9)).index
     one = RecordIndex(
-        whole.sources, ("eng",), np.arange(10), whole.source, whole.group, np.zeros(9, np.int16), whole.has[::3]
+        whole.sources,
+        ("eng",),
+        np.arange(10),
+        whole.source,
+        whole.group,
+        np.zeros(9, np.int16),
+        whole.has[::3],
     )
     planned, notes = plan_validation(one, 4, 2)
     assert list(planned) == ["monolingual"]
@@ -53,14 +60,22 @@ def test_measures_are_means_over_batches_then_kinds():
         count = len(cosines)
         queries = torch.eye(count, 4)
         passages = torch.stack(
-            [torch.eye(4)[i] * c + torch.eye(4)[3] * (1 - c**2) ** 0.5 for i, c in enumerate(cosines)]
+            [
+                torch.eye(4)[i] * c + torch.eye(4)[3] * (1 - c**2) ** 0.5
+                for i, c in enumerate(cosines)
+            ]
         )
         return queries, passages, torch.arange(count)
 
-    kinds = {"monolingual": Fixed([batch(0.9, 0.5), batch(0.2, 0.3)]), "cross-lingual": Fixed([batch(0.7, -0.1)])}
+    kinds = {
+        "monolingual": Fixed([batch(0.9, 0.5), batch(0.2, 0.3)]),
+        "cross-lingual": Fixed([batch(0.7, -0.1)]),
+    }
     objective = InfoNCE(0.5)
     found = Validation(kinds).measure(lambda sides: sides, objective)
-    losses = {kind: np.mean([float(objective(*b)) for b in batches]) for kind, batches in kinds.items()}
+    losses = {
+        kind: np.mean([float(objective(*b)) for b in batches]) for kind, batches in kinds.items()
+    }
     assert found["loss/monolingual"] == pytest.approx(losses["monolingual"])
     assert found["loss"] == pytest.approx(np.mean(list(losses.values())))
     assert found["mrr/monolingual"] == 1.0

@@ -35,14 +35,17 @@ def test_the_work_of_sequences_without_padding_is_that_of_torchs_counter(tmp_pat
     if lora:
         pytest.importorskip("peft", reason="LoRA needs the extra hybridbatch[lora]")
         Adapters(encoder, 4, 8.0, 13)
-        encoder.model.embeddings.LayerNorm.weight.requires_grad_()  # so that the first layer's input has a gradient
+        # so that the first layer's input has a gradient
+        encoder.model.embeddings.LayerNorm.weight.requires_grad_()
     encoder.model.pooler = None  # works on one token, and its result is not used
     lengths = np.full(12, 17)
     assert Work(encoder.model).of(lengths) == counted(encoder, lengths)
 
 
 def test_a_window_bounds_the_scores(tmp_path):
-    encoder = Encoder.load(str(write_tiny_model(tmp_path / "model", "modernbert", hidden=32, layers=2)))
+    encoder = Encoder.load(
+        str(write_tiny_model(tmp_path / "model", "modernbert", hidden=32, layers=2))
+    )
     work, lengths = Work(encoder.model), np.array([100, 6])
     seen = 9  # 4 tokens to each side, and itself
     scores = (100 * 100 + 6 * 6) + (100 * seen + 6 * 6)  # one full layer, one with a window
@@ -64,7 +67,9 @@ def test_train_json_has_the_share_of_peak(tiny_model, tmp_path):
         )
     )  # fmt: skip
     rate = read_json(run / "train.json")["throughput"]
-    assert rate["share_of_peak"] == rate["operations_per_second"] / rate["peak_operations_per_second"]
+    assert (
+        rate["share_of_peak"] == rate["operations_per_second"] / rate["peak_operations_per_second"]
+    )
     assert 0 < rate["share_of_peak"] < 1
     done = rate["operations_per_second"] * rate["seconds"]
     assert done >= Work(Encoder.load(str(tiny_model)).model).per_token * rate["tokens"]

@@ -22,7 +22,9 @@ PRETRAINING = "xlm-r"  # what the encoder's own pretraining started from
 TRAITS = ("joshi_class", "pretrained", "script_share", "family_share")
 GROUPS = {
     "seen in training": lambda row: row["seen"],
-    "unseen, class 3-5, in XLM-R's pretraining": lambda row: not row["seen"] and row["high"] and row["pretrained"],
+    "unseen, class 3-5, in XLM-R's pretraining": lambda row: (
+        not row["seen"] and row["high"] and row["pretrained"]
+    ),
     "unseen, class 0-2 or unlisted, in XLM-R's pretraining": lambda row: (
         not row["seen"] and not row["high"] and row["pretrained"]
     ),
@@ -38,10 +40,18 @@ def main() -> None:
     """Write the tables."""
     rows = list(read())
     unseen = [row for row in rows if not row["seen"]]
-    parts = ["# English questions to passages in each language: mAP", "", markdown_table(list(by_group(rows)))]
+    parts = [
+        "# English questions to passages in each language: mAP",
+        "",
+        markdown_table(list(by_group(rows))),
+    ]
     for better, worse in GAINS:
         parts += ["", f"## Gain of {better} over {worse} in {len(unseen)} unseen languages", ""]
-        parts += [markdown_table(list(predictors(unseen, better, worse))), "", extremes(unseen, better, worse)]
+        parts += [
+            markdown_table(list(predictors(unseen, better, worse))),
+            "",
+            extremes(unseen, better, worse),
+        ]
     write_text(HERE / "passages.csv", csv_text(rows))
     write_text(HERE / "passages.md", "\n".join([*parts, ""]))
 

@@ -1,7 +1,8 @@
-"""What CLDR (through the `babel` package) says of territories, and what each language itself calls things.
+"""What CLDR (through the `babel` package) says of territories, and what each language itself calls
+things.
 
-Only a locale's own names count: CLDR lets an untranslated name fall back to a parent locale or to English, which
-would put English text into a language that has no such name.
+Only a locale's own names count: CLDR lets an untranslated name fall back to a parent locale or to
+English, which would put English text into a language that has no such name.
 """
 
 import unicodedata
@@ -39,11 +40,18 @@ class Names:
 
     def names(self, kind: str) -> dict[str, str]:
         """The names of a kind of thing: currency, language, city or region."""
-        return {"currency": self.currency, "language": self.spoken, "city": self.city, "region": self.territory}[kind]
+        return {
+            "currency": self.currency,
+            "language": self.spoken,
+            "city": self.city,
+            "region": self.territory,
+        }[kind]
 
     def has_card(self, territory: str, card: Mapping[tuple[str, int], str]) -> bool:
         """Whether it names a territory and all things on its card (kind and place: code)."""
-        return territory in self.territory and all(code in self.names(kind) for (kind, _), code in card.items())
+        return territory in self.territory and all(
+            code in self.names(kind) for (kind, _), code in card.items()
+        )
 
     def share_equal(self, other: "Names") -> float:
         """Share of territory and currency names that are spelt as in `other`."""
@@ -72,21 +80,31 @@ def territories() -> tuple[Territory, ...]:
     """
     from babel.core import get_global
 
-    tender, speakers, zones = (get_global(f"territory_{name}") for name in ("currencies", "languages", "zones"))
+    tender, speakers, zones = (
+        get_global(f"territory_{name}") for name in ("currencies", "languages", "zones")
+    )
     regions = _regions()
     found = []
     for code in sorted(set(zones) & set(regions)):
         shares = {name: row["population_percent"] for name, row in speakers.get(code, {}).items()}
-        spoken = sorted((name for name in shares if shares[name] >= 1), key=lambda name: (-shares[name], name))
+        spoken = sorted(
+            (name for name in shares if shares[name] >= 1), key=lambda name: (-shares[name], name)
+        )
         spoken = list(dict.fromkeys(name.split("_")[0] for name in spoken))
-        money = tuple(name for name, _, end, is_tender in tender.get(code, ()) if is_tender and end is None)
+        money = tuple(
+            name for name, _, end, is_tender in tender.get(code, ()) if is_tender and end is None
+        )
         if spoken:
-            found.append(Territory(code, money, tuple(spoken), tuple(sorted(zones[code])), regions[code]))
+            found.append(
+                Territory(code, money, tuple(spoken), tuple(sorted(zones[code])), regions[code])
+            )
     return tuple(found)
 
 
 def locales() -> Iterator[Names]:
-    """The names of every language of CLDR, and of each script it is written in; no variants by territory."""
+    """The names of every language of CLDR, and of each script it is written in; no variants by
+    territory.
+    """
     from babel.localedata import load, locale_identifiers
 
     zones = sorted({zone for territory in territories() for zone in territory.cities})
@@ -108,7 +126,9 @@ def locales() -> Iterator[Names]:
 
 
 def _cities(own: dict[str, dict[str, str]], zones: list[str], latin: bool) -> dict[str, str]:
-    """Exemplar cities. A Latin-script locale leaves out a city that it spells like the time zone's id (CLDR, UTS 35)."""
+    """Exemplar cities. A Latin-script locale leaves out a city that it spells like the time zone's
+    id (CLDR, UTS 35).
+    """
     named = {zone: own[zone]["city"] for zone in zones if "city" in own.get(zone, ())}
     if latin:
         named = {zone: zone.rpartition("/")[2].replace("_", " ") for zone in zones} | named
@@ -116,11 +136,18 @@ def _cities(own: dict[str, dict[str, str]], zones: list[str], latin: bool) -> di
 
 
 def _clean(names: dict[str, str]) -> dict[str, str]:
-    return {code: unicodedata.normalize("NFC", name.translate(_MARKS)).strip() for code, name in names.items()}
+    return {
+        code: unicodedata.normalize("NFC", name.translate(_MARKS)).strip()
+        for code, name in names.items()
+    }
 
 
 def _regions() -> dict[str, tuple[str, ...]]:
-    """(subregion, continent) of each territory: UN M49, which CLDR follows; babel leaves this table out."""
+    """(subregion, continent) of each territory: UN M49, which CLDR follows; babel leaves this table
+    out.
+    """
     table = files(__package__).joinpath("regions.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = (line.split("\t") for line in table)
-    return {code: (region, continent) for region, continent, codes in rows for code in codes.split()}
+    return {
+        code: (region, continent) for region, continent, codes in rows for code in codes.split()
+    }

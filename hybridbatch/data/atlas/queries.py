@@ -1,4 +1,6 @@
-"""Queries of the atlas: partial descriptions of a territory without its name, the same facts in every language."""
+"""Queries of the atlas: partial descriptions of a territory without its name, the same facts in
+every language.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,14 +13,16 @@ from hybridbatch.data.atlas.cldr import Names
 Slot = tuple[str, int]  # kind of thing and its place on the card: ("city", 0)
 SEPARATOR = " · "  # belongs to no language
 QUERIES = 3  # per territory, at most
-MOST_RIVALS = 0.5  # other cards that a query may fit, mean over languages; each territory keeps its best query anyway
+# other cards that a query may fit, mean over languages; each territory keeps its best query anyway
+MOST_RIVALS = 0.5
 # What queries may mention. The continent and a second currency tell too little.
 _ASKABLE: tuple[Slot, ...] = (
     ("currency", 0), ("language", 0), ("language", 1), ("language", 2), ("language", 3),
     ("city", 0), ("city", 1), ("region", 0),
 )  # fmt: skip
 _CANDIDATES = tuple(slots for size in (2, 3, 4) for slots in combinations(_ASKABLE, size))
-_UNSPACED = {"Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt"}  # scripts without spaces between words
+# scripts without spaces between words
+_UNSPACED = {"Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt"}
 _EDGES = " ()-–,.・·’'"
 
 
@@ -29,7 +33,8 @@ class Edition:
     Attributes:
         language: canonical id.
         cards: the passage of each territory that the language can describe in full.
-        parts: per territory and slot the text for a query: the name without the territory's own name, maybe empty.
+        parts: per territory and slot the text for a query: the name without the territory's own
+            name, maybe empty.
         fits: per territory and slot, the territories whose cards have this text, as bits.
     """
 
@@ -40,16 +45,23 @@ class Edition:
 
     @staticmethod
     def of(names: Names, contents: Mapping[str, Mapping[Slot, str]]) -> "Edition":
-        """The edition of a locale; `contents` says which CLDR codes are on the card of each territory."""
+        """The edition of a locale; `contents` says which CLDR codes are on the card of each
+        territory.
+        """
         spaced = language(names.language).script not in _UNSPACED
         texts = {
             code: {slot: names.names(slot[0])[thing] for slot, thing in card.items()}
             for code, card in contents.items()
             if names.has_card(code, card)
         }
-        cards = {code: SEPARATOR.join((names.territory[code], *texts[code].values())) for code in texts}
+        cards = {
+            code: SEPARATOR.join((names.territory[code], *texts[code].values())) for code in texts
+        }
         parts = {
-            code: {slot: _nameless(slot[0], text, names.territory[code], spaced) for slot, text in texts[code].items()}
+            code: {
+                slot: _nameless(slot[0], text, names.territory[code], spaced)
+                for slot, text in texts[code].items()
+            }
             for code in texts
         }
         return Edition(names.language, cards, parts, _fits(texts, parts))
@@ -60,15 +72,20 @@ class Edition:
 
 
 def choose(code: str, editions: Sequence[Edition]) -> list[tuple[Slot, ...]]:
-    """The slots of the queries about a territory, which are askable in every language that has its card.
+    """The slots of the queries about a territory, which are askable in every language that has its
+    card.
 
-    Among all combinations: first those that fit the fewest other cards, then those unlike the queries chosen before,
-    then those without a city, which is nearly a name, then the shortest.
+    Among all combinations: first those that fit the fewest other cards, then those unlike the
+    queries chosen before, then those without a city, which is nearly a name, then the shortest.
     """
     having = [edition for edition in editions if code in edition.cards]
     if not having:
         return []
-    usable = {slot for slot in having[0].parts[code] if all(edition.parts[code][slot] for edition in having)}
+    usable = {
+        slot
+        for slot in having[0].parts[code]
+        if all(edition.parts[code][slot] for edition in having)
+    }
     rivals = {
         slots: round(sum(_rivals(edition.fits[code], slots) for edition in having) / len(having), 1)
         for slots in _CANDIDATES
@@ -107,7 +124,9 @@ def _overlap(one: Sequence[Slot], other: Sequence[Slot]) -> float:
 def _fits(
     texts: Mapping[str, Mapping[Slot, str]], parts: Mapping[str, Mapping[Slot, str]]
 ) -> dict[str, dict[Slot, int]]:
-    """Which cards a part fits: those with the same thing or, where a name was cut, those with the rest in any place."""
+    """Which cards a part fits: those with the same thing or, where a name was cut, those with the
+    rest in any place.
+    """
     bits = {code: 1 << number for number, code in enumerate(texts)}
     holders: dict[str, int] = {}
     for code, card in texts.items():
@@ -131,7 +150,8 @@ def _fits(
 def _nameless(kind: str, text: str, name: str, spaced: bool) -> str:
     """`text` without the words that spell the territory's name; maybe nothing is left.
 
-    In unspaced scripts, and in a currency written as one word (Kuwaitdinar), the characters of the name go.
+    In unspaced scripts, and in a currency written as one word (Kuwaitdinar), the characters of the
+    name go.
     """
     if kind == "city" and text.casefold() in name.casefold():
         return ""  # Guatemala, Kuwait, Hong Kong
@@ -146,7 +166,11 @@ def _without(text: str, name: str, whole_words: bool) -> str:
     while (start := text.casefold().find(name.casefold())) >= 0:
         end = start + len(name)
         if whole_words:
-            words = [word for word in re.finditer(r"[^\s\-–]+", text) if word.end() <= start or word.start() >= end]
+            words = [
+                word
+                for word in re.finditer(r"[^\s\-–]+", text)
+                if word.end() <= start or word.start() >= end
+            ]
             text = " ".join(word.group() for word in words)
         else:
             text = f"{text[:start]} {text[end:]}"

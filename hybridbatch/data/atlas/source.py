@@ -1,11 +1,14 @@
-"""The embedded data set: territories of the world, described in every language that CLDR has their names in.
+"""The embedded data set: territories of the world, described in every language that CLDR has their
+names in.
 
-A passage is the *card* of a territory in one language: its name, currencies, spoken languages, exemplar cities and
-region, all as that language's own CLDR names. A query gives some of these, never the name. Records are parallel by
-construction: ``KE-0`` asks by the same facts in every language. `hybridbatch.data.atlas.queries` makes the queries.
+A passage is the *card* of a territory in one language: its name, currencies, spoken languages,
+exemplar cities and region, all as that language's own CLDR names. A query gives some of these,
+never the name. Records are parallel by construction: ``KE-0`` asks by the same facts in every
+language. `hybridbatch.data.atlas.queries` makes the queries.
 
-Territories are split once and for all, whatever the seed of a run: the test territories are the task of
-`hybridbatch.data.atlas.task` and never training data. docs/atlas.md has the numbers and the limits.
+Territories are split once and for all, whatever the seed of a run: the test territories are the
+task of `hybridbatch.data.atlas.task` and never training data. docs/atlas.md has the numbers and the
+limits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,15 +23,18 @@ from hybridbatch.data.atlas.cldr import Names, Territory, cldr_version, locales,
 from hybridbatch.data.atlas.queries import Edition, Slot, choose
 from hybridbatch.data.source import Source, SourceContext
 
-TRAINED = ("arb", "zho", "eng", "deu", "hin", "rus", "spa", "tha", "tur")  # the paper's nine (arXiv:2408.10536)
+# the paper's nine (arXiv:2408.10536)
+TRAINED = ("arb", "zho", "eng", "deu", "hin", "rus", "spa", "tha", "tur")
 # Six of the nine and sixteen zero-shot languages, of ten scripts and every resource class
 DEFAULT_EVALUATION = (
     "arb", "zho", "eng", "hin", "rus", "tha", "jpn", "ell", "vie",
     "swh", "yor", "amh", "tir", "zul", "ibo", "hau", "som", "wol", "quy", "chr", "ewe", "mri",
 )  # fmt: skip
-NEAR_FULL = 0.8  # share of the cards a language must be able to write; the languages lie above 0.84 or below 0.70
+# share of the cards a language must be able to write; the languages lie above 0.84 or below 0.70
+NEAR_FULL = 0.8
 WIDELY_NAMED = 0.95  # share of the languages that must name a thing for it to be on a card
-MOST = {"currency": 2, "language": 4, "city": 3, "region": 2}  # things of a kind on a card, in this order
+# things of a kind on a card, in this order
+MOST = {"currency": 2, "language": 4, "city": 3, "region": 2}
 TEST, VALIDATION = 85, 15  # territories; the others are for training
 LICENCE = "Unicode License v3"
 _SPLIT_SEED = 240810536  # never the seed of a run: no test territory may become a training one
@@ -60,12 +66,17 @@ class Atlas:
 
 @cache
 def atlas() -> Atlas:
-    """The whole atlas, made anew from the installed `babel` in some seconds: no file, clock or random state in it."""
+    """The whole atlas, made anew from the installed `babel` in some seconds: no file, clock or
+    random state in it.
+    """
     world = territories()
     known = [names for names in locales() if _names_most(names, world)]
     contents = {territory.code: _contents(territory, known) for territory in world}
     english = next(names for names in known if names.language == "eng")
-    covered = sorted((names for names in known if _covers(names, contents, english)), key=lambda names: names.language)
+    covered = sorted(
+        (names for names in known if _covers(names, contents, english)),
+        key=lambda names: names.language,
+    )
     editions = [Edition.of(names, contents) for names in covered]
     asked = {code: choose(code, editions) for code in contents}
     cards = {edition.language: edition.cards for edition in editions}
@@ -87,7 +98,9 @@ def territory_of(record_id: str) -> str:
 
 
 def rows(context: SourceContext) -> Iterator[Row]:
-    """Every record of the training and validation territories in every wanted language; never a test territory."""
+    """Every record of the training and validation territories in every wanted language; never a
+    test territory.
+    """
     world = atlas()
     for language in world.languages:
         if context.keeps(language):
@@ -102,13 +115,15 @@ def rows(context: SourceContext) -> Iterator[Row]:
 def _names_most(names: Names, world: Sequence[Territory]) -> bool:
     """Whether a locale is worth asking what it names: it has most territories and most currencies."""
     money = {code for territory in world for code in territory.currencies}
-    return sum(territory.code in names.territory for territory in world) >= NEAR_FULL * len(world) and sum(
-        code in names.currency for code in money
-    ) >= NEAR_FULL * len(money)
+    return sum(territory.code in names.territory for territory in world) >= NEAR_FULL * len(
+        world
+    ) and sum(code in names.currency for code in money) >= NEAR_FULL * len(money)
 
 
 def _contents(territory: Territory, known: Sequence[Names]) -> dict[Slot, str]:
-    """What is on the card of a territory: the first things of each kind that nearly all languages name."""
+    """What is on the card of a territory: the first things of each kind that nearly all languages
+    name.
+    """
     things = {
         "currency": territory.currencies,
         "language": territory.languages,
@@ -127,15 +142,22 @@ def _widely_named(kind: str, code: str, known: Sequence[Names]) -> bool:
 
 
 def _covers(names: Names, contents: Mapping[str, Mapping[Slot, str]], english: Names) -> bool:
-    """Near-full coverage by names that are not just English: CLDR's Cebuano, for one, repeats English nearly always."""
+    """Near-full coverage by names that are not just English: CLDR's Cebuano, for one, repeats
+    English nearly always.
+    """
     complete = sum(names.has_card(code, card) for code, card in contents.items())
-    return complete >= NEAR_FULL * len(contents) and (names is english or names.share_equal(english) < WIDELY_NAMED)
+    return complete >= NEAR_FULL * len(contents) and (
+        names is english or names.share_equal(english) < WIDELY_NAMED
+    )
 
 
 def _split(codes: Sequence[str]) -> dict[str, Split]:
     order = [codes[i] for i in stream(_SPLIT_SEED, "atlas territories").permutation(len(codes))]
     test, validation = set(order[:TEST]), set(order[TEST : TEST + VALIDATION])
-    return {code: "test" if code in test else "validation" if code in validation else "train" for code in codes}
+    return {
+        code: "test" if code in test else "validation" if code in validation else "train"
+        for code in codes
+    }
 
 
 SOURCES = (

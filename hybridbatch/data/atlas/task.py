@@ -1,4 +1,6 @@
-"""The task of the embedded atlas: find the territory that a partial description without its name is about."""
+"""The task of the embedded atlas: find the territory that a partial description without its name is
+about.
+"""
 
 from functools import cache
 
@@ -16,7 +18,9 @@ def read_atlas(split: Split = "test") -> Task:
     Raises: `ConfigError` for an unknown split.
     """
     if split not in SPLITS:
-        raise ConfigError(f"atlas split {split!r}{nearest(split, SPLITS)}; it has {', '.join(SPLITS)}")
+        raise ConfigError(
+            f"atlas split {split!r}{nearest(split, SPLITS)}; it has {', '.join(SPLITS)}"
+        )
     world = atlas()
     wanted = {territory for territory, its_split in world.splits.items() if its_split == split}
     queries = {
@@ -30,10 +34,20 @@ def read_atlas(split: Split = "test") -> Task:
     records = sorted({record for texts in queries.values() for record in texts})
     return Task(
         name="atlas",
-        queries={language: Texts(tuple(texts), tuple(texts.values())) for language, texts in queries.items()},
-        corpus={language: Texts(tuple(cards), tuple(cards.values())) for language, cards in corpus.items()},
+        queries={
+            language: Texts(tuple(texts), tuple(texts.values()))
+            for language, texts in queries.items()
+        },
+        corpus={
+            language: Texts(tuple(cards), tuple(cards.values()))
+            for language, cards in corpus.items()
+        },
         qrels={
-            language: {record: {territory_of(record): 1} for record in records if territory_of(record) in cards}
+            language: {
+                record: {territory_of(record): 1}
+                for record in records
+                if territory_of(record) in cards
+            }
             for language, cards in corpus.items()
         },
         about="Measures cross-lingual matching of names (CLDR's of territories and what belongs to them), not general"

@@ -1,10 +1,12 @@
 """Files of public data sets: from repositories of the Hugging Face hub, and from plain addresses.
 
-No code of a repository is ever run. Where a repository is a table that the `datasets` library knows without a script,
-that library tells which files make a configuration (`Repository.config`); where its loader is a script, the source
-names the files itself. Either way the hub's client fetches them, whole and once: a download that breaks off goes on
-where it stopped, also in a later run, and what was fetched is found in the client's cache ($HF_HOME). The files are then
-read record by record (`hybridbatch.data.formats.tables`), so that memory stays small and a bad record is told by its line.
+No code of a repository is ever run. Where a repository is a table that the `datasets` library knows
+without a script, that library tells which files make a configuration (`Repository.config`); where
+its loader is a script, the source names the files itself. Either way the hub's client fetches them,
+whole and once: a download that breaks off goes on where it stopped, also in a later run, and what
+was fetched is found in the client's cache ($HF_HOME). The files are then read record by record
+(`hybridbatch.data.formats.tables`), so that memory stays small and a bad record is told by its
+line.
 """
 
 import re
@@ -49,7 +51,9 @@ class Repository:
         return readme.parent.name
 
     def inputs(self) -> list[Path]:
-        """What a source's `inputs` has to give: of a branch, a file in whose path the hub's client puts the commit."""
+        """What a source's `inputs` has to give: of a branch, a file in whose path the hub's client
+        puts the commit.
+        """
         return [] if _COMMIT.fullmatch(self.revision) else [self.file("README.md")]
 
     def file(self, path: str) -> Path:
@@ -60,7 +64,9 @@ class Repository:
         from huggingface_hub import hf_hub_download
 
         def download() -> Path:
-            return Path(hf_hub_download(self.name, path, repo_type="dataset", revision=self.revision))
+            return Path(
+                hf_hub_download(self.name, path, repo_type="dataset", revision=self.revision)
+            )
 
         return patiently(download, f"{self.name}@{self.revision}: {path}")
 
@@ -69,25 +75,34 @@ class Repository:
         from huggingface_hub import HfApi
 
         def ask() -> list[str]:
-            tree = HfApi().list_repo_tree(self.name, path, repo_type="dataset", revision=self.revision)
+            tree = HfApi().list_repo_tree(
+                self.name, path, repo_type="dataset", revision=self.revision
+            )
             return sorted((entry.path for entry in tree if hasattr(entry, "size")), key=_by_number)
 
         return patiently(ask, f"{self.name}@{self.revision}: {path}")
 
     def config(self, name: str, split: str = "train") -> list[str]:
-        """The paths of the files of a split of a configuration, in the order of `datasets`. Raises: as `file`."""
+        """The paths of the files of a split of a configuration, in the order of `datasets`. Raises:
+        as `file`.
+        """
 
         def ask() -> list[str]:
             from datasets import load_dataset_builder
 
             builder = load_dataset_builder(self.name, name, revision=self.revision)
-            return [_path_in(address) for address in (builder.config.data_files or {}).get(split, [])]
+            return [
+                _path_in(address) for address in (builder.config.data_files or {}).get(split, [])
+            ]
 
         where = f"{self.name}@{self.revision}: configuration {name!r}"
         self._check()
         found = patiently(ask, where)
         if not found:
-            raise DataError(f"{where} has no split {split!r}; {self.url} is not what this version of hybridbatch knows")
+            raise DataError(
+                f"{where} has no split {split!r}; {self.url} is not what this version of"
+                " hybridbatch knows"
+            )
         return found
 
     def configs(self) -> list[str]:
@@ -102,7 +117,9 @@ class Repository:
         return patiently(ask, f"{self.name}@{self.revision}")
 
     def _check(self) -> None:
-        """Raises as `file` if repository or revision is not there; `datasets`, which needs the card anyway, says less."""
+        """Raises as `file` if repository or revision is not there; `datasets`, which needs the card
+        anyway, says less.
+        """
         self.file("README.md")
 
     def label(self, path: str) -> str:
@@ -113,8 +130,8 @@ class Repository:
         """The rows of several files.
 
         Args:
-            parse: makes rows of (place, record), where place is ``number of file:line``, unique in the table; may raise
-                `RowProblem`.
+            parse: makes rows of (place, record), where place is ``number of file:line``, unique in
+                the table; may raise `RowProblem`.
         Raises: `DataError` as `file` and `read_records`.
         """
         for number, path in enumerate(paths):
@@ -128,10 +145,15 @@ def _placed(parse: Parse, file: int) -> Callable[[int, Record], Iterable[Row | B
 def _path_in(address: str) -> str:
     match = _HF_FILE.fullmatch(address)
     if match is None:
-        raise DataError(f"{address}: a data file outside of the repository; this source cannot be read as it is")
+        raise DataError(
+            f"{address}: a data file outside of the repository; this source cannot be read as it is"
+        )
     return match[2]
 
 
 def _by_number(path: str) -> list[tuple[bool, int, str]]:
     """Sorts docs-2 before docs-10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", path)]
+    return [
+        (part.isdigit(), int(part) if part.isdigit() else 0, part)
+        for part in re.split(r"(\d+)", path)
+    ]

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from hybridbatch.common.errors import DataError, HybridBatchError, OutputError
 
-PAUSES = (1.0, 4.0, 16.0)  # seconds before each further try, beyond the waiting of the hub's client itself
+# seconds before each further try, beyond the waiting of the hub's client itself
+PAUSES = (1.0, 4.0, 16.0)
 _PASSING = (408, 429, 500, 502, 503, 504)  # statuses that may be others soon
 _NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _LATER = "what was fetched is kept; run the same command again later"
@@ -16,14 +17,17 @@ Result = TypeVar("Result")
 
 
 def patiently(action: Callable[[], Result], address: str) -> Result:
-    """What `action` gives, tried again after each of `PAUSES` while it fails for a reason that may pass.
+    """What `action` gives, tried again after each of `PAUSES` while it fails for a reason that may
+    pass.
 
     Args:
         action: a call of the hub's client or of `datasets`.
         address: what it fetches, for the message.
-    Raises: `DataError` saying what failed, of which address, and the mend; `OutputError` if the cache cannot be written.
+    Raises: `DataError` saying what failed, of which address, and the mend; `OutputError` if the
+        cache cannot be written.
     """
-    from huggingface_hub.errors import HTTPError  # of the client's transport library, whichever it is
+    # of the client's transport library, whichever it is
+    from huggingface_hub.errors import HTTPError
 
     pauses = iter(PAUSES)
     while True:
@@ -46,16 +50,23 @@ def _may_pass(error: Exception) -> bool:
         return status in _PASSING
     if isinstance(error, hub.OfflineModeIsEnabled) or _is_offline():
         return False
-    if isinstance(error, hub.LocalEntryNotFoundError | hub.HTTPError | ConnectionError | TimeoutError):
+    if isinstance(
+        error, hub.LocalEntryNotFoundError | hub.HTTPError | ConnectionError | TimeoutError
+    ):
         return True
     # The client tells a file that came short by an OSError without a number.
-    return isinstance(error, OSError) and error.errno is None and not isinstance(error, FileNotFoundError)
+    return (
+        isinstance(error, OSError)
+        and error.errno is None
+        and not isinstance(error, FileNotFoundError)
+    )
 
 
 def _failure(error: Exception, address: str) -> DataError | OutputError:
     if isinstance(error, OSError) and error.errno in _NO_WRITING:
         return OutputError(
-            f"{address}: cannot be stored ({error.strerror}); free some space, or name other folders with HF_HOME and"
+            f"{address}: cannot be stored ({error.strerror}); free some space, or name other"
+            " folders with HF_HOME and"
             " HYBRIDBATCH_CACHE, and run the same command again"
         )
     return DataError(f"{address}: {_reason(error)}")
@@ -79,7 +90,9 @@ def _reason(error: Exception) -> str:
         return f"the server keeps answering {status}; {_LATER}"
     if _is_offline():
         return "not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
-    if isinstance(error, hub.LocalEntryNotFoundError | hub.HTTPError | ConnectionError | TimeoutError):
+    if isinstance(
+        error, hub.LocalEntryNotFoundError | hub.HTTPError | ConnectionError | TimeoutError
+    ):
         return f"the server cannot be reached; check the network (HF_ENDPOINT is {_endpoint()}); {_LATER}"
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"cannot be fetched ({first[:200]}); {_LATER}"

@@ -10,7 +10,9 @@ from hybridbatch.data.download.retries import patiently
 
 
 def web_file(address: str) -> Path:
-    """The local copy of a file of the web, downloaded whole if it is not there yet. Raises: as `Repository.file`."""
+    """The local copy of a file of the web, downloaded whole if it is not there yet. Raises: as
+    `Repository.file`.
+    """
     name = Path(urlsplit(address).path).name
     target = cache_folder() / "downloads" / hashlib.sha256(address.encode()).hexdigest()[:16] / name
     if target.is_file():
@@ -23,7 +25,8 @@ def web_file(address: str) -> Path:
 
         part = make_folder(target.parent) / f".{name}.part"
         with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # of several processes one downloads and the others wait
+            # of several processes one downloads and the others wait
+            fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 if not target.is_file():
                     file.truncate(0)  # what a killed process left

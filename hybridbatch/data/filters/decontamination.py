@@ -1,8 +1,9 @@
 """Evaluation texts in training data: reported by `audit`, kept out by `prepare --decontaminate`.
 
-Every text of a training row (query, passage, hard negatives) is compared with every query and passage of the evaluation
-tasks, whatever language either claims to be in (`hybridbatch.data.filters.near_duplicates`). The languages of a record say the same, so a
-record leaks as a whole as soon as one of its texts does.
+Every text of a training row (query, passage, hard negatives) is compared with every query and
+passage of the evaluation tasks, whatever language either claims to be in
+(`hybridbatch.data.filters.near_duplicates`). The languages of a record say the same, so a record
+leaks as a whole as soon as one of its texts does.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,13 @@ import hybridbatch
 from hybridbatch.common.errors import ConfigError, HybridBatchError
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.filters.evaluation_texts import ALL, Checks, EvaluationText, choose_checks, evaluation_texts
+from hybridbatch.data.filters.evaluation_texts import (
+    ALL,
+    Checks,
+    EvaluationText,
+    choose_checks,
+    evaluation_texts,
+)
 from hybridbatch.data.filters.near_duplicates import OverlapIndex, normal_form
 from hybridbatch.data.store.reader import Store
 
@@ -49,7 +56,9 @@ class LeakFinder:
         self._index = OverlapIndex(list(by_form))
 
     def leaks(self, rows: Iterable[Row]) -> Iterator[Leak]:
-        """Every leak of the rows; rows of split `test`, which nothing is trained on, are passed over."""
+        """Every leak of the rows; rows of split `test`, which nothing is trained on, are passed
+        over.
+        """
         for batch in batches(row for row in rows if row.split != "test"):
             parts: dict[str, list[tuple[Row, Any, str]]] = {}
             for row in batch:
@@ -63,11 +72,17 @@ class LeakFinder:
 
 
 def _parts(row: Row) -> Iterator[tuple[str, str]]:
-    sides = (("query", row.query), ("passage", row.passage), *(("negative", text) for text in row.negatives))
+    sides = (
+        ("query", row.query),
+        ("passage", row.passage),
+        *(("negative", text) for text in row.negatives),
+    )
     return ((part, text) for part, text in sides if text)
 
 
-def watched(rows: Iterable[Row | BadRow], leak_finder: LeakFinder, found: "Findings") -> Iterator[Row | BadRow]:
+def watched(
+    rows: Iterable[Row | BadRow], leak_finder: LeakFinder, found: "Findings"
+) -> Iterator[Row | BadRow]:
     """The rows as they are; before they go on, a batch at a time, their leaks are added to `found`."""
     for batch in batches(rows):
         found.add(leak_finder.leaks(row for row in batch if isinstance(row, Row)))
@@ -108,15 +123,21 @@ class Findings:
             known, match = leak.evaluation, "exact" if leak.exact else "near"
             record = (leak.row.source, leak.row.record_id)
             self.records.add(record)
-            records, texts = self._found.setdefault((known.task, known.language, known.kind, match), (set(), set()))
+            records, texts = self._found.setdefault(
+                (known.task, known.language, known.kind, match), (set(), set())
+            )
             records.add(record)
             texts.add(known.id)
             examples = self._examples.setdefault((known.task, known.kind, match), [])
-            if len(examples) < EXAMPLES and record not in ((one["source"], one["record"]) for one in examples):
+            if len(examples) < EXAMPLES and record not in (
+                (one["source"], one["record"]) for one in examples
+            ):
                 examples.append(_example(leak, match))
 
     def as_json(self) -> dict[str, Any]:
-        """``records``: how many leak; ``counts``, by task, language, kind of evaluation text and match; ``examples``."""
+        """``records``: how many leak; ``counts``, by task, language, kind of evaluation text and
+        match; ``examples``.
+        """
         by_source: dict[str, int] = {}
         for source, _ in sorted(self.records):
             by_source[source] = by_source.get(source, 0) + 1
@@ -139,15 +160,27 @@ def _example(leak: Leak, match: str) -> dict[str, Any]:
         "kind": known.kind,
         "match": match,
         "overlap": round(leak.overlap, 2),
-        "evaluation": {"id": known.id, "language": known.language, "text": known.text[:SHOWN_LETTERS]},
+        "evaluation": {
+            "id": known.id,
+            "language": known.language,
+            "text": known.text[:SHOWN_LETTERS],
+        },
         "source": row.source,
         "record": row.record_id,
-        "training": {"language": row.language, "part": leak.part, "text": leak.text[:SHOWN_LETTERS]},
+        "training": {
+            "language": row.language,
+            "part": leak.part,
+            "text": leak.text[:SHOWN_LETTERS],
+        },
     }
 
 
-def finder(checks: Checks, data_root: Path | None, languages: str = "all", report: Reporter = SILENT) -> LeakFinder:
-    """The finder of all texts of some tasks. Raises: `DataError` for a task that cannot be read, unless optional."""
+def finder(
+    checks: Checks, data_root: Path | None, languages: str = "all", report: Reporter = SILENT
+) -> LeakFinder:
+    """The finder of all texts of some tasks. Raises: `DataError` for a task that cannot be read,
+    unless optional.
+    """
     texts: list[EvaluationText] = []
     with report.bar("Reading evaluation tasks", len(checks.names), "tasks") as bar:
         for name in checks.names:
@@ -176,13 +209,15 @@ def audit(
         names, data_root: as `choose_checks`.
         languages: spec of the tasks' languages to look at.
     Returns: what was checked against what, and ``found`` as `Findings.as_json`.
-    Raises: `ConfigError` for an unknown task or if there is none to compare with; `DataError` for unreadable data.
+    Raises: `ConfigError` for an unknown task or if there is none to compare with; `DataError` for
+        unreadable data.
     """
     store = Store.open(data)
     checks = choose_checks(names, data_root)
     if not checks.names:
         raise ConfigError(
-            f"audit of {data}: no evaluation task to compare with is on this machine; name the folder that holds"
+            f"audit of {data}: no evaluation task to compare with is on this machine; name the"
+            " folder that holds"
             " copies of them with --data-root, or name tasks"
         )
     leak_finder, found = finder(checks, data_root, languages, report), Findings()
@@ -197,7 +232,11 @@ def audit(
         "schema_version": SCHEMA_VERSION,
         "kind": "audit",
         "hybridbatch": hybridbatch.__version__,
-        "data": {"name": data.resolve().name, "fingerprint": store.fingerprint, "rows": sum(sizes.values())},
+        "data": {
+            "name": data.resolve().name,
+            "fingerprint": store.fingerprint,
+            "rows": sum(sizes.values()),
+        },
         **checks.as_json(),
         "found": found.as_json(),
     }

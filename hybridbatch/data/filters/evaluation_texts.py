@@ -1,4 +1,6 @@
-"""The texts of evaluation tasks that training data is compared with: which tasks, where they are, what is in them."""
+"""The texts of evaluation tasks that training data is compared with: which tasks, where they are,
+what is in them.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,7 +51,9 @@ class Checks:
 
 
 def evaluation_only() -> tuple[str, ...]:
-    """The tasks that are made of no training source: not, for instance, `ntrex`, whose texts are those of a source."""
+    """The tasks that are made of no training source: not, for instance, `ntrex`, whose texts are
+    those of a source.
+    """
     trained = {source.name for source in sources()}
     return tuple(name for name in CATALOGUE if name not in trained)
 
@@ -58,10 +62,12 @@ def choose_checks(names: Sequence[str], data_root: Path | None) -> Checks:
     """The checks that were asked for.
 
     Args:
-        names: of tasks, as `load_task` takes them, or of mteb's; ``all`` alone: every task of `evaluation_only` that is
-            on this machine, for nothing is downloaded; ``none`` alone: no check.
+        names: of tasks, as `load_task` takes them, or of mteb's; ``all`` alone: every task of
+            `evaluation_only` that is on this machine, for nothing is downloaded; ``none`` alone: no
+            check.
         data_root: folder of local copies of public data sets.
-    Raises: `ConfigError` for an unknown task, `DataError` for one without data, which is downloaded where it can be.
+    Raises: `ConfigError` for an unknown task, `DataError` for one without data, which is downloaded
+        where it can be.
     """
     if tuple(names) == (NONE,):
         return Checks((), {})
@@ -69,17 +75,25 @@ def choose_checks(names: Sequence[str], data_root: Path | None) -> Checks:
         known = evaluation_only()
         here = tuple(name for name in known if local_folder(name, data_root))
         absent = tuple(name for name in known if name not in here)
-        return Checks(here, {name: _fingerprint(name, data_root) for name in here}, absent, optional=True)
+        return Checks(
+            here, {name: _fingerprint(name, data_root) for name in here}, absent, optional=True
+        )
     return Checks(tuple(names), {_shown(name): _fingerprint(name, data_root) for name in names})
 
 
 def _shown(name: str) -> str:
     """A task's name in reports: of a folder, its own name only."""
-    return name if name.partition(":")[0] in TASKS or not Path(name).is_dir() else Path(name).resolve().name
+    return (
+        name
+        if name.partition(":")[0] in TASKS or not Path(name).is_dir()
+        else Path(name).resolve().name
+    )
 
 
 def _fingerprint(name: str, data_root: Path | None) -> str:
-    """Of the task's files, which takes no reading of texts; of an mteb task, its revision. Raises as `choose_checks`."""
+    """Of the task's files, which takes no reading of texts; of an mteb task, its revision. Raises
+    as `choose_checks`.
+    """
     base = name.partition(":")[0]
     if base in CATALOGUE:
         folder = find_folder(base, data_root)
@@ -87,9 +101,16 @@ def _fingerprint(name: str, data_root: Path | None) -> str:
         folder = Path(name)
     else:
         task = _mteb_task(name) if base not in TASKS else None
-        return task.metadata.dataset["revision"] if task else load_task(name).provenance["fingerprint"]
+        return (
+            task.metadata.dataset["revision"] if task else load_task(name).provenance["fingerprint"]
+        )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return fingerprint([[path.relative_to(folder).as_posix(), sha256(read_bytes(path)).hexdigest()] for path in files])
+    return fingerprint(
+        [
+            [path.relative_to(folder).as_posix(), sha256(read_bytes(path)).hexdigest()]
+            for path in files
+        ]
+    )
 
 
 def _mteb_task(name: str) -> Any:
@@ -100,8 +121,11 @@ def _mteb_task(name: str) -> Any:
     return find_tasks([name])[0]
 
 
-def evaluation_texts(name: str, data_root: Path | None, languages: str = "all") -> list[EvaluationText]:
-    """The queries and passages of a task, of mteb's tasks only the passages that answer a query, in all languages.
+def evaluation_texts(
+    name: str, data_root: Path | None, languages: str = "all"
+) -> list[EvaluationText]:
+    """The queries and passages of a task, of mteb's tasks only the passages that answer a query, in
+    all languages.
 
     Raises: as `load_task`.
     """
@@ -126,7 +150,9 @@ def _mteb_texts(name: str) -> Iterator[EvaluationText]:
     for subset in subsets(task):
         for key, text in zip(subset.query_ids, subset.queries, strict=True):
             yield EvaluationText(name, subset.name, "query", key, text)
-        answers = {key for judged in subset.qrels.values() for key, grade in judged.items() if grade > 0}
+        answers = {
+            key for judged in subset.qrels.values() for key, grade in judged.items() if grade > 0
+        }
         for key, text in zip(subset.passage_ids, subset.passages, strict=True):
             if key in answers:  # a corpus may be all of Wikipedia, which is no evaluation set
                 yield EvaluationText(name, subset.name, "passage", key, text)

@@ -1,10 +1,13 @@
-"""Which language a text is in: for filters that ask whether it is in the language it claims to be in.
+"""Which language a text is in: for filters that ask whether it is in the language it claims to be
+in.
 
-The identifier is py3langid (Lui and Baldwin 2012, ACL demo: naive Bayes over byte n-grams; model of 2026, 139 languages),
-whose model comes with the package. A text is judged only if its language is one that the identifier knows and it has
-`MIN_BYTES` bytes of letters in UTF-8 (40 Latin, 20 Cyrillic or 13 Ethiopic letters), and is in the wrong language if its
-own has less than `UNLIKELY` probability. On the first 40 such bytes of NTREX's lines (66 languages) that is wrong in 0.4%
-of cases, on whole lines in less than 0.1%: close languages (Zulu and Xhosa, Malay and Indonesian) do not fall below it.
+The identifier is py3langid (Lui and Baldwin 2012, ACL demo: naive Bayes over byte n-grams; model of
+2026, 139 languages), whose model comes with the package. A text is judged only if its language is
+one that the identifier knows and it has `MIN_BYTES` bytes of letters in UTF-8 (40 Latin, 20
+Cyrillic or 13 Ethiopic letters), and is in the wrong language if its own has less than `UNLIKELY`
+probability. On the first 40 such bytes of NTREX's lines (66 languages) that is wrong in 0.4% of
+cases, on whole lines in less than 0.1%: close languages (Zulu and Xhosa, Malay and Indonesian) do
+not fall below it.
 """
 
 from collections import Counter
@@ -45,7 +48,9 @@ class LanguageIdentifier:
         self.languages = frozenset(self._codes.values()) - set(_UNRELIABLE)
 
     def identify(self, texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-        """The most probable language of each text, ``und`` where it is no language, and its probability (float64 [n])."""
+        """The most probable language of each text, ``und`` where it is no language, and its
+        probability (float64 [n]).
+        """
         best = [max(self._probabilities(text).items(), key=lambda item: item[1]) for text in texts]
         return [language for language, _ in best], np.array([chance for _, chance in best])
 
@@ -113,8 +118,10 @@ class LanguageCheck:
         for counts in self._counts.values():
             total.update(counts)
         report.note(
-            f"language check: {total['judged']:,} texts judged, {total['wrong']:,} of them in the wrong language;"
-            f" {total['not_judged']:,} not judged (too short, or in a language that {identifier().name} does not know)"
+            f"language check: {total['judged']:,} texts judged, {total['wrong']:,} of them in the"
+            " wrong language;"
+            f" {total['not_judged']:,} not judged (too short, or in a language that"
+            f" {identifier().name} does not know)"
         )
 
     def as_json(self) -> dict[str, Any]:

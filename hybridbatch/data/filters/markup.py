@@ -1,8 +1,9 @@
 """Markup that scraped text still has: tags, character references, and links of wikis and Markdown.
 
-Only what nothing else looks like is taken for markup, so that ``5 < 6``, ``a <b and c> d``, ``List<String>``, ``x[[1]]``
-and ``AT&T`` stay. (`html.parser` reads as a browser does, which takes ``<b and c>`` for a tag and all that follows an
-unclosed ``<script>`` for code, and not alike in all releases of Python.)
+Only what nothing else looks like is taken for markup, so that ``5 < 6``, ``a <b and c> d``,
+``List<String>``, ``x[[1]]`` and ``AT&T`` stay. (`html.parser` reads as a browser does, which takes
+``<b and c>`` for a tag and all that follows an unclosed ``<script>`` for code, and not alike in all
+releases of Python.)
 """
 
 import html
@@ -11,7 +12,8 @@ from html.entities import html5
 
 _MAYBE = re.compile(r"[<&\[]")
 _REFERENCE = re.compile(r"&(?:amp;)*(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_SECTION = re.compile(  # none goes beyond the beginning of the next, so that searching takes linear time
+# none goes beyond the beginning of the next, so that searching takes linear time
+_SECTION = re.compile(
     r"<(script|style)\b[^<>]*>(?:(?!</?(?:script|style)\b).)*+</\1\s*>"
     r"|<!--(?:(?!<!--|-->).)*+-->|<!doctype\b[^<>]*>|<\?xml\b[^<>]*\?>"
     r"|<!\[CDATA\[(?P<text>(?:(?!<!\[CDATA\[|\]\]>).)*+)\]\]>",
@@ -28,10 +30,12 @@ _WITHIN_WORDS = re.compile(
     "a|abbr|b|bd[io]|big|cite|code|del|dfn|em|font|i|ins|kbd|mark|[qsu]|samp|small|span|strike|strong|su[bp]|tt|var|wbr"
 )
 _LINKS = (
-    (re.compile(r"(?<!\w)\[\[:?(?=[^\W\d])(?:[^\[\]|\n]*\|)*([^\[\]|\n]+)\]\]"), r"\1"),  # [[page|label]]
+    # [[page|label]]
+    (re.compile(r"(?<!\w)\[\[:?(?=[^\W\d])(?:[^\[\]|\n]*\|)*([^\[\]|\n]+)\]\]"), r"\1"),
     (
         re.compile(
-            r"!?\[([^\[\]\n]*)\]\(<?(?:https?://|mailto:|www\.|/)(?:[^\s()<>]|\([^\s()<>]*\))*+>?(?:[ ]+\"[^\"\n]*\")?\)"
+            r"!?\[([^\[\]\n]*)\]\(<?(?:https?://|mailto:|www\.|/)(?:[^\s()<>]|\([^\s()<>]*\))*+>?(?:["
+            r" ]+\"[^\"\n]*\")?\)"
         ),
         r"\1",
     ),
@@ -43,8 +47,9 @@ _PASSES = 4
 def without_markup(text: str) -> str:
     """The text that a reader of the page would see; `text` itself if it has no markup.
 
-    References are resolved first, also those of references (``&amp;gt;``), as tags may be written with them. Tags leave a
-    space unless they are of words, as ``H<sub>2</sub>O``; of links the label stays; comments, scripts and styles go.
+    References are resolved first, also those of references (``&amp;gt;``), as tags may be written
+    with them. Tags leave a space unless they are of words, as ``H<sub>2</sub>O``; of links the
+    label stays; comments, scripts and styles go.
     """
     for _ in range(_PASSES):  # what is left can be markup again only where someone makes it so
         plain = _pass(text) if _MAYBE.search(text) else text
@@ -76,6 +81,12 @@ def _character(found: re.Match[str]) -> str:
 def _replacement(found: re.Match[str], ended: set[str]) -> str:
     """What a tag leaves; itself if it may as well be something else in pointed brackets."""
     name = found["name"].lower()
-    if found["end"] or found["attributes"] or found["empty"] or _STANDS_OPEN.fullmatch(name) or name in ended:
+    if (
+        found["end"]
+        or found["attributes"]
+        or found["empty"]
+        or _STANDS_OPEN.fullmatch(name)
+        or name in ended
+    ):
         return "" if _WITHIN_WORDS.fullmatch(name) else " "
     return found[0]

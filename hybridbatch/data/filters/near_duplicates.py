@@ -1,14 +1,18 @@
-"""Texts that are in one another, exactly or nearly: an index of known texts, against which any number are streamed.
+"""Texts that are in one another, exactly or nearly: an index of known texts, against which any
+number are streamed.
 
-A text's *normal form* is its letters, marks and digits alone, so that case, punctuation and spacing do not count. Forms
-are compared by their shingles, all runs of eight units; a unit is a letter, and a Han character counts as three, for
-it says as much. So one rule serves every script, with or without spaces between words.
+A text's *normal form* is its letters, marks and digits alone, so that case, punctuation and spacing
+do not count. Forms are compared by their shingles, all runs of eight units; a unit is a letter, and
+a Han character counts as three, for it says as much. So one rule serves every script, with or
+without spaces between words.
 
-The overlap of two texts is the share of the shorter one's shingles found in the best stretch of the longer: the overlap
-coefficient |A ∩ B| / min(|A|, |B|), where the longer text is a window little longer than the shorter text. Not the
-Jaccard index |A ∩ B| / |A ∪ B| that MinHash estimates: that of a sentence in a passage of ten is 0.1. The known texts are
-few enough to be indexed as they are; a sample of their shingles (those with small hashes, as in FracMinHash, Irber et
-al. 2022, bioRxiv 2022.01.11.475838) finds candidates, and all shingles decide. docs/decontamination.md has the evidence.
+The overlap of two texts is the share of the shorter one's shingles found in the best stretch of the
+longer: the overlap coefficient |A ∩ B| / min(|A|, |B|), where the longer text is a window little
+longer than the shorter text. Not the Jaccard index |A ∩ B| / |A ∪ B| that MinHash estimates: that
+of a sentence in a passage of ten is 0.1. The known texts are few enough to be indexed as they are;
+a sample of their shingles (those with small hashes, as in FracMinHash, Irber et al. 2022, bioRxiv
+2022.01.11.475838) finds candidates, and all shingles decide. docs/decontamination.md has the
+evidence.
 """
 
 import unicodedata
@@ -21,16 +25,28 @@ import numpy as np
 
 SHINGLE = 8  # units: one or two words, so that an edited word spoils few shingles
 LEAST_EXACT = 10  # units; shorter texts ("See also") are equal by chance
-LEAST_NEAR = 40  # units; shorter questions differ in one name only ("What is the capital of Haiti?")
-NEAR = 0.6  # overlap; measured: a word of a question, or two of a sentence, may differ; different texts lie below
+# units; shorter questions differ in one name only ("What is the capital of Haiti?")
+LEAST_NEAR = 40
+# overlap; measured: a word of a question, or two of a sentence, may differ; different texts lie
+# below
+NEAR = 0.6
 _WINDOW = 1.25  # length of the stretch of the longer text, in lengths of the shorter text
 _SAMPLING = 4  # one shingle of so many is looked up
 _COMMON = 64  # a shingle in more known texts than that is a phrase, and finds no candidates
-_LIKELY = NEAR / 2  # share of the sampled shingles that makes a candidate: low, for a sample is a noisy estimate
+# share of the sampled shingles that makes a candidate: low, for a sample is a noisy estimate
+_LIKELY = NEAR / 2
 _BLOCK_LETTERS = 1 << 21
-# Units of a letter by Unicode block; 1 elsewhere. Syllables say about two letters, Han characters about three.
-_UNITS = ((0x1200, 0x1680, 2), (0x3041, 0x3100, 2), (0x3400, 0xA000, 3), (0xA000, 0xA4D0, 2), (0x20000, 0x32400, 3))
-_BASE, _MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # odd constants; any good ones will do
+# Units of a letter by Unicode block; 1 elsewhere. Syllables say about two letters, Han characters
+# about three.
+_UNITS = (
+    (0x1200, 0x1680, 2),
+    (0x3041, 0x3100, 2),
+    (0x3400, 0xA000, 3),
+    (0xA000, 0xA4D0, 2),
+    (0x20000, 0x32400, 3),
+)
+# odd constants; any good ones will do
+_BASE, _MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
 def overlap(form: str, other: str) -> float:
@@ -40,7 +56,8 @@ def overlap(form: str, other: str) -> float:
     if not len(places):
         return 0.0
     in_window = np.searchsorted(places, places + _WINDOW * len(shorter)) - np.arange(len(places))
-    found = np.isin(shorter, longer).sum()  # fewer than in the window where a phrase is said again and again
+    # fewer than in the window where a phrase is said again and again
+    found = np.isin(shorter, longer).sum()
     return float(min(in_window.max(), found) / len(shorter))
 
 
@@ -83,7 +100,9 @@ class OverlapIndex:
         hashes, owners = _sampled(forms)
         order = np.lexsort((owners, hashes))
         hashes, owners = hashes[order], owners[order]
-        self._hashes, self._starts, self._counts = np.unique(hashes, return_index=True, return_counts=True)
+        self._hashes, self._starts, self._counts = np.unique(
+            hashes, return_index=True, return_counts=True
+        )
         telling = np.repeat(self._counts <= _COMMON, self._counts)
         self._owners = owners
         self._telling = np.bincount(owners[telling], minlength=len(forms))  # of each known text
@@ -114,7 +133,9 @@ class OverlapIndex:
         place, texts = place[known & ~common], texts[known & ~common]
         counts = self._counts[place]
         ends = np.cumsum(counts)
-        posting = np.arange(ends[-1] if len(ends) else 0) + np.repeat(self._starts[place] - ends + counts, counts)
+        posting = np.arange(ends[-1] if len(ends) else 0) + np.repeat(
+            self._starts[place] - ends + counts, counts
+        )
         pairs = np.repeat(texts, counts) * len(self._forms) + self._owners[posting]
         pairs, shared = np.unique(pairs, return_counts=True)
         texts, owners = np.divmod(pairs, len(self._forms))
@@ -123,7 +144,9 @@ class OverlapIndex:
 
 
 def _sampled(forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The sampled shingles of the forms of `LEAST_NEAR` units and more, each once a form: (hashes, forms' numbers)."""
+    """The sampled shingles of the forms of `LEAST_NEAR` units and more, each once a form: (hashes,
+    forms' numbers).
+    """
     hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for first, last in pairwise(_blocks(forms)):
         shingles, owner = _shingles(forms[first:last])

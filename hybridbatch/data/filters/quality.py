@@ -1,6 +1,8 @@
-"""Quality of a source's texts, counted in the manifest of every store: markup, too long rows, duplicates.
+"""Quality of a source's texts, counted in the manifest of every store: markup, too long rows,
+duplicates.
 
-The defaults count and change nothing; `prepare --markup remove --max-characters N --duplicates remove` act.
+The defaults count and change nothing; `prepare --markup remove --max-characters N --duplicates
+remove` act.
 """
 
 import hashlib
@@ -20,11 +22,13 @@ from hybridbatch.data.store.intake import clean_text
 
 
 class Quality:
-    """Counts rows with markup, too long ones and duplicates by source, and mends or leaves out those that it is told to.
+    """Counts rows with markup, too long ones and duplicates by source, and mends or leaves out
+    those that it is told to.
 
-    A row is a duplicate if an earlier one in the same language, of its own source (``within``) or else of a source before
-    (``across``), has the same query and the same passage, but for case, white space and normal form. Rows that lack a side
-    are none: what they are paired with is in other languages.
+    A row is a duplicate if an earlier one in the same language, of its own source (``within``) or
+    else of a source before (``across``), has the same query and the same passage, but for case,
+    white space and normal form. Rows that lack a side are none: what they are paired with is in
+    other languages.
     """
 
     def __init__(self, config: PrepareConfig) -> None:
@@ -48,7 +52,10 @@ class Quality:
         if plain is not row:
             counts["markup"] += 1
             if self._settings["markup"] == "remove":
-                for side, before, after in (("query", row.query, plain.query), ("passage", row.passage, plain.passage)):
+                for side, before, after in (
+                    ("query", row.query, plain.query),
+                    ("passage", row.passage, plain.passage),
+                ):
                     if clean_text(before) and not clean_text(after):
                         return _bad(row, side, "nothing but markup")
                 row = plain
@@ -66,11 +73,15 @@ class Quality:
         return self._longest is not None and len(clean_text(text) or "") > self._longest
 
     def _distinct(self, batch: list[Row | BadRow], here: "HashSet") -> Iterator[Row | BadRow]:
-        """The rows of a batch, without the duplicates if these are to be removed; all are added to `here`."""
+        """The rows of a batch, without the duplicates if these are to be removed; all are added to
+        `here`.
+        """
         keys = [pair_hash(row) if isinstance(row, Row) else None for row in batch]
         places = np.flatnonzero([key is not None for key in keys])
         distinct, first, inverse = np.unique(
-            np.array([key for key in keys if key is not None], np.uint64), return_index=True, return_inverse=True
+            np.array([key for key in keys if key is not None], np.uint64),
+            return_index=True,
+            return_inverse=True,
         )
         known = here.contains(distinct)
         within = known[inverse] | (first[inverse] != np.arange(len(places)))
@@ -88,16 +99,23 @@ class Quality:
 
     def describe(self) -> dict[str, Any]:
         """The settings that change rows; none by default, so that older data is known for the same."""
-        return {name: value for name, value in self._settings.items() if value not in ("keep", None)}
+        return {
+            name: value for name, value in self._settings.items() if value not in ("keep", None)
+        }
 
     def as_json(self) -> dict[str, Any]:
-        """What was done, and rows by source: with ``markup``, ``too_long``, ``duplicates`` within and across sources."""
+        """What was done, and rows by source: with ``markup``, ``too_long``, ``duplicates`` within
+        and across sources.
+        """
         counts = sorted(self._counts.items())
         return {
             "settings": self._settings,
             "markup": {source: count["markup"] for source, count in counts},
             "too_long": {source: count["too_long"] for source, count in counts},
-            "duplicates": {source: {"within": count["within"], "across": count["across"]} for source, count in counts},
+            "duplicates": {
+                source: {"within": count["within"], "across": count["across"]}
+                for source, count in counts
+            },
         }
 
     def tell(self, report: Reporter) -> None:
@@ -106,20 +124,29 @@ class Quality:
         for counts in self._counts.values():
             total.update(counts)
         if total["markup"]:
-            done = "removed" if self._settings["markup"] == "remove" else "kept; --markup remove takes it out"
+            done = (
+                "removed"
+                if self._settings["markup"] == "remove"
+                else "kept; --markup remove takes it out"
+            )
             report.note(f"{total['markup']:,} rows with markup ({done})")
         if total["within"] or total["across"]:
             done = (
-                "left out" if self._settings["duplicates"] == "remove" else "kept; --duplicates remove leaves them out"
+                "left out"
+                if self._settings["duplicates"] == "remove"
+                else "kept; --duplicates remove leaves them out"
             )
             report.note(
-                f"{total['within']:,} rows say what an earlier one of their source says, {total['across']:,} what one of"
+                f"{total['within']:,} rows say what an earlier one of their source says,"
+                f" {total['across']:,} what one of"
                 f" a source before says ({done})"
             )
 
 
 class HashSet:
-    """A set of 64-bit hashes in sorted runs, each more than twice as long as the next: eight bytes a hash."""
+    """A set of 64-bit hashes in sorted runs, each more than twice as long as the next: eight bytes
+    a hash.
+    """
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []
@@ -149,14 +176,17 @@ class HashSet:
 
 
 def pair_hash(row: Row) -> int | None:
-    """64 bits of a row's language, query and passage, alike in case, white space and normal form; None without a side.
+    """64 bits of a row's language, query and passage, alike in case, white space and normal form;
+    None without a side.
 
     Of 40 million different pairs two have the same hash with a probability of 1 in 20,000.
     """
     query, passage = clean_text(row.query), clean_text(row.passage)
     if query is None or passage is None:
         return None
-    key = "\0".join((row.language, *(" ".join(text.casefold().split()) for text in (query, passage))))
+    key = "\0".join(
+        (row.language, *(" ".join(text.casefold().split()) for text in (query, passage)))
+    )
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 
@@ -170,4 +200,6 @@ def _plain(row: Row) -> Row:
 
 
 def _bad(row: Row, side: str, reason: str) -> BadRow:
-    return BadRow(f"source {row.source}, record {row.record_id!r}, language {row.language}", 0, side, reason)
+    return BadRow(
+        f"source {row.source}, record {row.record_id!r}, language {row.language}", 0, side, reason
+    )

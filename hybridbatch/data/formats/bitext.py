@@ -1,12 +1,14 @@
-"""Parallel text in the forms that OPUS and translators have it, streamed: translation units, numbered from 1.
+"""Parallel text in the forms that OPUS and translators have it, streamed: translation units,
+numbered from 1.
 
-- Moses: files of equal names but for a last suffix that is the language, as ``Tanzil.en-sw.en`` and ``Tanzil.en-sw.sw``;
+- Moses: files of equal names but for a last suffix that is the language, as ``Tanzil.en-sw.en`` and
+``Tanzil.en-sw.sw``;
   line n of one means the same as line n of the others;
 - TSV: ``NAME.en-sw.tsv``, two columns in the order of the name, without a header;
 - TMX: ``NAME.tmx``, translation units (``tu``) of variants (``tuv``) with ``xml:lang``.
 
-Each may be packed as ``.gz``, the first two as ``.zst`` too. Layouts read on 2026-11-24: Moses and TSV from the OPUS tools'
-documentation, TMX from the standard (1.4b).
+Each may be packed as ``.gz``, the first two as ``.zst`` too. Layouts read on 2026-11-24: Moses and
+TSV from the OPUS tools' documentation, TMX from the standard (1.4b).
 """
 
 import gzip
@@ -22,9 +24,16 @@ from pathlib import Path
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import open_lines
 from hybridbatch.common.records import BadRow
-from hybridbatch.data.formats.tables import KINDS, RowProblem, checked_text, headless_records, known_language
+from hybridbatch.data.formats.tables import (
+    KINDS,
+    RowProblem,
+    checked_text,
+    headless_records,
+    known_language,
+)
 
-Unit = tuple[int, dict[str, str]]  # number, text by canonical language; languages without a text there are left out
+# number, text by canonical language; languages without a text there are left out
+Unit = tuple[int, dict[str, str]]
 _PACKED = (".gz", ".zst")
 _PAIR = re.compile(r".+\.([^.-]+)-([^.]+)\.tsv")
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -47,7 +56,9 @@ class Bitext:
     languages: tuple[str, ...] = ()
 
     def units(self) -> Iterator[Unit | BadRow]:
-        """The units in order. Raises: `DataError` if a file cannot be read, or Moses files differ in length."""
+        """The units in order. Raises: `DataError` if a file cannot be read, or Moses files differ
+        in length.
+        """
         readers = {"moses": _moses_units, "tsv": _tsv_units, "tmx": _tmx_units}
         return readers[self.kind](self)
 
@@ -82,7 +93,9 @@ def _languages(*codes: str) -> tuple[str, ...]:
 
 
 def _has_header(path: Path, languages: tuple[str, ...]) -> bool:
-    """Whether the first line names the languages: then it is a table of aligned lines (`hybridbatch.data.formats.user_tables`)."""
+    """Whether the first line names the languages: then it is a table of aligned lines
+    (`hybridbatch.data.formats.user_tables`).
+    """
     with open_lines(path) as lines:
         first = next(lines, (1, b""))[1].decode("utf-8", "replace").split("\t")
     return set(_languages(*first)) == set(languages)
@@ -96,7 +109,8 @@ def _moses_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
                 number = max(line[0] for line in lines if line)
                 short = bitext.files[lines.index(None)]
                 raise DataError(
-                    f"{short}: ends before line {number}, which {' and '.join(_others(bitext, short))} have; the lines of"
+                    f"{short}: ends before line {number}, which"
+                    f" {' and '.join(_others(bitext, short))} have; the lines of"
                     " these files do not belong together"
                 )
             number = lines[0][0]
@@ -105,7 +119,12 @@ def _moses_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
                 try:
                     texts[language] = raw.decode()
                 except UnicodeDecodeError as error:
-                    yield BadRow(path.name, number, "text", f"not valid UTF-8 at byte {error.start + 1} of the line")
+                    yield BadRow(
+                        path.name,
+                        number,
+                        "text",
+                        f"not valid UTF-8 at byte {error.start + 1} of the line",
+                    )
             yield number, _filled(texts)
 
 
@@ -120,7 +139,13 @@ def _tsv_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
             yield item
             continue
         try:
-            yield item[0], {language: checked_text(words, language) for language, words in _filled(item[1]).items()}
+            yield (
+                item[0],
+                {
+                    language: checked_text(words, language)
+                    for language, words in _filled(item[1]).items()
+                },
+            )
         except RowProblem as problem:
             yield BadRow(path.name, item[0], problem.field, problem.reason)
 
@@ -155,7 +180,8 @@ def _variants(unit: ElementTree.Element, number: int, name: str) -> Iterator[Uni
         segment = next((child for child in variant if child.tag.rpartition("}")[2] == "seg"), None)
         try:
             texts.setdefault(
-                known_language(code, "xml:lang"), "".join(segment.itertext()) if segment is not None else ""
+                known_language(code, "xml:lang"),
+                "".join(segment.itertext()) if segment is not None else "",
             )
         except RowProblem as problem:
             yield BadRow(name, number, problem.field, problem.reason)
@@ -164,4 +190,6 @@ def _variants(unit: ElementTree.Element, number: int, name: str) -> Iterator[Uni
 
 def _filled(texts: Mapping[str, str]) -> dict[str, str]:
     """The texts that are not blank, white space (also line ends of TMX) as single blanks."""
-    return {language: words for language, text in texts.items() if (words := " ".join(text.split()))}
+    return {
+        language: words for language, text in texts.items() if (words := " ".join(text.split()))
+    }

@@ -14,10 +14,14 @@ from hybridbatch.common.records import BadRow
 
 
 class NumberedLines:
-    """The texts of a tab-separated file of whole numbers and texts, read from the disk when asked for."""
+    """The texts of a tab-separated file of whole numbers and texts, read from the disk when asked
+    for.
+    """
 
     def __init__(self, path: Path, name: str) -> None:
-        """Reads the file once. `name`: how `bad` rows call it. Raises: `DataError` if it cannot be read."""
+        """Reads the file once. `name`: how `bad` rows call it. Raises: `DataError` if it cannot be
+        read.
+        """
         self.bad: list[BadRow] = []
         ids, starts, lengths = array("q"), array("q"), array("i")
         at = 0
@@ -46,12 +50,17 @@ class NumberedLines:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         os.close(self._file)
 
     def texts(self, ids: np.ndarray) -> Iterator[str | None]:
-        """The text of each id of an int array; None where the file has none (or a bad line). Of two, the first."""
+        """The text of each id of an int array; None where the file has none (or a bad line). Of
+        two, the first.
+        """
         if not len(self._ids):
             yield from (None for _ in ids)
             return
@@ -59,7 +68,10 @@ class NumberedLines:
         places[places == len(self._ids)] = 0
         found = self._ids[places] == ids
         for here, start, length in zip(
-            found.tolist(), self._starts[places].tolist(), self._lengths[places].tolist(), strict=True
+            found.tolist(),
+            self._starts[places].tolist(),
+            self._lengths[places].tolist(),
+            strict=True,
         ):
             yield os.pread(self._file, length, start).decode() if here else None
 
@@ -82,8 +94,11 @@ def _problem(key: bytes, tab: bytes, words: bytes) -> tuple[str, str] | None:
 _BLOCK = 1 << 22  # bytes
 
 
-def integer_rows(path: Path, name: str, columns: tuple[str, ...]) -> tuple[np.ndarray, list[BadRow]]:
-    """The good rows of a tab-separated file without a header, int32 [N, C] for C columns, and the bad ones.
+def integer_rows(
+    path: Path, name: str, columns: tuple[str, ...]
+) -> tuple[np.ndarray, list[BadRow]]:
+    """The good rows of a tab-separated file without a header, int32 [N, C] for C columns, and the
+    bad ones.
 
     Args:
         name: how bad rows call the file.
@@ -116,22 +131,37 @@ def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, block
                 number += block.count(b"\n")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read after line {number} ({error.strerror or error})") from error
+        raise DataError(
+            f"{path}: cannot be read after line {number} ({error.strerror or error})"
+        ) from error
 
 
-def _slowly(block: bytes, first: int, name: str, columns: tuple[str, ...], bad: list[BadRow]) -> np.ndarray:
+def _slowly(
+    block: bytes, first: int, name: str, columns: tuple[str, ...], bad: list[BadRow]
+) -> np.ndarray:
     """A block with a bad line in it, line by line; appends to `bad`."""
     good = []
     for number, raw in enumerate(block.split(b"\n"), first):
         cells = raw.rstrip(b"\r").split(b"\t")
-        wrong = next((at for at, cell in enumerate(cells[: len(columns)]) if not _is_int32(cell)), None)
+        wrong = next(
+            (at for at, cell in enumerate(cells[: len(columns)]) if not _is_int32(cell)), None
+        )
         if not raw.strip():
             continue
         if len(cells) != len(columns):
-            bad.append(BadRow(name, number, "line", f"{len(cells)} fields where there should be {len(columns)}"))
+            bad.append(
+                BadRow(
+                    name,
+                    number,
+                    "line",
+                    f"{len(cells)} fields where there should be {len(columns)}",
+                )
+            )
         elif wrong is not None:
             shown = cells[wrong][:20].decode(errors="replace")
-            bad.append(BadRow(name, number, columns[wrong], f"must be a whole number, not {shown!r}"))
+            bad.append(
+                BadRow(name, number, columns[wrong], f"must be a whole number, not {shown!r}")
+            )
         else:
             good.append([int(cell) for cell in cells])
     return np.array(good, np.int32).reshape(len(good), len(columns))

@@ -1,29 +1,49 @@
-"""Question -> passage rows of retrieval sets: ``corpus.X``, ``qrels.X`` and ``queries.X`` files of JSON Lines."""
+"""Question -> passage rows of retrieval sets: ``corpus.X``, ``qrels.X`` and ``queries.X`` files of
+JSON Lines.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hybridbatch.common.records import BadRow, Row, Split
-from hybridbatch.data.formats.tables import Record, RowProblem, absorb, convert, identifier, language, text
+from hybridbatch.data.formats.tables import (
+    Record,
+    RowProblem,
+    absorb,
+    convert,
+    identifier,
+    language,
+    text,
+)
 
 NEGATIVES = 4  # hard negatives kept of a row: each makes the store larger by a passage and language
 Passages = dict[str, tuple[str, str]]  # passage id -> canonical language, text with its title
 
 
-def question_rows(source: str, corpus: Path, qrels: Path, queries: Path, split: Split) -> Iterator[Row | BadRow]:
-    """A row for every question and passage that answers it; further passages of a question make records of their own."""
+def question_rows(
+    source: str, corpus: Path, qrels: Path, queries: Path, split: Split
+) -> Iterator[Row | BadRow]:
+    """A row for every question and passage that answers it; further passages of a question make
+    records of their own.
+    """
     passages: Passages = {}
     relevant: dict[str, list[str]] = {}
     yield from absorb(corpus, display_name(corpus), lambda record: take_passage(passages, record))
 
     def take_relevant(record: Record) -> None:
         if record.get("rel") != 0:
-            relevant.setdefault(identifier(record, "query_id"), []).append(identifier(record, "doc_id"))
+            relevant.setdefault(identifier(record, "query_id"), []).append(
+                identifier(record, "doc_id")
+            )
 
     yield from absorb(qrels, display_name(qrels), take_relevant)
 
     def parse(number: int, record: Record) -> Iterator[Row]:
-        question, code, query = identifier(record, "id"), language(record, "lang"), text(record, "text")
+        question, code, query = (
+            identifier(record, "id"),
+            language(record, "lang"),
+            text(record, "text"),
+        )
         if question not in relevant:
             raise RowProblem("id", "no passage is relevant to the question")
         for further, passage_id in enumerate(relevant[question]):
@@ -35,9 +55,14 @@ def question_rows(source: str, corpus: Path, qrels: Path, queries: Path, split: 
 
 
 def take_passage(passages: Passages, record: Record) -> None:
-    """Add a corpus record; its title, if it has one, goes before the text as mteb joins them: with a blank."""
+    """Add a corpus record; its title, if it has one, goes before the text as mteb joins them: with
+    a blank.
+    """
     title = str(record.get("title") or "").replace("_", " ")
-    passages[identifier(record, "id")] = (language(record, "lang"), f"{title} {text(record, 'text')}".strip())
+    passages[identifier(record, "id")] = (
+        language(record, "lang"),
+        f"{title} {text(record, 'text')}".strip(),
+    )
 
 
 def find_passage(passages: Passages, passage_id: str, field: str) -> tuple[str, str]:
@@ -52,9 +77,13 @@ def display_name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def question_with_passages(source: str, record_id: str, language: str, question: str, record: Record) -> Iterator[Row]:
+def question_with_passages(
+    source: str, record_id: str, language: str, question: str, record: Record
+) -> Iterator[Row]:
     """A row for each of ``positive_passages``; further ones make records of their own."""
-    negatives = tuple(titled(passage) for passage in _passages(record, "negative_passages")[:NEGATIVES])
+    negatives = tuple(
+        titled(passage) for passage in _passages(record, "negative_passages")[:NEGATIVES]
+    )
     for further, passage in enumerate(_passages(record, "positive_passages")):
         name = f"{record_id}#{further + 1}" if further else record_id
         yield Row(source, name, language, question, titled(passage), negatives)
@@ -67,6 +96,8 @@ def titled(passage: Record) -> str:
 
 def _passages(record: Record, field: str) -> list[Record]:
     passages = record.get(field) or []
-    if not isinstance(passages, list) or not all(isinstance(passage, Mapping) for passage in passages):
+    if not isinstance(passages, list) or not all(
+        isinstance(passage, Mapping) for passage in passages
+    ):
         raise RowProblem(field, "must be a list of objects")
     return passages

@@ -1,4 +1,6 @@
-"""JSON in the form of SQuAD 1.1: {data: [{title, paragraphs: [{context, qas: [{id, question, ...}]}]}]}."""
+"""JSON in the form of SQuAD 1.1: {data: [{title, paragraphs: [{context, qas: [{id, question,
+...}]}]}]}.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -7,8 +9,11 @@ from hybridbatch.common.records import BadRow, Row
 from hybridbatch.data.formats.tables import Record, RowProblem, checked_text
 
 
-def squad_rows(whole: Any, name: str, parse: Callable[[str, str, Record], Iterable[Row]]) -> Iterator[Row | BadRow]:
-    """The rows that `parse` makes of (title, context, question record); bad rows are numbered by article.
+def squad_rows(
+    whole: Any, name: str, parse: Callable[[str, str, Record], Iterable[Row]]
+) -> Iterator[Row | BadRow]:
+    """The rows that `parse` makes of (title, context, question record); bad rows are numbered by
+    article.
 
     Args:
         whole: the content of the file.
@@ -21,9 +26,15 @@ def squad_rows(whole: Any, name: str, parse: Callable[[str, str, Record], Iterab
     for number, article in enumerate(articles, 1):
         try:
             title = str(article.get("title") or "")
-            questions = [(part["context"], question) for part in article["paragraphs"] for question in part["qas"]]
+            questions = [
+                (part["context"], question)
+                for part in article["paragraphs"]
+                for question in part["qas"]
+            ]
         except (KeyError, TypeError, AttributeError):
-            yield BadRow(name, number, "paragraphs", "must be paragraphs with a context and questions")
+            yield BadRow(
+                name, number, "paragraphs", "must be paragraphs with a context and questions"
+            )
             continue
         for context, question in questions:
             try:

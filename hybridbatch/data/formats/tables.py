@@ -1,6 +1,8 @@
-"""Tables of records read one at a time: JSON Lines, TSV, CSV (plain, ``.gz``, ``.zst``) and Parquet.
+"""Tables of records read one at a time: JSON Lines, TSV, CSV (plain, ``.gz``, ``.zst``) and
+Parquet.
 
-A record that cannot be used becomes a `BadRow` and the reading goes on; only a damaged file stops it.
+A record that cannot be used becomes a `BadRow` and the reading goes on; only a damaged file stops
+it.
 """
 
 import csv
@@ -17,10 +19,18 @@ from hybridbatch.common.records import BadRow, Row, Split
 
 Record = Mapping[str, Any]
 Numbered = tuple[int, Record]  # line (Parquet: row) number from 1, record
-KINDS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".tsv": "tsv", ".csv": "csv", ".parquet": "parquet"}
+KINDS = {
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
 _PACKED = (".gz", ".zst")
 UNKNOWN_KIND = "unknown kind of file; give .jsonl, .tsv, .csv (also .gz, .zst) or .parquet"
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # what invalid UTF-8 is decoded to, and what no UTF-8 can hold
+# what invalid UTF-8 is decoded to, and what no UTF-8 can hold
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPLITS: dict[str, Split] = {
     "train": "train",
     "training": "train",
@@ -61,23 +71,33 @@ def read_records(path: Path, name: str | None = None) -> Iterator[Numbered | Bad
         name: how bad rows call it; default: the path.
     Raises: `DataError` for a missing, truncated or otherwise unreadable file.
     """
-    readers = {"json": _json_records, "tsv": _tsv_records, "csv": _csv_records, "parquet": _parquet_records}
+    readers = {
+        "json": _json_records,
+        "tsv": _tsv_records,
+        "csv": _csv_records,
+        "parquet": _parquet_records,
+    }
     found = kind(path)
     if found is None:
         raise DataError(f"{path}: {UNKNOWN_KIND}")
     return readers[found](path, name or str(path))
 
 
-def convert(path: Path, name: str, parse: Callable[[int, Record], Iterable[Row | BadRow]]) -> Iterator[Row | BadRow]:
+def convert(
+    path: Path, name: str, parse: Callable[[int, Record], Iterable[Row | BadRow]]
+) -> Iterator[Row | BadRow]:
     """The rows that `parse` makes of each (line, record) of a file.
 
-    A `RowProblem` that it raises becomes a `BadRow` of file `name`. Raises: `DataError` as `read_records`.
+    A `RowProblem` that it raises becomes a `BadRow` of file `name`. Raises: `DataError` as
+    `read_records`.
     """
     return convert_records(read_records(path, name), name, parse)
 
 
 def convert_records(
-    records: Iterable[Numbered | BadRow], name: str, parse: Callable[[int, Record], Iterable[Row | BadRow]]
+    records: Iterable[Numbered | BadRow],
+    name: str,
+    parse: Callable[[int, Record], Iterable[Row | BadRow]],
 ) -> Iterator[Row | BadRow]:
     """As `convert`, for records that have been read by other means."""
     for item in records:
@@ -91,11 +111,15 @@ def convert_records(
 
 
 def absorb(path: Path, name: str, take: Callable[[Record], None]) -> Iterator[BadRow]:
-    """Hand every record of a file to `take`; yields what is bad in it, `RowProblem` included, as `convert`."""
+    """Hand every record of a file to `take`; yields what is bad in it, `RowProblem` included, as
+    `convert`.
+    """
     return absorb_records(read_records(path, name), name, take)
 
 
-def absorb_records(records: Iterable[Numbered | BadRow], name: str, take: Callable[[Record], None]) -> Iterator[BadRow]:
+def absorb_records(
+    records: Iterable[Numbered | BadRow], name: str, take: Callable[[Record], None]
+) -> Iterator[BadRow]:
     """As `absorb`, for records that have been read by other means."""
     for item in records:
         if isinstance(item, BadRow):
@@ -108,7 +132,9 @@ def absorb_records(records: Iterable[Numbered | BadRow], name: str, take: Callab
 
 
 def text(record: Record, field: str) -> str:
-    """The text of a field. Raises `RowProblem` if it is missing, of another type, empty, or cannot be UTF-8."""
+    """The text of a field. Raises `RowProblem` if it is missing, of another type, empty, or cannot
+    be UTF-8.
+    """
     if field not in record:
         raise RowProblem(field, "missing")
     return checked_text(record[field], field)
@@ -133,7 +159,11 @@ def checked_text(value: Any, field: str) -> str:
 def identifier(record: Record, field: str) -> str:
     """An id: text or a whole number. Raises `RowProblem`."""
     value = record.get(field)
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(record, field)
+    return (
+        str(value)
+        if isinstance(value, int) and not isinstance(value, bool)
+        else text(record, field)
+    )
 
 
 def position(record: Record, field: str) -> int:
@@ -148,7 +178,9 @@ def position(record: Record, field: str) -> int:
 
 
 def language(record: Record, field: str) -> str:
-    """The canonical id of a language code. Raises `RowProblem` with the nearest names if it is unknown."""
+    """The canonical id of a language code. Raises `RowProblem` with the nearest names if it is
+    unknown.
+    """
     return known_language(text(record, field), field)
 
 
@@ -179,8 +211,16 @@ def _canonical(code: str) -> str | HybridBatchError:
 
 
 def _json_type(value: Any) -> str:
-    names = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", list: "a list"}
-    return names.get(type(value), "an object" if isinstance(value, Mapping) else type(value).__name__)
+    names = {
+        type(None): "null",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+    }
+    return names.get(
+        type(value), "an object" if isinstance(value, Mapping) else type(value).__name__
+    )
 
 
 def _json_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
@@ -194,17 +234,22 @@ def _json_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
                 yield BadRow(name, number, "line", "not valid UTF-8")
             except json.JSONDecodeError as error:
                 yield BadRow(name, number, "line", f"malformed JSON ({error.msg})")
-            except (ValueError, RecursionError):  # a number of thousands of digits, brackets without end
+            # a number of thousands of digits, brackets without end
+            except (ValueError, RecursionError):
                 yield BadRow(name, number, "line", "malformed JSON")
             else:
                 if isinstance(record, dict):
                     yield number, record
                 else:
-                    yield BadRow(name, number, "line", f"must be a JSON object, not {_json_type(record)}")
+                    yield BadRow(
+                        name, number, "line", f"must be a JSON object, not {_json_type(record)}"
+                    )
 
 
 def _text_lines(lines: Iterable[tuple[int, bytes]]) -> Iterator[str]:
-    """Lines as text, with their ends; bytes that are not UTF-8 become lone surrogates, found when a cell is looked at."""
+    """Lines as text, with their ends; bytes that are not UTF-8 become lone surrogates, found when a
+    cell is looked at.
+    """
     for number, raw in lines:
         yield raw.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape") + "\n"
 
@@ -217,7 +262,9 @@ def _tsv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
 
 
 def headless_records(path: Path, name: str, columns: list[str]) -> Iterator[Numbered | BadRow]:
-    """The records of tab-separated text without a header, plain or packed. Raises: `DataError` as `read_records`."""
+    """The records of tab-separated text without a header, plain or packed. Raises: `DataError` as
+    `read_records`.
+    """
     with open_lines(path) as lines:
         cells = (line[:-1].split("\t") for line in _text_lines(lines))
         yield from _with_header(enumerate(cells, 1), name, columns)
@@ -254,9 +301,14 @@ def _with_header(
         if header is None:
             header = [cell.strip() for cell in cells]
             if len(set(header)) < len(header):
-                raise DataError(f"{name}:{number}: a column name occurs twice in the header {header}; rename one")
+                raise DataError(
+                    f"{name}:{number}: a column name occurs twice in the header {header}; rename"
+                    " one"
+                )
         elif len(cells) != len(header):
-            yield BadRow(name, number, "line", f"{len(cells)} fields where the header has {len(header)}")
+            yield BadRow(
+                name, number, "line", f"{len(cells)} fields where the header has {len(header)}"
+            )
         else:
             yield number, dict(zip(header, cells, strict=True))
 
@@ -275,7 +327,9 @@ def _parquet_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
                     yield number, dict(zip(batch.schema.names, values, strict=True))
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: cannot be read as Parquet after row {number} ({reason}); write it anew") from error
+        raise DataError(
+            f"{path}: cannot be read as Parquet after row {number} ({reason}); write it anew"
+        ) from error
 
 
 def _column_values(column: Any) -> list[Any]:
@@ -285,4 +339,6 @@ def _column_values(column: Any) -> list[Any]:
         import pyarrow as pa
 
         raw = column.cast(pa.large_binary()).to_pylist()
-        return [value if value is None else value.decode("utf-8", "surrogateescape") for value in raw]
+        return [
+            value if value is None else value.decode("utf-8", "surrogateescape") for value in raw
+        ]

@@ -1,4 +1,6 @@
-"""JSON files inside of a zip, read where they are: nothing is unpacked, so no member can write anywhere."""
+"""JSON files inside of a zip, read where they are: nothing is unpacked, so no member can write
+anywhere.
+"""
 
 import json
 import re
@@ -11,7 +13,9 @@ from typing import Any
 from hybridbatch.common.errors import DataError
 
 
-def zipped_json(path: Path, pattern: re.Pattern[str], *, lines: bool = False) -> Iterator[tuple[re.Match[str], Any]]:
+def zipped_json(
+    path: Path, pattern: re.Pattern[str], *, lines: bool = False
+) -> Iterator[tuple[re.Match[str], Any]]:
     """(match of its name, content) of every member whose whole name matches, sorted by name.
 
     Args:
@@ -20,17 +24,29 @@ def zipped_json(path: Path, pattern: re.Pattern[str], *, lines: bool = False) ->
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            matches = [match for name in sorted(archive.namelist()) if (match := pattern.fullmatch(name))]
+            matches = [
+                match for name in sorted(archive.namelist()) if (match := pattern.fullmatch(name))
+            ]
             if not matches:
-                raise DataError(f"{path}: no file {pattern.pattern} in it; it is not the archive that was expected")
+                raise DataError(
+                    f"{path}: no file {pattern.pattern} in it; it is not the archive that was"
+                    " expected"
+                )
             for match in matches:
                 content = archive.read(match[0])
-                yield match, [json.loads(line) for line in content.splitlines()] if lines else json.loads(content)
+                yield (
+                    match,
+                    [json.loads(line) for line in content.splitlines()]
+                    if lines
+                    else json.loads(content),
+                )
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise DataError(
-            f"{path}: not a zip that can be read ({error}); delete it and run the same command again"
+            f"{path}: not a zip that can be read ({error}); delete it and run the same command"
+            " again"
         ) from error
     except ValueError as error:
         raise DataError(
-            f"{path}: a member is not valid JSON ({error}); delete it and run the same command again"
+            f"{path}: a member is not valid JSON ({error}); delete it and run the same command"
+            " again"
         ) from error

@@ -1,6 +1,7 @@
 """Pseudo pairs from aligned text: documents whose lines mean the same in every language.
 
-A document is cut into blocks of four lines by their position alone, so that the blocks are the same in every language::
+A document is cut into blocks of four lines by their position alone, so that the blocks are the same
+in every language::
 
     position  0  query     headline, title, or any sentence
               1  passage ┐
@@ -8,9 +9,9 @@ A document is cut into blocks of four lines by their position alone, so that the
               3  query     the sentence after it
               4  query     next block
 
-The first and the last line of a block are queries for the passage between them. So no query's text occurs in any
-passage, and two passages are either the same text (which the schedule keeps apart) or have no line in common: a batch
-holds no false negative that overlapping windows would make.
+The first and the last line of a block are queries for the passage between them. So no query's text
+occurs in any passage, and two passages are either the same text (which the schedule keeps apart) or
+have no line in common: a batch holds no false negative that overlapping windows would make.
 """
 
 import unicodedata
@@ -59,7 +60,8 @@ class Document:
 def document_rows(source: str, document: Document, file: str) -> Iterator[Row | BadRow]:
     """The pairs of a document in one language; record ids are ``document:position of the query``.
 
-    Pairs with too few letters, or whose query occurs inside the passage (a refrain), become bad rows of `file`.
+    Pairs with too few letters, or whose query occurs inside the passage (a refrain), become bad
+    rows of `file`.
     """
     lines = document.lines
     for block in sorted({at // BLOCK for at in lines}):
@@ -88,7 +90,9 @@ def _unfit(query: str, passage: str) -> str | None:
 
 
 def has_letters(text: str, least: int) -> bool:
-    """Whether `text` has `least` letters or more, vowel signs counted: they are marks in the scripts of South Asia."""
+    """Whether `text` has `least` letters or more, vowel signs counted: they are marks in the
+    scripts of South Asia.
+    """
     if len(text) < least:
         return False
     count = 0
@@ -106,15 +110,20 @@ def comparable(text: str) -> str:
 
 
 def gather(
-    path: Path, file: str, parse: Callable[[int, Record], Iterable[Entry]], keeps: Callable[[str], bool]
+    path: Path,
+    file: str,
+    parse: Callable[[int, Record], Iterable[Entry]],
+    keeps: Callable[[str], bool],
 ) -> Iterator[BadRow | Document]:
-    """The documents of a file: first its bad rows, then every document in every language that `keeps` wants.
+    """The documents of a file: first its bad rows, then every document in every language that
+    `keeps` wants.
 
     Args:
         path: the file, held in memory as a whole.
         file: how bad rows call it.
         parse: the entries of a (line, record); may raise `RowProblem`.
-    Raises: `DataError` if a document has two lines at one position in one language, or as `read_records`.
+    Raises: `DataError` if a document has two lines at one position in one language, or as
+        `read_records`.
     """
     documents: dict[tuple[str, str], Document] = {}
     for item in read_records(path, file):
@@ -143,7 +152,11 @@ def _add(documents: dict[tuple[str, str], Document], entry: Entry, number: int, 
 
 
 def file_rows(
-    source: str, path: Path, file: str, parse: Callable[[int, Record], Iterable[Entry]], context: SourceContext
+    source: str,
+    path: Path,
+    file: str,
+    parse: Callable[[int, Record], Iterable[Entry]],
+    context: SourceContext,
 ) -> Iterator[Row | BadRow]:
     """The pairs of all documents of one file; arguments and errors as `gather`."""
     for item in gather(path, file, parse, context.keeps):

@@ -1,8 +1,8 @@
 """Passages of long documents: whole sentences, about a hundred words, none shared by two passages.
 
-A hundred words are the passages of dense passage retrieval (Karpukhin et al. 2020, arXiv:2004.04906). They are cut
-without looking at the question, so that two questions about one place have the same passage, which the schedule keeps
-out of one batch, and not two that overlap.
+A hundred words are the passages of dense passage retrieval (Karpukhin et al. 2020,
+arXiv:2004.04906). They are cut without looking at the question, so that two questions about one
+place have the same passage, which the schedule keeps out of one batch, and not two that overlap.
 """
 
 import re
@@ -14,7 +14,9 @@ _WORD = re.compile(r"\w+")
 
 
 def cut(document: str, words: int = WORDS) -> list[tuple[int, str]]:
-    """(start, text) of the passages of a document; each ends with the sentence that reaches `words` words."""
+    """(start, text) of the passages of a document; each ends with the sentence that reaches `words`
+    words.
+    """
     passages: list[tuple[int, str]] = []
     start = count = 0
     for match in _SENTENCE.finditer(document):
@@ -35,10 +37,20 @@ def passage_at(document: str, offset: int) -> str | None:
 
 
 def passage_with(document: str, answers: list[str], question: str) -> str | None:
-    """Of the passages that hold an answer word by word, the one that shares most words with the question.
+    """Of the passages that hold an answer word by word, the one that shares most words with the
+    question.
 
-    None if no passage holds one: the answer is in other words than the document, and its place is not known.
+    None if no passage holds one: the answer is in other words than the document, and its place is
+    not known.
     """
     asked = set(_WORD.findall(question.casefold()))
-    found = [body for _, body in cut(document) if any(answer in body for answer in answers if answer.strip())]
-    return max(found, key=lambda body: len(asked.intersection(_WORD.findall(body.casefold()))), default=None)
+    found = [
+        body
+        for _, body in cut(document)
+        if any(answer in body for answer in answers if answer.strip())
+    ]
+    return max(
+        found,
+        key=lambda body: len(asked.intersection(_WORD.findall(body.casefold()))),
+        default=None,
+    )

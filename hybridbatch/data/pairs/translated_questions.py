@@ -1,8 +1,10 @@
-"""Question <-> question records: the same question in several languages, without a passage that answers it.
+"""Question <-> question records: the same question in several languages, without a passage that
+answers it.
 
-A question must not be its own passage: a pair of a text with itself teaches nothing. So every language of a record
-carries one side only, half of the languages the query and half the passage, drawn per record. Such records can then
-meet in cross-lingual batches alone, and pair a question with its translation.
+A question must not be its own passage: a pair of a text with itself teaches nothing. So every
+language of a record carries one side only, half of the languages the query and half the passage,
+drawn per record. Such records can then meet in cross-lingual batches alone, and pair a question
+with its translation.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,8 +19,9 @@ def question_rows(
     """One-sided rows of a question.
 
     Args:
-        texts: the question by canonical language. Languages that are not wanted are left out before sides are drawn,
-            so that both sides remain; a question in fewer than two of the wanted languages has no row.
+        texts: the question by canonical language. Languages that are not wanted are left out before
+            sides are drawn, so that both sides remain; a question in fewer than two of the wanted
+            languages has no row.
     """
     wanted = [code for code in texts if context.keeps(code)]
     if len(wanted) < 2:
@@ -26,4 +29,11 @@ def question_rows(
     wanted.sort(key=lambda code: context.chance("side", source, record_id, code))
     for place, code in enumerate(wanted):
         asks = place < len(wanted) / 2
-        yield Row(source, record_id, code, texts[code] if asks else None, None if asks else texts[code], split=split)
+        yield Row(
+            source,
+            record_id,
+            code,
+            texts[code] if asks else None,
+            None if asks else texts[code],
+            split=split,
+        )

@@ -1,8 +1,9 @@
-"""AfriQA: questions in African languages, their human translation into a pivot language, gold passages in the pivot.
+"""AfriQA: questions in African languages, their human translation into a pivot language, gold
+passages in the pivot.
 
-`afriqa` has the questions with a gold passage: the African language has the query alone; the pivot (English or
-French) has the translated question and the passage. `afriqa-questions` has the others, as question <-> question
-records. The splits are the source's own (its test set is not public).
+`afriqa` has the questions with a gold passage: the African language has the query alone; the pivot
+(English or French) has the translated question and the passage. `afriqa-questions` has the others,
+as question <-> question records. The splits are the source's own (its test set is not public).
 """
 
 from collections.abc import Iterator
@@ -10,8 +11,21 @@ from functools import partial
 from pathlib import Path
 
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.formats.retrieval_sets import Passages, display_name, find_passage, take_passage
-from hybridbatch.data.formats.tables import Record, absorb, convert, identifier, language, split, text
+from hybridbatch.data.formats.retrieval_sets import (
+    Passages,
+    display_name,
+    find_passage,
+    take_passage,
+)
+from hybridbatch.data.formats.tables import (
+    Record,
+    absorb,
+    convert,
+    identifier,
+    language,
+    split,
+    text,
+)
 from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.local_copies import local_files
@@ -58,7 +72,9 @@ def _without_passage(context: SourceContext, number: int, record: Record) -> Ite
         language(record, "lang"): text(record, "text"),
         language(record, "pivot_lang"): text(record, "pivot_text"),
     }
-    yield from question_rows(context, "afriqa-questions", identifier(record, "id"), texts, split(record, "split"))
+    yield from question_rows(
+        context, "afriqa-questions", identifier(record, "id"), texts, split(record, "split")
+    )
 
 
 SOURCES = (

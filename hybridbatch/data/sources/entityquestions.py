@@ -1,8 +1,9 @@
-"""EntityQuestions (Princeton): simple questions about entities, made from Wikidata, each with the names that answer it.
+"""EntityQuestions (Princeton): simple questions about entities, made from Wikidata, each with the
+names that answer it.
 
-There are no passages: the passage is the first name. Layout read on 2026-11-24 from the repository's README and public
-code that reads the data: a zip with ``dataset/train/P*.train.json``, each a list of {question, answers}. The zip has no
-version; a run's provenance has its checksum.
+There are no passages: the passage is the first name. Layout read on 2026-11-24 from the
+repository's README and public code that reads the data: a zip with ``dataset/train/P*.train.json``,
+each a list of {question, answers}. The zip has no version; a run's provenance has its checksum.
 """
 
 import re
@@ -16,7 +17,10 @@ from hybridbatch.data.formats.tables import Record, RowProblem, checked_text, co
 from hybridbatch.data.formats.zipped import zipped_json
 from hybridbatch.data.source import Source, SourceContext
 
-URL, REVISION = "https://github.com/princeton-nlp/EntityQuestions", "e55d22150ccf324692de329e4e8efcbe7f767f75"
+URL, REVISION = (
+    "https://github.com/princeton-nlp/EntityQuestions",
+    "e55d22150ccf324692de329e4e8efcbe7f767f75",
+)
 ADDRESS = "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip"
 _TRAIN = re.compile(r"(?:.*/)?dataset/train/(P\d+)\.train\.json")
 
@@ -27,8 +31,12 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     path = web_file(ADDRESS)
     for member, questions in zipped_json(path, _TRAIN):
         if not isinstance(questions, list):
-            raise DataError(f"{path}: {member[0]} must be a list of questions; it is not what this source knows")
-        yield from convert_records(enumerate(questions, 1), f"entityquestions/{member[0]}", partial(_parse, member[1]))
+            raise DataError(
+                f"{path}: {member[0]} must be a list of questions; it is not what this source knows"
+            )
+        yield from convert_records(
+            enumerate(questions, 1), f"entityquestions/{member[0]}", partial(_parse, member[1])
+        )
 
 
 def _parse(relation: str, number: int, record: Record) -> Iterator[Row]:
@@ -36,7 +44,13 @@ def _parse(relation: str, number: int, record: Record) -> Iterator[Row]:
     if not isinstance(answers, list) or not answers:
         raise RowProblem("answers", "must be a list of names")
     question = text(record, "question")
-    yield Row("entityquestions", f"{relation}:{number}", "eng", question, checked_text(answers[0], "answers"))
+    yield Row(
+        "entityquestions",
+        f"{relation}:{number}",
+        "eng",
+        question,
+        checked_text(answers[0], "answers"),
+    )
 
 
 SOURCES = (

@@ -1,17 +1,29 @@
-"""EXAMS: school exam questions with parallel versions; the wrong choices are hard negatives. The splits are its own."""
+"""EXAMS: school exam questions with parallel versions; the wrong choices are hard negatives. The
+splits are its own.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.formats.tables import Record, RowProblem, checked_text, convert, identifier, language, split, text
+from hybridbatch.data.formats.tables import (
+    Record,
+    RowProblem,
+    checked_text,
+    convert,
+    identifier,
+    language,
+    split,
+    text,
+)
 from hybridbatch.data.pairs.aligned_text import has_letters
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.local_copies import local_files
 
 URL, REVISION = "https://github.com/mhardalov/exams-qa", "f859e665de6c370f6214ca5f36a34ace36ada6cb"
 LICENCE = "CC BY-SA 4.0"
-ANSWER_LETTERS = 4  # "42", "A, B" or "B и C" say nothing without the question; short words like "rat" go with them
+# "42", "A, B" or "B и C" say nothing without the question; short words like "rat" go with them
+ANSWER_LETTERS = 4
 
 
 def _inputs(context: SourceContext) -> list[Path]:

@@ -6,16 +6,32 @@ from pathlib import Path
 from hybridbatch.common.records import BadRow, Row, Split
 from hybridbatch.data.download.hub import _COMMIT, Repository
 from hybridbatch.data.formats.retrieval_sets import question_rows
-from hybridbatch.data.formats.tables import Record, identifier, known_language, language, position, text
+from hybridbatch.data.formats.tables import (
+    Record,
+    identifier,
+    known_language,
+    language,
+    position,
+    text,
+)
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.local_copies import local_files
 
 
 def table_source(
-    name: str, title: str, licence: str, url: str, revision: str, languages: str, size: str, yields: str
+    name: str,
+    title: str,
+    licence: str,
+    url: str,
+    revision: str,
+    languages: str,
+    size: str,
+    yields: str,
 ) -> Source:
-    """A source of aligned tables: one JSON Lines file per language, records {id, lang, doc, pos, text}."""
+    """A source of aligned tables: one JSON Lines file per language, records {id, lang, doc, pos,
+    text}.
+    """
 
     def inputs(context: SourceContext) -> list[Path]:
         return local_files(context, name, ["*.jsonl.gz"], f"{url} at {revision} ({licence})")
@@ -28,7 +44,12 @@ def table_source(
 
 
 def _table_entry(number: int, record: Record) -> Iterator[Entry]:
-    yield Entry(identifier(record, "doc"), language(record, "lang"), position(record, "pos"), text(record, "text"))
+    yield Entry(
+        identifier(record, "doc"),
+        language(record, "lang"),
+        position(record, "pos"),
+        text(record, "text"),
+    )
 
 
 def wanted(context: SourceContext, codes: Iterable[str]) -> list[tuple[str, str]]:
@@ -67,7 +88,9 @@ def hub_source(
         yields=yields,
         rows=rows,
         inputs=lambda context: at(context).inputs(),
-        commit=None if _COMMIT.fullmatch(repository.revision) else lambda context: at(context).commit(),
+        commit=None
+        if _COMMIT.fullmatch(repository.revision)
+        else lambda context: at(context).commit(),
     )
 
 
@@ -87,16 +110,23 @@ def retrieval_source(
 
     Args:
         folder: the data set's folder under the data root.
-        parts: what its files are cut by (languages, splits or domains), and the split that each belongs to.
+        parts: what its files are cut by (languages, splits or domains), and the split that each
+            belongs to.
     """
 
     def inputs(context: SourceContext) -> list[Path]:
-        patterns = [f"{kind}.{part}.jsonl.gz" for part in parts for kind in ("corpus", "qrels", "queries")]
+        patterns = [
+            f"{kind}.{part}.jsonl.gz" for part in parts for kind in ("corpus", "qrels", "queries")
+        ]
         return local_files(context, folder, patterns, f"{url} at {revision} ({licence})")
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         files = inputs(context)
-        for corpus, qrels, queries, split in zip(files[::3], files[1::3], files[2::3], parts.values(), strict=True):
+        for corpus, qrels, queries, split in zip(
+            files[::3], files[1::3], files[2::3], parts.values(), strict=True
+        ):
             yield from question_rows(name, corpus, qrels, queries, split)
 
-    return Source(name, title, licence, url, languages, "question -> passage", rows, revision, inputs, size)
+    return Source(
+        name, title, licence, url, languages, "question -> passage", rows, revision, inputs, size
+    )

@@ -1,7 +1,7 @@
 """MAFAND-MT: news in English or French and an African language, a pair per record.
 
-``doc.*`` files have documents whose line 0 is the headline; ``sent.*`` files only the order of lines, so that each
-split of one is a document. The splits are the source's own.
+``doc.*`` files have documents whose line 0 is the headline; ``sent.*`` files only the order of
+lines, so that each split of one is a document. The splits are the source's own.
 """
 
 from collections.abc import Iterator
@@ -9,22 +9,40 @@ from functools import partial
 from pathlib import Path
 
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.formats.tables import Record, bare_name, identifier, language, position, split, text
+from hybridbatch.data.formats.tables import (
+    Record,
+    bare_name,
+    identifier,
+    language,
+    position,
+    split,
+    text,
+)
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.local_copies import local_files
 
-URL, REVISION = "https://github.com/masakhane-io/lafand-mt", "d441f8b063d63e95eafb72e84317359e27abf95e"
+URL, REVISION = (
+    "https://github.com/masakhane-io/lafand-mt",
+    "d441f8b063d63e95eafb72e84317359e27abf95e",
+)
 LICENCE = "CC BY-NC 4.0 (data set); texts: as the news sites say"
 
 
 def _inputs(context: SourceContext) -> list[Path]:
-    return local_files(context, "lafand-mt", ["doc.*.jsonl.gz", "sent.*.jsonl.gz"], f"{URL} at {REVISION} ({LICENCE})")
+    return local_files(
+        context,
+        "lafand-mt",
+        ["doc.*.jsonl.gz", "sent.*.jsonl.gz"],
+        f"{URL} at {REVISION} ({LICENCE})",
+    )
 
 
 def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     for path in _inputs(context):
-        yield from file_rows("lafand-mt", path, f"lafand-mt/{path.name}", partial(_entries, bare_name(path)), context)
+        yield from file_rows(
+            "lafand-mt", path, f"lafand-mt/{path.name}", partial(_entries, bare_name(path)), context
+        )
 
 
 def _entries(pair: str, number: int, record: Record) -> Iterator[Entry]:

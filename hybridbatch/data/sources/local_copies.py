@@ -1,9 +1,11 @@
-"""Data sets rebuilt from their public homes in the layout of a local copy, for machines that have none.
+"""Data sets rebuilt from their public homes in the layout of a local copy, for machines that have
+none.
 
-Each is read from a repository at a pinned commit (layouts read there on 2026-11-24) and gives the same rows as a local
-copy, so prepared data has the same fingerprint either way:
+Each is read from a repository at a pinned commit (layouts read there on 2026-11-24) and gives the
+same rows as a local copy, so prepared data has the same fingerprint either way:
 
-- ``ntrex``: ``NTREX-128/newstest2019-ref.LANG.txt``, lines parallel to ``DOCUMENT_IDS.tsv``; English is the source side.
+- ``ntrex``: ``NTREX-128/newstest2019-ref.LANG.txt``, lines parallel to ``DOCUMENT_IDS.tsv``;
+English is the source side.
 - ``tico19``: ``data/TM/all.en-LANG.tmx.zip``, translation units with ids ``DOCUMENT:NUMBER``.
 - ``mkqa-mia``: ``data/eval/mkqa_dev.zip``, a file of questions per language, ids ``QUESTION_LANG``.
 """
@@ -26,14 +28,18 @@ from hybridbatch.data.formats.zipped import zipped_json
 from hybridbatch.data.source import SourceContext
 
 
-def local_files(context: SourceContext, folder: str, patterns: Iterable[str], origin: str) -> list[Path]:
-    """The files of a data set's local copy, sorted by name; without one, rebuilt from its public home (sources.homes).
+def local_files(
+    context: SourceContext, folder: str, patterns: Iterable[str], origin: str
+) -> list[Path]:
+    """The files of a data set's local copy, sorted by name; without one, rebuilt from its public
+    home (sources.homes).
 
     Args:
         folder: the data set's folder under `context.data_root`.
         patterns: globs; each must match a file.
         origin: where the data set is public, for the error message.
-    Raises: `DataError` if there is neither a local copy nor a home to rebuild it from, or a file of it is missing.
+    Raises: `DataError` if there is neither a local copy nor a home to rebuild it from, or a file of
+        it is missing.
     """
 
     mend = f"get it from {origin}, lay it out as docs/data.md says, and name its parent folder with --data-root"
@@ -70,7 +76,8 @@ MKQA_MIA = f"{_RAW}/mia-workshop/MIA-Shared-Task-2022/ea2491a3e3a588e270b2dd30ce
 
 
 def rebuilt(folder: str) -> Path | None:
-    """The data set's files in the cache folder, downloaded and laid out if need be; None for one that has no home here.
+    """The data set's files in the cache folder, downloaded and laid out if need be; None for one
+    that has no home here.
 
     Raises: `DataError` when a file cannot be had or is not what was expected; `OutputError`.
     """
@@ -94,9 +101,14 @@ def _build_ntrex(folder: Path) -> None:
         side = "src" if code == "eng" else "ref"
         lines = _lines(f"{NTREX}/NTREX-128/newstest2019-{side}.{code}.txt")
         if len(lines) != len(documents):
-            raise DataError(f"NTREX in {code}: {len(lines)} lines, but {len(documents)} in DOCUMENT_IDS.tsv")
+            raise DataError(
+                f"NTREX in {code}: {len(lines)} lines, but {len(documents)} in DOCUMENT_IDS.tsv"
+            )
         table = zip(documents, positions, lines, strict=True)
-        _write(folder / f"{code}.jsonl.gz", ({"lang": code, "doc": d, "pos": p, "text": t} for d, p, t in table))
+        _write(
+            folder / f"{code}.jsonl.gz",
+            ({"lang": code, "doc": d, "pos": p, "text": t} for d, p, t in table),
+        )
 
 
 def _lines(address: str) -> list[str]:
@@ -119,7 +131,9 @@ def _build_tico19(folder: Path) -> None:
 def _units(path: Path) -> Iterable[ElementTree.Element]:
     try:
         with zipfile.ZipFile(path) as archive:
-            (name,) = (name for name in archive.namelist() if name.endswith(".tmx") and "/" not in name)
+            (name,) = (
+                name for name in archive.namelist() if name.endswith(".tmx") and "/" not in name
+            )
             return ElementTree.fromstring(archive.read(name)).iter("tu")
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, ElementTree.ParseError) as error:
         raise DataError(
@@ -139,7 +153,9 @@ def _build_mkqa_mia(folder: Path) -> None:
     for match, records in zipped_json(web_file(MKQA_MIA), pattern, lines=True):
         code = match["code"]
         for record in records:
-            questions.setdefault(record["id"].removesuffix(f"_{code}"), {})[code] = spaced(record["question"])
+            questions.setdefault(record["id"].removesuffix(f"_{code}"), {})[code] = spaced(
+                record["question"]
+            )
     table = ({"id": name, "queries": texts} for name, texts in questions.items())
     _write(folder / "parallel_queries.dev.jsonl.gz", table)
 

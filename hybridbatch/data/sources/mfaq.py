@@ -1,8 +1,10 @@
-"""MFAQ (CLiPS): questions and answers of FAQ pages in 21 languages, from Common Crawl. Not parallel.
+"""MFAQ (CLiPS): questions and answers of FAQ pages in 21 languages, from Common Crawl. Not
+parallel.
 
-Layout read on 2026-11-24 from the data set's card and from public code that reads the files: ``data/LANG/train.jsonl``,
-a page a line: {id, language, num_pairs, domain, qa_pairs: [{question, answer, language}]}. The pairs carry a language of
-their own, which is taken. The commit is the last of the main branch that public pages show.
+Layout read on 2026-11-24 from the data set's card and from public code that reads the files:
+``data/LANG/train.jsonl``, a page a line: {id, language, num_pairs, domain, qa_pairs: [{question,
+answer, language}]}. The pairs carry a language of their own, which is taken. The commit is the last
+of the main branch that public pages show.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,7 +55,9 @@ def _parse(code: str, place: str, page: Record) -> Iterator[Row]:
         if not isinstance(pair, Mapping):
             raise RowProblem("qa_pairs", "must be a list of objects")
         language = known_language(pair.get("language") or code, "language")
-        yield Row("mfaq", f"{code}:{place}:{at}", language, text(pair, "question"), text(pair, "answer"))
+        yield Row(
+            "mfaq", f"{code}:{place}:{at}", language, text(pair, "question"), text(pair, "answer")
+        )
 
 
 SOURCES = (

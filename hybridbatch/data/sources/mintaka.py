@@ -1,10 +1,13 @@
-"""Mintaka (Amazon): complex questions in English and eight translations, answered by Wikidata entities and values.
+"""Mintaka (Amazon): complex questions in English and eight translations, answered by Wikidata
+entities and values.
 
-Where the answer is entities, the passage is their names in the question's language, as far as Wikidata has them; where it
-is a number, a date or a truth value, the record pairs the question with its translation. Layout read on 2026-11-24 from
-the repository's README: ``data/mintaka_train.json``, a list of {id, question, translations: {lang: text}, answer:
-{answerType, answer: [{name, label: {lang: text or null}}], mention}}. (The data set on the hub, AmazonScience/mintaka,
-holds a script alone, which fetches these files.) Only the training set is read: mteb's MintakaRetrieval has the test set.
+Where the answer is entities, the passage is their names in the question's language, as far as
+Wikidata has them; where it is a number, a date or a truth value, the record pairs the question with
+its translation. Layout read on 2026-11-24 from the repository's README:
+``data/mintaka_train.json``, a list of {id, question, translations: {lang: text}, answer:
+{answerType, answer: [{name, label: {lang: text or null}}], mention}}. (The data set on the hub,
+AmazonScience/mintaka, holds a script alone, which fetches these files.) Only the training set is
+read: mteb's MintakaRetrieval has the test set.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +29,10 @@ from hybridbatch.data.formats.tables import (
 from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext
 
-URL, REVISION = "https://github.com/amazon-science/mintaka", "b6146ffb41562803c45df3c028b4cdad8c09dd4d"
+URL, REVISION = (
+    "https://github.com/amazon-science/mintaka",
+    "b6146ffb41562803c45df3c028b4cdad8c09dd4d",
+)
 FILE = "data/mintaka_train.json"
 ADDRESS = f"https://raw.githubusercontent.com/amazon-science/mintaka/{REVISION}/{FILE}"
 
@@ -35,7 +41,9 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     path = web_file(ADDRESS)
     questions = read_json(path)
     if not isinstance(questions, list):
-        raise DataError(f"{path}: must be a list of questions; delete it and run the same command again")
+        raise DataError(
+            f"{path}: must be a list of questions; delete it and run the same command again"
+        )
     yield from convert_records(enumerate(questions, 1), f"mintaka/{FILE}", partial(_parse, context))
 
 
@@ -47,7 +55,10 @@ def _parse(context: SourceContext, number: int, record: Record) -> Iterator[Row]
         raise RowProblem("answer", "must be an object")
     record_id = identifier(record, "id")
     texts = {"en": text(record, "question"), **translations}
-    asked = {known_language(code, "translations"): checked_text(words, "translations") for code, words in texts.items()}
+    asked = {
+        known_language(code, "translations"): checked_text(words, "translations")
+        for code, words in texts.items()
+    }
     if answer.get("answerType") != "entity":
         yield from question_rows(context, "mintaka", record_id, asked, "train")
         return

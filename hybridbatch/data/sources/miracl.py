@@ -1,10 +1,12 @@
-"""MIRACL: questions in 16 languages with passages of that language's Wikipedia, judged by people. Not parallel.
+"""MIRACL: questions in 16 languages with passages of that language's Wikipedia, judged by people.
+Not parallel.
 
 Layout read on 2026-11-24 from public code that reads the files, at the commits below:
-``miracl-v1.0-LANG/topics/topics.miracl-v1.0-LANG-train.tsv`` {query id, query} and ``.../qrels/qrels.miracl-v1.0-LANG-train
-.tsv`` {query id, Q0, document id, relevance}, both without a header, and in the corpus repository
-``miracl-corpus-v1.0-LANG/docs-N.jsonl.gz`` {docid, title, text}. The corpus is streamed and only judged passages are kept.
-Passages judged irrelevant are the hard negatives. Only the training set is read: the others are evaluation data.
+``miracl-v1.0-LANG/topics/topics.miracl-v1.0-LANG-train.tsv`` {query id, query} and
+``.../qrels/qrels.miracl-v1.0-LANG-train .tsv`` {query id, Q0, document id, relevance}, both without
+a header, and in the corpus repository ``miracl-corpus-v1.0-LANG/docs-N.jsonl.gz`` {docid, title,
+text}. The corpus is streamed and only judged passages are kept. Passages judged irrelevant are the
+hard negatives. Only the training set is read: the others are evaluation data.
 """
 
 from collections.abc import Iterator
@@ -65,7 +67,9 @@ def _language_rows(code: str, language: str) -> Iterator[Row | BadRow]:
         yield from absorb(CORPUS.file(path), CORPUS.label(path), partial(_take_passage, passages))
     topics = f"miracl-v1.0-{code}/topics/topics.miracl-v1.0-{code}-train.tsv"
     records = headless_records(HUB.file(topics), HUB.label(topics), ["query-id", "query"])
-    yield from convert_records(records, HUB.label(topics), partial(_parse, language, judged, passages))
+    yield from convert_records(
+        records, HUB.label(topics), partial(_parse, language, judged, passages)
+    )
 
 
 def _take_judgement(judged: _Judged, record: Record) -> None:
@@ -82,7 +86,9 @@ def _take_passage(passages: dict[str, str], record: Record) -> None:
         passages[docid] = titled(record)
 
 
-def _parse(language: str, judged: _Judged, passages: dict[str, str], number: int, record: Record) -> Iterator[Row]:
+def _parse(
+    language: str, judged: _Judged, passages: dict[str, str], number: int, record: Record
+) -> Iterator[Row]:
     question, query = identifier(record, "query-id"), text(record, "query")
     relevant, irrelevant = judged.get(question, ([], []))
     found = [docid for docid in relevant if passages[docid]]

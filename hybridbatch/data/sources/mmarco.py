@@ -1,16 +1,19 @@
-"""mMARCO (arXiv:2108.13897): MS MARCO's passages and search questions in 14 languages, translated by machine.
+"""mMARCO (arXiv:2108.13897): MS MARCO's passages and search questions in 14 languages, translated
+by machine.
 
-All languages have the same ids, so that every record exists in all of them. `mmarco` has a record for each question and
-relevant passage, with the first negatives of its triples (which are in random order); `mmarco-triples` has one for each
-of the 39,780,811 triples, which is how arXiv:2408.10536 counts its pairs.
+All languages have the same ids, so that every record exists in all of them. `mmarco` has a record
+for each question and relevant passage, with the first negatives of its triples (which are in random
+order); `mmarco-triples` has one for each of the 39,780,811 triples, which is how arXiv:2408.10536
+counts its pairs.
 
-Layout read on 2026-11-24 from the data set's card and from public code that reads the files; the commit is one that
-public code pins. Files, none with a header: ``data/google/queries/train/LANGUAGE_queries.train.tsv`` {query id, text},
+Layout read on 2026-11-24 from the data set's card and from public code that reads the files; the
+commit is one that public code pins. Files, none with a header:
+``data/google/queries/train/LANGUAGE_queries.train.tsv`` {query id, text},
 ``data/google/collections/LANGUAGE_collection.tsv`` {passage id, text}, 8.8 million lines, and
 ``data/triples.train.ids.small.tsv`` {query id, relevant passage id, irrelevant passage id}.
 
-Memory: the triples as int32, sorted once (about 1.5 GB at the peak), and 20 bytes a line of one language's texts at a
-time; the texts stay on the disk.
+Memory: the triples as int32, sorted once (about 1.5 GB at the peak), and 20 bytes a line of one
+language's texts at a time; the texts stay on the disk.
 """
 
 from collections.abc import Iterator
@@ -64,11 +67,17 @@ def as_they_are(triples: np.ndarray) -> Judgements:
 
 
 def by_pair(triples: np.ndarray, negatives: int = NEGATIVES) -> Judgements:
-    """A record for each query and relevant passage of triples, with the first `negatives` of their negatives."""
+    """A record for each query and relevant passage of triples, with the first `negatives` of their
+    negatives.
+    """
     key = (triples[:, 0].astype(np.int64) << 32) | triples[:, 1]
     order = np.argsort(key, kind="stable")
     key = key[order]
-    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.zeros(0, np.int64)
+    first = (
+        np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+        if len(key)
+        else np.zeros(0, np.int64)
+    )
     last = np.append(first[1:], len(key))
     kept = np.full((len(first), negatives), -1, np.int32)
     for at in range(negatives):
@@ -82,7 +91,9 @@ def _rows(name: str, context: SourceContext) -> Iterator[Row | BadRow]:
     languages = wanted(context, LANGUAGES)
     if not languages:
         return
-    triples, bad = integer_rows(HUB.file(TRIPLES), HUB.label(TRIPLES), ("query id", "positive id", "negative id"))
+    triples, bad = integer_rows(
+        HUB.file(TRIPLES), HUB.label(TRIPLES), ("query id", "positive id", "negative id")
+    )
     yield from bad
     judgements = by_pair(triples) if name == "mmarco" else as_they_are(triples)
     del triples
@@ -90,7 +101,9 @@ def _rows(name: str, context: SourceContext) -> Iterator[Row | BadRow]:
         yield from _language_rows(name, language, code, judgements)
 
 
-def _language_rows(name: str, language: str, code: str, judgements: Judgements) -> Iterator[Row | BadRow]:
+def _language_rows(
+    name: str, language: str, code: str, judgements: Judgements
+) -> Iterator[Row | BadRow]:
     queries = f"data/google/queries/train/{language}_queries.train.tsv"
     passages = f"data/google/collections/{language}_collection.tsv"
     with (
@@ -100,9 +113,17 @@ def _language_rows(name: str, language: str, code: str, judgements: Judgements) 
         yield from query_lines.bad + passage_lines.bad
         for start in range(0, len(judgements.query), _CHUNK):
             part = slice(start, start + _CHUNK)
-            ids = zip(judgements.query[part].tolist(), judgements.positive[part].tolist(), strict=True)
-            asked, answers = query_lines.texts(judgements.query[part]), passage_lines.texts(judgements.positive[part])
-            others = zip(*(passage_lines.texts(column) for column in judgements.negatives[part].T), strict=True)
+            ids = zip(
+                judgements.query[part].tolist(), judgements.positive[part].tolist(), strict=True
+            )
+            asked, answers = (
+                query_lines.texts(judgements.query[part]),
+                passage_lines.texts(judgements.positive[part]),
+            )
+            others = zip(
+                *(passage_lines.texts(column) for column in judgements.negatives[part].T),
+                strict=True,
+            )
             for number, ((query, positive), words, answer, rest) in enumerate(
                 zip(ids, asked, answers, others, strict=True), start
             ):

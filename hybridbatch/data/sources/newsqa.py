@@ -1,9 +1,11 @@
-"""NewsQA (Maluuba, Microsoft): questions on CNN articles. The articles may not be passed on, so the data is made by hand.
+"""NewsQA (Maluuba, Microsoft): questions on CNN articles. The articles may not be passed on, so the
+data is made by hand.
 
-Layout read on 2026-11-24 from the README of the repository at the commit below: ``combined-newsqa-data-v1.json`` is
-{"data": [{storyId, text, type: train, dev or test, questions: [{q, consensus: {s, e} or {badQuestion} or {noAnswer},
-...}]}], "version"}; s and e are characters of the text. The passage is the part of the article where the consensus
-starts (`passages.passage_at`). Questions without one have no row.
+Layout read on 2026-11-24 from the README of the repository at the commit below:
+``combined-newsqa-data-v1.json`` is {"data": [{storyId, text, type: train, dev or test, questions:
+[{q, consensus: {s, e} or {badQuestion} or {noAnswer}, ...}]}], "version"}; s and e are characters
+of the text. The passage is the part of the article where the consensus starts
+(`passages.passage_at`). Questions without one have no row.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +14,14 @@ from pathlib import Path
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import read_json
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.formats.tables import Record, RowProblem, convert_records, identifier, split, text
+from hybridbatch.data.formats.tables import (
+    Record,
+    RowProblem,
+    convert_records,
+    identifier,
+    split,
+    text,
+)
 from hybridbatch.data.pairs.long_documents import passage_at
 from hybridbatch.data.source import Source, SourceContext
 
@@ -24,10 +33,14 @@ def _inputs(context: SourceContext) -> list[Path]:
     path = (context.data_root or Path("DATA_ROOT")) / "newsqa" / FILE
     if context.data_root is None or not path.is_file():
         raise DataError(
-            f"{path}: not there, and it cannot be downloaded: its articles may not be passed on. Clone {URL} at {REVISION},"
-            " put the questions (newsqa-data-v1.tar.gz, from microsoft.com/en-us/research/project/newsqa-dataset/) and the"
-            " articles (cnn_stories.tgz, from cs.nyu.edu/~kcho/DMQA/) into maluuba/newsqa, run `docker build -t"
-            " maluuba/newsqa . && docker run --rm -it -v ${PWD}:/usr/src/newsqa maluuba/newsqa`, copy the"
+            f"{path}: not there, and it cannot be downloaded: its articles may not be passed on."
+            f" Clone {URL} at {REVISION},"
+            " put the questions (newsqa-data-v1.tar.gz, from"
+            " microsoft.com/en-us/research/project/newsqa-dataset/) and the"
+            " articles (cnn_stories.tgz, from cs.nyu.edu/~kcho/DMQA/) into maluuba/newsqa, run"
+            " `docker build -t"
+            " maluuba/newsqa . && docker run --rm -it -v ${PWD}:/usr/src/newsqa maluuba/newsqa`,"
+            " copy the"
             f" {FILE} that it writes to DATA_ROOT/newsqa/, and give --data-root DATA_ROOT"
         )
     return [path]
@@ -38,7 +51,10 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     whole = read_json(path)
     stories = whole.get("data") if isinstance(whole, Mapping) else None
     if not isinstance(stories, list):
-        raise DataError(f"{path}: must be an object with a list of stories as 'data'; make it anew as {URL} says")
+        raise DataError(
+            f"{path}: must be an object with a list of stories as 'data'; make it anew as {URL}"
+            " says"
+        )
     yield from convert_records(enumerate(stories, 1), f"newsqa/{FILE}", _parse)
 
 

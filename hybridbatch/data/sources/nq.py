@@ -1,8 +1,10 @@
-"""Natural Questions (Google): questions typed into a search engine, with the paragraph of Wikipedia that answers them.
+"""Natural Questions (Google): questions typed into a search engine, with the paragraph of Wikipedia
+that answers them.
 
-The pairs of the sentence-transformers project: one long answer a question. Layout read on 2026-11-24 from the library's
-documentation of its data sets and from public code that loads them: configuration ``pair``, split ``train``, columns
-query and answer, no ids, file ``pair/train-00000-of-00001.parquet``; the commit is one that model cards name.
+The pairs of the sentence-transformers project: one long answer a question. Layout read on
+2026-11-24 from the library's documentation of its data sets and from public code that loads them:
+configuration ``pair``, split ``train``, columns query and answer, no ids, file
+``pair/train-00000-of-00001.parquet``; the commit is one that model cards name.
 """
 
 from collections.abc import Iterator
@@ -13,7 +15,9 @@ from hybridbatch.data.formats.tables import Record, text
 from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.kinds import hub_source
 
-HUB = Repository("sentence-transformers/natural-questions", "f9e894e1081e206e577b4eaa9ee6de2b06ae6f17")
+HUB = Repository(
+    "sentence-transformers/natural-questions", "f9e894e1081e206e577b4eaa9ee6de2b06ae6f17"
+)
 
 
 def _rows(context: SourceContext) -> Iterator[Row | BadRow]:

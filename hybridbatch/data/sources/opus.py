@@ -1,10 +1,14 @@
-"""Parallel text of the user's own or of OPUS, as pseudo pairs: Moses files, TSV and TMX (`hybridbatch.data.formats.bitext`).
+"""Parallel text of the user's own or of OPUS, as pseudo pairs: Moses files, TSV and TMX
+(`hybridbatch.data.formats.bitext`).
 
-Whether neighbouring lines belong together is known to people alone, so there are two sources, each with its folder:
+Whether neighbouring lines belong together is known to people alone, so there are two sources, each
+with its folder:
 
-- `parallel-documents`: lines in the order of a text (subtitles, laws, scriptures, most translators' files). Pairs are made
+- `parallel-documents`: lines in the order of a text (subtitles, laws, scriptures, most translators'
+files). Pairs are made
   of neighbouring lines as `hybridbatch.data.pairs.aligned_text` says; every file is one document.
-- `parallel-sentences`: lines in any order (texts mined from the web, such as CCMatrix or NLLB). A record is a line and its
+- `parallel-sentences`: lines in any order (texts mined from the web, such as CCMatrix or NLLB). A
+record is a line and its
   translation; each language has one side only, as in `hybridbatch.data.pairs.translated_questions`.
 
 A path given to `prepare` is read as documents.
@@ -33,7 +37,9 @@ FORMS = "Moses files (NAME.en, NAME.sw), NAME.en-sw.tsv without a header, or NAM
 
 
 def own_parallel_text(path: Path) -> Source | None:
-    """The parallel text at `path`, a TMX or TSV file or a folder, as documents; None if there is none."""
+    """The parallel text at `path`, a TMX or TSV file or a folder, as documents; None if there is
+    none.
+    """
     bitexts = find_bitexts(path.iterdir() if path.is_dir() else [path])
     if not bitexts:
         return None
@@ -41,7 +47,8 @@ def own_parallel_text(path: Path) -> Source | None:
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         context.report.note(
-            f"{path}: parallel text, taken as documents whose lines are in order; if they are not, put it into"
+            f"{path}: parallel text, taken as documents whose lines are in order; if they are not,"
+            " put it into"
             " DATA_ROOT/parallel-sentences and prepare that source"
         )
         for bitext in bitexts:
@@ -90,7 +97,11 @@ def sentence_pairs(source: str, bitext: Bitext, context: SourceContext) -> Itera
             yield item
             continue
         number, texts = item
-        texts = {language: words for language, words in texts.items() if has_letters(words, QUERY_LETTERS)}
+        texts = {
+            language: words
+            for language, words in texts.items()
+            if has_letters(words, QUERY_LETTERS)
+        }
         if len({comparable(words) for words in texts.values()}) < len(texts):
             yield BadRow(bitext.name, number, "text", "two languages have the same text")
         else:
@@ -103,7 +114,8 @@ def _registered(name: str, title: str, yields: str, make: Maker) -> Source:
         found = find_bitexts(folder.iterdir()) if folder.is_dir() else []
         if not found:
             raise DataError(
-                f"{folder}: no parallel text there; put {FORMS} into it and name its parent with --data-root"
+                f"{folder}: no parallel text there; put {FORMS} into it and name its parent with"
+                " --data-root"
             )
         return found
 

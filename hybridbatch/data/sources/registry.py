@@ -1,7 +1,8 @@
-"""The registry of training sources: one small module each, which yields rows and says where they come from.
+"""The registry of training sources: one small module each, which yields rows and says where they
+come from.
 
-A source module defines `SOURCES`, a tuple of `Source`. It imports nothing heavy at its top level, so that listing the
-registry is quick. Adding a source is a new module and its name in `_MODULES`.
+A source module defines `SOURCES`, a tuple of `Source`. It imports nothing heavy at its top level,
+so that listing the registry is quick. Adding a source is a new module and its name in `_MODULES`.
 """
 
 from functools import cache
@@ -45,14 +46,21 @@ _MODULES = (
 @cache
 def sources() -> tuple[Source, ...]:
     """All registered sources, in the order of the catalogue."""
-    return tuple(source for module in _MODULES for source in import_module(f"hybridbatch.data.{module}").SOURCES)
+    return tuple(
+        source
+        for module in _MODULES
+        for source in import_module(f"hybridbatch.data.{module}").SOURCES
+    )
 
 
 def source(name: str) -> Source:
     """The registered source of that name. Raises `ConfigError` with the nearest names."""
     known = {source.name: source for source in sources()}
     if name not in known:
-        raise ConfigError(f"unknown source {name!r}{nearest(name, list(known))}; `hybridbatch prepare --list` has all")
+        raise ConfigError(
+            f"unknown source {name!r}{nearest(name, list(known))}; `hybridbatch prepare --list` has"
+            " all"
+        )
     return known[name]
 
 

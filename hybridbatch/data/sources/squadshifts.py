@@ -1,10 +1,12 @@
-"""SQuADShifts: English questions on new domains. The paper's validation set (arXiv:2408.10536), so validation only.
+"""SQuADShifts: English questions on new domains. The paper's validation set (arXiv:2408.10536), so
+validation only.
 
-`squadshifts` are all questions on Wikipedia and the first 3,000 on Amazon reviews and on Reddit, from a local copy under
-the data root or, the same rows, from the repository at the commit below; `squadshifts-full` are all questions of the
-repository, the New York Times' too. Files in the form of SQuAD 1.1: ``datasets/DOMAIN_v1.0.json`` (layout read there on
-2026-11-24; the data set on the hub, ludwigschmidt/squadshifts, holds a script alone, which fetches these files). None of
-it is from SQuAD's development set: the Wikipedia articles are new ones.
+`squadshifts` are all questions on Wikipedia and the first 3,000 on Amazon reviews and on Reddit,
+from a local copy under the data root or, the same rows, from the repository at the commit below;
+`squadshifts-full` are all questions of the repository, the New York Times' too. Files in the form
+of SQuAD 1.1: ``datasets/DOMAIN_v1.0.json`` (layout read there on 2026-11-24; the data set on the
+hub, ludwigschmidt/squadshifts, holds a script alone, which fetches these files). None of it is from
+SQuAD's development set: the Wikipedia articles are new ones.
 """
 
 from collections.abc import Iterator
@@ -67,9 +69,17 @@ def _domain_rows(source: str, domain: str) -> Iterator[Row | BadRow]:
 
 
 def _parse(source: str, titled: bool, title: str, context: str, record: Record) -> Iterator[Row]:
-    # Titles of Wikipedia say what the passage is about, the others' are numbers; joined as `retrieval.take_passage` does.
+    # Titles of Wikipedia say what the passage is about, the others' are numbers; joined as
+    # `retrieval.take_passage` does.
     passage = spaced(f"{title.replace('_', ' ')} {context}" if titled else context)
-    yield Row(source, identifier(record, "id"), "eng", spaced(text(record, "question")), passage, split="validation")
+    yield Row(
+        source,
+        identifier(record, "id"),
+        "eng",
+        spaced(text(record, "question")),
+        passage,
+        split="validation",
+    )
 
 
 SOURCES = (

@@ -1,7 +1,8 @@
 """African Storybook, Global ASP and Pratham Books: picture books; page 0 is the title.
 
-The versions of a story differ in length in some languages. Only those whose pages go along with the English ones
-(``aligned_en`` in docs.jsonl.gz) join their records; every other version makes records of its own.
+The versions of a story differ in length in some languages. Only those whose pages go along with the
+English ones (``aligned_en`` in docs.jsonl.gz) join their records; every other version makes records
+of its own.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,15 @@ from functools import partial
 from pathlib import Path
 
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.formats.tables import Record, RowProblem, absorb, identifier, language, position, text
+from hybridbatch.data.formats.tables import (
+    Record,
+    RowProblem,
+    absorb,
+    identifier,
+    language,
+    position,
+    text,
+)
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.local_copies import local_files
@@ -19,11 +28,14 @@ URL, REVISION = (
     "global-asp b0193c31, asp-source 99e02236, pb-source 9ea530df, global-pb f910f185",
 )
 LICENCE = "per story: CC BY (most), CC BY-NC, CC BY-NC-SA, public domain"
-Versions = dict[tuple[str, str], str]  # (story, canonical language) -> the source's code of the version taken
+# (story, canonical language) -> the source's code of the version taken
+Versions = dict[tuple[str, str], str]
 
 
 def _inputs(context: SourceContext) -> list[Path]:
-    return local_files(context, "stories", ["docs.jsonl.gz", "pages.jsonl.gz"], f"{URL} at {REVISION} ({LICENCE})")
+    return local_files(
+        context, "stories", ["docs.jsonl.gz", "pages.jsonl.gz"], f"{URL} at {REVISION} ({LICENCE})"
+    )
 
 
 def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
@@ -39,7 +51,9 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     yield from file_rows("stories", pages, "stories/pages.jsonl.gz", parse, context)
 
 
-def _entries(aligned: set[tuple[str, str]], versions: Versions, number: int, record: Record) -> Iterator[Entry]:
+def _entries(
+    aligned: set[tuple[str, str]], versions: Versions, number: int, record: Record
+) -> Iterator[Entry]:
     story, code = identifier(record, "doc"), text(record, "lang")
     canonical = language(record, "lang")
     taken = versions.setdefault((story, canonical), code)

@@ -1,9 +1,11 @@
-"""SWIM-IR (Google, arXiv:2311.05800): passages of Wikipedia with a question that a language model wrote for each.
+"""SWIM-IR (Google, arXiv:2311.05800): passages of Wikipedia with a question that a language model
+wrote for each.
 
-``swim-ir`` has question and passage in one language; ``swim-ir-cross`` has the question in another language than the
-English passage, so that a record has the question alone in that language and the passage alone in English. Layout read
-on 2026-11-24 from the cards and the pages of the files at the commits below: a configuration a language, split ``train``,
-columns _id, lang, code, query, title, text.
+``swim-ir`` has question and passage in one language; ``swim-ir-cross`` has the question in another
+language than the English passage, so that a record has the question alone in that language and the
+passage alone in English. Layout read on 2026-11-24 from the cards and the pages of the files at the
+commits below: a configuration a language, split ``train``, columns _id, lang, code, query, title,
+text.
 """
 
 from collections.abc import Iterator
@@ -19,7 +21,25 @@ from hybridbatch.data.sources.kinds import hub_source, wanted
 HUB = Repository("nthakur/swim-ir-monolingual", "834c20f0ceef6a68e029fb4447d17d20bb0288c3")
 CROSS = Repository("nthakur/swim-ir-cross-lingual", "1d4d91d3bb020536b4a88cc4982ae4f9dc87cc5e")
 CODES = ["ar", "bn", "de", "en", "es", "fi", "fr", "hi", "id", "yo"]
-CROSS_CODES = ["ar", "bn", "de", "es", "fa", "fi", "fr", "hi", "id", "ja", "ko", "ru", "sw", "te", "th", "yo", "zh"]
+CROSS_CODES = [
+    "ar",
+    "bn",
+    "de",
+    "es",
+    "fa",
+    "fi",
+    "fr",
+    "hi",
+    "id",
+    "ja",
+    "ko",
+    "ru",
+    "sw",
+    "te",
+    "th",
+    "yo",
+    "zh",
+]
 LICENCE = "CC BY-SA 4.0"
 
 

@@ -1,4 +1,6 @@
-"""TyDi QA, gold passage task: questions by people who wanted to know, in the language of the passage."""
+"""TyDi QA, gold passage task: questions by people who wanted to know, in the language of the
+passage.
+"""
 
 from hybridbatch.data.sources.kinds import retrieval_source
 

@@ -1,11 +1,13 @@
 """WebFAQ (University of Passau): questions and answers of FAQ pages in 75 languages. Not parallel.
 
-Layout read on 2026-11-24 from the authors' upload script (padas-lab-de/webfaq, cli/huggingface/upload_base.py @ 6122579)
-and from public code that loads the data: a configuration a language (ISO 639-3), split ``default``, columns id, origin,
-url, question, answer and more; the script names one file a language, ``data/LANG.parquet``. It is that of the second
-release, so no name of a file is taken for granted: those that the card lists are read, Parquet or JSON Lines. No commit
-was found in public material, so the branch is named, and the commit that it is at goes into the provenance. mteb's WebFAQRetrieval is drawn from these
-pairs: do not report it after training on them without decontamination.
+Layout read on 2026-11-24 from the authors' upload script (padas-lab-de/webfaq,
+cli/huggingface/upload_base.py @ 6122579) and from public code that loads the data: a configuration
+a language (ISO 639-3), split ``default``, columns id, origin, url, question, answer and more; the
+script names one file a language, ``data/LANG.parquet``. It is that of the second release, so no
+name of a file is taken for granted: those that the card lists are read, Parquet or JSON Lines. No
+commit was found in public material, so the branch is named, and the commit that it is at goes into
+the provenance. mteb's WebFAQRetrieval is drawn from these pairs: do not report it after training on
+them without decontamination.
 """
 
 from collections.abc import Iterator
@@ -29,11 +31,15 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
             yield BadRow(repository.label(name), 0, problem.field, problem.reason)
             continue
         if context.keeps(language):
-            yield from repository.read(repository.config(name, "default"), partial(_parse, name, language))
+            yield from repository.read(
+                repository.config(name, "default"), partial(_parse, name, language)
+            )
 
 
 def _parse(name: str, language: str, place: str, record: Record) -> Iterator[Row]:
-    yield Row("webfaq", f"{name}:{place}", language, text(record, "question"), text(record, "answer"))
+    yield Row(
+        "webfaq", f"{name}:{place}", language, text(record, "question"), text(record, "answer")
+    )
 
 
 SOURCES = (

@@ -1,9 +1,10 @@
-"""WikiQA (Microsoft): search questions, with the sentences of a Wikipedia summary that answer them or do not.
+"""WikiQA (Microsoft): search questions, with the sentences of a Wikipedia summary that answer them
+or do not.
 
-Layout read on 2026-11-24 from the data set's card and pages of its files: one configuration, split ``train`` (20,360
-rows), columns question_id, question, document_title, answer, label (1: the sentence answers), file
-``data/train-00000-of-00001.parquet``. The commit is the conversion to Parquet, which the page of the main branch shows
-on top, and a public report names in full.
+Layout read on 2026-11-24 from the data set's card and pages of its files: one configuration, split
+``train`` (20,360 rows), columns question_id, question, document_title, answer, label (1: the
+sentence answers), file ``data/train-00000-of-00001.parquet``. The commit is the conversion to
+Parquet, which the page of the main branch shows on top, and a public report names in full.
 """
 
 from collections.abc import Iterator
@@ -32,7 +33,11 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     questions: dict[str, _Question] = {}
 
     def take(place: str, record: Record) -> Iterator[Row]:
-        words, sentence, label = text(record, "question"), text(record, "answer"), record.get("label")
+        words, sentence, label = (
+            text(record, "question"),
+            text(record, "answer"),
+            record.get("label"),
+        )
         if label not in (0, 1):
             raise RowProblem("label", f"must be 0 or 1, not {label!r}")
         question = questions.setdefault(identifier(record, "question_id"), _Question(words))
@@ -43,7 +48,14 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     for name, question in questions.items():
         for further, answer in enumerate(question.answers):
             record_id = f"{name}#{further + 1}" if further else name
-            yield Row("wikiqa", record_id, "eng", question.words, answer, tuple(question.others[:NEGATIVES]))
+            yield Row(
+                "wikiqa",
+                record_id,
+                "eng",
+                question.words,
+                answer,
+                tuple(question.others[:NEGATIVES]),
+            )
 
 
 SOURCES = (

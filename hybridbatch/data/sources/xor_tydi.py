@@ -1,9 +1,11 @@
-"""XOR-TyDi QA: questions in seven languages that English Wikipedia answers, with the gold paragraph in English.
+"""XOR-TyDi QA: questions in seven languages that English Wikipedia answers, with the gold paragraph
+in English.
 
-A record has the question alone in its language, and the paragraph alone in English. Layout read on 2026-11-24 from the
-repository's README and public code that reads the data: a zip with ``gp_squad_train_data.json`` in the form of SQuAD, where
-a question has id, question and lang; one with several gold paragraphs occurs several times. (The data set on the hub,
-akariasai/xor_tydi_qa, holds a script alone and has no paragraphs.) The zip has no version; a run's provenance has its
+A record has the question alone in its language, and the paragraph alone in English. Layout read on
+2026-11-24 from the repository's README and public code that reads the data: a zip with
+``gp_squad_train_data.json`` in the form of SQuAD, where a question has id, question and lang; one
+with several gold paragraphs occurs several times. (The data set on the hub, akariasai/xor_tydi_qa,
+holds a script alone and has no paragraphs.) The zip has no version; a run's provenance has its
 checksum. Only the training set is read.
 """
 
@@ -34,7 +36,11 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
 
 
 def _parse(times: Counter[str], title: str, context: str, record: Record) -> Iterator[Row]:
-    question, code, query = identifier(record, "id"), language(record, "lang"), text(record, "question")
+    question, code, query = (
+        identifier(record, "id"),
+        language(record, "lang"),
+        text(record, "question"),
+    )
     times[question] += 1
     record_id = f"{question}#{times[question]}" if times[question] > 1 else question
     yield Row("xor-tydi", record_id, code, query, None)

@@ -1,4 +1,6 @@
-"""Order, groups and splits of a store's rows, from integer keys alone: what belongs together, and where it goes."""
+"""Order, groups and splits of a store's rows, from integer keys alone: what belongs together, and
+where it goes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ class RowKeys:
     """One entry a row, in any order. R rows."""
 
     source: np.ndarray  # int16 [R], numbered in the order of names
-    record: np.ndarray  # uint64 [R, 2]: 128-bit hash of the record id, so that collisions need no thought
+    # uint64 [R, 2]: 128-bit hash of the record id, so that collisions need no thought
+    record: np.ndarray
     language: np.ndarray  # int16 [R], numbered in the order of ids
     has: np.ndarray  # uint8 [R]
     passage: np.ndarray  # uint64 [R]: hash of source and passage text; 0 where there is none
@@ -56,10 +59,10 @@ def arrange(
 ) -> dict[Split, Arrangement]:
     """The non-empty splits, of all rows but those of the mask `without` (bool [R]).
 
-    Records of one source that share a passage text, directly or through others, form a group. Where a source has
-    training rows only, about `validation_share` of its records become validation records: whole groups, so that no
-    validation passage is trained on, chosen by a hash of seed, source and record. A source that comes with splits of
-    its own keeps them.
+    Records of one source that share a passage text, directly or through others, form a group. Where
+    a source has training rows only, about `validation_share` of its records become validation
+    records: whole groups, so that no validation passage is trained on, chosen by a hash of seed,
+    source and record. A source that comes with splits of its own keeps them.
 
     Raises: `DuplicateRow`, `SplitRecord`.
     """
@@ -118,15 +121,27 @@ def _starts_record(keys: RowKeys, order: np.ndarray) -> np.ndarray:
 
 
 def _with_validation(
-    split: np.ndarray, source: np.ndarray, key: np.ndarray, group: np.ndarray, *, validation_share: float, seed: int
+    split: np.ndarray,
+    source: np.ndarray,
+    key: np.ndarray,
+    group: np.ndarray,
+    *,
+    validation_share: float,
+    seed: int,
 ) -> np.ndarray:
-    """The split of each record after sources without splits of their own have given up their validation records."""
+    """The split of each record after sources without splits of their own have given up their
+    validation records.
+    """
     split = split.copy()
     for number in np.unique(source):
         members = np.flatnonzero(source == number)
         if (split[members] == TRAIN).all():
             draw = _mix(key[members] ^ _mix(np.array([seed], np.uint64)))
-            split[members[_choose_groups(group[members], draw, round(validation_share * len(members)))]] = VALIDATION
+            split[
+                members[
+                    _choose_groups(group[members], draw, round(validation_share * len(members)))
+                ]
+            ] = VALIDATION
     return split
 
 
@@ -135,17 +150,24 @@ def _choose_groups(group: np.ndarray, draw: np.ndarray, quota: int) -> np.ndarra
     _, number, sizes = np.unique(group, return_inverse=True, return_counts=True)
     smallest = np.full(len(sizes), np.iinfo(np.uint64).max)
     np.minimum.at(smallest, number, draw)
-    small = np.flatnonzero(sizes <= quota)  # a larger one would be the whole validation set, or more
+    # a larger one would be the whole validation set, or more
+    small = np.flatnonzero(sizes <= quota)
     ranked = small[np.argsort(smallest[small], kind="stable")]
     chosen = np.zeros(len(sizes), bool)
     chosen[ranked[np.cumsum(sizes[ranked]) <= quota]] = True
     return chosen[number]
 
 
-def renumbered(numbers: np.ndarray, kept: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The numbers (int16 [R]) among the names that kept rows (bool [R]) have, and those names; others become any number."""
+def renumbered(
+    numbers: np.ndarray, kept: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, list[str]]:
+    """The numbers (int16 [R]) among the names that kept rows (bool [R]) have, and those names;
+    others become any number.
+    """
     used = np.unique(numbers[kept])
-    return np.searchsorted(used, numbers).astype(numbers.dtype), [names[number] for number in used.tolist()]
+    return np.searchsorted(used, numbers).astype(numbers.dtype), [
+        names[number] for number in used.tolist()
+    ]
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Rows at the door of the store: cleaned, counted, and spilled to disk in sorted runs, so that no text stays in memory."""
+"""Rows at the door of the store: cleaned, counted, and spilled to disk in sorted runs, so that no
+text stays in memory.
+"""
 
 import hashlib
 import re
@@ -21,11 +23,14 @@ from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
 EXAMPLES = 20  # bad rows listed in full
 _RUN_ROWS = 1 << 19
 _RUN_CHARACTERS = 1 << 27  # bounds the memory of a run of long texts
-_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")  # keeps tab, LF, CR; and the joiners
+# keeps tab, LF, CR; and the joiners
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 
 
 def clean_text(text: str | None) -> str | None:
-    """NFC, without control characters, lone surrogates and surrounding white space; None if nothing is left."""
+    """NFC, without control characters, lone surrogates and surrounding white space; None if nothing
+    is left.
+    """
     if text is None:
         return None
     return unicodedata.normalize("NFC", _UNWANTED.sub("", text)).strip() or None
@@ -42,19 +47,24 @@ def clean_row(row: Row) -> Row | BadRow:
         return BadRow(place, 0, "query, passage", "both are empty")
     negatives = (clean_text(negative) for negative in row.negatives)
     kept = tuple(dict.fromkeys(text for text in negatives if text is not None and text != passage))
-    return Row(row.source, record_id, row.language, query, passage, kept, row.split, row.translated_from)
+    return Row(
+        row.source, record_id, row.language, query, passage, kept, row.split, row.translated_from
+    )
 
 
 class Ingest:
-    """Takes in rows and writes them to one Arrow file, in runs that are sorted as the store will be.
+    """Takes in rows and writes them to one Arrow file, in runs that are sorted as the store will
+    be.
 
-    A run is sorted so that reading the rows in the store's order reads every run from its start to its end.
+    A run is sorted so that reading the rows in the store's order reads every run from its start to
+    its end.
 
     Attributes:
         sources, languages: numbers by name, in the order they came.
         dropped: bad rows by reason.
         examples: the first bad rows.
-        schema: of the rows: `shards.TRANSLATED_SCHEMA` if one of them is a translation, else `shards.SCHEMA`.
+        schema: of the rows: `shards.TRANSLATED_SCHEMA` if one of them is a translation, else
+            `shards.SCHEMA`.
     """
 
     def __init__(self, path: Path, *, strict: bool) -> None:
@@ -69,11 +79,15 @@ class Ingest:
         self._keys: list[RowKeys] = []
 
     def read(self, rows: Iterable[Row | BadRow]) -> RowKeys:
-        """Take in all rows; returns their keys in the order of the file, sources and languages numbered by name.
+        """Take in all rows; returns their keys in the order of the file, sources and languages
+        numbered by name.
 
         Raises: `DataError` at a bad row if strict, and if no good row comes.
         """
-        with pa.OSFile(str(self._path), "wb") as sink, pa.ipc.new_file(sink, TRANSLATED_SCHEMA) as writer:
+        with (
+            pa.OSFile(str(self._path), "wb") as sink,
+            pa.ipc.new_file(sink, TRANSLATED_SCHEMA) as writer,
+        ):
             for row in _with_data_errors(rows):
                 good = clean_row(row) if isinstance(row, Row) else row
                 if isinstance(good, BadRow):
@@ -82,18 +96,24 @@ class Ingest:
                 self._rows.append(good)
                 if good.translated_from is not None:
                     self.schema = TRANSLATED_SCHEMA
-                self._characters += len(good.query or "") + len(good.passage or "") + sum(map(len, good.negatives))
+                self._characters += (
+                    len(good.query or "") + len(good.passage or "") + sum(map(len, good.negatives))
+                )
                 if len(self._rows) == _RUN_ROWS or self._characters > _RUN_CHARACTERS:
                     self._spill(writer)
             if self._rows:
                 self._spill(writer)
         if not self._keys:
             first = f" (first bad row: {_describe(self.examples[0])})" if self.examples else ""
-            raise DataError(f"no usable row in the data; {sum(self.dropped.values())} bad rows{first}")
+            raise DataError(
+                f"no usable row in the data; {sum(self.dropped.values())} bad rows{first}"
+            )
         return self._all_keys()
 
     def belonging(self, keys: RowKeys, records: Collection[tuple[str, str]]) -> np.ndarray:
-        """bool [R]: which rows that were read belong to one of `records`, each a source and a record id."""
+        """bool [R]: which rows that were read belong to one of `records`, each a source and a
+        record id.
+        """
         place = {name: number for number, name in enumerate(sorted(self.sources))}
         wanted = {
             (place[source], *np.frombuffer(_digest(cleaned, 16), ">u8").tolist())
@@ -112,7 +132,9 @@ class Ingest:
     def _refuse(self, row: BadRow) -> None:
         example = {"file": row.file, "line": row.line, "field": row.field, "reason": row.reason}
         if self._strict:
-            raise DataError(f"{_describe(example)}; mend it, or drop --strict to leave bad rows out")
+            raise DataError(
+                f"{_describe(example)}; mend it, or drop --strict to leave bad rows out"
+            )
         self.dropped[f"{row.field}: {row.reason}"] += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
@@ -121,9 +143,12 @@ class Ingest:
         keys = self._keys_of(self._rows)
         order = np.lexsort((keys.record[:, 1], keys.record[:, 0], keys.source))
         columns = [
-            pa.array([getattr(row, field.name) for row in self._rows], field.type) for field in TRANSLATED_SCHEMA
+            pa.array([getattr(row, field.name) for row in self._rows], field.type)
+            for field in TRANSLATED_SCHEMA
         ]
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=TRANSLATED_SCHEMA).take(pa.array(order)))
+        writer.write_batch(
+            pa.RecordBatch.from_arrays(columns, schema=TRANSLATED_SCHEMA).take(pa.array(order))
+        )
         self._keys.append(RowKeys(*(getattr(keys, field.name)[order] for field in fields(RowKeys))))
         self._rows, self._characters = [], 0
 
@@ -132,13 +157,23 @@ class Ingest:
             return np.fromiter(values, dtype, len(rows))
 
         record = b"".join(_digest(row.record_id, 16) for row in rows)
-        passage = b"".join(_digest(f"{row.source}\0{row.passage}", 8) if row.passage else bytes(8) for row in rows)
+        passage = b"".join(
+            _digest(f"{row.source}\0{row.passage}", 8) if row.passage else bytes(8) for row in rows
+        )
         return RowKeys(
-            source=numbers((self.sources.setdefault(row.source, len(self.sources)) for row in rows), np.int16),
+            source=numbers(
+                (self.sources.setdefault(row.source, len(self.sources)) for row in rows), np.int16
+            ),
             record=np.frombuffer(record, ">u8").astype(np.uint64).reshape(-1, 2),
-            language=numbers((self.languages.setdefault(row.language, len(self.languages)) for row in rows), np.int16),
+            language=numbers(
+                (self.languages.setdefault(row.language, len(self.languages)) for row in rows),
+                np.int16,
+            ),
             has=numbers(
-                (HAS_QUERY * (row.query is not None) | HAS_PASSAGE * (row.passage is not None) for row in rows),
+                (
+                    HAS_QUERY * (row.query is not None) | HAS_PASSAGE * (row.passage is not None)
+                    for row in rows
+                ),
                 np.uint8,
             ),
             passage=np.frombuffer(passage, ">u8").astype(np.uint64),
@@ -147,7 +182,8 @@ class Ingest:
 
     def _all_keys(self) -> RowKeys:
         columns = {
-            field.name: np.concatenate([getattr(keys, field.name) for keys in self._keys]) for field in fields(RowKeys)
+            field.name: np.concatenate([getattr(keys, field.name) for keys in self._keys])
+            for field in fields(RowKeys)
         }
         self._keys.clear()
         columns["source"] = _by_name(self.sources)[columns["source"]]
@@ -160,7 +196,9 @@ def _with_data_errors(rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
     try:
         yield from rows
     except OSError as error:
-        raise DataError(f"{error.filename or 'a source'}: cannot be read ({error.strerror or error})") from error
+        raise DataError(
+            f"{error.filename or 'a source'}: cannot be read ({error.strerror or error})"
+        ) from error
 
 
 def _by_name(numbers: dict[str, int]) -> np.ndarray:

@@ -36,15 +36,22 @@ def write_with_negatives(
     report: Reporter = SILENT,
     shard_rows: int = 1 << 20,
 ) -> dict[str, Any]:
-    """Write the data of `store` with other hard negatives, all or nothing, as `write_store`. Returns the manifest."""
+    """Write the data of `store` with other hard negatives, all or nothing, as `write_store`.
+    Returns the manifest.
+    """
     check_free(folder)
     with atomic_folder(folder) as temporary:
         for entry in store.manifest["index"]:
             (temporary / entry["file"]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(store.folder / entry["file"], temporary / entry["file"])
-        groups: dict[Split, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in store.splits}
+        groups: dict[Split, list[tuple[np.ndarray, np.ndarray]]] = {
+            split: [] for split in store.splits
+        }
         blocks = {
-            split: (store.index(split).rows, _with_negatives(store, split, found[split], groups[split]))
+            split: (
+                store.index(split).rows,
+                _with_negatives(store, split, found[split], groups[split]),
+            )
             for split in store.splits
         }
         shards, fingerprint = _write_rows(temporary, blocks, shard_rows, report)
@@ -72,14 +79,19 @@ def write_with_negatives(
 def _with_negatives(
     store: "Store", split: Split, found: FoundNegatives, groups: list[tuple[np.ndarray, np.ndarray]]
 ) -> Iterator[pa.Table]:
-    """The rows of a split with their new negatives, in blocks; (negatives of each row, their groups) go to `groups`."""
+    """The rows of a split with their new negatives, in blocks; (negatives of each row, their
+    groups) go to `groups`.
+    """
     index = store.index(split)
     field = SCHEMA.field("negatives")
     for first in range(0, index.rows, BLOCK_ROWS):
         rows = np.arange(first, min(first + BLOCK_ROWS, index.rows))
         start = found.start[first : rows[-1] + 2] - found.start[first]
         others = found.row[found.start[first] : found.start[rows[-1] + 1]]
-        passages, theirs = store.passages(split, others), index.group[index.record_of(others)].tolist()
+        passages, theirs = (
+            store.passages(split, others),
+            index.group[index.record_of(others)].tolist(),
+        )
         given, given_groups = store.negatives(split, rows), store.negative_groups(split, rows)
         lists: list[dict[str, int]] = []  # text -> group
         for place, keeps in enumerate(found.keeps_given[rows].tolist()):

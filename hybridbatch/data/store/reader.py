@@ -1,11 +1,13 @@
 """Prepared data: a folder of rows, the integer index the schedule works on, and a manifest.
 
-    manifest.json                    what is in it: counts, checksums, provenance, fingerprint; written last
-    train-00000.arrow ...            rows, as `shards.SCHEMA`, by split; sorted by source, hash of record id, language
-    index/train/group.npy ...        the arrays of `RecordIndex`, memory-mapped
-    index/train/negative_*.npy       where negatives were mined: the group that each hard negative belongs to
+    manifest.json                    what is in it: counts, checksums, provenance, fingerprint;
+    written last train-00000.arrow ...            rows, as `shards.SCHEMA`, by split; sorted by
+    source, hash of record id, language index/train/group.npy ...        the arrays of
+    `RecordIndex`, memory-mapped index/train/negative_*.npy       where negatives were mined: the
+    group that each hard negative belongs to
 
-The order of rows is a function of their content: the same rows give the same bytes in whatever order they come.
+The order of rows is a function of their content: the same rows give the same bytes in whatever
+order they come.
 """
 
 import os
@@ -27,7 +29,8 @@ from hybridbatch.data.store.row_files import Shards
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex, restrict
 
 SCHEMA_VERSION = 1
-REMOVED = "removed"  # in the manifest's provenance: the evaluation texts found, an outcome and not a cause
+# in the manifest's provenance: the evaluation texts found, an outcome and not a cause
+REMOVED = "removed"
 _ARRAYS = ("record_start", "source", "group", "language", "has")
 _NEGATIVE_ARRAYS = ("negative_start", "negative_group")
 
@@ -38,7 +41,9 @@ def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
     bounds = [0, *(np.flatnonzero(np.diff(index.source)) + 1).tolist(), index.records]
     for first, last in pairwise(bounds):
         rows = np.s_[index.record_start[first] : index.record_start[last]]
-        table[index.source[first]] += np.bincount(index.language[rows], minlength=len(index.languages))
+        table[index.source[first]] += np.bincount(
+            index.language[rows], minlength=len(index.languages)
+        )
     return {
         source: {index.languages[number]: int(counts[number]) for number in np.flatnonzero(counts)}
         for source, counts in zip(index.sources, table, strict=True)
@@ -47,7 +52,8 @@ def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
 
 
 class Store:
-    """Prepared data, opened without reading it: files are memory-mapped, and checked by size (`verify`: by content).
+    """Prepared data, opened without reading it: files are memory-mapped, and checked by size
+    (`verify`: by content).
 
     Rows are numbered from 0 within a split.
     """
@@ -58,31 +64,45 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
-        """Raises `DataError` if there is no prepared data, it is of another version, or a file is missing or cut."""
+        """Raises `DataError` if there is no prepared data, it is of another version, or a file is
+        missing or cut.
+        """
         folder = Path(folder)
         path = folder / "manifest.json"
         if not path.is_file():
-            raise DataError(f"{folder}: no prepared data there (no manifest.json); make it with `hybridbatch prepare`")
+            raise DataError(
+                f"{folder}: no prepared data there (no manifest.json); make it with `hybridbatch"
+                " prepare`"
+            )
         manifest = read_json(path)
         if not isinstance(manifest, dict) or manifest.get("kind") != "data":
-            raise DataError(f"{path}: not the manifest of prepared data; make some with `hybridbatch prepare`")
+            raise DataError(
+                f"{path}: not the manifest of prepared data; make some with `hybridbatch prepare`"
+            )
         if manifest.get("schema_version") != SCHEMA_VERSION:
             raise DataError(
-                f"{path}: schema_version is {manifest.get('schema_version')!r}, and this version reads"
+                f"{path}: schema_version is {manifest.get('schema_version')!r}, and this version"
+                " reads"
                 f" {SCHEMA_VERSION}; prepare the data again"
             )
         store = cls(folder, manifest)
         for file, entry in store._files():
             if not file.is_file() or file.stat().st_size != entry["bytes"]:
                 found = f"{file.stat().st_size} bytes" if file.is_file() else "missing"
-                raise DataError(f"{file}: damaged ({found}, should be {entry['bytes']} bytes); prepare the data again")
+                raise DataError(
+                    f"{file}: damaged ({found}, should be {entry['bytes']} bytes); prepare the data"
+                    " again"
+                )
         return store
 
     def verify(self) -> None:
         """Read everything; raises `DataError` naming the first file whose content has changed."""
         for file, entry in self._files():
             if sha256_file(file) != entry["sha256"]:
-                raise DataError(f"{file}: damaged (its sha256 is not that of the manifest); prepare the data again")
+                raise DataError(
+                    f"{file}: damaged (its sha256 is not that of the manifest); prepare the data"
+                    " again"
+                )
 
     @property
     def fingerprint(self) -> str:
@@ -111,19 +131,24 @@ class Store:
         max_records: int | None = None,
         seed: int = 0,
     ) -> RecordIndex:
-        """The index of a split, of its rows in `languages`, of a random `max_records` of the records that remain.
+        """The index of a split, of its rows in `languages`, of a random `max_records` of the
+        records that remain.
 
-        Subsets are nested: those of 500 records are among those of 1,000. They hold every source in proportion, and
-        prefer the same records whatever the languages. Without `languages` and `max_records` nothing is read.
+        Subsets are nested: those of 500 records are among those of 1,000. They hold every source in
+        proportion, and prefer the same records whatever the languages. Without `languages` and
+        `max_records` nothing is read.
 
-        Raises: `DataError` if the split, or a language of the list, is not in the data, or nothing remains.
+        Raises: `DataError` if the split, or a language of the list, is not in the data, or nothing
+        remains.
         """
         index = self._whole_index(split)
         if languages is None and max_records is None:
             return index
         kept = restrict(index, self._language_numbers(languages), max_records, seed)
         if not kept.rows:
-            raise DataError(f"{self.folder}: the {split} split has no row in {', '.join(languages or ())}")
+            raise DataError(
+                f"{self.folder}: the {split} split has no row in {', '.join(languages or ())}"
+            )
         return kept
 
     def queries(self, split: Split, rows: np.ndarray) -> list[str]:
@@ -139,7 +164,8 @@ class Store:
         return [tuple(texts) for texts in self._column(split, rows, "negatives")]
 
     def negative_groups(self, split: Split, rows: np.ndarray) -> list[np.ndarray] | None:
-        """Of every hard negative of rows, the group (`RecordIndex.group`) of the record whose passage it is, -1 if unknown.
+        """Of every hard negative of rows, the group (`RecordIndex.group`) of the record whose
+        passage it is, -1 if unknown.
 
         None where nothing is known of any.
         """
@@ -172,19 +198,26 @@ class Store:
         cache: Path | None = None,
         report: Reporter = SILENT,
     ) -> TokenArrays:
-        """The memory-mapped tokens of all rows of a split, length 0 where a row lacks the side (`tokens.stored_tokens`).
+        """The memory-mapped tokens of all rows of a split, length 0 where a row lacks the side
+        (`tokens.stored_tokens`).
 
         Kept in ``tokens/KEY/`` of the data folder, or under `cache` where that folder is read-only.
 
         Args:
             tokenise: texts and side -> tokens, as `model.Encoder.tokenise`.
-            key: hash of all that `tokenise` depends on (tokenizer, prompt, truncation); names a folder.
+            key: hash of all that `tokenise` depends on (tokenizer, prompt, truncation); names a
+                folder.
         """
-        home = self.folder if cache is None or os.access(self.folder, os.W_OK) else cache / self.fingerprint
+        home = (
+            self.folder
+            if cache is None or os.access(self.folder, os.W_OK)
+            else cache / self.fingerprint
+        )
         texts, bit = (self.queries, HAS_QUERY) if side == "query" else (self.passages, HAS_PASSAGE)
 
         def read(rows: np.ndarray) -> list[str]:
-            self._shards[split].release()  # a pass over all of them would end with the whole store mapped
+            # a pass over all of them would end with the whole store mapped
+            self._shards[split].release()
             return texts(split, rows)
 
         return stored_tokens(
@@ -208,12 +241,16 @@ class Store:
     def _shards(self) -> dict[str, Shards]:
         entries = self.manifest["shards"]
         return {
-            split: Shards([self.folder / entry["file"] for entry in entries if entry["split"] == split])
+            split: Shards(
+                [self.folder / entry["file"] for entry in entries if entry["split"] == split]
+            )
             for split in self.splits
         }
 
     def _whole_index(self, split: Split) -> RecordIndex:
-        return RecordIndex(sources=self.sources, languages=self.languages, **self._arrays(split, _ARRAYS))
+        return RecordIndex(
+            sources=self.sources, languages=self.languages, **self._arrays(split, _ARRAYS)
+        )
 
     def _arrays(self, split: Split, names: Sequence[str]) -> dict[str, np.ndarray]:
         folder = self.folder / "index" / self._known(split)
@@ -224,7 +261,9 @@ class Store:
 
     def _known(self, split: Split) -> Split:
         if split not in self.splits:
-            raise DataError(f"{self.folder}: there is no {split} split; it has {', '.join(self.splits)}")
+            raise DataError(
+                f"{self.folder}: there is no {split} split; it has {', '.join(self.splits)}"
+            )
         return split
 
     def _language_numbers(self, languages: Sequence[str] | None) -> np.ndarray:
@@ -233,8 +272,15 @@ class Store:
             return np.arange(len(self.languages))
         for language in languages:
             if language not in self.languages:
-                raise DataError(f"{self.folder}: no rows in {language!r}{nearest(language, self.languages)}")
-        return np.array(sorted({self.languages.index(language) for language in languages}), np.int64)
+                raise DataError(
+                    f"{self.folder}: no rows in {language!r}{nearest(language, self.languages)}"
+                )
+        return np.array(
+            sorted({self.languages.index(language) for language in languages}), np.int64
+        )
 
     def _files(self) -> list[tuple[Path, dict[str, Any]]]:
-        return [(self.folder / entry["file"], entry) for entry in self.manifest["shards"] + self.manifest["index"]]
+        return [
+            (self.folder / entry["file"], entry)
+            for entry in self.manifest["shards"] + self.manifest["index"]
+        ]

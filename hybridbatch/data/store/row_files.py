@@ -1,7 +1,8 @@
 """The rows of a store on disk: Arrow IPC files, memory-mapped.
 
-Uncompressed Arrow, not Parquet, because training and negatives need rows in random order: a memory-mapped batch gives a
-row by its offset, while Parquet must decompress a whole row group for it. Opening reads only the footer.
+Uncompressed Arrow, not Parquet, because training and negatives need rows in random order: a
+memory-mapped batch gives a row by its offset, while Parquet must decompress a whole row group for
+it. Opening reads only the footer.
 """
 
 import hashlib
@@ -28,13 +29,16 @@ SCHEMA = pa.schema(
         pa.field("negatives", pa.list_(pa.large_string()), nullable=False),
     ]
 )
-# Of data with translated rows; other data has no such column, so that it is what it was before there were any.
+# Of data with translated rows; other data has no such column, so that it is what it was before
+# there were any.
 TRANSLATED_SCHEMA = SCHEMA.append(pa.field("translated_from", pa.large_string()))
 BLOCK_ROWS = 1 << 15  # rows of an Arrow record batch
 
 
 class Shards:
-    """Rows 0 to R - 1 of some Arrow files, one after the other; nothing is read before it is asked for."""
+    """Rows 0 to R - 1 of some Arrow files, one after the other; nothing is read before it is asked
+    for.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
@@ -47,7 +51,9 @@ class Shards:
                 reader = pa.ipc.open_file(pa.memory_map(str(path)))
                 batches += [reader.get_batch(number) for number in range(reader.num_record_batches)]
             except (OSError, pa.ArrowInvalid) as error:
-                raise DataError(f"{path}: damaged or missing ({error}); prepare the data again") from error
+                raise DataError(
+                    f"{path}: damaged or missing ({error}); prepare the data again"
+                ) from error
         return batches
 
     @cached_property
@@ -81,14 +87,23 @@ class Shards:
             self.release()
 
     def release(self) -> None:
-        """Unmap what was read, so that it does not count as memory; it is mapped again when it is needed."""
+        """Unmap what was read, so that it does not count as memory; it is mapped again when it is
+        needed.
+        """
         self.__dict__.pop("_batches", None)
 
 
 def write_shards(
-    folder: Path, split: str, blocks: Iterator[pa.Table], shard_rows: int, digest: "ContentDigest", bar: Bar
+    folder: Path,
+    split: str,
+    blocks: Iterator[pa.Table],
+    shard_rows: int,
+    digest: "ContentDigest",
+    bar: Bar,
 ) -> list[dict[str, Any]]:
-    """Write ``SPLIT-00000.arrow`` ... of about `shard_rows` rows each; returns their entries for the manifest."""
+    """Write ``SPLIT-00000.arrow`` ... of about `shard_rows` rows each; returns their entries for
+    the manifest.
+    """
     entries: list[dict[str, Any]] = []
     block = next(blocks, None)
     while block is not None:
@@ -106,11 +121,17 @@ def write_shards(
 
 def file_entry(path: Path, folder: Path) -> dict[str, Any]:
     """Name, size and checksum of a file, as the manifest keeps them."""
-    return {"file": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    return {
+        "file": path.relative_to(folder).as_posix(),
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+    }
 
 
 class ContentDigest:
-    """sha256 of rows in order, the same however they are cut into blocks: each column is hashed as one long stream."""
+    """sha256 of rows in order, the same however they are cut into blocks: each column is hashed as
+    one long stream.
+    """
 
     def __init__(self) -> None:
         self._streams = {name: (hashlib.sha256(), hashlib.sha256()) for name in SCHEMA.names}
@@ -141,7 +162,13 @@ def _lengths(column: pa.Array) -> bytes:
         lengths = pc.binary_length(column)
     else:
         lengths = pc.list_value_length(column)
-    return lengths.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False).astype("<i8").tobytes()
+    return (
+        lengths.cast(pa.int64())
+        .fill_null(-1)
+        .to_numpy(zero_copy_only=False)
+        .astype("<i8")
+        .tobytes()
+    )
 
 
 def _text(column: pa.Array) -> memoryview:

@@ -14,10 +14,22 @@ from hybridbatch.common.errors import DataError, OutputError
 from hybridbatch.common.files import atomic_folder, read_json, write_json
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import BadRow, Row, Split
-from hybridbatch.data.store.arrangement import Arrangement, DuplicateRow, SplitRecord, arrange, renumbered
+from hybridbatch.data.store.arrangement import (
+    Arrangement,
+    DuplicateRow,
+    SplitRecord,
+    arrange,
+    renumbered,
+)
 from hybridbatch.data.store.intake import Ingest
 from hybridbatch.data.store.reader import _ARRAYS, REMOVED, SCHEMA_VERSION, count_rows
-from hybridbatch.data.store.row_files import BLOCK_ROWS, ContentDigest, Shards, file_entry, write_shards
+from hybridbatch.data.store.row_files import (
+    BLOCK_ROWS,
+    ContentDigest,
+    Shards,
+    file_entry,
+    write_shards,
+)
 
 
 class LeakingRecords(Protocol):
@@ -42,15 +54,18 @@ def write_store(
     report: Reporter = SILENT,
     shard_rows: int = 1 << 20,
 ) -> dict[str, Any]:
-    """Write prepared data, all or nothing; an older store at `folder` is replaced. Returns the manifest.
+    """Write prepared data, all or nothing; an older store at `folder` is replaced. Returns the
+    manifest.
 
-    Texts are cleaned (`ingest.clean_row`); a side that is empty then is missing. Rows are streamed: memory is about 60
-    bytes a row, whatever the length of the texts. What becomes validation data: `arrangement.arrange`.
+    Texts are cleaned (`ingest.clean_row`); a side that is empty then is missing. Rows are streamed:
+    memory is about 60 bytes a row, whatever the length of the texts. What becomes validation data:
+    `arrangement.arrange`.
 
     Args:
         rows: in any order; of a record, at most one row per language.
         provenance: where the rows come from, for the manifest; its ``sources`` may name licences.
-        leaking: records to leave out; looked at when all rows have been read, so that it can be filled on the way.
+        leaking: records to leave out; looked at when all rows have been read, so that it can be
+            filled on the way.
         outcomes: asked when all rows have been read, for further entries of the manifest.
         strict: stop at the first bad row instead of counting it.
         validation_share: share of records set aside where a source has training rows only.
@@ -58,8 +73,8 @@ def write_store(
         shard_rows: rows of a file, about; does not change the fingerprint.
 
     Raises:
-        DataError: no usable row, two rows of a record in one language, a record in two splits, every record leaking, or
-            (strict) a bad row.
+        DataError: no usable row, two rows of a record in one language, a record in two splits,
+            every record leaking, or (strict) a bad row.
         OutputError: the folder cannot be written, or holds something else.
     """
     check_free(folder)
@@ -73,29 +88,42 @@ def write_store(
         if leaking and without is not None:
             if without.all():
                 raise DataError(
-                    f"all {len(leaking.records):,} records hold evaluation texts, so nothing is left to train on;"
+                    f"all {len(leaking.records):,} records hold evaluation texts, so nothing is"
+                    " left to train on;"
                     " choose other sources, or other tasks with --decontaminate"
                 )
             source, sources = renumbered(keys.source, ~without, sources)
             language, languages = renumbered(keys.language, ~without, languages)
             keys = replace(keys, source=source, language=language)
         try:
-            arranged = arrange(keys, sources, languages, validation_share=validation_share, seed=seed, without=without)
+            arranged = arrange(
+                keys,
+                sources,
+                languages,
+                validation_share=validation_share,
+                seed=seed,
+                without=without,
+            )
         except DuplicateRow as error:
             row = spill.take(np.array([error.row])).to_pylist()[0]
             raise DataError(
-                f"source {row['source']}: record {row['record_id']!r} has two rows in language {row['language']};"
+                f"source {row['source']}: record {row['record_id']!r} has two rows in language"
+                f" {row['language']};"
                 " give them different record ids or drop one"
             ) from error
         except SplitRecord as error:
             row = spill.take(np.array([error.row])).to_pylist()[0]
             raise DataError(
-                f"source {row['source']}: record {row['record_id']!r} has rows in more than one split; put all its"
+                f"source {row['source']}: record {row['record_id']!r} has rows in more than one"
+                " split; put all its"
                 " languages in the same one"
             ) from error
         del keys
         blocks = {
-            split: (made.index.rows, spill.blocks(made.rows, min(shard_rows, BLOCK_ROWS), ingest.schema.names))
+            split: (
+                made.index.rows,
+                spill.blocks(made.rows, min(shard_rows, BLOCK_ROWS), ingest.schema.names),
+            )
             for split, made in arranged.items()
         }
         shards, fingerprint = _write_rows(temporary, blocks, shard_rows, report)
@@ -108,8 +136,14 @@ def write_store(
             "fingerprint": fingerprint,
             "sources": sources,
             "languages": languages,
-            "licences": {one["name"]: one["licence"] for one in provenance.get("sources", ()) if "licence" in one},
-            "provenance": {**provenance, REMOVED: leaking.as_json()} if leaking else dict(provenance),
+            "licences": {
+                one["name"]: one["licence"]
+                for one in provenance.get("sources", ())
+                if "licence" in one
+            },
+            "provenance": {**provenance, REMOVED: leaking.as_json()}
+            if leaking
+            else dict(provenance),
             "validation_share": validation_share,
             "seed": seed,
             "splits": {
@@ -135,14 +169,17 @@ def write_store(
 
 
 def check_free(folder: Path) -> None:
-    """Only prepared data may be replaced: whatever is at `folder` is deleted when the new data is complete.
+    """Only prepared data may be replaced: whatever is at `folder` is deleted when the new data is
+    complete.
 
     Raises: `OutputError` if something else is there.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: a file is in the way; choose another folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not _is_data(folder):
-        raise OutputError(f"{folder}: holds something other than prepared data; choose another folder with --out")
+        raise OutputError(
+            f"{folder}: holds something other than prepared data; choose another folder with --out"
+        )
 
 
 def _is_data(folder: Path) -> bool:
@@ -152,9 +189,14 @@ def _is_data(folder: Path) -> bool:
 
 
 def _write_rows(
-    folder: Path, blocks: Mapping[Split, tuple[int, Iterator[pa.Table]]], shard_rows: int, report: Reporter
+    folder: Path,
+    blocks: Mapping[Split, tuple[int, Iterator[pa.Table]]],
+    shard_rows: int,
+    report: Reporter,
 ) -> tuple[list[dict[str, Any]], str]:
-    """The shards of all splits, given the number of rows and the rows of each; (entries for the manifest, fingerprint)."""
+    """The shards of all splits, given the number of rows and the rows of each; (entries for the
+    manifest, fingerprint).
+    """
     shards: list[dict[str, Any]] = []
     digests = []
     with report.bar("writing rows", sum(rows for rows, _ in blocks.values()), "rows") as bar:

@@ -1,8 +1,10 @@
-"""Belebele as retrieval: each question against the 488 passages of any of 122 languages, all of them parallel.
+"""Belebele as retrieval: each question against the 488 passages of any of 122 languages, all of
+them parallel.
 
-Layout read on 2026-11-24 from the repository's pages: ``data/CODE.jsonl`` for each FLORES-200 code, lines {link,
-question_number, flores_passage, question, ...}. ``link`` names the passage and ``link`` with ``question_number`` the question,
-the same in all languages. Source: Bandarkar et al. 2023, The Belebele Benchmark, arXiv:2308.16884.
+Layout read on 2026-11-24 from the repository's pages: ``data/CODE.jsonl`` for each FLORES-200 code,
+lines {link, question_number, flores_passage, question, ...}. ``link`` names the passage and
+``link`` with ``question_number`` the question, the same in all languages. Source: Bandarkar et al.
+2023, The Belebele Benchmark, arXiv:2308.16884.
 """
 
 import unicodedata
@@ -36,10 +38,13 @@ CODES = tuple(
 )
 
 
-def read_belebele(name: str, data_root: Path | None, languages: str, trained: Iterable[str], **fields: Any) -> Task:
+def read_belebele(
+    name: str, data_root: Path | None, languages: str, trained: Iterable[str], **fields: Any
+) -> Task:
     """The task in the wanted languages, one file of the hub each.
 
-    Raises: `DataError` in one line for data that cannot be had, is faulty or not parallel, `ConfigError` for the languages.
+    Raises: `DataError` in one line for data that cannot be had, is faulty or not parallel,
+    `ConfigError` for the languages.
     """
     codes = {canonical(code): code for code in CODES}
     queries: dict[str, Texts] = {}
@@ -52,7 +57,9 @@ def read_belebele(name: str, data_root: Path | None, languages: str, trained: It
         judged: dict[str, dict[str, int]] = {}
         for place, (link, number, passage, question) in rows_of(HUB, data_root, path, _row):
             if passages.setdefault(link, passage) != passage:
-                raise DataError(f"{place}: another passage than before has the link {link}; get the file again")
+                raise DataError(
+                    f"{place}: another passage than before has the link {link}; get the file again"
+                )
             questions.append((place, f"{link}#{number}", question))
             judged[f"{link}#{number}"] = {link: 1}
         queries[language] = collect(questions, HUB.label(path))
@@ -63,6 +70,7 @@ def read_belebele(name: str, data_root: Path | None, languages: str, trained: It
 
 def _row(record: Record) -> tuple[str, int, str, str]:
     passage, question = (
-        unicodedata.normalize("NFC", text(record, field).strip()) for field in ("flores_passage", "question")
+        unicodedata.normalize("NFC", text(record, field).strip())
+        for field in ("flores_passage", "question")
     )
     return text(record, "link"), position(record, "question_number"), passage, question

@@ -1,4 +1,6 @@
-"""The public data sets known by name: where they come from, what to expect, and the caveat beside their numbers."""
+"""The public data sets known by name: where they come from, what to expect, and the caveat beside
+their numbers.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,8 +29,10 @@ class Description:
     read: Reader | None = None  # of a folder of files
     folder: str | None = None  # under the data root; None: the task's name
     splits: tuple[str, ...] = ()  # of which the first is the default
-    queries: int | Mapping[str, int] | None = None  # expected in every language, or by language code
-    passages: int | Mapping[str, int] | None = None  # expected in every language, or by language code
+    # expected in every language, or by language code
+    queries: int | Mapping[str, int] | None = None
+    # expected in every language, or by language code
+    passages: int | Mapping[str, int] | None = None
     fetch: Callable[[], Path] | None = None  # downloads the files when they are in no data root
     fetched: Callable[[], Path | None] = lambda: None  # where `fetch` has put them before
     hub: Callable[..., Task] | None = (
@@ -37,7 +41,9 @@ class Description:
 
 
 def _read_lareqa(folder: Path, name: str, **fields: Any) -> Task:
-    return (read_flat if files_by_code(folder, "corpus") else lareqa.read_original)(folder, name, **fields)
+    return (read_flat if files_by_code(folder, "corpus") else lareqa.read_original)(
+        folder, name, **fields
+    )
 
 
 def _read_afriqa(folder: Path, name: str, *, split: str, **fields: Any) -> Task:
@@ -180,15 +186,22 @@ CATALOGUE: Mapping[str, Description] = {
 
 
 def read_named(
-    name: str, split: str, data_root: Path | None, languages: str = "all", trained: Iterable[str] = ()
+    name: str,
+    split: str,
+    data_root: Path | None,
+    languages: str = "all",
+    trained: Iterable[str] = (),
 ) -> Task:
-    """A task of the catalogue, its counts checked, in all its languages; one from the hub in those asked for.
+    """A task of the catalogue, its counts checked, in all its languages; one from the hub in those
+    asked for.
 
     Args:
         split: one of the description's splits, or empty for its default.
         data_root: folder that holds the data set's folder.
-        languages, trained: as `resolve` takes them, where data of each language is fetched on its own.
-    Raises: `ConfigError` for an unknown split; `DataError` when the data is absent, faulty or incomplete.
+        languages, trained: as `resolve` takes them, where data of each language is fetched on its
+            own.
+    Raises: `ConfigError` for an unknown split; `DataError` when the data is absent, faulty or
+        incomplete.
     """
     description = CATALOGUE[name]
     if split and split not in description.splits:
@@ -206,7 +219,10 @@ def read_named(
         },
     }
     if description.hub and not local_folder(name, data_root):
-        task, origin = description.hub(name, data_root, languages, trained, **fields), description.source
+        task, origin = (
+            description.hub(name, data_root, languages, trained, **fields),
+            description.source,
+        )
     else:
         folder = find_folder(name, data_root)
         assert description.read
@@ -217,14 +233,18 @@ def read_named(
 
 
 def local_folder(name: str, data_root: Path | None) -> Path | None:
-    """The folder of a task's files, if it is on this machine: under the data root, or downloaded before."""
+    """The folder of a task's files, if it is on this machine: under the data root, or downloaded
+    before.
+    """
     description = CATALOGUE[name]
     folder = data_root / (description.folder or name) if data_root and description.read else None
     return folder if folder and folder.is_dir() else description.fetched()
 
 
 def find_folder(name: str, data_root: Path | None) -> Path:
-    """The folder of a task's files, downloaded if need be. Raises `DataError` when they cannot be had."""
+    """The folder of a task's files, downloaded if need be. Raises `DataError` when they cannot be
+    had.
+    """
     description = CATALOGUE[name]
     folder = local_folder(name, data_root)
     if folder:
@@ -233,28 +253,43 @@ def find_folder(name: str, data_root: Path | None) -> Path:
         return description.fetch()
     if description.hub:
         raise DataError(
-            f"task {name}: comes from the hub ({description.source}), language by language, not as a folder"
+            f"task {name}: comes from the hub ({description.source}), language by language, not as"
+            " a folder"
         )
-    where = f"{data_root / (description.folder or name)} is not there" if data_root else "no data root is set"
+    where = (
+        f"{data_root / (description.folder or name)} is not there"
+        if data_root
+        else "no data root is set"
+    )
     raise DataError(
-        f"task {name}: {where}; point --data-root at a folder that holds {description.folder or name}/"
+        f"task {name}: {where}; point --data-root at a folder that holds"
+        f" {description.folder or name}/"
         f" (its data comes from {description.source})"
     )
 
 
 def _check_counts(task: Task, description: Description, origin: str) -> None:
-    """A benchmark's name stands for all of it. Raises `DataError` when a language has another count."""
+    """A benchmark's name stands for all of it. Raises `DataError` when a language has another
+    count.
+    """
     queries, passages = (
         {canonical(code): count for code, count in expected.items()}
         if isinstance(expected, Mapping)
         else dict.fromkeys(side, expected)
-        for expected, side in ((description.queries, task.queries), (description.passages, task.corpus))
+        for expected, side in (
+            (description.queries, task.queries),
+            (description.passages, task.corpus),
+        )
     )
-    for what, side, counts in (("queries", task.queries, queries), ("passages", task.corpus, passages)):
+    for what, side, counts in (
+        ("queries", task.queries, queries),
+        ("passages", task.corpus, passages),
+    ):
         for language, texts in side.items():
             wanted = counts.get(language)
             if wanted is not None and len(texts.ids) != wanted:
                 raise DataError(
-                    f"{origin}: {task.name} has {wanted} {what} in {language}, not {len(texts.ids)};"
+                    f"{origin}: {task.name} has {wanted} {what} in {language}, not"
+                    f" {len(texts.ids)};"
                     f" get the files again, or evaluate the folder itself by its path"
                 )

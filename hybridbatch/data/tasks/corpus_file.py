@@ -1,4 +1,6 @@
-"""Corpora too large for memory: an Arrow file of ids and texts, memory-mapped, that reads like two sequences of text."""
+"""Corpora too large for memory: an Arrow file of ids and texts, memory-mapped, that reads like two
+sequences of text.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,13 +44,16 @@ class StoredStrings(Sequence[str]):
 
 
 def write_texts(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    """Write (id, text) rows; the file appears when all are there, the hash of its content beside it.
+    """Write (id, text) rows; the file appears when all are there, the hash of its content beside
+    it.
 
     Raises: what `rows` raises; `OutputError`.
     """
     import pyarrow as pa
 
-    schema = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
+    schema = pa.schema(
+        [pa.field("id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)]
+    )
     digest = hashlib.sha256()
     with atomic_path(path) as temporary:
         with pa.OSFile(str(temporary), "wb") as sink:

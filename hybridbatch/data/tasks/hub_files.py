@@ -1,4 +1,6 @@
-"""Evaluation data in repositories of the hub: read as training sources are, but a bad record is an error."""
+"""Evaluation data in repositories of the hub: read as training sources are, but a bad record is an
+error.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,9 @@ T = TypeVar("T")
 
 
 def local_copy(repository: Repository, data_root: Path | None, path: str) -> Path | None:
-    """A file or folder of a copy of the repository under the data root, named as the repository, if it is there."""
+    """A file or folder of a copy of the repository under the data root, named as the repository, if
+    it is there.
+    """
     found = data_root / repository.name.rpartition("/")[2] / path if data_root else None
     return found if found and found.exists() else None
 
@@ -25,19 +29,27 @@ def rows_of(
     parse: Callable[[Record], T],
     columns: list[str] | None = None,
 ) -> Iterator[tuple[str, T]]:
-    """(``file:line``, what `parse` makes of the record) for a file of a local copy, else of the hub.
+    """(``file:line``, what `parse` makes of the record) for a file of a local copy, else of the
+    hub.
 
     Args:
         columns: of a table without a header.
     Raises: `DataError` for the first bad record, and for a file that cannot be had or read.
     """
-    file, label = local_copy(repository, data_root, path) or repository.file(path), repository.label(path)
+    file, label = (
+        local_copy(repository, data_root, path) or repository.file(path),
+        repository.label(path),
+    )
     for item in headless_records(file, label, columns) if columns else read_records(file, label):
         if isinstance(item, BadRow):
-            raise DataError(f"{item.file}:{item.line}: {item.field}: {item.reason}; get the file again")
+            raise DataError(
+                f"{item.file}:{item.line}: {item.field}: {item.reason}; get the file again"
+            )
         number, record = item
         try:
             made = parse(record)
         except RowProblem as problem:
-            raise DataError(f"{label}:{number}: {problem.field}: {problem}; get the file again") from problem
+            raise DataError(
+                f"{label}:{number}: {problem.field}: {problem}; get the file again"
+            ) from problem
         yield f"{label}:{number}", made

@@ -1,10 +1,13 @@
 """LAReQA's retrieval sets: SQuAD-like JSON, one file per language, with `sentence_breaks`.
 
-Source: Roy et al. 2020, LAReQA, arXiv:2004.05484, section 3: every sentence of every paragraph is a passage, and the
-sentence whose span contains `answer_start` is the relevant one. A question has the same id in all languages that have it.
+Source: Roy et al. 2020, LAReQA, arXiv:2004.05484, section 3: every sentence of every paragraph is a
+passage, and the
+sentence whose span contains `answer_start` is the relevant one. A question has the same id in all
+languages that have it.
 
-XQuAD-R is at the head of the public repository. MLQA-R (the development set of MLQA with the authors' sentence breaks) was
-taken out of it in 2020 and is read from the last commit that has it; only these breaks give the paper's candidates.
+XQuAD-R is at the head of the public repository. MLQA-R (the development set of MLQA with the
+authors' sentence breaks) was taken out of it in 2020 and is read from the last commit that has it;
+only these breaks give the paper's candidates.
 """
 
 import time
@@ -49,13 +52,18 @@ class Files:
         return cache_folder() / "downloads" / f"{self.name}-{self.revision[:12]}"
 
     def fetch(
-        self, folder: Path | None = None, *, address: str | None = None, sleep: Callable[[float], None] = time.sleep
+        self,
+        folder: Path | None = None,
+        *,
+        address: str | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> Path:
         """The folder of the original files, downloaded unless it is there and complete.
 
         Args:
             folder: where to keep them; default: in the user's cache.
-        Raises: `DataError` when the address cannot be reached or gives other bytes than those of the revision.
+        Raises: `DataError` when the address cannot be reached or gives other bytes than those of
+            the revision.
         """
         folder = folder or self.kept
         for code, digest in self.sha256.items():
@@ -66,7 +74,11 @@ class Files:
 
     def fetched(self) -> Path | None:
         """The folder that `fetch` downloads into by default, if all files are there."""
-        return self.kept if all((self.kept / f"{code}.json").is_file() for code in self.sha256) else None
+        return (
+            self.kept
+            if all((self.kept / f"{code}.json").is_file() for code in self.sha256)
+            else None
+        )
 
 
 XQUAD_R = Files(
@@ -117,35 +129,49 @@ def _read_language(path: Path) -> tuple[Texts, Texts, Qrels]:
     sentences: list[tuple[str, str, str]] = []
     qrels: dict[str, dict[str, int]] = {}
     try:
-        paragraphs = [paragraph for article in read_json(path)["data"] for paragraph in article["paragraphs"]]
+        paragraphs = [
+            paragraph for article in read_json(path)["data"] for paragraph in article["paragraphs"]
+        ]
         for number, paragraph in enumerate(paragraphs):
             context, breaks = paragraph["context"], paragraph["sentence_breaks"]
             keys = [f"{path.stem}-p{number:03d}-s{position}" for position in range(len(breaks))]
             place = f"{path}: paragraph {number}"
             for key, (start, end) in zip(keys, breaks, strict=True):
-                sentences.append((place, key, unicodedata.normalize("NFC", context[start:end].strip())))
+                sentences.append(
+                    (place, key, unicodedata.normalize("NFC", context[start:end].strip()))
+                )
             for qa in paragraph["qas"]:
                 answer = qa["answers"][0]["answer_start"]
-                holder = next(key for key, (_, end) in zip(keys, breaks, strict=True) if answer < end)
-                questions.append((place, qa["id"], unicodedata.normalize("NFC", qa["question"].strip())))
+                holder = next(
+                    key for key, (_, end) in zip(keys, breaks, strict=True) if answer < end
+                )
+                questions.append(
+                    (place, qa["id"], unicodedata.normalize("NFC", qa["question"].strip()))
+                )
                 qrels[qa["id"]] = {holder: 1}
     except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
         raise DataError(
-            f"{path}: not in LAReQA's layout (data, paragraphs, context, sentence_breaks, qas, answers: {error!r})"
+            f"{path}: not in LAReQA's layout (data, paragraphs, context, sentence_breaks, qas,"
+            f" answers: {error!r})"
         ) from error
     return collect(questions, path), collect(sentences, path), qrels
 
 
-def _download(files: Files, address: str, path: Path, digest: str, sleep: Callable[[float], None]) -> None:
+def _download(
+    files: Files, address: str, path: Path, digest: str, sleep: Callable[[float], None]
+) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
                 content = answer.read()
             break
         except (OSError, urllib.error.URLError) as error:
-            if attempt == ATTEMPTS or (isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404)):
+            if attempt == ATTEMPTS or (
+                isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404)
+            ):
                 raise DataError(
-                    f"{files.name}: {address} cannot be fetched ({error}); get the repository by other means and point"
+                    f"{files.name}: {address} cannot be fetched ({error}); get the repository by"
+                    " other means and point"
                     f" --data-root at the folder that holds its {files.name} folder"
                 ) from error
             sleep(2.0**attempt)
@@ -153,5 +179,6 @@ def _download(files: Files, address: str, path: Path, digest: str, sleep: Callab
         temporary.write_bytes(content)
         if sha256_file(temporary) != digest:
             raise DataError(
-                f"{files.name}: {address} gave other content than revision {files.revision[:12]} has; try again later"
+                f"{files.name}: {address} gave other content than revision {files.revision[:12]}"
+                " has; try again later"
             )

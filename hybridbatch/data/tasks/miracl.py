@@ -1,7 +1,9 @@
-"""MIRACL's development set: each language's questions against all of its Wikipedia, in 18 languages. Not parallel.
+"""MIRACL's development set: each language's questions against all of its Wikipedia, in 18
+languages. Not parallel.
 
-Layout as in `hybridbatch.data.sources.miracl`, with ``-dev`` for ``-train``. A language's corpus, up to 33 million passages, is
-read once into an Arrow file in the cache and memory-mapped from there; only the languages asked for are fetched.
+Layout as in `hybridbatch.data.sources.miracl`, with ``-dev`` for ``-train``. A language's corpus,
+up to 33 million passages, is read once into an Arrow file in the cache and memory-mapped from
+there; only the languages asked for are fetched.
 Source: Zhang et al. 2023, MIRACL, TACL 11.
 """
 
@@ -28,12 +30,16 @@ PASSAGES = {"ar": 2_061_414, "bn": 297_265, "de": 15_866_222, "en": 32_893_221, 
             "ru": 9_543_918, "sw": 131_924, "te": 518_079, "th": 542_166, "yo": 49_043, "zh": 4_934_368}  # fmt: skip
 
 
-def read_miracl(name: str, data_root: Path | None, languages: str, trained: Iterable[str], **fields: Any) -> Task:
+def read_miracl(
+    name: str, data_root: Path | None, languages: str, trained: Iterable[str], **fields: Any
+) -> Task:
     """The task in the wanted languages.
 
     Args:
-        data_root: may hold ``miracl`` and ``miracl-corpus``, copies of the repositories; else the hub is asked.
-    Raises: `DataError` in one line for data that cannot be had or is faulty, `ConfigError` for the languages.
+        data_root: may hold ``miracl`` and ``miracl-corpus``, copies of the repositories; else the
+            hub is asked.
+    Raises: `DataError` in one line for data that cannot be had or is faulty, `ConfigError` for the
+        languages.
     """
     codes = {canonical(code): code for code in QUERIES}
     wanted = resolve(languages, tuple(codes), tuple(trained))
@@ -42,12 +48,16 @@ def read_miracl(name: str, data_root: Path | None, languages: str, trained: Iter
     qrels: dict[str, Qrels] = {}
     for language in wanted:
         folder = f"miracl-v1.0-{codes[language]}"
-        topics, judgements = (f"{folder}/{kind}/{kind}.{folder}-dev.tsv" for kind in ("topics", "qrels"))
+        topics, judgements = (
+            f"{folder}/{kind}/{kind}.{folder}-dev.tsv" for kind in ("topics", "qrels")
+        )
         # a question's number means another question in another language
         queries[language] = collect(
             (
                 (place, f"{language}-{number}", question)
-                for place, (number, question) in rows_of(HUB, data_root, topics, _question, ["id", "query"])
+                for place, (number, question) in rows_of(
+                    HUB, data_root, topics, _question, ["id", "query"]
+                )
             ),
             HUB.label(topics),
         )
@@ -85,10 +95,18 @@ def _corpus(code: str, data_root: Path | None) -> Texts:
         version = CORPUS.revision[:16]
     path = cache_folder() / "corpora" / f"{folder}-{version}.arrow"
     if not path.is_file():
-        names = sorted(file.name for file in local.iterdir()) if local else map(_name, CORPUS.folder(folder))
+        names = (
+            sorted(file.name for file in local.iterdir())
+            if local
+            else map(_name, CORPUS.folder(folder))
+        )
         write_texts(
             path,
-            (row for name in names for _, row in rows_of(CORPUS, data_root, f"{folder}/{name}", _passage)),
+            (
+                row
+                for name in names
+                for _, row in rows_of(CORPUS, data_root, f"{folder}/{name}", _passage)
+            ),
         )
     return open_texts(path)
 

@@ -1,4 +1,6 @@
-"""mteb's tasks by name or benchmark, loaded without letting mteb touch the random state of the process."""
+"""mteb's tasks by name or benchmark, loaded without letting mteb touch the random state of the
+process.
+"""
 
 import os
 import random
@@ -18,16 +20,20 @@ RETRIEVAL_TYPES = ("Retrieval", "Reranking", "InstructionReranking", "Instructio
 
 @contextmanager
 def fenced() -> Iterator[None]:
-    """Keep the global random states of python, numpy and torch: mteb's constructors reseed all three with 42.
+    """Keep the global random states of python, numpy and torch: mteb's constructors reseed all
+    three with 42.
 
-    mteb also makes a result cache in the home folder when it is imported; it is pointed at a place that we own.
+    mteb also makes a result cache in the home folder when it is imported; it is pointed at a place
+    that we own.
     """
     import torch
 
     from hybridbatch.common.files import cache_folder
 
     os.environ.setdefault("MTEB_CACHE", str(cache_folder() / "mteb"))
-    python, legacy, devices = random.getstate(), np.random.get_state(), range(torch.cuda.device_count())  # noqa: NPY002
+    python = random.getstate()
+    legacy = np.random.get_state()  # noqa: NPY002
+    devices = range(torch.cuda.device_count())
     with torch.random.fork_rng(devices=devices):
         try:
             yield
@@ -55,7 +61,8 @@ class Subset:
     passage_ids: list[str]
     passages: list[str]  # title and text joined
     qrels: dict[str, dict[str, int]]
-    candidates: dict[str, list[str]] | None  # reranking tasks: the passages each query is scored against
+    # reranking tasks: the passages each query is scored against
+    candidates: dict[str, list[str]] | None
 
 
 def find_tasks(names: Sequence[str] = (), benchmark: str | None = None) -> list[Any]:
@@ -67,24 +74,35 @@ def find_tasks(names: Sequence[str] = (), benchmark: str | None = None) -> list[
         if benchmark:
             known = {candidate.name: candidate for candidate in mteb.get_benchmarks()}
             if benchmark not in known:
-                raise ConfigError(f"unknown mteb benchmark {benchmark!r}{nearest(benchmark, list(known))}")
-            tasks += [task for task in known[benchmark].tasks if task.metadata.type in RETRIEVAL_TYPES]
+                raise ConfigError(
+                    f"unknown mteb benchmark {benchmark!r}{nearest(benchmark, list(known))}"
+                )
+            tasks += [
+                task for task in known[benchmark].tasks if task.metadata.type in RETRIEVAL_TYPES
+            ]
             if not tasks:
                 raise ConfigError(f"mteb benchmark {benchmark!r} has no retrieval tasks")
         for name in names:
             try:
                 task = mteb.get_task(name)
             except KeyError:
-                every = [other.metadata.name for other in mteb.get_tasks(task_types=list(RETRIEVAL_TYPES))]
+                every = [
+                    other.metadata.name
+                    for other in mteb.get_tasks(task_types=list(RETRIEVAL_TYPES))
+                ]
                 raise ConfigError(f"unknown task {name!r}{nearest(name, every)}") from None
             if task.metadata.type not in RETRIEVAL_TYPES:
-                raise ConfigError(f"mteb task {name} is of type {task.metadata.type}, not a retrieval task")
+                raise ConfigError(
+                    f"mteb task {name} is of type {task.metadata.type}, not a retrieval task"
+                )
             tasks.append(task)
         return tasks
 
 
 def keep_languages(task: Any, wanted: Sequence[str] | None) -> None:
-    """Restrict a task to the subsets all of whose languages are wanted (canonical ids; None: no restriction)."""
+    """Restrict a task to the subsets all of whose languages are wanted (canonical ids; None: no
+    restriction).
+    """
     if wanted is None:
         return
     if not task.metadata.is_multilingual:
@@ -95,18 +113,25 @@ def keep_languages(task: Any, wanted: Sequence[str] | None) -> None:
         if all(canonical(code) in wanted for code in task.metadata.eval_langs[subset])
     ]
     if not kept:
-        raise ConfigError(f"{task.metadata.name}: no subset lies within the languages asked for; widen --languages")
+        raise ConfigError(
+            f"{task.metadata.name}: no subset lies within the languages asked for; widen"
+            " --languages"
+        )
     task.hf_subsets = kept
 
 
 def languages_of(task: Any, subset: str) -> tuple[str, str] | None:
     """(query language, corpus language) of a subset, canonical; None where mteb does not say.
 
-    The two `eval_langs` of a cross-lingual subset have an order that differs by task and is nowhere in mteb's metadata:
-    ``data/mteb_directions.tsv`` has it, with the place it was read from.
+    The two `eval_langs` of a cross-lingual subset have an order that differs by task and is nowhere
+    in mteb's metadata: ``data/mteb_directions.tsv`` has it, with the place it was read from.
     """
     listed = task.metadata.eval_langs
-    codes = list(dict.fromkeys(canonical(code) for code in (listed[subset] if isinstance(listed, Mapping) else listed)))
+    codes = list(
+        dict.fromkeys(
+            canonical(code) for code in (listed[subset] if isinstance(listed, Mapping) else listed)
+        )
+    )
     if len(codes) == 1:
         return codes[0], codes[0]
     order = _directions().get(task.metadata.name)
@@ -119,12 +144,16 @@ def languages_of(task: Any, subset: str) -> tuple[str, str] | None:
 def _directions() -> dict[str, str]:
     from importlib.resources import files
 
-    lines = files(__package__).joinpath("mteb_directions.tsv").read_text(encoding="utf-8").splitlines()
+    lines = (
+        files(__package__).joinpath("mteb_directions.tsv").read_text(encoding="utf-8").splitlines()
+    )
     return dict(line.split("\t")[:2] for line in lines[1:])
 
 
 def load(task: Any) -> None:
-    """Load a task's data with mteb's own loader. Raises `DataError` naming the task and the address."""
+    """Load a task's data with mteb's own loader. Raises `DataError` naming the task and the
+    address.
+    """
     with fenced():
         from datasets.utils.logging import disable_progress_bar
 
@@ -132,11 +161,13 @@ def load(task: Any) -> None:
         try:
             task.load_data()
             task.convert_v1_dataset_format_to_v2(num_proc=None)
-        except Exception as error:  # what a hub, a network or a parquet reader may raise has no common base
+        # what a hub, a network or a parquet reader may raise has no common base
+        except Exception as error:
             path = task.metadata.dataset["path"]
             raise DataError(
                 f"{task.metadata.name}: its data {path} cannot be loaded ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else 'no message'}); is the hub reachable (HF_ENDPOINT)?"
+                f"{str(error).splitlines()[0] if str(error) else 'no message'}); is the hub"
+                " reachable (HF_ENDPOINT)?"
             ) from error
 
 
@@ -145,8 +176,14 @@ def subsets(task: Any) -> Iterator[Subset]:
     for split in task.eval_splits:
         for name in task.hf_subsets if task.metadata.is_multilingual else ["default"]:
             data = task.dataset[name][split]
-            qrels = {query: relevant for query, relevant in data["relevant_docs"].items() if relevant}
-            queries = [(i, text) for i, text in zip(*_query_columns(data["queries"]), strict=True) if i in qrels]
+            qrels = {
+                query: relevant for query, relevant in data["relevant_docs"].items() if relevant
+            }
+            queries = [
+                (i, text)
+                for i, text in zip(*_query_columns(data["queries"]), strict=True)
+                if i in qrels
+            ]
             passage_ids, passages = _passage_columns(data["corpus"])
             yield Subset(
                 split=split,
@@ -163,16 +200,27 @@ def subsets(task: Any) -> Iterator[Subset]:
 def _columns(data: Any, *names: str) -> list[list[Any]]:
     """Whole columns of a `datasets.Dataset` as lists; an absent one as Nones."""
     table = data.with_format("arrow")[:]
-    return [table[name].to_pylist() if name in table.column_names else [None] * len(table) for name in names]
+    return [
+        table[name].to_pylist() if name in table.column_names else [None] * len(table)
+        for name in names
+    ]
 
 
 def _query_columns(queries: Any) -> tuple[list[str], list[str]]:
-    """Ids, and texts with the instruction behind them, as mteb's `_combine_queries_with_instruction_text` joins them."""
+    """Ids, and texts with the instruction behind them, as mteb's
+    `_combine_queries_with_instruction_text` joins them.
+    """
     ids, texts, instructions = _columns(queries, "id", "text", "instruction")
-    return ids, [text if more is None else f"{text} {more}" for text, more in zip(texts, instructions, strict=True)]
+    return ids, [
+        text if more is None else f"{text} {more}"
+        for text, more in zip(texts, instructions, strict=True)
+    ]
 
 
 def _passage_columns(corpus: Any) -> tuple[list[str], list[str]]:
     """Ids, and title and text in one, as mteb's `_corpus_to_dict` joins them."""
     ids, titles, texts = _columns(corpus, "id", "title", "text")
-    return ids, [(f"{title} {text}" if title else text).strip() for title, text in zip(titles, texts, strict=True)]
+    return ids, [
+        (f"{title} {text}" if title else text).strip()
+        for title, text in zip(titles, texts, strict=True)
+    ]

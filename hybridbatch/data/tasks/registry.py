@@ -14,16 +14,21 @@ from hybridbatch.data.tasks.texts_and_qrels import select
 TASKS = ("atlas", *CATALOGUE)
 
 
-def load_task(name: str, *, data_root: Path | None = None, languages: str = "all", trained: Iterable[str] = ()) -> Task:
+def load_task(
+    name: str, *, data_root: Path | None = None, languages: str = "all", trained: Iterable[str] = ()
+) -> Task:
     """A retrieval task in the wanted languages, checked and fingerprinted.
 
     Args:
-        name: one of `TASKS`, possibly with a split (``afriqa:train``), or a folder in one of the layouts of
-            `hybridbatch.data.tasks.layouts`. A built-in name wins over a folder of that name; write ``./atlas`` for the folder.
+        name: one of `TASKS`, possibly with a split (``afriqa:train``), or a folder in one of the
+            layouts of `hybridbatch.data.tasks.layouts`. A built-in name wins over a folder of that
+            name; write ``./atlas`` for the folder.
         data_root: folder that holds copies of public data sets, looked at before any download.
-        languages: names, groups and exclusions, such as ``low-resource,-swh``; see `reading.select`.
+        languages: names, groups and exclusions, such as ``low-resource,-swh``; see
+            `reading.select`.
         trained: training languages of the model, for the group ``unseen``.
-    Raises: `ConfigError` for an unknown task, split or language; `DataError` for data that is absent or faulty.
+    Raises: `ConfigError` for an unknown task, split or language; `DataError` for data that is
+        absent or faulty.
     """
     base, _, split = name.partition(":")
     if base == "atlas":
@@ -36,7 +41,8 @@ def load_task(name: str, *, data_root: Path | None = None, languages: str = "all
         task = read_folder(Path(name), languages)
     else:
         raise ConfigError(
-            f"task {name!r}: neither a built-in task{nearest(base, TASKS)} nor a folder; built in: {', '.join(TASKS)}"
+            f"task {name!r}: neither a built-in task{nearest(base, TASKS)} nor a folder; built in:"
+            f" {', '.join(TASKS)}"
         )
     return select(task, languages, trained)
 

@@ -1,4 +1,6 @@
-"""Reading queries, corpora and qrels: every fault is one line that names file, line, value and mend."""
+"""Reading queries, corpora and qrels: every fault is one line that names file, line, value and
+mend.
+"""
 
 import json
 import unicodedata
@@ -26,7 +28,10 @@ def required(folder: Path, name: str) -> Path:
     """`name` or ``name.gz`` in `folder`. Raises `DataError` when neither is there."""
     path = existing(folder, name)
     if path is None:
-        raise DataError(f"{folder / name}: not there (nor as .gz); a language needs its queries, corpus and qrels")
+        raise DataError(
+            f"{folder / name}: not there (nor as .gz); a language needs its queries, corpus and"
+            " qrels"
+        )
     return path
 
 
@@ -35,11 +40,15 @@ def language_of(code: str, place: Path) -> str:
     try:
         return canonical(code)
     except DataError as error:
-        raise DataError(f"{place}: {error}; name it by its language, such as 'swh' or 'zh'") from error
+        raise DataError(
+            f"{place}: {error}; name it by its language, such as 'swh' or 'zh'"
+        ) from error
 
 
 def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(``file:line``, object) of a JSON Lines file; blank lines are passed over. Raises `DataError`."""
+    """(``file:line``, object) of a JSON Lines file; blank lines are passed over. Raises
+    `DataError`.
+    """
     with open_lines(path) as lines:
         for number, raw in lines:
             if not raw.strip():
@@ -48,7 +57,9 @@ def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 row = json.loads(raw)
             except UnicodeDecodeError as error:
-                raise DataError(f"{place}: not valid UTF-8 at byte {error.start} of the line") from error
+                raise DataError(
+                    f"{place}: not valid UTF-8 at byte {error.start} of the line"
+                ) from error
             except json.JSONDecodeError as error:
                 raise DataError(f"{place}: not valid JSON ({error.msg})") from error
             if not isinstance(row, dict):
@@ -62,11 +73,15 @@ def identifier(row: Mapping[str, Any], place: str, *names: str) -> str:
         value = row.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
             return str(value)
-    raise DataError(f"{place}: no {' or '.join(repr(name) for name in names)} (a non-empty text or integer)")
+    raise DataError(
+        f"{place}: no {' or '.join(repr(name) for name in names)} (a non-empty text or integer)"
+    )
 
 
 def text_of(row: Mapping[str, Any], place: str, field: str = "text") -> str:
-    """Title (if any) and text, joined by a space as mteb does, in NFC. Raises `DataError` when empty."""
+    """Title (if any) and text, joined by a space as mteb does, in NFC. Raises `DataError` when
+    empty.
+    """
     parts = [row.get("title") or "", row.get(field) or ""]
     if not all(isinstance(part, str) for part in parts):
         raise DataError(f"{place}: 'title' and {field!r} must be texts")
@@ -81,24 +96,34 @@ def collect(rows: Iterable[tuple[str, str, str]], origin: Path | str) -> Texts:
     texts: dict[str, str] = {}
     for place, key, text in rows:
         if key in texts:
-            raise DataError(f"{place}: id {key!r} was there before; every id may occur once in a language")
+            raise DataError(
+                f"{place}: id {key!r} was there before; every id may occur once in a language"
+            )
         texts[key] = text
     if not texts:
-        raise DataError(f"{origin}: holds no text; an empty corpus or set of queries cannot be scored")
+        raise DataError(
+            f"{origin}: holds no text; an empty corpus or set of queries cannot be scored"
+        )
     return Texts(tuple(texts), tuple(texts.values()))
 
 
 def read_texts(path: Path) -> Texts:
     """Queries or a corpus from JSON Lines with ``_id`` or ``id``, ``text``, and possibly ``title``."""
     return collect(
-        ((place, identifier(row, place, "_id", "id"), text_of(row, place)) for place, row in json_rows(path)), path
+        (
+            (place, identifier(row, place, "_id", "id"), text_of(row, place))
+            for place, row in json_rows(path)
+        ),
+        path,
     )
 
 
 def read_judgements(path: Path, split: str | None = None) -> list[Judgement]:
-    """Qrels from a BEIR table (``query-id corpus-id score``, tab-separated, with header) or from JSON Lines.
+    """Qrels from a BEIR table (``query-id corpus-id score``, tab-separated, with header) or from
+    JSON Lines.
 
-    JSON Lines rows have ``query_id``, ``doc_id`` and ``rel``; of rows with a ``split``, those of `split` are kept.
+    JSON Lines rows have ``query_id``, ``doc_id`` and ``rel``; of rows with a ``split``, those of
+    `split` are kept.
     """
     return list(_tsv_judgements(path) if ".tsv" in path.suffixes else _json_judgements(path, split))
 
@@ -122,9 +147,14 @@ def _tsv_judgements(path: Path) -> Iterator[Judgement]:
             try:
                 columns = raw.decode("utf-8").split("\t")
             except UnicodeDecodeError as error:
-                raise DataError(f"{place}: not valid UTF-8 at byte {error.start} of the line") from error
+                raise DataError(
+                    f"{place}: not valid UTF-8 at byte {error.start} of the line"
+                ) from error
             if len(columns) != 3:
-                raise DataError(f"{place}: has {len(columns)} tab-separated columns, not query-id, corpus-id, score")
+                raise DataError(
+                    f"{place}: has {len(columns)} tab-separated columns, not query-id, corpus-id,"
+                    " score"
+                )
             if number == 1 and columns[2].strip() == "score":
                 continue
             yield columns[0].strip(), columns[1].strip(), _relevance(columns[2].strip(), place)
@@ -164,7 +194,8 @@ def make_task(
     Args:
         qrels: by corpus language; may name only known ids.
         origin: what an error names.
-        drop_unjudged: leave out queries without a relevant passage (the data set says that it has such).
+        drop_unjudged: leave out queries without a relevant passage (the data set says that it has
+            such).
         judged_elsewhere: ids of queries that belong to another split, left out too.
         fields: further fields of `Task`.
     Raises: `DataError` for unknown ids, and for queries without any relevant passage.
@@ -172,27 +203,47 @@ def make_task(
     known = {query for texts in queries.values() for query in texts.ids}
     for language, judged in qrels.items():
         passages = {d for row in judged.values() for d in row}.intersection(corpus[language].ids)
-        _refuse([q for q in judged if q not in known], f"{origin}: qrels of {language}", "query ids", "queries")
+        _refuse(
+            [q for q in judged if q not in known],
+            f"{origin}: qrels of {language}",
+            "query ids",
+            "queries",
+        )
         unknown = [d for row in judged.values() for d in row if d not in passages]
         _refuse(unknown, f"{origin}: qrels of {language}", "passage ids", f"corpus of {language}")
-    relevant = {q for judged in qrels.values() for q, row in judged.items() if any(g > 0 for g in row.values())}
-    bare = [query for query in dict.fromkeys(q for t in queries.values() for q in t.ids) if query not in relevant]
+    relevant = {
+        q
+        for judged in qrels.values()
+        for q, row in judged.items()
+        if any(g > 0 for g in row.values())
+    }
+    bare = [
+        query
+        for query in dict.fromkeys(q for t in queries.values() for q in t.ids)
+        if query not in relevant
+    ]
     lost = [] if drop_unjudged else [query for query in bare if query not in judged_elsewhere]
     if lost:
         raise DataError(
-            f"{origin}: {len(lost)} of {len(known)} queries have no relevant passage (first: {lost[0]!r});"
+            f"{origin}: {len(lost)} of {len(known)} queries have no relevant passage (first:"
+            f" {lost[0]!r});"
             " add their judgements to the qrels or remove them from the queries"
         )
     kept = {language: _keep(texts, relevant) for language, texts in queries.items()}
     return Task(
-        name, {language: texts for language, texts in kept.items() if texts.ids}, dict(corpus), dict(qrels), **fields
+        name,
+        {language: texts for language, texts in kept.items() if texts.ids},
+        dict(corpus),
+        dict(qrels),
+        **fields,
     )
 
 
 def _refuse(unknown: list[str], place: str, what: str, where: str) -> None:
     if unknown:
         raise DataError(
-            f"{place} name {len(unknown)} {what} that are not in the {where} (first: {unknown[0]!r});"
+            f"{place} name {len(unknown)} {what} that are not in the {where} (first:"
+            f" {unknown[0]!r});"
             " add the texts or remove the judgements"
         )
 
@@ -205,16 +256,22 @@ def _keep(texts: Texts, wanted: Container[str]) -> Texts:
 def select(task: Task, languages: str, trained: Iterable[str] = ()) -> Task:
     """The part of a task in the wanted languages, fingerprinted.
 
-    Queries and corpora each keep the wanted languages they have. A side that has none of them stays whole: of a task
-    with English questions only, `amh,yor` means English questions against Amharic and Yoruba passages.
+    Queries and corpora each keep the wanted languages they have. A side that has none of them stays
+    whole: of a task with English questions only, `amh,yor` means English questions against Amharic
+    and Yoruba passages.
 
     Args:
         languages: names, groups and exclusions for `hybridbatch.common.languages.resolve`.
         trained: training languages of the model, for the group `unseen`.
     Raises: `ConfigError` when no language of the task is wanted.
     """
-    wanted = set(resolve(languages, tuple(dict.fromkeys([*task.corpus, *task.queries])), tuple(trained)))
-    queries, corpus = ({k: v for k, v in side.items() if k in wanted} or side for side in (task.queries, task.corpus))
+    wanted = set(
+        resolve(languages, tuple(dict.fromkeys([*task.corpus, *task.queries])), tuple(trained))
+    )
+    queries, corpus = (
+        {k: v for k, v in side.items() if k in wanted} or side
+        for side in (task.queries, task.corpus)
+    )
     judged = Counter(query for language in corpus for query in task.qrels.get(language, ()))
     kept = {language: _keep(texts, judged) for language, texts in queries.items()}
     queries = {language: texts for language, texts in kept.items() if texts.ids}
@@ -226,12 +283,15 @@ def select(task: Task, languages: str, trained: Iterable[str] = ()) -> Task:
     }
     if not queries or (task.bitext and set(queries) == set(corpus) and len(corpus) == 1):
         raise ConfigError(
-            f"languages = {languages!r}: leave {task.name} nothing to search; choose languages whose questions are"
+            f"languages = {languages!r}: leave {task.name} nothing to search; choose languages"
+            " whose questions are"
             f" answered in each other's passages"
         )
     content = [
         [
-            [language, texts.fingerprint] if texts.fingerprint else [language, texts.ids, texts.texts]
+            [language, texts.fingerprint]
+            if texts.fingerprint
+            else [language, texts.ids, texts.texts]
             for language, texts in sorted(side.items())
         ]
         for side in (queries, corpus)

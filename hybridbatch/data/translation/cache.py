@@ -1,7 +1,7 @@
 """Finished translations on disk, found by content.
 
-One SQLite file for each translator with its decoding. A batch is stored whole or not at all, also when the process is
-killed, and processes may share the file.
+One SQLite file for each translator with its decoding. A batch is stored whole or not at all, also
+when the process is killed, and processes may share the file.
 """
 
 import hashlib
@@ -38,9 +38,12 @@ class TranslationCache:
         with self._errors():
             self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
             self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("CREATE TABLE IF NOT EXISTS about (translator TEXT PRIMARY KEY)")
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS translations (key BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS about (translator TEXT PRIMARY KEY)"
+            )
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS translations (key BLOB PRIMARY KEY, text TEXT) WITHOUT"
+                " ROWID"
             )
             self._connection.execute(
                 "INSERT OR IGNORE INTO about VALUES (?)",
@@ -48,14 +51,18 @@ class TranslationCache:
             )
 
     def get(self, pieces: Sequence[str], source: str, target: str) -> dict[str, str | None]:
-        """What is known of some pieces: their translation, None where it was not finished. Raises: `DataError`."""
+        """What is known of some pieces: their translation, None where it was not finished. Raises:
+        `DataError`.
+        """
         keys = {_key(piece, source, target): piece for piece in pieces}
         asked, found = list(keys), {}
         with self._errors():
             for start in range(0, len(asked), _ASKED):
                 part = asked[start : start + _ASKED]
                 marks = ",".join("?" * len(part))
-                rows = self._connection.execute(f"SELECT key, text FROM translations WHERE key IN ({marks})", part)
+                rows = self._connection.execute(
+                    f"SELECT key, text FROM translations WHERE key IN ({marks})", part
+                )
                 found.update({keys[key]: text for key, text in rows})
         return found
 
@@ -65,7 +72,9 @@ class TranslationCache:
         with self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._connection.executemany("INSERT OR IGNORE INTO translations VALUES (?, ?)", rows)
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO translations VALUES (?, ?)", rows
+                )
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
@@ -78,11 +87,14 @@ class TranslationCache:
             yield
         except sqlite3.OperationalError as error:
             raise OutputError(
-                f"{self.path}: cannot be used ({error}); free space or mend its permissions, or name another folder with"
+                f"{self.path}: cannot be used ({error}); free space or mend its permissions, or"
+                " name another folder with"
                 " HYBRIDBATCH_CACHE, and run the same command again"
             ) from error
         except sqlite3.DatabaseError as error:
-            raise DataError(f"{self.path}: damaged ({error}); delete it and run the same command again") from error
+            raise DataError(
+                f"{self.path}: damaged ({error}); delete it and run the same command again"
+            ) from error
 
 
 def _key(piece: str, source: str, target: str) -> bytes:

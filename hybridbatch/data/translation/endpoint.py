@@ -1,4 +1,6 @@
-"""Translation by a language model behind an OpenAI-compatible address (chat completions), on this machine or elsewhere."""
+"""Translation by a language model behind an OpenAI-compatible address (chat completions), on this
+machine or elsewhere.
+"""
 
 import json
 import os
@@ -18,8 +20,10 @@ PAUSES = (1.0, 4.0, 16.0, 64.0)  # seconds before each further try, if the serve
 LONGEST_PAUSE = 300.0
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _INSTRUCTION = (
-    "You are a professional translator. Translate the user's message from {source} to {target}, written in {script}"
-    " script. Keep its meaning, names and numbers; add nothing and leave nothing out. If it is a question, translate the"
+    "You are a professional translator. Translate the user's message from {source} to {target},"
+    " written in {script}"
+    " script. Keep its meaning, names and numbers; add nothing and leave nothing out. If it is a"
+    " question, translate the"
     " question and do not answer it. Reply with the translation alone."
 )
 
@@ -33,7 +37,8 @@ class EndpointTranslator:
         self._base = self._base.rstrip("/")
         if not self._model:
             raise ConfigError(
-                f"translator = {address!r}: names no model; write ADDRESS#MODEL, such as {self._base}#gemma"
+                f"translator = {address!r}: names no model; write ADDRESS#MODEL, such as"
+                f" {self._base}#gemma"
             )
 
     def describe(self) -> dict[str, Any]:
@@ -56,10 +61,15 @@ class EndpointTranslator:
 
     def batches(self, pieces: Sequence[str], source: str) -> list[list[int]]:
         """As many as are asked for at a time."""
-        return [list(range(start, min(start + PARALLEL, len(pieces)))) for start in range(0, len(pieces), PARALLEL)]
+        return [
+            list(range(start, min(start + PARALLEL, len(pieces))))
+            for start in range(0, len(pieces), PARALLEL)
+        ]
 
     def translate(self, pieces: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Translations; None for an answer that was cut off. Raises: `DataError` if the server does not answer as it should."""
+        """Translations; None for an answer that was cut off. Raises: `DataError` if the server does
+        not answer as it should.
+        """
         into = language(target)
         instruction = _INSTRUCTION.format(
             source=language(source).name, target=into.name, script=into.script or "its usual"
@@ -70,9 +80,12 @@ class EndpointTranslator:
     def _ask(self, instruction: str, text: str) -> str | None:
         messages = [{"role": "system", "content": instruction}, {"role": "user", "content": text}]
         body = json.dumps({"model": self._model, "messages": messages, "temperature": 0}).encode()
-        request = urllib.request.Request(f"{self._base}/chat/completions", body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"{self._base}/chat/completions", body, {"Content-Type": "application/json"}
+        )
         if key := os.environ.get(KEY_VARIABLE):
-            request.add_unredirected_header("Authorization", f"Bearer {key}")  # never sent on to another host
+            # never sent on to another host
+            request.add_unredirected_header("Authorization", f"Bearer {key}")
         pauses = iter(PAUSES)
         while True:
             try:
@@ -84,7 +97,11 @@ class EndpointTranslator:
             except _BadAnswer as error:
                 reason, passing, wait = str(error), True, ""
             except OSError as error:
-                reason, passing, wait = f"cannot be reached ({getattr(error, 'reason', error)})", True, ""
+                reason, passing, wait = (
+                    f"cannot be reached ({getattr(error, 'reason', error)})",
+                    True,
+                    "",
+                )
             pause = next(pauses, None)
             if pause is None or not passing:
                 raise DataError(f"translator {self._base}: {reason}; {_mend(reason)}")
@@ -101,7 +118,9 @@ def _content(answer: bytes) -> str | None:
         content = choice["message"]["content"]
         finished = choice.get("finish_reason") != "length"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _BadAnswer(f"gives no chat completion but {answer[:80].decode(errors='replace')!r}") from error
+        raise _BadAnswer(
+            f"gives no chat completion but {answer[:80].decode(errors='replace')!r}"
+        ) from error
     if not isinstance(content, str):
         raise _BadAnswer(f"gives {type(content).__name__} for a text")
     return content.strip() if finished else None

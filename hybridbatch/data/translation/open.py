@@ -10,20 +10,26 @@ from hybridbatch.data.translation.translators import Decoding, Translator
 def open_translation(config: PrepareConfig, report: Reporter) -> Translation:
     """The translation that `config` asks for.
 
-    Raises: `ConfigError` for a language that the translator lacks; `DataError` for an unknown one; as `open_translator`.
+    Raises: `ConfigError` for a language that the translator lacks; `DataError` for an unknown one;
+    as `open_translator`.
     """
-    targets, prefer = (tuple(map(canonical, codes)) for codes in (config.translate_to, config.translate_from))
+    targets, prefer = (
+        tuple(map(canonical, codes)) for codes in (config.translate_to, config.translate_from)
+    )
     decoding = Decoding(config.beams, config.batch_tokens, config.device, config.precision)
-    return Translation(open_translator(config.translator or "", decoding, report), targets, prefer, report)
+    return Translation(
+        open_translator(config.translator or "", decoding, report), targets, prefer, report
+    )
 
 
 def open_translator(name: str, decoding: Decoding, report: Reporter) -> Translator:
     """The translator of a name.
 
     Args:
-        name: ``http://HOST/v1#MODEL`` for a model behind an OpenAI-compatible address, else the folder or hub id
-            (``id@revision``) of an NLLB-200 or M2M-100 model.
-    Raises: `ConfigError` for an address without a model, `ModelError` for a model that cannot be had or used.
+        name: ``http://HOST/v1#MODEL`` for a model behind an OpenAI-compatible address, else the
+            folder or hub id (``id@revision``) of an NLLB-200 or M2M-100 model.
+    Raises: `ConfigError` for an address without a model, `ModelError` for a model that cannot be
+        had or used.
     """
     if name.startswith(("http://", "https://")):
         from hybridbatch.data.translation.endpoint import EndpointTranslator

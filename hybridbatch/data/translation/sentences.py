@@ -10,7 +10,8 @@ _UNSPACED = ("Hans", "Hant", "Jpan")  # scripts without white space between sent
 def split(text: str, code: str) -> list[tuple[str, str]]:
     """(sentence, white space after it) of a text in a canonical language.
 
-    Sentences end where the rules of sentencex say, which falls back to those of a related language or of English.
+    Sentences end where the rules of sentencex say, which falls back to those of a related language
+    or of English.
     """
     import sentencex
 

@@ -1,4 +1,5 @@
-"""Translators of the NLLB-200 (arXiv:2207.04672) and M2M-100 (arXiv:2010.11125) families, run on this machine.
+"""Translators of the NLLB-200 (arXiv:2207.04672) and M2M-100 (arXiv:2010.11125) families, run on
+this machine.
 
 Both were trained on single sentences, so that is what they are given.
 """
@@ -27,7 +28,9 @@ _FILES = re.compile(r".*\.(json|bin|model|safetensors|txt)")
 
 
 class Seq2SeqTranslator:
-    """An encoder-decoder with a token for every language, decoded greedily or with beams, never by chance."""
+    """An encoder-decoder with a token for every language, decoded greedily or with beams, never by
+    chance.
+    """
 
     def __init__(self, name: str, decoding: Decoding, report: Reporter) -> None:
         """Find the model and load its tokenizer; weights are loaded when the first text comes.
@@ -44,19 +47,26 @@ class Seq2SeqTranslator:
                     self._source.location, revision=self._source.commit or "main"
                 )
         except Exception as error:  # third-party readers of several formats raise anything
-            raise ModelError(f"{name}: its tokenizer cannot be loaded ({first_line(error)})") from error
+            raise ModelError(
+                f"{name}: its tokenizer cannot be loaded ({first_line(error)})"
+            ) from error
         self._codes = dict(_language_codes(self._tokenizer))
         if not self._codes:
             raise ModelError(
-                f"{name}: its {type(self._tokenizer).__name__} has no language tokens of NLLB-200 or M2M-100, so it is no"
+                f"{name}: its {type(self._tokenizer).__name__} has no language tokens of NLLB-200"
+                " or M2M-100, so it is no"
                 " translator that is understood here"
             )
 
     def describe(self) -> dict[str, Any]:
-        """The model by commit or content, and the decoding. Batches, device and library change rounding alone."""
+        """The model by commit or content, and the decoding. Batches, device and library change
+        rounding alone.
+        """
         return {
             "kind": "seq2seq",
-            "name": self._source.location if self._source.commit else Path(self._source.location).name,
+            "name": self._source.location
+            if self._source.commit
+            else Path(self._source.location).name,
             "revision": self._source.commit or self._content,
             "beams": self._decoding.beams,
             "max_tokens": MAX_TOKENS,
@@ -72,23 +82,32 @@ class Seq2SeqTranslator:
         return split(text, language)
 
     def batches(self, pieces: Sequence[str], source: str) -> list[list[int]]:
-        """Pieces of nearly one length in each, the longest first, of at most `Decoding.batch_tokens` tokens."""
+        """Pieces of nearly one length in each, the longest first, of at most
+        `Decoding.batch_tokens` tokens.
+        """
         lengths = [len(ids) for ids in self._encode(pieces, source)["input_ids"]] if pieces else []
         order = sorted(range(len(pieces)), key=lambda number: (-lengths[number], pieces[number]))
         batches: list[list[int]] = []
         for number in order:
-            if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > self._decoding.batch_tokens:
+            if (
+                not batches
+                or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > self._decoding.batch_tokens
+            ):
                 batches.append([])
             batches[-1].append(number)
         return batches
 
     def translate(self, pieces: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Translations of one batch; None where the source or the translation has more tokens than the model takes."""
+        """Translations of one batch; None where the source or the translation has more tokens than
+        the model takes.
+        """
         encoded = self._encode(pieces, source)["input_ids"]
         fitting = [number for number, ids in enumerate(encoded) if len(ids) <= MAX_TOKENS]
         found: list[str | None] = [None] * len(pieces)
         if fitting:
-            batch = self._tokenizer.pad({"input_ids": [encoded[number] for number in fitting]}, return_tensors="pt")
+            batch = self._tokenizer.pad(
+                {"input_ids": [encoded[number] for number in fitting]}, return_tensors="pt"
+            )
             tokens = self._generate(batch, target, max(len(encoded[number]) for number in fitting))
             ends = (tokens == self._tokenizer.eos_token_id).any(1).tolist()
             texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
@@ -126,16 +145,22 @@ class Seq2SeqTranslator:
             "length_penalty": 1.0,
             "early_stopping": False,
             "decoder_start_token_id": given.decoder_start_token_id,
-            **{name: getattr(self._tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
+            **{
+                name: getattr(self._tokenizer, name)
+                for name in ("pad_token_id", "bos_token_id", "eos_token_id")
+            },
         }
-        model.generation_config = GenerationConfig()  # what the repository says of decoding does not count
+        # what the repository says of decoding does not count
+        model.generation_config = GenerationConfig()
         return model.to(self._device), settings
 
     @cached_property
     def _content(self) -> str:
         """Hash of the files of a model folder."""
         folder = Path(self._source.location)
-        files = sorted(path for path in folder.iterdir() if path.is_file() and _FILES.fullmatch(path.name))
+        files = sorted(
+            path for path in folder.iterdir() if path.is_file() and _FILES.fullmatch(path.name)
+        )
         return fingerprint([[path.name, sha256_file(path)] for path in files], 40)
 
 
@@ -143,7 +168,11 @@ def _language_codes(tokenizer: Any) -> Iterator[tuple[str, tuple[str, int]]]:
     """(canonical language, (the tokenizer's code of it, the id of its token))."""
     known = getattr(tokenizer, "lang_code_to_id", None)  # of M2M-100
     if known is None:
-        known = {token: number for token, number in tokenizer.get_added_vocab().items() if _FLORES.fullmatch(token)}
+        known = {
+            token: number
+            for token, number in tokenizer.get_added_vocab().items()
+            if _FLORES.fullmatch(token)
+        }
     for code, number in known.items():
         try:
             yield canonical(code), (code, number)

@@ -1,8 +1,9 @@
 """Rows in further languages, made by translating the rows that there are.
 
-A record that lacks a target language gets a row in it: the translation of one of its rows, never a mixture of several, so
-that a record whose languages hold either the question or its counterpart (`mkqa`) does not get both as a pair. Rows that
-are there are never changed. Hard negatives are not translated.
+A record that lacks a target language gets a row in it: the translation of one of its rows, never a
+mixture of several, so that a record whose languages hold either the question or its counterpart
+(`mkqa`) does not get both as a pair. Rows that are there are never changed. Hard negatives are not
+translated.
 """
 
 import json
@@ -67,18 +68,23 @@ class Translation:
 
         Args:
             targets: canonical languages.
-            prefer: canonical languages to translate from, best first; after them the best resourced (Joshi class), then
-                by id. Rows that have both query and passage come before others.
+            prefer: canonical languages to translate from, best first; after them the best resourced
+                (Joshi class), then by id. Rows that have both query and passage come before others.
             folder: of the finished translations; default: in the user's cache folder.
         Raises: `ConfigError` for a target that the translator does not know; as `TranslationCache`.
         """
         for target in targets:
             if not translator.speaks(target):
                 raise ConfigError(
-                    f"translate_to = {target}: {translator.describe()['name']} does not translate into"
+                    f"translate_to = {target}: {translator.describe()['name']} does not translate"
+                    " into"
                     f" {language(target).name}; choose another translator or drop the language"
                 )
-        self._translator, self._targets, self._prefer = translator, tuple(dict.fromkeys(targets)), tuple(prefer)
+        self._translator, self._targets, self._prefer = (
+            translator,
+            tuple(dict.fromkeys(targets)),
+            tuple(prefer),
+        )
         self._report, self._folder = report, folder or default_folder()
         self._cache = TranslationCache(translator.describe(), folder)
         self._counts: dict[tuple[str, str, str], Counter[str]] = {}
@@ -87,7 +93,8 @@ class Translation:
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows of a source, then the translated ones, which name the language they come from.
 
-        Memory is about 500 bytes a record; the texts wait on disk. Raises: as `Translator.translate` and the cache.
+        Memory is about 500 bytes a record; the texts wait on disk. Raises: as
+        `Translator.translate` and the cache.
         """
         with tempfile.TemporaryFile(dir=self._folder) as spilled:
             records: dict[tuple[str, str], _Record] = {}
@@ -126,13 +133,21 @@ class Translation:
             rows[target] += counts["rows"]
             faults.update({name.replace("_", " "): counts[name] for name in LEFT_OUT})
         into = ", ".join(f"{target} {count:,}" for target, count in sorted(rows.items()))
-        report.note(f"translated: {rows.total():,} rows ({into or 'no record lacks these languages'})")
+        report.note(
+            f"translated: {rows.total():,} rows ({into or 'no record lacks these languages'})"
+        )
         if faults.total():
             told = "; ".join(f"{count:,} x {name}" for name, count in faults.most_common() if count)
             texts = sum(counts["texts"] for counts in self._counts.values())
-            report.warn(f"{faults.total():,} of {texts:,} translated texts left out: {told}. Counts in manifest.json")
+            report.warn(
+                f"{faults.total():,} of {texts:,} translated texts left out: {told}. Counts in"
+                " manifest.json"
+            )
         for source, count in self._untranslatable.items():
-            report.warn(f"{source}: {count:,} records are in no language that this translator translates from")
+            report.warn(
+                f"{source}: {count:,} records are in no language that this translator translates"
+                " from"
+            )
 
     def _note(self, row: Row, records: dict[tuple[str, str], _Record], spilled: IO[bytes]) -> None:
         record = records.setdefault((row.source, row.record_id), _Record())
@@ -143,10 +158,14 @@ class Translation:
             record.rank = rank
             record.texts = (row.query is not None) + (row.passage is not None)
             record.place = spilled.tell()
-            spilled.write(json.dumps(asdict(row) | {"negatives": []}, ensure_ascii=False).encode() + b"\n")
+            spilled.write(
+                json.dumps(asdict(row) | {"negatives": []}, ensure_ascii=False).encode() + b"\n"
+            )
 
     def _rank(self, row: Row) -> _Rank:
-        preferred = self._prefer.index(row.language) if row.language in self._prefer else len(self._prefer)
+        preferred = (
+            self._prefer.index(row.language) if row.language in self._prefer else len(self._prefer)
+        )
         resources = language(row.language).joshi_class
         return (
             row.query is None or row.passage is None,
@@ -155,7 +174,9 @@ class Translation:
             row.language,
         )
 
-    def _translated(self, records: dict[tuple[str, str], _Record], spilled: IO[bytes]) -> Iterator[Row]:
+    def _translated(
+        self, records: dict[tuple[str, str], _Record], spilled: IO[bytes]
+    ) -> Iterator[Row]:
         wanted = []
         for (source, _), record in records.items():
             missing = tuple(target for target in self._targets if target not in record.present)
@@ -197,7 +218,13 @@ class Translation:
             if query is not None or passage is not None:
                 self._counts[source, origin.language, target]["rows"] += 1
                 yield Row(
-                    source, record_id, target, query, passage, split=origin.split, translated_from=origin.language
+                    source,
+                    record_id,
+                    target,
+                    query,
+                    passage,
+                    split=origin.split,
+                    translated_from=origin.language,
                 )
 
     def _judged(self, job: _Job, translation: str | None) -> str | None:
@@ -205,18 +232,24 @@ class Translation:
         counts = self._counts.setdefault((job.row.source, job.row.language, job.target), Counter())
         counts["texts"] += 1
         cleaned = clean_text(translation) or ""
-        found = "unfinished" if translation is None else fault(job.text, cleaned, job.row.language, job.target)
+        found = (
+            "unfinished"
+            if translation is None
+            else fault(job.text, cleaned, job.row.language, job.target)
+        )
         counts[found or "kept"] += 1
         if found:
             return None
         counts["language_not_judged"] += identifier().is_wrong(cleaned, job.target) is None
         return cleaned
 
-    def _translate(self, texts: Sequence[str], source: str, target: str) -> Iterator[tuple[str, str | None]]:
+    def _translate(
+        self, texts: Sequence[str], source: str, target: str
+    ) -> Iterator[tuple[str, str | None]]:
         """(text, translation or None), each as soon as all its pieces are done.
 
-        Batches depend on the texts alone and are stored whole, so that a run that goes on makes the same batches as one
-        that was never interrupted, and gets the same translations.
+        Batches depend on the texts alone and are stored whole, so that a run that goes on makes the
+        same batches as one that was never interrupted, and gets the same translations.
         """
         cut = {text: self._translator.pieces(text, source) for text in texts}
         uses: dict[str, list[str]] = {}  # texts by piece
@@ -236,13 +269,18 @@ class Translation:
                         parts = [known[part] for part, _ in cut[text]]
                         spaces = [space for _, space in cut[text]]
                         whole = [part for part in parts if part is not None]
-                        yield text, join(whole, spaces, target) if len(whole) == len(parts) else None
+                        yield (
+                            text,
+                            join(whole, spaces, target) if len(whole) == len(parts) else None,
+                        )
 
     def _batch(self, pieces: Sequence[str], source: str, target: str) -> dict[str, str | None]:
         found = self._cache.get(pieces, source, target)
         lacking = [piece for piece in pieces if piece not in found]
         if lacking:
-            made = dict(zip(lacking, self._translator.translate(lacking, source, target), strict=True))
+            made = dict(
+                zip(lacking, self._translator.translate(lacking, source, target), strict=True)
+            )
             self._cache.put(made, source, target)
             found |= made
         return found

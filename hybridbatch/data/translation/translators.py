@@ -35,10 +35,13 @@ class Translator(Protocol):
         """A text cut into pieces, each with the white space that follows it."""
 
     def batches(self, pieces: Sequence[str], source: str) -> list[list[int]]:
-        """The numbers of the pieces that are best translated together; a function of the pieces alone."""
+        """The numbers of the pieces that are best translated together; a function of the pieces
+        alone.
+        """
 
     def translate(self, pieces: Sequence[str], source: str, target: str) -> list[str | None]:
-        """The translations of one batch, or of part of one; None for a piece that was not translated to its end.
+        """The translations of one batch, or of part of one; None for a piece that was not
+        translated to its end.
 
         Raises: `ModelError` or `DataError` in one line if the translator fails.
         """

@@ -15,7 +15,9 @@ CALIBRATION_STEPS = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds per drawn training pair, of all else in a training (start, validation, saving), and of an evaluation."""
+    """Seconds per drawn training pair, of all else in a training (start, validation, saving), and
+    of an evaluation.
+    """
 
     pair_seconds: float
     train_seconds: float
@@ -28,12 +30,16 @@ class Cost:
 
 
 def measured(finished: Iterable[tuple[Cell, Mapping[str, Any]]]) -> Cost | None:
-    """The cost that finished cells had, or None where there is no trained one. `finished`: cells with their JSON."""
+    """The cost that finished cells had, or None where there is no trained one. `finished`: cells
+    with their JSON.
+    """
     trained = [(cell.drawn_pairs, result) for cell, result in finished if cell.train]
     if not trained:
         return None
     steps = sum(result["train"]["throughput"]["seconds"] for _, result in trained)
-    seconds = {name: sum(result["seconds"][name] for _, result in trained) for name in ("train", "eval")}
+    seconds = {
+        name: sum(result["seconds"][name] for _, result in trained) for name in ("train", "eval")
+    }
     return Cost(
         pair_seconds=steps / sum(drawn for drawn, _ in trained),
         train_seconds=(seconds["train"] - steps) / len(trained),
@@ -42,8 +48,12 @@ def measured(finished: Iterable[tuple[Cell, Mapping[str, Any]]]) -> Cost | None:
 
 
 def calibrate(cell: Cell, train: TrainConfig, runner: Runner) -> Cost:
-    """The cost measured by a run of `CALIBRATION_STEPS` of a cell's training, in a folder that is thrown away."""
-    short = replace(cell, train=train.model_copy(update={"steps": CALIBRATION_STEPS, "warmup_steps": None}))
+    """The cost measured by a run of `CALIBRATION_STEPS` of a cell's training, in a folder that is
+    thrown away.
+    """
+    short = replace(
+        cell, train=train.model_copy(update={"steps": CALIBRATION_STEPS, "warmup_steps": None})
+    )
     with tempfile.TemporaryDirectory(prefix="hybridbatch-") as folder:
         cost = measured([(short, runner(short, Path(folder)))])
     assert cost

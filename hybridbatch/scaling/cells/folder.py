@@ -1,4 +1,6 @@
-"""The folder of a sweep: one JSON per finished cell, named by its key, and the traces of running and failed ones."""
+"""The folder of a sweep: one JSON per finished cell, named by its key, and the traces of running
+and failed ones.
+"""
 
 import gc
 import os
@@ -20,8 +22,9 @@ SWEEP_SCHEMA = 1
 DEFAULT_NAME = "scale-sweep"
 QUERIES = "queries.parquet"
 State = Literal["done", "running", "failed", "waiting"]
-# Does one cell in a work folder and returns the parts of its JSON: ``train`` (None for an untrained model), ``eval``
-# (with ``tasks`` as in eval.json) and ``seconds`` of both. A `QUERIES` file that it leaves in the folder is kept.
+# Does one cell in a work folder and returns the parts of its JSON: ``train`` (None for an untrained
+# model), ``eval`` (with ``tasks`` as in eval.json) and ``seconds`` of both. A `QUERIES` file that
+# it leaves in the folder is kept.
 Runner = Callable[[Cell, Path], Mapping[str, Any]]
 
 
@@ -100,7 +103,8 @@ def read_versioned(path: Path, kind: str, version: int) -> dict[str, Any]:
         raise DataError(f"{path}: not the JSON of a {kind}")
     if value.get("schema_version") != version:
         raise DataError(
-            f"{path}: schema version {value.get('schema_version')!r}, but this version of hybridbatch reads {version}; "
+            f"{path}: schema version {value.get('schema_version')!r}, but this version of"
+            f" hybridbatch reads {version}; "
             "run the sweep again or use the version that wrote it"
         )
     return value
@@ -137,13 +141,17 @@ def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
 
 
 def _give_memory_back() -> None:
-    """Free what a cell leaves behind, or a process grows by some hundred MB a cell: models are in reference cycles."""
+    """Free what a cell leaves behind, or a process grows by some hundred MB a cell: models are in
+    reference cycles.
+    """
     gc.collect()
     return_freed_memory()
 
 
 def _alive(trace: Path) -> bool:
-    """Whether the process of a trace still runs; on another machine, whether it was there within a day."""
+    """Whether the process of a trace still runs; on another machine, whether it was there within a
+    day.
+    """
     if not trace.exists():
         return False
     process = read_json(trace)

@@ -1,4 +1,6 @@
-"""The grid of a sweep: settings and facts about data and models in, a list of content-addressed cells out. Pure."""
+"""The grid of a sweep: settings and facts about data and models in, a list of content-addressed
+cells out. Pure.
+"""
 
 import itertools
 import math
@@ -16,7 +18,8 @@ from hybridbatch.training.settings import TrainConfig
 
 CELL_SCHEMA = 1
 PLACES = {"data_root", "out", "cache"}  # on one machine; kept out of what is written
-# Settings that name places or machines, or trade memory for time; a cell's result does not depend on them.
+# Settings that name places or machines, or trade memory for time; a cell's result does not depend
+# on them.
 TRAIN_BOOKKEEPING = {
     "name",
     "out",
@@ -46,7 +49,8 @@ class Facts:
 
     data: str  # fingerprint of the prepared data
     training_languages: tuple[str, ...]  # of the prepared data
-    records: Callable[[Sequence[str]], int]  # number of training records that exist in any of some languages
+    # number of training records that exist in any of some languages
+    records: Callable[[Sequence[str]], int]
     tasks: Mapping[str, str]  # fingerprint by task name
     task_languages: tuple[str, ...]  # languages with evaluation data, over all tasks
     models: Mapping[str, str]  # fingerprint by name of a model or teacher
@@ -85,14 +89,19 @@ def in_words(axes: Mapping[str, Any]) -> str:
 
 
 def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
-    """All cells of the grid: the untrained models first, then seed by seed, so that an interrupted sweep is balanced.
+    """All cells of the grid: the untrained models first, then seed by seed, so that an interrupted
+    sweep is balanced.
 
     Raises:
-        ConfigError: axes that contradict each other, the data or the targets; settings out of bounds; a named target
-            without evaluation data.
+        ConfigError: axes that contradict each other, the data or the targets; settings out of
+            bounds; a named target without evaluation data.
     """
     targets = languages.resolve(config.languages, facts.task_languages)
-    evaluation = {"tasks": config.tasks, "data_root": config.data_root, "languages": ",".join(targets)}
+    evaluation = {
+        "tasks": config.tasks,
+        "data_root": config.data_root,
+        "languages": ",".join(targets),
+    }
     sets = {spec: _training_set(spec, config, facts, targets) for spec in config.train_languages}
     untrained, trained_cells = [], []
     for axes, extra in _points(config):
@@ -110,7 +119,9 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
 
 
 def nested_order(codes: Sequence[str]) -> list[str]:
-    """Languages from the best resourced to the least (Joshi et al. 2020 class, then id; unlisted ones last)."""
+    """Languages from the best resourced to the least (Joshi et al. 2020 class, then id; unlisted
+    ones last).
+    """
     return sorted(codes, key=lambda code: (-_class(code), code))
 
 
@@ -122,8 +133,9 @@ def _class(code: str) -> int:
 def spread(cells: Sequence[Cell]) -> list[Cell]:
     """The same cells in a space-filling order: every next one is the farthest from those before it.
 
-    Distances are Euclidean over the axes, each scaled to 0..1 by the order of its values (greedy maximin design;
-    Johnson, Moore and Ylvisaker 1990). Any prefix covers the grid about evenly: what a limited budget wants.
+    Distances are Euclidean over the axes, each scaled to 0..1 by the order of its values (greedy
+    maximin design; Johnson, Moore and Ylvisaker 1990). Any prefix covers the grid about evenly:
+    what a limited budget wants.
     """
     import numpy as np
 
@@ -132,7 +144,12 @@ def spread(cells: Sequence[Cell]) -> list[Cell]:
     for name in names:
         values = [cell.axes.get(name) for cell in cells]
         distinct = {str(value): value for value in values}  # some are lists
-        ranks = {text: rank for rank, text in enumerate(sorted(distinct, key=lambda text: _sortable(distinct[text])))}
+        ranks = {
+            text: rank
+            for rank, text in enumerate(
+                sorted(distinct, key=lambda text: _sortable(distinct[text]))
+            )
+        }
         columns.append([ranks[str(value)] / max(1, len(ranks) - 1) for value in values])
     points = np.array(columns, dtype=float).T
     distance = np.full(len(cells), np.inf)
@@ -157,7 +174,10 @@ def _points(config: SweepConfig) -> Iterator[tuple[dict[str, Any], dict[str, Any
         if name in DECIDED:
             raise ConfigError(f"set: {name} has an option of its own; use {DECIDED[name]}")
         if name not in TrainConfig.model_fields:
-            raise ConfigError(f"set: unknown training setting {name!r}{nearest(name, list(TrainConfig.model_fields))}")
+            raise ConfigError(
+                "set: unknown training setting"
+                f" {name!r}{nearest(name, list(TrainConfig.model_fields))}"
+            )
     axes = {
         "seed": config.seeds, "model": config.model, "train_languages": config.train_languages,
         "batch_size": config.batch_size, "epochs" if config.epochs else "steps": config.epochs or config.steps,
@@ -170,7 +190,9 @@ def _points(config: SweepConfig) -> Iterator[tuple[dict[str, Any], dict[str, Any
         yield point, dict(zip(config.set, known[len(axes) :], strict=True))
 
 
-def _training_set(spec: int | str, config: SweepConfig, facts: Facts, targets: Sequence[str]) -> list[str]:
+def _training_set(
+    spec: int | str, config: SweepConfig, facts: Facts, targets: Sequence[str]
+) -> list[str]:
     """The training languages that one value of the axis means, without the targets."""
     unseen = [code for code in facts.training_languages if config.allow_seen or code not in targets]
     if isinstance(spec, int):
@@ -188,7 +210,9 @@ def _training_set(spec: int | str, config: SweepConfig, facts: Facts, targets: S
         )
     chosen = [code for code in languages.resolve(spec, facts.training_languages) if code in unseen]
     if not chosen:
-        raise ConfigError(f"train_languages = {spec!r}: nothing is left beside the targets; say --allow-seen")
+        raise ConfigError(
+            f"train_languages = {spec!r}: nothing is left beside the targets; say --allow-seen"
+        )
     return chosen
 
 
@@ -204,21 +228,35 @@ def _named(spec: str) -> list[str]:
 
 
 def _train_settings(
-    config: SweepConfig, axes: Mapping[str, Any], extra: Mapping[str, Any], trained: Sequence[str], facts: Facts
+    config: SweepConfig,
+    axes: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    trained: Sequence[str],
+    facts: Facts,
 ) -> TrainConfig:
     available = facts.records(trained)
     pairs = axes["pairs"] or available
     where = f"train_languages = {axes['train_languages']!r}"
     if pairs > available:
-        raise ConfigError(f"pairs = {pairs}: {where} has {available} training records; ask for at most that, or 'all'")
+        raise ConfigError(
+            f"pairs = {pairs}: {where} has {available} training records; ask for at most that, or"
+            " 'all'"
+        )
     if axes["batch_size"] > pairs:
         raise ConfigError(
-            f"batch_size = {axes['batch_size']} is more than pairs = {pairs}; a batch needs other records"
+            f"batch_size = {axes['batch_size']} is more than pairs = {pairs}; a batch needs other"
+            " records"
         )
     hybrid = extra.get("strategy", "hybrid") == "hybrid"
     if hybrid and axes["mix"] < 1 and len(trained) < 2:
-        raise ConfigError(f"mix = {axes['mix']:g} needs cross-lingual batches, but {where} is one language")
-    steps = axes["steps"] if "steps" in axes else max(1, math.ceil(axes["epochs"] * pairs / axes["batch_size"]))
+        raise ConfigError(
+            f"mix = {axes['mix']:g} needs cross-lingual batches, but {where} is one language"
+        )
+    steps = (
+        axes["steps"]
+        if "steps" in axes
+        else max(1, math.ceil(axes["epochs"] * pairs / axes["batch_size"]))
+    )
     return build(
         TrainConfig,
         None,
@@ -230,7 +268,9 @@ def _train_settings(
     ).without_unused()  # fmt: skip
 
 
-def _cell(axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalConfig, facts: Facts) -> Cell:
+def _cell(
+    axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalConfig, facts: Facts
+) -> Cell:
     model = str(axes["model"])
     teacher = {"teacher": facts.models[train.teacher]} if train and train.teacher else {}
     determined = {
@@ -246,7 +286,7 @@ def _cell(axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalCo
 def _counted(settings: TrainConfig | EvalConfig, bookkeeping: set[str]) -> dict[str, Any]:
     """The settings that a cell's key is made of, as JSON types.
 
-    Those at their defaults are left out, so that cells outlive the arrival of a new setting; whoever changes a default,
-    or what it does, must raise `CELL_SCHEMA`.
+    Those at their defaults are left out, so that cells outlive the arrival of a new setting;
+    whoever changes a default, or what it does, must raise `CELL_SCHEMA`.
     """
     return settings.model_dump(mode="json", exclude=bookkeeping, exclude_defaults=True)

@@ -1,8 +1,9 @@
 """Engines that run the cells of a sweep: this process, worker processes, Ray, Slurm.
 
-A launcher is a function that takes the work and the cells, and yields every cell with the error that ended it, or
-None. `work` does one cell and leaves its result in the sweep's folder, so nothing but errors travels back; on several
-machines that folder must lie on a file system they share. Launchers neither retry nor judge: `sweep.run_sweep` does.
+A launcher is a function that takes the work and the cells, and yields every cell with the error
+that ended it, or None. `work` does one cell and leaves its result in the sweep's folder, so nothing
+but errors travels back; on several machines that folder must lie on a file system they share.
+Launchers neither retry nor judge: `sweep.run_sweep` does.
 """
 
 import os
@@ -29,7 +30,9 @@ def launcher(config: SweepConfig, logs: Path) -> Launcher:
         return partial(on_ray, address=config.address, jobs=config.jobs, gpus=config.gpus)
     if config.launcher == "slurm":
         parameters = {"slurm_partition": config.partition} if config.partition else {}
-        return partial(on_slurm, logs=logs, jobs=config.jobs, gpus=config.gpus, parameters=parameters)
+        return partial(
+            on_slurm, logs=logs, jobs=config.jobs, gpus=config.gpus, parameters=parameters
+        )
     return in_process if config.jobs == 1 else partial(in_processes, jobs=config.jobs)
 
 
@@ -45,12 +48,19 @@ def in_process(work: Work, cells: Iterable[Cell]) -> Iterator[Outcome]:
 
 
 def in_processes(work: Work, cells: Iterable[Cell], *, jobs: int) -> Iterator[Outcome]:
-    """`jobs` cells at a time, each slot with a worker process of its own that is replaced when it dies.
+    """`jobs` cells at a time, each slot with a worker process of its own that is replaced when it
+    dies.
 
     One process per slot, because a pool that loses one worker gives up all its running cells.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    start = partial(ProcessPoolExecutor, 1, mp_context=get_context("spawn"), initializer=_limit, initargs=(threads,))
+    start = partial(
+        ProcessPoolExecutor,
+        1,
+        mp_context=get_context("spawn"),
+        initializer=_limit,
+        initargs=(threads,),
+    )
     slots = [start() for _ in range(jobs)]
     waiting = iter(cells)
     running: dict[Future[None], tuple[int, Cell]] = {}
@@ -78,8 +88,11 @@ def in_processes(work: Work, cells: Iterable[Cell], *, jobs: int) -> Iterator[Ou
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def on_ray(work: Work, cells: Iterable[Cell], *, address: str | None, jobs: int, gpus: float) -> Iterator[Outcome]:
-    """One Ray task per cell, on a running cluster (`address`) or one started here for `jobs` cells at a time.
+def on_ray(
+    work: Work, cells: Iterable[Cell], *, address: str | None, jobs: int, gpus: float
+) -> Iterator[Outcome]:
+    """One Ray task per cell, on a running cluster (`address`) or one started here for `jobs` cells
+    at a time.
 
     Ray itself reruns a cell whose worker or node is lost.
     """
@@ -142,7 +155,9 @@ def on_slurm(
 
 
 def _in_folder(folder: Path, work: Work, cell: Cell) -> None:
-    """Do a cell where the driver works: Ray's workers start elsewhere, and settings may hold relative paths."""
+    """Do a cell where the driver works: Ray's workers start elsewhere, and settings may hold
+    relative paths.
+    """
     os.chdir(folder)
     work(cell)
 
@@ -158,4 +173,6 @@ def _imported(engine: str) -> Any:
     try:
         return import_module(engine)
     except ImportError as error:
-        raise ConfigError(f"this launcher needs {engine}, which is not installed; pip install {engine}") from error
+        raise ConfigError(
+            f"this launcher needs {engine}, which is not installed; pip install {engine}"
+        ) from error

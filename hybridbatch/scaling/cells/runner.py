@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 
     from hybridbatch.search.embeddings import EmbeddingStore
 
-QUESTION = ["task", "setting", "query_language", "query_id"]  # a question in one language; corpus languages averaged
-METRICS = ["mAP", "MRR", "ndcg@10", "recall@10", "rank_distance", "same_language_share@10", "contrastive_entropy"]
+# a question in one language; corpus languages averaged
+QUESTION = ["task", "setting", "query_language", "query_id"]
+METRICS = [
+    "mAP",
+    "MRR",
+    "ndcg@10",
+    "recall@10",
+    "rank_distance",
+    "same_language_share@10",
+    "contrastive_entropy",
+]
 ENTROPY_SEED = 13  # the same negatives for all cells
 TRAIN_FACTS = (
     "steps", "stopped_early", "best_step", "temperature", "validation", "trained_languages", "throughput", "memory",
@@ -49,38 +58,53 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
         records=lambda languages: store.index("train", languages).records,
         tasks={name: task.provenance["fingerprint"] for name, task in tasks.items()},
         task_languages=tuple(dict.fromkeys(spoken)),
-        models={name: Encoder.load(name, report=report).fingerprint() for name in [*config.model, *_teachers(config)]},
+        models={
+            name: Encoder.load(name, report=report).fingerprint()
+            for name in [*config.model, *_teachers(config)]
+        },
     )
 
 
 def _teachers(config: SweepConfig) -> list[str]:
     """Names of the encoders that cells distil from."""
-    return [name for name in config.set.get("teacher", ()) if name is not None and name.strip().lower() != "none"]
+    return [
+        name
+        for name in config.set.get("teacher", ())
+        if name is not None and name.strip().lower() != "none"
+    ]
 
 
 def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
-    """Train as the cell says (unless it is an untrained model), evaluate, and reduce the scores to questions.
+    """Train as the cell says (unless it is an untrained model), evaluate, and reduce the scores to
+    questions.
 
-    A half-trained run in `work` is gone on with. Models and embeddings stay in `work`, which its owner removes.
+    A half-trained run in `work` is gone on with. Models and embeddings stay in `work`, which its
+    owner removes.
     """
     from hybridbatch.scoring.evaluate import evaluate, open_store
     from hybridbatch.training.train import train
 
     started = time.monotonic()
-    evaluation = cell.evaluation.model_copy(update={"out": work / "eval", "cache": work / "embeddings"})
+    evaluation = cell.evaluation.model_copy(
+        update={"out": work / "eval", "cache": work / "embeddings"}
+    )
     trained = None
     if cell.train:
         run = train(cell.train.model_copy(update={"out": work / "run"}))
         trained = read_json(run / "train.json")
         evaluation = evaluation.model_copy(update={"model": str(run)})
     half_time = time.monotonic()
-    tasks, store = _tasks(evaluation.tasks, evaluation.data_root, evaluation.languages), open_store(evaluation)
+    tasks, store = (
+        _tasks(evaluation.tasks, evaluation.data_root, evaluation.languages),
+        open_store(evaluation),
+    )
     folder = evaluate(evaluation, tasks=tasks, store=store)
     questions = _questions(folder)
     temperature = (cell.train or TrainConfig()).temperature
     questions = questions.merge(_entropies(tasks, store, temperature), how="left", on=QUESTION)
     with atomic_path(work / QUERIES) as temporary:
-        single = dict.fromkeys(questions.select_dtypes("float64"), "float32")  # a third smaller, enough for tests
+        # a third smaller, enough for tests
+        single = dict.fromkeys(questions.select_dtypes("float64"), "float32")
         questions.astype(single).to_parquet(temporary, index=False, compression="zstd")
     return {
         "train": trained and {name: trained.get(name) for name in TRAIN_FACTS},
@@ -93,9 +117,16 @@ def _questions(folder: Path) -> "pd.DataFrame":
     """The scores of an evaluation by question and query language, averaged over corpus languages."""
     import pyarrow.parquet as pq
 
-    columns = {column: perquery.MEANS.get(column, column) for column in pq.read_schema(folder / perquery.FILE).names}
+    columns = {
+        column: perquery.MEANS.get(column, column)
+        for column in pq.read_schema(folder / perquery.FILE).names
+    }
     kept = [column for column, name in columns.items() if name in METRICS]
-    frame = pq.read_table(folder / perquery.FILE, columns=[*QUESTION, *kept]).to_pandas().rename(columns=columns)
+    frame = (
+        pq.read_table(folder / perquery.FILE, columns=[*QUESTION, *kept])
+        .to_pandas()
+        .rename(columns=columns)
+    )
     return frame.groupby(QUESTION, as_index=False, sort=True).mean()
 
 
@@ -104,10 +135,14 @@ def _tasks(names: tuple[str, ...], data_root: Path | None, languages: str) -> tu
     """The tasks that all cells of a sweep share, read once in a process."""
     from hybridbatch.scoring.evaluate import load_tasks
 
-    return tuple(load_tasks(EvalConfig(tasks=names, data_root=data_root, languages=languages), names, ()))
+    return tuple(
+        load_tasks(EvalConfig(tasks=names, data_root=data_root, languages=languages), names, ())
+    )
 
 
-def _entropies(tasks: Sequence[Task], store: "EmbeddingStore", temperature: float) -> "pd.DataFrame":
+def _entropies(
+    tasks: Sequence[Task], store: "EmbeddingStore", temperature: float
+) -> "pd.DataFrame":
     """Contrastive entropy by question, from the embeddings that the evaluation stored."""
     import pandas as pd
 
@@ -119,8 +154,16 @@ def _entropies(tasks: Sequence[Task], store: "EmbeddingStore", temperature: floa
     for task in tasks:
         queries = embed_by_language(task.queries, "query", embed)
         passages = embed_by_language(task.corpus, "passage", embed)
-        for part in task_entropies(task, queries, passages, temperature=temperature, seed=ENTROPY_SEED):
-            keys = dict(zip(QUESTION, (task.name, part.setting, part.query_language, part.query_ids), strict=True))
+        for part in task_entropies(
+            task, queries, passages, temperature=temperature, seed=ENTROPY_SEED
+        ):
+            keys = dict(
+                zip(
+                    QUESTION,
+                    (task.name, part.setting, part.query_language, part.query_ids),
+                    strict=True,
+                )
+            )
             parts.append(pd.DataFrame({**keys, "contrastive_entropy": part.values}))
     return pd.concat(parts).groupby(QUESTION, as_index=False).mean()
 
@@ -132,7 +175,9 @@ def _summaries(tasks: list[dict[str, Any]], questions: "pd.DataFrame") -> list[d
     for task in tasks:
         settings: dict[str, dict[str, dict[str, float]]] = {}
         for (setting, language), row in means.loc[task["name"]].iterrows():
-            values = {metric: float(row[metric]) for metric in row.index if row[metric] == row[metric]}
+            values = {
+                metric: float(row[metric]) for metric in row.index if row[metric] == row[metric]
+            }
             settings.setdefault(setting, {})[language] = values
         kept = {name: task[name] for name in ("name", "about", "counts", "provenance")}
         summaries.append({**kept, "settings": settings})

@@ -1,4 +1,6 @@
-"""What the page's interactive figures show, as JSON values: rows packed by column, and how they are drawn."""
+"""What the page's interactive figures show, as JSON values: rows packed by column, and how they are
+drawn.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,30 +17,51 @@ DIGITS = 5  # significant ones of a number in a figure
 CURVE_POINTS = 40
 BEYOND = 4  # a law is drawn up to so many times the largest size
 BIAS_METRICS = ("rank_distance", "same_language_share@10")
-SCALE_WORDS = {"pairs": "training records", "train_languages": "training languages", "batch_size": "batch size"}
+SCALE_WORDS = {
+    "pairs": "training records",
+    "train_languages": "training languages",
+    "batch_size": "batch size",
+}
 
 
 def charts(findings: Findings) -> list[Chart]:
     """The figures that the findings have rows for.
 
-    Returns: ``kind`` "lines" (with ``rows``: x, y, low, high, ref, keys; ``panel``, ``series`` and the ``choices`` that the
-        reader makes are names of columns) or "heat" (``rows``: languages, ``columns``: mixes); ``title``, ``note``.
+    Returns: ``kind`` "lines" (with ``rows``: x, y, low, high, ref, keys; ``panel``, ``series`` and
+        the ``choices`` that the reader makes are names of columns) or "heat" (``rows``: languages,
+        ``columns``: mixes); ``title``, ``note``.
     """
-    found = [_scaling(findings), _mix_response(findings), _bias(findings), _laws(findings), _languages(findings)]
+    found = [
+        _scaling(findings),
+        _mix_response(findings),
+        _bias(findings),
+        _laws(findings),
+        _languages(findings),
+    ]
     return [chart for chart in found if chart["rows"]["count"]]
 
 
 def packed(rows: Sequence[Row], columns: Iterable[str] | None = None) -> dict[str, Any]:
-    """Rows by column: numbers as they are, texts as numbers into a list of the distinct ones, ``keys`` likewise."""
-    names = list(dict.fromkeys(name for row in rows for name in row) if columns is None else columns)
-    return {"count": len(rows), "columns": {name: _column([row.get(name) for row in rows]) for name in names}}
+    """Rows by column: numbers as they are, texts as numbers into a list of the distinct ones,
+    ``keys`` likewise.
+    """
+    names = list(
+        dict.fromkeys(name for row in rows for name in row) if columns is None else columns
+    )
+    return {
+        "count": len(rows),
+        "columns": {name: _column([row.get(name) for row in rows]) for name in names},
+    }
 
 
 def _column(values: Sequence[Any]) -> Any:
     if any(isinstance(value, list | tuple) for value in values):
         distinct = list(dict.fromkeys(each for value in values for each in value or ()))
         place = {each: number for number, each in enumerate(distinct)}
-        return {"lists": distinct, "codes": [[place[each] for each in value or ()] for value in values]}
+        return {
+            "lists": distinct,
+            "codes": [[place[each] for each in value or ()] for value in values],
+        }
     if any(isinstance(value, str | bool) for value in values):
         distinct = list(dict.fromkeys(values))
         place = {each: number for number, each in enumerate(distinct)}
@@ -98,7 +121,8 @@ def _bias(findings: Findings) -> Chart:
         "kind": "lines", "title": "Language bias in the pool of all languages", "log": False, "panel": "metric",
         "series": "series", "choices": ["group", "task", "part"], "x": "mix: 0 cross-lingual, 1 monolingual batches",
         "note": "Rank distance: ranks between the best and the worst placed translation of the answer. Share of the first"
-        " ten passages in the language of the query: the higher, the more a model prefers its language.",
+        " ten passages in the language of the query: the higher, the more a model prefers its"
+        " language.",
         "rows": packed(rows if len({row["x"] for row in rows}) > 1 else []),
     }  # fmt: skip
 
@@ -118,7 +142,15 @@ def _laws(findings: Findings) -> Chart:
         curve = np.geomspace(sizes.min(), BEYOND * sizes.max(), CURVE_POINTS)
         low, high = law.band(curve)
         rows += [
-            {**about, "x": float(x), "y": float(y), "low": float(a), "high": float(b), "curve": 1, "keys": []}
+            {
+                **about,
+                "x": float(x),
+                "y": float(y),
+                "low": float(a),
+                "high": float(b),
+                "curve": 1,
+                "keys": [],
+            }
             for x, y, a, b in zip(curve, law.predict(curve), low, high, strict=True)
         ]
         rows += [
@@ -135,7 +167,11 @@ def _laws(findings: Findings) -> Chart:
 
 def _languages(findings: Findings) -> Chart:
     rows = [row for row in findings.languages if row["setting"] in SETTINGS]
-    mixes = [name for name in dict.fromkeys(name for row in rows for name in row) if name.startswith("mix ")]
+    mixes = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if name.startswith("mix ")
+    ]
     return {
         "kind": "heat", "title": "Languages", "columns": mixes, "choices": ["setting", "task"],
         "note": "Difference in mAP, in points, by query language and mix, at the largest size.",
@@ -148,7 +184,13 @@ def _place(row: Row) -> dict[str, Any]:
 
 
 def _values(row: Row) -> dict[str, Any]:
-    return {"y": row["mean"], "low": row["low"], "high": row["high"], "ref": row["untrained"], "keys": row["keys"]}
+    return {
+        "y": row["mean"],
+        "low": row["low"],
+        "high": row["high"],
+        "ref": row["untrained"],
+        "keys": row["keys"],
+    }
 
 
 def _arm(row: Row) -> str:
@@ -156,8 +198,13 @@ def _arm(row: Row) -> str:
 
 
 def _words(findings: Findings, row: Row, along: str = "pairs") -> str:
-    """The part of the grid in words, without the axis that the figure runs along and without the strategy's name."""
+    """The part of the grid in words, without the axis that the figure runs along and without the
+    strategy's name.
+    """
     names = [name for name in ("pairs", *findings.axes) if name != along and name in row]
     if along == "pairs":
         names = [name for name in names if name != "pairs"]
-    return ", ".join(f"{name.replace('_', ' ')} {row[name]}" for name in names if name != "strategy") or "whole grid"
+    return (
+        ", ".join(f"{name.replace('_', ' ')} {row[name]}" for name in names if name != "strategy")
+        or "whole grid"
+    )

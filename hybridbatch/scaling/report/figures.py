@@ -15,33 +15,47 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
-LABELS = {"mAP": "mAP", "rank_distance": "rank distance", "contrastive_entropy": "contrastive entropy (nats)"}
+LABELS = {
+    "mAP": "mAP",
+    "rank_distance": "rank distance",
+    "contrastive_entropy": "contrastive entropy (nats)",
+}
 
 
 def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
-    """(file name, caption, figure): mix response and scaling of every metric, laws, and the map of languages."""
+    """(file name, caption, figure): mix response and scaling of every metric, laws, and the map of
+    languages.
+    """
     tasks = dict.fromkeys(row["task"] for row in findings.means)
     for task in tasks:
         for metric, label in LABELS.items():
             of_metric = (r for r in findings.means if r["task"] == task and r["metric"] == metric)
-            rows = [row for row in of_metric if row["group"] == "all" and findings.place(row) == findings.centre]
+            rows = [
+                row
+                for row in of_metric
+                if row["group"] == "all" and findings.place(row) == findings.centre
+            ]
             if rows and len({row["mix"] for row in rows}) > 1:
-                caption = (
-                    f"{task}: {label} against the mix (0 cross-lingual, 1 monolingual batches); bands: 95 % intervals"
-                )
+                caption = f"{task}: {label} against the mix (0 cross-lingual, 1 monolingual batches); bands: 95 % intervals"
                 yield f"{task}-mix-{metric}", caption, _lines(rows, label, x="mix", line="pairs")
             if rows and len({row["pairs"] for row in rows}) > 1:
                 caption = f"{task}: {label} against the number of training records; dashed: before training"
                 yield f"{task}-pairs-{metric}", caption, _lines(rows, label, x="pairs", line="mix")
-        languages = [row for row in findings.languages if row["task"] == task and row["setting"] == "cross-lingual"]
+        languages = [
+            row
+            for row in findings.languages
+            if row["task"] == task and row["setting"] == "cross-lingual"
+        ]
         mixed = any(name.startswith("mix ") for row in languages for name in row)
         if mixed and all(row["untrained"] is not None for row in languages):
-            caption = (
-                f"{task}: gain in cross-lingual mAP over the untrained model, in points, by query language and mix"
-            )
+            caption = f"{task}: gain in cross-lingual mAP over the untrained model, in points, by query language and mix"
             yield f"{task}-languages", caption, _language_map(languages)
     for name, laws in _law_panels(findings):
-        yield name, f"{laws[0]['task']}: {laws[0]['of']} over {laws[0]['over']} with the fitted laws", _laws(laws)
+        yield (
+            name,
+            f"{laws[0]['task']}: {laws[0]['of']} over {laws[0]['over']} with the fitted laws",
+            _laws(laws),
+        )
 
 
 def _panels(count: int) -> tuple["Figure", list["Axes"]]:
@@ -61,9 +75,16 @@ def _lines(rows: Sequence[Row], label: str, *, x: str, line: str) -> "Figure":
         values = sorted({row[line] for row in part})
         for value, colour in zip(values, _colours(len(values)), strict=True):
             points = sorted((row for row in part if row[line] == value), key=lambda row: row[x])
-            sizes, means, low, high = ([row[name] for row in points] for name in (x, "mean", "low", "high"))
+            sizes, means, low, high = (
+                [row[name] for row in points] for name in (x, "mean", "low", "high")
+            )
             panel.plot(
-                sizes, means, "o-", color=colour, markersize=3.5, label=line if value is None else f"{line} {value:,}"
+                sizes,
+                means,
+                "o-",
+                color=colour,
+                markersize=3.5,
+                label=line if value is None else f"{line} {value:,}",
             )
             panel.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
         if part[0]["untrained"] is not None:
@@ -72,7 +93,9 @@ def _lines(rows: Sequence[Row], label: str, *, x: str, line: str) -> "Figure":
             panel.set_xscale("log")
         panel.set(title=setting, xlabel="training records" if x == "pairs" else "mix")
     panels[0].set_ylabel(label)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False
+    )
     return figure
 
 
@@ -81,15 +104,22 @@ def _language_map(rows: Sequence[Row]) -> "Figure":
     from matplotlib.figure import Figure
 
     mixes = [name for name in rows[0] if name.startswith("mix ")]
-    ordered = sorted(rows, key=lambda row: (row["joshi_class"] is None, row["joshi_class"] or 0, row["name"]))
+    ordered = sorted(
+        rows, key=lambda row: (row["joshi_class"] is None, row["joshi_class"] or 0, row["name"])
+    )
     gains = np.array([[100 * (row[mix] - row["untrained"]) for mix in mixes] for row in ordered])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 + 0.7 * len(mixes), 0.8 + 0.22 * len(ordered)), layout="constrained")
+        figure = Figure(
+            figsize=(2.6 + 0.7 * len(mixes), 0.8 + 0.22 * len(ordered)), layout="constrained"
+        )
         axes = figure.subplots()
         limit = float(np.abs(gains).max()) or 1.0
         image = axes.imshow(gains, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit)
         axes.set_xticks(range(len(mixes)), mixes)
-        shown = [f"{row['name']} ({'–' if row['joshi_class'] is None else row['joshi_class']})" for row in ordered]
+        shown = [
+            f"{row['name']} ({'–' if row['joshi_class'] is None else row['joshi_class']})"
+            for row in ordered
+        ]
         axes.set_yticks(range(len(ordered)), shown)
         axes.set_title("language (Joshi class)", loc="left", fontsize=8)
         for (i, j), gain in np.ndenumerate(gains):
@@ -107,11 +137,18 @@ def _language_map(rows: Sequence[Row]) -> "Figure":
 
 
 def _law_panels(findings: Findings) -> Iterator[tuple[str, list[Row]]]:
-    """The fitted laws over one axis of all query languages, by what they are of and over; of the first slice each."""
+    """The fitted laws over one axis of all query languages, by what they are of and over; of the
+    first slice each.
+    """
     panels: dict[tuple[str, str, str], list[Row]] = {}
     for row in findings.laws:
         centre = {name: findings.centre[name] for name in findings.place(row)}
-        if "law" in row and row["group"] == "all" and " and " not in row["over"] and findings.place(row) == centre:
+        if (
+            "law" in row
+            and row["group"] == "all"
+            and " and " not in row["over"]
+            and findings.place(row) == centre
+        ):
             panels.setdefault((row["task"], row["of"], row["over"]), []).append(row)
     for (task, of, over), rows in panels.items():
         yield f"{task}-law-{of.replace(' ', '-')}-{over}".replace("1---", "1-minus-"), rows
@@ -134,7 +171,9 @@ def _laws(rows: Sequence[Row]) -> "Figure":
         panel.set_xscale("log")
         panel.set(title=setting, xlabel=rows[0]["over"])
     panels[0].set_ylabel(rows[0]["of"])
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False
+    )
     return figure
 
 

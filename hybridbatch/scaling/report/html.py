@@ -1,7 +1,8 @@
-"""The self-contained HTML page of a report: no network, readable on a phone, in print, and without scripts.
+"""The self-contained HTML page of a report: no network, readable on a phone, in print, and without
+scripts.
 
-Style and script lie in ``data/report.css`` and ``data/report.js``. Figures are drawn by the script from rows in the page;
-tables stand in it with their main rows, and the script adds the others.
+Style and script lie in ``data/report.css`` and ``data/report.js``. Figures are drawn by the script
+from rows in the page; tables stand in it with their main rows, and the script adds the others.
 """
 
 import html
@@ -27,7 +28,8 @@ class Contents:
     about: str  # one sentence under the title
     answers: Mapping[str, Sequence[str]]  # sentences of the first section, by question
     charts: Sequence[Chart]
-    tables: Mapping[str, Sequence[Row]]  # by title; a row's ``keys`` become links to the JSON of its cells
+    # by title; a row's ``keys`` become links to the JSON of its cells
+    tables: Mapping[str, Sequence[Row]]
     notes: Mapping[str, str]  # what a table's columns mean, by title
     links: Mapping[str, str]  # path of a cell's JSON from the page, by key
     commands: Sequence[str]  # how to run the sweep again
@@ -42,10 +44,13 @@ def page(contents: Contents) -> str:
         "links": contents.links,
         "settings": SETTINGS,
     }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace(
+        "</", "<\\/"
+    )
     sections = [
         f"<header><h1>{html.escape(contents.title)}</h1><p>{html.escape(contents.about)}</p></header>",
-        '<nav><a href="#answer">Answer</a> <a href="#figures">Figures</a> <a href="#tables">Tables</a> '
+        '<nav><a href="#answer">Answer</a> <a href="#figures">Figures</a> <a'
+        ' href="#tables">Tables</a> '
         '<a href="#again">Run it again</a></nav>',
         '<h2 id="answer">Answer</h2>',
         *(
@@ -59,9 +64,13 @@ def page(contents: Contents) -> str:
         _downloads(contents),
         '<h2 id="tables">Tables</h2>',
         *(_table(name, rows, contents) for name, rows in contents.tables.items()),
-        '<h2 id="again">Run it again</h2><pre>' + html.escape("\n".join(contents.commands)) + "</pre>",
+        '<h2 id="again">Run it again</h2><pre>'
+        + html.escape("\n".join(contents.commands))
+        + "</pre>",
     ]
-    style, script = (files(__package__).joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    style, script = (
+        files(__package__).joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js")
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -74,31 +83,41 @@ def page(contents: Contents) -> str:
 def _figure(number: int, chart: Chart) -> str:
     title, note = html.escape(chart["title"]), html.escape(chart["note"])
     return (
-        f'<figure data-chart="{number}"><h3>{title}</h3><div class="controls"></div><div class="drawing"></div>'
-        f"<figcaption>{note}</figcaption><noscript>Drawn by a script; see the files below.</noscript></figure>"
+        f'<figure data-chart="{number}"><h3>{title}</h3><div class="controls"></div><div'
+        ' class="drawing"></div>'
+        f"<figcaption>{note}</figcaption><noscript>Drawn by a script; see the files"
+        " below.</noscript></figure>"
     )
 
 
 def _downloads(contents: Contents) -> str:
     figures = " ".join(
-        f'<a href="figures/{name}.svg">{html.escape(name)}</a> (<a href="figures/{name}.png">PNG</a>)'
+        f'<a href="figures/{name}.svg">{html.escape(name)}</a> (<a'
+        f' href="figures/{name}.png">PNG</a>)'
         for name in contents.files
     )
-    tables = " ".join(f'<a href="tables/{name}.csv">{html.escape(name)}.csv</a>' for name in contents.tables)
+    tables = " ".join(
+        f'<a href="tables/{name}.csv">{html.escape(name)}.csv</a>' for name in contents.tables
+    )
     return (
         f"<details><summary>Files</summary><p>{tables} "
-        f'<a href="tables/main.tex">main.tex</a> <a href="report.md">report.md</a></p><p>{figures}</p></details>'
+        '<a href="tables/main.tex">main.tex</a> <a'
+        f' href="report.md">report.md</a></p><p>{figures}</p></details>'
     )
 
 
 def _main(rows: Sequence[Row]) -> list[int]:
-    """Numbers of the rows that a reader wants first: all query languages, and the metrics people know."""
+    """Numbers of the rows that a reader wants first: all query languages, and the metrics people
+    know.
+    """
     chosen = [
         number
         for number, row in enumerate(rows)
         if row.get("group", "all") == "all" and row.get("metric", TESTED[0]) in TESTED
     ]
-    return (chosen or list(range(len(rows))))[:FEW] if len(chosen) > 4 * FEW or not chosen else chosen
+    return (
+        (chosen or list(range(len(rows))))[:FEW] if len(chosen) > 4 * FEW or not chosen else chosen
+    )
 
 
 def _table_data(rows: Sequence[Row]) -> dict[str, Any]:
@@ -106,10 +125,15 @@ def _table_data(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _table(name: str, rows: Sequence[Row], contents: Contents) -> str:
-    columns = [column for column in dict.fromkeys(column for row in rows for column in row) if column != "keys"]
+    columns = [
+        column
+        for column in dict.fromkeys(column for row in rows for column in row)
+        if column != "keys"
+    ]
     linked = any("keys" in row for row in rows)
     head = "".join(
-        f'<th scope="col"><button type="button">{html.escape(column.replace("_", " "))}</button></th>'
+        '<th scope="col"><button'
+        f' type="button">{html.escape(column.replace("_", " "))}</button></th>'
         for column in columns
     )
     main = _main(rows)
@@ -120,12 +144,18 @@ def _table(name: str, rows: Sequence[Row], contents: Contents) -> str:
         + "</tr>"
         for number in main
     )
-    more = f"<label><input type='checkbox'> all {len(rows):,} rows</label>" if len(rows) > len(main) else ""
+    more = (
+        f"<label><input type='checkbox'> all {len(rows):,} rows</label>"
+        if len(rows) > len(main)
+        else ""
+    )
     return (
         f'<section data-table="{html.escape(name)}"><h3>{html.escape(name.replace("_", " "))}</h3>'
         f"<p>{html.escape(contents.notes.get(name, ''))}</p>"
-        f'<div class="controls"><input type="search" placeholder="filter: words" aria-label="filter {html.escape(name)}">'
-        f'{more}</div><div class="table"><table><thead><tr>{head}{"<th>cells</th>" if linked else ""}</tr></thead>'
+        '<div class="controls"><input type="search" placeholder="filter: words" aria-label="filter'
+        f' {html.escape(name)}">'
+        f"{more}</div><div"
+        f' class="table"><table><thead><tr>{head}{"<th>cells</th>" if linked else ""}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></section>"
     )
 

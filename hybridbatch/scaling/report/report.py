@@ -25,37 +25,45 @@ HIDDEN = ("law", "sizes", "values")  # of a row, what is drawn rather than shown
 NOTES = {
     "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds and questions.",
     "comparisons": "Hybrid mixes against the pure strategies (0 cross-lingual, 1 monolingual batches) and against"
-    " baselines: strategies that know no mix, and the same mix with a teacher. p: the larger of a paired randomisation"
+    " baselines: strategies that know no mix, and the same mix with a teacher. p: the larger of a"
+    " paired randomisation"
     " test over questions and a t test over seeds; p_holm and verdict for the"
-    " main questions only (mAP and rank distance, all query languages, largest size), the others are exploratory.",
+    " main questions only (mAP and rank distance, all query languages, largest size), the others"
+    " are exploratory.",
     "optima": "Mix at the top of a quadratic through the responses (or the best measured one, where that has no inner"
     " top); the gain is that of the best measured hybrid, which choosing it flatters a little.",
     "break_evens": "Training records from which a hybrid stays ahead of a pure strategy, interpolated, not extrapolated.",
     "interactions": "Change per doubling of scale: of the best mix, and of a hybrid's difference from a pure strategy (in"
-    " units of the metric). p: of the difference, the larger of a randomisation test over the questions' own slopes and a t test over seeds; of the best mix, from"
+    " units of the metric). p: of the difference, the larger of a randomisation test over the"
+    " questions' own slopes and a t test over seeds; of the best mix, from"
     " the bootstrap. p_holm and settled for mAP and rank distance of all query languages.",
     "laws": "E + A x^-b by robust least squares with 95 % bootstrap intervals; over two axes E + A_1 x_1^-b_1 + A_2 x_2^-b_2;"
     " extrapolation_error: at the largest sizes, fitted without them.",
     "languages": "mAP by query language at the largest size, before and after training with every mix. Shares are of the"
-    " training languages; lexical_distance: 1 - cosine of character trigram counts of the evaluation texts, to the nearest"
+    " training languages; lexical_distance: 1 - cosine of character trigram counts of the"
+    " evaluation texts, to the nearest"
     " training language.",
     "traits": "Which languages gain: points of mAP from a hybrid over a pure strategy against traits of the query language."
-    " rank_correlation: Spearman, each trait alone; slope: least squares on all traits, 95 % bootstrap interval over"
+    " rank_correlation: Spearman, each trait alone; slope: least squares on all traits, 95 %"
+    " bootstrap interval over"
     " languages, p of t tests with HC3 standard errors.",
     "missing": "Cells without a result; failed ones have their log in failed/KEY.log.",
 }
 
 
 def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SILENT) -> Path:
-    """Write ``report/`` in a sweep's folder: ``index.html``, ``report.md``, ``figures/``, ``tables/`` (CSV, LaTeX).
+    """Write ``report/`` in a sweep's folder: ``index.html``, ``report.md``, ``figures/``,
+    ``tables/`` (CSV, LaTeX).
 
     Args:
-        paths: folders of sweeps of the same targets, reported as one; the report is written into the first.
-        data_root: where local copies of the evaluation data are, for the lexical distances of its languages.
+        paths: folders of sweeps of the same targets, reported as one; the report is written into
+            the first.
+        data_root: where local copies of the evaluation data are, for the lexical distances of its
+            languages.
         progress: notes.
     Returns: the path of ``index.html``.
-    Raises: DataError for a folder that is no sweep, has no finished cell, or holds another schema version, and for
-        sweeps of different targets; OutputError.
+    Raises: DataError for a folder that is no sweep, has no finished cell, or holds another schema
+        version, and for sweeps of different targets; OutputError.
     """
     sweep = Sweep.open(*paths)
     findings = find(sweep, _texts(sweep, data_root, progress))
@@ -70,8 +78,12 @@ def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SIL
             (folder / "tables" / f"{name}.csv").write_text(csv_text(rows), encoding="utf-8")
         (folder / "tables" / "main.tex").write_text(latex(findings), encoding="utf-8")
         title = f"Hybrid batches: {paths[0].resolve().name}"
-        (folder / "report.md").write_text(_markdown(title, answers, findings, drawings, commands), encoding="utf-8")
-        links = {key: os.path.relpath(home.result(key), target) for key, home in sweep.homes.items()}
+        (folder / "report.md").write_text(
+            _markdown(title, answers, findings, drawings, commands), encoding="utf-8"
+        )
+        links = {
+            key: os.path.relpath(home.result(key), target) for key, home in sweep.homes.items()
+        }
         contents = Contents(
             title=title, about=_about(sweep), answers=answers, charts=charts(findings), tables=tables, notes=NOTES,
             links=links, commands=commands, files=[name for name, _ in drawings],
@@ -92,8 +104,12 @@ def _about(sweep: Sweep) -> str:
     return f"{len(sweep.trained)} trained cells{missing}; start: {models}; evaluated on {tasks}."
 
 
-def _texts(sweep: Sweep, data_root: Path | None, progress: Reporter) -> dict[str, dict[str, list[str]]]:
-    """Queries and passages of the sweep's tasks by language; without those that are not here as they were evaluated."""
+def _texts(
+    sweep: Sweep, data_root: Path | None, progress: Reporter
+) -> dict[str, dict[str, list[str]]]:
+    """Queries and passages of the sweep's tasks by language; without those that are not here as
+    they were evaluated.
+    """
     from hybridbatch.data.tasks.registry import load_task
 
     if not sweep.cells:
@@ -109,17 +125,25 @@ def _texts(sweep: Sweep, data_root: Path | None, progress: Reporter) -> dict[str
             progress.note(f"{name}: no lexical distances of its languages ({error})")
             continue
         if chosen.provenance["fingerprint"] != evaluated:
-            progress.note(f"{name}: no lexical distances of its languages, its texts have changed since")
+            progress.note(
+                f"{name}: no lexical distances of its languages, its texts have changed since"
+            )
             continue
         found[name] = {
-            code: [text for side in (whole.queries, whole.corpus) if code in side for text in side[code].texts]
+            code: [
+                text
+                for side in (whole.queries, whole.corpus)
+                if code in side
+                for text in side[code].texts
+            ]
             for code in dict.fromkeys([*whole.queries, *whole.corpus])
         }
     return found
 
 
 def rerun(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The commands that make the sweeps and their report again: settings that differ from the defaults.
+    """The commands that make the sweeps and their report again: settings that differ from the
+    defaults.
 
     An absolute folder is given by its last part, since the rest belongs to one machine.
     """
@@ -148,28 +172,48 @@ def _options(settings: Mapping[str, Any]) -> list[str]:
 
 
 def latex(findings: Findings) -> str:
-    """The means of all query languages at the largest size as a LaTeX table: a row per mix, a column per measure."""
+    """The means of all query languages at the largest size as a LaTeX table: a row per mix, a
+    column per measure.
+    """
     rows = [
         row
         for row in findings.means
-        if row["group"] == "all" and row["metric"] in TESTED and findings.place(row) == findings.centre
+        if row["group"] == "all"
+        and row["metric"] in TESTED
+        and findings.place(row) == findings.centre
     ]
     largest = max(row["pairs"] for row in rows)
     rows = [row for row in rows if row["pairs"] == largest]
     columns = list(dict.fromkeys((row["task"], row["setting"], row["metric"]) for row in rows))
     lines = [r"\begin{tabular}{l" + "r" * len(columns) + "}", r"\toprule"]
     lines.append(
-        " & ".join(["mix", *(f"{setting} {metric}" for _, setting, metric in columns)]).replace("_", r"\_") + r" \\"
+        " & ".join(["mix", *(f"{setting} {metric}" for _, setting, metric in columns)]).replace(
+            "_", r"\_"
+        )
+        + r" \\"
     )
     lines.append(r"\midrule")
     for mix in dict.fromkeys(row["mix"] for row in rows):
-        found = {(row["task"], row["setting"], row["metric"]): row for row in rows if row["mix"] == mix}
+        found = {
+            (row["task"], row["setting"], row["metric"]): row for row in rows if row["mix"] == mix
+        }
         lines.append(
-            " & ".join(["–" if mix is None else f"{mix:g}", *(_latex_cell(found[column]) for column in columns)])
+            " & ".join(
+                [
+                    "–" if mix is None else f"{mix:g}",
+                    *(_latex_cell(found[column]) for column in columns),
+                ]
+            )
             + r" \\"
         )
     return "\n".join(
-        [*lines, r"\bottomrule", r"\end{tabular}", f"% {largest:,} training records; ± half the 95 % interval", ""]
+        [
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            f"% {largest:,} training records; ± half the 95 % interval",
+            "",
+        ]
     )
 
 
@@ -196,11 +240,15 @@ def _markdown(
     drawings: Sequence[tuple[str, str]],
     commands: Sequence[str],
 ) -> str:
-    main = [_shown(row) for row in findings.means if row["group"] == "all" and row["metric"] in TESTED]
+    main = [
+        _shown(row) for row in findings.means if row["group"] == "all" and row["metric"] in TESTED
+    ]
     lines = [f"# {title}", ""]
     for question, found in answers.items():
         lines += [f"## {question}", "", *(f"- {sentence}" for sentence in found), ""]
-    lines += [text for name, caption in drawings for text in (f"![{caption}](figures/{name}.svg)", "")]
+    lines += [
+        text for name, caption in drawings for text in (f"![{caption}](figures/{name}.svg)", "")
+    ]
     lines += [
         "## Means",
         "",

@@ -10,8 +10,13 @@ from hybridbatch.scaling.findings import BEST_MIX, TESTED, Findings
 from hybridbatch.scoring.averages import SETTINGS
 
 Row = Mapping[str, Any]
-STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}  # baselines are in words already
-SCALE_UNITS = {"pairs": "training records", "train_languages": "training languages", "batch_size": "the batch size"}
+# baselines are in words already
+STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}
+SCALE_UNITS = {
+    "pairs": "training records",
+    "train_languages": "training languages",
+    "batch_size": "the batch size",
+}
 
 
 def sentences(sweep: Sweep, findings: Findings) -> list[str]:
@@ -22,7 +27,8 @@ def sentences(sweep: Sweep, findings: Findings) -> list[str]:
 def sections(sweep: Sweep, findings: Findings) -> dict[str, list[str]]:
     """The answer in sentences, by question; questions without a sentence are left out.
 
-    Of a grid with further axes, the part with the most cells is told in full and the others are counted.
+    Of a grid with further axes, the part with the most cells is told in full and the others are
+    counted.
     """
     found = {
         "Do hybrid batches beat pure ones?": _comparisons(findings),
@@ -42,15 +48,23 @@ def _caveats(sweep: Sweep, findings: Findings) -> Iterator[str]:
     if max((row["seeds"] for row in findings.means), default=0) == 1:
         yield "Every cell was run with one seed: what is said holds for other questions, but was not tested for other seeds."
     yield from _missing(findings)
-    yield from (f"{task['name']}: {task['about']}" for task in sweep.cells[0]["eval"]["tasks"] if task["about"])
+    yield from (
+        f"{task['name']}: {task['about']}"
+        for task in sweep.cells[0]["eval"]["tasks"]
+        if task["about"]
+    )
 
 
 def _words(place: Mapping[str, Any]) -> str:
     return in_words({name.replace("_", " "): value for name, value in place.items()})
 
 
-def _headline(findings: Findings, rows: Sequence[Row], metrics: tuple[str, ...] = TESTED) -> Iterator[Row]:
-    """Rows of the centre, all query languages and the metrics people know, in the order of settings."""
+def _headline(
+    findings: Findings, rows: Sequence[Row], metrics: tuple[str, ...] = TESTED
+) -> Iterator[Row]:
+    """Rows of the centre, all query languages and the metrics people know, in the order of
+    settings.
+    """
     for setting in SETTINGS:
         for row in rows:
             if row["group"] == "all" and row["setting"] == setting and row["metric"] in metrics:
@@ -81,8 +95,10 @@ def _counted(where: str, rows: Sequence[Row]) -> Iterator[str]:
     for against in dict.fromkeys(row["against"] for row in rows):
         part = [row["verdict"] for row in rows if row["against"] == against]
         yield (
-            f"{where}, hybrid batches against {_rival(against)}: better in {part.count('better')} of {len(part)} tests, worse in "
-            f"{part.count('worse')}, no significant difference in {part.count('no significant difference')}."
+            f"{where}, hybrid batches against {_rival(against)}: better in {part.count('better')}"
+            f" of {len(part)} tests, worse in "
+            f"{part.count('worse')}, no significant difference in"
+            f" {part.count('no significant difference')}."
         )
 
 
@@ -95,10 +111,15 @@ def _comparison(row: Row) -> str:
     what = "rank distance" if row["metric"] == "rank_distance" else row["metric"]
     values = f"{row['mean'] * scale:.1f} against {row['mean_against'] * scale:.1f}"
     change = f"{row['difference'] * scale:+.1f} {unit}, 95 % interval {row['low'] * scale:+.1f} to {row['high'] * scale:+.1f}"
-    tested = f"; p = {row['p_holm']:.2g} after Holm's correction" if row.get("p_holm") is not None else "; not tested"
+    tested = (
+        f"; p = {row['p_holm']:.2g} after Holm's correction"
+        if row.get("p_holm") is not None
+        else "; not tested"
+    )
     verdict = row.get("verdict", "no verdict")
     return (
-        f"Hybrid batches (mix {row['mix']:g}) against {_rival(row['against'])}, {row['setting']} {what} on {row['task']} with "
+        f"Hybrid batches (mix {row['mix']:g}) against {_rival(row['against'])}, {row['setting']}"
+        f" {what} on {row['task']} with "
         f"{row['pairs']:,} training records: {verdict} ({values}: {change}{tested})."
     )
 
@@ -110,8 +131,10 @@ def _optima(findings: Findings) -> Iterator[str]:
             settled = "" if row["gain_low"] > 0 else ", which is not settled"
             yield (
                 f"The best mix for {row['setting']} mAP on {row['task']} is {row['best_mix']:.2f} "
-                f"({row['low']:.2f} to {row['high']:.2f}); the best measured hybrid gains {100 * row['gain_over_pure']:+.1f} "
-                f"points ({100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}) over the better pure strategy{settled}."
+                f"({row['low']:.2f} to {row['high']:.2f}); the best measured hybrid gains"
+                f" {100 * row['gain_over_pure']:+.1f} "
+                f"points ({100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}) over the"
+                f" better pure strategy{settled}."
             )
 
 
@@ -139,7 +162,8 @@ def _interactions(findings: Findings) -> Iterator[str]:
         how = "moves" if row.get("settled") else "does not move significantly"
         tested = f"; p = {row['p_holm']:.2g} after Holm's correction" if "p_holm" in row else ""
         yield (
-            f"The best mix for {row['setting']} mAP on {row['task']} {how} with {_unit(row['over'])}: {row['per_doubling']:+.3f} per doubling "
+            f"The best mix for {row['setting']} mAP on {row['task']} {how} with"
+            f" {_unit(row['over'])}: {row['per_doubling']:+.3f} per doubling "
             f"({row['low']:+.3f} to {row['high']:+.3f}{tested})."
         )
     differences = [row for row in rows if row["of"] != BEST_MIX and "settled" in row]
@@ -148,12 +172,14 @@ def _interactions(findings: Findings) -> Iterator[str]:
         moved = [row for row in part if row["settled"]]
         half = _nearest_half(part)
         told = "; ".join(
-            f"{row['setting']} on {row['task']} over {_rival(row['against'])} {100 * row['per_doubling']:+.2f} points"
+            f"{row['setting']} on {row['task']} over {_rival(row['against'])}"
+            f" {100 * row['per_doubling']:+.2f} points"
             for row in moved
             if row["mix"] == half
         )
         yield (
-            f"The gain of hybrid batches in mAP changes significantly with {_unit(over)} in {len(moved)} of {len(part)} tests"
+            f"The gain of hybrid batches in mAP changes significantly with {_unit(over)} in"
+            f" {len(moved)} of {len(part)} tests"
             f"{f' (of mix {half:g}, per doubling: {told})' if told else ''}."
         )
 
@@ -169,15 +195,20 @@ def _traits(findings: Findings) -> Iterator[str]:
     for row in tested:
         if row["settled"]:
             yield (
-                f"Languages' gain of mix {row['mix']:g} over {_rival(row['against'])} in {row['setting']} mAP on {row['task']} "
-                f"goes with their {row['trait'].replace('_', ' ')}: {row['slope']:+.2f} points per unit "
-                f"({row['low']:+.2f} to {row['high']:+.2f}; p = {row['p_holm']:.2g} after Holm's correction), beside the "
+                f"Languages' gain of mix {row['mix']:g} over {_rival(row['against'])} in"
+                f" {row['setting']} mAP on {row['task']} "
+                f"goes with their {row['trait'].replace('_', ' ')}: {row['slope']:+.2f} points per"
+                " unit "
+                f"({row['low']:+.2f} to {row['high']:+.2f}; p = {row['p_holm']:.2g} after Holm's"
+                " correction), beside the "
                 f"other traits of {row['languages']} languages."
             )
     if tested and not any(row["settled"] for row in tested):
         yield (
-            f"No trait of the {max(row['languages'] for row in tested)} target languages (resource class, pretraining, script, "
-            f"family, lexical distance) goes significantly with what they gain, in {len(tested)} tests after Holm's correction."
+            f"No trait of the {max(row['languages'] for row in tested)} target languages (resource"
+            " class, pretraining, script, "
+            f"family, lexical distance) goes significantly with what they gain, in {len(tested)}"
+            " tests after Holm's correction."
         )
 
 
@@ -190,7 +221,8 @@ def _laws(findings: Findings) -> Iterator[str]:
             fitted.setdefault((row["of"], row["over"]), []).append(row["extrapolation_error"])
     for (of, over), errors in fitted.items():
         yield (
-            f"Power laws of {of} over {over}: {len(errors)} fits; they predict the left-out largest size with an error of "
+            f"Power laws of {of} over {over}: {len(errors)} fits; they predict the left-out largest"
+            " size with an error of "
             f"{100 * median(errors):.1f} % (median; worst {100 * max(errors):.1f} %)."
         )
 

@@ -15,7 +15,8 @@ SUMMARY_SCHEMA = 1
 def write_summary(path: Path) -> list[Path]:
     """Write ``summary.json``, ``summary.csv`` and ``summary.md`` of a sweep; returns their paths.
 
-    A row is a cell: its axes, the macro-averages of its main metrics, and its key. Raises: OutputError, DataError.
+    A row is a cell: its axes, the macro-averages of its main metrics, and its key. Raises:
+    OutputError, DataError.
     """
     sweep = Sweep.open(path)
     rows = list(_rows(sweep))
@@ -40,7 +41,9 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         for task in cell["eval"]["tasks"]:
             for setting, languages in task["settings"].items():
                 for metric in MAIN_METRICS:
-                    values = [metrics[metric] for metrics in languages.values() if metric in metrics]
+                    values = [
+                        metrics[metric] for metrics in languages.values() if metric in metrics
+                    ]
                     if values:
                         row[f"{task['name']} {setting} {metric}"] = float(np.mean(values))
         yield {**row, "seconds": round(sum(cell["seconds"].values()), 1), "key": cell["key"]}
@@ -52,7 +55,9 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     import io
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -71,7 +76,9 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
         return "(none)"
     names = list(dict.fromkeys(name for row in rows for name in row))
     shown = [[_cell(row.get(name)) for name in names] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [names, ["---"] * len(names), *shown])
+    return "\n".join(
+        "| " + " | ".join(line) + " |" for line in [names, ["---"] * len(names), *shown]
+    )
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,6 @@
-"""Score mteb tasks from stored embeddings and write the official result files; check samples through stock mteb."""
+"""Score mteb tasks from stored embeddings and write the official result files; check samples
+through stock mteb.
+"""
 
 import copy
 import time
@@ -18,14 +20,16 @@ from hybridbatch.data.tasks.mteb import Subset, fenced, load, subsets
 from hybridbatch.scoring.mteb.scores import Retrieved, score_dict, search
 from hybridbatch.search.order import precedence
 
-Embed = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" | "passage" -> float32 [n, D], unit rows
+# texts, "query" | "passage" -> float32 [n, D], unit rows
+Embed = Callable[[Sequence[str], str], np.ndarray]
 
 
 def score_task(task: Any, embed: Embed, meta: Any, report: Reporter = SILENT) -> Any:
-    """An mteb `TaskResult` for every split and subset of `task`; each distinct text is embedded once.
+    """An mteb `TaskResult` for every split and subset of `task`; each distinct text is embedded
+    once.
 
-    A task with scores of its own (instruction following, say) runs through stock mteb on the same embeddings; that is
-    slower and is announced. Raises `DataError` for data that cannot be loaded.
+    A task with scores of its own (instruction following, say) runs through stock mteb on the same
+    embeddings; that is slower and is announced. Raises `DataError` for data that cannot be loaded.
     """
     load(task)
     if has_own_scores(task):
@@ -36,7 +40,9 @@ def score_task(task: Any, embed: Embed, meta: Any, report: Reporter = SILENT) ->
     started = time.perf_counter()
     every = list(subsets(task))
     queries = _embed_distinct((text for subset in every for text in subset.queries), "query", embed)
-    passages = _embed_distinct((text for subset in every for text in subset.passages), "passage", embed)
+    passages = _embed_distinct(
+        (text for subset in every for text in subset.passages), "passage", embed
+    )
     scores: dict[str, dict[str, dict[str, float]]] = {}
     with report.bar(task.metadata.name, len(every), "subsets") as bar:
         for subset in every:
@@ -66,7 +72,9 @@ def run_stock(task: Any, embed: Embed, meta: Any) -> Any:
     with fenced():
         import mteb
 
-        return mteb.evaluate(StockModel(embed, meta), task, cache=None, show_progress_bar=False).task_results[0]
+        return mteb.evaluate(
+            StockModel(embed, meta), task, cache=None, show_progress_bar=False
+        ).task_results[0]
 
 
 def _embed_distinct(texts: Any, side: str, embed: Embed) -> Callable[[Sequence[str]], torch.Tensor]:
@@ -77,7 +85,8 @@ def _embed_distinct(texts: Any, side: str, embed: Embed) -> Callable[[Sequence[s
 
     def look_up(wanted: Sequence[str]) -> torch.Tensor:
         rows = np.fromiter((place[text] for text in wanted), np.int64, len(wanted))
-        if len(rows) and (np.diff(rows) == 1).all():  # a corpus in the order it was first seen: no copy
+        # a corpus in the order it was first seen: no copy
+        if len(rows) and (np.diff(rows) == 1).all():
             return vectors[rows[0] : rows[-1] + 1]
         return vectors[torch.from_numpy(rows)]
 
@@ -88,7 +97,10 @@ def retrieve(task: Any, subset: Subset, queries: torch.Tensor, passages: torch.T
     """Ranks and score statistics of one subset: queries [Q, D], passages [P, D]."""
     column = {identifier: i for i, identifier in enumerate(subset.passage_ids)}
     widest = max(len(subset.qrels[query]) for query in subset.query_ids)
-    relevant, grades = np.full((len(queries), widest), -1), np.zeros((len(queries), widest), np.int64)
+    relevant, grades = (
+        np.full((len(queries), widest), -1),
+        np.zeros((len(queries), widest), np.int64),
+    )
     for i, query in enumerate(subset.query_ids):
         for m, (passage, grade) in enumerate(subset.qrels[query].items()):
             grades[i, m] = grade
@@ -113,8 +125,12 @@ def retrieve(task: Any, subset: Subset, queries: torch.Tensor, passages: torch.T
     )
 
 
-def model_meta(name: str, fingerprint: str, dimension: int, experiment: Mapping[str, Any] | None = None) -> Any:
-    """mteb's description of a model: a name and the hash of its content, so that no two checkpoints are taken for one."""
+def model_meta(
+    name: str, fingerprint: str, dimension: int, experiment: Mapping[str, Any] | None = None
+) -> Any:
+    """mteb's description of a model: a name and the hash of its content, so that no two checkpoints
+    are taken for one.
+    """
     with fenced():
         from mteb.models import ModelMeta
         from mteb.models.model_meta import ScoringFunction
@@ -135,7 +151,9 @@ def model_meta(name: str, fingerprint: str, dimension: int, experiment: Mapping[
 
 
 def save(result: Any, meta: Any, folder: Path) -> Path:
-    """Write TaskResult and model_meta.json in the layout of mteb's results repository; returns the task's file."""
+    """Write TaskResult and model_meta.json in the layout of mteb's results repository; returns the
+    task's file.
+    """
     with fenced():
         from mteb.cache import ResultCache
 
@@ -145,7 +163,9 @@ def save(result: Any, meta: Any, folder: Path) -> Path:
 
 
 class StockModel:
-    """The encoder as mteb's `EncoderProtocol`: nothing shared between subsets, as stock mteb runs it."""
+    """The encoder as mteb's `EncoderProtocol`: nothing shared between subsets, as stock mteb runs
+    it.
+    """
 
     def __init__(self, embed: Embed, meta: Any) -> None:
         self.embed, self.mteb_model_meta = embed, meta
@@ -153,7 +173,9 @@ class StockModel:
     def encode(self, inputs: Any, *, prompt_type: Any = None, **_: Any) -> np.ndarray:
         """Embeddings [n, D] of all texts of a data loader."""
         texts = [text for batch in inputs for text in batch["text"]]
-        return self.embed(texts, "passage" if getattr(prompt_type, "value", None) == "document" else "query")
+        return self.embed(
+            texts, "passage" if getattr(prompt_type, "value", None) == "document" else "query"
+        )
 
     def similarity(self, one: Any, other: Any) -> torch.Tensor:
         """Cosine of unit rows: [n, m]."""
@@ -164,11 +186,13 @@ class StockModel:
         return (torch.as_tensor(one) * torch.as_tensor(other)).sum(-1)
 
 
-def verify(task: Any, result: Any, embed: Embed, meta: Any, count: int, seed: int) -> list[dict[str, Any]]:
+def verify(
+    task: Any, result: Any, embed: Embed, meta: Any, count: int, seed: int
+) -> list[dict[str, Any]]:
     """Send `count` random subsets through stock mteb and compare every score.
 
-    Returns one row a subset: split, subset, scores compared, largest difference. Raises `DataError` naming the first
-    score that differs by more than 0.5e-5.
+    Returns one row a subset: split, subset, scores compared, largest difference. Raises `DataError`
+    naming the first score that differs by more than 0.5e-5.
     """
     places = [(split, entry) for split, entries in result.scores.items() for entry in entries]
     chosen = stream(seed, "verify").permutation(len(places))[:count]
@@ -186,7 +210,8 @@ def verify(task: Any, result: Any, embed: Embed, meta: Any, count: int, seed: in
             gap = 0.0 if np.isnan(ours) and np.isnan(value) else abs(ours - value)
             if not gap <= 0.5e-5:
                 raise DataError(
-                    f"{result.task_name} ({split}, {entry['hf_subset']}): {name} is {ours}, stock mteb says {value}"
+                    f"{result.task_name} ({split}, {entry['hf_subset']}): {name} is {ours}, stock"
+                    f" mteb says {value}"
                 )
             worst = max(worst, gap)
         rows.append({"task": result.task_name, "split": split, "subset": entry["hf_subset"],

@@ -1,11 +1,11 @@
 """All scores that mteb writes for a retrieval subset, from arrays instead of dictionaries.
 
-mteb 2.26 turns each subset into dictionaries of up to 1,000 passages per query and walks them in Python (measured: 0.9 s a
-Belebele subset, all beside encoding). The same 148 numbers need only the ranks of the relevant passages and three statistics of the scores.
-Source of every definition: mteb/_evaluators/retrieval_metrics.py (trec_eval through pytrec_eval; nAUC of
-arXiv:2402.12997); equality with it is
-tested. Where two queries have the very same scores in another order, nAUC by standard deviation can differ: mteb then tells
-them apart by rounding.
+mteb 2.26 turns each subset into dictionaries of up to 1,000 passages per query and walks them in
+Python (measured: 0.9 s a Belebele subset, all beside encoding). The same 148 numbers need only the
+ranks of the relevant passages and three statistics of the scores. Source of every definition:
+mteb/_evaluators/retrieval_metrics.py (trec_eval through pytrec_eval; nAUC of arXiv:2402.12997);
+equality with it is tested. Where two queries have the very same scores in another order, nAUC by
+standard deviation can differ: mteb then tells them apart by rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,9 @@ from hybridbatch.scoring import metrics
 
 ABSTENTION_RATES = np.linspace(0, 1, 11)[:-1]
 CORPUS_CHUNK = (
-    50_000  # stock mteb multiplies chunks of this many passages; the same shapes give the same float32 scores
+    # stock mteb multiplies chunks of this many passages; the same shapes give the same float32
+    # scores
+    50_000
 )
 
 
@@ -26,9 +28,10 @@ CORPUS_CHUNK = (
 class Retrieved:
     """What a search says about each of Q queries.
 
-    ranks: int64 [Q, M], rank from 1 of each relevant passage among the top k, 0 where not retrieved or padding.
-    grades: int64 [Q, M], relevance of those passages, 0 for padding; ideal gains come from here too.
-    confidence: float64 [3, Q]: highest score, standard deviation, and lead over the second, of the top k.
+    ranks: int64 [Q, M], rank from 1 of each relevant passage among the top k, 0 where not retrieved
+    or padding. grades: int64 [Q, M], relevance of those passages, 0 for padding; ideal gains come
+    from here too. confidence: float64 [3, Q]: highest score, standard deviation, and lead over the
+    second, of the top k.
     """
 
     ranks: np.ndarray
@@ -54,9 +57,11 @@ def search(
         queries, passages: [Q, D] and [P, D] unit rows, float32.
         id_rank: [P] place of each passage among equal scores (`scoring.order.precedence`).
         relevant: [Q, M] column numbers of judged passages, -1 for padding.
-        grades: [Q, M] their relevance, 0 for padding; a judged passage that the corpus lacks has a grade but no column.
+        grades: [Q, M] their relevance, 0 for padding; a judged passage that the corpus lacks has a
+            grade but no column.
         top_k: passages kept per query (1,000 in mteb).
-        excluded: [Q] column of the passage that a query must not retrieve (its own copy), -1 for none.
+        excluded: [Q] column of the passage that a query must not retrieve (its own copy), -1 for
+            none.
         candidates: for each query the columns it may retrieve (reranking tasks); None: all.
         budget: scores held at a time; bounds the memory, not the result.
     """
@@ -89,21 +94,27 @@ def _multiply(queries: torch.Tensor, passages: torch.Tensor) -> np.ndarray:
 
 
 def _ranks(scores: np.ndarray, relevant: np.ndarray, id_rank: np.ndarray, top_k: int) -> np.ndarray:
-    """[n, M] from scores [n, P]: one more than the passages with a higher score, or the same and a later id."""
+    """[n, M] from scores [n, P]: one more than the passages with a higher score, or the same and a
+    later id.
+    """
     rows = np.arange(len(scores))
     ranks = np.zeros(relevant.shape, np.int64)
     for m, columns in enumerate(relevant.T):
         own = scores[rows, columns]
         above = np.count_nonzero(scores > own[:, None], axis=1)
         for row in np.flatnonzero(np.count_nonzero(scores == own[:, None], axis=1) > 1):
-            above[row] += np.count_nonzero((scores[row] == own[row]) & (id_rank < id_rank[columns[row]]))
+            above[row] += np.count_nonzero(
+                (scores[row] == own[row]) & (id_rank < id_rank[columns[row]])
+            )
         found = (columns >= 0) & (above < top_k) & np.isfinite(own)
         ranks[:, m] = np.where(found, above + 1, 0)
     return ranks
 
 
 def _confidence(scores: np.ndarray, top_k: int) -> np.ndarray:
-    """[3, n] from scores [n, P]: highest, standard deviation and lead of the best over the second, among the top k."""
+    """[3, n] from scores [n, P]: highest, standard deviation and lead of the best over the second,
+    among the top k.
+    """
     if scores.shape[1] > top_k:
         scores = torch.topk(torch.from_numpy(scores), top_k).values.numpy()
     valid = np.isfinite(scores)
@@ -111,7 +122,10 @@ def _confidence(scores: np.ndarray, top_k: int) -> np.ndarray:
         spread = scores.std(axis=1, dtype=np.float64)
     else:
         spread = np.array(
-            [row[ok].std(dtype=np.float64) if ok.any() else 0.0 for row, ok in zip(scores, valid, strict=True)]
+            [
+                row[ok].std(dtype=np.float64) if ok.any() else 0.0
+                for row, ok in zip(scores, valid, strict=True)
+            ]
         )
     if scores.shape[1] == 1:
         scores = np.repeat(scores, 2, axis=1)
@@ -121,7 +135,9 @@ def _confidence(scores: np.ndarray, top_k: int) -> np.ndarray:
 
 
 def per_query(found: Retrieved, k_values: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """`ndcg`, `map`, `recall`, `precision`, `mrr`, `hit_rate`: [k, Q]. A query without a relevant passage scores 0."""
+    """`ndcg`, `map`, `recall`, `precision`, `mrr`, `hit_rate`: [k, Q]. A query without a relevant
+    passage scores 0.
+    """
     relevant = found.grades > 0
     judged = np.count_nonzero(relevant, axis=1) > 0
     placed = np.where(found.ranks > 0, found.ranks, metrics.NOT_RETRIEVED)
@@ -153,7 +169,9 @@ def score_dict(found: Retrieved, k_values: tuple[int, ...]) -> dict[str, float]:
         scores |= _means(name, values[name], k_values)
     scores["accuracy"] = scores["recall_at_1"]
     scores |= _means("precision", values["precision"], k_values)
-    scores |= {f"mrr_at_{k}": float(row.mean()) for k, row in zip(k_values, values["mrr"], strict=True)}
+    scores |= {
+        f"mrr_at_{k}": float(row.mean()) for k, row in zip(k_values, values["mrr"], strict=True)
+    }
     curved = ("ndcg", "map", "recall", "precision", "mrr")
     areas = _nauc(found.confidence, np.concatenate([values[name] for name in curved])).reshape(
         len(curved), len(k_values), 3
@@ -161,20 +179,29 @@ def score_dict(found: Retrieved, k_values: tuple[int, ...]) -> dict[str, float]:
     for name, rows in zip(curved, areas, strict=True):
         for k, row in zip(k_values, rows, strict=True):
             scores |= {
-                f"nauc_{name}_at_{k}_{kind}": float(v) for kind, v in zip(("max", "std", "diff1"), row, strict=True)
+                f"nauc_{name}_at_{k}_{kind}": float(v)
+                for kind, v in zip(("max", "std", "diff1"), row, strict=True)
             }
     return scores | _means("hit_rate", values["hit_rate"], k_values)
 
 
 def _means(name: str, values: np.ndarray, k_values: tuple[int, ...]) -> dict[str, float]:
     # a sum in the order of the queries, as mteb's, so that halves round the same way
-    return {f"{name}_at_{k}": round(sum(row.tolist()) / len(row), 5) for k, row in zip(k_values, values, strict=True)}
+    return {
+        f"{name}_at_{k}": round(sum(row.tolist()) / len(row), 5)
+        for k, row in zip(k_values, values, strict=True)
+    }
 
 
 def _nauc(confidence: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Normalised area under the abstention curve: confidence [C, Q], values [M, Q] -> [M, C]; NaN where flat."""
+    """Normalised area under the abstention curve: confidence [C, Q], values [M, Q] -> [M, C]; NaN
+    where flat.
+    """
     by_confidence = [_abstention(_order(row[None]), values) for row in confidence]
-    areas, starts = (np.stack(part) for part in zip(*by_confidence, _abstention(_order(values), values), strict=True))
+    areas, starts = (
+        np.stack(part)
+        for part in zip(*by_confidence, _abstention(_order(values), values), strict=True)
+    )
     oracle = areas[-1]
     flat = starts[-1] * (ABSTENTION_RATES[-1] - ABSTENTION_RATES[0])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -182,7 +209,9 @@ def _nauc(confidence: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _order(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row [N, Q], the least confident query first: the order [N, Q], and where another score begins [N, Q]."""
+    """For each row [N, Q], the least confident query first: the order [N, Q], and where another
+    score begins [N, Q].
+    """
     order = np.argsort(scores, axis=1, stable=True)
     ranked = np.take_along_axis(scores, order, 1)
     new = np.ones(scores.shape, bool)
@@ -190,11 +219,15 @@ def _order(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, new
 
 
-def _abstention(ordered: tuple[np.ndarray, np.ndarray], values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Area under each row's abstention curve, and the curve's first point: values [M, Q] -> [M], [M].
+def _abstention(
+    ordered: tuple[np.ndarray, np.ndarray], values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Area under each row's abstention curve, and the curve's first point: values [M, Q] -> [M],
+    [M].
 
-    The curve is the mean metric over the queries kept when the least confident share is dropped; queries of equal
-    confidence stand for each other. The order of operations is mteb's, so that the float64 results are the same.
+    The curve is the mean metric over the queries kept when the least confident share is dropped;
+    queries of equal confidence stand for each other. The order of operations is mteb's, so that the
+    float64 results are the same.
 
     Args:
         ordered: `_order` of one confidence for all rows, or of one for each.

@@ -14,11 +14,13 @@ from hybridbatch.scoring.mteb.results import Embed, model_meta, save, score_task
 from hybridbatch.scoring.settings import EvalConfig
 
 FOLDER = "mteb"  # within the evaluation's folder; also the run-local result cache
-ABLATION = ("mix", "seed", "strategy", "batch_size", "steps", "learning_rate")  # recorded in mteb's experiment_kwargs
+# recorded in mteb's experiment_kwargs
+ABLATION = ("mix", "seed", "strategy", "batch_size", "steps", "learning_rate")
 
 
 def official_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Any]:
-    """mteb's tasks of these names and of the benchmark asked for, restricted to the wanted languages.
+    """mteb's tasks of these names and of the benchmark asked for, restricted to the wanted
+    languages.
 
     Raises: `ConfigError` for unknown names, with the nearest ones of this project and of mteb.
     """
@@ -28,9 +30,13 @@ def official_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[s
         tasks = find_tasks(names, config.benchmark)
     except ConfigError as error:
         unknown = next((name for name in names if name in str(error)), "")
-        raise ConfigError(f"{error}; the project's own tasks: {', '.join(TASKS)}{nearest(unknown, TASKS)}") from None
+        raise ConfigError(
+            f"{error}; the project's own tasks: {', '.join(TASKS)}{nearest(unknown, TASKS)}"
+        ) from None
     except ModuleNotFoundError as error:
-        raise ConfigError(f"tasks {', '.join(names)}: not built in, and {error.name} is not installed") from None
+        raise ConfigError(
+            f"tasks {', '.join(names)}: not built in, and {error.name} is not installed"
+        ) from None
     if config.languages != "all":
         for task in tasks:
             keep_languages(task, resolve(config.task_languages, spoken(task), trained))
@@ -53,13 +59,17 @@ def score_official(
     folder: Path,
     report: Reporter,
 ) -> list[dict[str, Any]]:
-    """Score tasks, write mteb's result files under ``folder/mteb``, verify samples; the ``official`` part of eval.json."""
+    """Score tasks, write mteb's result files under ``folder/mteb``, verify samples; the
+    ``official`` part of eval.json.
+    """
     meta = model_meta(Path(config.model).name, fingerprint, dimension, _ablation(config))
     rows = []
     for task in tasks:
         result = score_task(task, embed, meta, report)
         path = save(result, meta, folder / FOLDER)
-        checked = verify(task, result, embed, meta, config.verify, config.seed) if config.verify else []
+        checked = (
+            verify(task, result, embed, meta, config.verify, config.seed) if config.verify else []
+        )
         every = [entry for entries in result.scores.values() for entry in entries]
         rows.append(
             {

@@ -14,7 +14,9 @@ from hybridbatch.scoring.settings import EvalConfig
 
 
 class SecondStage:
-    """A reranker for the first `depth` passages of all rankings of a task; passages below stay where they are."""
+    """A reranker for the first `depth` passages of all rankings of a task; passages below stay
+    where they are.
+    """
 
     def __init__(self, reranker: Reranker, depth: int, report: Reporter = SILENT) -> None:
         self.reranker = reranker
@@ -28,7 +30,9 @@ class SecondStage:
 
         device = resolve_device(config.device)
         precision = resolve_precision(config.precision, device)
-        reranker = load_reranker(config.rerank or "", device=device, precision=precision, report=report)
+        reranker = load_reranker(
+            config.rerank or "", device=device, precision=precision, report=report
+        )
         return cls(reranker, config.rerank_depth, report)
 
     def announce(self, tasks: Sequence[Task]) -> None:
@@ -38,10 +42,14 @@ class SecondStage:
             passages = [text for texts in task.corpus.values() for text in texts.texts]
             depth = min(self.depth, len(passages))
             cost = self.reranker.cost(rankings(task), depth, queries, passages)
-            self.report.note(f"reranking of {task.name} by {self.reranker.name} ({self.reranker.kind}): {cost}")
+            self.report.note(
+                f"reranking of {task.name} by {self.reranker.name} ({self.reranker.kind}): {cost}"
+            )
 
     def rerank(self, task: Task, language: str, ranked: GridRanks) -> GridRanks:
-        """The ranks of the queries of a language after the first passages of every ranking were ordered anew."""
+        """The ranks of the queries of a language after the first passages of every ranking were
+        ordered anew.
+        """
         passages = [text for texts in task.corpus.values() for text in texts.texts]
         every = {("language", name): ranks for name, ranks in ranked.languages.items()}
         every |= {("pool", name): ranks for name, ranks in ranked.pools.items()}
@@ -68,9 +76,15 @@ class SecondStage:
 
 
 def rankings(task: Task) -> int:
-    """How many rankings an evaluation of a task makes at most: one for each query in each corpus and the pool."""
+    """How many rankings an evaluation of a task makes at most: one for each query in each corpus
+    and the pool.
+    """
     return sum(
-        len(texts.ids) * (len([name for name in task.qrels if not (task.bitext and name == language)]) + task.parallel)
+        len(texts.ids)
+        * (
+            len([name for name in task.qrels if not (task.bitext and name == language)])
+            + task.parallel
+        )
         for language, texts in task.queries.items()
     )
 

@@ -1,0 +1,147 @@
+"""Commands about evaluation: eval, compare, figures, cache."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hybridbatch.cli import console
+from hybridbatch.cli.base import EVALUATION, DryRun, command, reporter
+from hybridbatch.scoring.settings import EvalConfig
+
+
+@command(EVALUATION, EvalConfig, {"model": "MODEL"}, name="eval")
+def evaluate(
+    config: EvalConfig,
+    dry_run: DryRun = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the built-in tasks.")] = False,
+) -> None:
+    """Score an encoder on every language pair and on the multilingual pool."""
+    if list_:
+        from hybridbatch.data.tasks.registry import describe_tasks
+
+        return console.table(
+            describe_tasks(),
+            title="Built-in tasks; besides, mteb's by name and folders of your own",
+        )
+    if dry_run:
+        from hybridbatch.scoring.evaluate import plan
+
+        return console.table(plan(config), title=f"To score with {config.model}")
+    from hybridbatch.common.files import read_json
+    from hybridbatch.scoring.evaluate import SECOND, leads
+    from hybridbatch.scoring.evaluate import evaluate as run
+    from hybridbatch.scoring.summary import official_rows, summary_rows
+
+    folder = run(config, reporter())
+    if not leads(config):
+        return
+    result = read_json(folder / "eval.json")
+    if result["tasks"]:
+        console.table(
+            summary_rows(result),
+            title="mAP by setting, and rank distance, macro-averaged over languages",
+        )
+    if result["official"]:
+        console.table(official_rows(result), title="mteb tasks")
+    if config.rerank:
+        reranked = read_json(folder / SECOND / "eval.json")
+        console.table(summary_rows(reranked), title=f"The same after reranking by {config.rerank}")
+    console.out.print(str(folder), highlight=False)
+
+
+@command(EVALUATION)
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Evaluation folders; one per seed as A1,A2."),
+    ],
+    metric: Annotated[
+        str, typer.Option(help="Metric to compare, such as mAP, ndcg@10 or rank_distance.")
+    ] = "mAP",
+    seed: Annotated[
+        int, typer.Option(help="Seed of the randomisation test and the bootstrap.")
+    ] = 13,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the comparison there: .svg or .png (figure), .md, else JSON."
+        ),
+    ] = None,
+) -> None:
+    """Test which of several evaluations is better, with questions as the unit."""
+    from hybridbatch.scoring.compare import compare as run
+    from hybridbatch.scoring.compare import write
+
+    result = run([[Path(part) for part in group.split(",")] for group in runs], metric, seed=seed)
+    shown = (
+        "task",
+        "setting",
+        "run_a",
+        "run_b",
+        "questions",
+        "mean_a",
+        "mean_b",
+        "difference",
+        "low",
+        "high",
+        "p_holm",
+        "effect_size",
+    )
+    console.table(
+        [{name: row[name] for name in shown} for row in result["rows"]],
+        title=f"Comparison by {metric}",
+    )
+    console.lines(result["summaries"])
+    if out:
+        write(result, out)
+        console.out.print(str(out), highlight=False)
+
+
+@command(EVALUATION)
+def figures(
+    runs: Annotated[list[Path], typer.Argument(metavar="EVAL...", help="Evaluation folders.")],
+    metric: Annotated[str, typer.Option(help="Metric of the heat map of language pairs.")] = "mAP",
+) -> None:
+    """Draw evaluations: heat maps of language pairs, and language bias, as SVG and PNG in
+    EVAL/figures.
+    """
+    from hybridbatch.scoring.figures import draw
+
+    for folder in runs:
+        console.lines([str(path) for path in draw(folder, metric, reporter())])
+
+
+@command(EVALUATION)
+def cache(
+    prune: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="Drop what was used longest ago until so much is left."),
+    ] = None,
+) -> None:
+    """Show the stored embeddings, and prune them."""
+    from datetime import UTC, datetime
+
+    from hybridbatch.search import embeddings
+
+    if prune is not None:
+        dropped = embeddings.prune(max_bytes=int(prune * 1e9))
+        console.lines(
+            [
+                f"dropped {space.model} ({space.side}), {space.bytes / 1e6:,.0f} MB"
+                for space in dropped
+            ]
+        )
+    rows = [
+        {
+            "model": space.model,
+            "fingerprint": space.fingerprint[:12],
+            "side": space.side,
+            "precision": space.precision,
+            "vectors": space.vectors,
+            "MB": round(space.bytes / 1e6),
+            "last used": datetime.fromtimestamp(space.last_used, UTC).strftime("%Y-%m-%d %H:%M"),
+        }
+        for space in embeddings.list_spaces()
+    ]
+    console.table(rows, title=f"Stored embeddings in {embeddings.default_folder()}")

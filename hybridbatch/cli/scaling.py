@@ -1,0 +1,142 @@
+"""Commands about experiments of many runs: reproduce, scale-sweep, report."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hybridbatch.cli import console
+from hybridbatch.cli.base import SCALING, DataRoot, DryRun, app, command, reporter
+from hybridbatch.cli.options import from_settings
+from hybridbatch.scaling.settings import ReproduceConfig, SweepConfig
+
+sweeps = typer.Typer()
+app.add_typer(sweeps, name="scale-sweep", rich_help_panel=SCALING)
+
+
+@command(SCALING, ReproduceConfig)
+def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
+    """Train and score several mixes from one start, and write a report."""
+    if dry_run:
+        from hybridbatch.scaling.reproduce import plan
+
+        return console.document(
+            {
+                arm.name: {
+                    "train": training.as_json() if training else None,
+                    "eval": evaluation.as_json(),
+                }
+                for arm, (training, evaluation) in plan(config).items()
+            }
+        )
+    from hybridbatch.common.files import read_json
+    from hybridbatch.scaling.reproduce import reproduce as run
+    from hybridbatch.scaling.reproduce import table_rows
+
+    folder = run(config, reporter())
+    console.table(
+        table_rows(read_json(folder / "results.json")),
+        title=f"{config.name}: mAP by setting, and rank distance",
+    )
+    console.out.print(f"{folder}/report.md", highlight=False)
+
+
+def _scale_sweep(
+    config: SweepConfig,
+    context: typer.Context,
+    dry_run: DryRun = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Run a grid of more than 10,000 cells.")
+    ] = False,
+) -> None:
+    """Train and score a grid of mix, pairs, languages, batch size, model and seed; go on where it
+    was interrupted.
+    """
+    if context.invoked_subcommand:
+        return
+    from hybridbatch.scaling import sweep
+
+    if dry_run:
+        planned = sweep.dry_run(config, reporter())
+        _show_cells(planned.pop("cells"), f"Cells of {sweep.sweep_path(config)}")
+        return console.document(planned)
+    folder = sweep.run_sweep(config, reporter(), confirmed=yes)
+    console.out.print(f"{folder}/summary.md", highlight=False)
+
+
+sweeps.callback(invoke_without_command=True)(from_settings(SweepConfig, _scale_sweep))
+
+
+@sweeps.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, running or not.")],
+) -> None:
+    """Show every cell of a sweep with its state."""
+    from hybridbatch.scaling.sweep import status as states
+
+    _show_cells(states(folder), str(folder))
+
+
+def _show_cells(rows: list[dict[str, Any]], title: str) -> None:
+    """A table of a sweep's cells; axes that are the same in all of them are below it."""
+    from hybridbatch.scaling.sweep import varying
+
+    told_apart, same = varying(rows)
+    console.table(told_apart, title=title)
+    if same:
+        console.lines(
+            [
+                "all trained cells: "
+                + ", ".join(f"{name} {console.cell(value)}" for name, value in same.items())
+            ]
+        )
+
+
+@sweeps.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
+    cells: Annotated[
+        int, typer.Option(help="Finished cells to do again, drawn at random.", min=1)
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 13,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest difference in mAP of any language.", min=0)
+    ] = 0.02,
+    data: Annotated[
+        str | None, typer.Option(help="Training data; default: as the sweep says.")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Do random cells of a sweep again and compare them with the record."""
+    from hybridbatch.scaling.check import check_cells
+
+    checks = check_cells(
+        folder, cells, seed=seed, data=data, data_root=data_root, report=reporter()
+    )
+    for each in checks:
+        console.table(each.rows, title=each.cell.label)
+        console.lines(
+            [
+                f"{each.cell.key}:"
+                f" {'the same to the last bit' if each.identical else 'not the same bits'}"
+            ]
+        )
+    if not all(each.within(tolerance) for each in checks):
+        console.error(f"{folder}: mAP differs by more than {tolerance:g} from the record")
+        raise typer.Exit(1)
+
+
+@command(SCALING)
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...", help="Folders of sweeps of the same targets, reported as one."
+        ),
+    ],
+    data_root: DataRoot = None,
+) -> None:
+    """Write the findings of a sweep into it: one HTML page, figures, CSV, LaTeX and Markdown."""
+    from hybridbatch.scaling.report.report import report as run
+
+    console.out.print(str(run(*folders, data_root=data_root, progress=reporter())), highlight=False)

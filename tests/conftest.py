@@ -1,21 +1,49 @@
-"""Fixtures for all tests: tiny random encoders, and the optional real data."""
+"""Fixtures for all tests: tiny random encoders, a hub on this machine, and real data if there is any.
+
+Real data is a folder with local copies of public data sets, named by ``HYBRIDBATCH_DATA``; by
+default ``shared/data`` beside the checkout. Where it is not there, the tests of real data are left
+out.
+"""
 
 import gc
-import importlib.util
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.helpers import hub_mirror as mirror
 from tests.helpers.hub_layouts import write_script_repositories, write_tables, write_web
 from tests.helpers.tiny import write_tiny_model
 
+DATA = Path(
+    os.environ.get("HYBRIDBATCH_DATA", Path(__file__).parents[2] / "shared" / "data")
+).resolve()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "data_set(name): needs this folder of the real data")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests whose real data is not there."""
+    lacking = [item for item in items if not _has_data(item)]
+    if lacking:
+        items[:] = [item for item in items if item not in lacking]
+        config.hook.pytest_deselected(items=lacking)
+
+
+def _has_data(item: pytest.Item) -> bool:
+    if "real_data" not in getattr(item, "fixturenames", ()):
+        return True
+    wanted = [mark.args[0] for mark in item.iter_markers("data_set")]
+    return all((DATA / name).is_dir() for name in ["", *wanted])
+
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of garbage collection: sweeps collect after each of their cells,
-    0.3 s at a time.
+    """Keep what was imported out of garbage collection.
+
+    Sweeps collect after each of their cells, which would take 0.3 s each time.
     """
     gc.freeze()
 
@@ -30,26 +58,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets; tests that ask for it skip where there is none."""
-    return _optional_folder("data")
+    """The folder of real data sets; a test that asks for it is left out where there is none."""
+    return DATA
 
 
 @pytest.fixture(scope="session")
-def shared_folder() -> Path:
-    """The folder that holds real data, model tools and the hub mirror; skips where there is none."""
-    return _optional_folder(".")
-
-
-@pytest.fixture(scope="session")
-def hub_mirror(shared_folder: Path) -> ModuleType:
-    """The module of the local mirror of the hub: ``with hub_mirror.HubMirror(root) as url``."""
-    return _module(shared_folder / "hub" / "hub_mirror.py")
-
-
-@pytest.fixture(scope="session")
-def hub_builder(shared_folder: Path) -> ModuleType:
-    """The module that lays real data out as repositories of the hub."""
-    return _module(shared_folder / "hub" / "build_root.py")
+def hub_mirror() -> ModuleType:
+    """The module of the hub on this machine: ``with hub_mirror.HubMirror(root) as url``."""
+    return mirror
 
 
 @pytest.fixture(scope="session")
@@ -58,20 +74,4 @@ def small_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hub")
     for write_some in (write_tables, write_script_repositories, write_web):
         write_some(folder / "datasets")
-    return folder
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-def _optional_folder(name: str) -> Path:
-    root = Path(os.environ.get("HYBRIDBATCH_SHARED", Path(__file__).parents[2] / "shared"))
-    folder = (root / name).resolve()
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder} (set HYBRIDBATCH_SHARED)")
     return folder

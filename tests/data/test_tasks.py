@@ -239,9 +239,8 @@ def test_mlqa_r_languages_share_a_part_of_the_questions_and_counts_are_the_publi
         load_task("mlqa-r", data_root=tmp_path)
 
 
+@pytest.mark.data_set("mlqa-r")
 def test_real_mlqa_r_has_its_published_counts(real_data):
-    if not (real_data / "mlqa-r").is_dir():
-        pytest.skip(f"no MLQA-R at {real_data / 'mlqa-r'}")
     task = load_task("mlqa-r", data_root=real_data)
     sizes = (sum(len(texts.ids) for texts in side.values()) for side in (task.queries, task.corpus))
     assert tuple(sizes) == (4199, 20_534)

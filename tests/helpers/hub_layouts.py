@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -427,3 +427,45 @@ def write_belebele(datasets: Path) -> None:
             ]
         )  # fmt: skip
     write(datasets / "facebook/belebele", files)
+
+
+def write_mteb_tasks(datasets: Path) -> None:
+    """mteb's XQuADRetrieval and Belebele, three passages and four questions in two languages each."""
+    questions = {"1": "C1", "2": "C1", "3": "C2", "4": "C3"}
+    tables: dict[tuple[str, str], list[dict]] = {}
+    for code in ("en", "de"):
+        tables[f"{code}-corpus", "validation"] = [
+            {"_id": key, "title": "", "text": f"{code} passage {key}"}
+            for key in sorted(set(questions.values()))
+        ]
+        tables[f"{code}-queries", "validation"] = [
+            {"_id": number, "text": f"{code} question {number} of {key}"}
+            for number, key in questions.items()
+        ]
+        tables[f"{code}-qrels", "validation"] = [
+            {"query-id": number, "corpus-id": key, "score": 1} for number, key in questions.items()
+        ]
+    write_configs(datasets / "mteb/XQuADRetrieval", tables)
+    belebele: dict[tuple[str, str], list[dict]] = {}
+    for code in ("eng_Latn", "deu_Latn"):
+        belebele[code, "test"] = [
+            {
+                "link": f"https://a.example/{key}",
+                "flores_passage": f"{code} passage {key}",
+                "question": f"{code} question {number} of {key}",
+            }
+            for number, key in questions.items()
+        ]
+    write_configs(datasets / "mteb/belebele", belebele)
+
+
+def write_configs(folder: Path, tables: Mapping[tuple[str, str], list[dict]]) -> None:
+    """A data set of Parquet files with a card that names the file of every config and split."""
+    files: dict[str, bytes | str] = {}
+    entries = []
+    for (config, split), rows in tables.items():
+        name = f"{config}/{split}-00000-of-00001.parquet"
+        files[name] = parquet(rows)
+        entries.append((config, split, name))
+    files["README.md"] = card(*entries)
+    write(folder, files)

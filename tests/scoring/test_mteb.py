@@ -24,6 +24,7 @@ from hybridbatch.scoring.mteb.results import (
     verify,
 )
 from hybridbatch.scoring.mteb.scores import score_dict, search
+from tests.helpers.hub_layouts import write_mteb_tasks
 
 mteb = pytest.importorskip("mteb")
 from datasets import Dataset  # noqa: E402
@@ -276,21 +277,12 @@ def test_stock_model_uses_the_side_mteb_asks_for() -> None:
 
 
 def test_unmodified_tasks_through_the_command_line(
-    hub_mirror: ModuleType,
-    hub_builder: ModuleType,
-    real_data: Path,
-    tmp_path: Path,
-    tiny_model: Path,
+    hub_mirror: ModuleType, tmp_path: Path, tiny_model: Path
 ) -> None:
     """`hybridbatch eval --tasks XQuADRetrieval,BelebeleRetrieval --verify 2` against a mirror of
     the hub.
     """
-    repositories = {
-        "mteb/XQuADRetrieval": hub_builder.xquad_retrieval,
-        "mteb/belebele": hub_builder.belebele,
-    }
-    for repository, make in repositories.items():
-        hub_builder.write_repo(tmp_path / "root" / "datasets" / repository, make(real_data))
+    write_mteb_tasks(tmp_path / "root" / "datasets")
     with hub_mirror.HubMirror(tmp_path / "root") as url:
         environment = {
             **os.environ, "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hub"),

@@ -92,21 +92,20 @@ def arrange(
     arrangements: dict[Split, Arrangement] = {}
     for number, name in enumerate(SPLITS):
         records = split == number
-        if records.any():
-            rows = records[record]
-            widths = np.diff(np.append(starts, len(order)))[records]
-            arrangements[name] = Arrangement(
-                order[rows],
-                RecordIndex(
-                    sources=tuple(sources),
-                    languages=tuple(languages),
-                    record_start=np.concatenate([[0], np.cumsum(widths)]).astype(np.int64),
-                    source=source[starts][records],
-                    group=group[records],
-                    language=language[rows],
-                    has=keys.has[order[rows]],
-                ),
-            )
+        if not records.any():
+            continue
+        rows = records[record]
+        widths = np.diff(np.append(starts, len(order)))[records]
+        index = RecordIndex(
+            sources=tuple(sources),
+            languages=tuple(languages),
+            record_start=np.concatenate([[0], np.cumsum(widths)]).astype(np.int64),
+            source=source[starts][records],
+            group=group[records],
+            language=language[rows],
+            has=keys.has[order[rows]],
+        )
+        arrangements[name] = Arrangement(order[rows], index)
     return arrangements
 
 
@@ -137,11 +136,9 @@ def _with_validation(
         members = np.flatnonzero(source == number)
         if (split[members] == TRAIN).all():
             draw = _mix(key[members] ^ _mix(np.array([seed], np.uint64)))
-            split[
-                members[
-                    _choose_groups(group[members], draw, round(validation_share * len(members)))
-                ]
-            ] = VALIDATION
+            quota = round(validation_share * len(members))
+            chosen = _choose_groups(group[members], draw, quota)
+            split[members[chosen]] = VALIDATION
     return split
 
 

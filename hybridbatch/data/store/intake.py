@@ -63,8 +63,8 @@ class Ingest:
         sources, languages: numbers by name, in the order they came.
         dropped: bad rows by reason.
         examples: the first bad rows.
-        schema: of the rows: `shards.TRANSLATED_SCHEMA` if one of them is a translation, else
-            `shards.SCHEMA`.
+        schema: of the rows: `row_files.TRANSLATED_SCHEMA` if one of them is a translation, else
+            `row_files.SCHEMA`.
     """
 
     def __init__(self, path: Path, *, strict: bool) -> None:
@@ -96,9 +96,8 @@ class Ingest:
                 self._rows.append(good)
                 if good.translated_from is not None:
                     self.schema = TRANSLATED_SCHEMA
-                self._characters += (
-                    len(good.query or "") + len(good.passage or "") + sum(map(len, good.negatives))
-                )
+                self._characters += len(good.query or "") + len(good.passage or "")
+                self._characters += sum(map(len, good.negatives))
                 if len(self._rows) == _RUN_ROWS or self._characters > _RUN_CHARACTERS:
                     self._spill(writer)
             if self._rows:
@@ -115,11 +114,12 @@ class Ingest:
         record id.
         """
         place = {name: number for number, name in enumerate(sorted(self.sources))}
-        wanted = {
-            (place[source], *np.frombuffer(_digest(cleaned, 16), ">u8").tolist())
-            for source, record_id in records
-            if source in place and (cleaned := clean_text(record_id))
-        }
+        wanted = set()
+        for source, record_id in records:
+            cleaned = clean_text(record_id)
+            if source in place and cleaned:
+                halves_of_hash = np.frombuffer(_digest(cleaned, 16), ">u8").tolist()
+                wanted.add((place[source], *halves_of_hash))
         belong = np.zeros(len(keys.source), bool)
         halves = np.array(sorted({half for _, half, _ in wanted}), np.uint64)
         for start in range(0, len(belong) if wanted else 0, _RUN_ROWS):
@@ -142,49 +142,44 @@ class Ingest:
     def _spill(self, writer: pa.ipc.RecordBatchFileWriter) -> None:
         keys = self._keys_of(self._rows)
         order = np.lexsort((keys.record[:, 1], keys.record[:, 0], keys.source))
-        columns = [
-            pa.array([getattr(row, field.name) for row in self._rows], field.type)
-            for field in TRANSLATED_SCHEMA
-        ]
-        writer.write_batch(
-            pa.RecordBatch.from_arrays(columns, schema=TRANSLATED_SCHEMA).take(pa.array(order))
-        )
-        self._keys.append(RowKeys(*(getattr(keys, field.name)[order] for field in fields(RowKeys))))
+        columns = []
+        for column in TRANSLATED_SCHEMA:
+            values = [getattr(row, column.name) for row in self._rows]
+            columns.append(pa.array(values, column.type))
+        batch = pa.RecordBatch.from_arrays(columns, schema=TRANSLATED_SCHEMA)
+        writer.write_batch(batch.take(pa.array(order)))
+        in_order = [getattr(keys, field.name)[order] for field in fields(RowKeys)]
+        self._keys.append(RowKeys(*in_order))
         self._rows, self._characters = [], 0
 
     def _keys_of(self, rows: list[Row]) -> RowKeys:
-        def numbers(values: Iterable[int], dtype: type) -> np.ndarray:
-            return np.fromiter(values, dtype, len(rows))
-
-        record = b"".join(_digest(row.record_id, 16) for row in rows)
-        passage = b"".join(
-            _digest(f"{row.source}\0{row.passage}", 8) if row.passage else bytes(8) for row in rows
-        )
+        sources, languages, sides, splits = [], [], [], []
+        records, passages = [], []
+        for row in rows:
+            sources.append(self.sources.setdefault(row.source, len(self.sources)))
+            languages.append(self.languages.setdefault(row.language, len(self.languages)))
+            has_query = HAS_QUERY * (row.query is not None)
+            has_passage = HAS_PASSAGE * (row.passage is not None)
+            sides.append(has_query | has_passage)
+            splits.append(SPLITS.index(row.split))
+            records.append(_digest(row.record_id, 16))
+            if row.passage:
+                passages.append(_digest(f"{row.source}\0{row.passage}", 8))
+            else:
+                passages.append(bytes(8))
         return RowKeys(
-            source=numbers(
-                (self.sources.setdefault(row.source, len(self.sources)) for row in rows), np.int16
-            ),
-            record=np.frombuffer(record, ">u8").astype(np.uint64).reshape(-1, 2),
-            language=numbers(
-                (self.languages.setdefault(row.language, len(self.languages)) for row in rows),
-                np.int16,
-            ),
-            has=numbers(
-                (
-                    HAS_QUERY * (row.query is not None) | HAS_PASSAGE * (row.passage is not None)
-                    for row in rows
-                ),
-                np.uint8,
-            ),
-            passage=np.frombuffer(passage, ">u8").astype(np.uint64),
-            split=numbers((SPLITS.index(row.split) for row in rows), np.uint8),
+            source=np.array(sources, np.int16),
+            record=np.frombuffer(b"".join(records), ">u8").astype(np.uint64).reshape(-1, 2),
+            language=np.array(languages, np.int16),
+            has=np.array(sides, np.uint8),
+            passage=np.frombuffer(b"".join(passages), ">u8").astype(np.uint64),
+            split=np.array(splits, np.uint8),
         )
 
     def _all_keys(self) -> RowKeys:
-        columns = {
-            field.name: np.concatenate([getattr(keys, field.name) for keys in self._keys])
-            for field in fields(RowKeys)
-        }
+        columns = {}
+        for field in fields(RowKeys):
+            columns[field.name] = np.concatenate([getattr(keys, field.name) for keys in self._keys])
         self._keys.clear()
         columns["source"] = _by_name(self.sources)[columns["source"]]
         columns["language"] = _by_name(self.languages)[columns["language"]]

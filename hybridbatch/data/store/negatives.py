@@ -13,9 +13,9 @@ import hybridbatch
 from hybridbatch.common.files import atomic_folder, write_json
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Split
-from hybridbatch.data.store.reader import _NEGATIVE_ARRAYS, Store
+from hybridbatch.data.store.reader import NEGATIVE_ARRAYS, Store
 from hybridbatch.data.store.row_files import BLOCK_ROWS, SCHEMA, file_entry
-from hybridbatch.data.store.writer import _write_rows, check_free
+from hybridbatch.data.store.writer import check_free, write_rows
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,19 @@ def write_with_negatives(
         for entry in store.manifest["index"]:
             (temporary / entry["file"]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(store.folder / entry["file"], temporary / entry["file"])
-        groups: dict[Split, list[tuple[np.ndarray, np.ndarray]]] = {
-            split: [] for split in store.splits
-        }
-        blocks = {
-            split: (
-                store.index(split).rows,
-                _with_negatives(store, split, found[split], groups[split]),
-            )
-            for split in store.splits
-        }
-        shards, fingerprint = _write_rows(temporary, blocks, shard_rows, report)
+        # the widths and groups of the new negatives become known while the rows are written
+        groups: dict[Split, list[tuple[np.ndarray, np.ndarray]]] = {}
+        blocks = {}
+        for split in store.splits:
+            groups[split] = []
+            tables = _with_negatives(store, split, found[split], groups[split])
+            blocks[split] = (store.index(split).rows, tables)
+        shards, fingerprint = write_rows(temporary, blocks, shard_rows, report)
         entries = {entry["file"]: entry for entry in store.manifest["index"]}
         for split, parts in groups.items():
             widths, group = (np.concatenate(side) for side in zip(*parts, strict=True))
             start = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
-            for name, array in zip(_NEGATIVE_ARRAYS, (start, group), strict=True):
+            for name, array in zip(NEGATIVE_ARRAYS, (start, group), strict=True):
                 path = temporary / "index" / split / f"{name}.npy"
                 np.save(path, array, allow_pickle=False)
                 entry = file_entry(path, temporary)
@@ -86,24 +83,36 @@ def _with_negatives(
     field = SCHEMA.field("negatives")
     for first in range(0, index.rows, BLOCK_ROWS):
         rows = np.arange(first, min(first + BLOCK_ROWS, index.rows))
-        start = found.start[first : rows[-1] + 2] - found.start[first]
-        others = found.row[found.start[first] : found.start[rows[-1] + 1]]
-        passages, theirs = (
-            store.passages(split, others),
-            index.group[index.record_of(others)].tolist(),
-        )
-        given, given_groups = store.negatives(split, rows), store.negative_groups(split, rows)
-        lists: list[dict[str, int]] = []  # text -> group
-        for place, keeps in enumerate(found.keeps_given[rows].tolist()):
-            texts: dict[str, int] = {}
-            if keeps:
-                known = given_groups[place].tolist() if given_groups else [-1] * len(given[place])
-                texts.update(zip(given[place], known, strict=True))
-            mined = slice(start[place], start[place + 1])
-            texts.update(zip(passages[mined], theirs[mined], strict=True))
-            lists.append(texts)
+        lists = _negatives_of(store, split, found, rows)
+        widths = np.array([len(texts) for texts in lists])
         flat = np.array([group for texts in lists for group in texts.values()], index.group.dtype)
-        groups.append((np.array([len(texts) for texts in lists]), flat))
+        groups.append((widths, flat))
         table = store.table(split, rows)
         column = pa.array([list(texts) for texts in lists], field.type)
         yield table.set_column(table.schema.get_field_index("negatives"), field, column)
+
+
+def _negatives_of(
+    store: "Store", split: Split, found: FoundNegatives, rows: np.ndarray
+) -> list[dict[str, int]]:
+    """The hard negatives of consecutive rows: text -> group of the record whose passage it is, -1
+    if unknown. The given ones come first where they stay.
+    """
+    index = store.index(split)
+    first, last = rows[0], rows[-1]
+    start = found.start[first : last + 2] - found.start[first]
+    others = found.row[found.start[first] : found.start[last + 1]]
+    passages = store.passages(split, others)
+    groups = index.group[index.record_of(others)].tolist()
+    given = store.negatives(split, rows)
+    given_groups = store.negative_groups(split, rows)
+    lists = []
+    for place, keeps in enumerate(found.keeps_given[rows].tolist()):
+        texts: dict[str, int] = {}
+        if keeps:
+            known = given_groups[place].tolist() if given_groups else [-1] * len(given[place])
+            texts.update(zip(given[place], known, strict=True))
+        mined = slice(start[place], start[place + 1])
+        texts.update(zip(passages[mined], groups[mined], strict=True))
+        lists.append(texts)
+    return lists

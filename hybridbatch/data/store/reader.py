@@ -1,10 +1,10 @@
 """Prepared data: a folder of rows, the integer index the schedule works on, and a manifest.
 
-    manifest.json                    what is in it: counts, checksums, provenance, fingerprint;
-    written last train-00000.arrow ...            rows, as `shards.SCHEMA`, by split; sorted by
-    source, hash of record id, language index/train/group.npy ...        the arrays of
-    `RecordIndex`, memory-mapped index/train/negative_*.npy       where negatives were mined: the
-    group that each hard negative belongs to
+    manifest.json              what is in it: counts, checksums, provenance, fingerprint; written last
+    train-00000.arrow ...      rows, as `row_files.SCHEMA`, by split; sorted by source, hash of
+                               record id, language
+    index/train/group.npy ...  the arrays of `RecordIndex`, memory-mapped
+    index/train/negative_*.npy where negatives were mined: the group of each hard negative
 
 The order of rows is a function of their content: the same rows give the same bytes in whatever
 order they come.
@@ -31,8 +31,8 @@ from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex, rest
 SCHEMA_VERSION = 1
 # in the manifest's provenance: the evaluation texts found, an outcome and not a cause
 REMOVED = "removed"
-_ARRAYS = ("record_start", "source", "group", "language", "has")
-_NEGATIVE_ARRAYS = ("negative_start", "negative_group")
+ARRAYS = ("record_start", "source", "group", "language", "has")
+NEGATIVE_ARRAYS = ("negative_start", "negative_group")
 
 
 def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
@@ -44,11 +44,12 @@ def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
         table[index.source[first]] += np.bincount(
             index.language[rows], minlength=len(index.languages)
         )
-    return {
-        source: {index.languages[number]: int(counts[number]) for number in np.flatnonzero(counts)}
-        for source, counts in zip(index.sources, table, strict=True)
-        if counts.any()
-    }
+    counted = {}
+    for source, counts in zip(index.sources, table, strict=True):
+        languages = np.flatnonzero(counts).tolist()
+        if languages:
+            counted[source] = {index.languages[each]: int(counts[each]) for each in languages}
+    return counted
 
 
 class Store:
@@ -170,9 +171,9 @@ class Store:
         None where nothing is known of any.
         """
         folder = self.folder / "index" / self._known(split)
-        if not (folder / f"{_NEGATIVE_ARRAYS[0]}.npy").is_file():
+        if not (folder / f"{NEGATIVE_ARRAYS[0]}.npy").is_file():
             return None
-        start, group = self._arrays(split, _NEGATIVE_ARRAYS).values()
+        start, group = self._arrays(split, NEGATIVE_ARRAYS).values()
         return [group[start[row] : start[row + 1]] for row in np.asarray(rows).tolist()]
 
     def record_ids(self, split: Split, rows: np.ndarray) -> list[str]:
@@ -239,17 +240,14 @@ class Store:
 
     @cached_property
     def _shards(self) -> dict[str, Shards]:
-        entries = self.manifest["shards"]
-        return {
-            split: Shards(
-                [self.folder / entry["file"] for entry in entries if entry["split"] == split]
-            )
-            for split in self.splits
-        }
+        paths: dict[str, list[Path]] = {split: [] for split in self.splits}
+        for entry in self.manifest["shards"]:
+            paths[entry["split"]].append(self.folder / entry["file"])
+        return {split: Shards(files) for split, files in paths.items()}
 
     def _whole_index(self, split: Split) -> RecordIndex:
         return RecordIndex(
-            sources=self.sources, languages=self.languages, **self._arrays(split, _ARRAYS)
+            sources=self.sources, languages=self.languages, **self._arrays(split, ARRAYS)
         )
 
     def _arrays(self, split: Split, names: Sequence[str]) -> dict[str, np.ndarray]:

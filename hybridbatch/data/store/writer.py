@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +17,13 @@ from hybridbatch.common.records import BadRow, Row, Split
 from hybridbatch.data.store.arrangement import (
     Arrangement,
     DuplicateRow,
+    RowKeys,
     SplitRecord,
     arrange,
     renumbered,
 )
 from hybridbatch.data.store.intake import Ingest
-from hybridbatch.data.store.reader import _ARRAYS, REMOVED, SCHEMA_VERSION, count_rows
+from hybridbatch.data.store.reader import ARRAYS, REMOVED, SCHEMA_VERSION, count_rows
 from hybridbatch.data.store.row_files import (
     BLOCK_ROWS,
     ContentDigest,
@@ -41,28 +42,11 @@ class LeakingRecords(Protocol):
         """What was found, for the manifest."""
 
 
-def write_store(
-    folder: Path,
-    rows: Iterable[Row | BadRow],
-    *,
-    provenance: Mapping[str, Any],
-    leaking: LeakingRecords | None = None,
-    outcomes: Callable[[], Mapping[str, Any]] = dict,
-    strict: bool = False,
-    validation_share: float = 0.05,
-    seed: int = 13,
-    report: Reporter = SILENT,
-    shard_rows: int = 1 << 20,
-) -> dict[str, Any]:
-    """Write prepared data, all or nothing; an older store at `folder` is replaced. Returns the
-    manifest.
+@dataclass(frozen=True)
+class WritePlan:
+    """How rows become a store, apart from the rows themselves.
 
-    Texts are cleaned (`ingest.clean_row`); a side that is empty then is missing. Rows are streamed:
-    memory is about 60 bytes a row, whatever the length of the texts. What becomes validation data:
-    `arrangement.arrange`.
-
-    Args:
-        rows: in any order; of a record, at most one row per language.
+    Attributes:
         provenance: where the rows come from, for the manifest; its ``sources`` may name licences.
         leaking: records to leave out; looked at when all rows have been read, so that it can be
             filled on the way.
@@ -71,101 +55,143 @@ def write_store(
         validation_share: share of records set aside where a source has training rows only.
         seed: of that choice.
         shard_rows: rows of a file, about; does not change the fingerprint.
+    """
+
+    provenance: Mapping[str, Any]
+    leaking: LeakingRecords | None = None
+    outcomes: Callable[[], Mapping[str, Any]] = dict
+    strict: bool = False
+    validation_share: float = 0.05
+    seed: int = 13
+    shard_rows: int = 1 << 20
+
+
+def write_store(
+    folder: Path, rows: Iterable[Row | BadRow], *, report: Reporter = SILENT, **settings: Any
+) -> dict[str, Any]:
+    """Write prepared data, all or nothing; an older store at `folder` is replaced. Returns the
+    manifest.
+
+    Texts are cleaned (`intake.clean_row`); a side that is empty then is missing. Rows are streamed:
+    memory is about 60 bytes a row, whatever the length of the texts. What becomes validation data:
+    `arrangement.arrange`.
+
+    Args:
+        rows: in any order; of a record, at most one row per language.
+        settings: the attributes of `WritePlan`; `provenance` must be among them.
 
     Raises:
         DataError: no usable row, two rows of a record in one language, a record in two splits,
             every record leaking, or (strict) a bad row.
         OutputError: the folder cannot be written, or holds something else.
     """
+    plan = WritePlan(**settings)
     check_free(folder)
     with atomic_folder(folder) as temporary:
+        # First pass: every row is cleaned and spilled to disk in sorted runs. What stays in memory
+        # is one integer key a row, and the keys alone decide the order of rows and the splits.
         spilled = temporary / "spill.arrow"
-        ingest = Ingest(spilled, strict=strict)
+        ingest = Ingest(spilled, strict=plan.strict)
         keys = ingest.read(rows)
-        sources, languages = sorted(ingest.sources), sorted(ingest.languages)
         spill = Shards([spilled])
-        without = ingest.belonging(keys, leaking.records) if leaking and leaking.records else None
-        if leaking and without is not None:
-            if without.all():
-                raise DataError(
-                    f"all {len(leaking.records):,} records hold evaluation texts, so nothing is"
-                    " left to train on;"
-                    " choose other sources, or other tasks with --decontaminate"
-                )
-            source, sources = renumbered(keys.source, ~without, sources)
-            language, languages = renumbered(keys.language, ~without, languages)
-            keys = replace(keys, source=source, language=language)
-        try:
-            arranged = arrange(
-                keys,
-                sources,
-                languages,
-                validation_share=validation_share,
-                seed=seed,
-                without=without,
-            )
-        except DuplicateRow as error:
-            row = spill.take(np.array([error.row])).to_pylist()[0]
-            raise DataError(
-                f"source {row['source']}: record {row['record_id']!r} has two rows in language"
-                f" {row['language']};"
-                " give them different record ids or drop one"
-            ) from error
-        except SplitRecord as error:
-            row = spill.take(np.array([error.row])).to_pylist()[0]
-            raise DataError(
-                f"source {row['source']}: record {row['record_id']!r} has rows in more than one"
-                " split; put all its"
-                " languages in the same one"
-            ) from error
+        arranged = _arranged(ingest, keys, spill, plan)
         del keys
-        blocks = {
-            split: (
-                made.index.rows,
-                spill.blocks(made.rows, min(shard_rows, BLOCK_ROWS), ingest.schema.names),
-            )
-            for split, made in arranged.items()
-        }
-        shards, fingerprint = _write_rows(temporary, blocks, shard_rows, report)
+
+        # Second pass: the rows are read back from the runs in their final order.
+        blocks = {}
+        for split, made in arranged.items():
+            size = min(plan.shard_rows, BLOCK_ROWS)
+            tables = spill.blocks(made.rows, size, ingest.schema.names)
+            blocks[split] = (made.index.rows, tables)
+        shards, fingerprint = write_rows(temporary, blocks, plan.shard_rows, report)
         del spill
         spilled.unlink()
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "kind": "data",
-            "hybridbatch": hybridbatch.__version__,
-            "fingerprint": fingerprint,
-            "sources": sources,
-            "languages": languages,
-            "licences": {
-                one["name"]: one["licence"]
-                for one in provenance.get("sources", ())
-                if "licence" in one
-            },
-            "provenance": {**provenance, REMOVED: leaking.as_json()}
-            if leaking
-            else dict(provenance),
-            "validation_share": validation_share,
-            "seed": seed,
-            "splits": {
-                split: {
-                    "records": made.index.records,
-                    "rows": made.index.rows,
-                    "groups": len(np.unique(made.index.group)),
-                    "counts": count_rows(made.index),
-                }
-                for split, made in arranged.items()
-            },
-            "dropped": {
-                "rows": sum(ingest.dropped.values()),
-                "reasons": dict(sorted(ingest.dropped.items())),
-                "examples": ingest.examples,
-            },
-            **outcomes(),
-            "shards": shards,
-            "index": _write_index(temporary, arranged),
-        }
+
+        entries = {"shards": shards, "index": _write_index(temporary, arranged)}
+        manifest = _manifest(ingest, arranged, plan, fingerprint) | entries
         write_json(temporary / "manifest.json", manifest)
     return manifest
+
+
+def _arranged(
+    ingest: Ingest, keys: RowKeys, spill: Shards, plan: WritePlan
+) -> dict[Split, Arrangement]:
+    """The rows of each split in their final order, leaking records left out. Raises `DataError`."""
+    sources, languages = sorted(ingest.sources), sorted(ingest.languages)
+    without = None
+    if plan.leaking and plan.leaking.records:
+        without = ingest.belonging(keys, plan.leaking.records)
+        if without.all():
+            raise DataError(
+                f"all {len(plan.leaking.records):,} records hold evaluation texts, so nothing is"
+                " left to train on; choose other sources, or other tasks with --decontaminate"
+            )
+        # a source or language whose rows all leak is no longer part of the data
+        source, sources = renumbered(keys.source, ~without, sources)
+        language, languages = renumbered(keys.language, ~without, languages)
+        keys = replace(keys, source=source, language=language)
+    try:
+        return arrange(
+            keys,
+            sources,
+            languages,
+            validation_share=plan.validation_share,
+            seed=plan.seed,
+            without=without,
+        )
+    except DuplicateRow as error:
+        row = spill.take(np.array([error.row])).to_pylist()[0]
+        raise DataError(
+            f"source {row['source']}: record {row['record_id']!r} has two rows in language"
+            f" {row['language']}; give them different record ids or drop one"
+        ) from error
+    except SplitRecord as error:
+        row = spill.take(np.array([error.row])).to_pylist()[0]
+        raise DataError(
+            f"source {row['source']}: record {row['record_id']!r} has rows in more than one"
+            " split; put all its languages in the same one"
+        ) from error
+
+
+def _manifest(
+    ingest: Ingest, arranged: Mapping[Split, Arrangement], plan: WritePlan, fingerprint: str
+) -> dict[str, Any]:
+    """All of the manifest but the entries of the files."""
+    index = next(iter(arranged.values())).index
+    licences = {}
+    for source in plan.provenance.get("sources", ()):
+        if "licence" in source:
+            licences[source["name"]] = source["licence"]
+    provenance = dict(plan.provenance)
+    if plan.leaking:
+        provenance[REMOVED] = plan.leaking.as_json()
+    splits = {}
+    for split, made in arranged.items():
+        splits[split] = {
+            "records": made.index.records,
+            "rows": made.index.rows,
+            "groups": len(np.unique(made.index.group)),
+            "counts": count_rows(made.index),
+        }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "data",
+        "hybridbatch": hybridbatch.__version__,
+        "fingerprint": fingerprint,
+        "sources": list(index.sources),
+        "languages": list(index.languages),
+        "licences": licences,
+        "provenance": provenance,
+        "validation_share": plan.validation_share,
+        "seed": plan.seed,
+        "splits": splits,
+        "dropped": {
+            "rows": sum(ingest.dropped.values()),
+            "reasons": dict(sorted(ingest.dropped.items())),
+            "examples": ingest.examples,
+        },
+        **plan.outcomes(),
+    }
 
 
 def check_free(folder: Path) -> None:
@@ -188,7 +214,7 @@ def _is_data(folder: Path) -> bool:
     return isinstance(manifest, dict) and manifest.get("kind") == "data"
 
 
-def _write_rows(
+def write_rows(
     folder: Path,
     blocks: Mapping[Split, tuple[int, Iterator[pa.Table]]],
     shard_rows: int,
@@ -211,7 +237,7 @@ def _write_index(folder: Path, arranged: Mapping[Split, Arrangement]) -> list[di
     entries = []
     for split, made in arranged.items():
         (folder / "index" / split).mkdir(parents=True)
-        for name in _ARRAYS:
+        for name in ARRAYS:
             path = folder / "index" / split / f"{name}.npy"
             np.save(path, getattr(made.index, name), allow_pickle=False)
             entries.append(file_entry(path, folder))

@@ -31,6 +31,8 @@ from hybridbatch.sampling.streams import (
     copies_of,
     find_streams,
     groups_of,
+    parallel_records,
+    records_of,
     row_type,
     usable_records,
 )
@@ -46,6 +48,7 @@ def plan_schedule(
     strategy: Strategy = "hybrid",
     copies: int | None = None,
     source_weights: Mapping[str, float] | None = None,
+    same_records: bool = False,
 ) -> Schedule:
     """Plan `steps` batches; step t depends on the arguments and t alone, not on `steps`.
 
@@ -68,6 +71,10 @@ def plan_schedule(
         batch_size: pairs in a batch.
         seed: >= 0.
         source_weights: factor >= 0 by source name, 1 where absent.
+        same_records: both kinds of batches take the same records in the same order, so that step t
+            holds the same records for every `mix`. Only `parallel_records` take part. Language
+            draws are common to all mixes anyway. Of an mtt schedule only the choice of records is
+            affected: its batches hold fewer records than pairs.
 
     Raises:
         ConfigError: a setting is out of bounds or names an unknown source.
@@ -77,7 +84,9 @@ def plan_schedule(
     kinds = _kinds(mix, strategy)
     if batch_size < 1 or steps < 0:
         raise ConfigError(f"batch_size {batch_size} and steps {steps} must be at least 1 and 0")
-    streams = find_streams(index, kinds)
+    streams = find_streams(index, kinds | {CROSS_LINGUAL} if same_records else kinds)
+    if same_records:
+        streams = _parallel_only(index, streams)
     if copies is not None and copies < 1:
         raise ConfigError(f"copies {copies} must be at least 1")
     copies = max(1, min(batch_size // 2, copies or batch_size))
@@ -87,7 +96,15 @@ def plan_schedule(
         if can_fill(index, key, members, batch_size, copies)
     }
     chances = {
-        kind: _source_chances(index, kind, streams, fillable, weights, batch_size, copies)
+        kind: _source_chances(
+            index,
+            CROSS_LINGUAL if same_records and kind != COPIES else kind,
+            streams,
+            fillable,
+            weights,
+            batch_size,
+            copies,
+        )
         for kind in kinds
     }
 
@@ -102,6 +119,8 @@ def plan_schedule(
     query_row = np.empty((steps, batch_size), row_type(index))
     passage_row = np.empty_like(query_row)
     uniform = stream(seed, "pair").random((steps, batch_size)) if kinds != {MONOLINGUAL} else None
+    if same_records and COPIES not in kinds:
+        records = _common_records(index, fillable, source, batch_size, seed)
     for key, chosen in _steps_by_stream(kind, source, language):
         members = fillable[key]
         groups, order = (
@@ -111,6 +130,9 @@ def plan_schedule(
         if key[0] == COPIES:
             pairs = copies_of(index, members, copies)
             filled = members[fill_copies(groups, pairs, batch_size, len(chosen), order)]
+        elif same_records:
+            owners = records_of(index, key, members)
+            filled = members[np.searchsorted(owners, records[chosen])]
         else:
             filled = members[fill_batches(groups, batch_size, len(chosen), order)]
         if key[0] == MONOLINGUAL or uniform is None:
@@ -124,7 +146,53 @@ def plan_schedule(
                 passages.reshape(filled.shape),
             )
     notes = _notes(index, streams, fillable, batch_size, copies)
+    if same_records:
+        kept = int(parallel_records(index).sum())
+        notes += (
+            f"same records for both kinds of batches: {kept} of {index.records} records are whole"
+            " in every language of their source and take part",
+        )
     return Schedule(kind, source, language, query_row, passage_row, notes)
+
+
+def _parallel_only(
+    index: RecordIndex, streams: Mapping[Stream, np.ndarray]
+) -> dict[Stream, np.ndarray]:
+    """The streams without the records that could not serve both kinds of batches."""
+    parallel = parallel_records(index)
+    if not parallel.any():
+        raise DataError(
+            f"same_records: none of the {index.records} records is whole, query and passage, in"
+            " every language of its source; name fewer training languages with --languages, or"
+            " leave --same-records out"
+        )
+    found = {}
+    for key, members in streams.items():
+        kept = members[parallel[records_of(index, key, members)]]
+        if len(kept):
+            found[key] = kept
+    return found
+
+
+def _common_records(
+    index: RecordIndex,
+    fillable: Mapping[Stream, np.ndarray],
+    source: np.ndarray,
+    batch_size: int,
+    seed: int,
+) -> np.ndarray:
+    """int [T, B]: the records of every step, whatever its kind: in the order of the source's
+    cross-lingual stream.
+    """
+    found = np.empty((len(source), batch_size), row_type(index))
+    for number in np.unique(source).tolist():
+        key = (CROSS_LINGUAL, number, NO_LANGUAGE)
+        members = fillable[key]
+        order = partial(stream, seed, "order", CROSS_LINGUAL, number, NO_LANGUAGE + 1)
+        steps = np.flatnonzero(source == number)
+        places = fill_batches(groups_of(index, key, members), batch_size, len(steps), order)
+        found[steps] = members[places]
+    return found
 
 
 def _kinds(mix: float, strategy: Strategy) -> set[int]:

@@ -74,6 +74,23 @@ def usable_records(index: RecordIndex, fillable: np.ndarray) -> np.ndarray:
     return totals
 
 
+def parallel_records(index: RecordIndex) -> np.ndarray:
+    """bool [N]: the records that exist whole, query and passage, in every language of their source.
+
+    A source's languages are those in which it has a row with both sides. A record with a row that
+    has one side only is not among them: cross-lingual batches would meet text that monolingual
+    batches never do.
+    """
+    owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
+    whole = index.has == _BOTH
+    spoken = np.zeros((len(index.sources), len(index.languages)), bool)
+    spoken[index.source[owner[whole]], index.language[whole]] = True
+    wanted = spoken.sum(axis=1)[index.source]
+    rows = np.diff(index.record_start)
+    both = np.bincount(owner[whole], minlength=index.records)
+    return (both == rows) & (both == wanted) & (wanted > 1)
+
+
 def copies_of(index: RecordIndex, records: np.ndarray, most: int) -> np.ndarray:
     """int64 [n]: the pairs that each record brings to an mtt batch: its two-sided rows, `most` at
     most.

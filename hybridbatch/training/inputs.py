@@ -66,6 +66,7 @@ class Inputs:
             strategy=config.strategy,
             copies=config.copies,
             source_weights=config.source_weights,
+            same_records=config.same_records,
         )
         held_out_index: RecordIndex | None = None
         held_out: dict[str, Schedule] = {}

@@ -74,6 +74,12 @@ class TrainConfig(EncoderSettings):
         ge=0,
         le=1,
     )
+    same_records: bool = setting(
+        False,
+        "Batches",
+        "Monolingual and cross-lingual batches take the same records in the same order, of those"
+        " that are whole in every language of their source; for comparisons of mixes.",
+    )
     batch_size: int = setting(
         100, "Batches", "Query-passage pairs per optimizer step, over all devices.", ge=2
     )

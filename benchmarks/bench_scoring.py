@@ -15,8 +15,9 @@ import numpy as np
 from common import finish, parser, timed
 
 from hybridbatch.scoring import metrics
-from hybridbatch.scoring.pool_bias import K, pool_bias
-from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
+from hybridbatch.scoring.columns import K
+from hybridbatch.scoring.pool_bias import pool_bias
+from hybridbatch.scoring.ranks import Corpus, Relevance, Wanted, relevant_ranks
 
 CUTOFFS = (1, 10, 100)
 
@@ -57,13 +58,12 @@ def main() -> None:
     relevance = {
         name: Relevance(answers[:, None], np.ones((options.queries, 1), np.int64)) for name in names
     }
+    wanted = Wanted({"all": names}, top_k=K, translations=translations)
     kept: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     seconds = {"ranks": 0.0, "metrics": 0.0, "bias": 0.0}
     for name, vectors in queries.items():
         clock = time.perf_counter()
-        ranked = relevant_ranks(
-            vectors, corpus, relevance, pools={"all": names}, top_k=K, translations=translations
-        )
+        ranked = relevant_ranks(vectors, corpus, relevance, wanted)
         seconds["ranks"] += time.perf_counter() - clock
         clock = time.perf_counter()
         kept[name] = {

@@ -19,6 +19,7 @@ from hybridbatch.common.errors import DataError, ModelError, OutputError
 from hybridbatch.common.files import atomic_folder, fingerprint, write_text
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.common.vectors import require_finite_embeddings
 from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.head import load_head, write_head
 from hybridbatch.model.layout import Pooling, Side, read_layout, write_layout
@@ -245,13 +246,7 @@ class Encoder(nn.Module):
                     bar.advance(len(rows))
         finally:
             self.train(training)
-        bad = np.flatnonzero(~np.isfinite(result).all(axis=1))
-        if len(bad):
-            raise ModelError(
-                f"{self.name}: {len(bad)} of {len(distinct)} embeddings are not finite numbers"
-                " (first: of the text"
-                f" {distinct[bad[0]][:60]!r}); the weights are damaged or training diverged"
-            )
+        require_finite_embeddings(result, distinct, self.name)
         return result[[place[text] for text in texts]] if len(distinct) < len(texts) else result
 
     def fingerprint(self) -> str:

@@ -108,18 +108,17 @@ def pair_matrix(cells: Cells) -> dict[str, Any]:
     there is no cell.
     """
     pairs = {pair: means for pair, means in cells.items() if not is_pool(pair[1])}
-    rows, columns = ([*dict.fromkeys(pair[side] for pair in pairs)] for side in (0, 1))
-    metrics = dict.fromkeys(metric for means in pairs.values() for metric in means)
-    return {
-        "query_languages": rows,
-        "corpus_languages": columns,
-        "metrics": {
-            metric: [
-                [pairs.get((row, column), {}).get(metric) for column in columns] for row in rows
-            ]
-            for metric in metrics
-        },
-    }
+    rows = [*dict.fromkeys(query for query, _ in pairs)]
+    columns = [*dict.fromkeys(corpus for _, corpus in pairs)]
+    metrics: dict[str, None] = {}
+    for means in pairs.values():
+        metrics |= dict.fromkeys(means)
+    matrices: dict[str, list[list[float | None]]] = {}
+    for metric in metrics:
+        matrices[metric] = [
+            [pairs.get((row, column), {}).get(metric) for column in columns] for row in rows
+        ]
+    return {"query_languages": rows, "corpus_languages": columns, "metrics": matrices}
 
 
 def language_matrices(
@@ -140,36 +139,44 @@ def language_matrices(
         those query languages of the sum over these languages of a measure that is a share; under
         ``pool``, the groups' shares of the passages.
     """
-    found = {}
-    for pool in dict.fromkeys(pool for (_, pool), measures in cells.items() if measures):
-        rows = {
-            query: measures
-            for (query, name), measures in cells.items()
-            if name == pool and measures
-        }
-        names = dict.fromkeys(name for measures in rows.values() for name in measures)
-        columns = [
-            *dict.fromkeys(
-                code for measures in rows.values() for row in measures.values() for code in row
-            )
-        ]
-        passages = sum(sizes[code] for code in columns)
-        share = {code: sizes[code] / passages for code in columns}
-        found[pool] = {
-            "query_languages": [*rows],
-            "corpus_languages": columns,
-            "pool_share": [*share.values()],
-            "measures": {
-                name: [[rows[query].get(name, {}).get(code) for code in columns] for query in rows]
-                for name in names
-            },
-            "groups": {
-                name: {kind: _shares(rows, name, share, group) for kind, group in groups.items()}
-                for name in names
-                if name.startswith(SHARES)
-            },
-        }
-    return found
+    by_pool: dict[str, dict[str, Mapping[str, Means]]] = {}
+    for (query, pool), measures in cells.items():
+        if measures:
+            by_pool.setdefault(pool, {})[query] = measures
+    return {pool: _pool_matrices(rows, sizes, groups) for pool, rows in by_pool.items()}
+
+
+def _pool_matrices(
+    rows: Mapping[str, Mapping[str, Means]],
+    sizes: Mapping[str, int],
+    groups: Mapping[str, Callable[[str], str]],
+) -> dict[str, Any]:
+    """As `language_matrices`, for one pool; `rows`: measures by query language."""
+    names: dict[str, None] = {}
+    codes: dict[str, None] = {}
+    for measures in rows.values():
+        names |= dict.fromkeys(measures)
+        for values in measures.values():
+            codes |= dict.fromkeys(values)
+    columns = [*codes]
+    passages = sum(sizes[code] for code in columns)
+    share = {code: sizes[code] / passages for code in columns}
+    matrices: dict[str, list[list[float | None]]] = {}
+    by_group: dict[str, dict[str, Any]] = {}
+    for name in names:
+        by_query = [measures.get(name, {}) for measures in rows.values()]
+        matrices[name] = [[values.get(code) for code in columns] for values in by_query]
+        if name.startswith(SHARES):
+            by_group[name] = {
+                kind: _shares(rows, name, share, group) for kind, group in groups.items()
+            }
+    return {
+        "query_languages": [*rows],
+        "corpus_languages": columns,
+        "pool_share": [*share.values()],
+        "measures": matrices,
+        "groups": by_group,
+    }
 
 
 def _shares(

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from hybridbatch.common.files import fingerprint
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
-from hybridbatch.scoring.ranks import GridRanks, Passages, Relevance, ranks_by_score
+from hybridbatch.scoring.ranks import GridRanks, Passages, Relevance, Wanted, ranks_by_score
 from hybridbatch.scoring.settings import BM25, RANDOM
 from hybridbatch.search import bm25 as lexical
 
@@ -69,43 +71,44 @@ class LexicalRanker:
         self,
         language: str,
         relevance: Mapping[str, Relevance],
-        *,
-        pools: Mapping[str, Sequence[str]] | None = None,
-        **options: Any,
+        wanted: Wanted | None = None,
     ) -> GridRanks:
         """The ranks for the queries of a language; arguments as `scoring.ranks.ranks_by_score`."""
+        wanted = wanted or Wanted()
         texts = self._queries[language]
-        found = self._score(self._single, texts, relevance, options)
-        for name, members in (pools or {}).items():
-            index = self._pools.get(tuple(members))
-            if index is None:
-                joined = [text for member in members for text in self._texts[member]]
-                rows = np.concatenate([self._rows(member) for member in members])
-                index = self._pools[tuple(members)] = _Index([(joined, rows)])
-            pooled = self._score(
-                index, texts, relevance, options | {"pools": {name: members}, "languages": False}
-            )
-            found.pools.update(pooled.pools)
+        found = self._score(self._single, texts, relevance, replace(wanted, pools={}))
+        for name, members in wanted.pools.items():
+            pool = replace(wanted, pools={name: members}, languages=False)
+            found.pools.update(self._score(self._pool(members), texts, relevance, pool).pools)
         return found
+
+    def _pool(self, members: Sequence[str]) -> "_Index":
+        """The index of all passages of some languages."""
+        index = self._pools.get(tuple(members))
+        if index is None:
+            joined: list[str] = []
+            for member in members:
+                joined += self._texts[member]
+            rows = np.concatenate([self._rows(member) for member in members])
+            index = self._pools[tuple(members)] = _Index([(joined, rows)])
+        return index
 
     def _score(
         self,
         index: "_Index",
         texts: Sequence[str],
         relevance: Mapping[str, Relevance],
-        options: Mapping[str, Any],
+        wanted: Wanted,
     ) -> GridRanks:
         import torch
 
         queries = index.queries(texts)
         width = len(self.passages)
-        return ranks_by_score(
-            lambda rows, _: torch.from_numpy(index.scores(queries[rows], width)),
-            len(texts),
-            self.passages,
-            relevance,
-            **options,
-        )
+
+        def score(rows: slice, _: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(index.scores(queries[rows], width))
+
+        return ranks_by_score(score, len(texts), self.passages, relevance, wanted)
 
     def _rows(self, language: str) -> np.ndarray:
         number = self.passages.number(language)
@@ -146,12 +149,12 @@ class _Index:
         """csr [Q, V]: how often each term of the vocabulary is in each query."""
         from scipy.sparse import csr_array
 
-        known = [
-            [self.vocabulary[t] for t in lexical.terms(text) if t in self.vocabulary]
-            for text in texts
-        ]
+        known = []
+        for text in texts:
+            terms = lexical.terms(text)
+            known.append([self.vocabulary[term] for term in terms if term in self.vocabulary])
         rows = np.repeat(np.arange(len(texts)), [len(each) for each in known])
-        columns = np.array([term for each in known for term in each], np.int64)
+        columns = np.array([*chain.from_iterable(known)], np.int64)
         shape = (len(texts), len(self.vocabulary))
         return csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
 

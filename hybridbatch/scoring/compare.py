@@ -3,7 +3,7 @@ query.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -61,74 +61,89 @@ def compare(
         raise ConfigError(
             f"compare needs two evaluations or more, not {len(runs)}; give their folders"
         )
-    groups = [(run,) if isinstance(run, Path) else tuple(run) for run in runs]
-    if len({len(group) for group in groups}) > 1:
-        raise ConfigError(
-            f"compare: the runs have {[len(group) for group in groups]} folders; give as many for"
-            " each"
-        )
-    names = list(names or _names([group[0] for group in groups]))
-    facts = [[_read_facts(run) for run in group] for group in groups]
-    every = [(name, fact) for name, group in zip(names, facts, strict=True) for fact in group]
-    tasks = _shared_tasks([name for name, _ in every], [fact for _, fact in every])
-    scores = [[perquery.read(run, metric) for run in group] for group in groups]
+    folders = [(run,) if isinstance(run, Path) else tuple(run) for run in runs]
+    sizes = [len(group) for group in folders]
+    if len(set(sizes)) > 1:
+        raise ConfigError(f"compare: the runs have {sizes} folders; give as many for each")
+    names = list(names or _names([group[0] for group in folders]))
+    read = [
+        _Run(name, group, [_read_facts(run) for run in group])
+        for name, group in zip(names, folders, strict=True)
+    ]
+    tasks = _shared_tasks(read)
+    for run in read:
+        run.scores = [perquery.read(folder, metric) for folder in run.folders]
+
     found: list[tuple[int, int, str, significance.Comparison]] = []
     for task in tasks:
-        for a, b in pairs or combinations(range(len(groups)), 2):
-            title = f"{names[a]} and {names[b]}"
-            seeds = [
-                _paired(one, other, task, title)
-                for one, other in zip(scores[a], scores[b], strict=True)
-            ]
-            values_a, values_b, questions, settings = (
-                np.concatenate(parts) for parts in zip(*seeds, strict=True)
-            )
-            if len(questions):
-                compared = significance.compare(
-                    values_a, values_b, questions, settings, seed=seed, draws=draws
-                )
-                found += [(a, b, task, comparison) for comparison in compared]
+        for a, b in pairs or combinations(range(len(read)), 2):
+            for comparison in _compared(read[a], read[b], task, seed, draws):
+                found.append((a, b, task, comparison))
     if not found:
         raise DataError(
             f"{', '.join(names)}: have no query with {metric!r} in common; evaluate the same tasks"
         )
+
+    # All tests count as one family, so p values are corrected once, over everything found.
     corrected = significance.holm(np.array([comparison.p for *_, comparison in found]))
     rows, verdicts = [], []
     told: dict[tuple[int, int, str], list[significance.Comparison]] = {}
     words: dict[str, Any] = {**wording(metric), "alpha": alpha}
     for (a, b, task, comparison), p_holm in zip(found, corrected.tolist(), strict=True):
+        one, other = read[a], read[b]
         comparison = replace(comparison, p_holm=p_holm)
-        rows.append({"task": task, "run_a": names[a], "run_b": names[b], **asdict(comparison)})
-        verdicts.append(
-            significance.verdict(
-                replace(comparison, setting=f"{task} ({comparison.setting})"),
-                names[a],
-                names[b],
-                **words,
-            )
-        )
+        rows.append({"task": task, "run_a": one.name, "run_b": other.name, **asdict(comparison)})
+        named = replace(comparison, setting=f"{task} ({comparison.setting})")
+        verdicts.append(significance.verdict(named, one.name, other.name, **words))
         told.setdefault((a, b, task), []).append(comparison)
+    summaries = []
+    for (a, b, task), comparisons in told.items():
+        sentence = significance.summary(comparisons, read[a].name, read[b].name, **words)
+        summaries.append(f"{task}: {sentence}")
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "compare",
         "metric": metric,
         "seed": seed,
         "draws": draws,
-        "runs": [
-            {
-                "name": name,
-                "folders": [str(run) for run in group],
-                "models": [fact["model"] for fact in each],
-            }
-            for name, group, each in zip(names, groups, facts, strict=True)
-        ],
+        "runs": [run.as_json() for run in read],
         "rows": rows,
         "verdicts": verdicts,
-        "summaries": [
-            f"{task}: {significance.summary(each, names[a], names[b], **words)}"
-            for (a, b, task), each in told.items()
-        ],
+        "summaries": summaries,
     }
+
+
+@dataclass
+class _Run:
+    """One side of a comparison: an evaluation, or those of several seeds."""
+
+    name: str
+    folders: Sequence[Path]
+    facts: Sequence[Mapping[str, Any]]  # eval.json of each folder
+    scores: Sequence[Any] = ()  # of each folder: keys and values of the queries
+
+    def as_json(self) -> dict[str, Any]:
+        """What the comparison says of it."""
+        return {
+            "name": self.name,
+            "folders": [str(folder) for folder in self.folders],
+            "models": [fact["model"] for fact in self.facts],
+        }
+
+
+def _compared(
+    one: _Run, other: _Run, task: str, seed: int, draws: int
+) -> list[significance.Comparison]:
+    """Two runs on a task, in every setting; the seeds' values of a question stand together."""
+    title = f"{one.name} and {other.name}"
+    parts: tuple[list[np.ndarray], ...] = ([], [], [], [])
+    for scores, others in zip(one.scores, other.scores, strict=True):
+        for part, values in zip(parts, _paired(scores, others, task, title), strict=True):
+            part.append(values)
+    values_a, values_b, questions, settings = (np.concatenate(part) for part in parts)
+    if not len(questions):
+        return []
+    return significance.compare(values_a, values_b, questions, settings, seed=seed, draws=draws)
 
 
 def wording(metric: str) -> dict[str, Any]:
@@ -203,26 +218,28 @@ def _read_facts(run: Path) -> dict[str, Any]:
     return facts
 
 
-def _shared_tasks(names: Sequence[str], facts: Sequence[Mapping[str, Any]]) -> list[str]:
+def _shared_tasks(runs: Sequence[_Run]) -> list[str]:
     """Tasks of all runs. Raises `DataError` when there is none, or when one name stands for other
     data.
     """
-    prints = [
-        {task["name"]: task["provenance"]["fingerprint"] for task in fact["tasks"]}
-        for fact in facts
-    ]
-    shared = [task for task in prints[0] if all(task in other for other in prints)]
+    prints: list[tuple[str, dict[str, str]]] = []  # name of the run, fingerprints of its tasks
+    for run in runs:
+        for fact in run.facts:
+            tasks = {}
+            for task in fact["tasks"]:
+                tasks[task["name"]] = task["provenance"]["fingerprint"]
+            prints.append((run.name, tasks))
+    first_name, first = prints[0]
+    shared = [task for task in first if all(task in other for _, other in prints)]
     if not shared:
-        listed = "; ".join(
-            f"{name}: {', '.join(tasks)}" for name, tasks in zip(names, prints, strict=True)
-        )
+        listed = "; ".join(f"{name}: {', '.join(tasks)}" for name, tasks in prints)
         raise DataError(f"the evaluations share no task ({listed}); evaluate the same tasks")
     for task in shared:
-        for name, other in zip(names, prints, strict=True):
-            if other[task] != prints[0][task]:
+        for name, other in prints:
+            if other[task] != first[task]:
                 raise DataError(
-                    f"{names[0]} and {name} evaluated other data as {task} (fingerprints"
-                    f" {prints[0][task]} and"
+                    f"{first_name} and {name} evaluated other data as {task} (fingerprints"
+                    f" {first[task]} and"
                     f" {other[task]}); evaluate both with the same files and --languages"
                 )
     return shared
@@ -236,9 +253,8 @@ def _paired(one: Any, other: Any, task: str, runs: str) -> tuple[np.ndarray, ...
 
     keys = [key for key in perquery.KEYS if key != "task"]
     parts = [table.filter(pc.field("task") == task) for table in (one, other)]
-    if (
-        not parts[0].select(keys).equals(parts[1].select(keys))
-    ):  # files in another order give languages in another order
+    if not parts[0].select(keys).equals(parts[1].select(keys)):
+        # files in another order give languages in another order
         parts = [part.sort_by([(key, "ascending") for key in keys]) for part in parts]
         if not parts[0].select(keys).equals(parts[1].select(keys)):
             raise DataError(f"{runs}: do not have the same queries of {task}; evaluate both again")

@@ -38,17 +38,6 @@ def pools_of(
     return pools
 
 
-def metric_names(cutoffs: Sequence[int]) -> tuple[str, ...]:
-    """The columns of the scores per query."""
-    from hybridbatch.scoring.metrics import all_metrics
-    from hybridbatch.scoring.pool_bias import bias_names
-    from hybridbatch.scoring.ranks import Ranks
-
-    one = np.ones((1, 1), dtype=np.int64)
-    plain = all_metrics(Ranks(one, one, np.zeros(1, dtype=np.int64)), cutoffs)
-    return (*plain, *bias_names(cutoffs))
-
-
 def score_task(
     task: Task,
     embed: "Embed",
@@ -88,8 +77,8 @@ def score_rankings(
         pools: by name, the corpus languages of a pool; default: the pool of all.
         second_stage: orders the first passages of all rankings anew before they are scored.
     """
-    from hybridbatch.scoring.pool_bias import K
-    from hybridbatch.scoring.ranks import Relevance
+    from hybridbatch.scoring.columns import K
+    from hybridbatch.scoring.ranks import Relevance, Wanted
 
     corpus = ranker.passages
     found: dict[tuple[str, tuple[str, ...]], Relevance] = {}  # parallel languages have the same ids
@@ -102,11 +91,10 @@ def score_rankings(
         return found[language, ids]
 
     pools = pools_of(task, (), ()) if pools is None else pools
-    options: dict[str, Any] = {"pools": pools, "top_k": K}
     if second_stage:
-        options |= {"top_k": second_stage.depth, "top_of_languages": True}
-    elif pools:
-        options["translations"] = corpus.translations()
+        wanted = Wanted(pools, top_k=second_stage.depth, top_of_languages=True)
+    else:
+        wanted = Wanted(pools, top_k=K, translations=corpus.translations() if pools else None)
     with report.bar(f"score {task.name}", len(task.queries), "query languages") as bar:
         for language, texts in task.queries.items():
             judged = {
@@ -114,7 +102,7 @@ def score_rankings(
                 for name in task.corpus
                 if name in task.qrels and not (task.bitext and name == language)
             }
-            ranked = ranker.ranks(language, judged, **options)
+            ranked = ranker.ranks(language, judged, wanted)
             if second_stage:
                 ranked = second_stage.rerank(task, language, ranked)
             for name, ranks in ranked.languages.items():

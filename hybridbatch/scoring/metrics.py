@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from hybridbatch.common.errors import DataError
+from hybridbatch.scoring.columns import plain_names
 from hybridbatch.scoring.ranks import Ranks
 
 # the rank of a relevant passage beyond the passages that are listed: below every cutoff
@@ -86,15 +87,38 @@ def all_metrics(ranked: Ranks, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
         recall@k, precision@k, success@k.
     """
     ranks, grades = ranked.ranks[ranked.judged], ranked.grades[ranked.judged]
-    cuts = sorted(set(cutoffs))
-    return {
-        "average_precision": average_precision(ranks),
-        "reciprocal_rank": reciprocal_rank(ranks),
-        **{f"ndcg@{k}": ndcg(ranks, grades, k) for k in sorted({10, *cuts})},
-        **{f"recall@{k}": recall(ranks, k) for k in cuts},
-        **{f"precision@{k}": precision(ranks, k) for k in cuts},
-        **{f"success@{k}": success(ranks, k) for k in cuts},
+    of_ranks = {"recall": recall, "precision": precision, "success": success}
+    found: dict[str, np.ndarray] = {}
+    for column in plain_names(cutoffs):
+        name, _, k = column.partition("@")
+        if name == "average_precision":
+            found[column] = average_precision(ranks)
+        elif name == "reciprocal_rank":
+            found[column] = reciprocal_rank(ranks)
+        elif name == "ndcg":
+            found[column] = ndcg(ranks, grades, int(k))
+        else:
+            found[column] = of_ranks[name](ranks, int(k))
+    return found
+
+
+def listed_metrics(ranked: Ranks, cutoffs: Iterable[int], depth: int) -> dict[str, np.ndarray]:
+    """As `all_metrics`, for rankings of which only the first `depth` passages are known.
+
+    The metrics that see a whole ranking are cut there and carry the depth in their names.
+    """
+    ranks = ranked.ranks[ranked.judged]
+    cut = {
+        "average_precision": average_precision(ranks, depth),
+        "reciprocal_rank": reciprocal_rank(ranks) * success(ranks, depth),
     }
+    found: dict[str, np.ndarray] = {}
+    for name, values in all_metrics(ranked, cutoffs).items():
+        if name in cut:
+            found[f"{name}@{depth}"] = cut[name]
+        else:
+            found[name] = values
+    return found
 
 
 def _found(ranks: np.ndarray, k: int) -> np.ndarray:

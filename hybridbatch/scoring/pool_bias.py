@@ -19,18 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybridbatch.scoring import language_bias as bias
+from hybridbatch.scoring.columns import DISTRIBUTION, FIRST, SHARE, SHIFT, K, bias_names
 from hybridbatch.scoring.ranks import Passages, Ranks
-
-K = 10  # depth of the language distribution, Lang-nDCG and MLRS
-SHARE = f"same_language_share@{K}"
-DISTRIBUTION = f"language_distribution@{K}"
-SHIFT = f"mlrs@{K}"
-FIRST = (
-    "first_relevant_same",
-    "first_relevant_other",
-    "first_irrelevant_same",
-    "first_irrelevant_other",
-)
 
 
 @dataclass(frozen=True)
@@ -41,22 +31,6 @@ class PoolBias:
     per_query: dict[str, np.ndarray]
     # mean over queries by name of the measure and language of the pool
     by_language: dict[str, dict[str, float]]
-
-
-def bias_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
-    """The measures of single queries, in the order of the columns of their table."""
-    cuts = sorted(set(cutoffs))
-    return (
-        "rank_distance",
-        SHARE,
-        "max_rank",
-        *(f"complete@{k}" for k in cuts),
-        "lpr",
-        f"lang_ndcg@{K}",
-        *FIRST,
-        *(f"peer@{k}" for k in cuts if k > 1),
-        SHIFT,
-    )
 
 
 def pool_bias(
@@ -76,56 +50,110 @@ def pool_bias(
             passage at most.
         members: the languages of the pool.
     """
-    ranks, grades, languages = (
-        ranked.ranks[ranked.judged],
-        ranked.grades[ranked.judged],
-        ranked.language,
-    )
-    relevant = (ranks > 0).sum(axis=1)
-    member = languages[:, None] == np.unique(languages)
-    found = {name: np.full(len(ranks), np.nan) for name in bias_names(cutoffs)}
-
-    several = relevant > 1
-    found["rank_distance"][several] = bias.rank_distance(ranks[several])
-    found["max_rank"][several] = bias.max_rank(ranks[several])
-    for k in cutoffs:
-        able = several & (relevant <= k)
-        found[f"complete@{k}"][able] = bias.complete(ranks[able], k)
-    able = ((ranks > 0) @ member.astype(np.int64) > 0).sum(axis=1) > 1
-    for k in (k for k in cutoffs if k > 1 and able.any()):
-        found[f"peer@{k}"][able] = bias.peer(ranks[able], grades[able], languages, k)
-
+    pool = _Judged.of(ranked, corpus)
+    found = {name: np.full(len(pool.ranks), np.nan) for name in bias_names(cutoffs)}
     by_language: dict[str, dict[str, float]] = {}
-    top = None if ranked.top is None else corpus.language[ranked.top[ranked.judged][:, :K]]
-    if top is not None and len(top):
-        shares = bias.language_distribution(top, len(corpus.languages)).mean(axis=0)
-        by_language[DISTRIBUTION] = {name: float(shares[corpus.number(name)]) for name in members}
-    if top is not None and ranked.translated is not None and top.shape[1] > 1:
-        shift = _shift(ranked.translated[ranked.judged][:, :K], top)
-        means = {name: shift[:, corpus.number(name)] for name in members}
-        by_language[SHIFT] = {
-            name: float(np.nanmean(values))
-            for name, values in means.items()
-            if not np.isnan(values).all()
-        }
-        if query_language in means:
-            found[SHIFT] = means[query_language]
+    _spread(pool, cutoffs, found)
+    _shares(pool, corpus, members, by_language)
+    _shifts(pool, corpus, members, query_language, found, by_language)
     if query_language in members:
-        own = corpus.number(query_language)
-        here = ((ranks > 0) & (languages == own)).sum(axis=1)
-        if top is not None:
-            found[SHARE] = bias.same_language_share(top, own)
-            outcome = bias.first_outcome(ranks, top[:, 0], own)
-            for number, name in enumerate(FIRST):
-                found[name] = np.where(here > 0, outcome == number, np.nan)
-        both = (here > 0) & (here < relevant)
-        found["lpr"][both] = bias.language_preference(ranks[both], languages, own)
-        found[f"lang_ndcg@{K}"][both] = bias.language_ndcg(
-            ranks[both], grades[both], languages, own, K
-        )
+        _preference(pool, corpus.number(query_language), found)
     return PoolBias(
         {name: values for name, values in found.items() if not np.isnan(values).all()}, by_language
     )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A pool's rankings of the n queries that have a relevant passage in it."""
+
+    ranks: np.ndarray  # int64 [n, R]
+    grades: np.ndarray  # int64 [n, R]
+    languages: np.ndarray  # int64 [R]: language numbers of the columns
+    relevant: np.ndarray  # int64 [n]: number of relevant passages
+    top: np.ndarray | None  # int [n, k]: language numbers of the first passages
+    translated: np.ndarray | None  # float32 [n, k, L]: scores of their translations
+
+    @classmethod
+    def of(cls, ranked: Ranks, corpus: Passages) -> "_Judged":
+        judged = ranked.judged
+        ranks = ranked.ranks[judged]
+        top = translated = None
+        if ranked.top is not None:
+            top = corpus.language[ranked.top[judged][:, :K]]
+        if ranked.translated is not None:
+            translated = ranked.translated[judged][:, :K]
+        relevant = (ranks > 0).sum(axis=1)
+        return cls(ranks, ranked.grades[judged], ranked.language, relevant, top, translated)
+
+
+def _spread(pool: _Judged, cutoffs: Iterable[int], found: dict[str, np.ndarray]) -> None:
+    """How far apart the relevant passages of a query are: rank distance, Max@R, Complete@k, PEER."""
+    cuts = tuple(cutoffs)
+    several = pool.relevant > 1
+    found["rank_distance"][several] = bias.rank_distance(pool.ranks[several])
+    found["max_rank"][several] = bias.max_rank(pool.ranks[several])
+    for k in cuts:
+        able = several & (pool.relevant <= k)
+        found[f"complete@{k}"][able] = bias.complete(pool.ranks[able], k)
+    member = pool.languages[:, None] == np.unique(pool.languages)  # [R, languages]
+    by_language = (pool.ranks > 0) @ member.astype(np.int64)
+    able = (by_language > 0).sum(axis=1) > 1
+    if not able.any():
+        return
+    for k in cuts:
+        if k > 1:
+            peer = bias.peer(pool.ranks[able], pool.grades[able], pool.languages, k)
+            found[f"peer@{k}"][able] = peer
+
+
+def _shares(
+    pool: _Judged,
+    corpus: Passages,
+    members: Sequence[str],
+    by_language: dict[str, dict[str, float]],
+) -> None:
+    """Which languages the first passages are in."""
+    if pool.top is None or not len(pool.top):
+        return
+    shares = bias.language_distribution(pool.top, len(corpus.languages)).mean(axis=0)
+    by_language[DISTRIBUTION] = {name: float(shares[corpus.number(name)]) for name in members}
+
+
+def _shifts(
+    pool: _Judged,
+    corpus: Passages,
+    members: Sequence[str],
+    query_language: str,
+    found: dict[str, np.ndarray],
+    by_language: dict[str, dict[str, float]],
+) -> None:
+    """MLRS towards every language of the pool, and of single queries towards their own."""
+    if pool.top is None or pool.translated is None or pool.top.shape[1] < 2:
+        return
+    shift = _shift(pool.translated, pool.top)
+    means: dict[str, float] = {}
+    for name in members:
+        values = shift[:, corpus.number(name)]
+        if not np.isnan(values).all():
+            means[name] = float(np.nanmean(values))
+        if name == query_language:
+            found[SHIFT] = values
+    by_language[SHIFT] = means
+
+
+def _preference(pool: _Judged, own: int, found: dict[str, np.ndarray]) -> None:
+    """What speaks for the query's language, whose number is `own`, against the others."""
+    here = ((pool.ranks > 0) & (pool.languages == own)).sum(axis=1)
+    if pool.top is not None:
+        found[SHARE] = bias.same_language_share(pool.top, own)
+        outcome = bias.first_outcome(pool.ranks, pool.top[:, 0], own)
+        for number, name in enumerate(FIRST):
+            found[name] = np.where(here > 0, outcome == number, np.nan)
+    both = (here > 0) & (here < pool.relevant)
+    ranks, grades = pool.ranks[both], pool.grades[both]
+    found["lpr"][both] = bias.language_preference(ranks, pool.languages, own)
+    found[f"lang_ndcg@{K}"][both] = bias.language_ndcg(ranks, grades, pool.languages, own, K)
 
 
 def _shift(translated: np.ndarray, top: np.ndarray) -> np.ndarray:

@@ -3,12 +3,19 @@ their own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from hybridbatch.common.records import Task, Texts
-from hybridbatch.scoring.ranks import Corpus, GridRanks, Passages, Relevance, relevant_ranks
+from hybridbatch.scoring.ranks import (
+    Corpus,
+    GridRanks,
+    Passages,
+    Relevance,
+    Wanted,
+    relevant_ranks,
+)
 
 # texts, "query" or "passage" -> [n, D], rows L2-normalised
 Embed = Callable[[Sequence[str], str], np.ndarray]
@@ -21,8 +28,10 @@ class Ranker(Protocol):
     def passages(self) -> Passages:
         """All passages of the task."""
 
-    def ranks(self, language: str, relevance: Mapping[str, Relevance], **options: Any) -> GridRanks:
-        """The ranks for the queries of a language; options as `scoring.ranks.relevant_ranks`."""
+    def ranks(
+        self, language: str, relevance: Mapping[str, Relevance], wanted: Wanted | None = None
+    ) -> GridRanks:
+        """The ranks for the queries of a language; arguments as `scoring.ranks.relevant_ranks`."""
 
 
 class EmbeddingRanker:
@@ -35,13 +44,18 @@ class EmbeddingRanker:
             passages, {language: texts.ids for language, texts in task.corpus.items()}, device
         )
 
-    def ranks(self, language: str, relevance: Mapping[str, Relevance], **options: Any) -> GridRanks:
+    def ranks(
+        self, language: str, relevance: Mapping[str, Relevance], wanted: Wanted | None = None
+    ) -> GridRanks:
         """As `Ranker`."""
-        return relevant_ranks(self.queries[language], self.passages, relevance, **options)
+        return relevant_ranks(self.queries[language], self.passages, relevance, wanted)
 
 
 def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dict[str, np.ndarray]:
     """[n, D] for each language, from one call for the texts of all."""
-    vectors = embed([text for texts in side.values() for text in texts.texts], kind)
+    joined: list[str] = []
+    for texts in side.values():
+        joined += texts.texts
+    vectors = embed(joined, kind)
     ends = np.cumsum([len(texts.ids) for texts in side.values()])
     return dict(zip(side, np.split(vectors, ends[:-1]), strict=True))

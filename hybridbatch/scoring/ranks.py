@@ -15,7 +15,7 @@ languages that is 122 passes over the scores, the sort costs less than two
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -99,11 +99,9 @@ class Passages:
         self.ids = tuple(tuple(block) for block in ids.values())
         # int64 [L + 1]: first row of each language
         self.start = np.cumsum([0, *map(len, self.ids)])
-        pooled = [
-            (id_, name)
-            for name, block in zip(self.languages, self.ids, strict=True)
-            for id_ in block
-        ]
+        pooled: list[tuple[str, str]] = []
+        for name, block in zip(self.languages, self.ids, strict=True):
+            pooled += [(id_, name) for id_ in block]
         # int64 [P]: precedence among equal scores
         self.places = torch.from_numpy(precedence(pooled)).to(device)
         self.by_place = self.places.argsort()  # int64 [P]: row of the corpus that has a precedence
@@ -209,16 +207,26 @@ class GridRanks:
 Scores = Callable[[slice, Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a scoring beside the ranks of the relevant passages in every language."""
+
+    # by name, the languages whose corpora make one ranking
+    pools: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    languages: bool = True  # rank each language's corpus alone; else pools only
+    top_k: int = 0  # if positive, also list the first k passages of every pool
+    top_of_languages: bool = False  # and those of every language
+    # `Passages.translations`: also give the scores of the translations of the pools' first k
+    translations: np.ndarray | None = None
+    # scores held at a time, if that makes 64 queries or more; each needs up to 30 bytes
+    block_scores: int = BLOCK_SCORES
+
+
 def relevant_ranks(
     queries: np.ndarray | Tensor,
     corpus: Corpus,
     relevance: Mapping[str, Relevance],
-    *,
-    pools: Mapping[str, Sequence[str]] | None = None,
-    top_k: int = 0,
-    top_of_languages: bool = False,
-    translations: np.ndarray | None = None,
-    block_scores: int = BLOCK_SCORES,
+    wanted: Wanted | None = None,
 ) -> GridRanks:
     """The rank of every relevant passage, in its own language's corpus and in every pool that holds
     it.
@@ -230,29 +238,17 @@ def relevant_ranks(
         queries: [Q, D], any float type, scored by inner product in float32.
         relevance: by corpus language; languages that are left out are searched in pools but have
             nothing relevant.
-        pools: by name, the languages whose corpora make one ranking.
-        top_k: if positive, also list the first k passages of every pool.
-        top_of_languages: list those of every language too.
-        translations: `Passages.translations`; also give the scores of the translations of the
-            pools' first k.
-        block_scores: scores held at a time, if that makes 64 queries or more; each needs up to 30
-            bytes.
+        wanted: pools and lists; None: no pool.
     Raises: DataError for another width than the corpus has, or NaN in a query (naming its row).
     """
     vectors = as_float32(queries, corpus.embeddings.device)
     require_width(vectors, corpus.embeddings.shape[1])
     require_finite(vectors, "query", range(len(vectors)))
-    return ranks_by_score(
-        lambda rows, buffer: inner_products(vectors[rows], corpus.embeddings, buffer),
-        len(vectors),
-        corpus,
-        relevance,
-        pools=pools,
-        top_k=top_k,
-        top_of_languages=top_of_languages,
-        translations=translations,
-        block_scores=block_scores,
-    )
+
+    def score(rows: slice, buffer: Tensor) -> Tensor:
+        return inner_products(vectors[rows], corpus.embeddings, buffer)
+
+    return ranks_by_score(score, len(vectors), corpus, relevance, wanted)
 
 
 def ranks_by_score(
@@ -260,57 +256,59 @@ def ranks_by_score(
     queries: int,
     corpus: Passages,
     relevance: Mapping[str, Relevance],
-    *,
-    pools: Mapping[str, Sequence[str]] | None = None,
-    top_k: int = 0,
-    top_of_languages: bool = False,
-    translations: np.ndarray | None = None,
-    block_scores: int = BLOCK_SCORES,
-    languages: bool = True,
+    wanted: Wanted | None = None,
 ) -> GridRanks:
-    """As `relevant_ranks`, for any way to score `queries` queries, such as BM25's.
-
-    Args:
-        languages: rank each language's corpus alone, too; else pools only.
-    """
-    same_size: dict[int, list[str]] = {}
-    for name in relevance:
-        same_size.setdefault(len(corpus.ids[corpus.number(name)]), []).append(name)
-    groups = same_size.values() if languages else ()
-    single = [_Rankings(corpus, [[name] for name in names], relevance, queries) for names in groups]
+    """As `relevant_ranks`, for any way to score `queries` queries, such as BM25's."""
+    wanted = wanted or Wanted()
+    single = _single_rankings(corpus, relevance, queries) if wanted.languages else []
     pooled = {
         name: _Rankings(corpus, [members], relevance, queries)
-        for name, members in (pools or {}).items()
+        for name, members in wanted.pools.items()
     }
-    listed = [*(single if top_of_languages else ()), *pooled.values()] if top_k else []
-    table = (
-        None if translations is None else torch.from_numpy(translations).to(corpus.places.device)
-    )
-
+    every = [*single, *pooled.values()]
+    listed: list[_Rankings] = []
+    if wanted.top_k:
+        listed = every if wanted.top_of_languages else [*pooled.values()]
     device = corpus.places.device
-    step = min(max(BLOCK_QUERIES, block_scores // len(corpus)), max(2, queries))
+    table = None
+    if wanted.translations is not None:
+        table = torch.from_numpy(wanted.translations).to(device)
+
+    # The scores of a block of queries are computed once, by all threads; then the threads share
+    # the rankings, each a part of the same scores.
+    step = min(max(BLOCK_QUERIES, wanted.block_scores // len(corpus)), max(2, queries))
     buffer = torch.empty(step * len(corpus), device=device)
     with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as threads:
         for start in range(0, queries, step):
             scores = score(slice(start, start + step), buffer)
-            jobs = [
-                job
-                for rankings in (*single, *pooled.values())
-                for job in rankings.jobs(scores, start)
-            ]
+            jobs: list[Callable[[], None]] = []
+            for rankings in every:
+                jobs += rankings.jobs(scores, start)
             for _ in threads.map(lambda job: job(), jobs):
                 pass
             for rankings in listed:
-                rankings.list_top(scores, top_k, table if len(rankings.pools[0]) > 1 else None)
-    found = {
-        name: ranks
-        for rankings in single
-        for (name,), ranks in zip(rankings.pools, rankings.results(), strict=True)
-    }
+                pool = len(rankings.pools[0]) > 1
+                rankings.list_top(scores, wanted.top_k, table if pool else None)
+
+    found: dict[str, Ranks] = {}
+    for rankings in single:
+        for (name,), ranks in zip(rankings.pools, rankings.results(), strict=True):
+            found[name] = ranks
     return GridRanks(
         {name: found[name] for name in relevance if name in found},
         {name: rankings.results()[0] for name, rankings in pooled.items()},
     )
+
+
+def _single_rankings(
+    corpus: Passages, relevance: Mapping[str, Relevance], queries: int
+) -> list["_Rankings"]:
+    """The rankings of every language's corpus alone, those of one length together."""
+    same_size: dict[int, list[list[str]]] = {}
+    for name in relevance:
+        size = len(corpus.ids[corpus.number(name)])
+        same_size.setdefault(size, []).append([name])
+    return [_Rankings(corpus, pools, relevance, queries) for pools in same_size.values()]
 
 
 class _Rankings:
@@ -330,17 +328,15 @@ class _Rankings:
         self.slices = _merged([(int(corpus.start[n]), int(corpus.start[n + 1])) for n in numbers])
         self.places = self._cut(corpus.places[None])  # int64 [G, P]
         self.by_place = corpus.by_place
-        columns, self.grades, self.owners = zip(
-            *(_gather(corpus, pool, relevance, queries) for pool in pools), strict=True
-        )
-        width = max(block.shape[1] for block in columns)
-        padded = [
-            np.pad(block, ((0, 0), (0, width - block.shape[1])), constant_values=-1)
-            for block in columns
-        ]
-        self.columns = torch.from_numpy(np.stack(padded, axis=1)).to(
-            corpus.places.device
-        )  # int64 [Q, G, R], -1 fills up
+        gathered = [_gather(corpus, pool, relevance, queries) for pool in pools]
+        self.grades = [grades for _, grades, _ in gathered]
+        self.owners = [owners for _, _, owners in gathered]
+        width = max(columns.shape[1] for columns, _, _ in gathered)
+        padded = np.full((queries, len(pools), width), -1, dtype=np.int64)
+        for number, (columns, _, _) in enumerate(gathered):
+            padded[:, number, : columns.shape[1]] = columns
+        # int64 [Q, G, R], -1 fills up
+        self.columns = torch.from_numpy(padded).to(corpus.places.device)
         self.ranks = np.zeros(self.columns.shape, dtype=np.int64)
         # of each ranking, a block of queries after the other
         self.top: list[list[np.ndarray]] = [[] for _ in pools]

@@ -1,6 +1,6 @@
 """What eval.json and the terminal say about the scores of a task."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,19 +38,20 @@ def describe(
         "counts": {
             "queries": {language: len(texts.ids) for language, texts in task.queries.items()},
             "passages": {language: len(texts.ids) for language, texts in task.corpus.items()},
-            "distinct_texts": sum(
-                len(
-                    np.unique(
-                        np.concatenate([keys for texts in side.values() for keys in _keys(texts)])
-                    )
-                )
-                for side in (task.queries, task.corpus)
-            ),
+            "distinct_texts": _distinct(task.queries) + _distinct(task.corpus),
         },
         "settings": summarise(cells, groups),
         "pairs": pair_matrix(cells),
         "bias": language_matrices(by_language or {}, sizes, groups),
     }
+
+
+def _distinct(side: Mapping[str, Texts]) -> int:
+    """The number of different texts of all languages."""
+    parts: list[np.ndarray] = []
+    for texts in side.values():
+        parts += _keys(texts)
+    return len(np.unique(np.concatenate(parts))) if parts else 0
 
 
 def _keys(texts: Texts) -> Iterator[np.ndarray]:
@@ -71,33 +72,39 @@ def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         by training if the model was trained), mAP of the three settings, of the pools of groups,
         and rank distance; None where a task or group has no such setting.
     """
-    rows = []
-    settings = dict.fromkeys(
-        [*SETTINGS, *(setting for task in evaluation["tasks"] for setting in task["settings"])]
-    )
+    settings = dict.fromkeys(SETTINGS)
     for task in evaluation["tasks"]:
-        labels = [None]
+        settings |= dict.fromkeys(task["settings"])
+    rows = []
+    for task in evaluation["tasks"]:
+        rows.append(_summary_row(task, settings, None))
         if evaluation["model"]["trained_languages"]:
-            labels += sorted(
-                {label for s in task["settings"].values() for label in s["groups"]["training"]}
-            )
-        for label in labels:
-            cut = f"@{task['search']['depth']}" if "search" in task else ""
-            row: dict[str, Any] = {"task": task["name"] + (f" (first {cut[1:]})" if cut else "")}
-            row["languages"] = label or "all"
-            found = {}
-            for setting in settings:
-                part = task["settings"].get(setting, {})
-                part = (
-                    part
-                    if label is None
-                    else part.get("groups", {}).get("training", {}).get(label, {})
-                )
-                found[setting] = part.get("metrics", {})
-                row[setting] = found[setting].get(f"mAP{cut}")
-            row["rank distance"] = found["multilingual"].get("rank_distance")
-            rows.append(row)
+            labels: set[str] = set()
+            for part in task["settings"].values():
+                labels |= part["groups"]["training"].keys()
+            rows += [_summary_row(task, settings, label) for label in sorted(labels)]
     return rows
+
+
+def _summary_row(
+    task: Mapping[str, Any], settings: Iterable[str], label: str | None
+) -> dict[str, Any]:
+    """A row of `summary_rows`; `label`: of the group by training, None: of all languages."""
+    mean_ap, name = "mAP", task["name"]
+    if "search" in task:
+        depth = task["search"]["depth"]
+        mean_ap, name = f"mAP@{depth}", f"{name} (first {depth})"
+    found: dict[str, Mapping[str, float]] = {}
+    for setting in settings:
+        part = task["settings"].get(setting, {})
+        if label is not None:
+            part = part.get("groups", {}).get("training", {}).get(label, {})
+        found[setting] = part.get("metrics", {})
+    row: dict[str, Any] = {"task": name, "languages": label or "all"}
+    for setting, means in found.items():
+        row[setting] = means.get(mean_ap)
+    row["rank distance"] = found["multilingual"].get("rank_distance")
+    return row
 
 
 def official_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:

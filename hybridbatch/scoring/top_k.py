@@ -20,9 +20,9 @@ from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.common.seeding import stream
 from hybridbatch.scoring import metrics
+from hybridbatch.scoring.columns import SHARE, K
 from hybridbatch.scoring.language_bias import same_language_share
 from hybridbatch.scoring.per_query import QueryScores
-from hybridbatch.scoring.pool_bias import SHARE, K
 from hybridbatch.scoring.ranks import BLOCK_QUERIES, BLOCK_SCORES, Ranks, Relevance
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.blocked_vectors import BlockedVectors, encode_blocks
@@ -58,12 +58,6 @@ def ranked_bytes(task: Task, dimension: int) -> int:
     return 3 * 4 * dimension * passages + 30 * max(BLOCK_SCORES, BLOCK_QUERIES * passages)
 
 
-def metric_names(cutoffs: Sequence[int], depth: int) -> tuple[str, ...]:
-    """The columns of the scores per query."""
-    one = np.ones((1, 1), dtype=np.int64)
-    return (*_metrics(Ranks(one, one, np.zeros(1, dtype=np.int64)), cutoffs, depth), SHARE)
-
-
 @dataclass
 class Search:
     """One task, searched."""
@@ -84,21 +78,18 @@ class Search:
         """Bytes that `scores` holds at most, beside the texts, the model and pages of files that
         may be dropped.
         """
-        dimension, queries = (
-            self.store.encoder.dimension,
-            sum(len(texts.ids) for texts in self.task.queries.values()),
-        )
+        dimension = self.store.encoder.dimension
+        queries = sum(len(texts.ids) for texts in self.task.queries.values())
         passages = max(len(texts.ids) for texts in self.task.corpus.values())
         at_a_time = min(queries, self._queries_at_a_time())
         need = search_bytes(at_a_time, passages, dimension, self.depth) + 4 * dimension * queries
         need += 12 * self.depth * queries  # what was found
         for members in self.pools.values():
-            need += 8 * self.depth * queries * 3 + 24 * sum(
-                len(self.task.corpus[name].ids) for name in members
-            )
-        return (
-            need if self.index == "exact" else need + index_bytes(self.index, passages, dimension)
-        )
+            pooled = sum(len(self.task.corpus[name].ids) for name in members)
+            need += 8 * self.depth * queries * 3 + 24 * pooled
+        if self.index != "exact":
+            need += index_bytes(self.index, passages, dimension)
+        return need
 
     def disk(self) -> int:
         """Bytes of the vectors of all corpora."""
@@ -124,14 +115,14 @@ class Search:
             "stored_as": str(self.store.dtype),
         }
         if self.index != "exact":
-            languages = self.lost.values()
+            means: dict[str, float] = {}
+            for k in next(iter(self.lost.values()), {}):
+                means[k] = float(np.mean([lost[k] for lost in self.lost.values()]))
+            queries = sum(len(texts.ids) for texts in self.task.queries.values())
             found["recall_lost"] = {
-                "mean": {
-                    k: float(np.mean([one[k] for one in languages]))
-                    for k in next(iter(languages), {})
-                },
+                "mean": means,
                 "by_corpus_language": self.lost,
-                "queries": min(SAMPLE, sum(len(texts.ids) for texts in self.task.queries.values())),
+                "queries": min(SAMPLE, queries),
             }
         return found
 
@@ -146,24 +137,18 @@ class Search:
         """The scores of every query in every corpus language that has judgements for it, and in the
         pools.
         """
-        task = self.task
-        start = np.cumsum([0, *(len(texts.ids) for texts in task.queries.values())])
-        rows = {language: slice(*start[i : i + 2]) for i, language in enumerate(task.queries)}
-        vectors = self.store.embed(
-            [text for t in task.queries.values() for text in t.texts], "query", self.report
-        )
+        # One corpus is read at a time, by the queries of all languages that need it: those with
+        # judgements in it, and, where it belongs to a pool, every query. What they find is scored
+        # and merged into the pools before the next corpus is read.
+        rows, vectors = self._queries()
         pools = {
-            name: _Pool(task, members, len(vectors), self.depth)
+            name: _Pool(self.task, members, len(vectors), self.depth)
             for name, members in self.pools.items()
         }
-        for name, texts in task.corpus.items():
-            judged = [
-                language
-                for language in task.queries
-                if name in task.qrels and not (task.bitext and language == name)
-            ]
+        for name, texts in self.task.corpus.items():
             joined = [pool for pool in pools.values() if name in pool.offset]
-            asked = list(task.queries) if joined else judged
+            judged = self._judged(name)
+            asked = list(rows) if joined else judged
             if not asked:
                 continue
             wanted = np.concatenate(
@@ -172,24 +157,58 @@ class Search:
             found = self._search(name, texts, vectors[wanted])
             for pool in joined:
                 pool.take(name, wanted, found)
-            place = {language: i for i, language in enumerate(asked)}
-            ends = np.cumsum([len(task.queries[language].ids) for language in asked])
-            parts = np.split(found.rows, ends[:-1])
-            for language in judged:
-                relevance = Relevance.of(task.queries[language].ids, texts.ids, task.qrels[name])
-                ranks = _ranks(parts[place[language]], relevance.columns, relevance.grades)
-                if ranks.judged.any():
-                    yield _scores(
-                        language, name, task.queries[language], ranks, self.cutoffs, self.depth
-                    )
+            first = 0
+            for language in asked:
+                size = len(self.task.queries[language].ids)
+                if language in judged:
+                    yield from self._cell(language, name, found.rows[first : first + size])
+                first += size
         for name, pool in pools.items():
-            for language, texts in task.queries.items():
-                ranks = pool.ranks(language, texts, rows[language])
-                if ranks.judged.any():
-                    own = pool.members.index(language) if language in pool.members else None
-                    yield _scores(
-                        language, name, texts, ranks, self.cutoffs, self.depth, pool.language, own
-                    )
+            for language in rows:
+                yield from self._pool_cell(language, name, pool, rows[language])
+
+    def _queries(self) -> tuple[dict[str, slice], np.ndarray]:
+        """Rows of every query language in the vectors of all queries, and these vectors."""
+        rows: dict[str, slice] = {}
+        joined: list[str] = []
+        for language, texts in self.task.queries.items():
+            rows[language] = slice(len(joined), len(joined) + len(texts.ids))
+            joined += texts.texts
+        return rows, self.store.embed(joined, "query", self.report)
+
+    def _judged(self, corpus: str) -> list[str]:
+        """The query languages that have judgements in a corpus language."""
+        if corpus not in self.task.qrels:
+            return []
+        return [
+            language
+            for language in self.task.queries
+            if not (self.task.bitext and language == corpus)
+        ]
+
+    def _cell(self, language: str, name: str, listed: np.ndarray) -> Iterator[QueryScores]:
+        """The scores of a query language in a corpus language; none where no query is judged."""
+        task = self.task
+        texts, passages = task.queries[language], task.corpus[name].ids
+        relevance = Relevance.of(texts.ids, passages, task.qrels[name])
+        ranks = _ranks(listed, relevance.columns, relevance.grades)
+        if ranks.judged.any():
+            found = metrics.listed_metrics(ranks, self.cutoffs, self.depth)
+            yield QueryScores(language, name, _judged_ids(texts, ranks), found)
+
+    def _pool_cell(
+        self, language: str, name: str, pool: "_Pool", rows: slice
+    ) -> Iterator[QueryScores]:
+        """The scores of a query language in a pool; none where no query is judged."""
+        texts = self.task.queries[language]
+        ranks = pool.ranks(texts, rows)
+        if not ranks.judged.any():
+            return
+        found = metrics.listed_metrics(ranks, self.cutoffs, self.depth)
+        if language in pool.members and ranks.top is not None:
+            first = pool.language[ranks.top[ranks.judged][:, :K]]
+            found[SHARE] = same_language_share(first, pool.members.index(language))
+        yield QueryScores(language, name, _judged_ids(texts, ranks), found)
 
     def _queries_at_a_time(self) -> int:
         return max(BLOCK_QUERIES, SEARCHED_BYTES // (64 * self.depth))
@@ -204,17 +223,11 @@ class Search:
         parts = [
             index.search(queries[i : i + step], self.depth) for i in range(0, len(queries), step)
         ]
-        found = _in_order(
-            Found(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("rows", "scores"))),
-            places,
-        )
+        found = _in_order(_joined(parts), places)
         sample = np.sort(stream(self.seed, "recall").permutation(len(queries))[:SAMPLE])
         exact = self._exact(vectors, queries[sample], places, self.depth)
         self.lost[language] = {
-            f"@{k}": recall_lost(
-                Found(found.rows[sample, :k], found.scores[sample, :k]),
-                Found(exact.rows[:, :k], exact.scores[:, :k]),
-            )
+            f"@{k}": recall_lost(found.of(sample, k), exact.of(slice(None), k))
             for k in sorted({*self.cutoffs, self.depth})
         }
         worst = ", ".join(
@@ -229,23 +242,21 @@ class Search:
         self, vectors: BlockedVectors, queries: np.ndarray, places: np.ndarray, k: int
     ) -> Found:
         step = self._queries_at_a_time()
-        parts = [
-            search(
-                queries[i : i + step],
-                vectors,
-                k,
-                places=places,
-                device=self.device,
-                report=self.report,
+        parts = []
+        for start in range(0, len(queries), step):
+            some = queries[start : start + step]
+            parts.append(
+                search(some, vectors, k, places=places, device=self.device, report=self.report)
             )
-            for i in range(0, len(queries), step)
-        ]
-        return Found(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("rows", "scores")
-            )
-        )
+        return _joined(parts)
+
+
+def _joined(parts: Sequence[Found]) -> Found:
+    """What successive queries found, in one."""
+    return Found(
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )
 
 
 class _Pool:
@@ -272,13 +283,14 @@ class _Pool:
             torch.cat([self.keys[rows], keys], dim=1).topk(self.keys.shape[1], dim=1).values
         )
 
-    def ranks(self, language: str, texts: Texts, rows: slice) -> Ranks:
-        """Of the relevant passages of a query language; `top` holds rows of the pool."""
+    def ranks(self, texts: Texts, rows: slice) -> Ranks:
+        """Of the relevant passages of some queries; `top` holds rows of the pool."""
         keys = self.keys[rows]
         listed = np.where(
             (keys == LEAST_KEY).numpy(), -1, self.rows[key_places(keys).numpy() % len(self.rows)]
         )
-        columns, grades = [np.empty((len(keys), 0), np.int64)], [np.empty((len(keys), 0), np.int64)]
+        nothing = np.empty((len(keys), 0), np.int64)
+        columns, grades = [nothing], [nothing]
         for name in self.members:
             if name in self.task.qrels:
                 one = Relevance.of(texts.ids, self.task.corpus[name].ids, self.task.qrels[name])
@@ -309,33 +321,6 @@ def _ranks(listed: np.ndarray, columns: np.ndarray, grades: np.ndarray) -> Ranks
     return Ranks(ranks, grades, np.zeros(columns.shape[1], np.int64), listed)
 
 
-def _metrics(ranked: Ranks, cutoffs: Sequence[int], depth: int) -> dict[str, np.ndarray]:
-    """As `metrics.all_metrics`, those of the whole ranking cut at the depth and named so."""
-    ranks = ranked.ranks[ranked.judged]
-    every = metrics.all_metrics(ranked, cutoffs)
-    whole = {
-        "average_precision": metrics.average_precision(ranks, depth),
-        "reciprocal_rank": every["reciprocal_rank"] * metrics.success(ranks, depth),
-    }
-    return {
-        f"{name}@{depth}" if name in whole else name: whole.get(name, values)
-        for name, values in every.items()
-    }
-
-
-def _scores(
-    language: str,
-    name: str,
-    texts: Texts,
-    ranks: Ranks,
-    cutoffs: Sequence[int],
-    depth: int,
-    languages: np.ndarray | None = None,
-    own: int | None = None,
-) -> QueryScores:
-    found = _metrics(ranks, cutoffs, depth)
-    if languages is not None and own is not None and ranks.top is not None:
-        found[SHARE] = same_language_share(languages[ranks.top[ranks.judged][:, :K]], own)
-    return QueryScores(
-        language, name, tuple(np.array(texts.ids, dtype=object)[ranks.judged]), found
-    )
+def _judged_ids(texts: Texts, ranks: Ranks) -> tuple[str, ...]:
+    """Ids of the queries that have a relevant passage."""
+    return tuple(np.array(texts.ids, dtype=object)[ranks.judged])

@@ -17,7 +17,7 @@ import numpy as np
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import make_folder
 from hybridbatch.common.progress import SILENT, Reporter
-from hybridbatch.search.embeddings import EmbeddingStore, Side, require_finite, text_keys
+from hybridbatch.search.embeddings import EmbeddingStore, Side, text_keys
 
 BLOCK_TEXTS = 16_384  # what an interruption can cost a process
 WAIT_SECONDS = 1.0  # between two looks at blocks that other processes are encoding
@@ -134,8 +134,7 @@ def _encode_block(
     wanted = list(texts[block * BLOCK_TEXTS : (block + 1) * BLOCK_TEXTS])
     keys, first, inverse = np.unique(text_keys(wanted), return_index=True, return_inverse=True)
     distinct = [wanted[row] for row in first.tolist()]
-    vectors = store.encoder.encode(distinct, side, precision=store.precision, report=SILENT)
-    require_finite(vectors, distinct, side)
+    vectors = store.encode(distinct, side)
     store.add(
         store.space(f"{side}-blocks"), keys[inverse], vectors[inverse].astype(store.dtype), name
     )

@@ -91,9 +91,10 @@ class BM25:
         if not len(texts):
             raise DataError("BM25: there is no text to index")
         vocabulary: dict[str, int] = {}
-        numbers = [
-            [vocabulary.setdefault(term, len(vocabulary)) for term in terms(text)] for text in texts
-        ]
+        numbers = []
+        for text in texts:
+            found = terms(text)
+            numbers.append([vocabulary.setdefault(term, len(vocabulary)) for term in found])
         if not vocabulary:
             return cls(None, vocabulary, len(texts))
         import bm25s

@@ -19,7 +19,7 @@ from typing import IO, Literal, Protocol
 
 import numpy as np
 
-from hybridbatch.common.errors import DataError, ModelError
+from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import (
     atomic_path,
     cache_folder,
@@ -29,6 +29,7 @@ from hybridbatch.common.files import (
     write_json,
 )
 from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.vectors import require_finite_embeddings
 
 Side = Literal["query", "passage"]
 SHARD_TEXTS = 4096  # encoded between two writes: what an interruption can cost
@@ -135,14 +136,21 @@ class EmbeddingStore:
             for start in range(0, len(missing), SHARD_TEXTS):
                 rows = missing[start : start + SHARD_TEXTS]
                 wanted = [texts[int(first[row])] for row in rows]
-                encoded = self.encoder.encode(wanted, side, precision=self.precision, report=SILENT)
-                require_finite(encoded, wanted, side)
-                vectors[rows] = encoded
+                vectors[rows] = self.encode(wanted, side)
                 self.add(space, keys[rows], vectors[rows], uuid.uuid4().hex)
                 bar.advance(len(rows))
         if missing and self.max_bytes is not None:
             prune(self.folder, self.max_bytes)
         return vectors[inverse]
+
+    def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
+        """float32 [n, D]: vectors of distinct texts from the encoder, not stored.
+
+        Raises: `ModelError` naming the text whose embedding is not finite.
+        """
+        vectors = self.encoder.encode(texts, side, precision=self.precision, report=SILENT)
+        require_finite_embeddings(vectors, texts, str(getattr(self.encoder, "name", "the model")))
+        return vectors
 
     def space(self, kind: str) -> Path:
         """The folder of the vectors of this encoder; `kind` is the side, and ``-blocks`` for those
@@ -229,17 +237,6 @@ def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
         out[rows[hits]] = vectors[hits]
         lacking[rows[hits]] = False
     return np.flatnonzero(lacking)
-
-
-def require_finite(vectors: np.ndarray, texts: Sequence[str], side: str) -> None:
-    """Raise `ModelError` naming the first of `texts` whose row of `vectors` [n, D] is not finite."""
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise ModelError(
-            f"the model gives NaN or infinite numbers for {len(bad)} of {len(texts)} {side}s"
-            f" (first: {texts[bad[0]][:80]!r}); its weights are damaged or overflow: try"
-            " --precision fp32"
-        )
 
 
 def list_spaces(folder: Path | None = None) -> list[Space]:

@@ -43,6 +43,10 @@ class Found:
     rows: np.ndarray  # int64 [Q, k]: rows of the corpus; -1 fills up where an index found fewer
     scores: np.ndarray  # float32 [Q, k]; -inf fills up
 
+    def of(self, queries: np.ndarray | slice, k: int) -> "Found":
+        """The first k passages of some queries."""
+        return Found(self.rows[queries, :k], self.scores[queries, :k])
+
 
 def search(
     queries: np.ndarray | Tensor,
@@ -168,7 +172,7 @@ def recall_lost(found: Found, exact: Found) -> float:
     Returns: 0 .. 1; 0 is exact. Where passages tie across the cut, another choice among them counts
     as a miss.
     """
-    hits = [
-        len(np.intersect1d(one, other)) for one, other in zip(found.rows, exact.rows, strict=True)
-    ]
+    hits = []
+    for one, other in zip(found.rows, exact.rows, strict=True):
+        hits.append(len(np.intersect1d(one, other)))
     return 1.0 - float(np.mean(hits)) / exact.rows.shape[1]

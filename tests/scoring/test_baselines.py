@@ -7,7 +7,7 @@ from scipy.stats import kstest
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.scoring.averages import POOL
 from hybridbatch.scoring.baselines import LexicalRanker, RandomEncoder
-from hybridbatch.scoring.ranks import Relevance
+from hybridbatch.scoring.ranks import Relevance, Wanted
 from hybridbatch.search.bm25 import BM25
 
 WORDS = ["river", "lake", "mountain", "1904", "Kilimanjaro", "mto", "ziwa", "mlima", "гора", "река"]
@@ -45,9 +45,8 @@ def test_every_corpus_and_pool_is_ranked_by_its_own_index():
     }
     pools = {POOL: ("eng", "swh", "rus"), "part": ("swh", "rus")}
     for language, queries in task.queries.items():
-        found = ranker.ranks(
-            language, relevance, pools=pools, top_k=5, translations=ranker.passages.translations()
-        )
+        wanted = Wanted(pools, top_k=5, translations=ranker.passages.translations())
+        found = ranker.ranks(language, relevance, wanted)
         for name, corpus in task.corpus.items():
             scores = BM25.build(corpus.texts).scores(queries.texts)
             keys = [(id_, name) for id_ in corpus.ids]

@@ -15,9 +15,10 @@ from hybridbatch.common.errors import ConfigError, DataError, Interrupted
 from hybridbatch.common.files import read_json
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.scoring.averages import POOL, grouped, macro_average, setting_of
-from hybridbatch.scoring.evaluate import evaluate, plan, trained_languages
+from hybridbatch.scoring.evaluate import evaluate, plan
 from hybridbatch.scoring.full_ranking import score_task
 from hybridbatch.scoring.per_query import MEANS, read
+from hybridbatch.scoring.planning import trained_languages
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.scoring.summary import summary_rows
 

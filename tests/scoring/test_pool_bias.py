@@ -10,8 +10,8 @@ from scipy.stats import kruskal
 
 from hybridbatch.common.records import Task
 from hybridbatch.scoring.averages import POOL, language_matrices
+from hybridbatch.scoring.columns import FIRST, bias_names
 from hybridbatch.scoring.full_ranking import score_task
-from hybridbatch.scoring.pool_bias import FIRST, bias_names
 from hybridbatch.scoring.summary import describe
 from tests.scoring.test_evaluate import CUTOFFS, embed, parallel_task, ranking
 

@@ -7,7 +7,7 @@ import torch
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.scoring import metrics
-from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
+from hybridbatch.scoring.ranks import Corpus, Relevance, Wanted, relevant_ranks
 from hybridbatch.search.order import key_places, key_scores, precedence, top_keys
 
 CUTOFFS = (1, 3, 10, 100)
@@ -81,8 +81,7 @@ def test_per_query_metrics_equal_trec_eval_in_every_language_and_pool(seed: int)
         vectors,
         Corpus(corpus, ids),
         {name: Relevance.of(queries, ids[name], qrels[name]) for name in names},
-        pools=pools,
-        block_scores=int(rng.choice([1, 20_000, 1 << 20])),
+        Wanted(pools, block_scores=int(rng.choice([1, 20_000, 1 << 20]))),
     )
 
     settings = [(found.languages[name], [name], {name: name}) for name in names]
@@ -120,7 +119,7 @@ def test_ranks_of_real_valued_scores_equal_a_full_sort() -> None:
         name: Relevance(np.arange(50)[:, None], np.ones((50, 1), np.int64)) for name in corpus
     }
     found = relevant_ranks(
-        vectors, Corpus(corpus, ids), relevance, pools={"all": ["deu", "fin"]}, top_k=20
+        vectors, Corpus(corpus, ids), relevance, Wanted({"all": ["deu", "fin"]}, top_k=20)
     )
 
     scores = vectors @ np.concatenate(list(corpus.values())).T
@@ -168,7 +167,9 @@ def test_queries_without_judgement_in_a_language_are_not_judged_there() -> None:
     qrels = {"eng": {"q1": {"a": 1}, "q2": {"a": 0}}, "fra": {"q2": {"b": 1}}}
     blocks = {"eng": np.eye(2), "fra": np.eye(2)}
     relevance = {name: Relevance.of(["q1", "q2"], ids[name], qrels[name]) for name in ids}
-    found = relevant_ranks(np.eye(2), Corpus(blocks, ids), relevance, pools={"all": ["eng", "fra"]})
+    found = relevant_ranks(
+        np.eye(2), Corpus(blocks, ids), relevance, Wanted({"all": ["eng", "fra"]})
+    )
     assert found.languages["eng"].judged.tolist() == [True, False]
     assert found.languages["fra"].judged.tolist() == [False, True]
     assert found.pools["all"].judged.tolist() == [True, True]
@@ -207,6 +208,6 @@ def test_bad_queries_and_qrels_are_refused() -> None:
     with pytest.raises(DataError, match="query 1 holds NaN"):
         relevant_ranks(np.array([[1, 1], [1, np.inf]]), corpus, {})
     with pytest.raises(DataError, match="no corpus in language 'fra'"):
-        relevant_ranks(np.ones((1, 2)), corpus, {}, pools={"all": ["fra"]})
+        relevant_ranks(np.ones((1, 2)), corpus, {}, Wanted({"all": ["fra"]}))
     with pytest.raises(DataError, match="query 'q' name 1 passages that the corpus lacks"):
         Relevance.of(["q"], ["a"], {"q": {"b": 1}})

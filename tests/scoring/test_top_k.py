@@ -16,6 +16,7 @@ from hybridbatch.common.errors import ConfigError, DataError, ModelError
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.data.tasks.corpus_file import open_texts, write_texts
 from hybridbatch.scoring import top_k as large
+from hybridbatch.scoring.columns import searched_names
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.scoring.top_k import Search, index_for
 from hybridbatch.search import blocked_vectors as blocks
@@ -106,7 +107,7 @@ def test_searched_scores_are_those_of_trec_eval_cut_at_the_depth(tmp_path, depth
             assert scores.metrics["recall@10"][row] == pytest.approx(
                 expected["recall_10"], abs=1e-9
             )
-    assert set(scores.metrics) <= set(large.metric_names((1, 10), depth))
+    assert set(scores.metrics) <= set(searched_names((1, 10), depth))
     assert "average_precision" not in scores.metrics
     assert f"mAP@{depth}" in scores.means()
     assert "same_language_share@10" in found["eng", "pool"].metrics

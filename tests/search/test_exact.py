@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.scoring.ranks import Corpus, Relevance, relevant_ranks
+from hybridbatch.scoring.ranks import Corpus, Relevance, Wanted, relevant_ranks
 from hybridbatch.search import exact as module
 from hybridbatch.search import faiss_index
 from hybridbatch.search.exact import Found, recall_lost, search, search_bytes
@@ -153,8 +153,7 @@ def test_a_gpu_finds_and_ranks_the_same() -> None:
             queries,
             Corpus({"eng": corpus}, ids, device),
             relevance,
-            pools={"all": ["eng"]},
-            top_k=20,
+            Wanted({"all": ["eng"]}, top_k=20),
         )
         for device in ("cpu", "cuda")
     )

@@ -133,7 +133,7 @@ def _questions(folder: Path) -> "pd.DataFrame":
 @lru_cache(maxsize=1)
 def _tasks(names: tuple[str, ...], data_root: Path | None, languages: str) -> tuple[Task, ...]:
     """The tasks that all cells of a sweep share, read once in a process."""
-    from hybridbatch.scoring.evaluate import load_tasks
+    from hybridbatch.scoring.planning import load_tasks
 
     return tuple(
         load_tasks(EvalConfig(tasks=names, data_root=data_root, languages=languages), names, ())

@@ -127,10 +127,10 @@ class CrossEncoder:
             report.bar("rerank", len(pairs), "pairs") as bar,
         ):
             for rows in _batches(lengths, TOKENS_PER_BATCH.get(device.type, 8192)):
-                batch = self._tokenizer.pad(
-                    {name: [values[row] for row in rows] for name, values in tokens.items()},
-                    return_tensors="pt",
-                )
+                chosen = {}
+                for name, values in tokens.items():
+                    chosen[name] = [values[row] for row in rows]
+                batch = self._tokenizer.pad(chosen, return_tensors="pt")
                 scores[rows] = self._model(**batch.to(device)).logits[:, 0].float().cpu().numpy()
                 bar.advance(len(rows))
         bad = np.flatnonzero(~np.isfinite(scores))
@@ -153,15 +153,15 @@ class CrossEncoder:
         wanted: dict[tuple[str, str], int] = {}
         places = {}
         for name, top in tops.items():
-            places[name] = np.array(
-                [
-                    [
-                        wanted.setdefault((query, passages[row]), len(wanted)) if row >= 0 else -1
-                        for row in rows
-                    ]
-                    for query, rows in zip(queries, top.tolist(), strict=True)
-                ]
-            ).reshape(top.shape)
+            numbers = []
+            for query, rows in zip(queries, top.tolist(), strict=True):
+                for row in rows:
+                    if row < 0:
+                        numbers.append(-1)
+                    else:
+                        pair = (query, passages[row])
+                        numbers.append(wanted.setdefault(pair, len(wanted)))
+            places[name] = np.array(numbers, np.int64).reshape(top.shape)
         scores = np.append(self.score(list(wanted), report), 0.0)  # the last one for -1: all equal
         return {
             name: np.argsort(-scores[place], axis=1, kind="stable")

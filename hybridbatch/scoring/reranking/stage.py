@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
 from hybridbatch.scoring.ranks import GridRanks, Ranks
 from hybridbatch.scoring.reranking.models import Reranker, load_reranker
-from hybridbatch.scoring.settings import EvalConfig
+
+if TYPE_CHECKING:
+    import torch
 
 
 class SecondStage:
@@ -24,16 +26,23 @@ class SecondStage:
         self.report = report
 
     @classmethod
-    def load(cls, config: EvalConfig, report: Reporter = SILENT) -> "SecondStage":
-        """The second stage of an evaluation. Raises: `ModelError`, `ConfigError`."""
-        from hybridbatch.common.device import resolve_device, resolve_precision
+    def load(
+        cls,
+        name: str,
+        depth: int,
+        device: "torch.device",
+        precision: Literal["fp32", "bf16"],
+        report: Reporter = SILENT,
+    ) -> "SecondStage":
+        """The second stage of an evaluation.
 
-        device = resolve_device(config.device)
-        precision = resolve_precision(config.precision, device)
-        reranker = load_reranker(
-            config.rerank or "", device=device, precision=precision, report=report
-        )
-        return cls(reranker, config.rerank_depth, report)
+        Args:
+            name: folder or hub id of the reranker.
+            depth: passages of every ranking that it orders.
+        Raises: `ModelError`, `ConfigError`.
+        """
+        reranker = load_reranker(name, device=device, precision=precision, report=report)
+        return cls(reranker, depth, report)
 
     def announce(self, tasks: Sequence[Task]) -> None:
         """Say what the second stage will cost, before anything is scored."""
@@ -79,14 +88,11 @@ def rankings(task: Task) -> int:
     """How many rankings an evaluation of a task makes at most: one for each query in each corpus
     and the pool.
     """
-    return sum(
-        len(texts.ids)
-        * (
-            len([name for name in task.qrels if not (task.bitext and name == language)])
-            + task.parallel
-        )
-        for language, texts in task.queries.items()
-    )
+    total = 0
+    for language, texts in task.queries.items():
+        searched = [name for name in task.qrels if not (task.bitext and name == language)]
+        total += len(texts.ids) * (len(searched) + task.parallel)
+    return total
 
 
 def reorder(ranked: Ranks, order: np.ndarray) -> Ranks:

@@ -1,0 +1,56 @@
+"""The columns of the scores per query: one list of names, made from the cutoffs alone."""
+
+from collections.abc import Iterable
+
+K = 10  # depth of the language distribution, Lang-nDCG and MLRS
+SHARE = f"same_language_share@{K}"
+DISTRIBUTION = f"language_distribution@{K}"
+SHIFT = f"mlrs@{K}"
+FIRST = (
+    "first_relevant_same",
+    "first_relevant_other",
+    "first_irrelevant_same",
+    "first_irrelevant_other",
+)
+# metrics that see a whole ranking: where rankings are cut, the depth stands in their names
+WHOLE = ("average_precision", "reciprocal_rank")
+
+
+def plain_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
+    """The metrics of every ranking: `hybridbatch.scoring.metrics`."""
+    cuts = sorted(set(cutoffs))
+    return (
+        *WHOLE,
+        *(f"ndcg@{k}" for k in sorted({10, *cuts})),
+        *(f"recall@{k}" for k in cuts),
+        *(f"precision@{k}" for k in cuts),
+        *(f"success@{k}" for k in cuts),
+    )
+
+
+def bias_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
+    """The measures of language bias in a pool: `hybridbatch.scoring.pool_bias`."""
+    cuts = sorted(set(cutoffs))
+    return (
+        "rank_distance",
+        SHARE,
+        "max_rank",
+        *(f"complete@{k}" for k in cuts),
+        "lpr",
+        f"lang_ndcg@{K}",
+        *FIRST,
+        *(f"peer@{k}" for k in cuts if k > 1),
+        SHIFT,
+    )
+
+
+def ranked_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
+    """The columns of tasks that are ranked whole."""
+    cuts = tuple(cutoffs)
+    return (*plain_names(cuts), *bias_names(cuts))
+
+
+def searched_names(cutoffs: Iterable[int], depth: int) -> tuple[str, ...]:
+    """The columns of tasks of which the first `depth` passages are listed."""
+    names = [f"{name}@{depth}" if name in WHOLE else name for name in plain_names(cutoffs)]
+    return (*names, SHARE)

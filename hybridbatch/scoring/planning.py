@@ -1,0 +1,195 @@
+"""What an evaluation needs to know beside its settings, decided once."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import plain_name, read_json
+from hybridbatch.common.languages import canonical, known_languages, resolve
+from hybridbatch.common.records import Task
+from hybridbatch.data.tasks.registry import TASKS, load_task
+from hybridbatch.scoring.full_ranking import pools_of
+from hybridbatch.scoring.settings import BM25, EvalConfig
+from hybridbatch.scoring.summary import describe
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Machine(NamedTuple):
+    """Where an evaluation computes, and in which number format."""
+
+    device: "torch.device"
+    precision: Literal["fp32", "bf16"]
+
+    @classmethod
+    def of(cls, config: EvalConfig) -> Self:
+        """As the settings say. Raises: `ConfigError` for a device that is not there."""
+        from hybridbatch.common.device import resolve_device, resolve_precision
+
+        device = resolve_device(config.device)
+        return cls(device, resolve_precision(config.precision, device))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Settings of an evaluation with all that follows from them: tasks, languages, pools, folder,
+    the part of this process. Make one with `Evaluation.plan`.
+    """
+
+    config: EvalConfig
+    trained: tuple[str, ...]  # languages that the model was trained on
+    tasks: tuple[Task, ...]  # of this project and of the user
+    official: tuple[Any, ...]  # mteb's
+    folder: Path  # of the results
+    part: tuple[int, int]  # (i, n): encode the i-th of n parts of the corpora; (1, 1): all
+    leads: bool  # whether this process scores and writes; else it only helps to encode
+
+    @classmethod
+    def plan(cls, config: EvalConfig, tasks: Sequence[Task] | None = None) -> Self:
+        """Decide everything; loads the tasks, but no model and no mteb data.
+
+        Args:
+            tasks: what `load_tasks` gives for these settings, where it has been called already.
+        Raises: `ConfigError` for unknown tasks and languages, and for settings that do not go
+            together; `DataError` for bad data.
+        """
+        from hybridbatch.scoring.mteb.stage import official_tasks, spoken
+
+        trained = trained_languages(config)
+        own, others = split_names(config)
+        tasks = load_tasks(config, own, trained) if tasks is None else tasks
+        official = official_tasks(config, others, trained)
+        if config.several:
+            # each task was asked for the languages that it has; every named one must be in some
+            codes: dict[str, None] = {}
+            for task in tasks:
+                codes |= dict.fromkeys([*task.queries, *task.corpus])
+            for task in official:
+                codes |= dict.fromkeys(spoken(task))
+            resolve(config.languages, codes, trained)
+        number, _, parts = (config.shards or "1/1").partition("/")
+        return cls(
+            config=config,
+            trained=trained,
+            tasks=tuple(tasks),
+            official=tuple(official),
+            folder=config.out or Path("experiments") / (config.name or default_name(config)),
+            part=(int(number), int(parts)),
+            leads=leads(config),
+        )
+
+    @cached_property
+    def machine(self) -> Machine:
+        """Where it computes. Raises: `ConfigError` for a device that is not there."""
+        return Machine.of(self.config)
+
+    def pools(self, task: Task) -> Mapping[str, tuple[str, ...]]:
+        """By name, the corpus languages of a task's pools. Raises: `ConfigError` as `pools_of`."""
+        return pools_of(task, self.config.pool, self.trained)
+
+    def planned(self, task: Task) -> dict[str, Any]:
+        """A row of `hybridbatch eval --dry-run`."""
+        counts = describe(task, {}, self.trained)["counts"]
+        row = {
+            "task": task.name,
+            "query languages": len(task.queries),
+            "corpus languages": len(task.corpus),
+            "queries": sum(counts["queries"].values()),
+            "passages": sum(counts["passages"].values()),
+            "distinct texts": counts["distinct_texts"],
+            "pool": "yes" if task.parallel else "no",
+        }
+        if self.config.rerank:
+            row["to rerank"] = self._reranked_pairs(task)
+        return row
+
+    def planned_official(self) -> list[dict[str, Any]]:
+        """The rows of mteb's tasks, whose sizes are not known before their data is loaded."""
+        unknown = dict.fromkeys(
+            ("query languages", "corpus languages", "queries", "passages", "distinct texts")
+        )
+        return [
+            {"task": f"mteb {task.metadata.name}", **unknown, "pool": "no"}
+            for task in self.official
+        ]
+
+    def _reranked_pairs(self, task: Task) -> int:
+        """Query-passage pairs that a second stage reads at most."""
+        from hybridbatch.scoring.reranking.stage import rankings
+
+        passages = sum(len(texts.ids) for texts in task.corpus.values())
+        return rankings(task) * min(self.config.rerank_depth, passages)
+
+
+def leads(config: EvalConfig) -> bool:
+    """Whether this process scores and writes; else it only helps to encode: --shards, and
+    torchrun's further ones.
+    """
+    return config.shards is None and os.environ.get("RANK", "0") == "0"
+
+
+def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
+    """The tasks that are ours or the user's, and the names left for mteb; a benchmark alone
+    replaces the default task.
+    """
+    names = () if config.benchmark and "tasks" not in config.model_fields_set else config.tasks
+    own = [name for name in names if name.partition(":")[0] in TASKS or Path(name).is_dir()]
+    others = [name for name in names if name not in own]
+    if config.model == BM25 and (others or config.benchmark):
+        raise ConfigError(
+            "model = bm25 has no embeddings, which mteb's tasks"
+            f" ({', '.join(filter(None, [*others, config.benchmark]))}) are"
+            " scored with; evaluate built-in tasks and folders with it"
+        )
+    return own, others
+
+
+def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Task]:
+    """The tasks of an evaluation, each in those of the languages that it has.
+
+    Raises: `ConfigError` for unknown tasks, two of one name, and one with none of the languages;
+    `DataError` for bad data.
+    """
+    languages = config.task_languages
+    tasks = [
+        load_task(name, data_root=config.data_root, languages=languages, trained=trained)
+        for name in names
+    ]
+    for name, count in Counter(task.name for task in tasks).items():
+        if count > 1:
+            raise ConfigError(
+                f"tasks = {','.join(config.tasks)!r}: {count} tasks are called {name!r}; rename one"
+            )
+    return tasks
+
+
+def trained_languages(config: EvalConfig) -> tuple[str, ...]:
+    """The languages the model was trained on: as the settings say, else as the run folder's
+    train.json says, else none.
+
+    Raises: `ConfigError` for unknown languages.
+    """
+    if config.trained_languages is not None:
+        return resolve(config.trained_languages, known_languages())
+    facts = Path(config.model) / "train.json"
+    if not facts.is_file():
+        return ()
+    try:
+        return tuple(canonical(code) for code in read_json(facts)["trained_languages"])
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{facts}: does not say the languages of the training; give them with"
+            " --trained-languages"
+        ) from error
+
+
+def default_name(config: EvalConfig) -> str:
+    """A folder name made from model and tasks."""
+    parts = [Path(config.model).name, *(Path(name).name for name in config.tasks)]
+    return plain_name("-".join(["eval", *parts]))

@@ -41,8 +41,9 @@ from hybridbatch.sampling.schedule import Schedule
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.distributed import Workers, join
 from hybridbatch.training.flops import measured_peak
-from hybridbatch.training.loop import Trainer, build_objective, set_dropout
+from hybridbatch.training.loop import Machine, Trainer, set_dropout
 from hybridbatch.training.model_card import peak_memory
+from hybridbatch.training.rows import Rows
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.token_budget import token_budget
 from hybridbatch.training.validation import Validation
@@ -383,6 +384,27 @@ def settings(batch: int, precision: str, steps: int) -> TrainConfig:
     )  # fmt: skip
 
 
+class MadeUp(Rows):
+    """Texts in memory, a query and a passage a row."""
+
+    languages = ("any",)
+
+    def __init__(self, queries: list[str], passages: list[str]) -> None:
+        self._queries, self._passages = queries, passages
+
+    def queries(self, rows: np.ndarray) -> list[str]:
+        """The query of each row."""
+        return [self._queries[i] for i in rows]
+
+    def passages(self, rows: np.ndarray) -> list[str]:
+        """The passage of each row."""
+        return [self._passages[i] for i in rows]
+
+    def record_ids(self, rows: np.ndarray) -> list[str]:
+        """A name for each row."""
+        return [str(i) for i in rows]
+
+
 class Ours:
     """Our trainer, a step at a time, with the seconds of each; `Trainer.train` keeps freed memory
     meanwhile.
@@ -403,23 +425,16 @@ class Ours:
             query_row=rows, passage_row=rows, notes=(),
         )  # fmt: skip
         started = time.perf_counter()
-        batches = Batches(
-            schedule,
-            queries=lambda wanted: [queries[i] for i in wanted],
-            passages=lambda wanted: [passages[i] for i in wanted],
-            negatives=lambda wanted: [() for _ in wanted],
-            record_ids=lambda wanted: [str(i) for i in wanted],
-            tokenise=encoder.tokenise,
-        )
+        batches = Batches(schedule, MadeUp(queries, passages), encoder.tokenise)
         self.tokenising = (time.perf_counter() - started) / steps
         self.seconds: list[float] = []
         self.device = device
         workers = workers or Workers(device=device)
-        self.trainer = Trainer(
-            encoder, build_objective(config, encoder.dimension), batches, Validation({}), config, languages=("any",),
-            run=Path(), precision=precision, workers=workers,
-            token_budget=budget or token_budget(encoder.model.config, batches.longest, device, workers.size),
-        )  # fmt: skip
+        if not budget:
+            shape = encoder.model.config
+            budget = token_budget(shape, batches.longest, device, workers.size)
+        machine = Machine(workers, precision, budget)
+        self.trainer = Trainer(encoder, batches, Validation({}), config, Path(), machine)
 
     def step(self) -> None:
         """Take the next step."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hybridbatch.common.errors import ConfigError
-from hybridbatch.common.memory import machine_bytes
+from hybridbatch.common.memory import main_memory
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.common.seeding import stream
@@ -40,7 +40,7 @@ def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | No
 
     Raises: `ConfigError` where a cutoff is beyond the depth of the search.
     """
-    if config.index == "auto" and ranked_bytes(task, dimension) <= machine_bytes() / 2:
+    if config.index == "auto" and ranked_bytes(task, dimension) <= main_memory().total / 2:
         return None
     if max(config.cutoffs) > config.depth:
         raise ConfigError(

@@ -2,16 +2,16 @@
 starts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 import numpy as np
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.progress import SILENT, Bar, Reporter
 from hybridbatch.common.seeding import stream
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.model.layout import Side
@@ -19,9 +19,9 @@ from hybridbatch.sampling.index import shared_passage_groups
 from hybridbatch.sampling.schedule import Schedule
 from hybridbatch.sampling.streams import COPIES
 from hybridbatch.training.alignment import Translations
+from hybridbatch.training.rows import Rows, Tokenise
 
 CHUNK = 10_000  # texts handed to the tokenizer at a time
-Tokenise = Callable[[Sequence[str], Side], TokenArrays]
 NegativesLanguage = Literal["passage", "query", "both"]
 
 
@@ -51,9 +51,8 @@ class Batch:
     translations: TokenArrays = field(default_factory=no_tokens)
     # int64 [M]: of which query (< B) or positive (B to 2B - 1)
     translates: np.ndarray = field(default_factory=no_rows)
-    answers: np.ndarray | None = (
-        None  # int64 [P]: a pair that each passage is known to answer, -1 if none; None: unknown
-    )
+    # int64 [P]: a pair that each passage is known to answer, -1 if none; None: unknown
+    answers: np.ndarray | None = None
 
     @property
     def pairs(self) -> int:
@@ -74,16 +73,11 @@ class Batch:
         another pair's positive.
         """
         seen: dict[bytes, int] = {}
-        keys = np.array(
-            [
-                seen.setdefault(self.passages[i].tobytes(), len(seen))
-                for i in range(len(self.passages))
-            ]
-        )
+        tokens = (self.passages[i].tobytes() for i in range(len(self.passages)))
+        keys = np.array([seen.setdefault(each, len(seen)) for each in tokens])
         if self.records is not None:
-            keys = shared_passage_groups(keys[: self.pairs], self.records + 1, len(seen)).astype(
-                np.int64
-            )[keys]
+            shared = shared_passage_groups(keys[: self.pairs], self.records + 1, len(seen))
+            keys = shared.astype(np.int64)[keys]
         if self.answers is not None:
             translated = (self.answers >= 0) & ~np.isin(keys, keys[: self.pairs])
             keys[translated] = keys[self.answers[translated]]
@@ -109,22 +103,14 @@ class Batches:
     """The batches of a schedule, by step.
 
     Args:
-        schedule: its row numbers are passed to the text functions.
-        queries, passages: rows (int [n]) -> texts.
-        negatives: rows -> hard negatives of each, in the row's language.
-        record_ids: rows -> names, for error messages.
+        schedule: its row numbers are those of `rows`.
+        rows: the texts.
         tokenise: texts and side -> token arrays.
-        records: rows -> numbers of their records; needed for mtt batches only.
         translations: the rows of translations of every query and passage, if they are to be in the
             batches.
         hard_negatives: most per pair; a pair with fewer gives all it has.
         negatives_language: whose a cross-lingual pair's are: those of its passage's row, of its
             query's, or of both.
-        groups: rows -> group of each (int [n]), as in `RecordIndex`.
-        stored: rows and side -> what `tokenise` makes of their texts, where that is kept; not of
-            hard negatives.
-        negative_groups: rows -> the group of every hard negative, -1 if unknown; None if nothing is
-            known of any.
         seed: of the choice among a row's hard negatives.
     Raises: `DataError` naming the record whose text the tokenizer refuses.
     """
@@ -132,64 +118,46 @@ class Batches:
     def __init__(
         self,
         schedule: Schedule,
-        *,
-        queries: Callable[[np.ndarray], list[str]],
-        passages: Callable[[np.ndarray], list[str]],
-        negatives: Callable[[np.ndarray], list[tuple[str, ...]]],
-        record_ids: Callable[[np.ndarray], list[str]],
+        rows: Rows,
         tokenise: Tokenise,
-        records: Callable[[np.ndarray], np.ndarray] | None = None,
+        *,
         translations: Translations | None = None,
         hard_negatives: int = 0,
         negatives_language: NegativesLanguage = "passage",
-        groups: Callable[[np.ndarray], np.ndarray] | None = None,
-        negative_groups: Callable[[np.ndarray], list[np.ndarray] | None] | None = None,
-        stored: Callable[[np.ndarray, Side], TokenArrays] | None = None,
         seed: int = 0,
         report: Reporter = SILENT,
     ) -> None:
         self.schedule = schedule
-        self.record_ids = record_ids
-        self._records = records
+        self.rows = rows
         self._translations = translations
-        self._query_rows, self._passage_rows = (
-            np.unique(schedule.query_row),
-            np.unique(schedule.passage_row),
-        )
+        self._query_rows = np.unique(schedule.query_row)
+        self._passage_rows = np.unique(schedule.passage_row)
         if translations is not None:
-            self._query_rows, self._passage_rows = (
-                np.union1d(rows, others[others >= 0])
-                for rows, others in zip(
-                    (self._query_rows, self._passage_rows), translations, strict=True
-                )
-            )
-        with report.bar(
-            "tokenising", len(self._query_rows) + len(self._passage_rows), "texts"
-        ) as bar:
+            queries, passages = translations
+            self._query_rows = np.union1d(self._query_rows, queries[queries >= 0])
+            self._passage_rows = np.union1d(self._passage_rows, passages[passages >= 0])
+        total = len(self._query_rows) + len(self._passage_rows)
+        with report.bar("tokenising", total, "texts") as bar:
+            self._queries = self._all_tokens(tokenise, "query", bar)
+            self._passages = self._all_tokens(tokenise, "passage", bar)
+        table = _negatives_table(schedule, negatives_language)
+        self._negatives = HardNegatives(table, rows, tokenise, hard_negatives, seed)
 
-            def all_tokens(
-                rows: np.ndarray, texts: Callable[[np.ndarray], list[str]], side: Side
-            ) -> TokenArrays:
-                if stored is not None:
-                    return stored(rows, side)
-                parts = []
-                for begin in range(0, len(rows), CHUNK):
-                    chunk = rows[begin : begin + CHUNK]
-                    parts.append(self._tokenise(tokenise, chunk, texts(chunk), side))
-                    bar.advance(len(chunk))
-                return TokenArrays.concatenate(parts)
-
-            self._queries = all_tokens(self._query_rows, queries, "query")
-            self._passages = all_tokens(self._passage_rows, passages, "passage")
-        self._groups = groups
-        self._negatives = HardNegatives(
-            _negatives_table(schedule, negatives_language),
-            negatives,
-            tokenise,
-            hard_negatives,
-            seed,
-            negative_groups,
-        )
+    def _all_tokens(self, tokenise: Tokenise, side: Side, bar: Bar) -> TokenArrays:
+        """Tokens of all texts of a side, in the order of their row numbers."""
+        if side == "query":
+            wanted, texts = self._query_rows, self.rows.queries
+        else:
+            wanted, texts = self._passage_rows, self.rows.passages
+        stored = self.rows.stored_tokens(wanted, side)
+        if stored is not None:
+            return stored
+        parts = []
+        for begin in range(0, len(wanted), CHUNK):
+            chunk = wanted[begin : begin + CHUNK]
+            parts.append(self._tokenise(tokenise, chunk, texts(chunk), side))
+            bar.advance(len(chunk))
+        return TokenArrays.concatenate(parts)
 
     def _tokenise(
         self, tokenise: Tokenise, rows: np.ndarray, texts: Sequence[str], side: Side
@@ -204,9 +172,8 @@ class Batches:
                 try:
                     tokenise([text], side)
                 except DataError as error:
-                    raise DataError(
-                        f"record {self.record_ids(np.array([row]))[0]!r}: {error}"
-                    ) from error
+                    (name,) = self.rows.record_ids(np.array([row]))
+                    raise DataError(f"record {name!r}: {error}") from error
             raise
 
     def __len__(self) -> int:
@@ -232,9 +199,7 @@ class Batches:
         """int64 [P]: of every passage, a pair whose positive is in its group, -1 if none; `groups`:
         the negatives'.
         """
-        if self._groups is None:
-            raise ValueError("negatives with groups need the groups of rows")
-        mine = self._groups(self.schedule.passage_row[step])
+        mine = self.rows.groups(self.schedule.passage_row[step])
         found, first = np.unique(mine, return_index=True)
         at = np.minimum(np.searchsorted(found, groups), len(found) - 1)
         return np.concatenate([np.arange(len(mine)), np.where(found[at] == groups, first[at], -1)])
@@ -258,9 +223,7 @@ class Batches:
         """
         if self.schedule.kind[step] != COPIES:
             return None
-        if self._records is None:
-            raise ValueError("mtt batches need the records of their rows")
-        return self._records(self.schedule.query_row[step])
+        return self.rows.records(self.schedule.query_row[step])
 
     @property
     def longest(self) -> int:
@@ -279,7 +242,7 @@ class Batches:
 
     def pair_ids(self, step: int) -> list[str]:
         """The record ids of a batch's pairs."""
-        return self.record_ids(self.schedule.query_row[step])
+        return self.rows.record_ids(self.schedule.query_row[step])
 
 
 def _negatives_table(schedule: Schedule, language: NegativesLanguage) -> np.ndarray:
@@ -298,37 +261,35 @@ class HardNegatives:
 
     Args:
         table: int [T, B, S]: the rows of every pair, -1 for none.
-        negatives: rows -> hard negatives of each.
+        rows: give the lists.
+        tokenise: texts and side -> token arrays.
         most: per pair.
-        groups: as `negative_groups` of `Batches`.
+        seed: of the choice.
     """
 
     def __init__(
         self,
         table: np.ndarray,
-        negatives: Callable[[np.ndarray], list[tuple[str, ...]]],
+        rows: Rows,
         tokenise: Tokenise,
         most: int,
         seed: int,
-        groups: Callable[[np.ndarray], list[np.ndarray] | None] | None = None,
     ) -> None:
         self._table, self._most, self._seed = table, most, seed
         self._rows = np.unique(table[table >= 0])
-        lists = negatives(self._rows) if most else []
-        self._start = np.concatenate(
-            [np.zeros(1, np.int64), np.cumsum([len(texts) for texts in lists], dtype=np.int64)]
-        )
-        known = groups(self._rows) if groups and self._start[-1] else None
+        lists = rows.negatives(self._rows) if most else []
+        counts = [len(texts) for texts in lists]
+        self._start = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+        known = rows.negative_groups(self._rows) if self._start[-1] else None
         self._groups = None if known is None else np.concatenate(known)
         drawn = [self._draw(step)[1] for step in range(len(table))] if self._start[-1] else []
         self._numbers = np.unique(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
-        flat = [text for texts in lists for text in texts]
-        parts = [
-            self._numbers[begin : begin + CHUNK] for begin in range(0, len(self._numbers), CHUNK)
-        ]
-        self.tokens = TokenArrays.concatenate(
-            [tokenise([flat[i] for i in part], "passage") for part in parts]
-        )
+        flat = list(chain.from_iterable(lists))
+        parts = []
+        for begin in range(0, len(self._numbers), CHUNK):
+            chosen = [flat[number] for number in self._numbers[begin : begin + CHUNK]]
+            parts.append(tokenise(chosen, "passage"))
+        self.tokens = TokenArrays.concatenate(parts)
 
     def of(self, step: int) -> tuple[np.ndarray, TokenArrays, np.ndarray | None]:
         """(the pair each belongs to, ascending; their tokens; their groups, if any is known)."""

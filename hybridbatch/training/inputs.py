@@ -5,12 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import cache_folder
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Split
-from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.data.atlas.source import TRAINED
 from hybridbatch.data.store.reader import Store, count_rows
 from hybridbatch.model import Encoder
@@ -21,6 +18,7 @@ from hybridbatch.sampling.schedule import Schedule
 from hybridbatch.training.alignment import Translations, plan_translations
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.distillation import Targets
+from hybridbatch.training.rows import StoredRows
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.validation import Validation, plan_validation
 
@@ -133,26 +131,38 @@ class Inputs:
 
     def batches(self, encoder: Encoder, config: TrainConfig, report: Reporter) -> Batches:
         """The tokenised training batches."""
-        return _batches(
-            self.store,
-            "train",
-            self.index,
-            self.schedule,
-            encoder,
-            config,
-            report,
-            self.translations,
-        )
+        return self._batches("train", self.index, self.schedule, encoder, config, report)
 
     def validation(self, encoder: Encoder, config: TrainConfig) -> Validation:
         """The tokenised validation batches."""
         kinds = {}
         for kind, schedule in self.held_out.items():
             assert self.held_out_index is not None
-            kinds[kind] = _batches(
-                self.store, "validation", self.held_out_index, schedule, encoder, config, SILENT
+            kinds[kind] = self._batches(
+                "validation", self.held_out_index, schedule, encoder, config, SILENT
             )
         return Validation(kinds)
+
+    def _batches(
+        self,
+        split: Split,
+        index: RecordIndex,
+        schedule: Schedule,
+        encoder: Encoder,
+        config: TrainConfig,
+        report: Reporter,
+    ) -> Batches:
+        keeper = encoder if config.store_tokens else None
+        return Batches(
+            schedule,
+            StoredRows(self.store, split, index, keeper, report),
+            encoder.tokenise,
+            translations=self.translations if split == "train" else None,
+            hard_negatives=config.hard_negatives,
+            negatives_language=config.negatives_language,
+            seed=config.seed,
+            report=report,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Data and schedule, for ``train.json``."""
@@ -174,44 +184,3 @@ class Inputs:
             },
             "notes": list(self.notes),
         }
-
-
-def _batches(
-    store: Store,
-    split: Split,
-    index: RecordIndex,
-    schedule: Schedule,
-    encoder: Encoder,
-    config: TrainConfig,
-    report: Reporter,
-    translations: Translations | None = None,
-) -> Batches:
-    def stored(rows: np.ndarray, side: Side) -> TokenArrays:
-        try:
-            tokens = store.tokens(
-                split, side, tokenise=encoder.tokenise, key=encoder.tokens_key(), cache=cache_folder() / "tokens",
-                report=report,
-            )  # fmt: skip
-        except DataError as error:
-            raise DataError(
-                f"{store.folder}: {error}; without --store-tokens its record is named"
-            ) from error
-        return tokens.take(index.store_rows(rows))
-
-    return Batches(
-        schedule,
-        queries=lambda rows: store.queries(split, index.store_rows(rows)),
-        passages=lambda rows: store.passages(split, index.store_rows(rows)),
-        negatives=lambda rows: store.negatives(split, index.store_rows(rows)),
-        record_ids=lambda rows: store.record_ids(split, index.store_rows(rows)),
-        records=index.record_of,
-        translations=translations,
-        tokenise=encoder.tokenise,
-        hard_negatives=config.hard_negatives,
-        negatives_language=config.negatives_language,
-        groups=lambda rows: index.group[index.record_of(rows)],
-        negative_groups=lambda rows: store.negative_groups(split, index.store_rows(rows)),
-        stored=stored if config.store_tokens else None,
-        seed=config.seed,
-        report=report,
-    )

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,83 +44,81 @@ from hybridbatch.training.validation import Validation
 MAX_SKIPPED = 5
 
 
+@dataclass(frozen=True)
+class Machine:
+    """On what a run computes, and how.
+
+    Args:
+        workers: this process among those of the run.
+        precision: of the matrix products.
+        token_budget: tokens per micro-batch to start with.
+        peak: operations per second of all processes at their best, to which the rate of training is
+            compared.
+    """
+
+    workers: Workers = field(default_factory=Workers)
+    precision: Any = "fp32"
+    token_budget: int = 1 << 20
+    peak: float | None = None
+
+
 class Trainer:
     """A run in memory: the encoder in training, its optimizer, and where it stands.
 
     Args:
         encoder: on its device; its word embedding is cut to the touched rows, or it has low-rank
             updates, until `finish`.
-        objective: the loss; its parameters train too.
         batches: global batches, the same on every process.
         validation: fixed batches; may be empty.
-        teacher: to distil from, if any.
-        peak: operations per second of all processes at their best, to which the rate of training is
-            compared.
         config: as checked.
-        languages: names of the schedule's language numbers.
         run: folder of the run.
-        precision: fp32 or bf16.
-        token_budget: tokens per micro-batch to start with.
+        machine: on what to compute.
+        teacher: to distil from, if any.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        objective: InfoNCE,
         batches: Batches,
         validation: Validation,
         config: TrainConfig,
-        *,
-        languages: tuple[str, ...],
         run: Path,
-        precision: Any,
-        token_budget: int,
+        machine: Machine,
+        *,
         teacher: Teacher | None = None,
-        peak: float | None = None,
-        workers: Workers = Workers(),  # noqa: B008  (immutable)
         report: Reporter = SILENT,
     ) -> None:
-        self.encoder, self.batches, self.validation, self.config = (
-            encoder,
-            batches,
-            validation,
-            config,
-        )
-        self.languages, self.run, self.precision, self.workers, self.report = (
-            languages,
-            run,
-            precision,
-            workers,
-            report,
-        )
-        self.teacher, self.peak = teacher, peak
+        self.encoder, self.config = encoder, config
+        self.batches, self.validation = batches, validation
+        self.run, self.report = run, report
+        self.workers, self.peak = machine.workers, machine.peak
+        self.precision, token_budget = machine.precision, machine.token_budget
+        self.teacher = teacher
         self.progress = Progress(token_budget=token_budget)
         self.losses: list[float] = []
         self.gradient_norms: list[float] = []
+        objective = build_objective(config, encoder.dimension)
         self.objective = objective.to(next(encoder.parameters()))
         if config.dropout is not None:
             set_dropout(encoder, config.dropout)
         self.adapters: Adapters | None = None
         if config.lora_rank is not None:
-            self.adapters = Adapters(
-                encoder, config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.seed
-            )
+            alpha = config.lora_alpha or 2 * config.lora_rank
+            self.adapters = Adapters(encoder, config.lora_rank, alpha, config.seed)
         if config.freeze_embeddings:
             freeze_embeddings(encoder)
-        self.cut = (
-            CutEmbedding(encoder.model, self._words())
-            if CutEmbedding.possible(encoder.model)
-            else None
-        )
+        self.cut: CutEmbedding | None = None
+        if CutEmbedding.possible(encoder.model):
+            self.cut = CutEmbedding(encoder.model, self._words())
         self.work = Work(encoder.model)
         self.optimizer = Optimizer(parameter_groups(encoder, self.objective, config), config)
         self.cache = GradientCache(
-            lambda tokens: encoder.embed(tokens, precision),
+            lambda tokens: encoder.embed(tokens, self.precision),
             list(self.optimizer.named.values()),
             token_budget,
-            device=workers.device,
+            device=self.workers.device,
             on_halved=self._halved,
-            anywhere=workers.anywhere,
+            anywhere=self.workers.anywhere,
         )
 
     @property
@@ -208,7 +207,7 @@ class Trainer:
         return {
             "step": step + 1,
             "kind": KIND_NAMES[int(schedule.kind[step])],
-            "language": self.languages[language] if language >= 0 else None,
+            "language": self.batches.rows.languages[language] if language >= 0 else None,
             "loss": finite_or_none(self.losses[step]),
             "grad_norm": finite_or_none(self.gradient_norms[step]),
             "learning_rate": self.optimizer.learning_rate(step),

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from hybridbatch.training.distillation import Teacher, check_dimensions, read_ve
 from hybridbatch.training.distributed import Workers, join
 from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.inputs import Inputs
-from hybridbatch.training.loop import Trainer, build_objective
+from hybridbatch.training.loop import Machine, Trainer, build_objective
 from hybridbatch.training.model_card import batches_in_words, model_card, train_json
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.token_budget import token_budget
@@ -130,11 +130,12 @@ def _train(
             " needs a pair"
         )
     encoder = Encoder.load(config.model, **config.encoder_options, report=report)
-    objective = build_objective(config, encoder.dimension)
+    build_objective(config, encoder.dimension)  # refuses what cannot be, before anything is read
+    precision = resolve_precision(config.precision, workers.device)
     identity = inputs.identity(config) | {
         "model_fingerprint": encoder.fingerprint(),
         "resolved_device": workers.device.type,
-        "resolved_precision": resolve_precision(config.precision, workers.device),
+        "resolved_precision": precision,
         "processes": workers.size,
     }
     reader = None
@@ -144,31 +145,20 @@ def _train(
     if workers.leads and (run / checkpoint.RUN).exists():
         checkpoint.require_same(run, identity)
     # Before anything is written: a text may be refused.
-    batches, validation = (
-        inputs.batches(encoder, config, report),
-        inputs.validation(encoder, config),
-    )
+    batches = inputs.batches(encoder, config, report)
+    validation = inputs.validation(encoder, config)
     with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
         done = _claim(run, identity, workers, report)
+        encoder.to(workers.device)
+        machine = Machine(
+            workers,
+            precision,
+            _budget(config, encoder, batches.longest, run, workers),
+            workers.size * measured_peak(workers.device, precision, torch.get_num_threads()),
+        )
+        teacher = _teacher(config, inputs, reader, run, machine, report)
         trainer = Trainer(
-            encoder.to(workers.device),
-            objective,
-            batches,
-            validation,
-            config,
-            languages=inputs.index.languages,
-            run=run,
-            precision=identity["resolved_precision"],
-            token_budget=_budget(config, encoder, batches.longest, run, workers),
-            teacher=_teacher(
-                config, inputs, reader, run, identity["resolved_precision"], workers, report
-            ),
-            peak=workers.size
-            * measured_peak(
-                workers.device, identity["resolved_precision"], torch.get_num_threads()
-            ),
-            workers=workers,
-            report=report,
+            encoder, batches, validation, config, run, machine, teacher=teacher, report=report
         )
         if trainer.cut:
             report.note(
@@ -210,8 +200,7 @@ def _teacher(
     inputs: Inputs,
     reader: Encoder | None,
     run: Path,
-    precision: Literal["fp32", "bf16"],
-    workers: Workers,
+    machine: Machine,
     report: Reporter,
 ) -> Teacher | None:
     """What the teacher says of all texts: read by the first process, once for the run, and kept in
@@ -226,8 +215,9 @@ def _teacher(
             "query": partial(store.queries, "train"),
             "passage": partial(store.passages, "train"),
         }
-        write_vectors(path, reader.to(workers.device), inputs.targets, texts, precision, report)
-    workers.wait()
+        reader.to(machine.workers.device)
+        write_vectors(path, reader, inputs.targets, texts, machine.precision, report)
+    machine.workers.wait()
     temperature = config.teacher_temperature or config.temperature
     return Teacher(inputs.targets, read_vectors(path), config.distill_from, temperature)
 

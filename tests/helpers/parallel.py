@@ -6,6 +6,7 @@ import numpy as np
 
 from hybridbatch.common.records import Row
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
+from hybridbatch.training.rows import Rows
 
 LANGUAGES = ("deu", "eng", "swh")
 SUFFIX = {"deu": "en", "eng": "s", "swh": "wa"}
@@ -40,11 +41,13 @@ def rows(records: int, split: str = "train", seed: int = 0) -> list[Row]:
     return found
 
 
-class Table:
-    """Rows in memory, with the index a schedule needs and the text functions that batches need."""
+class Table(Rows):
+    """Rows in memory, with the index that a schedule needs."""
 
     def __init__(self, table: list[Row]) -> None:
         self.rows = table
+        self.languages = LANGUAGES
+        self.known_groups: list[np.ndarray] | None = None
         records = len(table) // len(LANGUAGES)
         passages: dict[str, int] = {}
         self.index = RecordIndex(
@@ -63,12 +66,26 @@ class Table:
             has=np.full(len(table), HAS_QUERY | HAS_PASSAGE, np.uint8),
         )
 
-    def texts(self) -> dict:
-        """The text functions, as keyword arguments of `Batches`."""
-        return {
-            "queries": lambda at: [self.rows[i].query for i in at],
-            "passages": lambda at: [self.rows[i].passage for i in at],
-            "negatives": lambda at: [self.rows[i].negatives for i in at],
-            "record_ids": lambda at: [self.rows[i].record_id for i in at],
-            "records": self.index.record_of,
-        }
+    def queries(self, rows):
+        return [self.rows[i].query for i in rows]
+
+    def passages(self, rows):
+        return [self.rows[i].passage for i in rows]
+
+    def negatives(self, rows):
+        return [self.rows[i].negatives for i in rows]
+
+    def record_ids(self, rows):
+        return [self.rows[i].record_id for i in rows]
+
+    def records(self, rows):
+        return self.index.record_of(rows)
+
+    def groups(self, rows):
+        return self.index.group[self.index.record_of(rows)]
+
+    def negative_groups(self, rows):
+        """Of each row's negatives, where a test has set them for all rows."""
+        if self.known_groups is None:
+            return None
+        return [self.known_groups[i] for i in rows]

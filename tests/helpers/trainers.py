@@ -14,7 +14,7 @@ from hybridbatch.training.alignment import plan_translations
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.distillation import Targets, Teacher
 from hybridbatch.training.distributed import Workers
-from hybridbatch.training.loop import Trainer, build_objective
+from hybridbatch.training.loop import Machine, Trainer
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.validation import Validation, plan_validation
 from tests.helpers.parallel import Table, rows
@@ -31,6 +31,7 @@ def make_trainer(
     workers: Workers = Workers(),  # noqa: B008  (immutable)
     report: Reporter = SILENT,
     teacher_vectors: int | None = None,
+    precision: str = "fp32",
     **changes,
 ) -> Trainer:
     """A trainer of `model` in the folder `run`; `changes` override `SETTINGS`; `double`: everything
@@ -64,34 +65,30 @@ def make_trainer(
         temperature = config.teacher_temperature or config.temperature
         teacher = Teacher(targets, vectors, config.distill_from, temperature)
     planned, _ = plan_validation(held_out.index, config.batch_size, config.validation_batches)
+    translations = None
+    if config.align_weight:
+        translations = plan_translations(training.index, schedule, config.seed)
+    batches = Batches(
+        schedule,
+        training,
+        encoder.tokenise,
+        translations=translations,
+        hard_negatives=config.hard_negatives,
+        seed=config.seed,
+    )
+    kinds = {}
+    if validate:
+        for kind, each in planned.items():
+            kinds[kind] = Batches(each, held_out, encoder.tokenise)
+    machine = Machine(workers, precision, config.micro_tokens or 1 << 20)
     return Trainer(
-        encoder,
-        build_objective(config, encoder.dimension),
-        Batches(
-            schedule,
-            **training.texts(),
-            tokenise=encoder.tokenise,
-            translations=plan_translations(training.index, schedule, config.seed)
-            if config.align_weight
-            else None,
-            hard_negatives=config.hard_negatives,
-            seed=config.seed,
-        ),
-        Validation(
-            {
-                kind: Batches(s, **held_out.texts(), tokenise=encoder.tokenise)
-                for kind, s in planned.items()
-            }
-            if validate
-            else {}
-        ),
+        encoder.to(workers.device),
+        batches,
+        Validation(kinds),
         config,
-        languages=training.index.languages,
-        run=run,
-        precision="fp32",
-        token_budget=config.micro_tokens or 1 << 20,
+        run,
+        machine,
         teacher=teacher,
-        workers=workers,
         report=report,
     )
 

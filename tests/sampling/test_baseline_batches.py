@@ -180,9 +180,7 @@ def test_records_joined_by_an_equal_text_are_joined_whole():
 def test_scheduled_batches_know_their_records():
     table = Table(rows(24))
     schedule = plan(table.index, steps=5, batch_size=8)
-    batches = Batches(
-        schedule, **table.texts(), tokenise=lambda texts, side: tokens(*texts), hard_negatives=1
-    )
+    batches = Batches(schedule, table, lambda texts, side: tokens(*texts), hard_negatives=1)
     for step in range(5):
         owner = [table.rows[row].record_id for row in schedule.query_row[step]]
         same_record = np.array(owner)[:, None] == np.array(owner)

@@ -13,6 +13,7 @@ import pytest
 import pytrec_eval
 
 from hybridbatch.common.errors import ConfigError, DataError, ModelError
+from hybridbatch.common.memory import Memory
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.data.tasks.corpus_file import open_texts, write_texts
 from hybridbatch.scoring import top_k as large
@@ -162,7 +163,7 @@ def test_memory_decides_and_cutoffs_must_be_within_the_depth(monkeypatch):
     config = EvalConfig(cutoffs=(1, 10))
     assert index_for(config, task, 8) is None
     assert index_for(EvalConfig(index="hnsw", cutoffs=(10,)), task, 8) == "hnsw"
-    monkeypatch.setattr(large, "machine_bytes", lambda: 1000)
+    monkeypatch.setattr(large, "main_memory", lambda: Memory(1000, 1000))
     assert index_for(config, task, 8) == "exact"
     with pytest.raises(ConfigError, match="--depth"):
         index_for(EvalConfig(cutoffs=(2000,)), task, 8)

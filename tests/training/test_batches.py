@@ -38,9 +38,8 @@ def table() -> Table:
 def make(table: Table, hard_negatives: int = 0, seed: int = 3) -> tuple[Batches, Tokeniser]:
     schedule = plan_schedule(table.index, mix=0.5, batch_size=SIZE, steps=STEPS, seed=1)
     tokenise = Tokeniser()
-    return Batches(
-        schedule, **table.texts(), tokenise=tokenise, hard_negatives=hard_negatives, seed=seed
-    ), tokenise
+    batches = Batches(schedule, table, tokenise, hard_negatives=hard_negatives, seed=seed)
+    return batches, tokenise
 
 
 def test_a_batch_holds_the_texts_of_its_rows(table):
@@ -150,7 +149,7 @@ def test_a_text_that_the_tokenizer_refuses_is_named_by_its_record(table):
 
     schedule = plan_schedule(table.index, mix=1.0, batch_size=19, steps=9, seed=1)
     with pytest.raises(DataError, match="record 'train-2': query sequence 0"):
-        Batches(schedule, **table.texts(), tokenise=tokenise)
+        Batches(schedule, table, tokenise)
 
 
 @pytest.mark.parametrize("language", ["passage", "query", "both"])
@@ -158,8 +157,8 @@ def test_a_cross_lingual_pair_has_negatives_in_the_language_asked_for(table, lan
     schedule = plan_schedule(table.index, mix=0.5, batch_size=SIZE, steps=STEPS, seed=1)
     batches = Batches(
         schedule,
-        **table.texts(),
-        tokenise=Tokeniser(),
+        table,
+        Tokeniser(),
         hard_negatives=4,
         negatives_language=language,
     )
@@ -195,15 +194,9 @@ def test_a_translation_of_another_pairs_positive_is_not_its_negative(table):
     ]
     group = table.index.group
     schedule = plan_schedule(table.index, mix=0.5, batch_size=SIZE, steps=STEPS, seed=1)
-    unknown = Batches(schedule, **table.texts(), tokenise=Tokeniser(), hard_negatives=3)
-    batches = Batches(
-        schedule,
-        **table.texts(),
-        tokenise=Tokeniser(),
-        hard_negatives=3,
-        groups=lambda rows: group[rows // 3],
-        negative_groups=lambda rows: [group[others[row]] for row in rows],
-    )
+    unknown = Batches(schedule, table, Tokeniser(), hard_negatives=3)
+    table.known_groups = [group[other] for other in others]
+    batches = Batches(schedule, table, Tokeniser(), hard_negatives=3)
     translated = 0
     group_of = {row.passage: group[i // 3] for i, row in enumerate(table.rows)}
     for step in range(STEPS):

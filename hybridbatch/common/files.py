@@ -12,12 +12,15 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
 
 JsonValue = Any
+LARGEST_YAML = 1_000_000  # bytes
+DEEPEST_YAML = 20  # lists and mappings within each other
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
@@ -178,21 +181,19 @@ def read_json(path: Path) -> JsonValue:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping. Raises `ConfigError` naming the line."""
-    import yaml
+    """Read a YAML file that holds a mapping. Raises `ConfigError` naming the line.
 
+    Anchors and aliases, which let a few bytes stand for gigabytes, are refused; a date is a text.
+    """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_YAML:
+            raise ConfigError(f"{path}: is too large for a file of settings (more than 1 MB)")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid UTF-8 at byte {error.start}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})"
-        ) from error
+    value = _parse_yaml(path, text)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -200,6 +201,78 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: must hold settings as `name: value` lines, not a {type(value).__name__}"
         )
     return value
+
+
+def _parse_yaml(path: Path, text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=_yaml_loader())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{path}{line}: not valid YAML ({problem[:200]})") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply for a file of settings") from error
+    except (ValueError, OverflowError) as error:  # such as a number of 5,000 digits
+        raise ConfigError(f"{path}: holds a number that cannot be read; shorten it") from error
+
+
+@lru_cache(maxsize=1)
+def _yaml_loader() -> Any:
+    import yaml
+
+    class SettingsLoader(yaml.SafeLoader):
+        """Plain values, lists and mappings; nothing that refers to something else."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            """Refuse anchors, aliases, and nesting that no setting has."""
+            event = self.peek_event()
+            anchor = getattr(event, "anchor", None)
+            if anchor is not None:
+                what = "aliases (*) and anchors (&) are not taken; write the value out"
+                raise yaml.composer.ComposerError(None, None, what, event.start_mark)
+            self.depth = getattr(self, "depth", 0) + 1
+            if self.depth > DEEPEST_YAML:
+                what = "is nested too deeply for settings"
+                raise yaml.composer.ComposerError(None, None, what, event.start_mark)
+            try:
+                return super().compose_node(parent, index)
+            finally:
+                self.depth -= 1
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            """Refuse a name that stands twice: the first value would be lost without a word."""
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key.value, str) and key.value in seen:
+                    what = f"{key.value[:60]!r} stands there twice"
+                    raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+                if isinstance(key.value, str):
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    # The core schema of YAML 1.2: `no` is a language and 1:30 a text, `1e-4` is a number.
+    SettingsLoader.yaml_implicit_resolvers = {}
+    for tag, pattern, first in (
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("int", r"[-+]?[0-9]+", "-+0123456789"),
+        (
+            "float",
+            r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+            "-+0123456789.",
+        ),
+    ):
+        whole = re.compile(f"^(?:{pattern})$")
+        SettingsLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", whole, list(first))
+
+    def whole_number(loader: Any, node: Any) -> int:
+        return int(loader.construct_scalar(node))
+
+    SettingsLoader.add_constructor("tag:yaml.org,2002:int", whole_number)
+    return SettingsLoader
 
 
 def read_bytes(path: Path) -> bytes:

@@ -5,28 +5,30 @@ A field's description, bounds and panel are its only documentation: the command 
 """
 
 import math
-from collections.abc import Mapping
+import re
+import reprlib
+from collections.abc import Collection, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hybridbatch.common.errors import ConfigError, nearest
 from hybridbatch.common.files import read_yaml
 
 Precision = Literal["auto", "fp32", "bf16"]
 S = TypeVar("S", bound="Settings")
+MESSAGE_LENGTH = 460  # characters of a message about settings, at most
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+LARGEST_INTEGER = 2**63 - 1
+FACTORS = {"%": Decimal("0.01"), "k": Decimal(1_000), "m": Decimal(1_000_000)}
 
 
 def setting(default: Any, panel: str, description: str, **bounds: Any) -> Any:
     """A field with its help text, the panel of `--help` it belongs to, and bounds such as ``ge=0``."""
     return Field(default, description=description, json_schema_extra={"panel": panel}, **bounds)
-
-
-def _memory_size(value: str | None) -> str | None:
-    if value is not None:
-        memory_bytes(value)
-    return value
 
 
 class Settings(BaseModel):
@@ -35,6 +37,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _within_reason(cls, value: Any) -> Any:
+        """Integers of thousands of digits, and texts that no file or terminal takes, are slips."""
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise ValueError("is beyond 64 bits")
+        if isinstance(value, str) and UNWRITABLE.search(value):
+            raise ValueError("holds a character that no file name or terminal takes")
+        return value
 
     def as_json(self) -> dict[str, Any]:
         """Every setting with its value, as JSON types."""
@@ -68,75 +80,186 @@ class EncoderSettings(Settings):
         return {name: getattr(self, name) for name in EncoderSettings.model_fields}
 
 
+class DataRootSettings(Settings):
+    """Where local copies of public data sets are looked for."""
+
+    data_root: Path | None = setting(
+        None,
+        "Data",
+        "Folder that holds local copies of public data sets, looked at before any download.",
+    )
+
+
+class MachineSettings(Settings):
+    """What computes, and in which numbers."""
+
+    device: str = setting(
+        "auto", "Machine", "cpu, cuda, cuda:1 or mps; auto: a GPU where there is one."
+    )
+    precision: Precision = setting(
+        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
+    )
+
+
+class CacheSettings(Settings):
+    """Where embeddings are kept."""
+
+    cache: Path | None = setting(
+        None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
+    )
+
+
 def memory_bytes(size: str) -> int:
     """``8GB``, ``512MB`` or ``1.5GiB`` in bytes. Raises `ValueError`."""
-    units = {
-        f"{letter}{kind}": base**power
-        for power, letter in enumerate("kmgt", 1)
-        for kind, base in (("b", 1000), ("ib", 1024))
-    }
-    text = size.strip().lower()
-    unit = next(
-        (unit for unit in sorted(units, key=len, reverse=True) if text.endswith(unit)), None
-    )
+    match = re.fullmatch(r"([0-9.]{1,20})\s*([kmgt])(i?)b", size.strip().lower())
     try:
-        value = float(text.removesuffix(unit)) * units[unit] if unit else math.nan
+        value = float(match[1]) if match else math.nan
     except ValueError:
         value = math.nan
+    if match:
+        value *= (1024 if match[3] else 1000) ** ("kmgt".index(match[2]) + 1)
     if not 1e6 <= value < math.inf:
-        raise ValueError(f"{size!r} is not an amount of memory; write 512MB, 8GB or 16GiB")
+        raise ValueError(
+            f"{shortened(size)!r} is not an amount of memory; write 512MB, 8GB or 16GiB"
+        )
     return int(value)
+
+
+def checked_memory_size(value: str | None) -> str | None:
+    """A validator of settings that are amounts of memory. Raises `ValueError`."""
+    if value is not None:
+        memory_bytes(value)
+    return value
 
 
 def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> S:
     """Settings from a YAML file (if any) with `overrides` on top.
 
-    Raises `ConfigError`: one line naming every bad setting, its value, its place and the mend.
+    Numbers may be written as people write them: ``50%``, ``10k``, ``1.5M``. Lists and mappings may
+    be one text: ``64,128`` and ``afriqa=2,ntrex=0.5``.
+
+    Raises `ConfigError`: one line of at most 500 characters that names every bad setting, its
+    value, its place and the mend.
     """
-    values = read_yaml(file) if file else {}
-    place = f"{file}: " if file else ""
     fields = cls.model_fields
-    values = {str(name).replace("-", "_"): value for name, value in values.items()}
-    for name in [*values, *(overrides or {})]:
+    written = {name.replace("-", "_"): value for name, value in _read(file).items()}
+    given = dict(overrides or {})
+    place = f"{file}: " if file else ""
+    for name in [*written, *given]:
         if name not in fields:
-            origin = place if name in values else ""
-            raise ConfigError(f"{origin}unknown setting {name!r}{nearest(name, list(fields))}")
-    layers = [
-        {name: _split(fields[name].annotation, value) for name, value in each.items()}
-        for each in (values, overrides or {})
-    ]
-    merged = {**layers[0], **layers[1]}
-    # a mapping is set name by name, on top of the file's and the default
-    for name, value in merged.items():
-        parts = [fields[name].default, *(layer.get(name) for layer in layers)]
-        if isinstance(value, dict) and all(isinstance(part, dict | None) for part in parts):
-            merged[name] = {key: each for part in parts if part for key, each in part.items()}
+            origin = place if name in written else ""
+            suggestion = nearest(name, list(fields))
+            raise ConfigError(f"{origin}unknown setting {shortened(name)!r}{suggestion}")
+
+    for name, value in written.items():
+        if isinstance(value, bool) and not _allows(bool, fields[name].annotation):
+            raise ConfigError(f"{place}{name} = {str(value).lower()}: must not be true or false")
+    written = {name: _parsed(fields[name].annotation, value) for name, value in written.items()}
+    given = {name: _parsed(fields[name].annotation, value) for name, value in given.items()}
+    merged = {
+        name: _layered(fields[name].default, written.get(name), given.get(name, written.get(name)))
+        for name in {**written, **given}
+    }
     try:
         return cls(**merged)
     except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            name = str(problem["loc"][0]) if problem["loc"] else ""
-            message = problem["msg"].removeprefix("Value error, ")
-            message = message[:1].lower() + message[1:]
-            origin = place if name in values and name not in (overrides or {}) else ""
-            problems.append(
-                f"{origin}{name} = {problem['input']}: {message}" if name else f"{place}{message}"
-            )
-        raise ConfigError("; ".join(problems)) from error
+        of_file = set(written) - set(given)
+        problems = [_problem(problem, place, of_file) for problem in error.errors()]
+        raise ConfigError(shortened("; ".join(problems), MESSAGE_LENGTH)) from error
 
 
-def _split(annotation: Any, value: Any) -> Any:
-    """Lists and mappings may be written as one text: ``64,128`` and ``afriqa=2,ntrex=0.5``."""
+def _read(file: Path | None) -> dict[str, Any]:
+    return {} if file is None else {str(name): value for name, value in read_yaml(file).items()}
+
+
+def _layered(default: Any, written: Any, given: Any) -> Any:
+    """The value of a setting: the last layer's.
+
+    A mapping is set name by name instead, on top of the file's and of the default.
+    """
+    layers = [layer for layer in (default, written, given) if layer is not None]
+    if not isinstance(given, dict) or not all(isinstance(layer, dict) for layer in layers):
+        return given
+    merged = {}
+    for layer in layers:
+        merged.update(layer)
+    return merged
+
+
+def _problem(problem: Mapping[str, Any], place: str, of_file: Collection[str]) -> str:
+    """One finding of pydantic in words.
+
+    Args:
+        place: the file, as a prefix.
+        of_file: names of the settings whose values come from the file.
+    """
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not problem["loc"]:
+        return f"{place}{message}"
+    name = str(problem["loc"][0])
+    origin = place if name in of_file else ""
+    return f"{origin}{name} = {shortened(problem['input'])}: {message}"
+
+
+def shortened(value: Any, most: int = 60) -> str:
+    """A value as part of a message: one line, cut in the middle where it is long."""
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    text = " ".join(text[: 4 * most].split()) if len(text) > most else " ".join(text.split())
+    text = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    if len(text) <= most:
+        return text
+    half = (most - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def _parsed(annotation: Any, value: Any) -> Any:
+    """A value that was written as one text, in the shape that the setting has."""
+    if isinstance(value, list):
+        return [_parsed_number(annotation, each) for each in value]
+    if isinstance(value, dict):
+        return {name: _parsed_number(annotation, each) for name, each in value.items()}
     if not isinstance(value, str):
         return value
-    if value.lower() == "none" and type(None) in get_args(annotation):
+    if value.strip().lower() == "none" and type(None) in get_args(annotation):
         return None
     kind = get_origin(annotation)
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if kind is tuple:
-        return parts
+        return [_parsed_number(annotation, part) for part in parts]
     if kind is dict:
         pairs = [part.partition("=") for part in parts]
-        return {name.strip(): number.strip() for name, _, number in pairs}
-    return value
+        return {name.strip(): _parsed_number(annotation, each.strip()) for name, _, each in pairs}
+    return _parsed_number(annotation, value)
+
+
+def _parsed_number(annotation: Any, value: Any) -> Any:
+    """``50%`` as 0.5 and ``10k`` as 10000 where the setting holds numbers; other values as given."""
+    if not isinstance(value, str):
+        return value
+    if not (_allows(int, annotation) or _allows(float, annotation)):
+        return value
+    match = re.fullmatch(r"([+-]?\d{1,15}(?:\.\d{1,15})?)\s*(%|[kKmM])", value.strip())
+    if match is None:
+        return value
+    number = Decimal(match[1]) * FACTORS[match[2].lower()]
+    return int(number) if number == int(number) else float(number)
+
+
+def _allows(kind: Any, annotation: Any) -> bool:
+    """Whether a setting takes values of a kind, alone or in a list or mapping."""
+    if annotation is kind or annotation is Any:
+        return True
+    return any(_allows(kind, part) for part in get_args(annotation))
+
+
+def separated(value: Any, mark: str) -> list[str]:
+    """The parts of a text, or the items of a list, as texts; for settings that hold several.
+
+    Raises `ValueError` for anything else.
+    """
+    if isinstance(value, str):
+        value = value.split(mark)
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a text or a list of texts")
+    return [text for text in (str(part).strip() for part in value) if text]

@@ -6,10 +6,16 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from hybridbatch.common.settings import EncoderSettings, Precision, Settings, setting
+from hybridbatch.common.settings import (
+    CacheSettings,
+    DataRootSettings,
+    EncoderSettings,
+    MachineSettings,
+    setting,
+)
 
 
-class PrepareConfig(Settings):
+class PrepareConfig(DataRootSettings, MachineSettings):
     """Settings of `hybridbatch prepare`."""
 
     sources: tuple[str, ...] = setting(
@@ -18,11 +24,6 @@ class PrepareConfig(Settings):
         "Names of built-in sources, or files and folders of your own; several are merged.",
     )
     out: Path | None = setting(None, "Data", "Folder for the prepared data; default: data/NAME.")
-    data_root: Path | None = setting(
-        None,
-        "Data",
-        "Folder that holds local copies of public data sets, looked at before any download.",
-    )
     revision: dict[str, str] = setting(
         {},
         "Data",
@@ -98,14 +99,6 @@ class PrepareConfig(Settings):
     batch_tokens: int = setting(
         4096, "Translation", "Tokens of a batch of a local model, padding included.", ge=64
     )
-    device: str = setting(
-        "auto",
-        "Machine",
-        "Of a local translator: cpu, cuda, cuda:1 ...; auto: CUDA if there is one.",
-    )
-    precision: Precision = setting(
-        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
-    )
     seed: int = setting(13, "Reproduction", "Seed of every random choice.", ge=0)
 
     @field_validator("revision")
@@ -132,7 +125,7 @@ class PrepareConfig(Settings):
         return names
 
 
-class MineConfig(EncoderSettings):
+class MineConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettings):
     """Settings of `hybridbatch mine`."""
 
     data: str = setting(
@@ -140,11 +133,6 @@ class MineConfig(EncoderSettings):
     )
     out: Path | None = setting(
         None, "Data", "Folder for the data with negatives; default: data/NAME-METHOD."
-    )
-    data_root: Path | None = setting(
-        None,
-        "Data",
-        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     languages: str = setting(
         "all",
@@ -209,15 +197,6 @@ class MineConfig(EncoderSettings):
         "Negatives",
         "Leave out the first so many passages of each search that are not known to be positive.",
         ge=0,
-    )
-    device: str = setting(
-        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one."
-    )
-    precision: Precision = setting(
-        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
-    )
-    cache: Path | None = setting(
-        None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
     )
     seed: int = setting(
         13, "Reproduction", "Seed of the sample that an approximate index is trained on.", ge=0

@@ -1,16 +1,17 @@
 """The settings of `hybridbatch scale-sweep` and `hybridbatch reproduce`."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from hybridbatch.common.settings import Settings, setting
+from hybridbatch.common.settings import DataRootSettings, separated, setting
 
 
-class SweepConfig(Settings):
+class SweepConfig(DataRootSettings):
     """Settings of `hybridbatch scale-sweep`: axes of a grid (several values) and what all cells
     share.
     """
@@ -32,11 +33,6 @@ class SweepConfig(Settings):
     )
     data: str = setting(
         "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
-    )
-    data_root: Path | None = setting(
-        None,
-        "Data",
-        "Folder that holds local copies of public data sets, looked at before any download.",
     )
 
     mix: tuple[float, ...] = setting(
@@ -98,30 +94,25 @@ class SweepConfig(Settings):
     @field_validator("train_languages", mode="before")
     @classmethod
     def _language_sets(cls, values: Any) -> Any:
-        if isinstance(values, str):
-            numbers = all(part.strip().isdigit() for part in values.split(","))
-            values = values.split("," if numbers else ";")
-        parts = [
-            str(part).strip() for part in (values if isinstance(values, list | tuple) else [values])
-        ]
-        return tuple(int(part) if part.isdigit() else part for part in parts if part)
+        numbers = isinstance(values, str) and re.fullmatch(r"[\d,\s]+", values)
+        if isinstance(values, int):
+            values = [values]
+        parts = separated(values, "," if numbers else ";")
+        return tuple(int(part) if part.isdigit() else part for part in parts)
 
     @field_validator("set", mode="before")
     @classmethod
     def _named_values(cls, values: Any) -> Any:
         if isinstance(values, str):
-            values = {
-                name.strip(): text
-                for name, _, text in (part.partition("=") for part in values.split(";"))
-                if name
-            }
+            parts = [part.partition("=") for part in values.split(";") if part.strip()]
+            values = {name.strip(): text for name, _, text in parts}
         if not isinstance(values, Mapping):
             raise ValueError("must be written as name=value,value; name=value")
-        split = {
-            name: text.split(",") if isinstance(text, str) else text
-            for name, text in values.items()
-        }
-        return {name: tuple(v if isinstance(v, list | tuple) else [v]) for name, v in split.items()}
+        axes = {}
+        for name, given in values.items():
+            value = given.split(",") if isinstance(given, str) else given
+            axes[name] = tuple(value) if isinstance(value, list | tuple) else (value,)
+        return axes
 
     @field_validator("budget")
     @classmethod
@@ -182,7 +173,7 @@ def seconds(duration: str) -> float:
     return value
 
 
-class ReproduceConfig(Settings):
+class ReproduceConfig(DataRootSettings):
     """Settings of `hybridbatch reproduce`."""
 
     name: str = setting(
@@ -192,11 +183,6 @@ class ReproduceConfig(Settings):
     model: str | None = setting(None, "Experiment", "Encoder to start from; default: as `train`.")
     sources: tuple[str, ...] = setting(
         ("atlas",), "Experiment", "Training sources, as `prepare` takes them."
-    )
-    data_root: Path | None = setting(
-        None,
-        "Experiment",
-        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     mixes: tuple[float, ...] = setting(
         (1.0, 0.0, 0.5),

@@ -8,13 +8,21 @@ from typing import Any, Literal, Self
 from pydantic import field_validator, model_validator
 
 from hybridbatch.common.languages import optional
-from hybridbatch.common.settings import EncoderSettings, Precision, _memory_size, setting
+from hybridbatch.common.settings import (
+    CacheSettings,
+    DataRootSettings,
+    EncoderSettings,
+    MachineSettings,
+    checked_memory_size,
+    separated,
+    setting,
+)
 
 # what `eval` takes in place of an encoder: `hybridbatch.scoring.baselines`
 BM25, RANDOM = "bm25", "random"
 
 
-class EvalConfig(EncoderSettings):
+class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettings):
     """Settings of `hybridbatch eval`."""
 
     name: str | None = setting(
@@ -40,11 +48,6 @@ class EvalConfig(EncoderSettings):
         "Tasks",
         "Send so many random subsets of each mteb task through stock mteb and demand equality.",
         ge=0,
-    )
-    data_root: Path | None = setting(
-        None,
-        "Tasks",
-        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     languages: str = setting(
         "all",
@@ -99,15 +102,6 @@ class EvalConfig(EncoderSettings):
     cutoffs: tuple[int, ...] = setting(
         (1, 10, 100), "Metrics", "The k of recall@k; nDCG@10 and mAP are always there."
     )
-    device: str = setting(
-        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one."
-    )
-    precision: Precision = setting(
-        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
-    )
-    cache: Path | None = setting(
-        None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
-    )
     cache_limit: str | None = setting(
         None,
         "Machine",
@@ -131,10 +125,9 @@ class EvalConfig(EncoderSettings):
     @field_validator("pool", mode="before")
     @classmethod
     def _groups(cls, values: Any) -> Any:
-        parts = values.split(";") if isinstance(values, str) else values
-        return tuple(dict.fromkeys(str(part).strip() for part in parts if str(part).strip()))
+        return tuple(dict.fromkeys(separated(values, ";")))
 
-    _cache = field_validator("cache_limit")(_memory_size)
+    _cache = field_validator("cache_limit")(checked_memory_size)
 
     @field_validator("shards")
     @classmethod

@@ -5,10 +5,16 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from hybridbatch.common.settings import EncoderSettings, Precision, _memory_size, setting
+from hybridbatch.common.settings import (
+    DataRootSettings,
+    EncoderSettings,
+    MachineSettings,
+    checked_memory_size,
+    setting,
+)
 
 
-class TrainConfig(EncoderSettings):
+class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
     """Settings of `hybridbatch train`."""
 
     name: str | None = setting(
@@ -17,11 +23,6 @@ class TrainConfig(EncoderSettings):
     out: Path | None = setting(None, "Run", "Folder of the run; default: experiments/NAME.")
     data: str = setting(
         "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
-    )
-    data_root: Path | None = setting(
-        None,
-        "Data",
-        "Folder that holds local copies of public data sets, looked at before any download.",
     )
     languages: str | None = setting(
         None,
@@ -203,12 +204,6 @@ class TrainConfig(EncoderSettings):
         "loss", "Validation", "What 'better' means, on the validation split."
     )
 
-    device: str = setting(
-        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA where there is one."
-    )
-    precision: Precision = setting(
-        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
-    )
     micro_tokens: int | None = setting(
         None,
         "Machine",
@@ -238,7 +233,7 @@ class TrainConfig(EncoderSettings):
     )
     seed: int = setting(13, "Reproduction", "Seed of schedule, dropout and hard negatives.", ge=0)
 
-    _memory = field_validator("memory_limit")(_memory_size)
+    _memory = field_validator("memory_limit")(checked_memory_size)
 
     @field_validator("temperature", "learning_rate")
     @classmethod

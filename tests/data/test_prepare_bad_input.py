@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hybridbatch.cli import app as cli
+from hybridbatch.common import retries as patience
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.records import Row
-from hybridbatch.data.download import retries as patience
 from hybridbatch.data.prepare import at_commits, prepare
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext

@@ -8,12 +8,15 @@ import json
 import threading
 import unicodedata
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from hybridbatch.common import retries
 from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.data.download.web import web_file
 from hybridbatch.data.tasks import lareqa
 from hybridbatch.data.tasks.registry import load_task
 
@@ -246,12 +249,11 @@ def test_real_mlqa_r_has_its_published_counts(real_data):
     assert tuple(sizes) == (4199, 20_534)
 
 
-def test_download_is_checked_retried_and_resumed(tmp_path):
-    write_lareqa(tmp_path / "web")
-    digests = {
-        p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "web").iterdir()
-    }
-    files = lareqa.Files("xquad-r", "0" * 40, digests)
+def test_download_is_checked_retried_and_resumed(tmp_path, monkeypatch):
+    revision = "0" * 40
+    served = tmp_path / "web" / revision / "xquad-r"
+    write_lareqa(served)
+    digests = {p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in served.iterdir()}
     requests: list[str] = []
 
     class Flaky(SimpleHTTPRequestHandler):
@@ -265,23 +267,66 @@ def test_download_is_checked_retried_and_resumed(tmp_path):
         def log_message(self, *args):
             pass
 
+    monkeypatch.setattr(retries, "PAUSES", (0.0,))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Flaky, directory=tmp_path / "web"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    waits: list[float] = []
-    folder = files.fetch(tmp_path / "cache", address=address, sleep=waits.append)
-    assert len(waits) == 1
-    assert (folder / "th.json").read_bytes() == (tmp_path / "web" / "th.json").read_bytes()
-    files.fetch(tmp_path / "cache", address=address, sleep=waits.append)
+    files = lareqa.Files("xquad-r", revision, digests, address)
+    folder = files.fetch(tmp_path / "cache")
     assert len(requests) == 3
-    other = lareqa.Files("xquad-r", "0" * 40, dict.fromkeys(digests, "0" * 64))
+    assert (folder / "th.json").read_bytes() == (served / "th.json").read_bytes()
+    files.fetch(tmp_path / "cache")
+    assert len(requests) == 3
+    other = lareqa.Files("xquad-r", revision, dict.fromkeys(digests, "0" * 64), address)
     with pytest.raises(DataError, match="other content"):
-        other.fetch(tmp_path / "other", address=address, sleep=waits.append)
+        other.fetch(tmp_path / "other")
+    assert not list((tmp_path / "other").glob("*"))
+    (tmp_path / "web" / revision / "xquad-r" / "en.json").unlink()
+    with pytest.raises(DataError, match=r"no such file there \(404\)"):
+        other.fetch(tmp_path / "third")
     server.shutdown()
     server.server_close()
-    assert not list((tmp_path / "other").glob("*"))
-    with pytest.raises(DataError, match=r"cannot be fetched.*--data-root"):
-        other.fetch(tmp_path / "third", address=address, sleep=waits.append)
+
+
+class Dropping(BaseHTTPRequestHandler):
+    """Sends a little of what is left and breaks the connection off, as often as it is asked."""
+
+    content = bytes(range(256)) * 100_000
+    starts: ClassVar[list[int]] = []
+
+    def do_GET(self):
+        asked = self.headers.get("Range", "bytes=0-")
+        start = int(asked.removeprefix("bytes=").rstrip("-"))
+        self.starts.append(start)
+        size = len(self.content)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(size - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        self.end_headers()
+        self.wfile.write(self.content[start : start + 11_000_000])
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_download_goes_on_where_it_broke_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(retries, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dropping)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/corpus.bin"
+    # What an earlier run, which was killed, has left.
+    target = tmp_path / "corpus.bin"
+    (tmp_path / ".corpus.bin.part").write_bytes(Dropping.content[:100_000])
+    digest = hashlib.sha256(Dropping.content).hexdigest()
+    assert web_file(address, digest, target).read_bytes() == Dropping.content
+    assert Dropping.starts[0] == 100_000
+    assert Dropping.starts == sorted(set(Dropping.starts))
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.bin"]
+    server.shutdown()
+    server.server_close()
 
 
 def test_bitext_never_asks_a_language_about_itself(tmp_path):

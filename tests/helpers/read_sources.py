@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hybridbatch.common import retries as patience
 from hybridbatch.common.errors import HybridBatchError
 from hybridbatch.common.records import BadRow
-from hybridbatch.data.download import retries as patience
 from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.registry import source
 

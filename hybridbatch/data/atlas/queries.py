@@ -49,21 +49,19 @@ class Edition:
         territory.
         """
         spaced = language(names.language).script not in _UNSPACED
-        texts = {
-            code: {slot: names.names(slot[0])[thing] for slot, thing in card.items()}
-            for code, card in contents.items()
-            if names.has_card(code, card)
-        }
-        cards = {
-            code: SEPARATOR.join((names.territory[code], *texts[code].values())) for code in texts
-        }
-        parts = {
-            code: {
-                slot: _nameless(slot[0], text, names.territory[code], spaced)
+        texts: dict[str, dict[Slot, str]] = {}
+        cards: dict[str, str] = {}
+        parts: dict[str, dict[Slot, str]] = {}
+        for code, card in contents.items():
+            if not names.has_card(code, card):
+                continue
+            territory = names.territory[code]
+            texts[code] = {slot: names.names(slot[0])[thing] for slot, thing in card.items()}
+            cards[code] = SEPARATOR.join((territory, *texts[code].values()))
+            parts[code] = {
+                slot: _nameless(slot[0], text, territory, spaced)
                 for slot, text in texts[code].items()
             }
-            for code in texts
-        }
         return Edition(names.language, cards, parts, _fits(texts, parts))
 
     def query(self, code: str, slots: Sequence[Slot]) -> str:
@@ -81,27 +79,25 @@ def choose(code: str, editions: Sequence[Edition]) -> list[tuple[Slot, ...]]:
     having = [edition for edition in editions if code in edition.cards]
     if not having:
         return []
-    usable = {
-        slot
-        for slot in having[0].parts[code]
-        if all(edition.parts[code][slot] for edition in having)
-    }
-    rivals = {
-        slots: round(sum(_rivals(edition.fits[code], slots) for edition in having) / len(having), 1)
-        for slots in _CANDIDATES
-        if usable.issuperset(slots)
-    }
+
+    def is_usable(slot: Slot) -> bool:
+        return all(edition.parts[code][slot] for edition in having)
+
+    def mean_rivals(slots: tuple[Slot, ...]) -> float:
+        total = sum(_rivals(edition.fits[code], slots) for edition in having)
+        return round(total / len(having), 1)
+
+    usable = set(filter(is_usable, having[0].parts[code]))
+    rivals = {slots: mean_rivals(slots) for slots in _CANDIDATES if usable.issuperset(slots)}
     chosen: list[tuple[Slot, ...]] = []
+
+    def preference(slots: tuple[Slot, ...]) -> tuple[float, float, bool, int]:
+        likeness = max((_overlap(slots, other) for other in chosen), default=0.0)
+        names_city = any(kind == "city" for kind, _ in slots)
+        return rivals[slots], likeness, names_city, len(slots)
+
     while rivals and len(chosen) < QUERIES:
-        best = min(
-            rivals,
-            key=lambda slots: (
-                rivals[slots],
-                max((_overlap(slots, other) for other in chosen), default=0.0),
-                any(kind == "city" for kind, _ in slots),
-                len(slots),
-            ),
-        )
+        best = min(rivals, key=preference)
         if chosen and rivals[best] > MOST_RIVALS:
             break
         chosen.append(best)

@@ -80,14 +80,12 @@ def atlas() -> Atlas:
     editions = [Edition.of(names, contents) for names in covered]
     asked = {code: choose(code, editions) for code in contents}
     cards = {edition.language: edition.cards for edition in editions}
-    queries = {
-        edition.language: {
-            f"{code}-{number}": edition.query(code, slots)
-            for code in edition.cards
-            for number, slots in enumerate(asked[code])
-        }
-        for edition in editions
-    }
+    queries: dict[str, dict[str, str]] = {}
+    for edition in editions:
+        texts = queries.setdefault(edition.language, {})
+        for code in edition.cards:
+            for number, slots in enumerate(asked[code]):
+                texts[f"{code}-{number}"] = edition.query(code, slots)
     splits = _split(tuple(contents))
     return Atlas(cards, queries, splits, cldr_version(), fingerprint([cards, queries, splits]))
 

@@ -5,7 +5,7 @@ about.
 from functools import cache
 
 from hybridbatch.common.errors import ConfigError, nearest
-from hybridbatch.common.records import SPLITS, Split, Task, Texts
+from hybridbatch.common.records import SPLITS, Qrels, Split, Task, Texts
 from hybridbatch.data.atlas.source import LICENCE, atlas, territory_of
 
 
@@ -23,33 +23,24 @@ def read_atlas(split: Split = "test") -> Task:
         )
     world = atlas()
     wanted = {territory for territory, its_split in world.splits.items() if its_split == split}
-    queries = {
-        language: {record: text for record, text in texts.items() if territory_of(record) in wanted}
-        for language, texts in world.queries.items()
-    }
-    corpus = {
-        language: {territory: card for territory, card in cards.items() if territory in wanted}
-        for language, cards in world.cards.items()
-    }
-    records = sorted({record for texts in queries.values() for record in texts})
+    queries: dict[str, Texts] = {}
+    corpus: dict[str, Texts] = {}
+    qrels: dict[str, Qrels] = {}
+    records: set[str] = set()
+    for language, texts in world.queries.items():
+        kept = {name: text for name, text in texts.items() if territory_of(name) in wanted}
+        queries[language] = Texts(tuple(kept), tuple(kept.values()))
+        records.update(kept)
+    for language, cards in world.cards.items():
+        shown = {territory: card for territory, card in cards.items() if territory in wanted}
+        corpus[language] = Texts(tuple(shown), tuple(shown.values()))
+        answered = [name for name in sorted(records) if territory_of(name) in shown]
+        qrels[language] = {name: {territory_of(name): 1} for name in answered}
     return Task(
         name="atlas",
-        queries={
-            language: Texts(tuple(texts), tuple(texts.values()))
-            for language, texts in queries.items()
-        },
-        corpus={
-            language: Texts(tuple(cards), tuple(cards.values()))
-            for language, cards in corpus.items()
-        },
-        qrels={
-            language: {
-                record: {territory_of(record): 1}
-                for record in records
-                if territory_of(record) in cards
-            }
-            for language, cards in corpus.items()
-        },
+        queries=queries,
+        corpus=corpus,
+        qrels=qrels,
         about="Measures cross-lingual matching of names (CLDR's of territories and what belongs to them), not general"
         " retrieval.",
         parallel=True,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.download.retries import patiently
+from hybridbatch.data.download.failures import fetch
 from hybridbatch.data.formats.tables import Record, convert
 
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -68,7 +68,7 @@ class Repository:
                 hf_hub_download(self.name, path, repo_type="dataset", revision=self.revision)
             )
 
-        return patiently(download, f"{self.name}@{self.revision}: {path}")
+        return fetch(download, f"{self.name}@{self.revision}: {path}")
 
     def folder(self, path: str) -> list[str]:
         """The paths of the files in a folder, sorted by name and number. Raises: as `file`."""
@@ -80,7 +80,7 @@ class Repository:
             )
             return sorted((entry.path for entry in tree if hasattr(entry, "size")), key=_by_number)
 
-        return patiently(ask, f"{self.name}@{self.revision}: {path}")
+        return fetch(ask, f"{self.name}@{self.revision}: {path}")
 
     def config(self, name: str, split: str = "train") -> list[str]:
         """The paths of the files of a split of a configuration, in the order of `datasets`. Raises:
@@ -97,7 +97,7 @@ class Repository:
 
         where = f"{self.name}@{self.revision}: configuration {name!r}"
         self._check()
-        found = patiently(ask, where)
+        found = fetch(ask, where)
         if not found:
             raise DataError(
                 f"{where} has no split {split!r}; {self.url} is not what this version of"
@@ -114,7 +114,7 @@ class Repository:
             return get_dataset_config_names(self.name, revision=self.revision)
 
         self._check()
-        return patiently(ask, f"{self.name}@{self.revision}")
+        return fetch(ask, f"{self.name}@{self.revision}")
 
     def _check(self) -> None:
         """Raises as `file` if repository or revision is not there; `datasets`, which needs the card

@@ -33,7 +33,9 @@ def passage_at(document: str, offset: int) -> str | None:
     passages = cut(document)
     if not passages or not 0 <= offset < len(document):
         return None
-    return passages[max(0, bisect_right([start for start, _ in passages], offset) - 1)][1]
+    starts = [start for start, _ in passages]
+    place = bisect_right(starts, offset) - 1
+    return passages[max(0, place)][1]
 
 
 def passage_with(document: str, answers: list[str], question: str) -> str | None:
@@ -44,13 +46,14 @@ def passage_with(document: str, answers: list[str], question: str) -> str | None
     not known.
     """
     asked = set(_WORD.findall(question.casefold()))
-    found = [
-        body
-        for _, body in cut(document)
-        if any(answer in body for answer in answers if answer.strip())
-    ]
-    return max(
-        found,
-        key=lambda body: len(asked.intersection(_WORD.findall(body.casefold()))),
-        default=None,
-    )
+    stated = [answer for answer in answers if answer.strip()]
+
+    def shared_words(body: str) -> int:
+        return len(asked.intersection(_WORD.findall(body.casefold())))
+
+    best: str | None = None
+    for _, body in cut(document):
+        holds_answer = any(answer in body for answer in stated)
+        if holds_answer and (best is None or shared_words(body) > shared_words(best)):
+            best = body
+    return best

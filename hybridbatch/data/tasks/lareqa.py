@@ -10,22 +10,18 @@ authors' sentence breaks) was taken out of it in 2020 and is read from the last 
 only these breaks give the paper's candidates.
 """
 
-import time
 import unicodedata
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import atomic_path, cache_folder, read_json, sha256_file
+from hybridbatch.common.files import cache_folder, read_json
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.records import Qrels, Task, Texts
+from hybridbatch.data.download.web import web_file
 from hybridbatch.data.tasks.texts_and_qrels import collect, make_task
-
-ATTEMPTS = 4
-TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,7 @@ class Files:
     name: str  # of the task, and of the folder in the repository
     revision: str
     sha256: Mapping[str, str]  # by language code, of the files at the revision
+    home: str = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
 
     @property
     def source(self) -> str:
@@ -44,20 +41,14 @@ class Files:
     @property
     def address(self) -> str:
         """Of the folder of files."""
-        return f"https://raw.githubusercontent.com/google-research-datasets/lareqa/{self.revision}/{self.name}"
+        return f"{self.home}/{self.revision}/{self.name}"
 
     @property
     def kept(self) -> Path:
         """Where `fetch` downloads to by default."""
         return cache_folder() / "downloads" / f"{self.name}-{self.revision[:12]}"
 
-    def fetch(
-        self,
-        folder: Path | None = None,
-        *,
-        address: str | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> Path:
+    def fetch(self, folder: Path | None = None) -> Path:
         """The folder of the original files, downloaded unless it is there and complete.
 
         Args:
@@ -67,9 +58,7 @@ class Files:
         """
         folder = folder or self.kept
         for code, digest in self.sha256.items():
-            path = folder / f"{code}.json"
-            if not path.is_file():
-                _download(self, f"{address or self.address}/{code}.json", path, digest, sleep)
+            web_file(f"{self.address}/{code}.json", digest, folder / f"{code}.json")
         return folder
 
     def fetched(self) -> Path | None:
@@ -155,30 +144,3 @@ def _read_language(path: Path) -> tuple[Texts, Texts, Qrels]:
             f" answers: {error!r})"
         ) from error
     return collect(questions, path), collect(sentences, path), qrels
-
-
-def _download(
-    files: Files, address: str, path: Path, digest: str, sleep: Callable[[float], None]
-) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
-                content = answer.read()
-            break
-        except (OSError, urllib.error.URLError) as error:
-            if attempt == ATTEMPTS or (
-                isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404)
-            ):
-                raise DataError(
-                    f"{files.name}: {address} cannot be fetched ({error}); get the repository by"
-                    " other means and point"
-                    f" --data-root at the folder that holds its {files.name} folder"
-                ) from error
-            sleep(2.0**attempt)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-        if sha256_file(temporary) != digest:
-            raise DataError(
-                f"{files.name}: {address} gave other content than revision {files.revision[:12]}"
-                " has; try again later"
-            )

@@ -107,17 +107,18 @@ def keep_languages(task: Any, wanted: Sequence[str] | None) -> None:
         return
     if not task.metadata.is_multilingual:
         return
-    kept = [
-        subset
-        for subset in task.hf_subsets
-        if all(canonical(code) in wanted for code in task.metadata.eval_langs[subset])
-    ]
+    listed = task.metadata.eval_langs
+    kept = [subset for subset in task.hf_subsets if _all_wanted(listed[subset], wanted)]
     if not kept:
         raise ConfigError(
             f"{task.metadata.name}: no subset lies within the languages asked for; widen"
             " --languages"
         )
     task.hf_subsets = kept
+
+
+def _all_wanted(codes: Sequence[str], wanted: Sequence[str]) -> bool:
+    return all(canonical(code) in wanted for code in codes)
 
 
 def languages_of(task: Any, subset: str) -> tuple[str, str] | None:

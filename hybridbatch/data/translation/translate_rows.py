@@ -9,7 +9,7 @@ translated.
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -116,14 +116,17 @@ class Translation:
 
     def as_json(self) -> dict[str, Any]:
         """``counts`` of texts by source and languages: translated, kept, and left out by fault."""
+        told = ("rows", "texts", "kept", *LEFT_OUT, "language_not_judged")
+        lines: list[dict[str, Any]] = []
+        for (source, origin, target), counts in sorted(self._counts.items()):
+            line: dict[str, Any] = {"source": source, "from": origin, "to": target}
+            lines.append(line | {name: counts[name] for name in told})
         return {
-            "counts": [
-                {"source": source, "from": origin, "to": target,
-                 **{name: counts[name] for name in ("rows", "texts", "kept", *LEFT_OUT, "language_not_judged")}}
-                for (source, origin, target), counts in sorted(self._counts.items())
-            ],
-            "records_without_language_to_translate_from": dict(sorted(self._untranslatable.items())),
-        }  # fmt: skip
+            "counts": lines,
+            "records_without_language_to_translate_from": dict(
+                sorted(self._untranslatable.items())
+            ),
+        }
 
     def tell(self, report: Reporter) -> None:
         """Say how many rows there are now in each language, and what was left out and why."""
@@ -256,7 +259,7 @@ class Translation:
         for text, pieces in cut.items():
             for piece in dict.fromkeys(piece for piece, _ in pieces):
                 uses.setdefault(piece, []).append(text)
-        left = {text: len({piece for piece, _ in pieces}) for text, pieces in cut.items()}
+        left = Counter(text for texts_of_piece in uses.values() for text in texts_of_piece)
         known: dict[str, str | None] = {}
         unique = list(uses)
         for batch in self._translator.batches(unique, source):
@@ -266,13 +269,7 @@ class Translation:
                 for text in uses[piece]:
                     left[text] -= 1
                     if not left[text]:
-                        parts = [known[part] for part, _ in cut[text]]
-                        spaces = [space for _, space in cut[text]]
-                        whole = [part for part in parts if part is not None]
-                        yield (
-                            text,
-                            join(whole, spaces, target) if len(whole) == len(parts) else None,
-                        )
+                        yield text, _joined(cut[text], known, target)
 
     def _batch(self, pieces: Sequence[str], source: str, target: str) -> dict[str, str | None]:
         found = self._cache.get(pieces, source, target)
@@ -284,3 +281,14 @@ class Translation:
             self._cache.put(made, source, target)
             found |= made
         return found
+
+
+def _joined(
+    pieces: Sequence[tuple[str, str]], known: Mapping[str, str | None], target: str
+) -> str | None:
+    """The translation of a text from those of its pieces; None where one has none."""
+    parts = [known[piece] for piece, _ in pieces]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        return None
+    return join(whole, [space for _, space in pieces], target)

@@ -279,7 +279,9 @@ def remove_directions(
             `Moments.weights`: ours, for languages with few texts.
     Raises: `ConfigError` for a rank outside 1 .. D - 1.
     Source: Yang et al., "A Simple and Effective Method To Eliminate the Self Language Bias in
-        Multilingual Representations", EMNLP 2021, arXiv:2109.04727, section 2.
+        Multilingual Representations", EMNLP 2021, arXiv:2109.04727, section 2; singular vectors as
+        in SHIFT's code, which has it as a baseline (principal components of centred vectors are
+        another reading).
     """
     moments = _moments(data, products=True)
     _check_rank(rank, moments.sums.shape[1] - 1, "the dimensions of the vectors less one")
@@ -328,7 +330,7 @@ def remove_subspace(
     common = np.linalg.pinv(close.T) @ np.ones(languages)
     common /= common @ common
     left, _, _ = np.linalg.svd(close - common[:, None], full_matrices=False)
-    directions = left[:, :rank].T.astype(np.float32)
+    directions = _single(left[:, :rank].T)
     names = (EVERY, *moments.languages)
     nothing = np.zeros(moments.sums.shape[1], dtype=np.float32)
     return Debiasing(dict.fromkeys(names, nothing), dict.fromkeys(names, directions))
@@ -350,8 +352,11 @@ def shift(
         pivot: the language to which the others are moved; English in the paper.
         alpha: strength; 0 leaves the vectors as they are.
     Raises: `ConfigError` for a pivot without vectors.
-    Source: "SHIFT", arXiv:2606.18801. Neither paper nor code was at hand: the formula is that of
-        the project's notes, which quote the code.
+    A language without texts is left as it is, as in the authors' code. Theirs are the vectors before
+    normalisation; here they have length 1, as every index holds them.
+    Source: Jang et al., "SHIFT: Semantic Harmonization via Index-side Feature Transformation for
+        Multilingual Information Retrieval", arXiv:2606.18801, equation 1 and algorithm 1, as the
+        authors' code has them (yjoonjang/SHIFT, src/shift/langvec.py and apply.py).
     """
     moments = _moments(data)
     if pivot not in moments.languages:
@@ -361,7 +366,7 @@ def shift(
         )
     means = moments.shrunk_means(shrink)
     home = means[moments.languages.index(pivot)]
-    offsets = {EVERY: _single(alpha * (means.mean(axis=0) - home))}
+    offsets = {EVERY: np.zeros(len(home), dtype=np.float32)}
     for name, mean in zip(moments.languages, means, strict=True):
         offsets[name] = _single(alpha * (mean - home))
     return Debiasing(offsets)

@@ -1,9 +1,15 @@
 """The rows of one split as integers: all that a schedule needs, and the nested subsets of it."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.languages import canonical
 from hybridbatch.common.seeding import stream
 
 
@@ -44,6 +50,50 @@ class RecordIndex:
     # int64 [R]: the store's number of each row; None: the same numbers
     row: np.ndarray | None = None
 
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "RecordIndex":
+        """The index of rows of your own, in any order.
+
+        `store_rows` gives back their places in `rows`.
+
+        Args:
+            rows: mappings with ``id`` (of the record, the same in all its languages), ``language``
+                (any code or name), ``query`` and ``passage`` (one may be None or empty), and
+                perhaps ``source``.
+        Raises: `DataError` naming the row that lacks a field or that another row repeats,
+            `ConfigError` for an unknown language.
+        """
+        keys = [_row_key(number, row) for number, row in enumerate(rows)]
+        order = sorted(range(len(keys)), key=lambda number: keys[number])
+        for before, after in pairwise(order):
+            if keys[before] == keys[after]:
+                source, record, language = keys[after]
+                raise DataError(
+                    f"rows {before} and {after}: record {record!r} of {source} has two rows in"
+                    f" {language}; keep one"
+                )
+        sources, languages = (sorted({key[part] for key in keys}) for part in (0, 2))
+        records = [keys[number][:2] for number in order]
+        starts = [
+            place
+            for place, record in enumerate(records)
+            if not place or record != records[place - 1]
+        ]
+        record_start = np.array([*starts, len(order)], np.int64)
+        passages = [str(rows[number].get("passage") or "") for number in order]
+        hashes = np.array([_passage_hash(text) for text in passages], np.uint64)
+        owner = np.repeat(np.arange(len(starts)), np.diff(record_start))
+        return cls(
+            sources=tuple(sources),
+            languages=tuple(languages),
+            record_start=record_start,
+            source=np.array([sources.index(records[place][0]) for place in starts], np.int16),
+            group=shared_passage_groups(owner, hashes, len(starts)),
+            language=np.array([languages.index(keys[number][2]) for number in order], np.int16),
+            has=np.array([_sides(rows[number]) for number in order], np.uint8),
+            row=np.array(order, np.int64),
+        )
+
     @property
     def rows(self) -> int:
         """R."""
@@ -61,6 +111,28 @@ class RecordIndex:
     def store_rows(self, rows: np.ndarray) -> np.ndarray:
         """The store's numbers of index rows (int array of any shape)."""
         return rows if self.row is None else self.row[rows]
+
+
+def _row_key(number: int, row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Source, record id and language of a row of the user's own."""
+    for field in ("id", "language"):
+        if row.get(field) in (None, ""):
+            raise DataError(f"row {number}: no {field!r}; a row needs id, language, query, passage")
+    if not _sides(row):
+        raise DataError(f"row {number}: has neither a query nor a passage")
+    return str(row.get("source") or "rows"), str(row["id"]), canonical(row["language"])
+
+
+def _sides(row: Mapping[str, Any]) -> int:
+    """Which of query and passage a row has, as the bits of `RecordIndex.has`."""
+    return HAS_QUERY * bool(row.get("query")) | HAS_PASSAGE * bool(row.get("passage"))
+
+
+def _passage_hash(text: str) -> int:
+    """64 bits of a passage's hash; 0 where there is none."""
+    if not text:
+        return 0
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def restrict(

@@ -189,6 +189,10 @@ class Store:
         """Whole rows, as `shards.SCHEMA`."""
         return self._shards[self._known(split)].take(rows)
 
+    def columns(self, split: Split, names: Sequence[str]) -> pa.Table:
+        """Whole columns of a split, memory-mapped: nothing is read before it is asked for."""
+        return self._shards[self._known(split)].columns(names)
+
     def tokens(
         self,
         split: Split,

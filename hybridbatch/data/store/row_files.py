@@ -78,6 +78,12 @@ class Shards:
         back[order] = np.arange(len(rows))
         return table.take(pa.array(back))
 
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Whole columns, memory-mapped: nothing is read before it is asked for."""
+        fields = [SCHEMA.field(name) for name in names]
+        batches = [batch.select(list(names)) for batch in self._batches]
+        return pa.Table.from_batches(batches, pa.schema(fields))
+
     def blocks(
         self, rows: np.ndarray, size: int = BLOCK_ROWS, columns: Sequence[str] | None = None
     ) -> Iterator[pa.Table]:

@@ -1,0 +1,1 @@
+"""Hybrid batches in other people's training loops."""

@@ -103,6 +103,11 @@ class LanguageVectors:
             ]
         return sentences
 
+    def summary(self) -> dict[str, Any]:
+        """What a result made with them says of them."""
+        names = ("method", "sources", "sha256")
+        return {name: self.facts[name] for name in names if name in self.facts}
+
     def require_model(self, fingerprint: str, name: str) -> None:
         """Raise `DataError` unless the vectors were estimated for the model of this fingerprint."""
         own = self.facts.get("model") or {}

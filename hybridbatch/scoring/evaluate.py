@@ -24,6 +24,7 @@ from hybridbatch.scoring.settings import BM25, RANDOM, EvalConfig
 from hybridbatch.scoring.summary import describe
 
 if TYPE_CHECKING:
+    from hybridbatch.debias.vectors_file import LanguageVectors
     from hybridbatch.scoring.rankers import Ranker
     from hybridbatch.scoring.reranking.stage import SecondStage
     from hybridbatch.scoring.top_k import Search
@@ -54,7 +55,9 @@ def evaluate(
     scorer = open_scorer(config, evaluation.machine, store, report)
     second_stage = _second_stage(evaluation, report)
     folder = make_folder(evaluation.folder)
-    searches = open_searches(evaluation, scorer.store, report)
+    if scorer.debias:
+        _tell_debias(scorer.debias, evaluation, report)
+    searches = open_searches(evaluation, scorer.store, report, scorer.debias)
     if not evaluation.leads:
         for search in searches.values():
             search.encode(evaluation.part)
@@ -141,6 +144,7 @@ class Scorer:
     ranker: "Callable[[Task], Ranker]"
     facts: Mapping[str, Any]  # fingerprint and precision, for eval.json
     store: "EmbeddingStore | None"  # None: it has no embeddings
+    debias: "LanguageVectors | None" = None  # taken off the embeddings
 
 
 def open_scorer(
@@ -151,6 +155,8 @@ def open_scorer(
 ) -> Scorer:
     """The model or baseline of the settings. Raises: `ModelError`, `ConfigError`."""
     if config.model == BM25:
+        if config.debias:
+            raise ConfigError("debias: bm25 has no embeddings to take language vectors off")
         from hybridbatch.scoring.baselines import LexicalRanker, bm25_fingerprint
 
         return Scorer(LexicalRanker, {"fingerprint": bm25_fingerprint(), "precision": None}, None)
@@ -158,11 +164,26 @@ def open_scorer(
 
     opened = open_store(config, report, machine) if store is None else store
     embed = partial(opened.embed, report=report)
+    facts: dict[str, Any] = {"fingerprint": opened.fingerprint, "precision": opened.precision}
+    debias = None
+    if config.debias:
+        debias = open_debias(config.debias, opened, config.model)
+        facts["debias"] = debias.summary()
     return Scorer(
-        lambda task: EmbeddingRanker(task, embed, str(machine.device)),
-        {"fingerprint": opened.fingerprint, "precision": opened.precision},
+        lambda task: EmbeddingRanker(task, embed, str(machine.device), debias),
+        facts,
         opened,
+        debias,
     )
+
+
+def open_debias(path: Path, store: "EmbeddingStore", model: str) -> "LanguageVectors":
+    """Language vectors for the model of a store. Raises: `DataError` for those of another model."""
+    from hybridbatch.debias.vectors_file import read_vectors
+
+    vectors = read_vectors(path)
+    vectors.require_model(store.fingerprint, model)
+    return vectors
 
 
 def open_store(
@@ -241,8 +262,27 @@ def _searched(evaluation: Evaluation, search: "Search", writer: Writer) -> dict[
     return {**describe(search.task, cells, evaluation.trained), "search": search.facts()}
 
 
+def _tell_debias(debias: "LanguageVectors", evaluation: Evaluation, report: Reporter) -> None:
+    """Say which languages are turned by another's vectors.
+
+    Raises: `ConfigError` for tasks of mteb, whose texts do not come with their language.
+    """
+    if evaluation.official:
+        names = ", ".join(task.metadata.name for task in evaluation.official)
+        raise ConfigError(
+            f"debias: cannot be used for mteb's tasks ({names}): they do not say the language of a"
+            " text; use built-in tasks or a folder of your own"
+        )
+    for task in evaluation.tasks:
+        for sentence in debias.tell({"query": task.queries, "passage": task.corpus}):
+            report.warn(f"{task.name}: {sentence}")
+
+
 def open_searches(
-    evaluation: Evaluation, store: "EmbeddingStore | None", report: Reporter = SILENT
+    evaluation: Evaluation,
+    store: "EmbeddingStore | None",
+    report: Reporter = SILENT,
+    debias: "LanguageVectors | None" = None,
 ) -> "dict[str, Search]":
     """By name, the tasks that are searched instead of ranked whole; announces what each needs.
 
@@ -273,6 +313,7 @@ def open_searches(
             str(evaluation.machine.device),
             config.seed,
             report,
+            debias=debias,
         )
         report.note(search.announcement())
     if searches and config.rerank:

@@ -192,4 +192,6 @@ def trained_languages(config: EvalConfig) -> tuple[str, ...]:
 def default_name(config: EvalConfig) -> str:
     """A folder name made from model and tasks."""
     parts = [Path(config.model).name, *(Path(name).name for name in config.tasks)]
+    if config.debias:
+        parts.append("debiased")
     return plain_name("-".join(["eval", *parts]))

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from hybridbatch.common.records import Task, Texts
+from hybridbatch.debias.vectors_file import LanguageVectors
 from hybridbatch.scoring.ranks import (
     Corpus,
     GridRanks,
@@ -37,9 +38,25 @@ class Ranker(Protocol):
 class EmbeddingRanker:
     """Ranks by inner products; all queries and all passages are embedded in one call each."""
 
-    def __init__(self, task: Task, embed: Embed, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        task: Task,
+        embed: Embed,
+        device: str = "cpu",
+        debias: LanguageVectors | None = None,
+    ) -> None:
+        """Embed the texts of a task, and take the language vectors off, where there are some."""
         passages = embed_by_language(task.corpus, "passage", embed)
         self.queries = embed_by_language(task.queries, "query", embed)
+        if debias:
+            passages = {
+                language: debias.apply(vectors, "passage", language)
+                for language, vectors in passages.items()
+            }
+            self.queries = {
+                language: debias.apply(vectors, "query", language)
+                for language, vectors in self.queries.items()
+            }
         self.passages = Corpus(
             passages, {language: texts.ids for language, texts in task.corpus.items()}, device
         )

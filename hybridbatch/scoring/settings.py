@@ -34,6 +34,11 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
         "Model",
         "Run folder, built-in name, local folder, or hub id; or a baseline: bm25, random.",
     )
+    debias: Path | None = setting(
+        None,
+        "Model",
+        "Language vectors to take off the embeddings: what `hybridbatch debias` wrote.",
+    )
     tasks: tuple[str, ...] = setting(
         ("atlas",),
         "Tasks",

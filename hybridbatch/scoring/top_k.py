@@ -19,17 +19,20 @@ from hybridbatch.common.memory import main_memory
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.common.seeding import stream
+from hybridbatch.debias.stored import DebiasedPassages
+from hybridbatch.debias.vectors_file import LanguageVectors
 from hybridbatch.scoring import metrics
 from hybridbatch.scoring.columns import SHARE, K
 from hybridbatch.scoring.language_bias import same_language_share
 from hybridbatch.scoring.per_query import QueryScores
 from hybridbatch.scoring.ranks import BLOCK_QUERIES, BLOCK_SCORES, Ranks, Relevance
 from hybridbatch.scoring.settings import EvalConfig
-from hybridbatch.search.blocked_vectors import BlockedVectors, encode_blocks
+from hybridbatch.search.blocked_vectors import encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore
 from hybridbatch.search.exact import LEAST_KEY, Found, SearchKind, recall_lost, search, search_bytes
 from hybridbatch.search.faiss_index import FaissIndex, index_bytes
 from hybridbatch.search.order import key_places, precedence_of_corpora, sort_keys
+from hybridbatch.search.vectors import Vectors
 
 SEARCHED_BYTES = 1 << 30  # of lists held for the queries that are searched at a time
 SAMPLE = 1000  # queries whose exact first passages an approximate index is compared with
@@ -71,6 +74,7 @@ class Search:
     device: str = "cpu"
     seed: int = 13
     report: Reporter = SILENT
+    debias: LanguageVectors | None = None  # taken off the stored vectors as they are read
     # by corpus language: recall lost at each cutoff
     lost: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -174,7 +178,13 @@ class Search:
         for language, texts in self.task.queries.items():
             rows[language] = slice(len(joined), len(joined) + len(texts.ids))
             joined += texts.texts
-        return rows, self.store.embed(joined, "query", self.report)
+        vectors = self.store.embed(joined, "query", self.report)
+        if self.debias:
+            parts = [
+                self.debias.apply(vectors[own], "query", language) for language, own in rows.items()
+            ]
+            vectors = np.concatenate(parts)
+        return rows, vectors
 
     def _judged(self, corpus: str) -> list[str]:
         """The query languages that have judgements in a corpus language."""
@@ -214,7 +224,9 @@ class Search:
         return max(BLOCK_QUERIES, SEARCHED_BYTES // (64 * self.depth))
 
     def _search(self, language: str, texts: Texts, queries: np.ndarray) -> Found:
-        vectors = encode_blocks(self.store, texts.texts, "passage", report=self.report)
+        vectors: Vectors = encode_blocks(self.store, texts.texts, "passage", report=self.report)
+        if self.debias:
+            vectors = DebiasedPassages(vectors, self.debias, language)
         places = precedence_of_corpora({language: texts})
         if self.index == "exact":
             return self._exact(vectors, queries, places, self.depth)
@@ -238,9 +250,7 @@ class Search:
         )
         return found
 
-    def _exact(
-        self, vectors: BlockedVectors, queries: np.ndarray, places: np.ndarray, k: int
-    ) -> Found:
+    def _exact(self, vectors: Vectors, queries: np.ndarray, places: np.ndarray, k: int) -> Found:
         step = self._queries_at_a_time()
         parts = []
         for start in range(0, len(queries), step):

@@ -1,0 +1,34 @@
+"""Commands about language bias: debias, audit-bias."""
+
+from typing import Any
+
+from hybridbatch.cli import console
+from hybridbatch.cli.base import DEBIASING, command, reporter
+from hybridbatch.scoring.debias_settings import DebiasConfig
+
+
+@command(DEBIASING, DebiasConfig, {"model": "MODEL"})
+def debias(config: DebiasConfig) -> None:
+    """Estimate language vectors from any text by language, or take them off an index that exists."""
+    from hybridbatch.common.files import read_json
+    from hybridbatch.debias.vectors_file import FACTS
+    from hybridbatch.scoring.debias import estimate
+
+    folder = estimate(config, reporter())
+    facts = read_json(folder / FACTS)
+    console.table(_rows(facts), title=f"Language vectors of {facts['model']['name']}")
+    console.out.print(str(folder), highlight=False)
+
+
+def _rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each side: source, languages, texts."""
+    return [
+        {
+            "side": side,
+            "source": facts["sources"].get(side, ""),
+            "languages": len(counts),
+            "texts": sum(counts.values()),
+            "fewest": min(counts.values()),
+        }
+        for side, counts in facts["texts"].items()
+    ]

@@ -1,0 +1,188 @@
+"""`hybridbatch debias`: language vectors from any text by language."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hybridbatch
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.files import plain_name
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.data.tasks.registry import TASKS, load_task
+from hybridbatch.debias.fit import counts_by_language
+from hybridbatch.debias.methods import Moments
+from hybridbatch.debias.vectors_file import LanguageVectors, Side, write_vectors
+from hybridbatch.scoring.debias_settings import DebiasConfig
+from hybridbatch.scoring.debias_texts import TextsByLanguage, has_texts, read_texts_by_language
+
+if TYPE_CHECKING:
+    from hybridbatch.search.embeddings import EmbeddingStore
+
+FEW = 10  # texts of a language: below, its estimate is mostly the global one
+
+
+def estimate(
+    config: DebiasConfig, report: Reporter = SILENT, *, store: "EmbeddingStore | None" = None
+) -> Path:
+    """Estimate language vectors as `config` says and write them; returns their folder.
+
+    Args:
+        store: the stored embeddings of the settings' model, if they are open.
+    Raises: `HybridBatchError` for texts, models and methods that cannot be used.
+    """
+    texts, sources = _texts(config, report)
+    store = store or open_store(config, report)
+    vectors = language_vectors(config, texts, sources, store, report)
+    folder = config.out or Path(f"language_vectors-{plain_name(Path(config.model).name)}")
+    write_vectors(folder, vectors)
+    return folder
+
+
+def language_vectors(
+    config: DebiasConfig,
+    texts: Mapping[Side, Mapping[str, Sequence[str]]],
+    sources: Mapping[str, str],
+    store: "EmbeddingStore",
+    report: Reporter = SILENT,
+) -> LanguageVectors:
+    """The language vectors of texts by side and language; each text is encoded once."""
+    moments = {
+        side: _moments(store, side, by_language, config.how.products, report)
+        for side, by_language in texts.items()
+    }
+    if "query" not in moments and config.query_estimate == "passages":
+        moments["query"] = moments["passage"]
+    for side, found in moments.items():
+        few = [name for name, count in counts_by_language(found).items() if count < FEW]
+        if few:
+            report.warn(
+                f"fewer than {FEW} {side} texts of {', '.join(few)}: their vectors stay near the"
+                " global one"
+            )
+    facts: dict[str, Any] = {
+        "hybridbatch": hybridbatch.__version__,
+        "model": {
+            "name": config.model,
+            "fingerprint": store.fingerprint,
+            "precision": store.precision,
+        },
+        "method": {**config.how.as_json(), "together": config.together},
+        "sources": dict(sources),
+        "texts": {side: counts_by_language(found) for side, found in moments.items()},
+        "seed": config.seed,
+    }
+    return LanguageVectors(config.how.fit_sides(moments, together=config.together), facts)
+
+
+def open_store(config: DebiasConfig, report: Reporter = SILENT) -> "EmbeddingStore":
+    """The stored embeddings of the settings' model, which is loaded. Raises: `ModelError`."""
+    from hybridbatch.common.device import resolve_device, resolve_precision
+    from hybridbatch.model import Encoder
+    from hybridbatch.search.embeddings import EmbeddingStore
+
+    device = resolve_device(config.device)
+    encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
+    precision = resolve_precision(config.precision, device)
+    return EmbeddingStore(encoder, config.cache, precision=precision)
+
+
+def _moments(
+    store: "EmbeddingStore",
+    side: Side,
+    texts: Mapping[str, Sequence[str]],
+    products: bool,
+    report: Reporter,
+) -> Moments:
+    """The moments of a side, from one call for the texts of all languages."""
+    import numpy as np
+
+    every = [text for own in texts.values() for text in own]
+    numbers = np.repeat(np.arange(len(texts)), [len(own) for own in texts.values()])
+    moments = Moments.empty(tuple(texts), store.encoder.dimension, products)
+    moments.add(store.embed(every, side, report), numbers)
+    return moments
+
+
+def _texts(
+    config: DebiasConfig, report: Reporter
+) -> tuple[dict[Side, dict[str, list[str]]], dict[str, str]]:
+    """The texts of each side, and in words where they come from."""
+    passages = _gathered(config, config.text, "passage", report)
+    sources = {"passage": ", ".join(_shown(name) for name in config.text)}
+    texts: dict[Side, dict[str, list[str]]] = {
+        "passage": passages.sample(config.texts_per_language, config.seed)
+    }
+    if config.method == "shift":
+        return texts, sources
+    named = config.queries or _with_queries(config.text)
+    if named:
+        queries = _gathered(config, named, "query", report)
+        texts["query"] = queries.sample(config.texts_per_language, config.seed)
+        sources["query"] = ", ".join(_shown(name) for name in named)
+        _fill(texts, sources, report)
+    elif config.query_estimate == "texts":
+        texts["query"] = texts["passage"]
+        sources["query"] = f"no queries: {sources['passage']}, encoded as queries"
+        report.note(
+            "no queries were given: their vectors are estimated from the texts, encoded as queries"
+        )
+    else:
+        sources["query"] = "no queries: the vectors of the passages"
+        report.note("no queries were given: passages' vectors stand for theirs")
+    return texts, sources
+
+
+def _fill(
+    texts: dict[Side, dict[str, list[str]]], sources: dict[str, str], report: Reporter
+) -> None:
+    """Languages that have passages but no query: their passages, encoded as queries."""
+    lacking = [name for name in texts["passage"] if name not in texts["query"]]
+    if not lacking:
+        return
+    texts["query"] |= {name: texts["passage"][name] for name in lacking}
+    shown = ", ".join(lacking[:8]) + (" ..." if len(lacking) > 8 else "")
+    sources["query"] += f"; {shown}: passages, encoded as queries"
+    report.note(f"no queries in {shown}: their vectors are estimated from passages")
+
+
+def _shown(name: str) -> str:
+    """A source as the result names it: never a path of this machine."""
+    return name if name.partition(":")[0] in TASKS else Path(name).name
+
+
+def _with_queries(names: Sequence[str]) -> tuple[str, ...]:
+    """The sources of passages that have queries as well."""
+    return tuple(
+        name for name in names if name.partition(":")[0] in TASKS or has_texts(Path(name), "query")
+    )
+
+
+def _gathered(
+    config: DebiasConfig, names: Sequence[str], side: Side, report: Reporter
+) -> TextsByLanguage:
+    """The texts of all sources together."""
+    gathered = TextsByLanguage()
+    for name in names:
+        for language, texts in _of_source(config, name, side, report).items():
+            gathered.texts.setdefault(language, []).extend(texts)
+    return gathered
+
+
+def _of_source(
+    config: DebiasConfig, name: str, side: Side, report: Reporter
+) -> dict[str, list[str]]:
+    if name.partition(":")[0] in TASKS and not Path(name).exists():
+        report.warn(
+            f"{name}: is an evaluation set; scores on it with these vectors are of vectors that saw"
+            " its texts (though no label)"
+        )
+        task = load_task(name, data_root=config.data_root)
+        texts = task.corpus if side == "passage" else task.queries
+        return {language: list(one.texts) for language, one in texts.items()}
+    path = Path(name)
+    if not path.exists():
+        raise ConfigError(
+            f"text = {name!r}: neither a folder or file nor a built-in task"
+            f" ({', '.join(TASKS[:4])}, ...)"
+        )
+    return read_texts_by_language(path, side, report).texts

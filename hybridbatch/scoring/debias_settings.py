@@ -1,0 +1,134 @@
+"""The settings of `hybridbatch debias`."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.languages import canonical
+from hybridbatch.common.settings import EncoderSettings, Precision, setting
+from hybridbatch.debias.fit import Method
+
+
+class DebiasConfig(EncoderSettings):
+    """Settings of `hybridbatch debias`."""
+
+    model: str = setting(
+        "e5-small-q4", "Model", "Run folder, built-in name, local folder, or hub id."
+    )
+    text: tuple[str, ...] = setting(
+        (),
+        "Texts",
+        "Where passages come from, best the corpus that is to be searched: a folder with a file for"
+        " each language (swh.txt, swh.jsonl), a folder of a retrieval task, one file with a column"
+        " lang or none (then it is identified), or a built-in task by name. Several: separated by"
+        " commas.",
+    )
+    queries: tuple[str, ...] = setting(
+        (),
+        "Texts",
+        "Where queries come from, in the same forms; default: the queries of the task folder, else"
+        " --query-estimate.",
+    )
+    query_estimate: Literal["texts", "passages"] = setting(
+        "texts",
+        "Texts",
+        "What stands for queries where there are none. texts: the texts, encoded as queries;"
+        " passages: the passages' own vectors.",
+    )
+    texts_per_language: int = setting(
+        1000, "Texts", "Texts used of each language, drawn at random where there are more.", ge=1
+    )
+    data_root: Path | None = setting(
+        None, "Texts", "Folder that holds local copies of public data sets."
+    )
+    vectors: Path | None = setting(
+        None,
+        "Index",
+        "Rewrite stored passage vectors instead of encoding text: .npy, .parquet, a FAISS index"
+        " (flat or IVF), or raw float16/float32 with --dimension.",
+    )
+    languages: Path | None = setting(
+        None,
+        "Index",
+        "The language of each stored vector, in their order: a text file, a line each; or the"
+        " column of the Parquet file.",
+    )
+    dimension: int | None = setting(
+        None, "Index", "Numbers of a vector in a raw memory map, whose file does not say.", ge=1
+    )
+    dtype: Literal["float16", "float32"] = setting("float16", "Index", "Type of a raw memory map.")
+    column: str = setting("vector", "Index", "Column of a Parquet file that holds the vectors.")
+    debias: Path | None = setting(
+        None, "Index", "Language vectors to apply; default: estimated from the stored vectors."
+    )
+    method: Literal["centre", "lir", "lsar", "shift", "whiten"] = setting(
+        "centre",
+        "Method",
+        "centre: subtract a mean; lir: remove each language's principal directions; lsar: remove"
+        " the subspace of the languages' means; shift: move passages to the pivot's place; whiten:"
+        " centre and decorrelate.",
+    )
+    scope: Literal["language", "global"] = setting(
+        "language", "Method", "centre, whiten: a mean for each language, or one for all."
+    )
+    together: bool = setting(
+        False, "Method", "One estimate for queries and passages instead of one for each."
+    )
+    rank: int | None = setting(
+        None, "Method", "lir: directions removed [1]; lsar: of the subspace [all].", ge=1
+    )
+    alpha: float = setting(1.0, "Method", "shift: strength.", ge=0)
+    pivot: str = setting("eng", "Method", "shift: the language to which the others are moved.")
+    shrink: bool = setting(
+        True, "Method", "Draw the estimates of languages with few texts to the global ones."
+    )
+    out: Path | None = setting(
+        None,
+        "Result",
+        "Folder of the language vectors; with --vectors, the new file. Default: made from the name.",
+    )
+    save_model: Path | None = setting(
+        None, "Result", "Also save the model with its language vectors in this folder."
+    )
+    fold: Literal["language", "global"] = setting(
+        "language",
+        "Result",
+        "What --save-model holds. language: all, needs hybridbatch where it is loaded; global: the"
+        " global mean alone, as a layer that sentence-transformers knows.",
+    )
+    device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA if there is one.")
+    precision: Precision = setting(
+        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
+    )
+    cache: Path | None = setting(
+        None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
+    )
+    seed: int = setting(13, "Reproduction", "Seed of the texts that are drawn.", ge=0)
+
+    @field_validator("pivot")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            return canonical(value)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if self.vectors is None and not self.text:
+            raise ValueError(
+                "nothing to estimate from; give --text FOLDER (any text by language, best the"
+                " corpus that is to be searched), or --vectors FILE (an index that exists)"
+            )
+        if self.vectors is not None and self.text:
+            raise ValueError("--vectors takes no --text: it encodes nothing; give one of them")
+        if self.vectors is None and self.debias is not None:
+            raise ValueError("--debias FILE says what to apply to --vectors; give --vectors too")
+        return self
+
+    @property
+    def how(self) -> Method:
+        """The method and its parameters."""
+        return Method(self.method, self.scope, self.rank, self.alpha, self.pivot, self.shrink)

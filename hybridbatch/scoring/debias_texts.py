@@ -1,0 +1,227 @@
+"""Any text by language, to estimate language vectors from: no questions, no labels, no order.
+
+What can be read:
+
+- a folder of a retrieval task (``LANG/corpus.jsonl`` or ``corpus.LANG.jsonl``; for queries
+  ``queries``): its judgements are not looked at;
+- a folder with a file for each language, ``LANG.txt`` (a text a line) or ``LANG.jsonl``, ``.tsv``,
+  ``.csv``, ``.parquet``, ``.gz`` of them too;
+- one such file, whose rows name their language in a column, or do not: then it is identified.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import open_lines
+from hybridbatch.common.languages import canonical
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.records import BadRow
+from hybridbatch.common.seeding import stream
+from hybridbatch.data.filters.language_id import identifier, long_enough
+from hybridbatch.data.formats.tables import bare_name, kind, read_records
+from hybridbatch.data.tasks.layouts import files_by_code
+from hybridbatch.data.tasks.texts_and_qrels import existing
+from hybridbatch.debias.vectors_file import Side
+
+TEXT_COLUMNS = {
+    "passage": ("text", "passage", "contents", "content", "body", "sentence", "document"),
+    "query": ("text", "query", "question", "sentence"),
+}
+LANGUAGE_COLUMNS = ("lang", "language", "lang_code", "language_code", "locale")
+TASK_FILES: dict[Side, str] = {"passage": "corpus", "query": "queries"}
+
+
+@dataclass
+class TextsByLanguage:
+    """Distinct texts by canonical language, and how they were come by."""
+
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    identified: int = 0  # texts whose language was identified, not named
+    left_out: Counter[str] = field(default_factory=Counter)  # rows that cannot be used, by reason
+
+    def add(self, language: str, text: str) -> None:
+        """One text more."""
+        self.texts.setdefault(language, []).append(text)
+
+    def sample(self, most: int, seed: int) -> dict[str, list[str]]:
+        """At most so many distinct texts of each language, drawn at random; in their old order."""
+        chosen = {}
+        for language, texts in sorted(self.texts.items()):
+            distinct = list(dict.fromkeys(texts))
+            order = stream(seed, "language vectors").permutation(len(distinct))[:most]
+            chosen[language] = [distinct[place] for place in sorted(order.tolist())]
+        return chosen
+
+    def tell(self, origin: Path, report: Reporter) -> None:
+        """Say what was identified and what was left out."""
+        if self.identified:
+            report.note(
+                f"{origin}: the languages of {self.identified:,} texts were identified by"
+                f" {identifier().name}, which knows {len(identifier().languages)}"
+            )
+        for reason, count in self.left_out.most_common(5):
+            report.warn(f"{origin}: {count:,} rows left out: {reason}")
+
+
+def read_texts_by_language(path: Path, side: Side, report: Reporter = SILENT) -> TextsByLanguage:
+    """All texts of a folder or file, by language.
+
+    Args:
+        side: which files and columns of a retrieval task are meant.
+    Raises: `DataError` for a path that is not there, holds no text, or names unknown languages.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: not there; name a folder or file of texts")
+    found = TextsByLanguage()
+    if path.is_file():
+        _read_file(path, None, side, found)
+    else:
+        for file, language in _files(path, side):
+            _read_file(file, language, side, found)
+    if not found.texts:
+        reasons = "; ".join(f"{count} rows: {why}" for why, count in found.left_out.most_common(3))
+        raise DataError(
+            f"{path}: holds no text that can be used" + (f" ({reasons})" if reasons else "")
+        )
+    found.tell(path, report)
+    return found
+
+
+def has_texts(folder: Path, side: Side) -> bool:
+    """Whether a folder is a retrieval task that has files of this side."""
+    return folder.is_dir() and bool(_task_files(folder, side))
+
+
+def _files(folder: Path, side: Side) -> list[tuple[Path, str | None]]:
+    """The files of a folder that hold texts of a side, each with its language, if it names one."""
+    of_task = _task_files(folder, side)
+    if of_task:
+        return [(path, _named(code, path) if code else None) for code, path in of_task]
+    files: list[tuple[Path, str | None]] = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.name[0] in "._" or not _readable(path):
+            continue
+        if path.name.lower().startswith(("readme", "license")):
+            continue
+        files.append((path, _named(_stem(path), path)))
+    if not files:
+        raise DataError(
+            f"{folder}: holds no texts; expected a file for each language, such as swh.txt or"
+            " swh.jsonl, or the folder of a retrieval task"
+        )
+    return files
+
+
+def _task_files(folder: Path, side: Side) -> list[tuple[str, Path]]:
+    """(language code, file) of a retrieval task's corpora or queries; no code: one BEIR folder."""
+    name = TASK_FILES[side]
+    if path := existing(folder, f"{name}.jsonl"):
+        return [("", path)]
+    if flat := files_by_code(folder, name):
+        return list(flat.items())
+    parts = [part for part in sorted(folder.iterdir()) if part.is_dir()]
+    inside = [(part.name, existing(part, f"{name}.jsonl")) for part in parts]
+    return [(code, path) for code, path in inside if path is not None]
+
+
+def _readable(path: Path) -> bool:
+    return kind(path) is not None or _is_plain(path)
+
+
+def _is_plain(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".txt")
+
+
+def _stem(path: Path) -> str:
+    return (
+        path.name.removesuffix(".gz").removesuffix(".txt") if _is_plain(path) else bare_name(path)
+    )
+
+
+def _named(code: str, path: Path) -> str:
+    try:
+        return canonical(code)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; name the file by its language") from error
+
+
+def _read_file(path: Path, language: str | None, side: Side, found: TextsByLanguage) -> None:
+    nameless: list[str] = []
+    rows = _plain_rows(path) if _is_plain(path) else _table_rows(path, side, found)
+    for own, text in rows:
+        if language is not None:
+            found.add(language, text)
+        elif own:
+            try:
+                found.add(canonical(own), text)
+            except DataError:
+                found.left_out[f"unknown language {own!r}"] += 1
+        else:
+            nameless.append(text)
+    _identify(nameless, found)
+
+
+def _identify(texts: Sequence[str], found: TextsByLanguage) -> None:
+    long = [text for text in texts if long_enough(text)]
+    found.left_out["too short to identify their language"] += len(texts) - len(long)
+    if len(long) == len(texts):
+        del found.left_out["too short to identify their language"]
+    if not long:
+        return
+    judge = identifier()
+    names, _ = judge.identify(long)
+    for name, text in zip(names, long, strict=True):
+        if name in judge.languages:
+            found.add(name, text)
+            found.identified += 1
+        else:
+            found.left_out["language not identified"] += 1
+
+
+def _plain_rows(path: Path) -> Iterator[tuple[str, str]]:
+    with open_lines(path) as lines:
+        for number, raw in lines:
+            try:
+                text = raw.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: not valid UTF-8 at byte {error.start} of the line"
+                ) from error
+            if text:
+                yield "", text
+
+
+def _table_rows(path: Path, side: Side, found: TextsByLanguage) -> Iterator[tuple[str, str]]:
+    """(language or "", text) of the rows of a table; rows without a text are counted."""
+    for item in read_records(path):
+        if isinstance(item, BadRow):
+            found.left_out[item.reason] += 1
+            continue
+        record = item[1]
+        text = _text(record, side)
+        if text:
+            yield _language(record), text
+        else:
+            found.left_out[f"no text in any of {', '.join(TEXT_COLUMNS[side])}"] += 1
+
+
+def _text(record: Mapping[str, Any], side: Side) -> str:
+    for name in TEXT_COLUMNS[side]:
+        value = record.get(name)
+        if isinstance(value, str) and value.strip():
+            title = record.get("title")
+            parts = [title if isinstance(title, str) else "", value]
+            return " ".join(part.strip() for part in parts).strip()
+    return ""
+
+
+def _language(record: Mapping[str, Any]) -> str:
+    for name in LANGUAGE_COLUMNS:
+        value = record.get(name)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    return ""

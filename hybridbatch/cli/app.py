@@ -7,13 +7,13 @@ before a command runs.
 import os
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import hybridbatch
 from hybridbatch.cli import console
-from hybridbatch.cli.base import app
+from hybridbatch.cli.base import EVERYWHERE, app
 from hybridbatch.common.errors import HybridBatchError, Interrupted
 
 __all__ = ["app", "main"]
@@ -34,17 +34,31 @@ def main() -> None:
     leads = os.environ.get("RANK", "0") == "0"
     console.out.quiet = not leads
     try:
-        app(standalone_mode=leads)
-    except UsageError:  # the first process shows it
+        code = app(prog_name="hybridbatch", standalone_mode=False)
+    except UsageError as mistake:
+        if leads:
+            _tell_usage(mistake)
         sys.exit(2)
     except Interrupted as stop:
         if leads:
             console.err.print(str(stop))
         sys.exit(130)
     except HybridBatchError as mistake:
+        console.show_traceback()
         if _tells(mistake):
             console.error(str(mistake))
         sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell_usage(mistake: Any) -> None:
+    """A mistake in the options: one line, and where to read on; without any words, the help."""
+    if type(mistake).__name__ == "NoArgsIsHelpError":
+        print(mistake.format_message())  # noqa: T201
+        return
+    context = getattr(mistake, "ctx", None)
+    more = f" (see {context.command_path} --help)" if context else ""
+    console.error(" ".join(mistake.format_message().split()) + more)
 
 
 def _tells(mistake: HybridBatchError) -> bool:
@@ -57,7 +71,7 @@ def _tells(mistake: HybridBatchError) -> bool:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.out.print(hybridbatch.__version__, highlight=False)
+        console.lines([hybridbatch.__version__])
         raise typer.Exit
 
 
@@ -66,8 +80,16 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_version, is_eager=True, help="Show the version and stop."
+            "--version",
+            "-V",
+            callback=_version,
+            is_eager=True,
+            help="Show the version and stop.",
+            rich_help_panel="Everywhere",
         ),
     ] = False,
+    quiet: Annotated[bool, EVERYWHERE["quiet"]] = False,
+    verbose: Annotated[bool, EVERYWHERE["verbose"]] = False,
 ) -> None:
-    pass
+    console.reset()
+    console.begin(quiet=quiet, verbose=verbose)

@@ -1,26 +1,71 @@
-"""All that the terminal shows: notes, progress bars, tables. The only module that imports rich."""
+"""All that the terminal shows: notes, progress, tables. The only module that imports rich.
 
+Results go to standard output: as tables on a terminal, one record a line in a pipe, or as JSON.
+Notes, warnings and progress go to standard error.
+"""
+
+import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
-from hybridbatch.common.progress import SILENT, Bar, Overview
+from hybridbatch.cli.progress_line import ProgressLine
+from hybridbatch.common.progress import Bar, Overview
 
 out = Console(soft_wrap=True)  # results: pipes carry them
 err = Console(stderr=True, soft_wrap=True)  # notes and progress
+EVERY = 30.0  # seconds between the lines of progress where standard error is no terminal
+FIRST = 3.0  # seconds until the first of them, which tells how long it takes
+
+
+@dataclass
+class Mode:
+    """What the user asked of all output."""
+
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+    started: float = field(default_factory=time.monotonic)
+    collected: dict[str, Any] = field(default_factory=dict)  # with --json, until `finish`
+    several: bool = False  # tables were shown before, in a pipe
+
+
+mode = Mode()
+
+
+def begin(*, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
+    """Set how everything after is shown; a flag that is on stays on."""
+    mode.quiet, mode.verbose, mode.json = (
+        mode.quiet or quiet,
+        mode.verbose or verbose,
+        mode.json or json,
+    )
+
+
+def reset() -> None:
+    """Start anew: for each run of the command line in this process."""
+    global mode
+    mode = Mode()
+
+
+def finish() -> None:
+    """With ``--json``, print what was shown: a list where it is one table, else a mapping."""
+    if not mode.json or not mode.collected:
+        return
+    names = list(mode.collected)
+    value = mode.collected["rows"] if names == ["rows"] else mode.collected
+    mode.collected = {}
+    _print_json(value)
 
 
 def error(message: str) -> None:
@@ -28,44 +73,41 @@ def error(message: str) -> None:
     err.print(Text(f"error: {message}", style="red" if err.is_terminal else ""))
 
 
-class RichReporter:
-    """Draws progress on a terminal; elsewhere only notes and warnings are printed, one line each."""
+class TerminalReporter:
+    """Draws progress on a terminal; elsewhere a line tells of it every 30 seconds."""
 
     def note(self, text: str) -> None:
-        """A line on standard error."""
-        err.print(Text(text))
+        """A line on standard error, unless ``--quiet``."""
+        if not mode.quiet:
+            err.print(Text(f"{_clock()}{text}"))
 
     def warn(self, text: str) -> None:
         """A line on standard error, marked."""
-        err.print(Text(f"warning: {text}", style="yellow" if err.is_terminal else ""))
+        text = f"{_clock()}warning: {text}"
+        err.print(Text(text, style="yellow" if err.is_terminal else ""))
 
     @contextmanager
     def bar(self, description: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
-        """A progress bar with rate and time left; nothing where standard error is no terminal."""
-        if not err.is_terminal:
-            with SILENT.bar(description, total, unit, done) as quiet:
-                yield quiet
-            return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]} {task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[extra]}", style="dim"),
-        )
-        with Progress(*columns, console=err, transient=False) as progress:
-            task = progress.add_task(
-                description, total=total, completed=done, unit=unit, rate="", extra=""
-            )
-            yield _RichBar(progress, task)
+        """Progress with count, rate and time left."""
+        line = ProgressLine(description, total, unit, done)
+        if mode.quiet:
+            yield line
+        elif err.is_terminal:
+            with Live(
+                get_renderable=lambda: Text(line.text(err.width), no_wrap=True),
+                console=err,
+                refresh_per_second=5,
+            ):
+                yield line
+        else:
+            yield _TellingBar(line)
 
     @contextmanager
     def live(self, title: str, overview: Overview) -> Iterator[None]:
         """A table that is drawn anew every two seconds; nothing where standard error is no
         terminal.
         """
-        if not err.is_terminal:
+        if mode.quiet or not err.is_terminal:
             yield
             return
         with Live(
@@ -74,42 +116,102 @@ class RichReporter:
             yield
 
 
-class _RichBar:
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self.progress, self.task = progress, task
+def _clock() -> str:
+    """With ``--verbose``, the seconds since the start."""
+    return f"[{time.monotonic() - mode.started:7.1f} s] " if mode.verbose else ""
+
+
+class _TellingBar:
+    """Progress as lines: soon after the start how long it will take, then every 30 seconds."""
+
+    def __init__(self, line: ProgressLine) -> None:
+        self.line = line
+        self.next = time.monotonic() + FIRST
+        self.first = True
+        self.lock = threading.Lock()
 
     def advance(self, amount: int = 1, **fields: float | str) -> None:
-        """Count on, and show `fields` behind the time left."""
-        speed = self.progress.tasks[self.task].speed
-        extra = "  ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in fields.items()
-        )
-        update: dict[str, Any] = {"advance": amount, "rate": f"{speed:,.1f}/s" if speed else ""}
-        if extra:
-            update["extra"] = extra
-        self.progress.update(self.task, **update)
+        """Count on, and print a line when it is time for one."""
+        self.line.advance(amount, **fields)
+        now = time.monotonic()
+        with self.lock:
+            if now < self.next or self.line.finished:
+                return
+            self.next = now + EVERY
+            worth_telling = not self.first or (self.line.seconds_left() or 0) > EVERY
+            self.first = False
+        if worth_telling:
+            err.print(Text(f"{_clock()}{self.line.plain()}"))
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], title: str | None = None, caption: str | None = None
+    rows: Sequence[Mapping[str, Any]],
+    title: str | None = None,
+    caption: str | None = None,
+    name: str = "rows",
 ) -> None:
-    """Print rows of equal keys as a table on standard output; floats with three decimals, rank
-    distances whole.
+    """Show rows of equal keys: a table on a terminal, a record a line in a pipe, JSON if asked.
+
+    Args:
+        rows: floats are shown with three decimals, and whole from 100 on.
+        title: of the table; in a pipe only where it is one of several.
+        name: of the rows in JSON.
     """
-    if not rows:
+    if mode.json:
+        mode.collected[name] = [dict(row) for row in rows]
+    elif not out.is_terminal:
+        _print_records(rows, title)
+    elif not rows:
         out.print(Text(f"{title or 'table'}: nothing"))
+    else:
+        out.print(_drawn(rows, caption, title))
+
+
+def _print_records(rows: Sequence[Mapping[str, Any]], title: str | None) -> None:
+    """A line of names, then a line for each row, separated by tabs."""
+    if mode.several:
+        _print_line("")
+    if mode.several or not rows:
+        _print_line(f"# {title or 'rows'}" + ("" if rows else ": nothing"))
+    mode.several = True
+    if rows:
+        _print_line("\t".join(map(str, rows[0])))
+    for row in rows:
+        _print_line("\t".join(_field(row.get(name)) for name in rows[0]))
+
+
+def _field(value: Any) -> str:
+    """A value between tabs: no unit, no thousands separator."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return " ".join(str(value).split())
+
+
+def _print_line(text: str) -> None:
+    """A line as it is, however long; rich would turn its tabs into spaces."""
+    if out.quiet:
         return
-    out.print(_drawn(rows, caption, title))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    writable = text.encode(encoding, "backslashreplace").decode(encoding)
+    sys.stdout.write(f"{writable}\n")
 
 
 def _drawn(rows: Sequence[Mapping[str, Any]], caption: str | None, title: str | None) -> Table:
-    drawn = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    drawn = Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for name in rows[0] if rows else ():
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
         drawn.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(cell(row.get(name)) for name in rows[0]))
+        drawn.add_row(*(Text(cell(row.get(name))) for name in rows[0]))
     return drawn
 
 
@@ -122,23 +224,60 @@ def cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def lines(texts: Iterable[str]) -> None:
+def lines(texts: Iterable[str], name: str = "lines") -> None:
     """Plain lines on standard output."""
+    if mode.json:
+        mode.collected.setdefault(name, []).extend(texts)
+        return
     for text in texts:
-        out.print(Text(text))
+        _print_line(text)
+
+
+def path(place: Path, name: str = "path") -> None:
+    """Where a result lies."""
+    if mode.json:
+        mode.collected[name] = str(place)
+    else:
+        _print_line(str(place))
 
 
 def json(value: Any) -> None:
     """A JSON value on standard output, for the next tool."""
+    mode.collected = {}
+    _print_json(value)
+
+
+def _print_json(value: Any) -> None:
     from json import dumps
 
-    out.print(dumps(value, ensure_ascii=False, indent=1), markup=False, highlight=False)
+    _print_line(dumps(_finite(value), ensure_ascii=False, indent=1, default=str))
 
 
-def document(value: Any) -> None:
-    """A nested JSON-like value on standard output, as YAML: readable, and parsable by the next
-    tool.
-    """
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, Mapping):
+        return {str(name): _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return None
+    return value
+
+
+def document(value: Mapping[str, Any]) -> None:
+    """A nested mapping on standard output, as YAML: readable, and parsable by the next tool."""
+    if mode.json:
+        mode.collected.update(value)
+        return
     import yaml
 
-    out.print(Text(yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=120).rstrip()))
+    text = yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=120)
+    _print_line(text.rstrip())
+
+
+def show_traceback() -> None:
+    """The traceback of the error at hand, with ``--verbose``."""
+    if mode.verbose:
+        import traceback
+
+        print(traceback.format_exc(), file=sys.stderr)  # noqa: T201

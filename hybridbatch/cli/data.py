@@ -6,11 +6,22 @@ from typing import Annotated
 import typer
 
 from hybridbatch.cli import console
-from hybridbatch.cli.base import DATA, DataRoot, command, reporter
+from hybridbatch.cli.base import DATA, DataRoot, Languages, Tasks, command, reporter
+from hybridbatch.cli.completion import languages as language_names
+from hybridbatch.cli.completion import of
 from hybridbatch.data.settings import MineConfig, PrepareConfig
 
 
-@command(DATA, PrepareConfig, {"sources": "SOURCE"})
+@command(
+    DATA,
+    PrepareConfig,
+    {"sources": "SOURCE"},
+    examples=[
+        "hybridbatch prepare atlas",
+        "hybridbatch prepare my-questions.tsv --languages swh,eng --out data/mine",
+        "hybridbatch prepare --list",
+    ],
+)
 def prepare(
     config: PrepareConfig,
     list_: Annotated[bool, typer.Option("--list", help="List the built-in sources.")] = False,
@@ -22,23 +33,36 @@ def prepare(
         return console.table(catalogue(), title="Built-in sources")
     from hybridbatch.data.prepare import prepare as run
 
-    console.out.print(str(run(config, reporter())), highlight=False)
+    console.path(run(config, reporter()))
 
 
-@command(DATA, MineConfig, {"data": "DATA"})
+@command(
+    DATA,
+    MineConfig,
+    {"data": "DATA"},
+    examples=[
+        "hybridbatch mine data/atlas --negatives 5",
+        "hybridbatch mine data/mine --method dense --model experiments/first --out data/mined",
+    ],
+)
 def mine(config: MineConfig) -> None:
     """Find hard negatives for prepared data, by BM25 or with an encoder."""
     from hybridbatch.data.mine import mine as run
 
-    console.out.print(str(run(config, reporter())), highlight=False)
+    console.path(run(config, reporter()))
 
 
-@command(DATA)
+@command(
+    DATA,
+    examples=[
+        "hybridbatch inspect data/atlas",
+        "hybridbatch inspect data/mine --records 5 --languages swh,eng --json",
+    ],
+)
 def inspect(
     data: Annotated[Path, typer.Argument(help="Prepared data folder.")],
     records: Annotated[int, typer.Option(help="Sample records to show.")] = 3,
-    languages: Annotated[str, typer.Option(help="Languages of the samples.")] = "all",
-    json_: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+    languages: Languages = "all",
 ) -> None:
     """Show what is in prepared data, what was left out and why, and sample parallel records side by
     side.
@@ -47,7 +71,7 @@ def inspect(
     from hybridbatch.data.store.reader import Store
 
     found = inspection.describe(Store.open(data), records=records, languages=languages)
-    if json_:
+    if console.mode.json:
         return console.json(found)
     console.table(
         inspection.source_table(found),
@@ -75,15 +99,18 @@ def inspect(
         )
 
 
-@command(DATA)
+@command(
+    DATA,
+    examples=[
+        "hybridbatch audit data/mine",
+        "hybridbatch audit data/mine xquad-r belebele-sib --out audit.json",
+    ],
+)
 def audit(
     data: Annotated[Path, typer.Argument(help="Prepared data folder.")],
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TASK...]", help="Evaluation tasks; default: as `prepare` checks."),
-    ] = None,
+    tasks: Tasks = None,
     data_root: DataRoot = None,
-    languages: Annotated[str, typer.Option(help="Languages of the tasks to look at.")] = "all",
+    languages: Languages = "all",
     out: Annotated[Path | None, typer.Option(help="Also write the report there, as JSON.")] = None,
 ) -> None:
     """Report evaluation texts in prepared data, exact and nearly so, without changing it."""
@@ -99,13 +126,25 @@ def audit(
     console.lines([summary(result["found"])])
     if out:
         write_json(out, result)
-        console.out.print(str(out), highlight=False)
+        console.path(out)
 
 
-@command(DATA)
+@command(
+    DATA,
+    examples=[
+        "hybridbatch languages low-resource",
+        "hybridbatch languages script:Arab,-arb --of data/atlas --json",
+    ],
+)
 def languages(
     group: Annotated[
-        str, typer.Argument(help="Ids, groups and exclusions, such as 'low-resource,-swh'.")
+        str,
+        typer.Argument(
+            metavar="[GROUP]",
+            help="Ids, groups and exclusions, such as 'low-resource,-swh'. [all]",
+            show_default=False,
+            autocompletion=of(language_names),
+        ),
     ] = "all",
     of: Annotated[
         Path | None, typer.Option(help="Only languages of this prepared data folder.")

@@ -10,7 +10,17 @@ from hybridbatch.cli.base import EVALUATION, DryRun, command, reporter
 from hybridbatch.scoring.settings import EvalConfig
 
 
-@command(EVALUATION, EvalConfig, {"model": "MODEL"}, name="eval")
+@command(
+    EVALUATION,
+    EvalConfig,
+    {"model": "MODEL"},
+    name="eval",
+    examples=[
+        "hybridbatch eval experiments/first --tasks atlas",
+        "hybridbatch eval bm25 --tasks my-task --languages low-resource --json",
+        "hybridbatch eval --list",
+    ],
+)
 def evaluate(
     config: EvalConfig,
     dry_run: DryRun = False,
@@ -43,14 +53,21 @@ def evaluate(
             title="mAP by setting, and rank distance, macro-averaged over languages",
         )
     if result["official"]:
-        console.table(official_rows(result), title="mteb tasks")
+        console.table(official_rows(result), title="mteb tasks", name="official")
     if config.rerank:
         reranked = read_json(folder / SECOND / "eval.json")
-        console.table(summary_rows(reranked), title=f"The same after reranking by {config.rerank}")
-    console.out.print(str(folder), highlight=False)
+        title = f"The same after reranking by {config.rerank}"
+        console.table(summary_rows(reranked), title=title, name="reranked")
+    console.path(folder)
 
 
-@command(EVALUATION)
+@command(
+    EVALUATION,
+    examples=[
+        "hybridbatch compare experiments/eval-hybrid experiments/eval-mono",
+        "hybridbatch compare h-13,h-14 m-13,m-14 --metric ndcg@10 --out comparison.svg",
+    ],
+)
 def compare(
     runs: Annotated[
         list[str],
@@ -95,10 +112,16 @@ def compare(
     console.lines(result["summaries"])
     if out:
         write(result, out)
-        console.out.print(str(out), highlight=False)
+        console.path(out)
 
 
-@command(EVALUATION)
+@command(
+    EVALUATION,
+    examples=[
+        "hybridbatch figures experiments/first-eval",
+        "hybridbatch figures experiments/*-eval --metric ndcg@10",
+    ],
+)
 def figures(
     runs: Annotated[list[Path], typer.Argument(metavar="EVAL...", help="Evaluation folders.")],
     metric: Annotated[str, typer.Option(help="Metric of the heat map of language pairs.")] = "mAP",
@@ -112,7 +135,7 @@ def figures(
         console.lines([str(path) for path in draw(folder, metric, reporter())])
 
 
-@command(EVALUATION)
+@command(EVALUATION, examples=["hybridbatch cache", "hybridbatch cache --prune 20"])
 def cache(
     prune: Annotated[
         float | None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from hybridbatch.cli.completion import completer
 from hybridbatch.common.settings import Settings, build
 
 S = TypeVar("S", bound=Settings)
@@ -70,7 +71,12 @@ def _parameter(name: str, annotation: Any, info: Any) -> inspect.Parameter:
 
 def _argument(name: str, metavar: str, field: FieldInfo) -> inspect.Parameter:
     many = _is_tuple(field.annotation)
-    info = typer.Argument(metavar=metavar, help=_help(field), show_default=False)
+    info = typer.Argument(
+        metavar=f"[{metavar}{'...' if many else ''}]",
+        help=_help(field),
+        show_default=False,
+        autocompletion=completer(name, field.annotation),
+    )
     return _parameter(f"{name}_argument", (list[str] if many else str) | None, info)
 
 
@@ -85,19 +91,29 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         rich_help_panel=panel,
         metavar=None if boolean else _metavar(field.annotation),
         show_default=False,
+        autocompletion=None if boolean else completer(name, field.annotation),
     )
     return _parameter(name, (bool if boolean else str) | None, info)
 
 
 def _help(field: FieldInfo) -> str:
-    default = field.default
+    default = shown(field.default)
+    return f"{field.description} [{default}]" if default else f"{field.description}"
+
+
+def shown(default: Any) -> str:
+    """A default as a person would write it on the command line; nothing where there is none."""
     if default is None or default in ((), {}):
-        return field.description or ""
+        return ""
     if isinstance(default, bool):
-        shown = "yes" if default else "no"
-    else:
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    return f"{field.description} [dim]\\[{shown}][/dim]"
+        return "yes" if default else "no"
+    if isinstance(default, Mapping):
+        return ",".join(f"{name}={value}" for name, value in default.items())
+    if isinstance(default, tuple):
+        return ",".join("all" if each is None else shown(each) for each in default)
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default)
 
 
 def _is_tuple(annotation: Any) -> bool:
@@ -106,8 +122,8 @@ def _is_tuple(annotation: Any) -> bool:
 
 def _metavar(annotation: Any) -> str:
     if get_origin(annotation) in (Union, types.UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-        return "|".join(_metavar(kind) for kind in kinds)
+        kinds = [_metavar(kind) for kind in get_args(annotation) if kind is not type(None)]
+        return "|".join(dict.fromkeys(kinds))
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
     if _is_tuple(annotation):

@@ -6,15 +6,42 @@ from typing import Annotated, Any
 import typer
 
 from hybridbatch.cli import console
-from hybridbatch.cli.base import SCALING, DataRoot, DryRun, app, command, reporter
+from hybridbatch.cli.base import (
+    SCALING,
+    DataRoot,
+    DryRun,
+    app,
+    command,
+    reporter,
+    with_examples,
+    with_output_options,
+)
+from hybridbatch.cli.help import HelpfulGroup, context_settings
 from hybridbatch.cli.options import from_settings
 from hybridbatch.scaling.settings import ReproduceConfig, SweepConfig
 
-sweeps = typer.Typer()
+sweeps = typer.Typer(
+    cls=with_examples(
+        HelpfulGroup,
+        [
+            "hybridbatch scale-sweep --mix 0,0.5,1 --pairs 500,2k --seeds 13,14 --dry-run",
+            "hybridbatch scale-sweep --config grid.yaml --launcher slurm --jobs 20",
+        ],
+    ),
+    context_settings=context_settings(),
+    rich_markup_mode=None,
+)
 app.add_typer(sweeps, name="scale-sweep", rich_help_panel=SCALING)
 
 
-@command(SCALING, ReproduceConfig)
+@command(
+    SCALING,
+    ReproduceConfig,
+    examples=[
+        "hybridbatch reproduce",
+        "hybridbatch reproduce --mixes 0,50%,1 --seeds 13,14 --out experiments/three-mixes",
+    ],
+)
 def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
     """Train and score several mixes from one start, and write a report."""
     if dry_run:
@@ -38,7 +65,7 @@ def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
         table_rows(read_json(folder / "results.json")),
         title=f"{config.name}: mAP by setting, and rank distance",
     )
-    console.out.print(f"{folder}/report.md", highlight=False)
+    console.path(folder / "report.md")
 
 
 def _scale_sweep(
@@ -61,13 +88,22 @@ def _scale_sweep(
         _show_cells(planned.pop("cells"), f"Cells of {sweep.sweep_path(config)}")
         return console.document(planned)
     folder = sweep.run_sweep(config, reporter(), confirmed=yes)
-    console.out.print(f"{folder}/summary.md", highlight=False)
+    console.path(folder / "summary.md")
 
 
-sweeps.callback(invoke_without_command=True)(from_settings(SweepConfig, _scale_sweep))
+sweeps.callback(invoke_without_command=True)(
+    with_output_options(from_settings(SweepConfig, _scale_sweep))
+)
 
 
-@sweeps.command()
+@command(
+    SCALING,
+    to=sweeps,
+    examples=[
+        "hybridbatch scale-sweep status experiments/scale-sweep",
+        "hybridbatch scale-sweep status experiments/grid --json",
+    ],
+)
 def status(
     folder: Annotated[Path, typer.Argument(help="Folder of a sweep, running or not.")],
 ) -> None:
@@ -92,7 +128,14 @@ def _show_cells(rows: list[dict[str, Any]], title: str) -> None:
         )
 
 
-@sweeps.command()
+@command(
+    SCALING,
+    to=sweeps,
+    examples=[
+        "hybridbatch scale-sweep check experiments/scale-sweep",
+        "hybridbatch scale-sweep check experiments/grid --cells 3 --seed 7",
+    ],
+)
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
     cells: Annotated[
@@ -126,7 +169,13 @@ def check(
         raise typer.Exit(1)
 
 
-@command(SCALING)
+@command(
+    SCALING,
+    examples=[
+        "hybridbatch report experiments/scale-sweep",
+        "hybridbatch report experiments/grid experiments/control --json",
+    ],
+)
 def report(
     folders: Annotated[
         list[Path],
@@ -139,4 +188,4 @@ def report(
     """Write the findings of a sweep into it: one HTML page, figures, CSV, LaTeX and Markdown."""
     from hybridbatch.scaling.report.report import report as run
 
-    console.out.print(str(run(*folders, data_root=data_root, progress=reporter())), highlight=False)
+    console.path(run(*folders, data_root=data_root, progress=reporter()))

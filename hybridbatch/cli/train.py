@@ -5,7 +5,15 @@ from hybridbatch.cli.base import TRAINING, DryRun, command, reporter
 from hybridbatch.training.settings import TrainConfig
 
 
-@command(TRAINING, TrainConfig)
+@command(
+    TRAINING,
+    TrainConfig,
+    examples=[
+        "hybridbatch train --mix 50% --steps 200",
+        "hybridbatch train --config run.yaml --data data/mine --out experiments/mine",
+        "hybridbatch train --data data/mine --dry-run",
+    ],
+)
 def train(config: TrainConfig, dry_run: DryRun = False) -> None:
     """Fine-tune one encoder with hybrid batches."""
     if dry_run:
@@ -14,4 +22,4 @@ def train(config: TrainConfig, dry_run: DryRun = False) -> None:
         return console.document(plan(config, reporter()))
     from hybridbatch.training.train import train as run
 
-    console.out.print(str(run(config, reporter())), highlight=False)
+    console.path(run(config, reporter()))

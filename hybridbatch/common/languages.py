@@ -28,7 +28,7 @@ PRETRAINED_MODELS = {
     "mbert": "mbert",
     "labse": "labse",
 }
-_GROUPS = ("all", "low-resource", "mid-resource", "high-resource", "unlisted", "seen", "unseen")
+GROUPS = ("all", "low-resource", "mid-resource", "high-resource", "unlisted", "seen", "unseen")
 _PREFIXES = ("script:", "family:", "pretrained:")
 _REGION = re.compile(r"[A-Z]{2}|\d{3}")
 _SCRIPT = re.compile(r"[A-Z][a-z]{3}")
@@ -181,14 +181,14 @@ def _members(
 def _part(name: str, offered: Collection[str], seen: Collection[str], removing: bool) -> set[str]:
     name, needed = name.removesuffix("?"), not (removing or name.endswith("?"))
     group = name.casefold()
-    if group in _GROUPS:
+    if group in GROUPS:
         return {code for code in offered if _in_group(code, group, seen)}
     prefix, separator, value = name.partition(":")
     if separator:
         return _with_fact(name, prefix.casefold(), value.strip(), offered)
     found = _find(name)
     if found is None:
-        known = [*_GROUPS, *_PREFIXES, *offered, *_registry()[1]]
+        known = [*GROUPS, *_PREFIXES, *offered, *_registry()[1]]
         raise ConfigError(
             f"unknown language or group {name!r}{nearest(_key(name), list(dict.fromkeys(known)))}"
         )

@@ -4,9 +4,17 @@ A question asked in 11 languages, or searched in 11 corpora, gives 11 values tha
 together. They are one *cluster*: signs are flipped and questions are drawn with all their values at
 once, so that the number of questions, not of values, decides what is significant.
 
+Runs that were repeated with several seeds have two sources of chance, seeds and questions:
+`crossed_t` covers both at once, with degrees of freedom of its own. What it cannot tell apart is
+either shown to be equal within a margin (`equivalence_p`) or undecided, and then
+`Contrast.detectable` says how large a difference would have been seen.
+
 Sources: paired randomisation test, Smucker, Allan and Carterette, CIKM 2007; clustered resampling,
 Cameron, Gelbach and Miller, Review of Economics and Statistics 90(3), 2008; BCa intervals, Efron,
-JASA 82(397), 1987; Holm, Scandinavian Journal of Statistics 6(2), 1979.
+JASA 82(397), 1987; Holm, Scandinavian Journal of Statistics 6(2), 1979; variance by two crossed
+clusters, Cameron, Gelbach and Miller, Journal of Business & Economic Statistics 29(2), 2011;
+degrees of freedom, Satterthwaite, Biometrics Bulletin 2(6), 1946; two one-sided tests, Schuirmann,
+Journal of Pharmacokinetics and Biopharmaceutics 15(6), 1987.
 """
 
 from collections.abc import Sequence
@@ -114,6 +122,110 @@ def compare(
             )
         )
     return found
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A mean difference over seeds and questions, with what a t test of it needs."""
+
+    mean: float
+    error: float  # standard error of the mean
+    degrees: float  # of freedom
+    low: float  # bounds of the t interval
+    high: float
+    p: float  # two-sided
+    detectable: float  # the difference that a test at 5 % would find with a chance of 80 %
+
+
+Decision = Literal["difference", "equivalent", "undecided"]
+# With fewer seeds Satterthwaite's approximation errs: 5 to 11 % of true nulls rejected at 5 %.
+FEWEST_SEEDS = 5
+POWER = 0.8
+
+
+def crossed_t(differences: np.ndarray, *, level: float = 0.95) -> Contrast:
+    """Is the mean of differences 0? For other seeds and for other questions at once.
+
+    The variance of the mean is that between seeds' means plus that between questions' means less
+    that of single cells, which both hold, and never below either of the first two (Cameron,
+    Gelbach and Miller 2011, with the cells' part by analysis of variance). Degrees of freedom: of
+    at least `FEWEST_SEEDS` seeds, Satterthwaite's; of fewer, the smaller of seeds - 1 and
+    questions - 1, which is cautious. Nothing is pooled with other contrasts.
+
+    Args:
+        differences: float [S, Q], by seed and question cluster. With one seed the answer is about
+            questions alone, with one question (only means known) about seeds alone.
+        level: coverage of the interval.
+    Raises: DataError for less than two values.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size < 2:
+        raise DataError("a test needs two seeds or two questions")
+    variance, degrees = _crossed_variance(values)
+    mean, error = float(values.mean()), float(np.sqrt(variance))
+    if error == 0:
+        return Contrast(mean, 0.0, degrees, mean, mean, 1.0 if mean == 0 else 0.0, 0.0)
+    half = float(t.ppf((1 + level) / 2, degrees)) * error
+    detectable = float(t.ppf(0.975, degrees) + t.ppf(POWER, degrees)) * error
+    p = float(2 * t.sf(abs(mean) / error, degrees))
+    return Contrast(mean, error, degrees, mean - half, mean + half, p, detectable)
+
+
+def _crossed_variance(values: np.ndarray) -> tuple[float, float]:
+    """Variance of the mean of [S, Q], and its degrees of freedom."""
+    seeds, questions = values.shape
+    by_seed, by_question = values.mean(axis=1), values.mean(axis=0)
+    if seeds == 1:
+        return float(by_question.var(ddof=1)) / questions, questions - 1.0
+    if questions == 1:
+        return float(by_seed.var(ddof=1)) / seeds, seeds - 1.0
+    of_seeds = float(by_seed.var(ddof=1)) / seeds
+    of_questions = float(by_question.var(ddof=1)) / questions
+    rest = values - by_seed[:, None] - by_question + values.mean()
+    of_cells = float((rest**2).sum()) / ((seeds - 1) * (questions - 1)) / values.size
+    fewest = float(min(seeds, questions) - 1)
+    variance = max(of_seeds + of_questions - of_cells, of_seeds, of_questions)
+    if seeds < FEWEST_SEEDS or variance == 0:
+        return variance, fewest
+    parts = of_seeds**2 / (seeds - 1) + of_questions**2 / (questions - 1)
+    return variance, max(fewest, (of_seeds + of_questions) ** 2 / parts)
+
+
+def equivalence_p(found: Contrast, margin: float) -> float:
+    """p value of "the difference is as large as `margin`, in one direction or the other".
+
+    The larger of two one-sided t tests (Schuirmann 1987). Below 0.05 the difference lies within
+    the margin, and the 90 % interval of the contrast does so too.
+
+    Args:
+        margin: > 0, in units of the metric; to be fixed before the data are seen.
+    Raises: DataError for a margin that is not positive.
+    """
+    from scipy.stats import t
+
+    if not margin > 0:
+        raise DataError(f"the margin of an equivalence test must be positive, not {margin}")
+    if found.error == 0:
+        return 0.0 if abs(found.mean) < margin else 1.0
+    return float(t.sf((margin - abs(found.mean)) / found.error, found.degrees))
+
+
+def decide(found: Contrast, p: float, margin: float, *, alpha: float = 0.05) -> Decision:
+    """What a contrast allows to say.
+
+    Args:
+        found: the contrast.
+        p: its p value, corrected for the family it belongs to.
+        margin: of the equivalence test.
+        alpha: of both tests.
+    Returns: ``difference`` if p is below alpha, else ``equivalent`` if the equivalence test is,
+        else ``undecided``: there may be a difference of up to `Contrast.detectable`.
+    """
+    if p < alpha:
+        return "difference"
+    return "equivalent" if equivalence_p(found, margin) < alpha else "undecided"
 
 
 def randomisation_p(sums: np.ndarray, *, seed: int, draws: int = 10_000) -> np.ndarray:

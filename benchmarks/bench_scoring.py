@@ -2,28 +2,31 @@
 pool's language bias.
 
 The shape is Belebele's: 122 languages, 900 questions each against 488 passages, 14,884 language
-pairs and a pool of 59,536 passages with 122 relevant ones per question. The vectors are random
-around shared passage vectors, with an offset per language, so that ranks are neither perfect nor
-random. Some pairs and pool queries are also given to pytrec_eval, which must agree, to compare the
-time.
+pairs and a pool of 59,536 passages with 122 relevant ones per question. The passages are random
+around shared meanings, with an offset per language. Two kinds of queries are scored in one run:
+near the right meanings (good answers), and anywhere (random answers, as an untrained model gives).
+The matrix products alone are timed beside each: no exact scoring can be faster. Some pairs are also
+given to pytrec_eval, which must agree, to compare the time.
 """
 
 import resource
-import time
+from typing import Any
 
 import numpy as np
+import torch
 from common import finish, parser, timed
 
-from hybridbatch.scoring import metrics
-from hybridbatch.scoring.columns import K
-from hybridbatch.scoring.pool_bias import pool_bias
-from hybridbatch.scoring.ranks import Corpus, Relevance, Wanted, relevant_ranks
+from hybridbatch.common.records import Task, Texts
+from hybridbatch.scoring.averages import POOL
+from hybridbatch.scoring.full_ranking import score_task
+from hybridbatch.scoring.ranks import BLOCK_SCORES
+from hybridbatch.search.order import inner_products
 
 CUTOFFS = (1, 10, 100)
 
 
 def main() -> None:
-    """Score the grid; compare with pytrec_eval where asked."""
+    """Score the grid with good and with random answers; compare with pytrec_eval where asked."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--languages", type=int, default=122)
     arguments.add_argument("--passages", type=int, default=488)
@@ -36,9 +39,9 @@ def main() -> None:
         "--trec-eval-pairs", type=int, default=0, help="pairs that pytrec_eval scores too"
     )
     options = arguments.parse_args()
-    names = [f"l{number:03d}" for number in range(options.languages)]
-    ids = [f"p{number}" for number in range(options.passages)]
     rng = np.random.default_rng(0)
+    names = [f"l{number:03d}" for number in range(options.languages)]
+    ids = tuple(f"p{number}" for number in range(options.passages))
     meanings = rng.standard_normal((options.passages, options.dimension), np.float32)
     offsets = 0.7 * rng.standard_normal((options.languages, options.dimension), np.float32)
     passages = {
@@ -47,59 +50,78 @@ def main() -> None:
     }
     answers = rng.integers(0, options.passages, options.queries)
     asked = names[: options.query_languages]
-    queries = {
+    good = {
         name: unit(meanings[answers] + offsets[i] + 3 * noise(rng, meanings[answers]))
         for i, name in enumerate(asked)
     }
+    random = {name: unit(noise(rng, meanings[answers])) for name in asked}
 
-    started = time.perf_counter(), time.process_time()
-    corpus = Corpus(passages, dict.fromkeys(names, ids))
-    translations = corpus.translations()
-    relevance = {
-        name: Relevance(answers[:, None], np.ones((options.queries, 1), np.int64)) for name in names
-    }
-    wanted = Wanted({"all": names}, top_k=K, translations=translations)
-    kept: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    seconds = {"ranks": 0.0, "metrics": 0.0, "bias": 0.0}
-    for name, vectors in queries.items():
-        clock = time.perf_counter()
-        ranked = relevant_ranks(vectors, corpus, relevance, wanted)
-        seconds["ranks"] += time.perf_counter() - clock
-        clock = time.perf_counter()
-        kept[name] = {
-            setting: metrics.all_metrics(ranks, CUTOFFS)
-            for setting, ranks in (ranked.languages | ranked.pools).items()
-        }
-        seconds["metrics"] += time.perf_counter() - clock
-        clock = time.perf_counter()
-        kept[name]["all"] |= pool_bias(ranked.pools["all"], corpus, name, CUTOFFS, names).per_query
-        seconds["bias"] += time.perf_counter() - clock
-    figures = {
+    figures: dict[str, Any] = {
         "pairs": len(asked) * len(names),
-        "pool_passages": len(corpus.language),
-        "wall_seconds": time.perf_counter() - started[0],
-        "cpu_seconds": time.process_time() - started[1],
-        "wall_seconds_of": seconds,
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "pool_mAP": float(
-            np.mean([kept[name]["all"]["average_precision"].mean() for name in asked])
-        ),
+        "pool_passages": len(names) * options.passages,
         "product_gflops": 2e-9
         * len(asked)
         * options.queries
-        * len(corpus.language)
+        * len(names)
+        * options.passages
         * options.dimension,
     }
+    kept: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for title, queries in (("random_answers", random), ("good_answers", good)):
+        figures[title], kept = score(passages, ids, queries, answers)
+    figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if options.trec_eval_pairs:
         pairs = [
             (asked[i % len(asked)], names[7 * i % len(names)])
             for i in range(options.trec_eval_pairs)
         ]
-        figures["trec_eval"] = compare(pairs, queries, passages, ids, answers, kept)
+        figures["trec_eval"] = compare(pairs, good, passages, ids, answers, kept)
     settings = {key: value for key, value in vars(options).items() if key != "out"}
     if options.trec_eval_pairs:
         settings["peer"] = "pytrec_eval"
     finish("scoring-grid", settings, figures, options.out)
+
+
+def score(passages, ids, queries, answers):
+    """Seconds of the whole grid and of the matrix products alone, and all scores per query."""
+    texts = {name: Texts(ids, ids) for name in passages}
+    asked = Texts(tuple(f"q{row}" for row in range(len(answers))), ids[:1] * len(answers))
+    qrels = {query: {ids[answer]: 1} for query, answer in zip(asked.ids, answers, strict=True)}
+    task = Task(
+        name="grid",
+        about="benchmark",
+        queries=dict.fromkeys(queries, asked),
+        corpus=texts,
+        qrels=dict.fromkeys(passages, qrels),
+        parallel=True,
+    )
+    vectors = {"query": np.concatenate([*queries.values()])}
+    vectors["passage"] = np.concatenate([*passages.values()])
+
+    def multiply() -> None:
+        corpus = torch.from_numpy(vectors["passage"])
+        step = max(64, BLOCK_SCORES // len(corpus))
+        buffer = torch.empty(step * len(corpus))
+        for rows in torch.from_numpy(vectors["query"]).split(step):
+            inner_products(rows, corpus, buffer)
+
+    kept = {}
+
+    def run() -> None:
+        for scores in score_task(task, lambda _, side: vectors[side], cutoffs=CUTOFFS):
+            kept[scores.query_language, scores.corpus_language] = scores.metrics
+
+    whole, product = timed(run), timed(multiply)
+    pools = [
+        scores["average_precision"].mean() for (_, name), scores in kept.items() if name == POOL
+    ]
+    figures = whole | {
+        "product_wall_seconds": product["wall_seconds"],
+        "product_cpu_seconds": product["cpu_seconds"],
+        "wall_over_product": whole["wall_seconds"] / product["wall_seconds"],
+        "pool_mAP": float(np.mean(pools)),
+    }
+    return figures, kept
 
 
 def compare(pairs, queries, passages, ids, answers, kept) -> dict[str, float]:
@@ -126,7 +148,7 @@ def compare(pairs, queries, passages, ids, answers, kept) -> dict[str, float]:
             for theirs, ours in {"map": "average_precision", "recip_rank": "reciprocal_rank", "recall_10": "recall@10",
                                  "ndcg_cut_10": "ndcg@10"}.items():  # fmt: skip
                 values = np.array([found[query][theirs] for query in qrels])
-                differences.append(np.abs(values - kept[asked][searched][ours]).max())
+                differences.append(np.abs(values - kept[asked, searched][ours]).max())
 
     measured = timed(run)
     return {

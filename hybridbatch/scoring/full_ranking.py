@@ -1,6 +1,8 @@
 """Scores a task by ranking every passage of every corpus and pool."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from hybridbatch.scoring.per_query import QueryScores
 
 if TYPE_CHECKING:
     from hybridbatch.scoring.rankers import Embed, Ranker
+    from hybridbatch.scoring.ranks import GridRanks, Relevance, Wanted
     from hybridbatch.scoring.reranking.stage import SecondStage
 
 
@@ -78,31 +81,17 @@ def score_rankings(
         second_stage: orders the first passages of all rankings anew before they are scored.
     """
     from hybridbatch.scoring.columns import K
-    from hybridbatch.scoring.ranks import Relevance, Wanted
+    from hybridbatch.scoring.ranks import Wanted
 
     corpus = ranker.passages
-    found: dict[tuple[str, tuple[str, ...]], Relevance] = {}  # parallel languages have the same ids
-
-    def relevance(language: str, ids: tuple[str, ...]) -> Relevance:
-        if (language, ids) not in found:
-            found[language, ids] = Relevance.of(
-                ids, task.corpus[language].ids, task.qrels[language]
-            )
-        return found[language, ids]
-
     pools = pools_of(task, (), ()) if pools is None else pools
     if second_stage:
         wanted = Wanted(pools, top_k=second_stage.depth, top_of_languages=True)
     else:
         wanted = Wanted(pools, top_k=K, translations=corpus.translations() if pools else None)
     with report.bar(f"score {task.name}", len(task.queries), "query languages") as bar:
-        for language, texts in task.queries.items():
-            judged = {
-                name: relevance(name, tuple(texts.ids))
-                for name in task.corpus
-                if name in task.qrels and not (task.bitext and name == language)
-            }
-            ranked = ranker.ranks(language, judged, wanted)
+        for language, ranked in _ranked_ahead(task, ranker, wanted):
+            texts = task.queries[language]
             if second_stage:
                 ranked = second_stage.rerank(task, language, ranked)
             for name, ranks in ranked.languages.items():
@@ -112,6 +101,50 @@ def score_rankings(
                 if ranks.judged.any():
                     yield _scores(language, name, texts, ranks, cutoffs, corpus, pools[name])
             bar.advance()
+
+
+def _ranked_ahead(
+    task: Task, ranker: "Ranker", wanted: "Wanted"
+) -> "Iterator[tuple[str, GridRanks]]":
+    """The ranks of every query language in turn.
+
+    Those of the next language are computed meanwhile: metrics are numpy on one thread, which leaves
+    the other cores to the matrix product.
+    """
+    judgements = _Judgements(task)
+    with ThreadPoolExecutor(1) as ahead:
+        waiting: deque[tuple[str, Future[GridRanks]]] = deque()
+        for language in task.queries:
+            judged = judgements.of(language)
+            waiting.append((language, ahead.submit(ranker.ranks, language, judged, wanted)))
+            if len(waiting) > 1:
+                first, ranked = waiting.popleft()
+                yield first, ranked.result()
+        for last, ranked in waiting:
+            yield last, ranked.result()
+
+
+class _Judgements:
+    """The relevant passages of a task, looked up once for all query languages of the same ids."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.found: dict[tuple[str, tuple[str, ...]], Relevance] = {}
+
+    def of(self, language: str) -> dict[str, "Relevance"]:
+        """By corpus language, what is relevant for the queries of a language."""
+        from hybridbatch.scoring.ranks import Relevance
+
+        task, judged = self.task, {}
+        ids = tuple(task.queries[language].ids)
+        for name in task.corpus:
+            if name not in task.qrels or (task.bitext and name == language):
+                continue
+            if (name, ids) not in self.found:
+                passages = task.corpus[name].ids
+                self.found[name, ids] = Relevance.of(ids, passages, task.qrels[name])
+            judged[name] = self.found[name, ids]
+        return judged
 
 
 def _scores(

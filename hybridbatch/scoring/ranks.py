@@ -2,15 +2,12 @@
 matrix product.
 
 Metrics of a judged ranking depend on the ranks of the relevant passages only, so no ranking is ever
-made. For a block of queries the scores of all passages are computed once; then, for every language
-and every pool, the scores are sorted and each relevant passage's own score is looked up in them.
-Rows in which that score occurs more than once are done again on integer keys that hold trec_eval's
-rule for ties (`order.sort_keys`).
+made. For a block of queries the scores of all passages are computed once; then the relevant
+passages of every language and every pool are ranked in them (`hybridbatch.scoring.counting`). Ties
+follow trec_eval's rule by integer keys (`order.sort_keys`).
 
-Cost for Q queries and P passages: one Q x P x D product, and one sort of each language's and pool's
-scores. Measured against counting the greater scores per relevant passage: for a pool of 122
-languages that is 122 passes over the scores, the sort costs less than two
-(benchmarks/bench_scoring.py).
+Cost for Q queries and P passages: one Q x P x D product, and of all scores for every language and
+every pool a few passes, not a sort (benchmarks/bench_scoring.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +21,18 @@ from torch import Tensor
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import Qrels
+from hybridbatch.scoring.counting import (
+    COUNTED,
+    HISTOGRAM_PASSAGES,
+    ranks_by_count,
+    ranks_by_sort,
+    ranks_in_row,
+)
 from hybridbatch.search.order import (
     inner_products,
     key_places,
     precedence,
     sort_keys,
-    sort_rows,
     top_keys,
 )
 from hybridbatch.search.vectors import as_float32, require_finite, require_width
@@ -39,7 +42,7 @@ from hybridbatch.search.vectors import as_float32, require_finite, require_width
 # more slowly.
 BLOCK_SCORES = 7_500_000
 BLOCK_QUERIES = 64
-JOB_SCORES = 1 << 20  # scores that one thread sorts at a time
+JOB_SCORES = 1 << 20  # scores that one thread ranks at a time
 
 
 @dataclass(frozen=True)
@@ -363,16 +366,42 @@ class _Rankings:
     def _rank(self, block: Tensor, start: int) -> None:
         scores = self._cut(block)
         columns = self.columns[start : start + len(block)].flatten(0, 1)
-        own = columns.clamp(min=0)
-        ranks, ties = _ranks_among(scores, scores.gather(1, own))
-        tied = (ties & (columns >= 0)).any(dim=1).nonzero().squeeze(1)
-        if len(tied):
-            keys = sort_keys(scores[tied], self.places[tied % len(self.places)])
-            ranks[tied], _ = _ranks_among(keys, keys.gather(1, own[tied]))
-        ranks.masked_fill_(columns < 0, 0)
-        self.ranks[start : start + len(block)] = (
-            ranks.view(len(block), *self.columns.shape[1:]).cpu().numpy()
-        )
+        if scores.device.type == "cpu":
+            ranks = self._rank_on_cpu(scores.numpy(), columns.numpy())
+        else:
+            own = columns.clamp(min=0)
+            ranks, ties = ranks_by_sort(scores, scores.gather(1, own))
+            tied = (ties & (columns >= 0)).any(dim=1).nonzero().squeeze(1)
+            if len(tied):
+                keys = sort_keys(scores[tied], self.places[tied % len(self.places)])
+                ranks[tied], _ = ranks_by_sort(keys, keys.gather(1, own[tied]))
+            ranks = ranks.masked_fill_(columns < 0, 0).cpu().numpy()
+        self.ranks[start : start + len(block)] = ranks.reshape(len(block), *self.columns.shape[1:])
+
+    def _rank_on_cpu(self, scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """int64 [n, R]: ranks of the passages in `columns`; 0 where there is none."""
+        # Counting reads all scores twice for every relevant passage, so it is for few of them; the
+        # histogram reads them four times for all, but takes rows one by one.
+        few = columns.shape[1] <= COUNTED
+        if few or scores.shape[1] < HISTOGRAM_PASSAGES:
+            own = np.take_along_axis(scores, columns.clip(0), axis=1)
+            if few:
+                ranks, ties = ranks_by_count(scores, own)
+            else:
+                found = ranks_by_sort(torch.from_numpy(scores), torch.from_numpy(own))
+                ranks, ties = (values.numpy() for values in found)
+            again = np.flatnonzero((ties & (columns >= 0)).any(axis=1))
+        else:
+            ranks = np.zeros(columns.shape, np.int64)
+            again = np.arange(len(scores))
+        places = self.places.numpy()
+        for row in again.tolist():
+            asked = columns[row] >= 0
+            ranks[row, asked] = ranks_in_row(
+                scores[row], columns[row, asked], places[row % len(places)]
+            )
+        ranks[columns < 0] = 0
+        return ranks
 
     def list_top(self, scores: Tensor, k: int, translations: Tensor | None) -> None:
         """Note the first k passages of the next block of queries, and of a single ranking their
@@ -436,16 +465,3 @@ def _gather(
         np.concatenate(grades, axis=1),
         np.array(owner, dtype=np.int64),
     )
-
-
-def _ranks_among(values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """1 + the number of greater values per row, and whether `own` occurs there more than once.
-
-    Args:
-        values: [Q, P].
-        own: [Q, R], each one of its row's values.
-    Returns: int64 and bool [Q, R].
-    """
-    ordered = sort_rows(values)
-    after = torch.searchsorted(ordered, own, right=True)
-    return values.shape[1] - after + 1, after - torch.searchsorted(ordered, own) > 1

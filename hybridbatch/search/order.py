@@ -119,6 +119,13 @@ def sort_keys(scores: Tensor, places: Tensor) -> Tensor:
     return (_monotone(bits).long() << 32) | (LAST_PLACE - places)
 
 
+def array_sort_keys(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """As `sort_keys`, for arrays: several times as fast where there are few."""
+    bits = (scores + np.float32(0.0)).view(np.int32)
+    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (bits.astype(np.int64) << 32) | (LAST_PLACE - places)
+
+
 def key_scores(keys: Tensor) -> Tensor:
     """The float32 scores in keys."""
     return _monotone((keys >> 32).int()).view(torch.float32)

@@ -1,0 +1,90 @@
+"""Every way to rank gives the ranks of a full sort, ties in the order of the passages' ids."""
+
+import numpy as np
+import pytest
+import torch
+
+from hybridbatch.scoring import counting, ranks
+from hybridbatch.scoring.counting import ranks_by_count, ranks_by_sort, ranks_in_row
+from hybridbatch.scoring.ranks import Corpus, Relevance, Wanted, relevant_ranks
+from hybridbatch.search.order import array_sort_keys, sort_keys
+
+SCORES = {
+    "normal": lambda rng: rng.standard_normal(3000),
+    "many ties": lambda rng: rng.integers(-3, 4, 3000),
+    "zeros of both signs": lambda rng: rng.choice([-0.0, 0.0, 1.0], 3000),
+    "all equal": lambda rng: np.full(3000, 0.25),
+    "one outlier": lambda rng: np.append(rng.standard_normal(2999), 1e30),
+    "beyond float32's range": lambda rng: rng.choice([-3e38, 3e38, 1.0], 3000),
+    "denormal": lambda rng: rng.integers(0, 50, 3000) * 1e-45,
+    "close together": lambda rng: 1 + rng.integers(0, 5, 3000) * 2**-23,
+    "mostly zero, as BM25's": lambda rng: np.maximum(0, rng.standard_normal(3000) - 2),
+}
+
+
+def ranked_by_hand(scores: np.ndarray, columns: np.ndarray, places: np.ndarray) -> list[int]:
+    order = np.lexsort((places, -(scores.astype(np.float64))))
+    return (np.argsort(order)[columns] + 1).tolist()
+
+
+@pytest.mark.parametrize("kind", SCORES)
+@pytest.mark.parametrize("answers", ["random", "good", "best"])
+@pytest.mark.parametrize("buckets", [7, 1 << 14])
+def test_ranks_in_a_row_are_those_of_a_full_sort(kind, answers, buckets, monkeypatch):
+    monkeypatch.setattr(counting, "BUCKETS", buckets)
+    rng = np.random.default_rng(len(kind) + buckets)
+    scores = SCORES[kind](rng).astype(np.float32)
+    places = rng.permutation(3000)
+    columns = {
+        "random": rng.choice(3000, 60, replace=False),
+        "good": np.argsort(-scores)[rng.choice(200, 20, replace=False)],
+        "best": np.argsort(-scores)[:1],
+    }[answers]
+    found = ranks_in_row(scores, columns, places)
+    assert found.tolist() == ranked_by_hand(scores, columns, places)
+
+
+def test_counting_and_sorting_agree_on_ranks_and_ties():
+    rng = np.random.default_rng(3)
+    scores = rng.integers(0, 40, (25, 90)).astype(np.float32)
+    scores[:, 5] += 0.5
+    own = scores[:, [5, 17, 60]]
+    ranks_, ties = ranks_by_count(scores, own)
+    expected = ranks_by_sort(torch.from_numpy(scores), torch.from_numpy(own).contiguous())
+    np.testing.assert_array_equal(ranks_, expected[0])
+    np.testing.assert_array_equal(ties, expected[1])
+    assert not ties[:, 0].any()
+
+
+def test_keys_of_arrays_are_those_of_tensors():
+    rng = np.random.default_rng(4)
+    scores = np.concatenate([rng.standard_normal(500), [0.0, -0.0, 3e38, -3e38, 1e-45]])
+    scores, places = scores.astype(np.float32), rng.permutation(505)
+    expected = sort_keys(torch.from_numpy(scores), torch.from_numpy(places))
+    np.testing.assert_array_equal(array_sort_keys(scores, places), expected)
+
+
+@pytest.mark.parametrize("relevant", [1, 2, 5, 30])
+@pytest.mark.parametrize("width", [2, 64])
+def test_the_way_does_not_change_a_grid(relevant, width, monkeypatch):
+    """Duplicates within and across languages, so that scores tie."""
+    rng = np.random.default_rng(relevant)
+    names, size = ["amh", "eng", "swh"], 400
+    ids = {name: [f"p{i}" for i in range(size)] for name in names}
+    corpus = {name: rng.integers(-1, 2, (size, width)).astype(np.float32) for name in names}
+    queries = rng.integers(-1, 2, (30, width)).astype(np.float32)
+    relevance = {}
+    for name in names:
+        columns = np.stack([rng.choice(size, relevant, replace=False) for _ in queries])
+        columns[::7, -1] = -1
+        relevance[name] = Relevance(columns, np.where(columns < 0, 0, 1))
+    wanted = Wanted({"all": names, "two": ["swh", "amh"]})
+    found = []
+    for counted, histogram in ((0, 1 << 30), (0, 1), (1 << 30, 1)):
+        monkeypatch.setattr(ranks, "COUNTED", counted)
+        monkeypatch.setattr(ranks, "HISTOGRAM_PASSAGES", histogram)
+        grid = relevant_ranks(queries, Corpus(corpus, ids), relevance, wanted)
+        found.append(grid.languages | grid.pools)
+    for other in found[1:]:
+        for name, sorted_ in found[0].items():
+            np.testing.assert_array_equal(other[name].ranks, sorted_.ranks)

@@ -12,8 +12,11 @@ def debias(config: DebiasConfig) -> None:
     """Estimate language vectors from any text by language, or take them off an index that exists."""
     from hybridbatch.common.files import read_json
     from hybridbatch.debias.vectors_file import FACTS
-    from hybridbatch.scoring.debias import estimate
+    from hybridbatch.scoring.debias import estimate, rewrite_index
 
+    if config.vectors is not None:
+        console.lines([str(path) for path in rewrite_index(config, reporter())])
+        return
     folder = estimate(config, reporter())
     facts = read_json(folder / FACTS)
     console.table(_rows(facts), title=f"Language vectors of {facts['model']['name']}")

@@ -110,6 +110,10 @@ class Moments:
         kept = np.flatnonzero(self.counts)
         if not len(kept):
             raise DataError("language vectors need at least one vector; there is none")
+        return self.part(kept)
+
+    def part(self, kept: np.ndarray) -> "Moments":
+        """The moments of the languages with these numbers."""
         return Moments(
             languages=tuple(self.languages[number] for number in kept),
             counts=self.counts[kept],
@@ -221,6 +225,32 @@ class Debiasing:
         for number, name in enumerate(names):
             rows = np.flatnonzero(numbers == number)
             out[rows] = self._turn(vectors[rows], str(name))
+        return out
+
+    def apply_numbered(
+        self, vectors: np.ndarray, numbers: np.ndarray, names: Sequence[str]
+    ) -> np.ndarray:
+        """As `apply`, with the languages as numbers int [n] into `names`: for many vectors at once.
+
+        Rows that are zero stay zero.
+        """
+        zero = ~vectors.any(axis=1)
+        if self.directions:
+            out = np.empty(vectors.shape, dtype=np.float32)
+            for number in np.unique(numbers):
+                rows = np.flatnonzero(numbers == number)
+                out[rows] = self._turn(vectors[rows], names[number])
+        else:
+            offsets = np.stack([self.offsets.get(name, self.offsets[EVERY]) for name in names])
+            out = vectors.astype(np.float32)
+            out -= offsets[numbers]
+            if self.matrix is not None:
+                out = np.dot(out, self.matrix.T)
+            squares = np.asarray(np.einsum("nd,nd->n", out, out))
+            lengths = np.sqrt(squares)
+            lengths[lengths == 0] = 1
+            out /= lengths[:, None]
+        out[zero] = 0
         return out
 
     def _turn(self, vectors: np.ndarray, language: str) -> np.ndarray:

@@ -133,6 +133,17 @@ class LanguageVectors:
         return self._found[key]
 
 
+def with_loans(turn: Debiasing, languages: Iterable[str]) -> Debiasing:
+    """`turn` with an entry for each of the languages: its own, its nearest relatives', or the
+    global one.
+    """
+    own = turn.languages
+    for name in languages:
+        if name not in turn.offsets:
+            turn = _lend(turn, name, nearest_relatives(name, own)[0])
+    return turn
+
+
 def _shown(names: Sequence[str]) -> str:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     kind = "the vector of" if len(names) == 1 else "the mean vector of"

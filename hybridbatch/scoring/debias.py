@@ -38,6 +38,41 @@ def estimate(
     return folder
 
 
+def rewrite_index(config: DebiasConfig, report: Reporter = SILENT) -> tuple[Path, Path]:
+    """Take language vectors off the stored vectors of ``config.vectors``.
+
+    Returns: the new file, and the folder of its language vectors.
+    Raises: as `hybridbatch.debias.rewrite.rewrite`; `ConfigError` without the rows' languages.
+    """
+    from hybridbatch.debias.index_files import open_index
+    from hybridbatch.debias.rewrite import RowLanguages, read_row_languages, rewrite
+    from hybridbatch.debias.vectors_file import read_vectors
+
+    path = config.vectors
+    if path is None or config.languages is None:
+        raise ConfigError(
+            "vectors: each needs its language; give --languages FILE with a line for each vector"
+            " (of a Parquet file, the name of its column)"
+        )
+    column = str(config.languages)
+    of_column = path.suffix.lower() == ".parquet" and not config.languages.is_file()
+    index = open_index(
+        path,
+        dimension=config.dimension,
+        dtype=config.dtype,
+        column=config.column,
+        language_column=column if of_column else None,
+    )
+    if index.languages is not None:
+        languages = RowLanguages.of(index.languages(), f"{path}, column {column}")
+    else:
+        languages = read_row_languages(config.languages, index.shape[0])
+    out = config.out or path.with_name(f"{path.stem}-debiased{path.suffix}")
+    vectors = read_vectors(config.debias) if config.debias else None
+    folder = rewrite(index, languages, out, method=config.how, vectors=vectors, report=report)
+    return out, folder
+
+
 def language_vectors(
     config: DebiasConfig,
     texts: Mapping[Side, Mapping[str, Sequence[str]]],

@@ -1,0 +1,308 @@
+"""Stored vectors in the files that people have: numpy arrays, raw memory maps, Parquet, FAISS.
+
+`open_index` gives an `IndexFile`: rows to read in blocks, and a way to write the same kind of file
+with other vectors in the same places.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import atomic_path
+
+FORMATS = (
+    ".npy, .parquet, a FAISS index (.faiss, .index, .ivf), or a raw memory map with --dimension"
+)
+FAISS_ENDS = (".faiss", ".index", ".ivf", ".idx")
+ROWS_AT_ONCE = 16_384
+FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    """One file of P stored vectors.
+
+    Attributes:
+        path: of the file.
+        kind: for people.
+        shape: (P, D).
+        dtype: of the vectors as they are stored.
+        read: (start, stop) -> [stop - start, D].
+        write: (path, vectors [P, D]) -> writes a file of the same kind; None: a plain array, which
+            is the vectors themselves, headed (`npy`) or not (`raw`).
+        languages: the language of each row, where the file holds it.
+    """
+
+    path: Path
+    kind: Literal["npy", "raw", "parquet", "FAISS"]
+    shape: tuple[int, int]
+    dtype: np.dtype
+    read: Callable[[int, int], np.ndarray]
+    write: Callable[[Path, np.ndarray], None] | None = None
+    languages: Callable[[], list[str]] | None = None
+
+
+def open_index(
+    path: Path,
+    *,
+    dimension: int | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    column: str = "vector",
+    language_column: str | None = None,
+) -> IndexFile:
+    """A file of stored vectors, by the end of its name.
+
+    Args:
+        dimension, dtype: of a raw memory map, which says neither.
+        column: of a Parquet file, that holds the vectors as lists of numbers.
+        language_column: of a Parquet file, that names languages.
+    Raises: `DataError` for a file that is not there, damaged or of a kind that loses vectors;
+        `ConfigError` for one whose form is not known.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: not there; name a file of vectors: {FORMATS}")
+    end = path.suffix.lower()
+    if dimension is not None:
+        return _open_raw(path, dimension, np.dtype(dtype))
+    if end == ".npy":
+        return _open_npy(path)
+    if end == ".parquet":
+        return _open_parquet(path, column, language_column)
+    if end in FAISS_ENDS:
+        return _open_faiss(path)
+    raise ConfigError(f"{path}: not known what it holds by its name; known are {FORMATS}")
+
+
+def _open_npy(path: Path) -> IndexFile:
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise DataError(f"{path}: damaged or not a numpy array ({error})") from error
+    _check_array(path, vectors.shape, vectors.dtype)
+    return IndexFile(
+        path, "npy", vectors.shape, vectors.dtype, lambda start, stop: vectors[start:stop]
+    )
+
+
+def _open_raw(path: Path, dimension: int, dtype: np.dtype) -> IndexFile:
+    size, row = path.stat().st_size, dimension * dtype.itemsize
+    if size % row or not size:
+        raise DataError(
+            f"{path}: its {size:,} bytes are no whole number of vectors of {dimension} {dtype}"
+            f" numbers ({row} bytes); check --dimension and --dtype"
+        )
+    vectors = np.memmap(path, dtype, mode="r", shape=(size // row, dimension))
+    return IndexFile(path, "raw", vectors.shape, dtype, lambda start, stop: vectors[start:stop])
+
+
+def _check_array(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
+    if len(shape) != 2 or not all(shape):
+        raise DataError(f"{path}: holds an array of shape {tuple(shape)}, not vectors [P, D]")
+    if dtype.name not in FLOATS:
+        raise DataError(f"{path}: holds {dtype} numbers; vectors must be {', '.join(FLOATS)}")
+
+
+def _open_parquet(path: Path, column: str, language_column: str | None) -> IndexFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: damaged or not a Parquet file ({error})") from error
+    schema = file.schema_arrow
+    for name, flag in ((column, "--column"), (language_column, "--languages")):
+        if name is not None and name not in schema.names:
+            raise DataError(
+                f"{path}: has no column {name!r} but {', '.join(schema.names)}; name it with {flag}"
+            )
+    kind = schema.field(column).type
+    lists = (
+        pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
+    )
+    if not lists or not pa.types.is_floating(kind.value_type):
+        raise DataError(f"{path}: column {column!r} is {kind}, not lists of floats")
+    total = file.metadata.num_rows
+    if not total:
+        raise DataError(f"{path}: holds no rows")
+    rows = _ParquetRows(path, file, column)
+    width = rows.width()
+    dtype = np.dtype(kind.value_type.to_pandas_dtype())
+    return IndexFile(
+        path,
+        "parquet",
+        (total, width),
+        dtype,
+        rows.read,
+        lambda out, vectors: _write_parquet(path, out, column, vectors),
+        (lambda: _parquet_languages(path, language_column)) if language_column else None,
+    )
+
+
+class _ParquetRows:
+    """The vectors of a Parquet file, read row group by row group: a read goes on where the last
+    ended, or starts at the row group that has its first row.
+    """
+
+    def __init__(self, path: Path, file: Any, column: str) -> None:
+        self.path, self.file, self.column = path, file, column
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        self.ends = np.cumsum(sizes)
+        self.group = -1
+        self.held: np.ndarray | None = None
+
+    def width(self) -> int:
+        """D, of the first row."""
+        return self._load(0).shape[1]
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """[stop - start, D]."""
+        parts = []
+        while start < stop:
+            group = int(np.searchsorted(self.ends, start, side="right"))
+            first = int(self.ends[group - 1]) if group else 0
+            end = min(stop, int(self.ends[group]))
+            parts.append(self._load(group)[start - first : end - first])
+            start = end
+        return np.concatenate(parts)
+
+    def _load(self, group: int) -> np.ndarray:
+        if group != self.group or self.held is None:
+            self.held = self._vectors(group)
+            self.group = group
+        return self.held
+
+    def _vectors(self, group: int) -> np.ndarray:
+        lists = self.file.read_row_group(group, columns=[self.column]).column(0).combine_chunks()
+        first = int(self.ends[group - 1]) if group else 0
+        if lists.null_count:
+            row = first + int(np.flatnonzero(lists.is_null().to_numpy(zero_copy_only=False))[0])
+            raise DataError(f"{self.path}: row {row} has no {self.column!r}; drop it first")
+        lengths = np.asarray(lists.value_lengths())
+        if len(set(lengths.tolist())) > 1:
+            row = int(np.flatnonzero(lengths != lengths[0])[0])
+            raise DataError(
+                f"{self.path}: row {first + row} has {lengths[row]} numbers, others"
+                f" {lengths[0]}; all vectors must have one width"
+            )
+        return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
+
+
+def _parquet_languages(path: Path, column: str) -> list[str]:
+    import pyarrow.parquet as pq
+
+    values = pq.read_table(path, columns=[column]).column(0).to_pylist()
+    return ["" if value is None else str(value) for value in values]
+
+
+def _write_parquet(path: Path, out: Path, column: str, vectors: np.ndarray) -> None:
+    """The file with other vectors; all other columns, their order and the metadata stay."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path, memory_map=True)
+    schema = file.schema_arrow
+    kind, place = schema.field(column).type, schema.get_field_index(column)
+    codec = file.metadata.row_group(0).column(0).compression.lower()
+    start = 0
+    with (
+        atomic_path(out) as temporary,
+        pq.ParquetWriter(
+            temporary, schema, compression="none" if codec == "uncompressed" else codec
+        ) as writer,
+    ):
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            own = np.ascontiguousarray(vectors[start : start + len(table)])
+            values = pa.array(own.reshape(-1), kind.value_type)
+            if pa.types.is_fixed_size_list(kind):
+                lists = pa.FixedSizeListArray.from_arrays(values, own.shape[1])
+            else:
+                ends = np.arange(0, len(values) + 1, own.shape[1])
+                maker = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
+                lists = maker.from_arrays(pa.array(ends, _offset_type(kind)), values)
+            table = table.set_column(place, schema.field(column), lists.cast(kind))
+            writer.write_table(table, row_group_size=max(len(table), 1))
+            start += len(table)
+
+
+def _offset_type(kind: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.int64() if pa.types.is_large_list(kind) else pa.int32()
+
+
+def _open_faiss(path: Path) -> IndexFile:
+    import faiss
+
+    try:
+        index = faiss.read_index(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DataError(f"{path}: damaged or not a FAISS index ({reason})") from error
+    if not index.ntotal:
+        raise DataError(f"{path}: holds no vectors")
+    inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
+    rows: Any = inner
+    if isinstance(inner, faiss.IndexFlat):
+        pass
+    elif isinstance(inner, faiss.IndexIVFFlat) and inner is index:
+        inner.make_direct_map(True)
+        _check_ids(path, inner)
+    else:
+        raise DataError(
+            f"{path}: a {type(inner).__name__} does not keep its vectors as they were; only flat"
+            " and IVF-flat indexes can be rewritten: build it again from debiased vectors"
+        )
+    return IndexFile(
+        path,
+        "FAISS",
+        (index.ntotal, index.d),
+        np.dtype(np.float32),
+        lambda start, stop: rows.reconstruct_n(start, stop - start),
+        lambda out, vectors: _write_faiss(index, out, vectors),
+    )
+
+
+def _check_ids(path: Path, index: Any) -> None:
+    """Raise `DataError` unless the ids of an IVF index are 0 .. P - 1: rows are told by them."""
+    import faiss
+
+    lists = index.invlists
+    parts = [
+        faiss.rev_swig_ptr(lists.get_ids(number), lists.list_size(number)).copy()
+        for number in range(index.nlist)
+        if lists.list_size(number)
+    ]
+    ids = np.sort(np.concatenate(parts))
+    if not np.array_equal(ids, np.arange(index.ntotal)):
+        raise DataError(
+            f"{path}: its vectors have ids of their own, not 0 to {index.ntotal - 1}, so the lines"
+            " of --languages cannot be told; rewrite the vectors it was built from instead"
+        )
+
+
+def _write_faiss(index: Any, out: Path, vectors: np.ndarray) -> None:
+    """An index of the same kind, lists and metric. IVF is trained anew: its lists were cut along
+    languages.
+    """
+    import faiss
+
+    fresh = faiss.clone_index(index)
+    inner: Any = faiss.downcast_index(fresh.index) if isinstance(fresh, faiss.IndexIDMap) else fresh
+    inner.reset()
+    if isinstance(inner, faiss.IndexIVFFlat):
+        inner.set_direct_map_type(0)  # none; it was only made to read the vectors
+        inner.quantizer.reset()
+        inner.is_trained = False
+        step = max(1, len(vectors) // (256 * inner.nlist))
+        inner.train(np.ascontiguousarray(vectors[::step], dtype=np.float32))
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        inner.add(np.ascontiguousarray(vectors[start : start + ROWS_AT_ONCE], dtype=np.float32))
+    fresh.ntotal = inner.ntotal
+    with atomic_path(out) as temporary:
+        faiss.write_index(fresh, str(temporary))

@@ -1,0 +1,299 @@
+"""Language vectors taken off an index that exists: in blocks, resumable, the result whole or absent.
+
+Work in progress lies in a hidden folder beside the result: the language vectors once they are
+estimated, the rewritten vectors so far, and how many rows these are. A run that was stopped is
+taken up by the same command; another input or another method starts anew.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hybridbatch
+from hybridbatch.common.errors import DataError, Interrupted, OutputError
+from hybridbatch.common.files import (
+    make_folder,
+    open_lines,
+    output_errors,
+    read_json,
+    write_json,
+)
+from hybridbatch.common.languages import canonical
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.debias.fit import Method, counts_by_language
+from hybridbatch.debias.index_files import IndexFile
+from hybridbatch.debias.methods import Debiasing, Moments
+from hybridbatch.debias.vectors_file import (
+    LanguageVectors,
+    read_vectors,
+    with_loans,
+    write_vectors,
+)
+
+BLOCK = 65_536  # rows between two marks of progress: what an interruption can cost
+UNKNOWN = ("", "und", "unknown", "mul", "zxx")  # a vector without a language
+PROGRESS = "progress.json"
+PARTIAL = "vectors.part"
+NPY_HEAD = 128  # bytes; numpy pads the header of such an array to as many
+
+
+@dataclass(frozen=True)
+class RowLanguages:
+    """The language of each of P rows, as a number.
+
+    Attributes:
+        names: canonical ids; the last is ``und``, rows without a language.
+        numbers: int32 [P].
+    """
+
+    names: tuple[str, ...]
+    numbers: np.ndarray
+
+    @classmethod
+    def of(cls, codes: Sequence[str], place: str) -> "RowLanguages":
+        """From the code of each row. Raises `DataError` naming the first row of an unknown one."""
+        distinct, numbers = np.unique(np.asarray(codes, dtype=str), return_inverse=True)
+        names: dict[str, int] = {}
+        mapped = np.empty(len(distinct), dtype=np.int32)
+        unknown = []
+        for number, code in enumerate(distinct.tolist()):
+            if code.strip().lower() in UNKNOWN:
+                unknown.append(number)
+                continue
+            try:
+                mapped[number] = names.setdefault(canonical(code), len(names))
+            except DataError as error:
+                row = int(np.flatnonzero(numbers == number)[0])
+                raise DataError(
+                    f"{place}:{row + 1}: {error}; write und where it is not known"
+                ) from error
+        mapped[unknown] = len(names)
+        return cls((*names, "und"), mapped[numbers])
+
+
+def read_row_languages(path: Path, rows: int) -> RowLanguages:
+    """The language of each row from a text file with a line for each: a code, or more columns of
+    which the last is the code.
+
+    Raises: `DataError` for another number of lines, and for unknown codes.
+    """
+    codes = []
+    with open_lines(path) as lines:
+        for number, raw in lines:
+            try:
+                codes.append(raw.decode("utf-8").rstrip("\n").rpartition("\t")[2].strip())
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}:{number}: not valid UTF-8") from error
+    if len(codes) != rows:
+        raise DataError(
+            f"{path}: has {len(codes):,} lines, but there are {rows:,} vectors; write the language"
+            " of each vector on a line, in their order"
+        )
+    return RowLanguages.of(codes, str(path))
+
+
+def rewrite(
+    index: IndexFile,
+    languages: RowLanguages,
+    out: Path,
+    *,
+    method: Method | None = None,
+    vectors: LanguageVectors | None = None,
+    report: Reporter = SILENT,
+) -> Path:
+    """Write the index with the language vectors of its passages taken off; returns the folder of
+    the language vectors, beside `out`.
+
+    Args:
+        index: what is stored.
+        languages: of its rows.
+        out: the new file, of the same kind.
+        method: how to estimate the language vectors from the stored ones.
+        vectors: or the language vectors themselves.
+    Raises: `DataError` for vectors that do not fit or are not finite, `OutputError`, `Interrupted`.
+    """
+    from filelock import FileLock, Timeout
+
+    if out.exists() and out.samefile(index.path):
+        raise OutputError(f"{out}: is the index itself; choose another file with --out")
+    work = out.with_name(f".{out.name}.debiasing")
+    job = _job(index, languages, method, vectors)
+    if (work / PROGRESS).is_file() and read_json(work / PROGRESS).get("job") != job:
+        shutil.rmtree(work)
+        report.note(f"{out}: an earlier run was of other vectors or another method; starting anew")
+    make_folder(work)
+    try:
+        with FileLock(work / "lock", timeout=0):
+            if vectors is None:
+                vectors = _estimated(index, languages, method or Method(), work, job, report)
+            _check(index, languages, vectors, report)
+            rewritten = _rewritten(index, languages, vectors.sides["passage"], work, job, report)
+            _put(index, rewritten, work, out)
+    except Timeout:
+        raise OutputError(f"{out}: another process is writing it; wait for it") from None
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"{out}: stopped; what is done is kept in {work}, run the same command to go on"
+        ) from None
+    folder = out.with_name(f"{out.name}.language_vectors")
+    write_vectors(folder, vectors)
+    shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _job(
+    index: IndexFile,
+    languages: RowLanguages,
+    method: Method | None,
+    vectors: LanguageVectors | None,
+) -> dict[str, Any]:
+    """All that the result depends on, as JSON."""
+    stat = index.path.stat()
+    digest = hashlib.sha256(languages.numbers.tobytes())
+    digest.update("\n".join(languages.names).encode())
+    return {
+        "vectors": [index.path.name, stat.st_size, stat.st_mtime_ns, list(index.shape)],
+        "languages": digest.hexdigest(),
+        "method": method.as_json() if method and vectors is None else None,
+        "debias": None if vectors is None else vectors.facts.get("sha256"),
+    }
+
+
+def _estimated(
+    index: IndexFile,
+    languages: RowLanguages,
+    method: Method,
+    work: Path,
+    job: dict[str, Any],
+    report: Reporter,
+) -> LanguageVectors:
+    """Language vectors from the stored vectors, or those that an earlier run has estimated."""
+    if (work / PROGRESS).is_file():
+        return read_vectors(work)
+    total, width = index.shape
+    moments = Moments.empty(languages.names, width, method.products)
+    with report.bar("estimate language vectors", total, "vectors") as bar:
+        for start in range(0, total, BLOCK):
+            block = _block(index, start)
+            moments.add(block, languages.numbers[start : start + len(block)])
+            bar.advance(len(block))
+    known = moments.part(np.arange(len(languages.names) - 1))
+    turn = method.fit(known)
+    source = f"the stored vectors of {index.path.name}"
+    facts = {
+        "hybridbatch": hybridbatch.__version__,
+        "model": {"name": f"unknown: {source}", "fingerprint": None},
+        "method": {**method.as_json(), "together": False},
+        "sources": {"passage": source, "query": "no queries: the vectors of the passages"},
+        "texts": {"passage": counts_by_language(known)},
+    }
+    sides: dict[Any, Debiasing] = {"passage": turn}
+    if method.name != "shift":
+        sides["query"] = turn
+    write_vectors(work, LanguageVectors(sides, facts))
+    write_json(work / PROGRESS, {"job": job, "rows": 0})
+    return read_vectors(work)
+
+
+def _check(
+    index: IndexFile, languages: RowLanguages, vectors: LanguageVectors, report: Reporter
+) -> None:
+    """Refuse vectors of another width; tell of rows that are turned by another language's."""
+    if vectors.dimension != index.shape[1]:
+        raise DataError(
+            f"{index.path}: its vectors have {index.shape[1]} dimensions, the language vectors"
+            f" {vectors.dimension}; they are of another model"
+        )
+    if "passage" not in vectors.sides:
+        raise DataError("the language vectors have no map for passages")
+    nameless = int((languages.numbers == len(languages.names) - 1).sum())
+    if nameless:
+        report.warn(f"{nameless:,} vectors have no language; they are turned by the global one")
+    for sentence in vectors.tell({"passage": languages.names[:-1]}):
+        report.warn(sentence)
+    lengths = np.linalg.norm(index.read(0, min(1000, index.shape[0])).astype(np.float32), axis=1)
+    if np.abs(lengths - 1).max() > 0.01:
+        report.warn(
+            f"{index.path}: its vectors have lengths from {lengths.min():.3g} to"
+            f" {lengths.max():.3g}; the rewritten ones have length 1, for search by inner product"
+            " or cosine"
+        )
+
+
+def _rewritten(
+    index: IndexFile,
+    languages: RowLanguages,
+    turn: Debiasing,
+    work: Path,
+    job: dict[str, Any],
+    report: Reporter,
+) -> np.ndarray:
+    """The turned vectors [P, D], memory-mapped from a file of the work folder."""
+    total = index.shape[0]
+    done = 0
+    path = work / PARTIAL
+    offset = NPY_HEAD if index.kind == "npy" else 0
+    size = offset + total * index.shape[1] * index.dtype.itemsize
+    if (work / PROGRESS).is_file() and path.is_file() and path.stat().st_size == size:
+        done = int(read_json(work / PROGRESS)["rows"])
+    if done:
+        report.note(f"going on after {done:,} of {total:,} vectors")
+    with output_errors(path):
+        if not done:
+            with path.open("wb") as file:
+                file.truncate(size)
+        target = np.memmap(path, index.dtype, mode="r+", offset=offset, shape=index.shape)
+    names = languages.names
+    lent = with_loans(turn, names[:-1])
+    with report.bar("take language vectors off", total, "vectors", done) as bar:
+        for start in range(done, total, BLOCK):
+            block = _block(index, start)
+            numbers = languages.numbers[start : start + len(block)]
+            with output_errors(path):
+                target[start : start + len(block)] = lent.apply_numbered(block, numbers, names)
+                target.flush()
+            write_json(work / PROGRESS, {"job": job, "rows": start + len(block)})
+            bar.advance(len(block))
+    return target
+
+
+def _block(index: IndexFile, start: int) -> np.ndarray:
+    """A block of stored vectors. Raises `DataError` naming the first row that is not finite."""
+    block = index.read(start, min(start + BLOCK, index.shape[0]))
+    if not np.isfinite(block.sum(axis=1, dtype=np.float32)).all():
+        bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+        if len(bad):
+            raise DataError(
+                f"{index.path}: vector {start + int(bad[0])} holds NaN or infinite numbers; encode"
+                " its text anew"
+            )
+    return block
+
+
+def _put(index: IndexFile, vectors: np.ndarray, work: Path, out: Path) -> None:
+    """The result in its place: the partial file itself, where that is all a format needs."""
+    if index.write is not None:
+        index.write(out, vectors)
+        return
+    partial = work / PARTIAL
+    with output_errors(out):
+        with partial.open("rb+") as file:
+            if index.kind == "npy":
+                file.write(_npy_head(index))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, out)
+
+
+def _npy_head(index: IndexFile) -> bytes:
+    """The header of a .npy file of these vectors, `NPY_HEAD` bytes long."""
+    described = np.lib.format.dtype_to_descr(index.dtype)
+    text = f"{{'descr': {described!r}, 'fortran_order': False, 'shape': {tuple(index.shape)}, }}"
+    head = np.lib.format.magic(1, 0) + (NPY_HEAD - 10).to_bytes(2, "little")
+    return head + text.ljust(NPY_HEAD - 11).encode("latin1") + b"\n"

@@ -1,0 +1,271 @@
+"""An index that exists, rewritten: the same vectors as turned by hand, in every form, also after an
+interruption.
+"""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hybridbatch.common.errors import ConfigError, DataError, Interrupted, OutputError
+from hybridbatch.debias import methods
+from hybridbatch.debias import rewrite as module
+from hybridbatch.debias.fit import Method
+from hybridbatch.debias.index_files import open_index
+from hybridbatch.debias.rewrite import RowLanguages, read_row_languages, rewrite
+from hybridbatch.debias.vectors_file import read_vectors
+from tests.helpers.recording import RecordingReporter
+
+ROWS, WIDTH = 230, 16
+CODES = [("sw", "en", "de")[row % 3] for row in range(ROWS)]
+NAMES = np.array([{"sw": "swh", "en": "eng", "de": "deu"}[code] for code in CODES])
+
+
+@pytest.fixture
+def stored() -> np.ndarray:
+    rng = np.random.default_rng(11)
+    shift = {code: rng.normal(size=WIDTH) for code in set(CODES)}
+    rows = (
+        rng.normal(size=(ROWS, WIDTH))
+        + np.stack([shift[code] for code in sorted(shift)])[
+            [sorted(shift).index(code) for code in CODES]
+        ]
+    )
+    return methods.unit_rows(rows).astype(np.float32)
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "ids.txt"
+    path.write_text("\n".join(f"doc{row}\t{code}" for row, code in enumerate(CODES)) + "\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 50)
+
+
+def by_hand(stored: np.ndarray, **options) -> np.ndarray:
+    """Each language's own mean subtracted, in float64."""
+    wide = stored.astype(np.float64)
+    turn = methods.centre({name: wide[name == NAMES] for name in np.unique(NAMES)}, **options)
+    return turn.apply(wide, NAMES.tolist())
+
+
+def run(path: Path, lines: Path, out: Path, reporter=None, **options) -> Path:
+    index = open_index(path, **options)
+    languages = read_row_languages(lines, index.shape[0])
+    extra = {"report": reporter} if reporter else {}
+    return rewrite(index, languages, out, method=Method(), **extra)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "close"), [("float32", 1e-6), ("float16", 1e-3), ("float64", 1e-6)]
+)
+def test_a_numpy_file_keeps_its_type_and_shape(tmp_path, stored, lines, dtype, close):
+    np.save(tmp_path / "corpus.npy", stored.astype(dtype))
+    folder = run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    made = np.load(tmp_path / "new.npy")
+    assert made.dtype == dtype
+    np.testing.assert_allclose(made, by_hand(stored), atol=close)
+    vectors = read_vectors(folder)
+    assert vectors.facts["texts"]["passage"] == {"deu": 76, "eng": 77, "swh": 77}
+    np.testing.assert_allclose(
+        vectors.apply(stored[:1], "query", "swh"), by_hand(stored)[:1], atol=close
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "corpus.npy", "ids.txt", "new.npy", "new.npy.language_vectors",
+    ]  # fmt: skip
+
+
+def test_a_raw_memory_map_of_float16(tmp_path, stored, lines):
+    stored.astype(np.float16).tofile(tmp_path / "corpus.f16")
+    run(tmp_path / "corpus.f16", lines, tmp_path / "new.f16", dimension=WIDTH, dtype="float16")
+    made = np.fromfile(tmp_path / "new.f16", np.float16).reshape(ROWS, WIDTH)
+    np.testing.assert_allclose(made, by_hand(stored), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["list", "large", "fixed"])
+def test_a_parquet_file_keeps_its_other_columns(tmp_path, stored, kind):
+    types = {
+        "list": pa.list_(pa.float32()),
+        "large": pa.large_list(pa.float32()),
+        "fixed": pa.list_(pa.float32(), WIDTH),
+    }
+    table = pa.table({
+        "id": [f"d{row}" for row in range(ROWS)],
+        "embedding": pa.array(stored.tolist(), types[kind]),
+        "lang": CODES,
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "corpus.parquet", row_group_size=70)
+    index = open_index(tmp_path / "corpus.parquet", column="embedding", language_column="lang")
+    languages = RowLanguages.of(index.languages(), "corpus.parquet")
+    rewrite(index, languages, tmp_path / "new.parquet", method=Method())
+    made = pq.read_table(tmp_path / "new.parquet")
+    assert made.schema == table.schema
+    assert made["id"] == table["id"]
+    assert pq.ParquetFile(tmp_path / "new.parquet").num_row_groups == 4
+    np.testing.assert_allclose(np.array(made["embedding"].to_pylist()), by_hand(stored), atol=1e-6)
+
+
+def test_a_flat_faiss_index_gives_the_neighbours_of_the_turned_vectors(tmp_path, stored, lines):
+    index = faiss.IndexFlatIP(WIDTH)
+    index.add(stored)
+    faiss.write_index(index, str(tmp_path / "corpus.faiss"))
+    run(tmp_path / "corpus.faiss", lines, tmp_path / "new.faiss")
+    made = faiss.read_index(str(tmp_path / "new.faiss"))
+    assert made.metric_type == faiss.METRIC_INNER_PRODUCT
+    np.testing.assert_allclose(made.reconstruct_n(0, ROWS), by_hand(stored), atol=1e-6)
+
+
+def test_ids_of_a_mapped_flat_index_stay(tmp_path, stored, lines):
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(WIDTH))
+    index.add_with_ids(stored, np.arange(ROWS) * 10)
+    faiss.write_index(index, str(tmp_path / "corpus.faiss"))
+    run(tmp_path / "corpus.faiss", lines, tmp_path / "new.faiss")
+    made = faiss.read_index(str(tmp_path / "new.faiss"))
+    _, found = made.search(by_hand(stored)[7:8], 1)
+    assert found[0, 0] == 70
+
+
+def test_an_ivf_index_is_cut_anew_and_keeps_every_vector(tmp_path, stored, lines):
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(WIDTH), WIDTH, 4, faiss.METRIC_INNER_PRODUCT)
+    index.train(stored)
+    index.add(stored)
+    index.nprobe = 3
+    faiss.write_index(index, str(tmp_path / "corpus.ivf"))
+    run(tmp_path / "corpus.ivf", lines, tmp_path / "new.ivf")
+    made = faiss.read_index(str(tmp_path / "new.ivf"))
+    assert (made.ntotal, made.nlist, made.nprobe) == (ROWS, 4, 3)
+    made.nprobe = 4
+    _, found = made.search(by_hand(stored), 1)
+    np.testing.assert_array_equal(found[:, 0], np.arange(ROWS))
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, stored, lines, monkeypatch):
+    np.save(tmp_path / "corpus.npy", stored)
+    turn = methods.Debiasing.apply_numbered
+    blocks = []
+
+    def stopping(self, vectors, numbers, names):
+        if len(blocks) == 3:
+            raise KeyboardInterrupt
+        blocks.append(len(vectors))
+        return turn(self, vectors, numbers, names)
+
+    monkeypatch.setattr(methods.Debiasing, "apply_numbered", stopping)
+    with pytest.raises(Interrupted, match="same command to go on"):
+        run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    assert not (tmp_path / "new.npy").exists()
+    monkeypatch.setattr(
+        methods.Debiasing,
+        "apply_numbered",
+        lambda self, *given: (blocks.append(len(given[0])), turn(self, *given))[1],
+    )
+    reporter = RecordingReporter()
+    run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy", reporter)
+    assert blocks == [50, 50, 50, 50, 30]
+    assert any("going on after 150 of 230" in note for note in reporter.notes)
+    np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(stored), atol=1e-6)
+
+
+def test_work_of_other_vectors_is_not_taken_up(tmp_path, stored, lines, monkeypatch):
+    np.save(tmp_path / "corpus.npy", stored)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_put", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(Interrupted):
+            run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    other = stored[::-1].copy()
+    np.save(tmp_path / "corpus.npy", other)
+    run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(other), atol=1e-6)
+
+
+def test_vectors_without_a_language_and_zero_vectors(tmp_path, stored):
+    stored[5] = 0
+    np.save(tmp_path / "corpus.npy", stored)
+    codes = list(CODES)
+    codes[7] = "und"
+    (tmp_path / "ids.txt").write_text("\n".join(codes))
+    reporter = RecordingReporter()
+    folder = run(tmp_path / "corpus.npy", tmp_path / "ids.txt", tmp_path / "new.npy", reporter)
+    made = np.load(tmp_path / "new.npy")
+    np.testing.assert_array_equal(made[5], 0)
+    whole = read_vectors(folder).sides["passage"].offsets[methods.EVERY]
+    np.testing.assert_allclose(made[7:8], methods.unit_rows(stored[7:8] - whole), atol=1e-6)
+    assert any("1 vectors have no language" in text for text in reporter.warnings)
+
+
+def test_given_language_vectors_are_used_as_they_are(tmp_path, stored, lines):
+    np.save(tmp_path / "corpus.npy", stored)
+    folder = run(tmp_path / "corpus.npy", lines, tmp_path / "one.npy")
+    index = open_index(tmp_path / "corpus.npy")
+    rewrite(
+        index,
+        read_row_languages(lines, ROWS),
+        tmp_path / "two.npy",
+        vectors=read_vectors(folder),
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "one.npy"), np.load(tmp_path / "two.npy"))
+
+
+def _broken(make):
+    return lambda folder, stored: make(folder / "corpus.npy", stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "said"),
+    [
+        ("corpus.npy", lambda p, v: None, "not there"),
+        ("corpus.npy", lambda p, v: p.write_bytes(b"nothing"), "damaged"),
+        ("corpus.npy", lambda p, v: (np.save(p, v), p.write_bytes(p.read_bytes()[:-99])), "damaged"),
+        ("corpus.npy", lambda p, v: np.save(p, v[0]), "not vectors"),
+        ("corpus.npy", lambda p, v: np.save(p, v.astype(int)), "int64 numbers"),
+        ("corpus.npy", lambda p, v: np.save(p, np.array([{}], dtype=object), True), "damaged"),
+        ("corpus.npy", lambda p, v: np.save(p, np.where(v == v[60, 0], np.nan, v)), "vector 60 holds"),
+        ("corpus.parquet", lambda p, v: p.write_bytes(b"PAR1"), "damaged"),
+        ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"x": [1]}), p), "no column 'vector'"),
+        ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"vector": [1]}), p), "not lists"),
+        ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"vector": [[1.0], [1.0, 2.0]]}), p),
+         "row 1 has 2 numbers"),
+        ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"vector": [[1.0], None]}), p),
+         "row 1 has no"),
+        ("corpus.faiss", lambda p, v: p.write_bytes(b"nothing at all"), "damaged"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_used_are_named_in_one_line(tmp_path, stored, lines, name, make, said):
+    make(tmp_path / name, stored)
+    with pytest.raises(DataError, match=said) as error:
+        run(tmp_path / name, lines, tmp_path / f"new-{name}")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / f"new-{name}").exists()
+
+
+def test_lossy_and_unknown_indexes_are_refused(tmp_path, stored, lines):
+    index = faiss.IndexHNSWFlat(WIDTH, 8)
+    index.add(stored)
+    faiss.write_index(index, str(tmp_path / "corpus.faiss"))
+    with pytest.raises(DataError, match="IndexHNSWFlat does not keep"):
+        open_index(tmp_path / "corpus.faiss")
+    (tmp_path / "corpus.bin").write_bytes(b"1234567")
+    with pytest.raises(ConfigError, match="not known"):
+        open_index(tmp_path / "corpus.bin")
+    with pytest.raises(DataError, match="no whole number of vectors"):
+        open_index(tmp_path / "corpus.bin", dimension=3)
+
+
+def test_lines_that_do_not_fit_are_refused(tmp_path, stored, lines):
+    np.save(tmp_path / "corpus.npy", stored)
+    lines.write_text("en\nde\n")
+    with pytest.raises(DataError, match="has 2 lines, but there are 230 vectors"):
+        run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    lines.write_text("\n".join(["en", "blorp", *CODES[2:]]))
+    with pytest.raises(DataError, match=r"ids.txt:2: unknown language 'blorp'"):
+        run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    lines.write_text("\n".join(CODES))
+    with pytest.raises(OutputError, match="is the index itself"):
+        run(tmp_path / "corpus.npy", lines, tmp_path / "corpus.npy")

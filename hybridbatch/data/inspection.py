@@ -32,31 +32,29 @@ def describe(
     manifest = store.manifest
     provenance = manifest["provenance"]
     told = {one["name"]: one for one in provenance.get("sources", ())}
-    return {
+    nothing_removed = {"records": 0, "sources": {}, "counts": [], "examples": []}
+    described = {
         "folder": str(store.folder),
         "hybridbatch": manifest["hybridbatch"],
         "fingerprint": store.fingerprint,
         "settings": provenance.get("settings", {}),
-        "sources": {
-            name: {
-                key: told[name][key]
-                for key in ("licence", "url", "revision", "commit")
-                if key in told[name]
-            }
-            if name in told
-            else {}
-            for name in store.sources
-        },
+        "sources": {name: _origin_of(told.get(name, {})) for name in store.sources},
         "languages": len(store.languages),
         "splits": manifest["splits"],
         "dropped": manifest["dropped"],
         "decontamination": provenance.get("decontamination", {}),
-        REMOVED: provenance.get(
-            REMOVED, {"records": 0, "sources": {}, "counts": [], "examples": []}
-        ),
-        **{name: manifest[name] for name in _OUTCOMES if name in manifest},
-        "samples": _samples(store, records, shown, seed),
+        REMOVED: provenance.get(REMOVED, nothing_removed),
     }
+    for name in _OUTCOMES:
+        if name in manifest:
+            described[name] = manifest[name]
+    described["samples"] = _samples(store, records, shown, seed)
+    return described
+
+
+def _origin_of(told: dict[str, Any]) -> dict[str, Any]:
+    """What a person wants to know of a source's origin, of all that the manifest has."""
+    return {key: told[key] for key in ("licence", "url", "revision", "commit") if key in told}
 
 
 def _samples(store: Store, records: int, languages: Sequence[str], seed: int) -> Rows:
@@ -83,30 +81,26 @@ def source_table(description: dict[str, Any]) -> Rows:
     """
     lines = []
     for name in description["sources"]:
-        counts = {
-            split: counted["counts"].get(name, {})
-            for split, counted in description["splits"].items()
-        }
-        lines.append(
-            {
-                "source": name,
-                **{split: sum(by_language.values()) for split, by_language in counts.items()},
-                "languages": len(
-                    {language for by_language in counts.values() for language in by_language}
-                ),
-                "leaking": description[REMOVED]["sources"].get(name, 0),
-            }
-        )
+        line: dict[str, Any] = {"source": name}
+        languages: set[str] = set()
+        for split, counted in description["splits"].items():
+            by_language = counted["counts"].get(name, {})
+            line[split] = sum(by_language.values())
+            languages.update(by_language)
+        line["languages"] = len(languages)
+        line["leaking"] = description[REMOVED]["sources"].get(name, 0)
+        lines.append(line)
     return lines
 
 
 def origins(description: dict[str, Any]) -> list[str]:
     """Licence, home and revision of each source, a line of text each."""
-    return [
-        f"{name}: {told.get('licence') or 'no licence known'}"
-        + "".join(f"; {told[key]}" for key in ("url", "revision", "commit") if told.get(key))
-        for name, told in description["sources"].items()
-    ]
+    lines = []
+    for name, told in description["sources"].items():
+        parts = [f"{name}: {told.get('licence') or 'no licence known'}"]
+        parts += [told[key] for key in ("url", "revision", "commit") if told.get(key)]
+        lines.append("; ".join(parts))
+    return lines
 
 
 def language_table(description: dict[str, Any]) -> Rows:
@@ -182,10 +176,12 @@ def removed_table(description: dict[str, Any]) -> Rows:
 
 def sample_table(sample: dict[str, Any]) -> Rows:
     """A line per language of a record, query and passage side by side, long ones cut."""
-    return [
-        {"language": language, **{side: _cut(text) for side, text in texts.items()}}
-        for language, texts in sample["texts"].items()
-    ]
+    lines = []
+    for language, texts in sample["texts"].items():
+        line: dict[str, Any] = {"language": language}
+        line.update((side, _cut(text)) for side, text in texts.items())
+        lines.append(line)
+    return lines
 
 
 def _cut(text: str | None) -> str | None:

@@ -194,30 +194,34 @@ def describe(
     settings = config.model_dump(
         mode="json", include={"languages", "limit", "validation_share", "seed", "strict"}
     )
-    return {
+    provenance = {
         "hybridbatch": hybridbatch.__version__,
         "settings": settings,
-        "sources": [
-            {
-                "name": one.name,
-                "title": one.title,
-                "licence": one.licence,
-                "url": one.url,
-                "revision": one.revision,
-                **({"commit": context.revisions[one.name]} if one.commit else {}),
-                "files": [
-                    {
-                        "file": Path(path.parent.name, path.name).as_posix(),
-                        "sha256": sha256_file(path),
-                    }
-                    for path in one.inputs(context)
-                ],
-            }
-            for one in chosen
-        ],
+        "sources": [_origin(one, context) for one in chosen],
         "decontamination": checks.as_json(),
-        **{name: described for name, stage in stages.items() if (described := stage.describe())},
     }
+    for name, stage in stages.items():
+        if described := stage.describe():
+            provenance[name] = described
+    return provenance
+
+
+def _origin(one: Source, context: SourceContext) -> dict[str, Any]:
+    """Where a source comes from, and the checksums of the files that it reads."""
+    origin: dict[str, Any] = {
+        "name": one.name,
+        "title": one.title,
+        "licence": one.licence,
+        "url": one.url,
+        "revision": one.revision,
+    }
+    if one.commit:
+        origin["commit"] = context.revisions[one.name]
+    origin["files"] = []
+    for path in one.inputs(context):
+        name = Path(path.parent.name, path.name).as_posix()
+        origin["files"].append({"file": name, "sha256": sha256_file(path)})
+    return origin
 
 
 def _is_there(folder: Path, provenance: dict[str, Any]) -> bool:
@@ -239,21 +243,8 @@ def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
             f"{name}: {sum(sum(one.values()) for one in counts):,} rows in {len(languages)}"
             " languages"
         )
-    dropped = manifest["dropped"]
-    if dropped["rows"]:
-        reasons = sorted(dropped["reasons"].items(), key=lambda item: -item[1])
-        shown = "; ".join(f"{count:,} x {reason}" for reason, count in reasons[:SHOWN_REASONS])
-        more = (
-            f"; {len(reasons) - SHOWN_REASONS} more reasons" if len(reasons) > SHOWN_REASONS else ""
-        )
-        examples = "; ".join(
-            f"{bad['file']}:{bad['line']}: {bad['field']}: {bad['reason']}"
-            for bad in dropped["examples"][:SHOWN_EXAMPLES]
-        )
-        report.warn(
-            f"{dropped['rows']:,} rows left out: {shown}{more}. First: {examples}. More in"
-            " manifest.json"
-        )
+    if manifest["dropped"]["rows"]:
+        report.warn(_dropped_rows(manifest["dropped"]))
     removed = manifest["provenance"][REMOVED]
     if removed["records"]:
         report.warn(f"{summary(removed)} and were left out. Examples in manifest.json")
@@ -262,6 +253,22 @@ def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
     )
     rows = sum(counted["rows"] for counted in splits.values())
     report.note(f"{folder}: {rows:,} rows in {len(manifest['languages'])} languages ({parts})")
+
+
+def _dropped_rows(dropped: Mapping[str, Any]) -> str:
+    """The most frequent reasons why rows were left out, and the first of the rows."""
+    reasons = sorted(dropped["reasons"].items(), key=lambda item: -item[1])
+    shown = [f"{count:,} x {reason}" for reason, count in reasons[:SHOWN_REASONS]]
+    if len(reasons) > SHOWN_REASONS:
+        shown.append(f"{len(reasons) - SHOWN_REASONS} more reasons")
+    examples = [
+        f"{bad['file']}:{bad['line']}: {bad['field']}: {bad['reason']}"
+        for bad in dropped["examples"][:SHOWN_EXAMPLES]
+    ]
+    return (
+        f"{dropped['rows']:,} rows left out: {'; '.join(shown)}. First: {'; '.join(examples)}."
+        " More in manifest.json"
+    )
 
 
 def default_name(chosen: Sequence[Source]) -> str:

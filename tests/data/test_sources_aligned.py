@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.common.texts import comparable
 from hybridbatch.data.pairs.aligned_text import (
     Document,
     DocumentLine,
     Entry,
-    comparable,
     document_rows,
     gather,
     has_letters,

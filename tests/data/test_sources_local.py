@@ -10,7 +10,7 @@ import pytest
 from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.pairs.aligned_text import comparable
+from hybridbatch.common.texts import comparable
 from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.registry import catalogue, source, sources
 

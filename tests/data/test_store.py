@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hybridbatch.common.errors import DataError, OutputError
 from hybridbatch.common.files import read_json, write_json
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.common.texts import clean_text
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.data.store import intake as ingest
-from hybridbatch.data.store.intake import clean_text
 from hybridbatch.data.store.reader import Store
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, shared_passage_groups

@@ -5,13 +5,13 @@ Only a locale's own names count: CLDR lets an untranslated name fall back to a p
 English, which would put English text into a language that has no such name.
 """
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
 from hybridbatch.common.languages import canonical, language
+from hybridbatch.common.texts import nfc
 
 # Invisible marks of writing direction: they belong to the lines CLDR prints, not to the names
 _MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u061c"))
@@ -136,10 +136,7 @@ def _cities(own: dict[str, dict[str, str]], zones: list[str], latin: bool) -> di
 
 
 def _clean(names: dict[str, str]) -> dict[str, str]:
-    return {
-        code: unicodedata.normalize("NFC", name.translate(_MARKS)).strip()
-        for code, name in names.items()
-    }
+    return {code: nfc(name.translate(_MARKS)) for code, name in names.items()}
 
 
 def _regions() -> dict[str, tuple[str, ...]]:

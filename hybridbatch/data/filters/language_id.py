@@ -126,9 +126,9 @@ class LanguageCheck:
 
     def as_json(self) -> dict[str, Any]:
         """``counts`` of texts by source and language: judged, wrong among them, not judged."""
-        return {
-            "counts": [
-                {"source": source, "language": language, **{name: counts[name] for name in ("judged", "wrong", "not_judged")}}
-                for (source, language), counts in sorted(self._counts.items())
-            ],
-        }  # fmt: skip
+        found = []
+        for (source, language), counts in sorted(self._counts.items()):
+            line: dict[str, Any] = {"source": source, "language": language}
+            line.update((name, counts[name]) for name in ("judged", "wrong", "not_judged"))
+            found.append(line)
+        return {"counts": found}

@@ -15,10 +15,10 @@ import numpy as np
 
 from hybridbatch.common.progress import Reporter
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.common.texts import clean_text
 from hybridbatch.data.filters.decontamination import batches
 from hybridbatch.data.filters.markup import without_markup
 from hybridbatch.data.settings import PrepareConfig
-from hybridbatch.data.store.intake import clean_text
 
 
 class Quality:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import BadRow, Row, Split
+from hybridbatch.common.texts import comparable
 from hybridbatch.data.formats.tables import Record, RowProblem, read_records
 from hybridbatch.data.source import SourceContext
 
@@ -102,11 +103,6 @@ def has_letters(text: str, least: int) -> bool:
             if count >= least:
                 return True
     return False
-
-
-def comparable(text: str) -> str:
-    """`text` as it is compared for containment: NFC, case folded, runs of white space as one blank."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def gather(

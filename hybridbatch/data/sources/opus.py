@@ -19,13 +19,13 @@ from pathlib import Path
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.common.texts import comparable
 from hybridbatch.data.formats.bitext import Bitext, find_bitexts
 from hybridbatch.data.pairs.aligned_text import (
     BLOCK,
     QUERY_LETTERS,
     Document,
     DocumentLine,
-    comparable,
     document_rows,
     has_letters,
 )

@@ -3,8 +3,6 @@ text stays in memory.
 """
 
 import hashlib
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
@@ -16,6 +14,7 @@ import pyarrow as pa
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import SPLITS, BadRow, Row
+from hybridbatch.common.texts import clean_text
 from hybridbatch.data.store.arrangement import RowKeys
 from hybridbatch.data.store.row_files import SCHEMA, TRANSLATED_SCHEMA
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
@@ -23,17 +22,6 @@ from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
 EXAMPLES = 20  # bad rows listed in full
 _RUN_ROWS = 1 << 19
 _RUN_CHARACTERS = 1 << 27  # bounds the memory of a run of long texts
-# keeps tab, LF, CR; and the joiners
-_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
-
-
-def clean_text(text: str | None) -> str | None:
-    """NFC, without control characters, lone surrogates and surrounding white space; None if nothing
-    is left.
-    """
-    if text is None:
-        return None
-    return unicodedata.normalize("NFC", _UNWANTED.sub("", text)).strip() or None
 
 
 def clean_row(row: Row) -> Row | BadRow:

@@ -7,7 +7,6 @@ lines {link, question_number, flores_passage, question, ...}. ``link`` names the
 2023, The Belebele Benchmark, arXiv:2308.16884.
 """
 
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import Qrels, Task, Texts
+from hybridbatch.common.texts import nfc
 from hybridbatch.data.download.hub import Repository
 from hybridbatch.data.formats.tables import Record, position, text
 from hybridbatch.data.tasks.hub_files import rows_of
@@ -69,8 +69,5 @@ def read_belebele(
 
 
 def _row(record: Record) -> tuple[str, int, str, str]:
-    passage, question = (
-        unicodedata.normalize("NFC", text(record, field).strip())
-        for field in ("flores_passage", "question")
-    )
+    passage, question = (nfc(text(record, field)) for field in ("flores_passage", "question"))
     return text(record, "link"), position(record, "question_number"), passage, question

@@ -10,7 +10,6 @@ authors' sentence breaks) was taken out of it in 2020 and is read from the last 
 only these breaks give the paper's candidates.
 """
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import cache_folder, read_json
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.records import Qrels, Task, Texts
+from hybridbatch.common.texts import nfc
 from hybridbatch.data.download.web import web_file
 from hybridbatch.data.tasks.texts_and_qrels import collect, make_task
 
@@ -126,17 +126,13 @@ def _read_language(path: Path) -> tuple[Texts, Texts, Qrels]:
             keys = [f"{path.stem}-p{number:03d}-s{position}" for position in range(len(breaks))]
             place = f"{path}: paragraph {number}"
             for key, (start, end) in zip(keys, breaks, strict=True):
-                sentences.append(
-                    (place, key, unicodedata.normalize("NFC", context[start:end].strip()))
-                )
+                sentences.append((place, key, nfc(context[start:end])))
             for qa in paragraph["qas"]:
                 answer = qa["answers"][0]["answer_start"]
                 holder = next(
                     key for key, (_, end) in zip(keys, breaks, strict=True) if answer < end
                 )
-                questions.append(
-                    (place, qa["id"], unicodedata.normalize("NFC", qa["question"].strip()))
-                )
+                questions.append((place, qa["id"], nfc(qa["question"])))
                 qrels[qa["id"]] = {holder: 1}
     except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
         raise DataError(

@@ -7,7 +7,6 @@ there; only the languages asked for are fetched.
 Source: Zhang et al. 2023, MIRACL, TACL 11.
 """
 
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from hybridbatch.common.files import cache_folder, fingerprint
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import Qrels, Task, Texts
+from hybridbatch.common.texts import nfc
 from hybridbatch.data.formats.retrieval_sets import titled
 from hybridbatch.data.formats.tables import Record, RowProblem, identifier, text
 from hybridbatch.data.sources.miracl import CORPUS, HUB
@@ -72,7 +72,7 @@ def read_miracl(
 
 
 def _question(record: Record) -> tuple[str, str]:
-    return identifier(record, "id"), unicodedata.normalize("NFC", text(record, "query").strip())
+    return identifier(record, "id"), nfc(text(record, "query"))
 
 
 def _judgement(record: Record) -> tuple[str, str, int]:
@@ -82,7 +82,7 @@ def _judgement(record: Record) -> tuple[str, str, int]:
 
 
 def _passage(record: Record) -> tuple[str, str]:
-    return identifier(record, "docid"), unicodedata.normalize("NFC", titled(record))
+    return identifier(record, "docid"), nfc(titled(record))
 
 
 def _corpus(code: str, data_root: Path | None) -> Texts:

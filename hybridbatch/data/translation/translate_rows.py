@@ -18,8 +18,9 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.languages import language
 from hybridbatch.common.progress import Bar, Reporter
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.common.texts import clean_text
 from hybridbatch.data.filters.language_id import identifier
-from hybridbatch.data.store.intake import clean_row, clean_text
+from hybridbatch.data.store.intake import clean_row
 from hybridbatch.data.translation.cache import TranslationCache, default_folder
 from hybridbatch.data.translation.faults import FAULTS, fault
 from hybridbatch.data.translation.sentences import join

@@ -1,0 +1,45 @@
+"""The one door through which text comes in: its normal form, and what counts as no text.
+
+Every text is brought to Unicode's normal form C, because the same letter may be one character or
+two, and the encoder, the words of BM25 and the hashes of duplicates must see one spelling.
+"""
+
+import re
+import unicodedata
+
+# Control characters but tab, line feed and carriage return; lone surrogates; byte order marks.
+# The joiners stay: several scripts need them.
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
+# Unicode's Default_Ignorable_Code_Point, white space, and the two blanks that count as letters
+# (Hangul filler, empty Braille cell): a text of these alone shows nothing.
+_INVISIBLE = re.compile(
+    "[\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
+
+
+def nfc(text: str) -> str:
+    """`text` in normal form C, without white space around it."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of `text` can be seen: white space and zero-width characters alone."""
+    return _INVISIBLE.fullmatch(text) is not None
+
+
+def clean_text(text: str | None) -> str | None:
+    """NFC, without control characters, lone surrogates and surrounding white space.
+
+    None if nothing is left that can be seen.
+    """
+    if text is None:
+        return None
+    cleaned = nfc(_UNWANTED.sub("", text))
+    return None if is_blank(cleaned) else cleaned
+
+
+def comparable(text: str) -> str:
+    """`text` as it is compared for containment: NFC, case folded, white space as single blanks."""
+    return " ".join(nfc(text).casefold().split())

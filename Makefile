@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 JOBS ?= 2
 
-.PHONY: help setup test test-slow check format reproduce study study-models study-check bench clean
+.PHONY: help setup test test-slow check docs density format reproduce study study-models study-check bench clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,11 +26,18 @@ test: setup  ## Run the tests.
 test-slow: setup  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow
 
-check: setup  ## Formatting, lint, types, tests.
+check: setup  ## Formatting, lint, types, docs, tests.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(MAKE) docs
 	$(MAKE) test
+
+docs: setup  ## Build the documentation as a site in site/.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+density: setup  ## Print how densely the code is written.
+	$(BIN)/python tests/helpers/density.py hybridbatch
 
 format: setup  ## Put the code into the project's format.
 	$(BIN)/ruff format .

@@ -56,7 +56,7 @@ class Settings(BaseModel):
 class EncoderSettings(Settings):
     """How an encoder is loaded, for training and for evaluation."""
 
-    pooling: Literal["auto", "mean", "cls"] = setting(
+    pooling: Literal["auto", "mean", "cls", "lasttoken"] = setting(
         "auto", "Model", "Pooling; auto: as the model says, else mean."
     )
     query_prompt: str | None = setting(
@@ -72,6 +72,9 @@ class EncoderSettings(Settings):
     )
     max_passage_tokens: int = setting(
         256, "Model", "Tokens kept of a passage, special ones included.", ge=3
+    )
+    trust_remote_code: bool = setting(
+        False, "Model", "Run code that comes with the model. Without it no such code ever runs."
     )
 
     @property

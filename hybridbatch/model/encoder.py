@@ -1,11 +1,13 @@
 """The encoder: text in, unit vectors out; the same weights for queries and passages."""
 
+import copy
 import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,13 +24,42 @@ from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.common.vectors import require_finite_embeddings
 from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.head import load_head, write_head
-from hybridbatch.model.layout import Pooling, Side, read_layout, write_layout
-from hybridbatch.model.loading import load_tokenizer, load_transformer, locate, quiet
+from hybridbatch.model.layout import Layout, Pooling, Side, read_layout, write_layout
+from hybridbatch.model.loading import (
+    Source,
+    load_tokenizer,
+    load_transformer,
+    locate,
+    plain_json,
+    quiet,
+    save_tokenizer,
+)
 from hybridbatch.model.packed import forward_packed, forward_padded, use_packed_attention
 
-DEFAULT_PROMPTS = {"query": "query: ", "passage": "passage: "}
+DEFAULT_PROMPTS: dict[Side, str] = {"query": "query: ", "passage": "passage: "}
 TEXTS_PER_CALL = 1024  # bounds the tokenizer's temporary objects
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}  # of encode: what fits in caches
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How texts become vectors, beside the weights.
+
+    Attributes:
+        pooling: over the last hidden states.
+        prompts: put before every text of a side.
+        max_tokens: kept of a text of a side, prompt and special tokens included.
+        own_max_tokens: where the model itself cuts texts.
+        stated: what the model's files say.
+        composed: whether texts are brought to NFC first. A saved folder does that in its tokenizer.
+    """
+
+    pooling: Pooling
+    prompts: dict[Side, str]
+    max_tokens: dict[Side, int]
+    own_max_tokens: int
+    stated: Layout
+    composed: bool = True
 
 
 class Encoder(nn.Module):
@@ -44,25 +75,36 @@ class Encoder(nn.Module):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
         head: nn.Sequential,
+        usage: Usage,
         *,
-        name: str,
-        commit: str | None,
-        pooling: Pooling,
-        prompts: dict[Side, str],
-        max_tokens: dict[Side, int],
+        source: Source,
         packs: bool,
     ):
         super().__init__()
         self.model = model
         self.head = head
         self.tokenizer = tokenizer
-        self.name = name
-        self.commit = commit  # of a hub model, to name exactly what was loaded
-        self.pooling = pooling
-        self.prompts = prompts
-        self.max_tokens = max_tokens
+        self.source = source
+        self.name = source.name
+        self.commit = source.commit  # of a hub model, to name exactly what was loaded
+        self.usage = usage
         self._packs = packs
         self._first_position, _ = positions(model)
+
+    @property
+    def pooling(self) -> Pooling:
+        """Over the last hidden states."""
+        return self.usage.pooling
+
+    @property
+    def prompts(self) -> dict[Side, str]:
+        """Put before every text of a side."""
+        return self.usage.prompts
+
+    @property
+    def max_tokens(self) -> dict[Side, int]:
+        """Kept of a text of a side, prompt and special tokens included."""
+        return self.usage.max_tokens
 
     @classmethod
     def load(
@@ -74,6 +116,7 @@ class Encoder(nn.Module):
         passage_prompt: str | None = None,
         max_query_tokens: int = 64,
         max_passage_tokens: int = 256,
+        trust_remote_code: bool = False,
         report: Reporter = SILENT,
     ) -> "Encoder":
         """An encoder in fp32 and evaluation mode, on the CPU.
@@ -84,16 +127,18 @@ class Encoder(nn.Module):
             pooling: over the last hidden states; auto: as the model's sentence-transformers files
                 say, else mean.
             query_prompt, passage_prompt: put before every text; None: as the model says, else
-                ``query: `` and
-                ``passage: ``. A model that states a prompt for one side has none on the other.
+                ``query: `` and ``passage: ``, with a note. A model that states a prompt for one
+                side has none on the other.
             max_query_tokens, max_passage_tokens: kept of a text, prompt and special tokens
                 included; lowered with a note where the model has fewer positions.
+            trust_remote_code: run code that comes with the model. Without it, no code of a model
+                is ever run.
         Raises: `ModelError` for anything missing, damaged or not supported, in one line.
         """
-        source = locate(name, report)
-        layout = read_layout(name, source.find, pooling=None if pooling == "auto" else pooling)
+        source = locate(name, report, trusted=trust_remote_code)
+        stated = read_layout(name, source.find, pooling=None if pooling == "auto" else pooling)
         model = load_transformer(source)
-        tokenizer = load_tokenizer(source)
+        tokenizer = load_tokenizer(source, lower_case=stated.lower_case)
         rows = model.get_input_embeddings().weight.shape[0]
         if len(tokenizer) > rows:
             raise ModelError(
@@ -101,19 +146,16 @@ class Encoder(nn.Module):
                 " embeddings;"
                 " they do not belong together"
             )
-        prompts: dict[Side, str] = {
-            "query": _first(query_prompt, layout.query_prompt, DEFAULT_PROMPTS["query"]),
-            "passage": _first(passage_prompt, layout.passage_prompt, DEFAULT_PROMPTS["passage"]),
-        }
-        max_tokens: dict[Side, int] = {"query": max_query_tokens, "passage": max_passage_tokens}
-        _, places = positions(model)
-        for side, length in max_tokens.items():
-            if length > places:
-                max_tokens[side] = places
-                report.note(
-                    f"{name}: has {places} positions, so max_{side}_tokens is {places}, not"
-                    f" {length}"
-                )
+        usage = Usage(
+            pooling=stated.pooling or "mean",
+            prompts={
+                "query": _prompt("query", query_prompt, stated, name, report),
+                "passage": _prompt("passage", passage_prompt, stated, name, report),
+            },
+            max_tokens=_lengths(model, name, max_query_tokens, max_passage_tokens, report),
+            own_max_tokens=_own_length(model, tokenizer, stated),
+            stated=stated,
+        )
         use_cheap_dropout(model)
         packs = use_packed_attention(model)
         if not packs:
@@ -122,17 +164,17 @@ class Encoder(nn.Module):
                 " padded in groups of"
                 " like lengths, with the same result, a little slower"
             )
-        return cls(
-            model,
-            tokenizer,
-            load_head(source, layout.dense),
-            name=name,
-            commit=source.commit,
-            pooling=layout.pooling or "mean",
-            prompts=prompts,
-            max_tokens=max_tokens,
-            packs=packs,
-        ).eval()
+        head = load_head(source, stated.dense)
+        return cls(model, tokenizer, head, usage, source=source, packs=packs).eval()
+
+    def using(self, **changes: Any) -> "Encoder":
+        """The same weights, used in another way: `changes` of the fields of `Usage`.
+
+        The result shares its modules with this encoder, so it trains and moves with it.
+        """
+        other = copy.copy(self)
+        other.usage = replace(self.usage, **changes)
+        return other
 
     @property
     def dimension(self) -> int:
@@ -155,10 +197,9 @@ class Encoder(nn.Module):
         """
         prompt, parts = self.prompts[side], []
         for start in range(0, len(texts), TEXTS_PER_CALL):
-            chunk = [
-                unicodedata.normalize("NFC", prompt + text)
-                for text in texts[start : start + TEXTS_PER_CALL]
-            ]
+            chunk = [prompt + text for text in texts[start : start + TEXTS_PER_CALL]]
+            if self.usage.composed:
+                chunk = [unicodedata.normalize("NFC", text) for text in chunk]
             try:
                 encoded = self.tokenizer(
                     chunk,
@@ -204,10 +245,10 @@ class Encoder(nn.Module):
 
     def _pool(self, hidden: Tensor, offsets: np.ndarray) -> Tensor:
         """[n, D] of token states [T, D], in at least fp32 and always summed in the same order."""
-        if self.pooling == "cls":
-            return _at_least_fp32(
-                hidden.index_select(0, torch.from_numpy(offsets[:-1]).to(hidden.device))
-            )
+        if self.pooling in ("cls", "lasttoken"):
+            places = offsets[:-1] if self.pooling == "cls" else offsets[1:] - 1
+            rows = torch.from_numpy(places).to(hidden.device)
+            return _at_least_fp32(hidden.index_select(0, rows))
         lengths = torch.from_numpy(np.diff(offsets)).to(hidden.device)
         return torch.segment_reduce(_at_least_fp32(hidden), "mean", lengths=lengths, axis=0)
 
@@ -257,15 +298,28 @@ class Encoder(nn.Module):
         for name, weight in self.state_dict().items():
             digest.update(f"{name} {tuple(weight.shape)} ".encode())
             digest.update(weight.detach().float().cpu().contiguous().numpy().data)
-        settings = {"pooling": self.pooling, "prompts": self.prompts, "max_tokens": self.max_tokens}
+        settings: dict[str, Any] = {
+            "pooling": self.pooling,
+            "prompts": self.prompts,
+            "max_tokens": self.max_tokens,
+        }
+        if not self.usage.composed:
+            settings["composed"] = False
         digest.update(json.dumps([settings, *map(str, self.head)], sort_keys=True).encode())
-        digest.update(self._plain_tokenizer().backend_tokenizer.to_str().encode())
+        digest.update(self._tokenizer_text().encode())
         return digest.hexdigest()
 
     def tokens_key(self) -> str:
         """Hex hash of all that decides the tokens of a text: tokenizer, prompts, lengths."""
-        parts = [self.prompts, self.max_tokens, self._plain_tokenizer().backend_tokenizer.to_str()]
+        parts = [self.prompts, self.max_tokens, self._tokenizer_text()]
         return fingerprint(parts, length=32)
+
+    def _tokenizer_text(self) -> str:
+        """The tokenizer as JSON, without the NFC that `save` puts before it: texts are in NFC when
+        they get there.
+        """
+        text = self._plain_tokenizer().backend_tokenizer.to_str()
+        return plain_json(text) if self.usage.composed else text
 
     def save(self, folder: Path, card: str) -> None:
         """Write a folder that `SentenceTransformer`, `AutoModel` + `AutoTokenizer` and `load` read,
@@ -278,7 +332,7 @@ class Encoder(nn.Module):
         with atomic_folder(folder) as temporary, quiet():
             try:
                 self.model.save_pretrained(temporary)
-                self._plain_tokenizer().save_pretrained(temporary)
+                save_tokenizer(self._plain_tokenizer(), temporary)
                 dense = write_head(temporary, self.head)
             except SafetensorError as error:  # its way of saying that the disk is full
                 raise OutputError(f"{folder}: the weights cannot be written ({error})") from error
@@ -287,8 +341,9 @@ class Encoder(nn.Module):
                 dimension=self.model.config.hidden_size,
                 pooling=self.pooling,
                 prompts=self.prompts,
-                max_tokens=max(self.max_tokens.values()),
+                max_tokens=self.usage.own_max_tokens,
                 dense=dense,
+                stated=self.usage.stated,
             )
             write_text(temporary / "README.md", card)
 
@@ -299,9 +354,41 @@ class Encoder(nn.Module):
         return self.tokenizer
 
 
-def _first(*prompts: str | None) -> str:
-    """The first prompt that is given, in NFC."""
-    return unicodedata.normalize("NFC", next(prompt for prompt in prompts if prompt is not None))
+def _prompt(side: Side, wanted: str | None, stated: Layout, name: str, report: Reporter) -> str:
+    """The user's prompt of a side, else the model's, else the default, which is announced; NFC."""
+    if wanted is None and not stated.states_prompts:
+        report.note(
+            f"{name}: states no prompt for a {side}, so {DEFAULT_PROMPTS[side]!r} is put before it;"
+            f" --{side}-prompt '' leaves it out"
+        )
+    prompt = stated.prompt(side) if wanted is None else wanted
+    return unicodedata.normalize("NFC", DEFAULT_PROMPTS[side] if prompt is None else prompt)
+
+
+def _lengths(
+    model: PreTrainedModel, name: str, query: int, passage: int, report: Reporter
+) -> dict[Side, int]:
+    """Tokens kept of a text of either side: as wanted, at most the model's positions."""
+    _, places = positions(model)
+    lengths: dict[Side, int] = {"query": query, "passage": passage}
+    for side, length in lengths.items():
+        if length > places:
+            lengths[side] = places
+            report.note(
+                f"{name}: has {places} positions, so max_{side}_tokens is {places}, not {length}"
+            )
+    return lengths
+
+
+def _own_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, stated: Layout) -> int:
+    """Where sentence-transformers cuts the texts of a model: as its files say, else where its
+    tokenizer or its positions end.
+    """
+    _, places = positions(model)
+    if stated.max_tokens is not None:
+        return min(stated.max_tokens, places)
+    table = getattr(model.config, "max_position_embeddings", None) or places
+    return min(tokenizer.model_max_length, table, places)
 
 
 def positions(model: PreTrainedModel) -> tuple[int, int]:

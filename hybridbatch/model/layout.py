@@ -3,15 +3,16 @@ files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from hybridbatch.common.errors import ModelError
 from hybridbatch.common.files import read_json, write_json
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "lasttoken"]
 Side = Literal["query", "passage"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "lasttoken")
 # the order in which sentence-transformers looks for a prompt
 PASSAGE_KEYS = ("document", "passage", "corpus")
 # sentence-transformers < 6 writes one flag per mode: pooling_mode_mean_tokens ...
@@ -20,12 +21,37 @@ LEGACY_POOLING = "pooling_mode_"
 
 @dataclass(frozen=True)
 class Layout:
-    """What a model says about its use; None where it says nothing."""
+    """What a model says about its use.
+
+    Attributes:
+        pooling: None where it says nothing.
+        prompts: all that it states, by name, also those of single tasks.
+        default_prompt: the name of the prompt of texts that are neither query nor passage.
+        max_tokens: where it cuts texts; None where it says nothing.
+        lower_case: whether it puts texts into lower case, whatever its tokenizer does.
+        dense: folders of the dense layers after pooling, in order.
+    """
 
     pooling: Pooling | None = None
-    query_prompt: str | None = None
-    passage_prompt: str | None = None
-    dense: tuple[str, ...] = ()  # folders of the dense layers after pooling, in order
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    max_tokens: int | None = None
+    lower_case: bool = False
+    dense: tuple[str, ...] = ()
+
+    @property
+    def states_prompts(self) -> bool:
+        """Whether it states a prompt for queries or for passages."""
+        return any(key in self.prompts for key in ("query", *PASSAGE_KEYS))
+
+    def prompt(self, side: Side) -> str | None:
+        """Of a side; a model that states a prompt for one side has none ("") on the other, and one
+        that states none says nothing (None).
+        """
+        if not self.states_prompts:
+            return None
+        keys = ("query",) if side == "query" else PASSAGE_KEYS
+        return next((self.prompts[key] for key in keys if key in self.prompts), "")
 
 
 def read_layout(
@@ -47,16 +73,19 @@ def read_layout(
         elif kind not in ("Transformer", "Pooling", "Normalize"):
             raise ModelError(
                 f"{name}: its modules.json asks for a {kind} module; known are Transformer, Pooling"
-                " (mean or cls),"
-                " Dense and Normalize"
+                f" ({', '.join(POOLINGS)}), Dense and Normalize"
             )
-    stated = _read(find("config_sentence_transformers.json"), {}).get("prompts") or {}
-    prompts = {key: text for key, text in stated.items() if text is not None}
-    passage = next((prompts[key] for key in PASSAGE_KEYS if key in prompts), None)
-    query = prompts.get("query")
-    if query is None and passage is None:
-        return Layout(pooling_found, None, None, tuple(dense))
-    return Layout(pooling_found, query or "", passage or "", tuple(dense))
+    stated = _read(find("config_sentence_transformers.json"), {})
+    prompts = {key: text for key, text in (stated.get("prompts") or {}).items() if text is not None}
+    transformer = _read(find("sentence_bert_config.json"), {})
+    return Layout(
+        pooling_found,
+        prompts,
+        stated.get("default_prompt_name"),
+        transformer.get("max_seq_length"),
+        bool(transformer.get("do_lower_case")),
+        tuple(dense),
+    )
 
 
 def _read(path: Path | None, default: Any) -> Any:
@@ -73,14 +102,12 @@ def _read_pooling(name: str, config: Mapping[str, Any]) -> Pooling:
         ]
         stated = [mode.removesuffix("_tokens").removesuffix("_token") for mode in stated]
     modes = [stated] if isinstance(stated, str) else list(stated)
-    if modes == ["mean"]:
-        pooling: Pooling = "mean"
-    elif modes == ["cls"]:
-        pooling = "cls"
-    else:
+    pooling = next((known for known in POOLINGS if modes == [known]), None)
+    if pooling is None:
         raise ModelError(
-            f"{name}: pools by {' + '.join(modes) or 'nothing'}, known are mean and cls; choose one"
-            " with --pooling"
+            f"{name}: pools by {' + '.join(modes) or 'nothing'}, known are {', '.join(POOLINGS)}."
+            " Another pooling gives other vectors than the model was made for: choose one with"
+            " --pooling only to train it anew"
         )
     if config.get("include_prompt", True) is False:
         raise ModelError(
@@ -97,6 +124,7 @@ def write_layout(
     prompts: Mapping[Side, str],
     max_tokens: int,
     dense: Sequence[str] = (),
+    stated: Layout | None = None,
 ) -> None:
     """Write what `SentenceTransformer(folder)` reads beside a transformers model and its tokenizer.
 
@@ -105,37 +133,42 @@ def write_layout(
         max_tokens: where texts are cut; one number for both sides, as sentence-transformers has no
             other.
         dense: folders (already written) of the dense layers after pooling.
+        stated: what the model said before: its further prompts are kept.
     """
     steps = [("", "Transformer"), ("1_Pooling", "Pooling"), *((path, "Dense") for path in dense)]
     steps.append((f"{len(steps)}_Normalize", "Normalize"))
-    write_json(
-        folder / "modules.json",
-        [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": path,
-                "type": f"sentence_transformers.models.{kind}",
-            }
-            for index, (path, kind) in enumerate(steps)
-        ],
-    )
+    modules = []
+    for index, (path, kind) in enumerate(steps):
+        kind_of_module = f"sentence_transformers.models.{kind}"
+        modules.append({"idx": index, "name": str(index), "path": path, "type": kind_of_module})
+    write_json(folder / "modules.json", modules)
     (folder / steps[-1][0]).mkdir(exist_ok=True)
+    stated = stated or Layout()
+    # A model's lower-casing is a step of the tokenizer that is saved.
     write_json(
         folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False}
     )
     flags = {"cls_token": pooling == "cls", "mean_tokens": pooling == "mean", "max_tokens": False}
+    if pooling == "lasttoken":
+        flags["lasttoken"] = True
     write_json(
         folder / "1_Pooling" / "config.json",
         {"word_embedding_dimension": dimension}
         | {LEGACY_POOLING + mode: on for mode, on in flags.items()},
     )
     texts = {
+        **stated.prompts,
         "query": prompts["query"],
         "document": prompts["passage"],
         "passage": prompts["passage"],
     }
+    if "corpus" in texts:
+        texts["corpus"] = prompts["passage"]
     write_json(
         folder / "config_sentence_transformers.json",
-        {"prompts": texts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+        {
+            "prompts": texts,
+            "default_prompt_name": stated.default_prompt,
+            "similarity_fn_name": "cosine",
+        },
     )

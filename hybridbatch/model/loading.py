@@ -1,8 +1,9 @@
 """From what `--model` says to a transformer and its tokenizer, with every failure as one line."""
 
 import json
+import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import HfApi, ModelInfo, snapshot_download
 from huggingface_hub import errors as hub_errors
+from tokenizers import normalizers
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -22,8 +24,16 @@ from transformers import (
 )
 
 from hybridbatch.common.errors import ModelError, nearest
-from hybridbatch.common.files import sha256_file
+from hybridbatch.common.files import read_json, sha256_file, write_json, write_text
 from hybridbatch.common.progress import Reporter
+from hybridbatch.common.retries import (
+    LATER,
+    is_connection_error,
+    is_offline,
+    may_pass,
+    patiently,
+    status_of,
+)
 from hybridbatch.model.builtin import BUILTIN, builtin_location
 
 TOKENIZER_FILES = (
@@ -34,63 +44,62 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "vocab.json",
 )
+COMMIT = re.compile("[0-9a-f]{40}")
+_NFC = {"type": "NFC"}
+_MODULE_FOLDER = re.compile(r"\d+_\w+")  # 1_Pooling, 2_Dense
+_UNREACHABLE = (
+    "no folder has this name, it is not in the hub's local cache, and the hub cannot be reached"
+)
 KEPT_TOKENIZERS = 4  # reading one takes two seconds; those of a sweep's runs are all alike
 _tokenizers: OrderedDict[tuple[tuple[str, str], ...], PreTrainedTokenizerFast] = OrderedDict()
 
 
+# Where a class of transformers can read a model whose own repository asks for code of its own.
+NATIVE = {"new": ("gte", "alibaba-nlp-community/gte-multilingual-base")}
+ASK_SECONDS = 10.0  # how long the hub may take to say which commit a model is at
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where a model's files are: a folder, or a repository of the hub at one commit."""
+    """Where a model's files are: always a folder, for a model of the hub one in the hub's cache.
 
-    name: str  # as the user gave it, for messages
-    location: str  # folder or hub id
-    commit: str | None = None  # of a hub model
+    Attributes:
+        name: as the user gave it, for messages.
+        location: the folder.
+        repository, commit: of a model of the hub.
+        trusted: whether the user allows to run code that comes with the model.
+    """
+
+    name: str
+    location: str
+    repository: str | None = None
+    commit: str | None = None
+    trusted: bool = False
 
     def find(self, file: str) -> Path | None:
-        """The local path of one of its files, downloaded if need be; None where it has no such
-        file.
-        """
-        if self.commit is None:
-            path = Path(self.location, file)
-            return path if path.is_file() else None
-        cached = try_to_load_from_cache(self.location, file, revision=self.commit)
-        if isinstance(cached, str):
-            return Path(cached)
-        if cached is _CACHED_NO_EXIST:
-            return None
-        with _hub_errors(self.name):
-            try:
-                return Path(hf_hub_download(self.location, file, revision=self.commit))
-            except hub_errors.LocalEntryNotFoundError as error:
-                if constants.HF_HUB_OFFLINE:  # the user's word that the cache holds all there is
-                    return None
-                raise ModelError(
-                    f"{self.name}: the hub cannot be asked for its {file}; check the network, or"
-                    " set HF_HUB_OFFLINE=1 to"
-                    " take what the hub's local cache holds as all there is"
-                ) from error
-            except hub_errors.EntryNotFoundError:
-                return None
+        """The path of one of its files; None where it has no such file."""
+        path = Path(self.location, file)
+        return path if path.is_file() else None
 
 
-def locate(name: str, report: Reporter) -> Source:
+def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
     """The source of a built-in model, a model folder, a run folder (holding ``model/``), or a hub
-    id (``id@revision``).
+    id (``id@revision``), whose files are downloaded.
 
+    Args:
+        trusted: whether code that comes with the model may be run.
     Raises: `ModelError` naming what is missing and the nearest built-in name.
     """
     if name in BUILTIN:
         location = builtin_location(name, report)
-        return (
-            _hub_source(name, location)
-            if isinstance(location, str)
-            else Source(name, str(location))
-        )
+        if isinstance(location, Path):
+            return Source(name, str(location), trusted=trusted)
+        return _hub_source(name, location, report, trusted)
     folder = Path(name).expanduser()
     if folder.exists():
         for candidate in (folder, folder / "model"):
             if (candidate / "config.json").is_file():
-                return Source(name, str(candidate))
+                return Source(name, str(candidate), trusted=trusted)
         raise ModelError(
             f"{name}: has neither config.json nor model/config.json, so it is no model or finished"
             " run"
@@ -103,14 +112,97 @@ def locate(name: str, report: Reporter) -> Source:
             f" folder{nearest(name, list(BUILTIN))};"
             " a hub id has the form organisation/name"
         )
-    return _hub_source(name, name)
+    return _hub_source(name, name, report, trusted)
 
 
-def _hub_source(name: str, repository: str) -> Source:
-    repository, _, revision = repository.partition("@")
+def _hub_source(name: str, address: str, report: Reporter, trusted: bool) -> Source:
+    """A model of the hub, with all its files in the hub's cache.
+
+    Transformers then reads a folder, and asks the hub for nothing. A commit in the cache needs no
+    network. Of a branch, the hub is asked for the commit; where it does not answer, the commit in
+    the cache is taken, and that is said.
+    """
+    repository, _, revision = address.partition("@")
     with _hub_errors(name):
-        path = Path(hf_hub_download(repository, "config.json", revision=revision or None))
-    return Source(name, repository, commit=path.parent.name)
+        cached = _cached_snapshot(repository, revision)
+        if cached is not None and COMMIT.fullmatch(revision):
+            return Source(name, str(cached), repository, revision, trusted)
+        try:
+            info = _ask(repository, revision, patient=cached is None)
+        except Exception as error:
+            if cached is None or not (may_pass(error) or is_offline()):
+                raise
+            if not is_offline():
+                report.note(
+                    f"{name}: the hub does not answer; taken from the cache, at commit"
+                    f" {cached.name[:12]}"
+                )
+            return Source(name, str(cached), repository, cached.name, trusted)
+        files = needed_files([file.rfilename for file in info.siblings or ()], trusted)
+        if "config.json" not in files:
+            raise ModelError(
+                f"{name}: the hub's repository has no config.json, so it is no transformers model"
+            )
+        # By the name of the branch: the cache then knows which commit it was at.
+        folder = Path(
+            patiently(
+                lambda: snapshot_download(
+                    repository, revision=revision or None, allow_patterns=files
+                )
+            )
+        )
+    return Source(name, str(folder), repository, folder.name, trusted)
+
+
+def _ask(repository: str, revision: str, *, patient: bool) -> ModelInfo:
+    def ask() -> ModelInfo:
+        return HfApi().model_info(repository, revision=revision or None, timeout=ASK_SECONDS)
+
+    return patiently(ask) if patient else ask()
+
+
+def _cached_snapshot(repository: str, revision: str) -> Path | None:
+    """The folder of a model in the hub's cache, if all its files of settings are there."""
+    try:
+        folder = Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=["*.json"],
+                local_files_only=True,
+            )
+        )
+    except hub_errors.LocalEntryNotFoundError:
+        return None
+    has_weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    return folder if (folder / "config.json").is_file() and has_weights else None
+
+
+def needed_files(files: Sequence[str], trusted: bool = False) -> list[str]:
+    """Of the files of a repository, those that an encoder needs: not the same weights again in
+    other formats, and no code.
+
+    Args:
+        trusted: Python files are taken too.
+    """
+    kept: list[str] = []
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        if folder and not _MODULE_FOLDER.fullmatch(folder):
+            continue
+        suffix = Path(name).suffix
+        if (
+            suffix in (".json", ".txt", ".model", ".jinja")
+            or name == "README.md"
+            or suffix == ".safetensors"
+            or (trusted and suffix == ".py")
+        ):
+            kept.append(file)
+        elif name.startswith("pytorch_model") and suffix == ".bin":
+            twin = (f"{folder}/" if folder else "") + "model"
+            if not any(other.startswith(twin) and ".safetensors" in other for other in files):
+                kept.append(file)
+    return kept
 
 
 @contextmanager
@@ -118,6 +210,8 @@ def _hub_errors(name: str) -> Iterator[None]:
     known = nearest(name, list(BUILTIN))
     try:
         yield
+    except ModelError:
+        raise
     except hub_errors.GatedRepoError as error:
         raise ModelError(
             f"{name}: is gated; ask for access on its page on the hub, then set HF_TOKEN"
@@ -128,27 +222,28 @@ def _hub_errors(name: str) -> Iterator[None]:
         ) from error
     except hub_errors.RevisionNotFoundError as error:
         raise ModelError(f"{name}: the hub's model has no such revision") from error
-    except hub_errors.LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"{name}: no folder has this name, it is not in the hub's local cache, and the hub"
-            " cannot be reached;"
-            f" check the network, or use a folder or a built-in model ({', '.join(BUILTIN)})"
-        ) from error
-    except hub_errors.EntryNotFoundError as error:
-        raise ModelError(
-            f"{name}: the hub's repository has no config.json, so it is no transformers model"
-        ) from error
     except hub_errors.HFValidationError as error:
         raise ModelError(f"{name}: neither a folder nor a possible hub id{known}") from error
-    except (hub_errors.HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"{name}: cannot be fetched from the hub ({first_line(error)}); try again later"
-        ) from error
+    except Exception as error:
+        if is_connection_error(error) and status_of(error) is None:
+            raise ModelError(
+                f"{name}: {_UNREACHABLE};"
+                f" check the network, or use a folder or a built-in model ({', '.join(BUILTIN)})"
+            ) from error
+        if isinstance(error, OSError) or may_pass(error):
+            raise ModelError(
+                f"{name}: cannot be fetched from the hub ({first_line(error)}); {LATER}"
+            ) from error
+        raise
 
 
-def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
-    """The fast tokenizer, one object for folders whose files are the same. Raises `ModelError`
-    where there is none.
+def load_tokenizer(source: Source, *, lower_case: bool = False) -> PreTrainedTokenizerFast:
+    """The fast tokenizer, one object for folders whose files are the same.
+
+    Args:
+        lower_case: texts are put into lower case first, as sentence-transformers does for a model
+            that says ``do_lower_case``.
+    Raises: `ModelError` where there is none.
     """
     # Asked before loading: transformers makes an empty tokenizer up where the files are missing.
     if not any(source.find(file) for file in TOKENIZER_FILES):
@@ -163,7 +258,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
-                source.location, revision=source.commit or "main"
+                source.location, trust_remote_code=source.trusted
             )
     except Exception as error:  # third-party readers of several formats raise anything
         raise ModelError(
@@ -174,18 +269,69 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
             f"{source.name}: has a {type(tokenizer).__name__}, which has no fast version"
             " (tokenizer.json)"
         )
+    if lower_case:
+        _put_first(tokenizer, normalizers.Lowercase())
     _tokenizers[content] = tokenizer
     if len(_tokenizers) > KEPT_TOKENIZERS:
         _tokenizers.popitem(last=False)
     return tokenizer
 
 
-def _tokenizer_content(source: Source) -> tuple[tuple[str, str], ...]:
-    """All that decides a tokenizer: the hashes of a folder's files beside the weights; id and
-    commit on the hub.
+def _put_first(tokenizer: PreTrainedTokenizerFast, step: normalizers.Normalizer) -> None:
+    """Put a step before the others that a tokenizer does to a text, unless it has that step."""
+    backend = tokenizer.backend_tokenizer
+    own = backend.normalizer
+    steps: list[Any] = []
+    if isinstance(own, normalizers.Sequence):
+        steps = [own[place] for place in range(len(own))]
+    elif own is not None:
+        steps = [own]
+    if not any(type(other) is type(step) for other in steps):
+        backend.normalizer = normalizers.Sequence([step, *steps])
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a tokenizer that brings texts to NFC first, as `Encoder` does before it.
+
+    So other libraries get the same tokens from decomposed text. The class that is written reads
+    tokenizer.json as it is: XLM-R's own class makes its steps anew and would drop this one.
     """
-    if source.commit is not None:
-        return ((source.location, source.commit),)
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    written = json.loads(path.read_text(encoding="utf-8"))
+    own = written.get("normalizer")
+    first = own["normalizers"][0] if own and own["type"] == "Sequence" else own
+    if own is None:
+        written["normalizer"] = _NFC
+    elif first["type"] not in ("NFC", "NFKC"):
+        written["normalizer"] = {"type": "Sequence", "normalizers": [_NFC, own]}
+    write_text(path, json.dumps(written, ensure_ascii=False))
+    settings = folder / "tokenizer_config.json"
+    config = read_json(settings)
+    assert isinstance(config, dict)
+    names = list(tokenizer.model_input_names)
+    changes = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
+    write_json(settings, {**config, **changes})
+
+
+def plain_json(tokenizer: str) -> str:
+    """A tokenizer's JSON without the NFC step at its start, in which form two are compared."""
+    mark = ',"normalizer":'
+    start = tokenizer.find(mark) + len(mark)
+    if start < len(mark):
+        return tokenizer
+    own, end = json.JSONDecoder().raw_decode(tokenizer, start)
+    written = tokenizer[start:end]
+    if own == _NFC:
+        return tokenizer[:start] + "null" + tokenizer[end:]
+    head = '{"type":"Sequence","normalizers":[{"type":"NFC"},'
+    if written.startswith(head) and len(own["normalizers"]) == 2:
+        return tokenizer[:start] + written[len(head) : -len("]}")] + tokenizer[end:]
+    return tokenizer
+
+
+def _tokenizer_content(source: Source) -> tuple[tuple[str, str], ...]:
+    """All that decides a tokenizer: the hashes of a folder's files beside the weights."""
     files = sorted(path for path in Path(source.location).iterdir() if path.is_file())
     return tuple(
         (path.name, sha256_file(path))
@@ -216,7 +362,7 @@ def load_config(source: Source) -> PreTrainedConfig:
     """What a model is. Raises `ModelError`."""
     try:
         with quiet():
-            return AutoConfig.from_pretrained(source.location, revision=source.commit or "main")
+            return AutoConfig.from_pretrained(source.location, trust_remote_code=source.trusted)
     except Exception as error:  # third-party readers raise anything
         raise ModelError(f"{source.name}: {_config_problem(source, error)}") from error
 
@@ -238,7 +384,7 @@ def load_weights(
             model, loading = kind.from_pretrained(
                 source.location,
                 config=config,
-                revision=source.commit or "main",
+                trust_remote_code=source.trusted,
                 dtype=dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # judged below, by name
@@ -267,9 +413,16 @@ def _config_problem(source: Source, error: Exception) -> str:
         return "its config.json is not valid JSON; fetch it again"
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind and kind not in transformers.CONFIG_MAPPING:
+        mend = "; --trust-remote-code runs it, if you trust its authors"
+        if kind in NATIVE:
+            native, repository = NATIVE[kind]
+            mend = (
+                f"; {repository} has such a model for the class {native!r} of transformers, which"
+                " needs no code"
+            )
         return (
             f"its model type {kind!r} is not part of transformers {transformers.__version__},"
-            " and code that comes with a model is not run"
+            f" and code that comes with a model is not run{mend}"
         )
     return f"its config.json cannot be used ({first_line(error)})"
 

@@ -10,8 +10,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from huggingface_hub import errors
 
+from hybridbatch.common import retries
 from hybridbatch.common.errors import ModelError
 from hybridbatch.model import Encoder
+from hybridbatch.model.loading import needed_files
 from tests.helpers.tiny import write_tiny_model
 
 REPOSITORY = Path(__file__).parents[2]
@@ -99,7 +101,12 @@ def test_loading_by_id_pinning_and_failing(mirror: str, root: Path, tmp_path: Pa
             403,
             "is gated; ask for access on its page on the hub, then set HF_TOKEN",
         ),
-        (errors.HfHubHTTPError, 503, "cannot be fetched from the hub (busy); try again later"),
+        (
+            errors.HfHubHTTPError,
+            503,
+            "cannot be fetched from the hub (busy); what was fetched is kept; run the same command"
+            " again later",
+        ),
     ],
 )
 def test_refusals_of_the_hub_say_what_to_do(
@@ -108,7 +115,8 @@ def test_refusals_of_the_hub_say_what_to_do(
     def refuse(*_, **__):
         raise kind("busy", response=SimpleNamespace(headers={}, request=None, status_code=status))
 
-    monkeypatch.setattr("hybridbatch.model.loading.hf_hub_download", refuse)
+    monkeypatch.setattr(retries, "PAUSES", (0.0,))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
     with pytest.raises(ModelError) as caught:
         Encoder.load("acme/closed")
     assert str(caught.value) == f"acme/closed: {said}"
@@ -122,3 +130,28 @@ def test_an_unreachable_hub_is_one_line(tmp_path: Path):
         " be"
     )
     assert "e5-small-q4" in line
+
+
+def test_faults_keep_no_model_away_and_a_cached_one_needs_no_hub(
+    hub_mirror: ModuleType, root: Path, tmp_path: Path
+):
+    expected = Encoder.load(str(root / "models" / "acme" / "tiny")).fingerprint()
+    faults = {"503": 0.2, "truncate": 0.2}
+    with hub_mirror.HubMirror(root, faults=faults, seed=1) as url:
+        (before,) = load(url, tmp_path, "acme/tiny")
+    assert before.split()[0] == expected
+    # The hub is gone, but nobody said so: the model in the cache is taken, after one question.
+    (after,) = load(url, tmp_path, "acme/tiny")
+    assert after == before
+
+
+def test_only_the_files_that_an_encoder_needs_are_fetched():
+    files = [
+        "README.md", "config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json", "model.safetensors",
+        "pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "onnx/config.json", "2_Dense/pytorch_model.bin",
+        "modeling.py", "sentencepiece.bpe.model",
+    ]  # fmt: skip
+    kept = needed_files(files)
+    left_out = {"pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "onnx/config.json"}
+    assert set(files) - set(kept) == left_out | {"modeling.py"}
+    assert "modeling.py" in needed_files(files, trusted=True)

@@ -102,10 +102,10 @@ def test_fp32_agrees_with_float64(folders: dict[str, Path], family: str):
 def test_which_families_are_packed_is_announced(folders: dict[str, Path]):
     recorder = RecordingReporter()
     load(folders["xlm-roberta"], report=recorder)
-    assert recorder.notes == []
+    assert not [note for note in recorder.notes if "packed" in note]
     load(folders["mpnet"], report=recorder)
-    assert len(recorder.notes) == 1
-    assert "mpnet" in recorder.notes[0]
+    (told,) = [note for note in recorder.notes if "packed" in note]
+    assert "mpnet" in told
 
 
 def test_packed_model_refuses_a_padded_call(folders: dict[str, Path]):

@@ -44,7 +44,7 @@ class Seq2SeqTranslator:
         try:
             with quiet():
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                    self._source.location, revision=self._source.commit or "main"
+                    self._source.location, trust_remote_code=False
                 )
         except Exception as error:  # third-party readers of several formats raise anything
             raise ModelError(
@@ -64,9 +64,7 @@ class Seq2SeqTranslator:
         """
         return {
             "kind": "seq2seq",
-            "name": self._source.location
-            if self._source.commit
-            else Path(self._source.location).name,
+            "name": self._source.repository or Path(self._source.location).name,
             "revision": self._source.commit or self._content,
             "beams": self._decoding.beams,
             "max_tokens": MAX_TOKENS,

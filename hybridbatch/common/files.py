@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
 
@@ -284,8 +284,8 @@ def read_bytes(path: Path) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Iterable[bytes]]:
-    """The lines of a file, unpacked as its suffix says."""
+def _opened(path: Path) -> Iterator[Any]:
+    """The bytes of a file, or its lines, unpacked as its suffix says."""
     if path.suffix == ".gz":
         with gzip.open(path, "rb") as unpacked:
             yield unpacked
@@ -327,6 +327,18 @@ def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
         raise DataError(
             f"{path}: cannot be read after line {line} ({error.strerror or error})"
         ) from error
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a plain, ``.gz`` or ``.zst`` file. Raises `DataError` as `open_lines`."""
+    try:
+        with _opened(path) as stream:
+            yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: truncated or damaged ({error}); fetch it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def plain_name(text: str) -> str:

@@ -32,6 +32,173 @@ GROUPS = ("all", "low-resource", "mid-resource", "high-resource", "unlisted", "s
 _PREFIXES = ("script:", "family:", "pretrained:")
 _REGION = re.compile(r"[A-Z]{2}|\d{3}")
 _SCRIPT = re.compile(r"[A-Z][a-z]{3}")
+_EXTENDED = re.compile(r"[a-z]{3}")
+# Variants of BCP 47 are dropped as regions are: those with a digit, and IANA's registered ones.
+_VARIANT = re.compile(r"\d[a-z0-9]{3}|(?=.*\d)[a-z0-9]{5,8}")
+_VARIANTS = frozenset(
+    [
+        "akuapem",
+        "aluku",
+        "anpezo",
+        "aranes",
+        "arevela",
+        "arevmda",
+        "arkaika",
+        "asante",
+        "auvern",
+        "balanka",
+        "barla",
+        "basiceng",
+        "bauddha",
+        "bciav",
+        "bcizbl",
+        "biscayan",
+        "biske",
+        "blasl",
+        "bohoric",
+        "boont",
+        "bornholm",
+        "cisaup",
+        "cornu",
+        "creiss",
+        "dajnko",
+        "ekavsk",
+        "emodeng",
+        "fascia",
+        "fodom",
+        "fonipa",
+        "fonkirsh",
+        "fonnapa",
+        "fonupa",
+        "fonxsamp",
+        "gallo",
+        "gascon",
+        "gherd",
+        "grclass",
+        "grital",
+        "grmistr",
+        "hepburn",
+        "heploc",
+        "hognorsk",
+        "hsistemo",
+        "ijekavsk",
+        "itihasa",
+        "ivanchov",
+        "jauer",
+        "jyutping",
+        "kkcor",
+        "kleinsch",
+        "kociewie",
+        "kscor",
+        "laukika",
+        "leidentr",
+        "lemosin",
+        "lengadoc",
+        "lipaw",
+        "mdcegyp",
+        "mdctrans",
+        "metelko",
+        "monoton",
+        "ndyuka",
+        "nedis",
+        "newfound",
+        "nicard",
+        "njiva",
+        "nulik",
+        "osojs",
+        "oxendict",
+        "pamaka",
+        "peano",
+        "pehoeji",
+        "pinyin",
+        "polyton",
+        "provenc",
+        "puter",
+        "rigik",
+        "rozaj",
+        "rumgr",
+        "saigon",
+        "scotland",
+        "scouse",
+        "simple",
+        "solba",
+        "sotav",
+        "spanglis",
+        "surmiran",
+        "sursilv",
+        "sutsilv",
+        "synnejyl",
+        "tailo",
+        "tarask",
+        "tongyong",
+        "tunumiis",
+        "uccor",
+        "ucrcor",
+        "ulster",
+        "unifon",
+        "vaidika",
+        "valbadia",
+        "valencia",
+        "vallader",
+        "vecdruka",
+        "viennese",
+        "vivaraup",
+        "wadegile",
+        "xsistemo",
+    ]
+)
+# What tools write where they do not know a language, or a text has several. "unk" is also the code
+# of Enawené-Nawé, which can be had by its name.
+NO_LANGUAGE = frozenset(
+    ["und", "unk", "mul", "mis", "zxx", "xx", "unknown", "undetermined", "none", "multilingual"]
+)
+# Scripts under other names: of ISO 15924 those that stand for several or are styles of one, then
+# those of Windows and of POSIX locales, and words.
+_SCRIPT_NAMES = {
+    "kore": "Hang",
+    "hira": "Jpan",
+    "kana": "Jpan",
+    "hrkt": "Jpan",
+    "aran": "Arab",
+    "latf": "Latn",
+    "latg": "Latn",
+    "cyrs": "Cyrl",
+    "cht": "Hant",
+    "chs": "Hans",
+    "traditional": "Hant",
+    "simplified": "Hans",
+    "latin": "Latn",
+    "latinized": "Latn",
+    "cyrillic": "Cyrl",
+    "arabic": "Arab",
+    "devanagari": "Deva",
+    "ethiopic": "Ethi",
+    "hebrew": "Hebr",
+    "greek": "Grek",
+    "bengali": "Beng",
+    "gurmukhi": "Guru",
+    "tifinagh": "Tfng",
+}
+# Tags that BCP 47 keeps from before its rules (RFC 5646, 2.2.8), as far as they are languages here.
+_GRANDFATHERED = {
+    "art-lojban": "jbo",
+    "be-x-old": "bel",  # of Wikipedia, not of the list
+    "i-ami": "ami",
+    "i-bnn": "bnn",
+    "i-hak": "hak",
+    "i-klingon": "tlh",
+    "i-lux": "ltz",
+    "i-navajo": "nav",
+    "i-pwn": "pwn",
+    "i-tao": "tao",
+    "i-tay": "tay",
+    "i-tsu": "tsu",
+    "no-bok": "nob",
+    "no-nyn": "nno",
+    "zh-guoyu": "zho",
+    "zh-hakka": "hak",
+    "zh-xiang": "hsn",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +238,24 @@ def canonical(code: str) -> str:
     Raises: `DataError` naming the nearest known codes.
     """
     found = _find(code)
-    if found is None:
+    if found is not None:
+        return found
+    if names_no_language(code):
         raise DataError(
-            f"unknown language {code!r}{nearest(_key(code), list(_registry()[1]))}; use an ISO"
-            " 639-3 code"
+            f"unknown language {code!r}: it stands for text whose language is not known, or for"
+            " several; name the language"
         )
-    return found
+    raise DataError(
+        f"unknown language {code!r}{nearest(_key(code), list(_registry()[1]))}; use an ISO 639-3"
+        " code"
+    )
+
+
+def names_no_language(code: str) -> bool:
+    """Whether data say with this code that they do not know the language, or have several: ``und``,
+    ``mul``, ``unk``.
+    """
+    return _key(code).partition("-")[0] in NO_LANGUAGE
 
 
 def language(code: str) -> Language:
@@ -256,18 +435,59 @@ def _find(code: str) -> str | None:
     key = _key(code)
     if key in ids:
         return ids[key]
+    key = _without_locale(key)
+    if key in ids or key in _GRANDFATHERED:
+        return ids.get(key) or ids.get(_GRANDFATHERED[key])
     head, *subtags = key.split("-")
     base = ids.get(head)
     if base is None or not subtags:
-        return None
-    script = subtags.pop(0).capitalize() if _SCRIPT.fullmatch(subtags[0].capitalize()) else ""
+        return base if key != _key(code) else None
+    subtags = _without_extensions(subtags)
+    # An extended language (zh-yue, ar-arz) is the language itself; a macrolanguage stands before.
+    if subtags and _EXTENDED.fullmatch(subtags[0]) and subtags[0] not in _SCRIPT_NAMES:
+        base = ids.get(subtags.pop(0))
+        if base is None:
+            return None
+    script, subtags = _script_of(subtags)
     region = subtags.pop(0).upper() if subtags and _REGION.fullmatch(subtags[0].upper()) else ""
-    if subtags or (script and script not in _scripts()):
+    if not script and subtags:  # a Windows locale has the script last: sr-RS-Latn
+        script, subtags = _script_of(subtags)
+    if not all(_VARIANT.fullmatch(subtag) or subtag in _VARIANTS for subtag in subtags):
+        return None
+    if script and script not in _scripts():
         return None
     special = ids.get(_key(f"{base}-{script or region}"))
     if special:
         return special
     return base if not script or script == known[base].script else f"{base}-{script}"
+
+
+def _without_locale(key: str) -> str:
+    """A POSIX locale without its encoding, its modifier as a subtag: sr_RS.UTF-8@latin."""
+    bare, _, modifier = key.partition("@")
+    bare = bare.partition(".")[0]
+    return f"{bare}-{modifier}" if modifier else bare
+
+
+def _without_extensions(subtags: list[str]) -> list[str]:
+    """The subtags before the first extension, such as ``u-ca-buddhist``; what is for private use
+    (``x-...``) stays, as nobody else can know what it means.
+    """
+    for place, subtag in enumerate(subtags):
+        if len(subtag) == 1 and subtag != "x":
+            return subtags[:place]
+    return subtags
+
+
+def _script_of(subtags: list[str]) -> tuple[str, list[str]]:
+    """The script that the first subtag names, and the rest; without one, an empty text and all."""
+    if not subtags:
+        return "", subtags
+    if subtags[0] in _SCRIPT_NAMES:
+        return _SCRIPT_NAMES[subtags[0]], subtags[1:]
+    if _SCRIPT.fullmatch(subtags[0].capitalize()):
+        return subtags[0].capitalize(), subtags[1:]
+    return "", subtags
 
 
 def _in_script(base: Language, script: str) -> Language:

@@ -19,14 +19,15 @@ from hybridbatch.data.filters.decontamination import Findings, LeakFinder, finde
 from hybridbatch.data.filters.evaluation_texts import Checks, choose_checks
 from hybridbatch.data.filters.language_id import LanguageCheck
 from hybridbatch.data.filters.quality import Quality
-from hybridbatch.data.formats.tables import kind
+from hybridbatch.data.formats.own_files import own_kind
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.registry import source, sources
-from hybridbatch.data.sources.user import user_source
+from hybridbatch.data.sources.user import OwnData, user_source
 from hybridbatch.data.store.reader import REMOVED, Store
 from hybridbatch.data.store.writer import write_store
 
+_NEWER = {"columns", "language", "encoding", "max_bad_share", "test_share"}
 SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest has more
 
 
@@ -53,7 +54,7 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
         nothing; `DataError` for data that cannot be used; `OutputError` if the folder cannot be
         written. Nothing half-written is left.
     """
-    chosen = choose_sources(config.sources)
+    chosen = choose_sources(config.sources, own_data(config))
     keeps = LanguageFilter(config.languages)
     context = SourceContext(config.data_root, config.seed, keeps, report=report)
     context = at_commits(context, chosen, config.revision)
@@ -75,7 +76,10 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
         leaking=found,
         outcomes=lambda: {name: stage.as_json() for name, stage in stages.items()},
         validation_share=config.validation_share,
+        test_share=config.test_share,
         seed=config.seed,
+        equal_queries=config.equal_queries,
+        own=frozenset(one.name for one in chosen if one.own),
         strict=config.strict,
         report=report,
     )
@@ -83,6 +87,11 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
         stage.tell(report)
     _tell(folder, manifest, report)
     return folder
+
+
+def own_data(config: PrepareConfig) -> OwnData:
+    """How the settings say that the user's files are to be read."""
+    return OwnData(config.columns, config.language, config.encoding, config.max_bad_share)
 
 
 def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
@@ -194,6 +203,10 @@ def describe(
     settings = config.model_dump(
         mode="json", include={"languages", "limit", "validation_share", "seed", "strict"}
     )
+    # Settings that are newer than prepared data of older versions: without them it is the same.
+    settings |= config.model_dump(mode="json", include=_NEWER, exclude_defaults=True)
+    if config.equal_queries != "together":
+        settings["equal_queries"] = config.equal_queries
     provenance = {
         "hybridbatch": hybridbatch.__version__,
         "settings": settings,
@@ -278,8 +291,11 @@ def default_name(chosen: Sequence[Source]) -> str:
     return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}-{fingerprint(names, 8)}"
 
 
-def choose_sources(entries: Sequence[str]) -> tuple[Source, ...]:
+def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[Source, ...]:
     """The sources of names of the registry and of paths of the user's data.
+
+    Args:
+        own: how the user's data is to be read.
 
     Raises: `ConfigError` for an unknown name, for two sources of one name, or if there is none;
         `DataError` for a path without readable data.
@@ -288,8 +304,11 @@ def choose_sources(entries: Sequence[str]) -> tuple[Source, ...]:
     chosen = []
     for entry in entries:
         path = Path(entry)
-        own = entry not in registered and (path.exists() or "/" in entry or kind(path) is not None)
-        chosen.append(user_source(path) if own else source(entry))
+        named = path.exists() or "/" in entry or own_kind(path) is not None
+        if entry not in registered and named:
+            chosen.append(user_source(path, own))
+        else:
+            chosen.append(source(entry))
     names = [one.name for one in chosen]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice or not names:

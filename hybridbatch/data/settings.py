@@ -1,11 +1,14 @@
 """The settings of `hybridbatch prepare` and `hybridbatch mine`."""
 
+import codecs
 import re
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.languages import canonical
 from hybridbatch.common.settings import (
     CacheSettings,
     DataRootSettings,
@@ -24,6 +27,28 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         "Names of built-in sources, or files and folders of your own; several are merged.",
     )
     out: Path | None = setting(None, "Data", "Folder for the prepared data; default: data/NAME.")
+    columns: dict[str, str] = setting(
+        {},
+        "Your own files",
+        "Columns by their part, as 'query=question,passage=answer,language=lang'; default: as their"
+        " names say.",
+    )
+    language: str | None = setting(
+        None, "Your own files", "Language of the rows of tables that do not say it, such as 'swh'."
+    )
+    encoding: str = setting(
+        "auto",
+        "Your own files",
+        "Encoding of text files, such as 'cp1252'; auto: UTF-8, or as the file's first bytes say.",
+    )
+    max_bad_share: float = setting(
+        0.05,
+        "Your own files",
+        "Stop if more than this share of a file's records cannot be used; fewer are left out and"
+        " counted.",
+        ge=0,
+        le=1,
+    )
     revision: dict[str, str] = setting(
         {},
         "Data",
@@ -42,6 +67,20 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         "Share of records set aside for validation where the source has no split of its own.",
         ge=0,
         lt=1,
+    )
+    test_share: float = setting(
+        0.0,
+        "Selection",
+        "Share of records set aside for testing, the same of every language, where the source has"
+        " no test split; `hybridbatch eval MODEL --tasks data/NAME` scores them.",
+        ge=0,
+        lt=1,
+    )
+    equal_queries: Literal["apart", "together"] = setting(
+        "apart",
+        "Selection",
+        "Records with the same query, whose passages are no negatives of each other: kept out of"
+        " one batch, as those with the same passage are, or not, as before version 0.2.",
     )
     decontaminate: tuple[str, ...] = setting(
         ("all",),
@@ -116,6 +155,27 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         if bool(self.translate_to) != bool(self.translator):
             raise ValueError("translate_to and translator go together; give both, or neither")
         return self
+
+    @field_validator("language")
+    @classmethod
+    def _known_language(cls, code: str | None) -> str | None:
+        if code is None:
+            return None
+        try:
+            return canonical(code)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        try:
+            return name if name == "auto" else codecs.lookup(name).name
+        except LookupError:
+            raise ValueError(
+                "no such encoding; use utf-8, utf-16, cp1252 (Windows), latin-1 or another that"
+                " Python knows"
+            ) from None
 
     @field_validator("decontaminate")
     @classmethod

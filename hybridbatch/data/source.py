@@ -50,6 +50,8 @@ class Source:
         inputs: the local files that `rows` will read, as far as the revision does not pin their
             content. Raises `DataError` if they are not there.
         size: how much it is, for people.
+        own: whether it is the user's own data: where that comes with a test split and no validation
+            split, the store sets validation records aside all the same.
         commit: of a source whose revision is a branch, the commit that `rows` reads.
     """
 
@@ -64,3 +66,4 @@ class Source:
     inputs: Callable[[SourceContext], Sequence[Path]] = lambda context: ()
     size: str = "as its files say"
     commit: Callable[[SourceContext], str] | None = None
+    own: bool = False

@@ -20,13 +20,32 @@ def shared_passage_groups(record: np.ndarray, passage: np.ndarray, records: int)
         record: int64 [R]: the record of each row.
         passage: uint64 [R]: hash of the row's passage; 0 where there is none.
     """
+    return shared_text_groups(record, (passage,), records)
+
+
+def shared_text_groups(record: np.ndarray, texts: Sequence[np.ndarray], records: int) -> np.ndarray:
+    """int32 [records]: number of the group of records connected by equal texts.
+
+    In one batch, each of two records with one passage, or with one query, would be a negative of
+    the other that is none. Groups are numbered by their first record, so that they are the same
+    whichever texts connect them.
+
+    Args:
+        record: int64 [R]: the record of each row.
+        texts: uint64 [R] each: hash of a text of the row, such as its passage; 0 where there is
+            none.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    rows = np.flatnonzero(passage)
-    rows = rows[np.argsort(passage[rows], kind="stable")]
-    same = passage[rows[1:]] == passage[rows[:-1]]
-    left, right = record[rows[:-1][same]], record[rows[1:][same]]
+    lefts, rights = [], []
+    for text in texts:
+        rows = np.flatnonzero(text)
+        rows = rows[np.argsort(text[rows], kind="stable")]
+        same = text[rows[1:]] == text[rows[:-1]]
+        lefts.append(record[rows[:-1][same]])
+        rights.append(record[rows[1:][same]])
+    left, right = np.concatenate(lefts), np.concatenate(rights)
     links = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(records, records))
     return connected_components(links, directed=False)[1].astype(np.int32)
 
@@ -43,7 +62,8 @@ class RecordIndex:
     # int64 [N + 1]: record i has rows record_start[i] to record_start[i + 1] - 1
     record_start: np.ndarray
     source: np.ndarray  # int16 [N]: number of the record's source
-    # int32 or int64 [N]: records that share a passage text have the same group (false negatives)
+    # int32 or int64 [N]: records that share a passage or a query have the same group (each would be
+    # a false negative of the other)
     group: np.ndarray
     language: np.ndarray  # int16 [R]: number of the row's language
     has: np.ndarray  # uint8 [R]: HAS_QUERY | HAS_PASSAGE
@@ -80,15 +100,17 @@ class RecordIndex:
             if not place or record != records[place - 1]
         ]
         record_start = np.array([*starts, len(order)], np.int64)
-        passages = [str(rows[number].get("passage") or "") for number in order]
-        hashes = np.array([_passage_hash(text) for text in passages], np.uint64)
+        hashes = []
+        for side in ("passage", "query"):
+            texts = [str(rows[number].get(side) or "") for number in order]
+            hashes.append(np.array([_text_hash(text) for text in texts], np.uint64))
         owner = np.repeat(np.arange(len(starts)), np.diff(record_start))
         return cls(
             sources=tuple(sources),
             languages=tuple(languages),
             record_start=record_start,
             source=np.array([sources.index(records[place][0]) for place in starts], np.int16),
-            group=shared_passage_groups(owner, hashes, len(starts)),
+            group=shared_text_groups(owner, hashes, len(starts)),
             language=np.array([languages.index(keys[number][2]) for number in order], np.int16),
             has=np.array([_sides(rows[number]) for number in order], np.uint8),
             row=np.array(order, np.int64),
@@ -128,7 +150,7 @@ def _sides(row: Mapping[str, Any]) -> int:
     return HAS_QUERY * bool(row.get("query")) | HAS_PASSAGE * bool(row.get("passage"))
 
 
-def _passage_hash(text: str) -> int:
+def _text_hash(text: str) -> int:
     """64 bits of a passage's hash; 0 where there is none."""
     if not text:
         return 0

@@ -5,8 +5,6 @@ A record that cannot be used becomes a `BadRow` and the reading goes on; only a 
 it.
 """
 
-import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
@@ -16,6 +14,11 @@ from typing import Any
 from hybridbatch.common.errors import DataError, HybridBatchError
 from hybridbatch.common.files import open_lines
 from hybridbatch.common.records import BadRow, Row, Split
+from hybridbatch.common.texts import is_blank
+from hybridbatch.data.formats.arrow_files import parquet_records
+from hybridbatch.data.formats.delimited import CSV, TSV, table_records
+from hybridbatch.data.formats.encodings import utf8_lines
+from hybridbatch.data.formats.json_files import json_line_records, json_type
 
 Record = Mapping[str, Any]
 Numbered = tuple[int, Record]  # line (Parquet: row) number from 1, record
@@ -31,7 +34,7 @@ _PACKED = (".gz", ".zst")
 UNKNOWN_KIND = "unknown kind of file; give .jsonl, .tsv, .csv (also .gz, .zst) or .parquet"
 # what invalid UTF-8 is decoded to, and what no UTF-8 can hold
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_SPLITS: dict[str, Split] = {
+SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -39,6 +42,9 @@ _SPLITS: dict[str, Split] = {
     "val": "validation",
     "dev": "validation",
     "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
 }
 
 
@@ -75,11 +81,12 @@ def read_records(path: Path, name: str | None = None) -> Iterator[Numbered | Bad
         "json": _json_records,
         "tsv": _tsv_records,
         "csv": _csv_records,
-        "parquet": _parquet_records,
     }
     found = kind(path)
     if found is None:
         raise DataError(f"{path}: {UNKNOWN_KIND}")
+    if found == "parquet":
+        return parquet_records(path)
     return readers[found](path, name or str(path))
 
 
@@ -148,10 +155,10 @@ def spaced(text: str) -> str:
 def checked_text(value: Any, field: str) -> str:
     """`value`, if it is a text that can be used. Raises `RowProblem`."""
     if not isinstance(value, str):
-        raise RowProblem(field, f"must be text, not {_json_type(value)}")
+        raise RowProblem(field, f"must be text, not {json_type(value)}")
     if _LONE_SURROGATE.search(value):
         raise RowProblem(field, "not valid UTF-8")
-    if not value.strip():
+    if is_blank(value):
         raise RowProblem(field, "empty")
     return value
 
@@ -170,7 +177,7 @@ def position(record: Record, field: str) -> int:
     """A whole number, perhaps written as text. Raises `RowProblem`."""
     value = record.get(field)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise RowProblem(field, f"must be a whole number, not {_json_type(value)}")
+        raise RowProblem(field, f"must be a whole number, not {json_type(value)}")
     try:
         return int(value)
     except ValueError:
@@ -195,70 +202,35 @@ def known_language(code: str, field: str) -> str:
 def split(record: Record, field: str) -> Split:
     """Train, validation or test, under the names people give them. Raises `RowProblem`."""
     value = text(record, field)
-    if value.lower() not in _SPLITS:
+    if value.lower() not in SPLIT_NAMES:
         raise RowProblem(field, f"{value!r} is no split; use train, validation or test")
-    return _SPLITS[value.lower()]
+    return SPLIT_NAMES[value.lower()]
 
 
 @cache
 def _canonical(code: str) -> str | HybridBatchError:
-    from hybridbatch.common.languages import canonical
+    from hybridbatch.common.languages import canonical, names_no_language
 
+    if names_no_language(code):
+        return DataError(
+            f"unknown language {code!r}: it stands for text whose language is not known, or for"
+            " several; name the language"
+        )
     try:
         return canonical(code)
     except HybridBatchError as error:
         return error
 
 
-def _json_type(value: Any) -> str:
-    names = {
-        type(None): "null",
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-    }
-    return names.get(
-        type(value), "an object" if isinstance(value, Mapping) else type(value).__name__
-    )
-
-
 def _json_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
     with open_lines(path) as lines:
-        for number, raw in lines:
-            if not raw.strip():
-                continue
-            try:
-                record = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError:
-                yield BadRow(name, number, "line", "not valid UTF-8")
-            except json.JSONDecodeError as error:
-                yield BadRow(name, number, "line", f"malformed JSON ({error.msg})")
-            # a number of thousands of digits, brackets without end
-            except (ValueError, RecursionError):
-                yield BadRow(name, number, "line", "malformed JSON")
-            else:
-                if isinstance(record, dict):
-                    yield number, record
-                else:
-                    yield BadRow(
-                        name, number, "line", f"must be a JSON object, not {_json_type(record)}"
-                    )
-
-
-def _text_lines(lines: Iterable[tuple[int, bytes]]) -> Iterator[str]:
-    """Lines as text, with their ends; bytes that are not UTF-8 become lone surrogates, found when a
-    cell is looked at.
-    """
-    for number, raw in lines:
-        yield raw.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape") + "\n"
+        yield from json_line_records(lines, name)
 
 
 def _tsv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
     """Tab-separated, no quoting: a tab or a line end cannot be part of a cell."""
     with open_lines(path) as lines:
-        cells = (line[:-1].split("\t") for line in _text_lines(lines))
-        yield from _with_header(enumerate(cells, 1), name)
+        yield from table_records(utf8_lines(lines), TSV, name)
 
 
 def headless_records(path: Path, name: str, columns: list[str]) -> Iterator[Numbered | BadRow]:
@@ -266,79 +238,10 @@ def headless_records(path: Path, name: str, columns: list[str]) -> Iterator[Numb
     `read_records`.
     """
     with open_lines(path) as lines:
-        cells = (line[:-1].split("\t") for line in _text_lines(lines))
-        yield from _with_header(enumerate(cells, 1), name, columns)
+        yield from table_records(utf8_lines(lines), TSV, name, columns)
 
 
 def _csv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
     """RFC 4180; a quoted cell may span lines, and its record is numbered by its first one."""
     with open_lines(path) as lines:
-        reader = csv.reader(_text_lines(lines), strict=True)
-
-        def numbered() -> Iterator[tuple[int, list[str]] | BadRow]:
-            while True:
-                first = reader.line_num + 1
-                try:
-                    yield first, next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield BadRow(name, first, "line", f"malformed CSV ({error})")
-
-        yield from _with_header(numbered(), name)
-
-
-def _with_header(
-    rows: Iterable[tuple[int, list[str]] | BadRow], name: str, header: list[str] | None = None
-) -> Iterator[Numbered | BadRow]:
-    for item in rows:
-        if isinstance(item, BadRow):
-            yield item
-            continue
-        number, cells = item
-        if cells in ([], [""]):
-            continue
-        if header is None:
-            header = [cell.strip() for cell in cells]
-            if len(set(header)) < len(header):
-                raise DataError(
-                    f"{name}:{number}: a column name occurs twice in the header {header}; rename"
-                    " one"
-                )
-        elif len(cells) != len(header):
-            yield BadRow(
-                name, number, "line", f"{len(cells)} fields where the header has {len(header)}"
-            )
-        else:
-            yield number, dict(zip(header, cells, strict=True))
-
-
-def _parquet_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=4096):
-                columns = [_column_values(column) for column in batch.columns]
-                for values in zip(*columns, strict=True):
-                    number += 1
-                    yield number, dict(zip(batch.schema.names, values, strict=True))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: cannot be read as Parquet after row {number} ({reason}); write it anew"
-        ) from error
-
-
-def _column_values(column: Any) -> list[Any]:
-    try:
-        return column.to_pylist()
-    except UnicodeDecodeError:
-        import pyarrow as pa
-
-        raw = column.cast(pa.large_binary()).to_pylist()
-        return [
-            value if value is None else value.decode("utf-8", "surrogateescape") for value in raw
-        ]
+        yield from table_records(utf8_lines(lines), CSV, name)

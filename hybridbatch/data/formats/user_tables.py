@@ -1,14 +1,26 @@
-"""The forms a user's table may have, and how each makes rows, or lines of documents, of a record."""
+"""The forms a user's table may have, and how each makes rows, or lines of documents, of a record.
+
+A form is told from the names of all columns and a sample of the records, so that a language, the
+split or the negatives that first appear in a later record are not lost.
+"""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import Split
+from hybridbatch.common.texts import is_blank
+from hybridbatch.data.formats.columns import (
+    NO_LANGUAGE,
+    Columns,
+    Sided,
+    plain,
+    roles_of,
+    sided_columns,
+)
 from hybridbatch.data.formats.tables import (
     Record,
     RowProblem,
@@ -17,14 +29,15 @@ from hybridbatch.data.formats.tables import (
     known_language,
     language,
     position,
-    read_records,
     split,
     text,
 )
 
 
 def negatives(value: Any, field: str) -> tuple[str, ...]:
-    """Hard negatives: a list, or as text a JSON list or texts between tabs. Raises `RowProblem`."""
+    """Hard negatives: texts, or objects with title and text, in a list; or as text a JSON list, or
+    texts between tabs. Empty ones are left out. Raises `RowProblem`.
+    """
     if value is None or value == "":
         return ()
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -36,7 +49,33 @@ def negatives(value: Any, field: str) -> tuple[str, ...]:
         value = value.split("\t")
     if not isinstance(value, list):
         raise RowProblem(field, "must be a list of texts")
-    return tuple(checked_text(one, field) for one in value)
+    return tuple(_text_of(one, field) for one in value if not _is_empty(one))
+
+
+def passages(value: Any, field: str) -> list[str]:
+    """The passages of a cell: one text, or a list of texts or of objects with title and text.
+
+    Raises: `RowProblem`, also for an empty list.
+    """
+    if not isinstance(value, list):
+        return [checked_text(value, field)]
+    if not value:
+        raise RowProblem(field, "empty list")
+    return [_text_of(one, field) for one in value]
+
+
+def _text_of(value: Any, field: str) -> str:
+    """A text, or that of an object with title and text, joined with a blank as mteb does."""
+    if not isinstance(value, Mapping):
+        return checked_text(value, field)
+    title = value.get("title") or ""
+    if not isinstance(title, str):
+        raise RowProblem(field, "a title must be text")
+    return f"{title} {text(value, 'text')}".strip()
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and is_blank(value))
 
 
 class Item(NamedTuple):
@@ -47,7 +86,7 @@ class Item(NamedTuple):
     query: str | None
     passage: str | None
     negatives: tuple[str, ...]
-    split: Split
+    split: Split | None  # None: the table does not say
 
 
 class Line(NamedTuple):
@@ -57,51 +96,67 @@ class Line(NamedTuple):
     language: str
     position: int
     text: str
-    split: Split
+    split: Split | None
 
 
 @dataclass(frozen=True)
 class LongForm:
-    """A row per record and language. `columns` gives the column of each role that the table has."""
+    """A row per record and language.
+
+    `columns` gives the column of each role that the table has; `fixed` the language of all rows
+    where no column says it.
+    """
 
     columns: Mapping[str, str]
+    negatives: tuple[str, ...] = ()
+    fixed: str | None = None
 
     @property
     def about(self) -> str:
         """What was recognised, for people."""
-        return "long form, " + ", ".join(
-            f"{role} in {column!r}" for role, column in self.columns.items()
-        )
+        roles = [f"{role} in {column!r}" for role, column in self.columns.items()]
+        if self.negatives:
+            roles.append(f"negatives in {', '.join(map(repr, self.negatives))}")
+        if self.fixed:
+            roles.append(f"all in {self.fixed}")
+        if "record_id" not in self.columns:
+            roles.append("records named by file and line")
+        return f"long form, {', '.join(roles)}"
+
+    @property
+    def used(self) -> set[str]:
+        """The columns that are read."""
+        return {*self.columns.values(), *self.negatives}
 
     def items(self, number: int, record: Record) -> Iterator[Item | RowProblem]:
-        """The row of the record. A null query or passage says that the record has no such side in
-        its language.
+        """A row for each passage of the record. A null query or passage says that the record has no
+        such side in its language.
         """
         columns = self.columns
-        query, passage = (_side(record, columns[role]) for role in ("query", "passage"))
-        if query is None and passage is None:
+        query = _side(record, columns["query"])
+        value = record.get(columns["passage"])
+        given: list[str | None] = [None]
+        if value is not None or columns["passage"] not in record:
+            text_there = value if value is not None else text(record, columns["passage"])
+            given = [*passages(text_there, columns["passage"])]
+        if query is None and given == [None]:
             raise RowProblem(columns["query"], "neither query nor passage")
-        yield Item(
-            identifier(record, columns["record_id"]),
-            language(record, columns["language"]),
-            query,
-            passage,
-            negatives(record.get(columns["negatives"]), columns["negatives"])
-            if "negatives" in columns
-            else (),
-            _split(record, columns.get("split")),
-        )
+        record_id = identifier(record, columns["record_id"]) if "record_id" in columns else None
+        code = self.fixed or language(record, columns["language"])
+        found = _negatives_in(record, self.negatives)
+        part = _split(record, columns.get("split"))
+        for passage in given:
+            yield Item(record_id, code, query, passage, found, part)
 
 
 @dataclass(frozen=True)
 class WideForm:
     """A row per record, with a column, or a key of a JSON object, per side and language.
 
-    `sided` maps a flat column to its (role, canonical language); `nested` maps a role to the column
-    of its objects.
+    `sided` maps a flat column to its side; `nested` maps a role to the column of its objects.
     """
 
-    sided: Mapping[str, tuple[str, str]]
+    sided: Mapping[str, Sided]
     nested: Mapping[str, str]
     record_id: str | None
     split: str | None
@@ -116,8 +171,13 @@ class WideForm:
         )
         if self.nested:
             return f"wide form, texts by language in {', '.join(map(repr, self.nested.values()))}, {ids}"
-        found = dict.fromkeys(code for _, code in self.sided.values())
+        found = dict.fromkeys(side.language for side in self.sided.values())
         return f"wide form, {len(found)} languages ({', '.join(found)}), {ids}"
+
+    @property
+    def used(self) -> set[str]:
+        """The columns that are read."""
+        return {*self.sided, *self.nested.values(), self.record_id or "", self.split or ""}
 
     def items(self, number: int, record: Record) -> Iterator[Item | RowProblem]:
         """The rows of the record. An empty or null cell says that there is no such text in that
@@ -127,22 +187,18 @@ class WideForm:
         part = _split(record, self.split)
         found: dict[str, dict[str, Any]] = {}
         problem: RowProblem | None = None
-        for role, code, field, value in self._cells(record):
+        for role, code, cell, value in self._cells(record):
             if value is None or value == "":
                 continue
             try:
-                read = (
-                    negatives(value, field) if role == "negatives" else checked_text(value, field)
-                )
-                sides = found.setdefault(
-                    code or known_language(field.rpartition(".")[2], field), {}
-                )
+                sides = found.setdefault(code or known_language(cell.rpartition(".")[2], cell), {})
+                read = negatives(value, cell) if role == "negatives" else passages(value, cell)
             except RowProblem as caught:
                 problem = caught
                 yield problem
                 continue
             if role in sides:
-                yield RowProblem(field, "two texts for one language")
+                yield RowProblem(cell, "two texts for one language")
             sides.setdefault(role, read)
         rows = {
             code: sides for code, sides in found.items() if "query" in sides or "passage" in sides
@@ -150,14 +206,9 @@ class WideForm:
         if not rows and not problem:
             raise RowProblem("line", "no query and no passage in any language")
         for code, sides in rows.items():
-            yield Item(
-                record_id,
-                code,
-                sides.get("query"),
-                sides.get("passage"),
-                sides.get("negatives", ()),
-                part,
-            )
+            query = sides.get("query", [None])[0]
+            for passage in sides.get("passage", [None]):
+                yield Item(record_id, code, query, passage, sides.get("negatives", ()), part)
 
     def _cells(self, record: Record) -> Iterator[tuple[str, str | None, str, Any]]:
         """(role, canonical language or None if still unread, name of the cell, value)."""
@@ -165,6 +216,8 @@ class WideForm:
             yield role, code, column, record.get(column)
         for role, column in self.nested.items():
             by_language = record.get(column)
+            if role == "negatives" and by_language is None:
+                continue
             if not isinstance(by_language, Mapping):
                 raise RowProblem(column, "must be an object of texts by language")
             for code, value in by_language.items():
@@ -191,6 +244,11 @@ class AlignedForm:
         )
         return f"aligned lines, {where}; makes pairs of neighbouring lines"
 
+    @property
+    def used(self) -> set[str]:
+        """The columns that are read."""
+        return {*self.columns.values(), *self.texts}
+
     def lines(self, number: int, record: Record) -> Iterator[Line]:
         """The lines of the record. Without a column of positions, they are counted from the first
         record.
@@ -207,33 +265,65 @@ class AlignedForm:
                 yield Line(document, code, at, text(record, column), part)
 
 
-Form = LongForm | WideForm | AlignedForm
+@dataclass(frozen=True)
+class TranslationForm:
+    """A sentence and its translations in one object, as the data sets of OPUS on the hub have it:
+    ``{"translation": {"en": ..., "sw": ...}}``.
+    """
+
+    column: str
+    split: str | None
+    others: frozenset[str] = field(default_factory=frozenset)  # columns that do not matter
+
+    @property
+    def about(self) -> str:
+        """What was recognised, for people."""
+        return (
+            f"translations in {self.column!r}, taken as sentences in any order; each language of a"
+            " record has one side, for cross-lingual batches"
+        )
+
+    @property
+    def used(self) -> set[str]:
+        """The columns that are read."""
+        return {self.column, self.split or "", *self.others}
+
+    def texts(self, number: int, record: Record) -> tuple[dict[str, str], Split | None]:
+        """The sentence by canonical language, and its split. Raises `RowProblem`."""
+        by_language = record.get(self.column)
+        if not isinstance(by_language, Mapping):
+            raise RowProblem(self.column, "must be an object of texts by language")
+        found: dict[str, str] = {}
+        for code, value in by_language.items():
+            if _is_empty(value):
+                continue
+            cell = f"{self.column}.{code}"
+            if known_language(code, cell) in found:
+                raise RowProblem(cell, "two texts for one language")
+            found[known_language(code, cell)] = checked_text(value, cell)
+        if len(found) < 2:
+            raise RowProblem(self.column, "fewer than two languages have a text")
+        return found, _split(record, self.split)
 
 
-def _split(record: Record, column: str | None) -> Split:
-    return split(record, column) if column else "train"
+Form = LongForm | WideForm | AlignedForm | TranslationForm
+
+
+def _split(record: Record, column: str | None) -> Split | None:
+    """The split of a record; None where the table, or this record of JSON, does not say."""
+    if column is None or record.get(column) is None:
+        return None
+    return split(record, column)
 
 
 def _side(record: Record, column: str) -> str | None:
     return None if column in record and record[column] is None else text(record, column)
 
 
-# What a column may be called; where several are there, the first name is taken, and two others are
-# an error.
-ALIASES = {
-    "record_id": ("record_id", "id", "_id", "qid", "query_id", "question_id"),
-    "language": ("language", "lang", "locale"),
-    "query": ("query", "question"),
-    "passage": ("passage", "positive", "context", "answer"),
-    "negatives": ("negatives", "hard_negatives", "negative"),
-    "split": ("split",),
-    "document": ("doc", "document", "document_id", "doc_id"),
-    "position": ("pos", "position"),
-    "text": ("text", "sentence"),
-}
-_SIDES = {alias: role for role in ("query", "passage", "negatives") for alias in ALIASES[role]}
-_SIDED = re.compile(rf"({'|'.join(_SIDES)})[._](.+)")
-_NO_LANGUAGE = {alias for aliases in ALIASES.values() for alias in aliases}
+def _negatives_in(record: Record, columns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(chain.from_iterable(negatives(record.get(column), column) for column in columns))
+
+
 HELP = (
     "a long table has the columns record_id, language, query, passage; a wide one query_LANG and"
     " passage_LANG;"
@@ -241,123 +331,112 @@ HELP = (
 )
 
 
-def detect(path: Path) -> Form:
-    """The form of a table. Raises `DataError` with the mend if it fits none, or more than one."""
-    first_bad = None
-    for item in read_records(path):
-        if isinstance(item, tuple):
-            return form_of(path, *item)
-        first_bad = first_bad or item
-    reason = f"line {first_bad.line}: {first_bad.reason}" if first_bad else "it holds none"
-    raise DataError(f"{path}: no record can be read ({reason}); {HELP}")
+class Sample(NamedTuple):
+    """What a form is told from."""
+
+    columns: tuple[str, ...]  # of all records
+    records: tuple[tuple[int, Record], ...]  # the first ones, with their numbers
 
 
-def form_of(path: Path, number: int, record: Record) -> Form:
-    """The form of a table whose first record is `record`, at line `number`. Raises `DataError`
-    naming `path`.
+def form_of(
+    place: str,
+    sample: Sample,
+    chosen: Mapping[str, str] | None = None,
+    fixed: str | None = None,
+) -> Form:
+    """The form of a table.
+
+    Args:
+        place: the table, for errors.
+        chosen: role -> column, as the user says.
+        fixed: canonical language of rows in tables that do not say it.
+    Raises: `DataError` with the mend if it fits no form, or more than one; `ConfigError` for a
+        choice that the table does not allow.
     """
-    columns = list(record)
-    roles = {role: column for role in ALIASES if (column := _column(path, role, columns))}
-    if "query" in roles and "passage" not in roles and "text" in roles:
-        roles["passage"] = roles.pop("text")
-    forms = list(_candidates(path, number, record, roles))
+    columns = roles_of(sample.columns, chosen or {}, place)
+    forms = list(_candidates(place, sample, columns, fixed))
     if len(forms) == 1:
         return forms[0]
-    shown = ", ".join(map(str, columns))
+    shown = ", ".join(map(str, sample.columns))
     if forms:
         both = " and ".join(form.about for form in forms)
         raise DataError(
-            f"{path}: the columns {shown} fit two forms ({both}); leave out those of one"
+            f"{place}: the columns {shown} fit two forms ({both}); leave out those of one"
         )
-    raise DataError(f"{path}: {_missing(roles)} (columns: {shown}); {HELP}")
+    raise DataError(f"{place}: {_missing(columns.roles)} (columns: {shown}); {HELP}")
 
 
-def _candidates(path: Path, number: int, record: Record, roles: dict[str, str]) -> Iterator[Form]:
+def _candidates(place: str, sample: Sample, columns: Columns, fixed: str | None) -> Iterator[Form]:
+    roles = columns.roles
+
     def having(*names: str) -> dict[str, str]:
         return {role: roles[role] for role in names if role in roles}
 
-    if {"record_id", "language", "query", "passage"} <= roles.keys():
-        yield LongForm(having("record_id", "language", "query", "passage", "negatives", "split"))
-    elif isinstance(record.get(roles.get("query", "")), dict) and "passage" in roles:
-        yield WideForm(
-            {}, having("query", "passage", "negatives"), roles.get("record_id"), roles.get("split")
-        )
-    sided = _sided_columns(path, record, strict="query" not in roles)
+    if "query" in roles and "passage" in roles and _holds_objects(sample, roles["query"]):
+        nested = having("query", "passage", "negatives")
+        yield WideForm({}, nested, roles.get("record_id"), roles.get("split"))
+        return
+    if {"query", "passage", "language"} <= roles.keys():
+        # complete: whatever other columns are called, they are no languages
+        names = ("record_id", "language", "query", "passage", "split")
+        yield LongForm(having(*names), columns.negatives)
+        return
+    records = [record for _, record in sample.records]
+    strict = "query" not in roles
+    sided = sided_columns(sample.columns, records, place, strict=strict)
+    if {"query", "passage"} <= roles.keys() and fixed:
+        yield LongForm(having("record_id", "query", "passage", "split"), columns.negatives, fixed)
     if sided:
-        yield WideForm(sided, {}, roles.get("record_id"), roles.get("split"))
+        record_id = roles.get("record_id")
+        yield WideForm(sided, {}, None if record_id in sided else record_id, roles.get("split"))
+    if "translation" in roles and _holds_objects(sample, roles["translation"]):
+        others = frozenset(having("record_id").values())
+        yield TranslationForm(roles["translation"], roles.get("split"), others)
+    first = sample.records[0][0] if sample.records else 1
     if {"language", "position", "text"} <= roles.keys() and "query" not in roles:
-        yield AlignedForm(having("document", "position", "split", "language", "text"), {}, number)
-    elif texts := _language_columns(path, record):
-        yield AlignedForm(having("document", "position", "split"), texts, number)
+        yield AlignedForm(having("document", "position", "split", "language", "text"), {}, first)
+    elif not sided and (texts := _language_columns(place, sample.columns)):
+        yield AlignedForm(having("document", "position", "split"), texts, first)
 
 
-def _column(path: Path, role: str, columns: list[str]) -> str | None:
-    found = [alias for alias in ALIASES[role] if alias in columns]
-    if len(found) > 1 and found[0] != ALIASES[role][0]:
-        raise DataError(
-            f"{path}: the columns {' and '.join(found)} could both be the {role}; rename the right"
-            " one"
-            f" to {ALIASES[role][0]}"
-        )
-    return found[0] if found else None
+def _holds_objects(sample: Sample, column: str) -> bool:
+    """Whether the first record that has the column has an object there."""
+    values = (record.get(column) for _, record in sample.records)
+    return isinstance(next((value for value in values if value is not None), None), Mapping)
 
 
-def _sided_columns(path: Path, record: Record, *, strict: bool) -> dict[str, tuple[str, str]]:
-    """Column -> (role, language) of columns such as query_sw; `strict`: an unknown language there
-    is an error.
-    """
-    sided: dict[str, tuple[str, str]] = {}
-    for column in record:
-        match = _SIDED.fullmatch(column)
-        if not match or column in _NO_LANGUAGE:
-            continue
-        try:
-            side = _SIDES[match[1]], known_language(match[2], column)
-        except RowProblem as problem:
-            if strict:
-                raise DataError(
-                    f"{path}: column {column!r}: {problem.reason}; rename or remove it"
-                ) from None
-            continue
-        twin = next((other for other, taken in sided.items() if taken == side), None)
-        if twin:
-            raise DataError(
-                f"{path}: the columns {twin} and {column} hold the same language; remove one"
-            )
-        sided[column] = side
-    return sided
-
-
-def _language_columns(path: Path, record: Record) -> dict[str, str]:
+def _language_columns(place: str, columns: Iterable[str]) -> dict[str, str]:
     """Column -> language, if every column that is not document, position, split or id is a language
     code.
     """
+    columns = list(columns)
     texts: dict[str, str] = {}
-    for column in record:
-        if column in _NO_LANGUAGE:
+    for column in columns:
+        if plain(column) in NO_LANGUAGE:
             continue
         try:
             code = known_language(column, column)
         except RowProblem:
             return {}
         if code in texts.values():
-            raise DataError(f"{path}: two columns hold the language {code}; remove one")
+            raise DataError(f"{place}: two columns hold the language {code}; remove one")
         texts[column] = code
-    if len(texts) > 1 and "id" in record and next(iter(record)) != "id":
+    if len(texts) > 1 and "id" in columns and columns[0] != "id":
         raise DataError(
-            f"{path}: column 'id' may be the line's id or Indonesian; rename it to record_id or to"
+            f"{place}: column 'id' may be the line's id or Indonesian; rename it to record_id or to"
             " ind"
         )
     return texts if len(texts) > 1 else {}
 
 
-def _missing(roles: dict[str, str]) -> str:
+def _missing(roles: Mapping[str, str]) -> str:
     """What keeps the table from being of the form that it is closest to."""
     if "query" in roles or "passage" in roles:
-        missing = [
-            role for role in ("record_id", "language", "query", "passage") if role not in roles
-        ]
-        return f"no column for {' and '.join(missing)}"
+        missing = [role for role in ("language", "query", "passage") if role not in roles]
+        told = f"no column for {' and '.join(missing)}"
+        if missing == ["language"]:
+            told += "; if all rows are in one language, name it, as in --language swh"
+        return told
     if "text" in roles:
         missing = [role for role in ("language", "position") if role not in roles]
         return f"no column for {' and '.join(missing)} of the lines"

@@ -110,6 +110,7 @@ def gather(
     file: str,
     parse: Callable[[int, Record], Iterable[Entry]],
     keeps: Callable[[str], bool],
+    records: Iterable[tuple[int, Record] | BadRow] | None = None,
 ) -> Iterator[BadRow | Document]:
     """The documents of a file: first its bad rows, then every document in every language that
     `keeps` wants.
@@ -118,11 +119,12 @@ def gather(
         path: the file, held in memory as a whole.
         file: how bad rows call it.
         parse: the entries of a (line, record); may raise `RowProblem`.
+        records: of the file, where they are read by other means.
     Raises: `DataError` if a document has two lines at one position in one language, or as
         `read_records`.
     """
     documents: dict[tuple[str, str], Document] = {}
-    for item in read_records(path, file):
+    for item in read_records(path, file) if records is None else records:
         if isinstance(item, BadRow):
             yield item
             continue
@@ -153,9 +155,10 @@ def file_rows(
     file: str,
     parse: Callable[[int, Record], Iterable[Entry]],
     context: SourceContext,
+    records: Iterable[tuple[int, Record] | BadRow] | None = None,
 ) -> Iterator[Row | BadRow]:
     """The pairs of all documents of one file; arguments and errors as `gather`."""
-    for item in gather(path, file, parse, context.keeps):
+    for item in gather(path, file, parse, context.keeps, records):
         if isinstance(item, BadRow):
             yield item
         else:

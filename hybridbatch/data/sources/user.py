@@ -1,13 +1,13 @@
-"""The user's own parallel data: a file, or a folder of files, in one of four forms that are told
-apart by themselves.
+"""The user's own data: a file, or a folder of files, in forms that are told apart by themselves.
 
-- long: a row per record and language, with columns for record id, language, query, passage [,
-negatives] [, split];
-- wide: a row per record, with columns ``query_sw``, ``passage_sw``, ``query_en`` ... or JSON
-objects
+- long: a row per record and language, with columns for language, query, passage [, record id]
+  [, negatives] [, split]; in one language also as sentence-transformers, FlagEmbedding, Tevatron
+  and MS MARCO's triples have it;
+- wide: a row per record, with columns ``query_sw``, ``passage_sw``, ``query_en`` ... or JSON objects
   ``{"query": {"sw": ...}, "passage": {"sw": ...}}``;
+- translations: ``{"translation": {"sw": ..., "en": ...}}``;
 - aligned lines, long: a row per line and language, with columns for language, position, text [,
-document];
+  document];
 - aligned lines, wide: a row per line, with one column per language [and document and position].
 
 The last two have no queries: pseudo pairs are made as `hybridbatch.data.pairs.aligned_text` says.
@@ -15,38 +15,80 @@ So they are of parallel text in the forms of OPUS and of translators' tools
 (`hybridbatch.data.sources.opus`).
 """
 
-from array import array
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from hybridbatch.common.errors import DataError
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import read_json
+from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.formats.tables import (
-    UNKNOWN_KIND,
-    Record,
-    RowProblem,
-    bare_name,
-    convert,
-    kind,
+from hybridbatch.data.filters.hashes import HashSet
+from hybridbatch.data.formats.encodings import AUTO
+from hybridbatch.data.formats.own_files import Table, find_files, open_tables, own_name
+from hybridbatch.data.formats.tables import Record, RowProblem, convert_records
+from hybridbatch.data.formats.user_tables import (
+    AlignedForm,
+    Form,
+    LongForm,
+    TranslationForm,
+    WideForm,
+    form_of,
 )
-from hybridbatch.data.formats.user_tables import AlignedForm, LongForm, WideForm, detect
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
+from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.opus import own_parallel_text
 
+BATCH_ROWS = 4096
+FEW = 2  # so many bad records never stop the preparation, however small the file is
+SHOWN_REASONS = 3
 
-def user_source(path: Path) -> Source:
+
+@dataclass(frozen=True)
+class OwnData:
+    """How the user says that their files are to be read.
+
+    Attributes:
+        columns: role -> name of the column, as `hybridbatch.data.formats.columns.roles_of` takes
+            them.
+        language: canonical language of rows in tables that do not say it.
+        encoding: of text files; `AUTO`: UTF-8, or what a file's first bytes say.
+        max_bad_share: of a table's records; with more bad ones the preparation stops.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    language: str | None = None
+    encoding: str = AUTO
+    max_bad_share: float = 1.0
+
+
+def user_source(path: Path, own: OwnData | None = None) -> Source:
     """The data at `path` as a source named like it. Raises `DataError` if there is nothing that can
     be read.
     """
+    own = own or OwnData()
     parallel = own_parallel_text(path) if path.exists() else None
     if parallel:
-        return parallel
-    files = _files(path)
-    name = bare_name(path) if path.is_file() else path.resolve().name
+        return replace(parallel, own=True)
+    if path.is_dir() and (path / "manifest.json").is_file():
+        manifest = read_json(path / "manifest.json")
+        if isinstance(manifest, dict) and manifest.get("kind") == "data":
+            raise ConfigError(f"{path}: is prepared already; train with --data {path}")
+    files, passed = find_files(path)
+    name = own_name(path)
+
+    def rows(context: SourceContext) -> Iterator[Row | BadRow]:
+        if passed:
+            shown = ", ".join(file.name for file in passed[:5]) + (", ..." if passed[5:] else "")
+            context.report.note(f"{path}: not read: {shown}")
+        return table_rows(name, lambda report: own_tables(files, path, own, report), own, context)
+
     return Source(
         name=name,
         title=f"your own data, {path.name}",
@@ -54,91 +96,255 @@ def user_source(path: Path) -> Source:
         url="",
         languages="as its rows say",
         yields="as its form says",
-        rows=lambda context: _rows(name, files, context),
+        rows=rows,
         inputs=lambda context: files,
+        own=True,
     )
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and kind(file))
-        if not files:
-            raise DataError(
-                f"{path}: holds no .jsonl, .tsv, .csv (also .gz, .zst) or .parquet file"
-            )
-        return files
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if kind(path) is None:
-        raise DataError(f"{path}: {UNKNOWN_KIND}")
-    return [path]
+def own_tables(
+    files: Iterable[Path], root: Path, own: OwnData, report: Reporter
+) -> Iterator[tuple[Table, Form]]:
+    """The tables of some files with their forms.
 
-
-def _rows(source: str, files: list[Path], context: SourceContext) -> Iterator[Row | BadRow]:
-    # hash of record id and language of every row: eight bytes each, whatever the rows hold
-    seen = array("q")
-    for path in files:
-        form = detect(path)
-        context.report.note(f"{path}: {form.about}")
-        if isinstance(form, AlignedForm):
-            parse_lines = partial(_entries, form, path)
-            yield from file_rows(source, path, str(path), parse_lines, context)
-        else:
-            for row in convert(path, str(path), partial(_pairs, form, source, path)):
-                if isinstance(row, Row):
-                    seen.append(hash((row.record_id, row.language)))
-                yield row
-    hashes = np.frombuffer(seen, np.int64)
-    hashes.sort()
-    twice = hashes[1:][hashes[1:] == hashes[:-1]]
-    if len(twice):
-        _refuse_twins(files, set(twice.tolist()))
-
-
-def _refuse_twins(files: list[Path], hashes: set[int]) -> None:
-    """Read again, now for rows of these hashes alone; raises `DataError` naming both places of one
-    that is there twice.
+    Of a workbook with several sheets, those that fit no form are left out, if one fits. Raises:
+    `DataError`, `ConfigError` as `open_tables` and `form_of`.
     """
-    places: dict[tuple[str, str], str] = {}
+    for file in files:
+        tables = open_tables(file, root, own.encoding)
+        found: list[tuple[Table, Form]] = []
+        problems: list[DataError] = []
+        for table in tables:
+            try:
+                form = form_of(table.name, table.sample, own.columns, own.language)
+                found.append((table, form))
+            except DataError as error:
+                problems.append(error)
+        if problems and not found:
+            raise problems[0]
+        for problem in problems:
+            report.warn(f"not read: {problem}")
+        yield from found
 
-    def look(
-        form: LongForm | WideForm, path: Path, number: int, record: Record
-    ) -> Iterator[Row | BadRow]:
-        for row in _pairs(form, "", path, number, record):
-            if isinstance(row, Row) and hash((row.record_id, row.language)) in hashes:
-                here = f"{path}:{number}"
-                twin = places.setdefault((row.record_id, row.language), here)
-                if twin != here:
-                    raise DataError(
-                        f"{here}: record {row.record_id!r} in language {row.language!r} is already"
-                        f" at {twin};"
-                        " remove one, or give it another record id"
-                    )
+
+def table_rows(
+    source: str,
+    tables: Callable[[Reporter], Iterator[tuple[Table, Form]]],
+    own: OwnData,
+    context: SourceContext,
+) -> Iterator[Row | BadRow]:
+    """The rows of tables of the user's.
+
+    Further passages of one question under one record id become records of their own, named
+    ``id#2`` and so on; the schedule keeps them out of one batch, because their queries are equal.
+
+    Args:
+        tables: opens them; called again to name the places of two questions under one id.
+    Raises: `DataError` for a record that is there twice, and for more bad records than
+        `OwnData.max_bad_share` allows.
+    """
+    places = _Places()
+    for table, form in tables(context.report):
+        _tell(table, form, context)
+        counted = _Counted(table.name, own.max_bad_share)
+        if isinstance(form, AlignedForm):
+            parse_lines = partial(_entries, form, table)
+            yield from file_rows(
+                source,
+                table.path,
+                table.name,
+                parse_lines,
+                context,
+                records=counted.records(table.records()),
+            )
+        else:
+            parse = partial(_pairs, form, source, table, context)
+            records = counted.records(table.records())
+            rows = convert_records(records, table.name, parse)
+            yield from counted.rows(places.numbered(rows))
+        counted.check()
+    if places.twins:
+        _refuse_twins(tables(SILENT), places.twins, context)
+
+
+def _tell(table: Table, form: Form, context: SourceContext) -> None:
+    """Say what a table was taken for, and which of its columns are not used."""
+    told = form.about
+    if table.split:
+        told += f"; its name says {table.split}"
+    unused = [column for column in table.sample.columns if column not in form.used]
+    if unused:
+        told += f"; columns not used: {', '.join(unused)}"
+    context.report.note(f"{table.name}: {told}")
+
+
+class _Counted:
+    """Counts the records of a table and the bad ones among them."""
+
+    def __init__(self, name: str, max_bad_share: float) -> None:
+        self.name, self.max_bad_share = name, max_bad_share
+        self.all = 0
+        self.reasons: Counter[str] = Counter()
+        self.bad_lines: set[int] = set()
+        self.first: BadRow | None = None
+
+    def records(
+        self, records: Iterable[tuple[int, Record] | BadRow]
+    ) -> Iterator[tuple[int, Record] | BadRow]:
+        """The same records, good and bad."""
+        for item in records:
+            self.all += 1
+            if isinstance(item, BadRow):
+                self._note(item)
+            yield item
+
+    def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The same rows, good and bad."""
+        for row in rows:
+            if isinstance(row, BadRow):
+                self._note(row)
             yield row
 
-    for path in files:
-        form = detect(path)
+    def _note(self, bad: BadRow) -> None:
+        if bad.line not in self.bad_lines:
+            self.bad_lines.add(bad.line)
+            self.reasons[f"{bad.field}: {bad.reason}"] += 1
+            self.first = self.first or bad
+
+    def check(self) -> None:
+        """Raises `DataError` if too many of the records are bad."""
+        bad = len(self.bad_lines)
+        if bad <= FEW or bad <= self.max_bad_share * self.all or self.first is None:
+            return
+        reasons = [
+            f"{count:,} x {reason}" for reason, count in self.reasons.most_common(SHOWN_REASONS)
+        ]
+        hint = ""
+        if any("UTF-8" in reason for reason in self.reasons):
+            hint = "name its encoding if it is not UTF-8 (as in --encoding cp1252), "
+        raise DataError(
+            f"{self.name}: {bad:,} of {self.all:,} records cannot be used ({'; '.join(reasons)};"
+            f" first in line {self.first.line}); {hint}mend the file, or leave them out with"
+            f" --max-bad-share {_rounded_up(bad / self.all)}"
+        )
+
+
+def _rounded_up(share: float) -> str:
+    return f"{min(1.0, int(share * 100 + 1) / 100):.2f}"
+
+
+class _Places:
+    """Which records have been there, in which language and with which question: 24 bytes a row."""
+
+    def __init__(self) -> None:
+        self.twins: set[int] = set()  # records that are there twice, by hash
+        self._records, self._questions, self._rows = HashSet(), HashSet(), HashSet()
+        self._further: Counter[int] = Counter()  # passages of a record beside its first
+
+    def numbered(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The rows, those with further passages of a question renamed."""
+        rows = iter(rows)
+        while batch := list(islice(rows, BATCH_ROWS)):
+            good = [place for place, row in enumerate(batch) if isinstance(row, Row)]
+            hashes = np.array([_hashes(batch[place]) for place in good], np.int64)
+            keys = hashes.view(np.uint64).reshape(len(good), 3)
+            again = _earlier(keys[:, 0], self._records)
+            if again.any():
+                same_question = _earlier(keys[:, 1], self._questions)
+                same_row = _earlier(keys[:, 2], self._rows)
+                for at in np.flatnonzero(again).tolist():
+                    record = int(keys[at, 0])
+                    if same_question[at] and not same_row[at]:
+                        self._further[record] += 1
+                        row = batch[good[at]]
+                        assert isinstance(row, Row)
+                        further = f"{row.record_id}#{self._further[record] + 1}"
+                        batch[good[at]] = replace(row, record_id=further)
+                    else:
+                        self.twins.add(record)
+            for column, known in enumerate((self._records, self._questions, self._rows)):
+                fresh = np.unique(keys[:, column])
+                known.add(fresh[~known.contains(fresh)])
+            yield from batch
+
+
+def _hashes(row: Row | BadRow) -> tuple[int, int, int]:
+    """Of record and language; of these and the query; of these and the passage."""
+    assert isinstance(row, Row)
+    record = (row.record_id, row.language)
+    return hash(record), hash((record, row.query)), hash((record, row.query, row.passage))
+
+
+def _earlier(keys: np.ndarray, known: HashSet) -> np.ndarray:
+    """bool [n]: which keys (uint64 [n]) are known, or stand before in `keys`."""
+    distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    return known.contains(distinct)[inverse] | (first[inverse] != np.arange(len(keys)))
+
+
+def _refuse_twins(
+    tables: Iterable[tuple[Table, Form]], twins: set[int], context: SourceContext
+) -> None:
+    """Read again, now for rows of these records alone; raises `DataError` naming both places of one
+    that is there twice.
+    """
+    places: dict[tuple[str, str], tuple[str, str | None, set[str | None]]] = {}
+
+    def look(form: Form, table: Table, number: int, record: Record) -> Iterator[Row | BadRow]:
+        for row in _pairs(form, "", table, context, number, record):
+            if not isinstance(row, Row) or hash((row.record_id, row.language)) not in twins:
+                continue
+            here, key = f"{table.name}:{number}", (row.record_id, row.language)
+            there, query, passages = places.setdefault(key, (here, row.query, set()))
+            if passages and (query != row.query or row.passage in passages):
+                raise DataError(
+                    f"{here}: record {row.record_id!r} in language {row.language!r} is already"
+                    f" at {there}; remove one, or give it another record id"
+                )
+            passages.add(row.passage)
+            yield row
+
+    for table, form in tables:
         if not isinstance(form, AlignedForm):
-            for _ in convert(path, str(path), partial(look, form, path)):
+            for _ in convert_records(table.records(), table.name, partial(look, form, table)):
                 pass
 
 
 def _pairs(
-    form: LongForm | WideForm, source: str, path: Path, number: int, record: Record
+    form: Form,
+    source: str,
+    table: Table,
+    context: SourceContext,
+    number: int,
+    record: Record,
 ) -> Iterator[Row | BadRow]:
+    default = f"{own_name(table.path)}:{number}"
+    if table.name != str(table.path):  # a sheet
+        default = f"{own_name(table.path)}{table.name.removeprefix(str(table.path))}:{number}"
+    if isinstance(form, TranslationForm):
+        texts, part = form.texts(number, record)
+        yield from question_rows(context, source, default, texts, part or table.split or "train")
+        return
+    assert isinstance(form, LongForm | WideForm)
     for item in form.items(number, record):
         if isinstance(item, RowProblem):
-            yield BadRow(str(path), number, item.field, item.reason)
+            yield BadRow(table.name, number, item.field, item.reason)
             continue
-        record_id = item.record_id or f"{bare_name(path)}:{number}"
         yield Row(
-            source, record_id, item.language, item.query, item.passage, item.negatives, item.split
+            source,
+            item.record_id or default,
+            item.language,
+            item.query,
+            item.passage,
+            item.negatives,
+            item.split or table.split or "train",
         )
 
 
-def _entries(form: AlignedForm, path: Path, number: int, record: Record) -> Iterator[Entry]:
+def _entries(form: AlignedForm, table: Table, number: int, record: Record) -> Iterator[Entry]:
     # Without a document column a file of all languages is a document, and files of one language
     # each are versions of one.
-    default = bare_name(path) if form.texts else "all"
+    default = own_name(table.path) if form.texts else "all"
     for line in form.lines(number, record):
-        yield Entry(line.document or default, line.language, line.position, line.text, line.split)
+        part = line.split or table.split or "train"
+        yield Entry(line.document or default, line.language, line.position, line.text, part)

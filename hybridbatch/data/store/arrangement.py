@@ -4,13 +4,15 @@ where it goes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from hybridbatch.common.records import SPLITS, Split
-from hybridbatch.sampling.index import RecordIndex, shared_passage_groups
+from hybridbatch.sampling.index import RecordIndex, shared_text_groups
 
-TRAIN, VALIDATION = SPLITS.index("train"), SPLITS.index("validation")
+TRAIN, VALIDATION, TEST = (SPLITS.index(split) for split in ("train", "validation", "test"))
+EqualQueries = Literal["apart", "together"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class RowKeys:
     record: np.ndarray
     language: np.ndarray  # int16 [R], numbered in the order of ids
     has: np.ndarray  # uint8 [R]
-    passage: np.ndarray  # uint64 [R]: hash of source and passage text; 0 where there is none
+    query: np.ndarray  # uint64 [R]: hash of source and query text; 0 where there is none
+    passage: np.ndarray  # uint64 [R]: the same of the passage
     split: np.ndarray  # uint8 [R]: number in `records.SPLITS`
 
 
@@ -48,21 +51,41 @@ class Arrangement:
     index: RecordIndex
 
 
+@dataclass(frozen=True)
+class SplitPlan:
+    """What is set aside of sources, and what may meet in a batch.
+
+    Attributes:
+        validation_share: of the records of a source, where it has none of its own.
+        test_share: likewise.
+        seed: of the choice.
+        equal_queries: ``apart``: records with an equal query are of one group, as those with an
+            equal passage are, so that they never meet in a batch; ``together``: they may.
+        own: names of the user's own sources. Where one has a test split and no validation split,
+            validation records are set aside of its training records all the same.
+    """
+
+    validation_share: float = 0.05
+    test_share: float = 0.0
+    seed: int = 13
+    equal_queries: EqualQueries = "apart"
+    own: frozenset[str] = frozenset()
+
+
 def arrange(
     keys: RowKeys,
     sources: Sequence[str],
     languages: Sequence[str],
-    *,
-    validation_share: float,
-    seed: int,
+    plan: SplitPlan,
     without: np.ndarray | None = None,
 ) -> dict[Split, Arrangement]:
     """The non-empty splits, of all rows but those of the mask `without` (bool [R]).
 
-    Records of one source that share a passage text, directly or through others, form a group. Where
-    a source has training rows only, about `validation_share` of its records become validation
-    records: whole groups, so that no validation passage is trained on, chosen by a hash of seed,
-    source and record. A source that comes with splits of its own keeps them.
+    Records of one source that share a passage or a query, directly or through others, form a
+    group. Where a source has training rows only, about `validation_share` of its records become
+    validation records: whole groups, so that no validation passage is trained on, chosen by a hash
+    of seed, source and record. A source that comes with splits of its own keeps them. Test records
+    are set aside in the same way, the same share of every language.
 
     Raises: `DuplicateRow`, `SplitRecord`.
     """
@@ -76,32 +99,36 @@ def arrange(
         raise DuplicateRow(int(order[twice[0]]))
     starts = np.flatnonzero(first)
     record = np.cumsum(first, dtype=np.int64) - 1
-    group = shared_passage_groups(record, keys.passage[order], len(starts))
+    texts = [keys.passage[order]]
+    if plan.equal_queries == "apart":
+        texts.append(keys.query[order])
+    group = shared_text_groups(record, texts, len(starts))
     split = keys.split[order]
     uneven = np.flatnonzero(split != split[starts][record])
     if len(uneven):
         raise SplitRecord(int(order[uneven[0]]))
-    split = _with_validation(
-        split[starts],
+    records = _Records(
         source[starts],
-        keys.record[order[starts], 0],
         group,
-        validation_share=validation_share,
-        seed=seed,
+        _mix(keys.record[order[starts], 0] ^ _mix(np.array([plan.seed], np.uint64))),
+        _language_sets(group[record], language, len(starts)),
     )
+    split = split[starts].copy()
+    for number in np.unique(records.source):
+        _set_aside(split, records, int(number), plan, own=sources[number] in plan.own)
     arrangements: dict[Split, Arrangement] = {}
     for number, name in enumerate(SPLITS):
-        records = split == number
-        if not records.any():
+        chosen = split == number
+        if not chosen.any():
             continue
-        rows = records[record]
-        widths = np.diff(np.append(starts, len(order)))[records]
+        rows = chosen[record]
+        widths = np.diff(np.append(starts, len(order)))[chosen]
         index = RecordIndex(
             sources=tuple(sources),
             languages=tuple(languages),
             record_start=np.concatenate([[0], np.cumsum(widths)]).astype(np.int64),
-            source=source[starts][records],
-            group=group[records],
+            source=source[starts][chosen],
+            group=group[chosen],
             language=language[rows],
             has=keys.has[order[rows]],
         )
@@ -119,27 +146,67 @@ def _starts_record(keys: RowKeys, order: np.ndarray) -> np.ndarray:
     return first
 
 
-def _with_validation(
-    split: np.ndarray,
-    source: np.ndarray,
-    key: np.ndarray,
-    group: np.ndarray,
-    *,
-    validation_share: float,
-    seed: int,
-) -> np.ndarray:
-    """The split of each record after sources without splits of their own have given up their
-    validation records.
+@dataclass(frozen=True)
+class _Records:
+    """One entry a record. N records."""
+
+    source: np.ndarray  # int16 [N]
+    group: np.ndarray  # int32 [N]
+    draw: np.ndarray  # uint64 [N]: random, of seed and record
+    languages: np.ndarray  # uint64 [N]: hash of the languages that the record's group is in
+
+
+def _language_sets(group_of_row: np.ndarray, language: np.ndarray, groups: int) -> np.ndarray:
+    """uint64 [groups]: a hash of the languages of each group."""
+    pairs = np.unique(np.stack([group_of_row.astype(np.int64), language.astype(np.int64)]), axis=1)
+    sets = np.zeros(groups, np.uint64)
+    np.add.at(sets, pairs[0], _mix(pairs[1].astype(np.uint64)))
+    return sets
+
+
+def _set_aside(
+    split: np.ndarray, records: _Records, source: int, plan: SplitPlan, *, own: bool
+) -> None:
+    """Move records of a source from the training split to the test and validation splits that it
+    lacks.
     """
-    split = split.copy()
-    for number in np.unique(source):
-        members = np.flatnonzero(source == number)
-        if (split[members] == TRAIN).all():
-            draw = _mix(key[members] ^ _mix(np.array([seed], np.uint64)))
-            quota = round(validation_share * len(members))
-            chosen = _choose_groups(group[members], draw, quota)
-            split[members[chosen]] = VALIDATION
-    return split
+    members = np.flatnonzero(records.source == source)
+    given = set(split[members].tolist())
+    if plan.test_share and TEST not in given:
+        trained = members[split[members] == TRAIN]
+        quota = round(plan.test_share * len(trained))
+        group, draw = records.group[trained], records.draw[trained]
+        languages = records.languages[records.group[trained]]
+        split[trained[_choose_evenly(group, draw, languages, plan.test_share, quota)]] = TEST
+    if given == {TRAIN} or (own and VALIDATION not in given):
+        trained = members[split[members] == TRAIN]
+        quota = round(plan.validation_share * len(trained))
+        chosen = _choose_groups(records.group[trained], records.draw[trained], quota)
+        split[trained[chosen]] = VALIDATION
+
+
+def _choose_evenly(
+    group: np.ndarray, draw: np.ndarray, languages: np.ndarray, share: float, quota: int
+) -> np.ndarray:
+    """bool [n]: whole groups, about `share` of the members of each set of languages.
+
+    Systematic sampling: the groups stand in a row, those with the same languages side by side in
+    random order, and one is taken whenever the members so far complete another 1 / share. So every
+    set of languages gives its share, up to one group. Groups of more than `quota` members, which
+    would be the whole test set, are passed over.
+    """
+    _, first, number, sizes = np.unique(
+        group, return_index=True, return_inverse=True, return_counts=True
+    )
+    smallest = np.full(len(sizes), np.iinfo(np.uint64).max)
+    np.minimum.at(smallest, number, draw)
+    small = np.flatnonzero(sizes <= quota)
+    ranked = small[np.lexsort((smallest[small], languages[first[small]]))]
+    upto = np.cumsum(sizes[ranked])
+    due = np.floor(upto * share + 0.5)
+    chosen = np.zeros(len(sizes), bool)
+    chosen[ranked[np.diff(due, prepend=0.0) > 0]] = True
+    return chosen[number]
 
 
 def _choose_groups(group: np.ndarray, draw: np.ndarray, quota: int) -> np.ndarray:

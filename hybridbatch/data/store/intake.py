@@ -142,7 +142,9 @@ class Ingest:
 
     def _keys_of(self, rows: list[Row]) -> RowKeys:
         sources, languages, sides, splits = [], [], [], []
-        records, passages = [], []
+        records: list[bytes] = []
+        queries: list[bytes] = []
+        passages: list[bytes] = []
         for row in rows:
             sources.append(self.sources.setdefault(row.source, len(self.sources)))
             languages.append(self.languages.setdefault(row.language, len(self.languages)))
@@ -151,15 +153,14 @@ class Ingest:
             sides.append(has_query | has_passage)
             splits.append(SPLITS.index(row.split))
             records.append(_digest(row.record_id, 16))
-            if row.passage:
-                passages.append(_digest(f"{row.source}\0{row.passage}", 8))
-            else:
-                passages.append(bytes(8))
+            for hashes, text in ((queries, row.query), (passages, row.passage)):
+                hashes.append(_digest(f"{row.source}\0{text}", 8) if text else bytes(8))
         return RowKeys(
             source=np.array(sources, np.int16),
             record=np.frombuffer(b"".join(records), ">u8").astype(np.uint64).reshape(-1, 2),
             language=np.array(languages, np.int16),
             has=np.array(sides, np.uint8),
+            query=np.frombuffer(b"".join(queries), ">u8").astype(np.uint64),
             passage=np.frombuffer(b"".join(passages), ">u8").astype(np.uint64),
             split=np.array(splits, np.uint8),
         )

@@ -17,7 +17,9 @@ from hybridbatch.common.records import BadRow, Row, Split
 from hybridbatch.data.store.arrangement import (
     Arrangement,
     DuplicateRow,
+    EqualQueries,
     RowKeys,
+    SplitPlan,
     SplitRecord,
     arrange,
     renumbered,
@@ -52,8 +54,7 @@ class WritePlan:
             filled on the way.
         outcomes: asked when all rows have been read, for further entries of the manifest.
         strict: stop at the first bad row instead of counting it.
-        validation_share: share of records set aside where a source has training rows only.
-        seed: of that choice.
+        validation_share, test_share, seed, equal_queries, own: as `SplitPlan` has them.
         shard_rows: rows of a file, about; does not change the fingerprint.
     """
 
@@ -62,7 +63,10 @@ class WritePlan:
     outcomes: Callable[[], Mapping[str, Any]] = dict
     strict: bool = False
     validation_share: float = 0.05
+    test_share: float = 0.0
     seed: int = 13
+    equal_queries: EqualQueries = "apart"
+    own: frozenset[str] = frozenset()
     shard_rows: int = 1 << 20
 
 
@@ -135,9 +139,10 @@ def _arranged(
             keys,
             sources,
             languages,
-            validation_share=plan.validation_share,
-            seed=plan.seed,
-            without=without,
+            SplitPlan(
+                plan.validation_share, plan.test_share, plan.seed, plan.equal_queries, plan.own
+            ),
+            without,
         )
     except DuplicateRow as error:
         row = spill.take(np.array([error.row])).to_pylist()[0]

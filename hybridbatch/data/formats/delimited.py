@@ -1,0 +1,211 @@
+"""Tables as text: CSV and TSV in the dialects that programs write.
+
+The delimiter is what parts the header: a comma, a semicolon (a spreadsheet in most of Europe), or a
+tab. CSV is quoted as RFC 4180 says. TSV is not quoted at all, unless the whole file shows that it
+was written by a program that quotes every cell with a quote, as pandas and spreadsheets do.
+"""
+
+import csv
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.records import BadRow
+
+Lines = Iterable[tuple[int, str]]  # number from 1, line without its end
+DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+_HINT = re.compile(r"sep=([,;\t])")
+_WHOLE = re.compile('"(?:[^"]|"")*"')
+_OPENED = re.compile('"(?:[^"]|"")*')
+_CLOSED = re.compile('(?:[^"]|"")*"')
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a table is written as text."""
+
+    delimiter: str
+    quoted: bool
+    hint: bool = False  # the first line only says which delimiter follows ("sep=;")
+
+
+CSV, TSV = Dialect(",", quoted=True), Dialect("\t", quoted=False)
+
+
+def dialect_of(lines: Lines, fallback: Dialect, is_column: Callable[[str], bool]) -> Dialect:
+    """The dialect that the header shows.
+
+    Args:
+        lines: of the file, from its first.
+        fallback: what the file's name says.
+        is_column: whether a header cell is one that tables usually have.
+    """
+    for _, line in lines:
+        if not line.strip():
+            continue
+        if match := _HINT.fullmatch(line.strip('"')):
+            return Dialect(match[1], quoted=True, hint=True)
+        return _best(line, fallback, is_column)
+    return fallback
+
+
+def _best(header: str, fallback: Dialect, is_column: Callable[[str], bool]) -> Dialect:
+    """The delimiter that gives the most known columns; the fallback where none gives more."""
+
+    def known(delimiter: str) -> int:
+        cells = next(csv.reader([header], delimiter=delimiter), [])
+        return sum(is_column(cell.strip()) for cell in cells)
+
+    counts = {delimiter: known(delimiter) for delimiter in DELIMITERS if delimiter in header}
+    if not counts:
+        return fallback
+    most = max(counts.values())
+    if fallback.delimiter in counts and counts[fallback.delimiter] == most:
+        return fallback
+    found = next(delimiter for delimiter in counts if counts[delimiter] == most)
+    return Dialect(found, quoted=fallback.quoted or found != "\t")
+
+
+def is_quoted(lines: Lines, path: Path) -> bool:
+    """Whether a tab-separated file was written by a program that quotes.
+
+    Such programs quote every cell that holds a quote, a tab or a line end, and double the quotes
+    in it. So it is quoted if every cell with a quote in it is of that kind, and one of them could
+    be nothing else: its quotes are doubled, or it holds a tab or a line end, or it is in the
+    header.
+
+    Raises: `DataError` for a file that is quoted, but whose last quote is never closed.
+    """
+    evidence = False
+    opened = 0  # line of the quote that is open
+    for number, line in lines:
+        if '"' not in line:
+            continue
+        for cell in line.split("\t"):
+            if opened:
+                if _CLOSED.fullmatch(cell):
+                    opened, evidence = 0, True
+                elif not re.fullmatch('(?:[^"]|"")*', cell):
+                    return False
+            elif '"' not in cell:
+                continue
+            elif _WHOLE.fullmatch(cell):
+                evidence = evidence or number == 1 or '""' in cell[1:-1]
+            elif _OPENED.fullmatch(cell):
+                opened = number
+            else:
+                return False
+    if opened and evidence:
+        raise DataError(f"{path}:{opened}: {OPEN_QUOTE}")
+    return evidence and not opened
+
+
+OPEN_QUOTE = (
+    "the quote that opens in this line is never closed, so the rest of the file would be lost; it"
+    " is damaged or cut: close the quote, or fetch the file again"
+)
+
+
+def table_records(
+    lines: Lines, dialect: Dialect, name: str, header: list[str] | None = None
+) -> Iterator[tuple[int, Mapping[str, Any]] | BadRow]:
+    """The records of a table, numbered by their first lines.
+
+    Columns without a name are passed over; a blank line is no record.
+
+    Args:
+        lines: of the file, from its first.
+        name: of the file, for errors.
+        header: the names of the columns, where the file does not say them.
+    Raises: `DataError` for a column name that occurs twice, and a quote that is never closed.
+    """
+    rows = _quoted_rows(lines, dialect, name) if dialect.quoted else _plain_rows(lines, dialect)
+    if dialect.hint:
+        next(rows, None)
+    kept: list[int] = []
+    width = 0
+    for item in rows:
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        number, last, cells = item
+        if cells in ([], [""]):
+            continue
+        if header is None:
+            header = [cell.strip() for cell in cells]
+            _check_header(header, name, number)
+            header, kept, width = _named(header)
+            continue
+        if not width:
+            header, kept, width = _named(header)
+        if len(cells) == width == len(header):
+            yield number, dict(zip(header, cells, strict=True))
+        elif (fitting := _fitted(cells, kept, width)) is not None:
+            yield number, dict(zip(header, fitting, strict=True))
+        elif last > number:
+            # A quote that opens by mistake swallows lines until another one ends it.
+            raise DataError(
+                f"{name}:{number}: the quote that opens in this line ends only in line {last},"
+                f" which gives {len(cells)} fields where the header has {width}; mend the quotes"
+            )
+        else:
+            yield BadRow(name, number, "line", f"{len(cells)} fields where the header has {width}")
+
+
+def _check_header(header: list[str], name: str, number: int) -> None:
+    named = [cell for cell in header if cell]
+    if len(set(named)) < len(named):
+        raise DataError(
+            f"{name}:{number}: a column name occurs twice in the header {named}; rename one"
+        )
+
+
+def _named(header: list[str]) -> tuple[list[str], list[int], int]:
+    """The names, the places of the columns that have one, and the number of all columns."""
+    kept = [place for place, cell in enumerate(header) if cell]
+    return [header[place] for place in kept], kept, len(header)
+
+
+def _fitted(cells: list[str], kept: list[int], width: int) -> list[str] | None:
+    """The cells of the named columns, where a row differs from the header in empty cells alone."""
+    needed = kept[-1] + 1 if kept else 0
+    if len(cells) < needed or any(cell.strip() for cell in cells[width:]):
+        return None
+    return [cells[place] for place in kept]
+
+
+def _plain_rows(lines: Lines, dialect: Dialect) -> Iterator[tuple[int, int, list[str]] | BadRow]:
+    for number, line in lines:
+        yield number, number, line.split(dialect.delimiter)
+
+
+def _quoted_rows(
+    lines: Lines, dialect: Dialect, name: str
+) -> Iterator[tuple[int, int, list[str]] | BadRow]:
+    """(first line, last line, cells) of each row, strictly read."""
+    csv.field_size_limit(sys.maxsize)  # a cell may hold a whole document
+    reader = csv.reader(
+        (line + "\n" for _, line in lines), delimiter=dialect.delimiter, strict=True
+    )
+    while True:
+        first = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                raise DataError(f"{name}:{first}: {OPEN_QUOTE}") from error
+            if reader.line_num > first:
+                raise DataError(
+                    f"{name}:{first}: the quote that opens in this line meets another one in line"
+                    f" {reader.line_num} ({error}), so the lines between would be lost; mend the"
+                    " quotes"
+                ) from error
+            yield BadRow(name, first, "line", f"malformed CSV ({error})")
+            continue
+        yield first, reader.line_num, cells

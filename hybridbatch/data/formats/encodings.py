@@ -1,0 +1,162 @@
+"""Text files as people save them: which encoding, and their lines as text.
+
+UTF-8 is read as it is, and a line that is not valid costs that line alone. A byte order mark, or
+the zero bytes of UTF-16 without one, names another encoding. What names nothing is not guessed:
+bytes that are not UTF-8 may be Windows-1252, or one of fifty others, so the user says which.
+"""
+
+import codecs
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import open_lines, open_stream
+
+AUTO = "auto"
+_HEAD = 1 << 16
+_CHUNK = 1 << 20
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as that of UTF-16 does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_FOREIGN = (
+    (b"PK\x03\x04", "a zip archive or an Excel workbook", "name it .xlsx, or unpack it"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save it as .xlsx"),
+    (b"\x1f\x8b", "packed with gzip", "name it with .gz at the end"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "name it with .zst at the end"),
+    (b"PAR1", "Parquet", "name it .parquet"),
+    (b"%PDF", "a PDF", "give a table"),
+)
+
+
+class TextFile(NamedTuple):
+    """What the bytes of a text file say about reading it."""
+
+    encoding: str
+    mac_lines: bool  # lines end in carriage returns alone
+    first: str  # its first character that is no white space; empty if there is none
+    quotes: bool  # whether it holds a double quote
+    valid: bool  # whether it is UTF-8 throughout, if that is its encoding
+
+
+def inspect_text(path: Path, encoding: str = AUTO, *, whole: bool = True) -> TextFile:
+    """Look through a text file once.
+
+    Args:
+        encoding: as Python calls it; `AUTO`: UTF-8, or what the file's first bytes say.
+        whole: look through all of it; else only at its first bytes.
+    Raises: `DataError` if it cannot be read, or is no text.
+    """
+    try:
+        with open_stream(path) as stream:
+            head = stream.read(_HEAD)
+            found = _encoding_of(path, head, encoding)
+            quotes, valid = _look_through(stream, head, found) if whole else (False, True)
+    except DataError:
+        with open_lines(path) as lines:  # a damaged file: say after which line
+            for _ in lines:
+                pass
+        raise
+    mac_lines = b"\r" in head and b"\n" not in head and not found.startswith("utf-16")
+    start = head.decode(found, "ignore").lstrip("\ufeff").lstrip()
+    return TextFile(found, mac_lines, start[:1], quotes, valid)
+
+
+def _encoding_of(path: Path, head: bytes, chosen: str) -> str:
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    for mark, what, mend in _FOREIGN:
+        if head.startswith(mark):
+            raise DataError(f"{path}: is {what}, not text; {mend}")
+    if chosen != AUTO:
+        return chosen
+    zeros = head.count(0)
+    if zeros * 5 > len(head):
+        # most letters of UTF-16 text have a zero in one of their two bytes, always the same one
+        even, odd = head[::2].count(0), head[1::2].count(0)
+        if even * 10 < odd:
+            return "utf-16-le"
+        if odd * 10 < even:
+            return "utf-16-be"
+        raise DataError(f"{path}: is not text (a fifth of its bytes are zero); give a table")
+    return "utf-8"
+
+
+def _look_through(stream: BinaryIO, head: bytes, encoding: str) -> tuple[bool, bool]:
+    """Whether there is a double quote; whether all is valid, as far as UTF-8 is concerned."""
+    quotes, valid = False, True
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    chunk = head
+    while chunk:
+        quotes = quotes or b'"' in chunk
+        if encoding == "utf-8" and valid:
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                valid = False
+        chunk = stream.read(_CHUNK)
+    if encoding == "utf-8" and valid:
+        try:
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            valid = False
+    return quotes, valid
+
+
+def utf8_lines_of(path: Path) -> tuple[int, int]:
+    """Lines that are not valid UTF-8, and lines with letters beyond ASCII that are."""
+    invalid = valid = 0
+    with open_lines(path) as lines:
+        for _, raw in lines:
+            if raw.isascii():
+                continue
+            try:
+                raw.decode()
+                valid += 1
+            except UnicodeDecodeError:
+                invalid += 1
+    return invalid, valid
+
+
+@contextmanager
+def text_lines(path: Path, file: TextFile) -> Iterator[Iterator[tuple[int, str]]]:
+    """(number from 1, line without its end) of a text file.
+
+    Bytes that are not UTF-8 become lone surrogates, which are found when a text is looked at.
+    Raises: `DataError` for a missing, truncated or otherwise unreadable file.
+    """
+    if file.encoding == "utf-8" and not file.mac_lines:
+        with open_lines(path) as lines:
+            yield utf8_lines(lines)
+        return
+    single_byte = not file.encoding.startswith(("utf-16", "utf-32"))
+    errors = "surrogateescape" if single_byte else "strict"
+    encoding = "utf-8-sig" if file.encoding == "utf-8" else file.encoding
+    with open_stream(path) as stream:
+        newline = None if file.mac_lines else "\n"
+        try:
+            yield _numbered(io.TextIOWrapper(stream, encoding, errors, newline))
+        except UnicodeError as error:
+            raise DataError(
+                f"{path}: not valid {file.encoding} ({error}); it is cut or damaged, or in another"
+                " encoding: name it with --encoding"
+            ) from error
+
+
+def _numbered(lines: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, 1):
+        bare = line.rstrip("\r\n")
+        yield number, bare.removeprefix("\ufeff") if number == 1 else bare
+
+
+def utf8_lines(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:
+    """Lines of UTF-8 as text; what is not valid becomes lone surrogates."""
+    for number, raw in lines:
+        yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")

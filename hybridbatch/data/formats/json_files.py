@@ -1,0 +1,128 @@
+"""JSON Lines, and JSON files that hold all their records in one array."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import open_stream
+from hybridbatch.common.records import BadRow
+
+Numbered = tuple[int, Mapping[str, Any]]
+# longer than orjson's integers: ids of twenty digits would become rounded numbers
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+def parse_json(raw: bytes | str) -> Any:
+    """The value of a JSON text, fast. Raises: as `json.loads`, with its messages."""
+    if isinstance(raw, str):
+        try:
+            raw = raw.encode()
+        except UnicodeEncodeError:
+            return json.loads(raw)
+    if not _LONG_NUMBER.search(raw):
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            pass  # what is wrong, and what orjson takes more strictly than `json`
+    return json.loads(raw.decode())
+
+
+def json_type(value: Any) -> str:
+    """What JSON calls the type of a value."""
+    if isinstance(value, Mapping):
+        return "an object"
+    names = {
+        type(None): "null",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def json_line_records(
+    lines: Iterable[tuple[int, bytes | str]], name: str
+) -> Iterator[Numbered | BadRow]:
+    """The records of JSON Lines; blank lines are passed over.
+
+    Args:
+        lines: (number from 1, line), as bytes of UTF-8 or as text.
+        name: of the file, for bad rows.
+    """
+    for number, raw in lines:
+        if number == 1:
+            raw = _without_mark(raw)
+        if not raw.strip():
+            continue
+        try:
+            record = parse_json(raw)
+        except UnicodeDecodeError:
+            yield BadRow(name, number, "line", "not valid UTF-8")
+        except json.JSONDecodeError as error:
+            yield BadRow(name, number, "line", f"malformed JSON ({error.msg})")
+        # a number of thousands of digits, brackets without end
+        except (ValueError, RecursionError):
+            yield BadRow(name, number, "line", "malformed JSON")
+        else:
+            if isinstance(record, dict):
+                yield number, record
+            else:
+                reason = f"must be a JSON object, not {json_type(record)}"
+                yield BadRow(name, number, "line", reason)
+
+
+def _without_mark(raw: bytes | str) -> bytes | str:
+    if isinstance(raw, bytes):
+        return raw.removeprefix(b"\xef\xbb\xbf")
+    return raw.removeprefix("\ufeff")
+
+
+def array_records(path: Path, name: str, encoding: str) -> Iterator[Numbered | BadRow]:
+    """The objects of a file that is one JSON array, numbered from 1; the file is held in memory.
+
+    An object with one list of objects in it, such as ``{"data": [...]}``, is read like that list.
+    Raises: `DataError` naming the line for malformed JSON, and for JSON that is no table.
+    """
+    with open_stream(path) as stream:
+        raw = stream.read()
+    try:
+        text = raw.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not valid {encoding} at byte {error.start + 1}; if it is in another encoding,"
+            " name it with --encoding"
+        ) from error
+    try:
+        value = parse_json(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno}: malformed JSON ({error.msg}); is the file cut?"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: malformed JSON; write one object a line (.jsonl)") from error
+    for number, record in enumerate(_list_in(value, path), 1):
+        if isinstance(record, dict):
+            yield number, record
+        else:
+            reason = f"must be a JSON object, not {json_type(record)}"
+            yield BadRow(name, number, "line", reason)
+
+
+def _list_in(value: Any, path: Path) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        lists = [part for part in value.values() if isinstance(part, list)]
+        if len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
+            return lists[0]
+        return [value]
+    raise DataError(
+        f"{path}: is {json_type(value)}, not a table; write an array of objects, or one object a"
+        " line"
+    )

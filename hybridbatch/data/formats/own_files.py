@@ -1,0 +1,326 @@
+"""The user's files as tables: every kind of file is opened to the names of all its columns, a sample
+of its records, and a way to read them.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import open_lines
+from hybridbatch.common.records import BadRow, Split
+from hybridbatch.data.formats import spreadsheets
+from hybridbatch.data.formats.arrow_files import (
+    arrow_columns,
+    arrow_records,
+    parquet_columns,
+    parquet_records,
+    saved_files,
+)
+from hybridbatch.data.formats.columns import is_known
+from hybridbatch.data.formats.delimited import (
+    CSV,
+    TSV,
+    Dialect,
+    dialect_of,
+    is_quoted,
+    table_records,
+)
+from hybridbatch.data.formats.encodings import (
+    AUTO,
+    TextFile,
+    inspect_text,
+    text_lines,
+    utf8_lines_of,
+)
+from hybridbatch.data.formats.json_files import Numbered, array_records, json_line_records
+from hybridbatch.data.formats.tables import SPLIT_NAMES, bare_name, kind
+from hybridbatch.data.formats.user_tables import HELP, Sample
+
+Records = Callable[[], Iterator[Numbered | BadRow]]
+SAMPLE = 100  # records that a form is told from
+GIVE = (
+    ".jsonl, .json, .tsv, .csv (also .gz, .zst), .parquet, .arrow, .xlsx or .ods, or a folder of"
+    " datasets' save_to_disk"
+)
+# What programs put beside data to describe it.
+METADATA = frozenset(
+    [
+        "dataset_info.json",
+        "dataset_infos.json",
+        "dataset_dict.json",
+        "state.json",
+        "metadata.json",
+        "config.json",
+        "croissant.json",
+        "datapackage.json",
+        "info.json",
+        "stats.json",
+        "manifest.json",
+    ]
+)
+# MS MARCO's training triples have no header.
+TRIPLE = ("query", "positive", "negative")
+_LEGACY = 2  # lines of a file that are not UTF-8, beside none that shows it is
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the user's.
+
+    Attributes:
+        path: its file.
+        name: what errors call it: the path, and the sheet where a file has several.
+        sample: all its columns, and its first records.
+        records: reads it; may be called more than once.
+        split: where its rows belong as the names of file, folder or sheet say; None: they say
+            nothing.
+    """
+
+    path: Path
+    name: str
+    sample: Sample
+    records: Records
+    split: Split | None = None
+
+
+def own_kind(path: Path) -> str | None:
+    """The kind of a file of the user's by its name; None if it is none that can be read."""
+    suffix = path.suffix.lower()
+    if suffix in spreadsheets.SUFFIXES:
+        return "spreadsheet"
+    return "arrow" if suffix == ".arrow" else kind(path)
+
+
+def own_name(path: Path) -> str:
+    """The name of a file or folder without the suffixes that say its kind."""
+    if path.is_dir():
+        return path.resolve().name
+    return path.stem if own_kind(path) in ("spreadsheet", "arrow") else bare_name(path)
+
+
+def split_in_name(name: str) -> Split | None:
+    """The split that a name says, as on the hub: a word of it is train, validation, dev, test ...
+
+    None if it has no such word, or words of two splits.
+    """
+    words = re.split(r"[^a-z]+", name.casefold())
+    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else None
+
+
+def find_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The data files at a path, and those in a folder that are passed over.
+
+    A folder's files are those in it, and those of the folders in it that are named by a split, or
+    that `save_to_disk` wrote.
+
+    Raises: `DataError` if there is none.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.is_file():
+        if own_kind(path) is None:
+            raise DataError(f"{path}: unknown kind of file; give {GIVE}")
+        return [path], []
+    if saved := saved_files(path):
+        return saved, []
+    found: list[Path] = []
+    passed: list[Path] = []
+    for entry in sorted(path.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            inner = saved_files(entry)
+            if not inner and (split_in_name(entry.name) or entry.name == "data"):
+                inner, passed_inside = find_files(entry) if any(entry.iterdir()) else ([], [])
+                passed += passed_inside
+            found += inner
+            if not inner:
+                passed.append(entry)
+        elif entry.name in METADATA or own_kind(entry) is None:
+            passed.append(entry)
+        else:
+            found.append(entry)
+    if not found:
+        raise DataError(f"{path}: holds no {GIVE.replace(' or .ods', ' or .ods file')}")
+    return found, passed
+
+
+def open_tables(path: Path, root: Path, encoding: str = AUTO) -> list[Table]:
+    """The tables of a file: one, or of a workbook one for each sheet.
+
+    Args:
+        root: the path that the user gave; folders between it and the file may say a split.
+        encoding: of text files, as `inspect_text` takes it.
+    Raises: `DataError` if the file cannot be read, or holds no record; `ConfigError` if a library
+        that reads it is missing.
+    """
+    names = [own_name(path), *(folder.name for folder in path.parents if root in folder.parents)]
+    if path != root and path.parent == root and saved_files(root):
+        names = [root.name]
+    split = next((found for name in names if (found := split_in_name(name))), None)
+    columns: list[str] | None
+    file_kind = own_kind(path)
+    if file_kind == "spreadsheet":
+        return _sheet_tables(path, split)
+    if file_kind in ("parquet", "arrow"):
+        columns, records = _arrow_table(path, file_kind)
+    elif file_kind == "json":
+        columns, records = _json_table(path, encoding)
+    else:
+        columns, records = _text_table(path, TSV if file_kind == "tsv" else CSV, encoding)
+    return [_table(path, str(path), columns, records, split)]
+
+
+def _table(
+    path: Path, name: str, columns: list[str] | None, records: Records, split: Split | None
+) -> Table:
+    """A table with its sample. Without `columns` they are those of the sample.
+
+    Raises: `DataError` if no record can be read.
+    """
+    sample: list[Numbered] = []
+    first_bad: BadRow | None = None
+    items = records()
+    for item in items:
+        if isinstance(item, BadRow):
+            first_bad = first_bad or item
+        else:
+            sample.append(item)
+        if len(sample) == SAMPLE:
+            break
+    if not sample:
+        reason = f"line {first_bad.line}: {first_bad.reason}" if first_bad else "it holds none"
+        raise DataError(f"{name}: no record can be read ({reason}); {HELP}")
+    if columns is None:
+        columns = list(sample[0][1])
+    return Table(path, name, Sample(tuple(columns), tuple(sample)), records, split)
+
+
+def _arrow_table(path: Path, found: str) -> tuple[list[str], Records]:
+    if found == "parquet":
+        return parquet_columns(path), lambda: parquet_records(path)
+    return arrow_columns(path), lambda: arrow_records(path)
+
+
+def _json_table(path: Path, encoding: str) -> tuple[list[str], Records]:
+    """Of JSON the columns are those of all records: a later one may have more than the first."""
+    file = inspect_text(path, encoding, whole=False)
+    records = _json_records(path, file)
+    columns: dict[str, None] = {}
+    shapes: set[tuple[str, ...]] = set()
+    valid = True
+    for item in records():
+        if isinstance(item, BadRow):
+            valid = valid and "UTF-8" not in item.reason
+            continue
+        shape = tuple(item[1])
+        if shape not in shapes:
+            shapes.add(shape)
+            columns.update(dict.fromkeys(shape))
+    if not valid:
+        _refuse_other_encoding(path)
+    return list(columns), records
+
+
+def _json_records(path: Path, file: TextFile) -> Records:
+    name = str(path)
+
+    def from_lines() -> Iterator[Numbered | BadRow]:
+        if file.encoding == "utf-8" and not file.mac_lines:
+            with open_lines(path) as raw_lines:
+                yield from json_line_records(raw_lines, name)
+        else:
+            with text_lines(path, file) as lines:
+                yield from json_line_records(lines, name)
+
+    def from_array() -> Iterator[Numbered | BadRow]:
+        yield from array_records(path, name, file.encoding)
+
+    if ".json" not in path.suffixes:
+        return from_lines
+    if file.first == "[":
+        return from_array
+    first = next(from_lines(), None)
+    if not isinstance(first, BadRow):
+        return from_lines
+    try:  # an object over several lines, with the records in it
+        next(from_array(), None)
+    except DataError:
+        return from_lines
+    return from_array
+
+
+def _text_table(path: Path, named: Dialect, encoding: str) -> tuple[list[str] | None, Records]:
+    file = inspect_text(path, encoding)
+    if not file.valid:
+        _refuse_other_encoding(path)
+    with text_lines(path, file) as lines:
+        dialect = dialect_of(lines, named, is_known)
+    if file.quotes and not dialect.quoted:
+        with text_lines(path, file) as lines:
+            quoted = is_quoted(lines, path)
+        dialect = Dialect(dialect.delimiter, quoted, dialect.hint)
+    header = list(TRIPLE) if _is_triple(path, file, dialect) else None
+
+    def records() -> Iterator[Numbered | BadRow]:
+        with text_lines(path, file) as lines:
+            yield from table_records(lines, dialect, str(path), header)
+
+    return None, records
+
+
+def _is_triple(path: Path, file: TextFile, dialect: Dialect) -> bool:
+    """Whether the first line is three texts, and no header."""
+    with text_lines(path, file) as lines:
+        first = next((line for _, line in lines if line.strip()), "")
+    cells = first.split(dialect.delimiter)
+    if dialect.delimiter != "\t" or len(cells) != len(TRIPLE):
+        return False
+    texts = sum(" " in cell.strip() or not cell.isascii() for cell in cells)
+    return texts >= 2 and not any(is_known(cell.strip().strip('"')) for cell in cells)
+
+
+def _refuse_other_encoding(path: Path) -> None:
+    """Raises `DataError` for a file that is not UTF-8 anywhere, but where all is ASCII."""
+    invalid, valid = utf8_lines_of(path)
+    if invalid >= _LEGACY and not valid:
+        raise DataError(
+            f"{path}: {invalid:,} lines are not UTF-8, and no line shows that the others are; save"
+            " it as UTF-8, or name its encoding, as in --encoding cp1252 (Windows-1252)"
+        )
+
+
+def _sheet_tables(path: Path, split: Split | None) -> list[Table]:
+    found = list(spreadsheets.sheets(path))
+    if not found:
+        raise DataError(f"{path}: all its sheets are empty; {HELP}")
+    tables = []
+    for name, rows in found:
+        place = str(path) if len(found) == 1 else f"{path}[{name}]"
+        part = split or split_in_name(name)
+        tables.append(_sheet_table(path, place, rows, part))
+    return tables
+
+
+def _sheet_table(
+    path: Path, place: str, rows: list[tuple[int, list[str]]], split: Split | None
+) -> Table:
+    number, cells = rows[0]
+    header = [cell.strip() for cell in cells]
+    named = [name for name in header if name]
+    if len(set(named)) < len(named):
+        raise DataError(
+            f"{place}:{number}: a column name occurs twice in the header {named}; rename one"
+        )
+    kept = [column for column, name in enumerate(header) if name]
+
+    def records() -> Iterator[Numbered | BadRow]:
+        for at, row in islice(rows, 1, None):
+            padded = row + [""] * (len(header) - len(row))
+            yield at, {header[column]: padded[column] for column in kept}
+
+    return _table(path, place, named, records, split)

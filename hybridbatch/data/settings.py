@@ -80,7 +80,8 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         "apart",
         "Selection",
         "Records with the same query, whose passages are no negatives of each other: kept out of"
-        " one batch, as those with the same passage are, or not, as before version 0.2.",
+        " one batch, as those with the same passage are; together: not, as in data prepared before"
+        " there was this setting.",
     )
     decontaminate: tuple[str, ...] = setting(
         ("all",),

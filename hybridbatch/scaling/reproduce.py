@@ -116,6 +116,9 @@ def preparation(config: ReproduceConfig) -> PrepareConfig:
         "data_root": config.data_root,
         "out": Path("data") / config.name,
     }
+    if config.sources == ("atlas",):
+        # The published results are of batches in which territories with one description could meet.
+        fixed["equal_queries"] = "together"
     return build(PrepareConfig, overrides={**fixed, **config.preparation})
 
 

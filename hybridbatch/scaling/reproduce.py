@@ -111,7 +111,7 @@ def plan(config: ReproduceConfig) -> dict[Arm, tuple[TrainConfig | None, EvalCon
 
 def preparation(config: ReproduceConfig) -> PrepareConfig:
     """The settings of the preparation."""
-    fixed = {
+    fixed: dict[str, Any] = {
         "sources": config.sources,
         "data_root": config.data_root,
         "out": Path("data") / config.name,

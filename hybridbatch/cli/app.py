@@ -19,7 +19,7 @@ from hybridbatch.common.errors import HybridBatchError, Interrupted
 __all__ = ["app", "main"]
 
 # The files of commands, in the order of `--help`.
-TOPICS = ("data", "train", "evaluate", "debias", "scaling")
+TOPICS = ("data", "train", "evaluate", "search", "debias", "scaling")
 for topic in TOPICS:
     import_module(f"hybridbatch.cli.{topic}")
 

@@ -1,0 +1,165 @@
+"""The command search: passages for queries, once, line by line, or in a dialogue."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hybridbatch.cli import console
+from hybridbatch.cli.base import SEARCH, command, reporter
+from hybridbatch.common.errors import ConfigError, HybridBatchError
+from hybridbatch.search.settings import SearchConfig
+
+if TYPE_CHECKING:
+    from hybridbatch.search.passages import Hit, PassageSearch
+
+Choose = Callable[[str], Sequence[str] | None]
+SHOWN = 300  # characters of a passage on a terminal
+HELP = ":k 5 shows five passages, :language swh,fra searches these only, :q ends"
+
+
+@command(
+    SEARCH,
+    SearchConfig,
+    {"model": "MODEL", "corpus": "CORPUS"},
+    examples=[
+        "hybridbatch search experiments/first passages.jsonl --query 'Mto mrefu zaidi'",
+        "hybridbatch search e5-small-q4 atlas --language swh,fra",
+    ],
+)
+def search(
+    config: SearchConfig,
+    query: Annotated[
+        list[str] | None,
+        typer.Option("--query", help="What to search for; may be given several times."),
+    ] = None,
+) -> None:
+    """Search passages of any languages: for --query, for every line of standard input, or in a
+    dialogue.
+
+    Queries may also be piped in, a line each. In a pipe every passage found is a line of JSON.
+    Vectors are kept, so only the first search of a corpus encodes it.
+    """
+    dialogue = _is_dialogue(query)
+    found, choose = _open(config)
+    languages = choose(config.language)
+    if dialogue:
+        _converse(found, choose, languages, config.k)
+        return
+    given = query or _lines()
+    count = 0
+    for text in given:
+        if not text.strip():
+            continue
+        _show(text, found.find([text], config.k, languages)[0])
+        count += 1
+    if not count:
+        raise ConfigError("search: no query; give --query TEXT, or one a line on standard input")
+
+
+def _is_dialogue(query: list[str] | None) -> bool:
+    return not query and sys.stdin.isatty()
+
+
+def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
+    """The corpus of the settings, encoded, and what turns a list of languages into those it has."""
+    if config.corpus is None:
+        raise ConfigError(
+            "search: no corpus; give MODEL and CORPUS (see hybridbatch search --help)"
+        )
+    from hybridbatch.common.languages import resolve
+    from hybridbatch.data.tasks.passages import UNDETERMINED, read_passages
+
+    report = reporter()
+    corpora = read_passages(
+        config.corpus, language=config.corpus_language, data_root=config.data_root
+    )
+
+    def choose(spec: str) -> Sequence[str] | None:
+        if spec == "all":
+            return None
+        known = [language for language in corpora if language != UNDETERMINED]
+        if not known:
+            raise ConfigError(
+                f"language = {spec!r}: the passages do not say their language; name it with"
+                " --corpus-language, or give them a column 'language'"
+            )
+        return resolve(spec, known)
+
+    choose(config.language)  # a mistake is told before the model is loaded
+    from hybridbatch.common.device import resolve_device, resolve_precision
+    from hybridbatch.model import Encoder
+    from hybridbatch.search.embeddings import EmbeddingStore
+    from hybridbatch.search.passages import PassageSearch
+
+    device = resolve_device(config.device)
+    encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
+    precision = resolve_precision(config.precision, device)
+    store = EmbeddingStore(encoder, config.cache, precision=precision)
+    return PassageSearch(store, corpora, str(device), report), choose
+
+
+def _lines() -> Iterator[str]:
+    """The queries on standard input, as they come."""
+    for number, raw in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"standard input, line {number}: not valid UTF-8") from error
+
+
+def _show(query: str, hits: "Sequence[Hit]") -> None:
+    """A table on a terminal, JSON if asked, else a line of JSON for every passage."""
+    records: list[dict[str, Any]] = [{"query": query, **asdict(hit)} for hit in hits]
+    if console.mode.json:
+        console.mode.collected.setdefault("rows", []).extend(records)
+    elif console.out.is_terminal:
+        rows = [{**record, "text": _shortened(record["text"])} for record in records]
+        for row in rows:
+            del row["query"]
+        console.table(rows, title=query)
+    else:
+        console.lines([json.dumps(record, ensure_ascii=False) for record in records])
+        sys.stdout.flush()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _converse(
+    found: "PassageSearch", choose: Choose, languages: Sequence[str] | None, k: int
+) -> None:
+    """Ask for queries until the user ends; a mistake is told, and the dialogue goes on."""
+    counts = {language: len(texts.ids) for language, texts in found.corpora.items()}
+    console.TerminalReporter().note(
+        f"{sum(counts.values()):,} passages in {len(counts)} languages ({_listed(counts)}); {HELP}"
+    )
+    while True:
+        try:
+            line = input("query> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            console.lines([""])
+            return
+        word, _, value = line.partition(" ")
+        try:
+            if word in (":q", ":quit"):
+                return
+            if word == ":k" and value.strip().isdigit() and int(value) > 0:
+                k = int(value)
+            elif word == ":language":
+                languages = choose(value.strip() or "all")
+            elif word.startswith(":"):
+                console.TerminalReporter().note(HELP)
+            elif line:
+                _show(line, found.find([line], k, languages)[0])
+        except HybridBatchError as mistake:
+            console.error(str(mistake))
+
+
+def _listed(counts: dict[str, int]) -> str:
+    names = sorted(counts, key=lambda name: -counts[name])
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

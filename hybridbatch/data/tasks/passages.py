@@ -1,0 +1,153 @@
+"""Passages to search: of a task, of a folder of corpora, or of one file of any languages."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.common.errors import ConfigError, DataError, nearest
+from hybridbatch.common.files import open_lines
+from hybridbatch.common.languages import canonical
+from hybridbatch.common.records import BadRow, Texts
+from hybridbatch.common.texts import clean_text
+from hybridbatch.data.formats.tables import KINDS, kind, read_records
+from hybridbatch.data.tasks.layouts import files_by_code
+from hybridbatch.data.tasks.registry import TASKS, load_task
+from hybridbatch.data.tasks.texts_and_qrels import existing, language_of
+
+UNDETERMINED = "und"  # ISO 639's code for passages that do not say their language
+IDS = ("_id", "id", "docid", "passage_id")
+TEXTS = ("text", "passage", "contents", "content")
+LANGUAGES = ("language", "lang")
+FORMS = (
+    "a file with the columns text, and where there are any id, title and language (.jsonl, .tsv,"
+    " .csv, .parquet), a .txt of a passage a line, a folder with LANG/corpus.jsonl or"
+    " corpus.LANG.jsonl, or a built-in task"
+)
+
+
+def read_passages(
+    name: str, *, language: str | None = None, data_root: Path | None = None
+) -> dict[str, Texts]:
+    """The passages that a name stands for, by language.
+
+    Args:
+        name: a built-in task, a folder of corpora (judgements are not needed), or a file.
+        language: of passages that do not say theirs; None: `UNDETERMINED`.
+        data_root: folder of local copies of public data sets.
+    Raises: `ConfigError` for a name of nothing; `DataError` naming file, line and field of what
+        cannot be read.
+    """
+    path = Path(name)
+    if name.partition(":")[0] in TASKS:
+        return dict(load_task(name, data_root=data_root).corpus)
+    default = UNDETERMINED if language is None else canonical(language)
+    if path.is_dir():
+        passages = _read_folder(path, default)
+    elif path.is_file():
+        passages = _collect(_rows(path), default)
+    else:
+        raise ConfigError(
+            f"corpus {name!r}: neither a file, a folder nor a built-in"
+            f" task{nearest(name, TASKS)}; give {FORMS}"
+        )
+    if not passages:
+        raise DataError(f"{path}: holds no passage; give {FORMS}")
+    return passages
+
+
+def _read_folder(folder: Path, default: str) -> dict[str, Texts]:
+    """One corpus, or one for each language."""
+    if single := existing(folder, "corpus.jsonl"):
+        return _collect(_rows(single), default)
+    files: dict[str, Path] = {}
+    for code, path in files_by_code(folder, "corpus").items():
+        files[language_of(code, path)] = path
+    for part in sorted(folder.iterdir()):
+        corpus = existing(part, "corpus.jsonl") if part.is_dir() else None
+        if corpus:
+            files[language_of(part.name, part)] = corpus
+    passages: dict[str, Texts] = {}
+    for language, path in files.items():
+        passages |= _collect(_rows(path), language)
+    return passages
+
+
+# where a row stands, and the row
+Placed = tuple[str, Mapping[str, Any]]
+
+
+def _rows(path: Path) -> Iterator[Placed]:
+    """(``file:line``, columns) of every passage. Raises: `DataError` for one that is unreadable."""
+    if path.suffix == ".txt" or path.name.endswith((".txt.gz", ".txt.zst")):
+        yield from _lines(path)
+        return
+    if kind(path) is None:
+        raise DataError(f"{path}: unknown kind of file; give .txt or {', '.join(KINDS)}")
+    for item in read_records(path):
+        if isinstance(item, BadRow):
+            raise DataError(f"{path}:{item.line}: {item.field}: {item.reason}; mend or remove it")
+        number, record = item
+        yield f"{path}:{number}", {"_row": number, **record}
+
+
+def _lines(path: Path) -> Iterator[Placed]:
+    with open_lines(path) as lines:
+        for number, raw in lines:
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: not valid UTF-8 at byte {error.start} of the line; save the"
+                    " file as UTF-8"
+                ) from error
+            if text:
+                yield f"{path}:{number}", {"_row": number, "text": text}
+
+
+def _collect(rows: Iterator[Placed], default: str) -> dict[str, Texts]:
+    """Texts by language. Raises: `DataError` for a row without text, an unknown language, and an id
+    that is there twice.
+    """
+    found: dict[str, dict[str, str]] = {}
+    codes: dict[str, str] = {}
+    for place, row in rows:
+        code = _first(row, LANGUAGES)
+        if code is None:
+            language = default
+        elif not isinstance(code, str):
+            raise DataError(f"{place}: the language must be a text, not {code!r}")
+        else:
+            if code not in codes:
+                codes[code] = language_of(code, Path(place))
+            language = codes[code]
+        key = str(_first(row, IDS) or row["_row"])
+        texts = found.setdefault(language, {})
+        if key in texts:
+            raise DataError(
+                f"{place}: id {key!r} was there before; every id may occur once in a language"
+            )
+        texts[key] = _text(row, place)
+    return {name: Texts(tuple(texts), tuple(texts.values())) for name, texts in found.items()}
+
+
+def _text(row: Mapping[str, Any], place: str) -> str:
+    """Title (if any) and text, joined by a space as in tasks."""
+    text = _first(row, TEXTS)
+    parts = [row.get("title"), text]
+    if not all(part is None or isinstance(part, str) for part in parts):
+        raise DataError(f"{place}: title and text must be texts")
+    if text is None:
+        known = ", ".join(name for name in row if name != "_row")
+        raise DataError(f"{place}: no {' or '.join(TEXTS)} among its columns ({known})")
+    cleaned = clean_text(" ".join(part.strip() for part in parts if part))
+    if cleaned is None:
+        raise DataError(f"{place}: the text is empty; remove the row")
+    return cleaned
+
+
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """The first of some columns that holds something."""
+    for name in names:
+        if row.get(name) not in (None, ""):
+            return row[name]
+    return None

@@ -1,0 +1,141 @@
+"""The first passages for queries in any language, among passages of any languages at once.
+
+Vectors come from the store (`hybridbatch.search.embeddings`), so a corpus is encoded once, whether
+`eval` or `search` meets it first; searching is exact.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.records import Texts
+from hybridbatch.search.blocked_vectors import encode_blocks
+from hybridbatch.search.embeddings import EmbeddingStore
+from hybridbatch.search.exact import search
+from hybridbatch.search.order import precedence_of_corpora
+from hybridbatch.search.vectors import Vectors
+
+IN_MEMORY = 200_000  # passages of a language; more are read from disk for every search
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found."""
+
+    rank: int  # from 1
+    score: float  # cosine of query and passage, -1 .. 1
+    language: str
+    id: str
+    text: str
+
+
+class PassageSearch:
+    """Corpora of several languages, encoded and ready to be searched."""
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        corpora: Mapping[str, Texts],
+        device: str = "cpu",
+        report: Reporter = SILENT,
+    ) -> None:
+        """Encode what the store lacks.
+
+        Args:
+            corpora: passages by language, ids distinct within a language.
+            device: where scores are computed.
+        Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for an id
+            that is there twice, or a damaged store; `OutputError` when it cannot be written.
+        """
+        self.store = store
+        self.corpora = dict(corpora)
+        self.device = device
+        self.report = report
+        self.vectors: dict[str, Vectors] = {}
+        small: dict[str, Texts] = {}
+        for language, texts in corpora.items():
+            if len(texts.ids) > IN_MEMORY:
+                self.vectors[language] = encode_blocks(store, texts.texts, "passage", report=report)
+            else:
+                small[language] = texts
+        joined: list[str] = []
+        for texts in small.values():
+            joined += texts.texts
+        embedded = store.embed(joined, "passage", report)
+        start = 0
+        for language, texts in small.items():
+            self.vectors[language] = embedded[start : start + len(texts.ids)]
+            start += len(texts.ids)
+        self.places: dict[tuple[str, ...], np.ndarray] = {}  # precedences, by languages
+
+    def find(
+        self, queries: Sequence[str], k: int = 10, languages: Sequence[str] | None = None
+    ) -> list[list[Hit]]:
+        """The first k passages of every query, best first; equal scores by descending id.
+
+        Args:
+            languages: search the passages of these only; None: of all.
+        Raises: `ConfigError` for a language that has no passages; `DataError` for a query that
+            gives no token.
+        """
+        chosen = tuple(self.corpora if languages is None else languages)
+        if unknown := [language for language in chosen if language not in self.corpora]:
+            raise ConfigError(
+                f"language {unknown[0]!r}: no passage is in it; there are {', '.join(self.corpora)}"
+            )
+        if not queries:
+            return []
+        if chosen not in self.places:
+            self.places[chosen] = precedence_of_corpora(
+                {language: self.corpora[language] for language in chosen}
+            )
+        rows = JoinedVectors([self.vectors[language] for language in chosen])
+        found = search(
+            self.store.encode(queries, "query"),
+            rows,
+            k,
+            places=self.places[chosen],
+            device=self.device,
+        )
+        hits = []
+        for numbers, scores in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
+            listed = []
+            for rank, (row, score) in enumerate(zip(numbers, scores, strict=True), 1):
+                part, place = rows.locate(row)
+                texts = self.corpora[chosen[part]]
+                listed.append(Hit(rank, score, chosen[part], texts.ids[place], texts.texts[place]))
+            hits.append(listed)
+        return hits
+
+
+class JoinedVectors:
+    """Vectors of several corpora as if they were one, without a copy."""
+
+    def __init__(self, parts: Sequence[Vectors]) -> None:
+        self.parts = parts
+        self.starts = [0, *accumulate(len(part) for part in parts)]
+        self.shape = (self.starts[-1], parts[0].shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """[n, D] of a slice without step."""
+        first, last, _ = rows.indices(len(self))
+        found = []
+        for part, start in zip(self.parts, self.starts, strict=False):
+            low, high = max(first - start, 0), min(last - start, len(part))
+            if low < high:
+                found.append(np.asarray(part[low:high]))
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate(found) if found else np.empty((0, self.shape[1]), np.float32)
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """The number of the part that holds a row, and its place there."""
+        part = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return part, row - self.starts[part]

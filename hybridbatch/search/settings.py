@@ -1,0 +1,32 @@
+"""The settings of `hybridbatch search`."""
+
+from hybridbatch.common.settings import (
+    CacheSettings,
+    DataRootSettings,
+    EncoderSettings,
+    MachineSettings,
+    setting,
+)
+
+
+class SearchConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettings):
+    """Settings of `hybridbatch search`."""
+
+    model: str = setting(
+        "e5-small-q4", "Model", "Run folder, built-in name, local folder, or hub id."
+    )
+    corpus: str | None = setting(
+        None,
+        "Corpus",
+        "File of passages (.jsonl, .tsv, .csv, .parquet, .txt), folder of a task, or built-in task.",
+    )
+    corpus_language: str | None = setting(
+        None, "Corpus", "Language of the passages that do not say theirs."
+    )
+    language: str = setting(
+        "all",
+        "Search",
+        "Search passages of these languages only: ids, groups and exclusions, such as"
+        " 'swh,low-resource'.",
+    )
+    k: int = setting(10, "Search", "Passages shown of each query.", ge=1)

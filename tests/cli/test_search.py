@@ -1,0 +1,75 @@
+"""`hybridbatch search`: once, line by line, in a dialogue; JSON lines in pipes."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from hybridbatch.cli import console
+from hybridbatch.cli import search as command
+from hybridbatch.cli.app import app
+from hybridbatch.common.errors import ConfigError
+
+
+@pytest.fixture
+def search(tiny_model, tmp_path):
+    corpus = tmp_path / "passages.jsonl"
+    rows = [("a", "the city", "en"), ("b", "mji mkuu", "sw"), ("c", "die Stadt", "de")]
+    corpus.write_text(
+        "\n".join(json.dumps({"id": i, "text": t, "language": n}) for i, t, n in rows)
+    )
+
+    def run(*words: str, given: str | None = None):
+        console.reset()
+        cache = str(tmp_path / "cache")
+        options = ["--cache", cache, "--device", "cpu", "--precision", "fp32", *words]
+        return CliRunner().invoke(
+            app, ["search", str(tiny_model), str(corpus), *options], input=given
+        )
+
+    return run
+
+
+def test_a_pipe_gets_a_line_of_json_for_every_passage(search, tmp_path):
+    done = search("--query", "the city", "--query", "mji", "--k", "2")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["query"] for record in records] == ["the city"] * 2 + ["mji"] * 2
+    assert [record["rank"] for record in records] == [1, 2, 1, 2]
+    assert set(records[0]) == {"query", "rank", "score", "language", "id", "text"}
+    assert records[0]["score"] >= records[1]["score"]
+    again = search("--k", "2", given="the city\n\nmji\n")
+    assert again.stdout == done.stdout
+    spaces = [path.name for path in (tmp_path / "cache").iterdir()]
+    assert len(spaces) == 1
+    assert "passage" in spaces[0]
+
+
+def test_languages_are_chosen_and_json_is_one_list(search):
+    done = search("--query", "city", "--language", "sw,de", "--json")
+    assert {record["language"] for record in json.loads(done.stdout)} == {"swh", "deu"}
+
+
+def test_no_query_and_unknown_languages_are_refused(search):
+    done = search(given="\n")
+    assert isinstance(done.exception, ConfigError)
+    assert "no query" in str(done.exception)
+    done = search("--query", "x", "--language", "fr")
+    assert isinstance(done.exception, ConfigError)
+
+
+def test_a_dialogue_goes_on_after_a_mistake(search, monkeypatch):
+    lines = iter(["the city", ":k 1", "mji", ":language fr", ":language sw", "mji", ":what"])
+
+    def answer(_: str) -> str:
+        line = next(lines, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(command, "_is_dialogue", lambda query: True)
+    done = search()
+    assert done.exception is None, done.output
+    records = [json.loads(line) for line in done.stdout.splitlines() if line]
+    assert [record["query"] for record in records] == ["the city"] * 3 + ["mji", "mji"]
+    assert records[-1]["language"] == "swh"

@@ -1,6 +1,11 @@
 """`python -m hybridbatch` and the console script."""
 
-from hybridbatch.cli.app import main
+import sys
+
+try:
+    from hybridbatch.cli.app import main
+except KeyboardInterrupt:  # before there was anything to stop
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,8 @@ import hybridbatch
 from hybridbatch.cli import console
 from hybridbatch.cli.base import EVERYWHERE, app
 from hybridbatch.common.errors import HybridBatchError, Interrupted
+from hybridbatch.common.shortage import in_words, least, shortage, watch_container
+from hybridbatch.common.stopping import handle_signals
 
 __all__ = ["app", "main"]
 
@@ -32,6 +34,11 @@ def main() -> None:
     processes together.
     """
     leads = os.environ.get("RANK", "0") == "0"
+    handle_signals()
+    watch_container(console.error)
+    if lacking := least():
+        console.error(lacking)
+        sys.exit(2)
     console.out.quiet = not leads
     try:
         code = app(prog_name="hybridbatch", standalone_mode=False)
@@ -39,16 +46,34 @@ def main() -> None:
         if leads:
             _tell_usage(mistake)
         sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        if leads:
+            console.err.print(_stopped(), markup=False)
+        sys.exit(130)
     except Interrupted as stop:
         if leads:
             console.err.print(str(stop))
         sys.exit(130)
-    except HybridBatchError as mistake:
-        console.show_traceback()
-        if _tells(mistake):
-            console.error(str(mistake))
+    except Exception as mistake:
+        needed = shortage(mistake)
+        if needed is not None:
+            console.show_traceback()
+            console.error(in_words(needed))
+        elif isinstance(mistake, HybridBatchError):
+            console.show_traceback()
+            if _tells(mistake):
+                console.error(str(mistake))
+        else:
+            raise
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stopped() -> str:
+    """What is said of a stopped command that keeps nothing for the next run."""
+    named = [word for word in sys.argv[1:] if not word.startswith("-")][:1]
+    words = " ".join(["hybridbatch", *named])
+    return f"{words}: stopped; nothing half-written is left, run the same command to start again"
 
 
 def _tell_usage(mistake: Any) -> None:

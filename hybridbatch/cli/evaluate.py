@@ -38,7 +38,7 @@ def evaluate(
         from hybridbatch.scoring.evaluate import plan
 
         return console.table(plan(config), title=f"To score with {config.model}")
-    from hybridbatch.common.files import read_json
+    from hybridbatch.scoring.documents import read_evaluation
     from hybridbatch.scoring.evaluate import SECOND, leads
     from hybridbatch.scoring.evaluate import evaluate as run
     from hybridbatch.scoring.summary import official_rows, summary_rows
@@ -46,7 +46,7 @@ def evaluate(
     folder = run(config, reporter())
     if not leads(config):
         return
-    result = read_json(folder / "eval.json")
+    result = read_evaluation(folder)
     if result["tasks"]:
         console.table(
             summary_rows(result),
@@ -55,7 +55,7 @@ def evaluate(
     if result["official"]:
         console.table(official_rows(result), title="mteb tasks", name="official")
     if config.rerank:
-        reranked = read_json(folder / SECOND / "eval.json")
+        reranked = read_evaluation(folder / SECOND)
         title = f"The same after reranking by {config.rerank}"
         console.table(summary_rows(reranked), title=title, name="reranked")
     console.path(folder)

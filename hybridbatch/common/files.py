@@ -7,8 +7,9 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
-import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,11 +17,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from xxhash import xxh3_64_hexdigest
+
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
+from hybridbatch.common.locks import lock, locked
 
 JsonValue = Any
 LARGEST_YAML = 1_000_000  # bytes
 DEEPEST_YAML = 20  # lists and mappings within each other
+LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
+STALE = 86400.0  # seconds after which a temporary file is left over where there are no locks
+REMAKE = "make it again with the command that wrote it"
+_SEAL = re.compile(rb',\n "checksum": "xxh3:([0-9a-f]{16})"\n\}\s*$')
+_swept: set[str] = set()  # folders in which this process has looked for leftovers
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
@@ -58,11 +67,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     fails.
 
     The file is flushed to the disk before the rename, so a crash leaves the old file or the new
-    one. Raises `OutputError` for anything the file system refuses.
+    one. The temporary file is locked, so that `clear_temporaries` tells the files of living
+    processes from those of killed ones; the first call for a folder clears it. Raises
+    `OutputError` for anything the file system refuses.
     """
     make_folder(path.parent)
-    # threads may write one file
-    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}.tmp")
+    if str(path.parent.absolute()) not in _swept:
+        clear_temporaries(path.parent)
+        _swept.add(str(path.parent.absolute()))
+    with output_errors(path):
+        temporary, handle = _new_temporary(path)
     try:
         with output_errors(path):
             yield temporary
@@ -70,7 +84,42 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             os.replace(temporary, path)
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+def _new_temporary(path: Path) -> tuple[Path, int]:
+    """An empty temporary file beside `path` that this process has locked, and its handle."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.randbits(48)}.tmp")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        lock(handle)
+        # another process may have found it before it was locked, and taken it for a leftover
+        if temporary.exists():
+            return temporary, handle
+        os.close(handle)
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove the temporary files in a folder that no living process is writing.
+
+    Where the system has no locks, those that are older than a day. What cannot be removed stays.
+    """
+    try:
+        names = [name for name in os.listdir(folder) if LEFTOVER.fullmatch(name)]
+    except OSError:
+        return
+    for name in names:
+        leftover = folder / name
+        try:
+            if leftover.is_dir():  # of `atomic_folder`, which clears its own
+                continue
+            with locked(leftover, wait=False) as dead:
+                old = time.time() - leftover.stat().st_mtime > STALE
+                if dead or (dead is None and old):
+                    leftover.unlink(missing_ok=True)
+        except OSError:
+            continue
 
 
 @contextmanager
@@ -86,18 +135,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     with output_errors(path), ExitStack() as stack:
-        with _locked(path.parent) as alone:
+        with locked(path.parent) as alone:
             if alone:
                 _clear(path)
             temporary.mkdir()
-            stack.enter_context(_locked(temporary))
+            stack.enter_context(locked(temporary))
         try:
             yield temporary
             for folder, _, names in os.walk(temporary):
                 for name in names:
                     with open(Path(folder, name), "rb+") as written:
                         os.fsync(written.fileno())
-            with _locked(path.parent):
+            with locked(path.parent):
                 if path.exists():
                     os.replace(path, old)
                 try:
@@ -108,30 +157,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-@contextmanager
-def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Whether this process alone holds the lock of a folder; without `wait`, or without locks here,
-    it may not.
-    """
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
-
-
 def clear_leftovers(path: Path) -> None:
     """Remove what killed processes left of their `atomic_folder` of `path`, as the next one would.
     Raises `OutputError`.
     """
-    with output_errors(path), _locked(path.parent) as alone:
+    with output_errors(path), locked(path.parent) as alone:
         if alone:
             _clear(path)
 
@@ -146,7 +176,7 @@ def _clear(path: Path) -> None:
         if match[1] == "old":
             _settle(leftover, path)
         else:
-            with _locked(leftover, wait=False) as dead:
+            with locked(leftover, wait=False) as dead:
                 if dead:
                     shutil.rmtree(leftover, ignore_errors=True)
 
@@ -160,24 +190,77 @@ def _settle(old: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; what UTF-8 cannot hold, such as a file name's stray bytes, as
+    ``\\udc80`` (which JSON reads as it was).
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def write_json(path: Path, value: JsonValue) -> None:
-    """Write strict JSON (no NaN) atomically, indented, keys in the order given."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, value: JsonValue, *, sealed: bool = False) -> None:
+    """Write strict JSON (no NaN) atomically, indented, keys in the order given.
+
+    Args:
+        sealed: add a last line ``"checksum"`` of all before it, which `read_json` compares; for
+            the project's own documents.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    write_text(path, (_seal(text) if sealed else text) + "\n")
 
 
-def read_json(path: Path) -> JsonValue:
-    """Read a JSON file. Raises `DataError` naming the line."""
+def _seal(text: str) -> str:
+    """The JSON of an object with its checksum as the last entry."""
+    body = text.removesuffix("\n}")
+    return f'{body},\n "checksum": "xxh3:{xxh3_64_hexdigest(body.encode(errors="backslashreplace"))}"\n}}'
+
+
+def read_json(path: Path, mend: str = REMAKE) -> JsonValue:
+    """Read a JSON file; the checksum of a sealed one is compared and left out.
+
+    Args:
+        mend: what the user can do about damage, for the error.
+    Raises: `DataError` naming the line.
+    """
+    raw = read_bytes(path)
+    value = parse_json(raw, path, mend)
+    seal = value.pop("checksum", None) if isinstance(value, dict) else None
+    if isinstance(seal, str) and seal.startswith("xxh3:") and not _seal_fits(raw, value, seal):
+        raise DataError(
+            f"{path}: damaged or edited since it was written (its checksum does not fit); {mend}."
+            ' To keep an edit, remove its last line "checksum"'
+        )
+    return value
+
+
+def _seal_fits(raw: bytes, value: JsonValue, seal: str) -> bool:
+    """Whether a document is as it was written: byte by byte, or at least in all its values."""
+    raw = raw.replace(b"\r\n", b"\n")
+    written = _SEAL.search(raw, max(0, len(raw) - 100))
+    if written and xxh3_64_hexdigest(raw[: written.start()]) == written[1].decode():
+        return True
+    text = json.dumps(value, ensure_ascii=False, indent=1).removesuffix("\n}")
+    return seal == f"xxh3:{xxh3_64_hexdigest(text.encode(errors='backslashreplace'))}"
+
+
+def parse_json(raw: bytes | str, place: object, mend: str = "") -> JsonValue:
+    """The value of a JSON text, whatever is wrong with it.
+
+    Args:
+        place: the file (and line) it comes from, for the error.
+    Raises: `DataError`: no UTF-8, no JSON, nested too deeply, or a number of too many digits.
+    """
+    after = f"; {mend}" if mend else ""
     try:
-        return json.loads(read_bytes(path).decode("utf-8"))
+        return json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else raw)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from error
+        line = f":{error.lineno}" if error.lineno > 1 or isinstance(place, Path) else ""
+        raise DataError(f"{place}{line}: not valid JSON ({error.msg}){after}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not valid UTF-8 at byte {error.start}") from error
+        raise DataError(f"{place}: not valid UTF-8 at byte {error.start}{after}") from error
+    except RecursionError as error:
+        raise DataError(f"{place}: not usable JSON (nested too deeply){after}") from error
+    except ValueError as error:  # a number of more than 4,300 digits
+        raise DataError(f"{place}: not usable JSON (a number is too long){after}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 
 from hybridbatch.common.files import make_folder, output_errors
+from hybridbatch.common.integrity import Blocks, block_sums, damage
+from hybridbatch.common.locks import lock
 from hybridbatch.common.progress import SILENT, Reporter
 
 CHUNK = 1 << 15  # texts tokenised at a time, and lost at most when the process is killed
@@ -100,20 +102,94 @@ def stored_tokens(
             if not folder.is_dir():
                 _tokenise_rest(part, present, texts, tokenise, report)
                 with output_errors(folder):
+                    for name in ("ids", "offsets"):
+                        block_sums(part / name).tofile(part / f"{name}.sums")
                     os.replace(part, folder)
-    offsets = np.memmap(folder / "offsets", np.int64, mode="r")
-    ids = np.memmap(folder / "ids", np.int32, mode="r") if offsets[-1] else np.empty(0, np.int32)
-    return TokenArrays(ids, offsets)
+    return _open_stored(folder, len(present))
+
+
+class StoredTokens(TokenArrays):
+    """Token arrays of a folder: what is taken is compared with its checksums, once per process."""
+
+    _ids_blocks: Blocks
+    _offsets_blocks: Blocks
+
+    def __init__(self, folder: Path, ids: np.ndarray, offsets: np.ndarray) -> None:
+        super().__init__(ids, offsets)
+        object.__setattr__(self, "_ids_blocks", _blocks(folder, "ids"))
+        object.__setattr__(self, "_offsets_blocks", _blocks(folder, "offsets"))
+
+    def take(self, rows: np.ndarray) -> TokenArrays:
+        """As `TokenArrays.take`. Raises: `DataError` for damage."""
+        rows = np.asarray(rows, dtype=np.int64)
+        _check(self._offsets_blocks, self.offsets, rows, rows + 2)
+        _check(self._ids_blocks, self.ids, self.offsets[rows], self.offsets[rows + 1])
+        return super().take(rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.take(np.array([range(len(self))[index]])).ids
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [n]: tokens of each sequence."""
+        self._offsets_blocks.check_all()
+        return super().lengths
+
+    def remap(self, table: np.ndarray) -> TokenArrays:
+        """As `TokenArrays.remap`."""
+        self._ids_blocks.check_all()
+        return super().remap(table)
+
+
+def _check(blocks: Blocks, array: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> None:
+    """Compare the entries ``starts[i]`` to ``stops[i] - 1`` of a memory-mapped array."""
+    if isinstance(array, np.memmap):
+        starts, stops = np.asarray(starts), np.asarray(stops)
+        filled = stops > starts
+        width = array.itemsize
+        content = array.view(np.uint8).data
+        blocks.check(content, starts[filled] * width, stops[filled] * width)
+
+
+def _blocks(folder: Path, name: str) -> Blocks:
+    """The blocks of a file of tokens; those of earlier versions have no checksums."""
+    sums = folder / f"{name}.sums"
+    return Blocks(
+        folder / name, np.fromfile(sums, "<u8") if sums.is_file() else None, _mend(folder)
+    )
+
+
+def _mend(folder: Path) -> str:
+    return f"delete {folder} and run the same command again, which tokenises anew"
+
+
+def _open_stored(folder: Path, number: int) -> StoredTokens:
+    """The arrays of a finished folder. Raises `DataError` for damage."""
+    path = folder / "offsets"
+    try:
+        offsets = np.memmap(path, np.int64, mode="r")
+        if len(offsets) != number + 1:
+            raise damage(path, f"it has {len(offsets) - 1:,} texts, not {number:,}", _mend(folder))
+        end = folder.joinpath("ids").stat().st_size // 4
+        empty = np.empty(0, np.int32)
+        ids = np.memmap(folder / "ids", np.int32, mode="r") if end else empty
+        tokens = StoredTokens(folder, ids, offsets)
+    except (OSError, ValueError) as error:
+        raise damage(path, str(error)[:200], _mend(folder)) from error
+    _check(tokens._offsets_blocks, offsets, np.array([number]), np.array([number + 1]))
+    if tokens._offsets_blocks.sums is None and (offsets[0] != 0 or (np.diff(offsets) < 0).any()):
+        raise damage(path, "they do not ascend from 0", _mend(folder))
+    if int(offsets[-1]) != len(ids):
+        raise damage(folder / "ids", "it has another length than its offsets say", _mend(folder))
+    return tokens
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[Path]:
     """A folder for the unfinished work on `folder`, held by one process at a time."""
-    import fcntl
-
     make_folder(folder.parent)
-    with output_errors(folder), open(folder.with_name(f".{folder.name}.lock"), "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with output_errors(folder), open(folder.with_name(f".{folder.name}.lock"), "wb") as handle:
+        lock(handle.fileno())
         yield folder.with_name(f".{folder.name}.part")
 
 

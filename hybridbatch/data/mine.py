@@ -69,7 +69,7 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
     )
     searching = _searching(config, report)
     identity = _identity(config, store, languages, asked, searching)
-    if _is_there(folder, identity):
+    if _is_there(folder, identity, report):
         report.note(
             f"{folder}: mined before from the same data with the same settings; nothing to do"
         )
@@ -322,15 +322,22 @@ def _identity(
     }
 
 
-def _is_there(folder: Path, identity: dict[str, Any]) -> bool:
-    try:
-        mined = Store.open(folder).manifest["provenance"].get(MINED)
-    except DataError:
+def _is_there(folder: Path, identity: dict[str, Any], report: Reporter) -> bool:
+    """Whether complete and undamaged data of that identity is at `folder`."""
+    if not (folder / "manifest.json").is_file():
         return False
-    return (
-        bool(mined)
-        and {name: value for name, value in mined[-1].items() if name != OUTCOME} == identity
-    )
+    try:
+        there = Store.open(folder)
+        mined = there.manifest["provenance"].get(MINED)
+        if not isinstance(mined, list) or not mined or not isinstance(mined[-1], dict):
+            return False
+        same = {name: value for name, value in mined[-1].items() if name != OUTCOME} == identity
+        if same:
+            there.verify()
+    except DataError as error:
+        report.warn(f"{error}. It is mined again")
+        return False
+    return same
 
 
 def _found(store: Store, split: Split, parts: Sequence[Part], keep_given: bool) -> FoundNegatives:

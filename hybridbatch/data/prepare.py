@@ -2,6 +2,7 @@
 data folder.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.registry import source, sources
 from hybridbatch.data.sources.user import OwnData, user_source
 from hybridbatch.data.store.reader import REMOVED, Store
-from hybridbatch.data.store.writer import write_store
+from hybridbatch.data.store.writer import add_sums, write_store
 
 _NEWER = {"columns", "language", "encoding", "max_bad_share", "test_share"}
 SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest has more
@@ -62,7 +63,7 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     stages = text_stages(config, report)
     provenance = describe(config, chosen, context, checks, stages)
     folder = config.out or Path("data") / default_name(chosen)
-    if _is_there(folder, provenance):
+    if _is_there(folder, provenance, report):
         clear_leftovers(folder)
         report.note(
             f"{folder}: prepared before from the same data with the same settings; nothing to do"
@@ -237,13 +238,23 @@ def _origin(one: Source, context: SourceContext) -> dict[str, Any]:
     return origin
 
 
-def _is_there(folder: Path, provenance: dict[str, Any]) -> bool:
-    """Whether complete prepared data of that provenance is at `folder`."""
-    try:
-        there = Store.open(folder).manifest["provenance"]
-    except DataError:
+def _is_there(folder: Path, provenance: dict[str, Any], report: Reporter) -> bool:
+    """Whether complete and undamaged prepared data of that provenance is at `folder`."""
+    if not (folder / "manifest.json").is_file():
         return False
-    return {name: value for name, value in there.items() if name != REMOVED} == provenance
+    try:
+        store = Store.open(folder)
+        there = store.manifest["provenance"]
+        same = {name: value for name, value in there.items() if name != REMOVED} == provenance
+        if same:
+            store.verify()
+    except DataError as error:
+        report.warn(f"{error}. It is prepared again")
+        return False
+    if same and not store.has_checksums and os.access(folder, os.W_OK):
+        add_sums(store)
+        report.note(f"{folder}: was prepared without checksums; they have been added")
+    return same
 
 
 def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
@@ -389,6 +400,11 @@ def ensure_prepared(
     """
     for folder in (Path(data), Path("data") / data):
         if (folder / "manifest.json").is_file():
+            if not Store.open(folder).has_checksums:
+                report.note(
+                    f"{folder}: has no checksums, so damage to it would not be seen; `hybridbatch"
+                    " prepare` with its settings adds them"
+                )
             return folder
     if Path(data).is_dir():
         Store.open(Path(data))  # says what is wrong with it

@@ -308,14 +308,10 @@ class Sweep:
 
     @cached_property
     def _tables(self) -> dict[str, "pd.DataFrame"]:
-        import pandas as pd
-
-        paths = {cell["key"]: self.homes[cell["key"]].queries(cell["key"]) for cell in self.cells}
-        return (
-            {key: pd.read_parquet(path) for key, path in paths.items()}
-            if all(map(Path.exists, paths.values()))
-            else {}
-        )
+        homes = {cell["key"]: self.homes[cell["key"]] for cell in self.cells}
+        if not all(home.queries(key).exists() for key, home in homes.items()):
+            return {}
+        return {key: home.read_queries(key) for key, home in homes.items()}
 
     def _array(
         self,

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import hybridbatch
+from hybridbatch.common.documents import read_training
 from hybridbatch.common.errors import ConfigError
-from hybridbatch.common.files import make_folder, read_json, write_json, write_text
+from hybridbatch.common.files import make_folder, write_json, write_text
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.settings import build
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.scaling.settings import ReproduceConfig
 from hybridbatch.scoring.averages import SETTINGS
+from hybridbatch.scoring.documents import read_evaluation
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig
 
@@ -73,13 +75,13 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
         report.note(f"{number}/{len(plans)} {arm.name}")
         facts = {}
         if training:
-            facts = read_json(train(training, report) / "train.json")
+            facts = read_training(train(training, report))
             trained_on = ",".join(facts["trained_languages"])
         else:  # scored in the same groups of languages as the others
             evaluation = build(
                 EvalConfig, overrides={**evaluation.as_json(), "trained_languages": trained_on}
             )
-        outcomes[arm] = outcome(arm, facts, read_json(evaluate(evaluation, report) / "eval.json"))
+        outcomes[arm] = outcome(arm, facts, read_evaluation(evaluate(evaluation, report)))
     result = {
         "schema_version": SCHEMA_VERSION,
         "kind": "reproduce",
@@ -90,7 +92,7 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
         "arms": [outcomes[arm] for arm in plans],
         "comparisons": comparisons(config, folder),
     }
-    write_json(folder / "results.json", result)
+    write_json(folder / "results.json", result, sealed=True)
     draw(result, folder / "figure.svg")
     write_text(folder / "report.md", report_text(result))
     return folder

@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hybridbatch.common.addresses import without_secrets
 from hybridbatch.common.errors import ConfigError, Interrupted, OutputError
 from hybridbatch.common.files import write_json
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import versions
 from hybridbatch.scaling.cells.cost import CALIBRATION_STEPS, Cost, calibrate, measured
+from hybridbatch.scaling.cells.documents import SWEEP_SCHEMA
 from hybridbatch.scaling.cells.folder import (
     DEFAULT_NAME,
-    SWEEP_SCHEMA,
     Runner,
     SweepFolder,
     execute,
@@ -73,9 +74,10 @@ def run_sweep(
         report.note(f"{taken} finished cells taken over from {other}")
     try:
         _run_missing(config, cells, folder, runner, report)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         raise Interrupted(
-            f"{folder.path}: stopped; finished cells are kept, run the same command to go on"
+            f"{folder.path}: stopped; finished cells and the checkpoints of unfinished ones are"
+            " kept, run the same command to go on"
         ) from None
     for path in write_summary(folder.path):
         report.note(f"wrote {path}")
@@ -194,17 +196,20 @@ def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _write_plan(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder) -> None:
+    settings = config.model_dump(mode="json", exclude={"data_root", "reuse"})
+    if config.address:
+        settings["address"] = without_secrets(config.address)
     plan = {
         "schema_version": SWEEP_SCHEMA,
         "kind": "sweep",
-        "settings": config.model_dump(mode="json", exclude={"data_root", "reuse"}),
+        "settings": settings,
         "versions": versions(),
         "cells": [
             {"key": cell.key, "axes": dict(cell.axes), "settings": cell.settings()}
             for cell in cells
         ],
     }
-    write_json(folder.plan, plan)
+    write_json(folder.plan, plan, sealed=True)
 
 
 def _run_missing(

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from hybridbatch.common.errors import ConfigError, DataError
-from hybridbatch.common.files import read_json, write_json, write_text
+from hybridbatch.common.files import write_json, write_text
 from hybridbatch.scoring import per_query as perquery
 from hybridbatch.scoring import significance
+from hybridbatch.scoring.documents import Evaluated, read_evaluation
 from hybridbatch.scoring.drawing import SUFFIXES, write_figure
 
 SCHEMA_VERSION = 1
@@ -67,7 +68,7 @@ def compare(
         raise ConfigError(f"compare: the runs have {sizes} folders; give as many for each")
     names = list(names or _names([group[0] for group in folders]))
     read = [
-        _Run(name, group, [_read_facts(run) for run in group])
+        _Run(name, group, [read_evaluation(run, Evaluated) for run in group])
         for name, group in zip(names, folders, strict=True)
     ]
     tasks = _shared_tasks(read)
@@ -202,20 +203,6 @@ def _names(runs: Sequence[Path]) -> list[str]:
     """The folders' own names, or the whole paths where two have the same."""
     short = [run.resolve().name for run in runs]
     return short if len(set(short)) == len(short) else [str(run) for run in runs]
-
-
-def _read_facts(run: Path) -> dict[str, Any]:
-    path = run / "eval.json"
-    facts = read_json(path)
-    if (
-        not isinstance(facts, dict)
-        or facts.get("kind") != "eval"
-        or facts.get("schema_version") != 1
-    ):
-        raise DataError(
-            f"{path}: is no evaluation of schema version 1; run `hybridbatch eval` again"
-        )
-    return facts
 
 
 def _shared_tasks(runs: Sequence[_Run]) -> list[str]:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import hybridbatch
 from hybridbatch.common.errors import ConfigError, Interrupted
 from hybridbatch.common.files import make_folder, output_errors, write_json
+from hybridbatch.common.integrity import file_checksum
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.records import Task
 from hybridbatch.common.settings import memory_bytes
 from hybridbatch.scoring.columns import ranked_names, searched_names
+from hybridbatch.scoring.documents import RESULT, SCHEMA_VERSION
 from hybridbatch.scoring.full_ranking import score_rankings
 from hybridbatch.scoring.per_query import FILE, Writer, writing
 from hybridbatch.scoring.planning import Evaluation, Machine
@@ -30,9 +32,7 @@ if TYPE_CHECKING:
     from hybridbatch.scoring.top_k import Search
     from hybridbatch.search.embeddings import EmbeddingStore
 
-RESULT = "eval.json"
 SECOND = "reranked"  # folder, within the evaluation's, of the scores after the second stage
-SCHEMA_VERSION = 1
 
 
 def evaluate(
@@ -359,7 +359,9 @@ def _write(
             "hardware": hardware(str(evaluation.machine.device)),
             "tasks": tasks,
             "official": official,
+            "files": {FILE: file_checksum(folder / FILE)},
         },
+        sealed=True,
     )
 
 

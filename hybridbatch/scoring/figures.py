@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybridbatch.common.errors import DataError, nearest
-from hybridbatch.common.files import make_folder, plain_name, read_json
+from hybridbatch.common.files import make_folder, plain_name
 from hybridbatch.common.languages import language
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.scoring.averages import SETTINGS, setting_of
+from hybridbatch.scoring.documents import read_evaluation
 from hybridbatch.scoring.drawing import STYLE, ink, write_both
 from hybridbatch.scoring.significance import p_in_words
 
@@ -55,9 +56,7 @@ def draw(folder: Path, metric: str = "mAP", report: Reporter = SILENT) -> list[P
     Raises: `DataError` for a folder without eval.json, or one whose tasks lack the metric;
         `OutputError`.
     """
-    facts = read_json(folder / "eval.json")
-    if not isinstance(facts, dict) or facts.get("kind") != "eval":
-        raise DataError(f"{folder / 'eval.json'}: is no evaluation")
+    facts = read_evaluation(folder)
     known = list(
         dict.fromkeys(name for task in facts["tasks"] for name in task["pairs"]["metrics"])
     )

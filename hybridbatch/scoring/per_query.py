@@ -13,6 +13,7 @@ import numpy as np
 from hybridbatch.common.errors import DataError, nearest
 from hybridbatch.common.files import atomic_path
 from hybridbatch.scoring.averages import setting_of
+from hybridbatch.scoring.documents import check_scores
 
 if TYPE_CHECKING:
     import pyarrow
@@ -129,6 +130,7 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
     )
     if not path.is_file():
         raise DataError(f"{path}: not there; run `hybridbatch eval` first and give its folder")
+    check_scores(folder, FILE)
     try:
         known = [name for name in pq.read_schema(path).names if name not in KEYS]
         if column not in known:

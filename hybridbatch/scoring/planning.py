@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from hybridbatch.common.errors import ConfigError, DataError
-from hybridbatch.common.files import plain_name, read_json
+from hybridbatch.common.documents import read_training
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.files import plain_name
 from hybridbatch.common.languages import canonical, known_languages, resolve
 from hybridbatch.common.records import Task
 from hybridbatch.data.tasks.registry import TASKS, load_task
@@ -180,13 +181,7 @@ def trained_languages(config: EvalConfig) -> tuple[str, ...]:
     facts = Path(config.model) / "train.json"
     if not facts.is_file():
         return ()
-    try:
-        return tuple(canonical(code) for code in read_json(facts)["trained_languages"])
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{facts}: does not say the languages of the training; give them with"
-            " --trained-languages"
-        ) from error
+    return tuple(map(canonical, read_training(Path(config.model))["trained_languages"]))
 
 
 def default_name(config: EvalConfig) -> str:

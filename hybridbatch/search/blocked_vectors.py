@@ -16,8 +16,9 @@ import numpy as np
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import make_folder
+from hybridbatch.common.integrity import damage, load_array
 from hybridbatch.common.progress import SILENT, Reporter
-from hybridbatch.search.embeddings import EmbeddingStore, Side, text_keys
+from hybridbatch.search.embeddings import EmbeddingStore, Side, mend_of, text_keys
 
 BLOCK_TEXTS = 16_384  # what an interruption can cost a process
 WAIT_SECONDS = 1.0  # between two looks at blocks that other processes are encoding
@@ -60,11 +61,9 @@ class BlockedVectors:
     def _block(self, number: int) -> np.ndarray:
         path = self.paths[number]
         try:
-            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                f"{path}: damaged or missing block of embeddings ({error}); delete it and run again"
-            ) from error
+            vectors = load_array(path, mend_of(path), memory_map=True)
+        except FileNotFoundError as error:
+            raise damage(path, "missing", mend_of(path)) from error
         wanted = (min(BLOCK_TEXTS, len(self) - number * BLOCK_TEXTS), self.shape[1])
         if vectors.shape != wanted:
             raise DataError(

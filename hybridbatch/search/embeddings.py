@@ -15,19 +15,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from hybridbatch.common.documents import Shape, read_document
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import (
     atomic_path,
     cache_folder,
     make_folder,
     output_errors,
-    read_json,
     write_json,
 )
+from hybridbatch.common.integrity import add_trailer, damage, load_array
+from hybridbatch.common.locks import lock
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.vectors import require_finite_embeddings
 
@@ -56,6 +58,19 @@ class Encodes(Protocol):
         report: Reporter,
     ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""
+
+
+class SpaceFacts(Shape):
+    """``space.json``."""
+
+    kind_name: ClassVar[str] = "embeddings"
+    versions: ClassVar[tuple[int, ...]] = (1,)
+    what: ClassVar[str] = "description of stored embeddings"
+
+    model: str
+    fingerprint: str
+    side: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -162,14 +177,12 @@ class EmbeddingStore:
         """Make a space if it is not there, mark it as used, and keep `prune` from removing it while
         this store exists.
         """
-        import fcntl
-
         with output_errors(space):
             while space not in self.held:
                 make_folder(space)
                 with suppress(FileNotFoundError):  # removed by another process at this very moment
                     handle = (space / IN_USE).open("ab")
-                    fcntl.flock(handle, fcntl.LOCK_SH)
+                    lock(handle.fileno(), shared=True)
                     if os.path.samestat(os.fstat(handle.fileno()), (space / IN_USE).stat()):
                         self.held[space] = handle
             if not (space / SPACE_FILE).is_file():
@@ -179,7 +192,8 @@ class EmbeddingStore:
                     "side": side,
                 }
                 facts |= {"precision": self.precision, "dtype": str(self.dtype)}
-                write_json(space / SPACE_FILE, {"schema_version": 1, "kind": "embeddings", **facts})
+                described = {"schema_version": 1, "kind": "embeddings", **facts}
+                write_json(space / SPACE_FILE, described, sealed=True)
             os.utime(space / SPACE_FILE)
 
     def add(self, space: Path, keys: np.ndarray, vectors: np.ndarray, shard: str) -> None:
@@ -190,6 +204,8 @@ class EmbeddingStore:
                 temporary.open("wb") as handle,
             ):
                 np.save(handle, values, allow_pickle=False)
+                handle.flush()
+                add_trailer(temporary)
 
 
 def text_keys(texts: Sequence[str]) -> np.ndarray:
@@ -207,16 +223,21 @@ def _shards(space: Path) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
     """
     for keys_path in sorted(space.glob("*.keys.npy")):
         path = keys_path.with_name(keys_path.name.replace(".keys.", ".vectors."))
+        mend = mend_of(path)
         try:
-            keys = np.load(keys_path, allow_pickle=False)
-            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+            keys = load_array(keys_path, mend)
+            vectors = load_array(path, mend, memory_map=True)
         except FileNotFoundError:
             continue  # pruned by another process since it was listed
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                f"{path}: damaged shard of embeddings ({error}); delete {space} and run again"
-            ) from error
+        if keys.dtype != "S16" or keys.ndim != 1 or vectors.ndim != 2:
+            raise damage(path, "it holds something other than embeddings", mend)
         yield keys, vectors, path
+
+
+def mend_of(vectors: Path) -> str:
+    """What to do about a damaged file of vectors or the file of its keys."""
+    pair = vectors.with_name(vectors.name.replace(".vectors.npy", ".*.npy"))
+    return f"delete {pair} and run the same command again, which encodes these texts anew"
 
 
 def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -228,8 +249,7 @@ def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
         if vectors.shape != (len(stored), out.shape[1]):
             raise DataError(
                 f"{path}: holds {vectors.shape} numbers, but the model has dimension {out.shape[1]}"
-                " and the shard"
-                f" {len(stored)} texts; delete {space} and run again"
+                f" and the shard {len(stored)} texts; {mend_of(path)}"
             )
         rows = np.searchsorted(keys, stored)
         rows[rows == len(keys)] = 0  # a key beyond the last one equals none of them
@@ -243,14 +263,23 @@ def list_spaces(folder: Path | None = None) -> list[Space]:
     """What the store holds, the most recently used space first."""
     spaces = []
     for described in (folder or default_folder()).glob(f"*/{SPACE_FILE}"):
-        facts = read_json(described)
+        mend = f"delete {described.parent} and run again"
+        try:
+            facts = read_document(described, SpaceFacts, mend)
+            files = [path.stat().st_size for path in described.parent.iterdir()]
+            last_used = described.stat().st_mtime
+        except FileNotFoundError:  # pruned by another process since it was listed
+            continue
         spaces.append(
             Space(
                 folder=described.parent,
-                **{name: facts[name] for name in ("model", "fingerprint", "side", "precision")},
+                model=facts["model"],
+                fingerprint=facts["fingerprint"],
+                side=facts["side"],
+                precision=facts["precision"],
                 vectors=sum(len(keys) for keys, _, _ in _shards(described.parent)),
-                bytes=sum(path.stat().st_size for path in described.parent.iterdir()),
-                last_used=described.stat().st_mtime,
+                bytes=sum(files),
+                last_used=last_used,
             )
         )
     return sorted(spaces, key=lambda space: space.last_used, reverse=True)
@@ -274,12 +303,8 @@ def prune(folder: Path | None = None, max_bytes: int = 0) -> list[Space]:
 
 def _remove(space: Path) -> bool:
     """Remove a space unless a process holds it."""
-    import fcntl
-
     with output_errors(space), (space / IN_USE).open("ab") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if lock(handle.fileno(), wait=False) is False:
             return False
         shutil.rmtree(space)
         return True

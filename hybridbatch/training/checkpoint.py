@@ -14,28 +14,34 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from filelock import FileLock, Timeout
+from pydantic import ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from xxhash import xxh3_64
 
+from hybridbatch.common.documents import Shape, read_document
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
 from hybridbatch.common.files import (
+    LEFTOVER,
     atomic_folder,
     atomic_path,
     make_folder,
     output_errors,
-    read_json,
     write_json,
 )
+from hybridbatch.common.integrity import damage
 from hybridbatch.common.progress import Reporter
 from hybridbatch.training.settings import TrainConfig
 
 RUN, TRAINED, LOCK = "run.json", "train.json", ".lock"
 TEACHER = "teacher.safetensors"  # a teacher's vectors, of distillation
-LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
+CHECKSUM = "xxh3"  # in the metadata of safetensors files: see `_content_checksum`
+EARLIER = "remove the folder to go on from an earlier checkpoint"
 KEEP = 2  # newest checkpoints kept, besides the best
 # Settings without effect on the weights; that the data is the same, its fingerprint says.
 UNCOMPARED = frozenset(
@@ -65,6 +71,42 @@ class Progress:
         return next((v[metric] for v in self.validations if v["step"] == self.best), None)
 
 
+class State(Shape):
+    """``state.json``: the fields of `Progress`."""
+
+    model_config = ConfigDict(extra="forbid")
+    what: ClassVar[str] = "state of a checkpoint"
+
+    step: int = Field(ge=0)
+    token_budget: int = Field(ge=0)
+    streak: list[int]
+    validations: list[dict[str, float | int | None]]
+    best: int | None
+    stopped_early: bool
+    seconds: float
+    tokens: int
+    padded_tokens: int
+    work: float = 0.0
+
+
+class Run(Shape):
+    """``run.json``."""
+
+    kind_name: ClassVar[str] = "run"
+    versions: ClassVar[tuple[int, ...]] = (1,)
+    what: ClassVar[str] = "record of a training run"
+
+    config: dict[str, Any]
+    token_budget: int | None = Field(None, gt=0)
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """The run's ``run.json``. Raises `DataError`."""
+    return read_document(
+        run / RUN, Run, "choose another --name, or remove the folder to start again"
+    )
+
+
 def folder_of(run: Path, step: int) -> Path:
     """Where the checkpoint after `step` steps is."""
     return run / "checkpoints" / f"step-{step:06d}"
@@ -77,7 +119,7 @@ def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
     folder = folder_of(run, progress.step)
     with atomic_folder(folder) as temporary:
         _save_tensors(temporary / "state.safetensors", tensors)
-        write_json(temporary / "state.json", asdict(progress))
+        write_json(temporary / "state.json", asdict(progress), sealed=True)
     steps = found_steps(run)
     kept = {*steps[-KEEP:], progress.best}
     for step in steps:
@@ -93,26 +135,47 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Raises `OSError`."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path
-        )
+        save_file(content, path, metadata={CHECKSUM: _content_checksum(content)})
     except SafetensorError as error:  # safetensors hides the system's error in its text
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else 0, str(error)) from error
 
 
+def load_tensors(path: Path, mend: str) -> dict[str, Tensor]:
+    """What `save_tensors` wrote, compared with its checksum.
+
+    Args:
+        mend: what the user can do about damage.
+    Raises: `DataError` if the file is damaged or missing.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            expected = (file.metadata() or {}).get(CHECKSUM)
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise damage(path, str(error)[:200], mend) from error
+    if expected is not None and _content_checksum(tensors) != expected:
+        raise damage(path, "its numbers have changed", mend)
+    return tensors
+
+
+def _content_checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, types, shapes and numbers, whatever their order in the file."""
+    digest = xxh3_64()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
 def load(run: Path, step: int) -> tuple[Progress, dict[str, Tensor]]:
     """Read a checkpoint. Raises `DataError` if it is damaged."""
     folder = folder_of(run, step)
-    state = read_json(folder / "state.json")
-    try:
-        return Progress(**state), load_file(folder / "state.safetensors")
-    except (SafetensorError, OSError, TypeError) as error:
-        raise DataError(
-            f"{folder}: damaged checkpoint ({error}); remove the folder to go on from an earlier"
-            " one"
-        ) from error
+    state = read_document(folder / "state.json", State, EARLIER)
+    return Progress(**state), load_tensors(folder / "state.safetensors", EARLIER)
 
 
 def found_steps(run: Path) -> list[int]:
@@ -124,16 +187,14 @@ def found_steps(run: Path) -> list[int]:
 
 
 def newest(run: Path, report: Reporter) -> int | None:
-    """The step of the newest checkpoint that can be read."""
+    """The step of the newest checkpoint that is whole."""
     for step in reversed(found_steps(run)):
-        folder = folder_of(run, step)
         try:
-            json.loads((folder / "state.json").read_bytes())
-            # checks the header against the file's size
-            with safe_open(folder / "state.safetensors", "pt"):
-                return step
-        except (OSError, ValueError, SafetensorError) as error:
-            report.warn(f"{folder}: damaged ({error}); going on from an earlier checkpoint")
+            load(run, step)
+        except DataError as error:
+            report.warn(f"{error}. Going on from an earlier checkpoint")
+        else:
+            return step
     return None
 
 
@@ -188,7 +249,7 @@ def require_same(run: Path, identity: Mapping[str, Any]) -> None:
         identity: ``config`` and whatever else of ``run.json`` must be equal.
     Raises: `ConfigError` that shows every difference.
     """
-    old, new = _comparable(read_json(run / RUN)), _comparable(json.loads(json.dumps(identity)))
+    old, new = _comparable(read_run(run)), _comparable(json.loads(json.dumps(identity)))
     changes = [
         f"{key}: {_show(old.get(key))} -> {_show(value)}"
         for key, value in new.items()

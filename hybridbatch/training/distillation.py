@@ -12,8 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
@@ -21,7 +19,7 @@ from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.model import Encoder
 from hybridbatch.model.layout import Side
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
-from hybridbatch.training.checkpoint import save_tensors
+from hybridbatch.training.checkpoint import load_tensors, save_tensors
 from hybridbatch.training.loss import false_negatives
 
 Form = Literal["scores", "embeddings"]
@@ -216,9 +214,4 @@ def write_vectors(
 
 def read_vectors(path: Path) -> dict[str, Tensor]:
     """What `write_vectors` kept. Raises `DataError` if it is damaged."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise DataError(
-            f"{path}: damaged ({error}); remove the file to have the teacher read the texts again"
-        ) from error
+    return load_tensors(path, "remove the file to have the teacher read the texts again")

@@ -3,14 +3,11 @@ is asked for.
 """
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from hybridbatch.common.files import write_json
 from hybridbatch.common.memory import freed_memory_kept
 from hybridbatch.common.progress import SILENT, Bar, Reporter
 from hybridbatch.common.seeding import stream
+from hybridbatch.common.stopping import stop_requests
 from hybridbatch.model import Encoder
 from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
@@ -168,11 +166,11 @@ class Trainer:
                     or self._due(config.checkpoint_every or config.validate_every)
                 ):
                     self._save()
-                if stop and not self.done:
+                if stop:
+                    # also after the last step: who asked to stop may be a sweep with more to do
                     raise Interrupted(
                         f"{self.run}: stopped after step {progress.step} of {config.steps}; the"
-                        " same command goes on"
-                        " from there"
+                        " same command goes on from there"
                     )
 
     def finish(self, save: Callable[[Encoder], None]) -> None:
@@ -409,28 +407,3 @@ def set_dropout(module: torch.nn.Module, probability: float) -> None:
 def open_log_nowhere() -> Iterator[Log]:
     """For the processes that do not log."""
     yield lambda record: None
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Inside the block SIGINT and SIGTERM only set a flag, which the given function reads; a second
-    SIGINT stops at once.
-
-    Signals can be caught in the main thread only; elsewhere the flag stays down.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    requested = threading.Event()
-
-    def request(number: int, frame: FrameType | None) -> None:
-        if requested.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        requested.set()
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requested.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

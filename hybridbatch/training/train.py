@@ -12,7 +12,7 @@ import torch
 
 from hybridbatch.common.device import resolve_device, resolve_precision
 from hybridbatch.common.errors import ConfigError
-from hybridbatch.common.files import read_json, write_json
+from hybridbatch.common.files import write_json
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import versions
 from hybridbatch.common.settings import memory_bytes
@@ -174,7 +174,7 @@ def _train(
         def save(trained: Encoder) -> None:
             result = train_json(trainer, trained, inputs.facts(), identity)
             trained.save(run / "model", model_card(result))
-            write_json(run / checkpoint.TRAINED, result)
+            write_json(run / checkpoint.TRAINED, result, sealed=True)
             checkpoint.clear(run)
 
         trainer.finish(save)
@@ -232,10 +232,10 @@ def _budget(
     found = token_budget(encoder.model.config, longest, workers.device, workers.size, limit)
     budget = config.micro_tokens or workers.least(found)
     if workers.leads:
-        known = read_json(run / checkpoint.RUN)
+        known = checkpoint.read_run(run)
         budget = known.get("token_budget", budget)
         if "token_budget" not in known:
-            write_json(run / checkpoint.RUN, known | {"token_budget": budget})
+            write_json(run / checkpoint.RUN, known | {"token_budget": budget}, sealed=True)
     return workers.least(budget)
 
 
@@ -250,6 +250,7 @@ def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Rep
         write_json(
             run / checkpoint.RUN,
             {"schema_version": RUN_SCHEMA, "kind": "run", **identity, "versions": versions()},
+            sealed=True,
         )
     checkpoint.require_same(run, identity)
     return workers.least(checkpoint.newest(run, report) or 0)

@@ -299,7 +299,7 @@ def test_a_full_disk_stops_the_sweep_at_once(tmp_path):
 def test_results_of_another_schema_version_are_refused(tmp_path):
     folder = sweep(tmp_path / "s")
     path = next((folder / "cells").glob("*.json"))
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    write_json(path, read_json(path) | {"schema_version": 99}, sealed=True)
     with pytest.raises(DataError, match=r"schema version 99.*reads 1"):
         sweep(tmp_path / "s")
 

@@ -156,5 +156,8 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     with pytest.raises(DataError, match="has no metric 'ndcg@10'"):
         compare(runs, "ndcg@10")
     write_json(runs[1] / "eval.json", {"kind": "train"})
-    with pytest.raises(DataError, match="schema version"):
+    with pytest.raises(DataError, match="not the JSON of an evaluation"):
+        compare(runs)
+    write_json(runs[1] / "eval.json", {"kind": "eval", "schema_version": 7, "tasks": []})
+    with pytest.raises(DataError, match="schema version 7"):
         compare(runs)

@@ -80,12 +80,17 @@ def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
-@pytest.mark.parametrize("damage", ["cut", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "missing", "flipped"])
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, name, damage):
     write(tmp_path, 10, 20)
     file = checkpoint.folder_of(tmp_path, 20) / name
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-9])
+    elif damage == "flipped":  # another number, in a file that can be read
+        content = bytearray(file.read_bytes())
+        place = content.index(b"20") if name == "state.json" else len(content) - 3
+        content[place] ^= 1
+        file.write_bytes(content)
     else:
         file.unlink()
     warnings = Warnings()
@@ -127,7 +132,12 @@ def test_a_foreign_folder_is_refused(tmp_path):
 def test_another_configuration_is_refused_and_shown(tmp_path):
     write_json(
         tmp_path / "run.json",
-        {"config": {"mix": 0.5, "name": "a", "log_to": "jsonl"}, "data": "f00"},
+        {
+            "schema_version": 1,
+            "kind": "run",
+            "config": {"mix": 0.5, "name": "a", "log_to": "jsonl"},
+            "data": "f00",
+        },
     )
     checkpoint.require_same(
         tmp_path, {"config": {"mix": 0.5, "name": "b", "log_to": "none"}, "data": "f00"}

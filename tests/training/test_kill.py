@@ -65,9 +65,9 @@ def train_with_torn_checkpoint(config: TrainConfig, torn: int) -> None:
 
     save, written = checkpoint.save_file, 0
 
-    def tear(tensors, path):
+    def tear(tensors, path, **options):
         nonlocal written
-        save(tensors, path)
+        save(tensors, path, **options)
         if written == torn:
             os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)

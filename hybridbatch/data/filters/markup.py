@@ -8,6 +8,7 @@ releases of Python.)
 
 import html
 import re
+from collections.abc import Callable
 from html.entities import html5
 
 _MAYBE = re.compile(r"[<&\[]")
@@ -29,7 +30,7 @@ _STANDS_OPEN = re.compile("p|[bh]r|wbr|li|d[dt]|t[dhr]|thead|tbody|tfoot|option|
 _WITHIN_WORDS = re.compile(
     "a|abbr|b|bd[io]|big|cite|code|del|dfn|em|font|i|ins|kbd|mark|[qsu]|samp|small|span|strike|strong|su[bp]|tt|var|wbr"
 )
-_LINKS = (
+_LINKS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # [[page|label]]
     (re.compile(r"(?<!\w)\[\[:?(?=[^\W\d])(?:[^\[\]|\n]*\|)*([^\[\]|\n]+)\]\]"), r"\1"),
     (
@@ -39,7 +40,12 @@ _LINKS = (
         ),
         r"\1",
     ),
-    (re.compile(r"\[https?://[^\s\[\]]+ +([^\[\]\n]+)\]"), r"\1"),  # [address label]
+    # [address label]; a label of blanks alone leaves one. The blanks are taken at once, so that a
+    # long run of them is not tried at every length.
+    (
+        re.compile(r"\[https?://[^\s\[\]]++ ++(?:([^\[\]\n ][^\[\]\n]*+)|(?<=  ))\]"),
+        lambda found: found[1] or " ",
+    ),
 )
 _PASSES = 4
 

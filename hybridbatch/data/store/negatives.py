@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 import hybridbatch
-from hybridbatch.common.files import atomic_folder, write_json
+from hybridbatch.common.files import atomic_folder
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Split
 from hybridbatch.data.store.reader import NEGATIVE_ARRAYS, Store
 from hybridbatch.data.store.row_files import BLOCK_ROWS, SCHEMA, file_entry
-from hybridbatch.data.store.writer import check_free, write_rows
+from hybridbatch.data.store.writer import check_free, write_manifest, write_rows
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def write_with_negatives(
     Returns the manifest.
     """
     check_free(folder)
+    store.verify()  # or damage would be copied, with checksums that fit it
     with atomic_folder(folder) as temporary:
         for entry in store.manifest["index"]:
             (temporary / entry["file"]).parent.mkdir(parents=True, exist_ok=True)
@@ -66,10 +67,8 @@ def write_with_negatives(
             "hybridbatch": hybridbatch.__version__,
             "fingerprint": fingerprint,
             "provenance": dict(provenance),
-            "shards": shards,
-            "index": list(entries.values()),
         }
-        write_json(temporary / "manifest.json", manifest)
+        write_manifest(temporary, manifest, shards, list(entries.values()))
     return manifest
 
 

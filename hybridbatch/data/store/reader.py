@@ -11,7 +11,7 @@ order they come.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -20,15 +20,17 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from hybridbatch.common.documents import read_document
 from hybridbatch.common.errors import DataError, nearest
-from hybridbatch.common.files import read_json, sha256_file
+from hybridbatch.common.files import sha256_file
+from hybridbatch.common.integrity import damage, load_array
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import SPLITS, Row, Split
 from hybridbatch.common.tokens import TokenArrays, stored_tokens
-from hybridbatch.data.store.row_files import Shards
+from hybridbatch.data.store.manifest import Manifest
+from hybridbatch.data.store.row_files import PREPARE_AGAIN, FileSums, Shards
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex, restrict
 
-SCHEMA_VERSION = 1
 # in the manifest's provenance: the evaluation texts found, an outcome and not a cause
 REMOVED = "removed"
 ARRAYS = ("record_start", "source", "group", "language", "has")
@@ -53,8 +55,10 @@ def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
 
 
 class Store:
-    """Prepared data, opened without reading it: files are memory-mapped, and checked by size
-    (`verify`: by content).
+    """Prepared data, opened without reading it: files are memory-mapped, and checked by size.
+
+    What is read is compared with its checksum, once per process, block by block (`verify`: all of
+    it); data of earlier versions has no checksums, and is read as it is.
 
     Rows are numbered from 0 within a split.
     """
@@ -75,35 +79,32 @@ class Store:
                 f"{folder}: no prepared data there (no manifest.json); make it with `hybridbatch"
                 " prepare`"
             )
-        manifest = read_json(path)
-        if not isinstance(manifest, dict) or manifest.get("kind") != "data":
-            raise DataError(
-                f"{path}: not the manifest of prepared data; make some with `hybridbatch prepare`"
-            )
-        if manifest.get("schema_version") != SCHEMA_VERSION:
-            raise DataError(
-                f"{path}: schema_version is {manifest.get('schema_version')!r}, and this version"
-                " reads"
-                f" {SCHEMA_VERSION}; prepare the data again"
-            )
+        manifest = read_document(path, Manifest, PREPARE_AGAIN)
         store = cls(folder, manifest)
         for file, entry in store._files():
-            if not file.is_file() or file.stat().st_size != entry["bytes"]:
-                found = f"{file.stat().st_size} bytes" if file.is_file() else "missing"
-                raise DataError(
-                    f"{file}: damaged ({found}, should be {entry['bytes']} bytes); prepare the data"
-                    " again"
-                )
+            size = file.stat().st_size if file.is_file() else None
+            if size != entry["bytes"]:
+                found = "missing" if size is None else f"{size} bytes"
+                problem = f"{found}, should be {entry['bytes']} bytes"
+                raise damage(file, problem, PREPARE_AGAIN)
         return store
 
     def verify(self) -> None:
         """Read everything; raises `DataError` naming the first file whose content has changed."""
         for file, entry in self._files():
-            if sha256_file(file) != entry["sha256"]:
-                raise DataError(
-                    f"{file}: damaged (its sha256 is not that of the manifest); prepare the data"
-                    " again"
-                )
+            if self.has_checksums:
+                self._sums.blocks(entry["file"]).check_all()
+            elif sha256_file(file) != entry["sha256"]:
+                raise damage(file, "its sha256 is not that of the manifest", PREPARE_AGAIN)
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether damage is seen when the data is read."""
+        return "checksums" in self.manifest
+
+    @cached_property
+    def _sums(self) -> FileSums:
+        return FileSums(self.folder, self.manifest)
 
     @property
     def fingerprint(self) -> str:
@@ -246,20 +247,54 @@ class Store:
     def _shards(self) -> dict[str, Shards]:
         paths: dict[str, list[Path]] = {split: [] for split in self.splits}
         for entry in self.manifest["shards"]:
-            paths[entry["split"]].append(self.folder / entry["file"])
-        return {split: Shards(files) for split, files in paths.items()}
+            paths.setdefault(entry["split"], []).append(self.folder / entry["file"])
+        shards: dict[str, Shards] = {}
+        for split in self.splits:
+            files = paths[split]
+            rows = self.manifest["splits"][split]["rows"]
+            shards[split] = Shards(files, self._sums, rows)
+        return shards
 
     def _whole_index(self, split: Split) -> RecordIndex:
-        return RecordIndex(
-            sources=self.sources, languages=self.languages, **self._arrays(split, ARRAYS)
-        )
+        arrays = self._arrays(split, ARRAYS)
+        self._require_index(split, arrays)
+        return RecordIndex(sources=self.sources, languages=self.languages, **arrays)
+
+    def _require_index(self, split: Split, arrays: Mapping[str, np.ndarray]) -> None:
+        """Refuse an index that does not fit the manifest: other lengths, types, or numbers of
+        sources and languages that do not exist.
+        """
+        counts = self.manifest["splits"][split]
+        records, rows = counts["records"], counts["rows"]
+        lengths = {"record_start": records + 1, "source": records, "group": records}
+        for name, array in arrays.items():
+            length = lengths.get(name, rows)
+            whole = array.dtype.kind in "iu" and array.ndim == 1
+            problem = None if whole and len(array) == length else f"{array.dtype} {array.shape}"
+            if whole and problem is None and name in ("source", "language") and len(array):
+                most = len(self.sources if name == "source" else self.languages)
+                if int(array.min()) < 0 or int(array.max()) >= most:
+                    problem = f"a {name} number is not below {most}"
+            if problem is None and name == "record_start":
+                ends = int(array[0]), int(array[-1])
+                if ends != (0, rows) or (not self.has_checksums and (np.diff(array) < 1).any()):
+                    problem = "its records do not cover the rows"
+            if problem:
+                file = self.folder / "index" / split / f"{name}.npy"
+                raise damage(file, f"it does not fit the manifest: {problem}", PREPARE_AGAIN)
 
     def _arrays(self, split: Split, names: Sequence[str]) -> dict[str, np.ndarray]:
-        folder = self.folder / "index" / self._known(split)
-        try:
-            return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-        except (OSError, ValueError) as error:
-            raise DataError(f"{folder}: damaged ({error}); prepare the data again") from error
+        folder = f"index/{self._known(split)}"
+        arrays = {}
+        for name in names:
+            file = f"{folder}/{name}.npy"
+            if self.has_checksums:
+                self._sums.blocks(file).check_all()
+            try:
+                arrays[name] = load_array(self.folder / file, PREPARE_AGAIN, memory_map=True)
+            except FileNotFoundError as error:
+                raise damage(self.folder / file, "missing", PREPARE_AGAIN) from error
+        return arrays
 
     def _known(self, split: Split) -> Split:
         if split not in self.splits:

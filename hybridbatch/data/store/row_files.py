@@ -6,7 +6,7 @@ it. Opening reads only the footer.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import sha256_file
+from hybridbatch.common.integrity import (
+    BLOCK,
+    Blocks,
+    block_sums,
+    check_file,
+    damage,
+    file_checksum,
+)
 from hybridbatch.common.progress import Bar
 
 SCHEMA = pa.schema(
@@ -35,35 +42,181 @@ TRANSLATED_SCHEMA = SCHEMA.append(pa.field("translated_from", pa.large_string())
 BLOCK_ROWS = 1 << 15  # rows of an Arrow record batch
 
 
+PREPARE_AGAIN = "run the `hybridbatch prepare` or `mine` command that made it again, which mends it"
+
+
+class FileSums:
+    """The checksums of the blocks of a store's files, read from one file when they are needed."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        """Without the entry ``checksums`` in the manifest, no file has any."""
+        self._folder = folder
+        self._entry = manifest.get("checksums")
+        self._places: dict[str, tuple[int, int]] = {}
+        end = 0
+        for entry in [*manifest.get("shards", ()), *manifest.get("index", ())]:
+            start, end = end, end + -(-entry["bytes"] // BLOCK)
+            self._places[entry["file"]] = (start, end)
+        self._number = end
+
+    @cached_property
+    def _sums(self) -> np.ndarray | None:
+        if self._entry is None:
+            return None
+        path = self._folder / self._entry["file"]
+        check_file(path, self._entry["xxh3"], PREPARE_AGAIN)
+        sums = np.fromfile(path, "<u8")
+        if len(sums) != self._number or self._entry["block"] != BLOCK:
+            raise damage(path, "it does not fit the manifest", PREPARE_AGAIN)
+        return sums
+
+    def blocks(self, name: str) -> Blocks:
+        """Of a file by its name in the manifest. Raises `DataError`."""
+        path, sums = self._folder / name, self._sums
+        if sums is not None:
+            start, end = self._places[name]
+            sums = sums[start:end]
+        try:
+            return Blocks(path, sums, PREPARE_AGAIN)
+        except OSError as error:
+            raise damage(path, error.strerror or str(error), PREPARE_AGAIN) from error
+
+
+def write_sums(folder: Path, entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write the checksums of the files of `entries`, in that order; returns their own entry."""
+    path = folder / "checksums"
+    parts = [np.empty(0, "<u8"), *(block_sums(folder / entry["file"]) for entry in entries)]
+    path.write_bytes(np.concatenate(parts).tobytes())
+    return {"file": path.name, "block": BLOCK, "xxh3": file_checksum(path)}
+
+
+class _RowFile:
+    """One memory-mapped Arrow file, whose bytes are compared with their checksums when they are
+    read.
+    """
+
+    def __init__(self, path: Path, sums: FileSums | None) -> None:
+        self.blocks = sums.blocks(path.name) if sums else None
+        # without checksums, Arrow's own look at the offsets and the UTF-8 of a batch must do
+        self._valid: set[int] | None = None
+        if self.blocks is not None and self.blocks.sums is None:
+            self._valid = set()
+        self.path = path
+        try:
+            mapped = pa.memory_map(str(path))
+            self.content = mapped.read_buffer(mapped.size())
+            self._check_descriptions(path)
+            reader = pa.ipc.open_file(self.content)
+            if reader.schema not in (SCHEMA, TRANSLATED_SCHEMA):
+                raise damage(path, "its columns are not those of prepared data", PREPARE_AGAIN)
+            numbers = range(reader.num_record_batches)
+            self.batches = [reader.get_batch(number) for number in numbers]
+        except (OSError, pa.ArrowException) as error:
+            raise damage(path, f"{str(error)[:200]}", PREPARE_AGAIN) from error
+
+    def _check_descriptions(self, path: Path) -> None:
+        """Compare all that Arrow reads to open a file: the footer, and the message that describes
+        each batch and stands before it.
+        """
+        if self.blocks is None:
+            return
+        content, size = memoryview(self.content), self.content.size
+        self._check_range(max(0, size - 10), size)
+        footer = int.from_bytes(content[-10:-6], "little")
+        if not 0 < footer <= size - 10:
+            raise damage(path, "it has no footer", PREPARE_AGAIN)
+        self._check_range(size - 10 - footer, size)
+        place = 8  # behind the name of the format
+        while place + 8 <= size - 10 - footer:
+            self._check_range(place, place + 8)
+            length = int.from_bytes(content[place + 4 : place + 8], "little")
+            if length == 0:  # the end of the messages
+                break
+            self._check_range(place + 8, place + 8 + length)
+            body = pa.ipc.read_message(self.content.slice(place)).body
+            place += 8 + length + (body.size if body else 0)
+
+    def _check_range(self, start: int, stop: int) -> None:
+        self.check(np.array([start]), np.array([stop]))
+
+    def check(self, starts: np.ndarray, stops: np.ndarray) -> None:
+        """Compare the blocks of some ranges of bytes. Raises `DataError`."""
+        if self.blocks is not None:
+            self.blocks.check(memoryview(self.content), starts, stops)
+
+    def validate(self, batch: pa.RecordBatch, number: int) -> None:
+        """Where there are no checksums: look whether the batch is whole, once. Raises `DataError`."""
+        if self._valid is None or number in self._valid:
+            return
+        try:
+            batch.validate(full=True)
+        except pa.ArrowException as error:
+            raise damage(self.path, str(error)[:200], PREPARE_AGAIN) from error
+        self._valid.add(number)
+
+    def check_rows(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
+        """Compare what `rows` (int64 [n]) of a batch are read from. Raises `DataError`."""
+        if self.blocks is None or self.blocks.sums is None or not len(rows):
+            return
+        for column in batch.columns:
+            self._check_values(column, rows, rows + 1)
+
+    def _check_values(self, column: pa.Array, starts: np.ndarray, stops: np.ndarray) -> None:
+        """Compare the values ``starts[i]`` to ``stops[i]`` of a column: validity, offsets, content."""
+        starts, stops = starts + column.offset, stops + column.offset
+        validity, offsets, *rest = column.buffers()[:3]
+        if validity is not None:
+            place = validity.address - self.content.address
+            self.check(place + starts // 8, place + (stops + 7) // 8)
+        width = 4 if pa.types.is_list(column.type) else 8
+        place = offsets.address - self.content.address
+        self.check(place + starts * width, place + (stops + 1) * width)
+        # only now that the offsets are known to be right do they say where the content is
+        ends = np.frombuffer(offsets, np.int32 if width == 4 else np.int64)
+        first, last = ends[starts].astype(np.int64), ends[stops].astype(np.int64)
+        if pa.types.is_list(column.type):
+            filled = last > first
+            self._check_values(column.values, first[filled], last[filled])
+        elif rest and rest[0] is not None:
+            place = rest[0].address - self.content.address
+            filled = last > first
+            self.check(place + first[filled], place + last[filled])
+
+
 class Shards:
     """Rows 0 to R - 1 of some Arrow files, one after the other; nothing is read before it is asked
     for.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = tuple(paths)
+    def __init__(
+        self, paths: Sequence[Path], sums: FileSums | None = None, rows: int | None = None
+    ) -> None:
+        """Args:
+        sums: of the files; None: they were written a moment ago, and are trusted.
+        rows: how many there must be; None: any number.
+        """
+        self._paths, self._sums, self._rows = tuple(paths), sums, rows
 
     @cached_property
-    def _batches(self) -> list[pa.RecordBatch]:
+    def _batches(self) -> list[tuple[_RowFile, pa.RecordBatch]]:
         batches = []
         for path in self._paths:
-            try:
-                reader = pa.ipc.open_file(pa.memory_map(str(path)))
-                batches += [reader.get_batch(number) for number in range(reader.num_record_batches)]
-            except (OSError, pa.ArrowInvalid) as error:
-                raise DataError(
-                    f"{path}: damaged or missing ({error}); prepare the data again"
-                ) from error
+            file = _RowFile(path, self._sums)
+            batches += [(file, batch) for batch in file.batches]
+        found = sum(batch.num_rows for _, batch in batches)
+        if self._rows is not None and found != self._rows:
+            problem = f"the files hold {found:,} rows, the manifest says {self._rows:,}"
+            raise damage(self._paths[0].parent, problem, PREPARE_AGAIN)
         return batches
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        return np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        return np.cumsum([0, *(batch.num_rows for _, batch in self._batches)])
 
     def take(self, rows: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows (int [n], repeats allowed) in that order; all columns by default."""
         rows = np.asarray(rows, dtype=np.int64)
-        known = self._batches[0].schema if self._batches else SCHEMA
+        known = self._batches[0][1].schema if self._batches else SCHEMA
         columns = known.names if columns is None else list(columns)
         home = np.searchsorted(self._starts, rows, side="right") - 1
         order = np.argsort(home, kind="stable")
@@ -71,7 +224,11 @@ class Shards:
         pieces = []
         for number in np.flatnonzero(np.diff(bounds)):
             local = rows[order[bounds[number] : bounds[number + 1]]] - self._starts[number]
-            pieces.append(self._batches[number].select(columns).take(pa.array(local)))
+            file, batch = self._batches[number]
+            chosen = batch.select(columns)
+            file.validate(batch, int(number))
+            file.check_rows(chosen, local)
+            pieces.append(chosen.take(pa.array(local)))
         schema = pa.schema([known.field(name) for name in columns])
         table = pa.Table.from_batches(pieces, schema).combine_chunks()
         back = np.empty(len(rows), np.int64)
@@ -79,9 +236,15 @@ class Shards:
         return table.take(pa.array(back))
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Whole columns, memory-mapped: nothing is read before it is asked for."""
+        """Whole columns, memory-mapped. The files are compared with their checksums first, for what
+        is read later is not.
+        """
         fields = [SCHEMA.field(name) for name in names]
-        batches = [batch.select(list(names)) for batch in self._batches]
+        for number, (file, batch) in enumerate(self._batches):
+            file.validate(batch, number)
+            if file.blocks is not None:
+                file.blocks.check_all()
+        batches = [batch.select(list(names)) for _, batch in self._batches]
         return pa.Table.from_batches(batches, pa.schema(fields))
 
     def blocks(

@@ -1,6 +1,7 @@
 """Writes prepared data: rows in, a folder out, all or nothing."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pyarrow as pa
 
 import hybridbatch
 from hybridbatch.common.errors import DataError, OutputError
-from hybridbatch.common.files import atomic_folder, read_json, write_json
+from hybridbatch.common.files import atomic_folder, output_errors, read_json, write_json
 from hybridbatch.common.progress import SILENT, Reporter
-from hybridbatch.common.records import BadRow, Row, Split
+from hybridbatch.common.records import SPLITS, BadRow, Row, Split
 from hybridbatch.data.store.arrangement import (
     Arrangement,
     DuplicateRow,
@@ -25,14 +26,19 @@ from hybridbatch.data.store.arrangement import (
     renumbered,
 )
 from hybridbatch.data.store.intake import Ingest
-from hybridbatch.data.store.reader import ARRAYS, REMOVED, SCHEMA_VERSION, count_rows
+from hybridbatch.data.store.manifest import SCHEMA_VERSION
+from hybridbatch.data.store.reader import ARRAYS, REMOVED, Store, count_rows
 from hybridbatch.data.store.row_files import (
     BLOCK_ROWS,
     ContentDigest,
     Shards,
     file_entry,
     write_shards,
+    write_sums,
 )
+
+# the names of what lies in a folder of prepared data
+_PART = re.compile(rf"manifest\.json|checksums|index|tokens|({'|'.join(SPLITS)})-\d{{5,}}\.arrow")
 
 
 class LeakingRecords(Protocol):
@@ -111,9 +117,9 @@ def write_store(
         del spill
         spilled.unlink()
 
-        entries = {"shards": shards, "index": _write_index(temporary, arranged)}
-        manifest = _manifest(ingest, arranged, plan, fingerprint) | entries
-        write_json(temporary / "manifest.json", manifest)
+        index = _write_index(temporary, arranged)
+        manifest = _manifest(ingest, arranged, plan, fingerprint)
+        write_manifest(temporary, manifest, shards, index)
     return manifest
 
 
@@ -199,6 +205,30 @@ def _manifest(
     }
 
 
+def write_manifest(
+    folder: Path,
+    manifest: dict[str, Any],
+    shards: list[dict[str, Any]],
+    index: list[dict[str, Any]],
+) -> None:
+    """Add the entries of the files and their checksums to the manifest, and write it."""
+    sums = write_sums(folder, [*shards, *index])
+    manifest.update(shards=shards, index=index, checksums=sums)
+    write_json(folder / "manifest.json", manifest, sealed=True)
+
+
+def add_sums(store: Store) -> None:
+    """Give data of an earlier version the checksums that it lacks, once its sha256 are right.
+
+    Raises: `DataError` for damage; `OutputError`.
+    """
+    store.verify()
+    manifest = dict(store.manifest)
+    shards, index = manifest.pop("shards"), manifest.pop("index")
+    with output_errors(store.folder):
+        write_manifest(store.folder, manifest, shards, index)
+
+
 def check_free(folder: Path) -> None:
     """Only prepared data may be replaced: whatever is at `folder` is deleted when the new data is
     complete.
@@ -214,8 +244,14 @@ def check_free(folder: Path) -> None:
 
 
 def _is_data(folder: Path) -> bool:
+    """Whether a folder holds prepared data, damaged or not."""
     path = folder / "manifest.json"
-    manifest = read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return False
+    try:
+        manifest = read_json(path)
+    except DataError:  # damaged: its other files tell
+        return all(_PART.fullmatch(each.name) for each in folder.iterdir())
     return isinstance(manifest, dict) and manifest.get("kind") == "data"
 
 

@@ -6,10 +6,13 @@ import json
 import os
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import unquote
 
+from hybridbatch.common.addresses import split_address, without_secrets
 from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.languages import language
 
@@ -33,16 +36,23 @@ class EndpointTranslator:
 
     def __init__(self, address: str) -> None:
         """Raises: `ConfigError` if `address` is not ``http://HOST/v1#MODEL``."""
-        self._base, _, self._model = address.partition("#")
-        self._base = self._base.rstrip("/")
+        base, _, self._model = address.partition("#")
+        self._base = without_secrets(base).rstrip("/")
         if not self._model:
             raise ConfigError(
-                f"translator = {address!r}: names no model; write ADDRESS#MODEL, such as"
-                f" {self._base}#gemma"
+                f"translator = {without_secrets(address)!r}: names no model; write ADDRESS#MODEL,"
+                f" such as {self._base}#gemma"
             )
+        self._asked, self._login = f"{self._base}/chat/completions", ""
+        parts = split_address(base)
+        if parts is not None and parts.query:
+            self._asked += f"?{parts.query}"
+        if parts is not None and (parts.username or parts.password):
+            login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+            self._login = f"Basic {b64encode(login.encode()).decode()}"
 
     def describe(self) -> dict[str, Any]:
-        """Address, model and instruction."""
+        """Address (without its secrets), model and instruction."""
         return {
             "kind": "endpoint",
             "name": self._model,
@@ -80,12 +90,12 @@ class EndpointTranslator:
     def _ask(self, instruction: str, text: str) -> str | None:
         messages = [{"role": "system", "content": instruction}, {"role": "user", "content": text}]
         body = json.dumps({"model": self._model, "messages": messages, "temperature": 0}).encode()
-        request = urllib.request.Request(
-            f"{self._base}/chat/completions", body, {"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(self._asked, body, {"Content-Type": "application/json"})
         if key := os.environ.get(KEY_VARIABLE):
             # never sent on to another host
             request.add_unredirected_header("Authorization", f"Bearer {key}")
+        elif self._login:
+            request.add_unredirected_header("Authorization", self._login)
         pauses = iter(PAUSES)
         while True:
             try:

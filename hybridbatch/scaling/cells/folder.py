@@ -11,14 +11,24 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from hybridbatch.common.documents import read_document
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import make_folder, output_errors, read_json, write_json, write_text
+from hybridbatch.common.files import make_folder, output_errors, write_json, write_text
+from hybridbatch.common.integrity import check_file, damage, file_checksum
 from hybridbatch.common.memory import return_freed_memory
+from hybridbatch.scaling.cells.documents import (
+    AGAIN,
+    CellDocument,
+    SweepDocument,
+    Trace,
+)
 from hybridbatch.scaling.cells.grid import CELL_SCHEMA, Cell
 
-SWEEP_SCHEMA = 1
+if TYPE_CHECKING:
+    import pandas as pd
+
 DEFAULT_NAME = "scale-sweep"
 QUERIES = "queries.parquet"
 State = Literal["done", "running", "failed", "waiting"]
@@ -68,14 +78,31 @@ class SweepFolder:
         return "failed" if self.log(key).exists() else "waiting"
 
     def read(self, key: str) -> dict[str, Any]:
-        """A finished cell. Raises `DataError` for another schema version or another kind of file."""
-        return read_versioned(self.result(key), "cell", CELL_SCHEMA)
+        """A finished cell. Raises `DataError` for another schema version, shape or kind of file,
+        and for damage to it or to its per-query values.
+        """
+        cell = read_document(self.result(key), CellDocument, AGAIN)
+        name = self.queries(key).name
+        if self.queries(key).exists():
+            check_file(self.queries(key), cell.get("files", {}).get(name), AGAIN)
+        return cell
+
+    def read_queries(self, key: str) -> "pd.DataFrame":
+        """The per-query values of a finished cell. Raises `DataError` for a damaged file."""
+        import pandas as pd
+        import pyarrow as pa
+
+        path = self.queries(key)
+        try:
+            return pd.read_parquet(path)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise damage(path, str(error).splitlines()[0][:200], AGAIN) from error
 
     def read_plan(self) -> dict[str, Any]:
         """The sweep's settings and cells. Raises `DataError`, too where the folder is no sweep."""
         if not self.plan.exists():
             raise DataError(f"{self.path}: not the folder of a sweep, it has no {self.plan.name}")
-        return read_versioned(self.plan, "sweep", SWEEP_SCHEMA)
+        return read_document(self.plan, SweepDocument, "run the sweep again, which writes it anew")
 
     def adopt(self, key: str, other: "SweepFolder") -> bool:
         """Take a finished cell over from another sweep; False where it has none."""
@@ -86,7 +113,7 @@ class SweepFolder:
             make_folder(self.path / "cells")
             with output_errors(self.queries(key)):
                 shutil.copyfile(other.queries(key), self.queries(key))
-        write_json(self.result(key), cell)
+        write_json(self.result(key), cell, sealed=True)
         return True
 
     def record_failure(self, cell: Cell, error: BaseException) -> None:
@@ -94,20 +121,6 @@ class SweepFolder:
         log = self.log(cell.key)
         earlier = log.read_text(encoding="utf-8") if log.exists() else ""
         write_text(log, f"{earlier}{cell.label}\n{''.join(traceback.format_exception(error))}\n")
-
-
-def read_versioned(path: Path, kind: str, version: int) -> dict[str, Any]:
-    """A JSON result of the expected kind and schema version. Raises `DataError`."""
-    value = read_json(path)
-    if not isinstance(value, dict) or value.get("kind") != kind:
-        raise DataError(f"{path}: not the JSON of a {kind}")
-    if value.get("schema_version") != version:
-        raise DataError(
-            f"{path}: schema version {value.get('schema_version')!r}, but this version of"
-            f" hybridbatch reads {version}; "
-            "run the sweep again or use the version that wrote it"
-        )
-    return value
 
 
 def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
@@ -121,7 +134,9 @@ def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
         trace.unlink(missing_ok=True)
         _give_memory_back()
     per_query = work / QUERIES
+    files = {}
     if per_query.exists():
+        files[folder.queries(cell.key).name] = file_checksum(per_query)
         make_folder(folder.path / "cells")
         with output_errors(folder.queries(cell.key)):
             os.replace(per_query, folder.queries(cell.key))
@@ -134,7 +149,9 @@ def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
             "axes": dict(cell.axes),
             "settings": cell.settings(),
             **result,
+            "files": files,
         },
+        sealed=True,
     )
     folder.log(cell.key).unlink(missing_ok=True)
     shutil.rmtree(work, ignore_errors=True)
@@ -154,7 +171,10 @@ def _alive(trace: Path) -> bool:
     """
     if not trace.exists():
         return False
-    process = read_json(trace)
+    try:
+        process = read_document(trace, Trace)
+    except DataError:  # removed a moment ago, or torn: nobody works there who could say so
+        return False
     if process["host"] != socket.gethostname():
         return time.time() - process["started"] < 86400
     try:

@@ -85,7 +85,11 @@ def in_processes(work: Work, cells: Iterable[Cell], *, jobs: int) -> Iterator[Ou
                 yield cell, error
     finally:
         for pool in slots:
+            workers = list((pool._processes or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
+            # a stopped sweep leaves cells that run; told to end, a training writes a checkpoint
+            for worker in workers if running else ():
+                worker.terminate()
 
 
 def on_ray(

@@ -6,13 +6,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybridbatch.common.files import atomic_path, read_json
+from hybridbatch.common.documents import read_training
+from hybridbatch.common.files import atomic_path
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
 from hybridbatch.scaling.cells.folder import QUERIES
 from hybridbatch.scaling.cells.grid import Cell, Facts
 from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scoring import per_query as perquery
+from hybridbatch.scoring.documents import check_scores, read_evaluation
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig
 
@@ -91,7 +93,7 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
     trained = None
     if cell.train:
         run = train(cell.train.model_copy(update={"out": work / "run"}))
-        trained = read_json(run / "train.json")
+        trained = read_training(run)
         evaluation = evaluation.model_copy(update={"model": str(run)})
     half_time = time.monotonic()
     tasks, store = (
@@ -108,7 +110,7 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
         questions.astype(single).to_parquet(temporary, index=False, compression="zstd")
     return {
         "train": trained and {name: trained.get(name) for name in TRAIN_FACTS},
-        "eval": {"tasks": _summaries(read_json(folder / "eval.json")["tasks"], questions)},
+        "eval": {"tasks": _summaries(read_evaluation(folder)["tasks"], questions)},
         "seconds": {"train": half_time - started, "eval": time.monotonic() - half_time},
     }
 
@@ -117,6 +119,7 @@ def _questions(folder: Path) -> "pd.DataFrame":
     """The scores of an evaluation by question and query language, averaged over corpus languages."""
     import pyarrow.parquet as pq
 
+    check_scores(folder, perquery.FILE)
     columns = {
         column: perquery.MEANS.get(column, column)
         for column in pq.read_schema(folder / perquery.FILE).names

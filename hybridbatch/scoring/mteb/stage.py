@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybridbatch.common.documents import read_training
 from hybridbatch.common.errors import ConfigError, nearest
-from hybridbatch.common.files import read_json
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.progress import Reporter
 from hybridbatch.data.tasks.mteb import find_tasks, keep_languages, languages_of
@@ -104,5 +104,5 @@ def _ablation(config: EvalConfig) -> dict[str, Any] | None:
     facts = Path(config.model) / "train.json"
     if not facts.is_file():
         return None
-    settings = read_json(facts)["config"]
+    settings = read_training(facts.parent)["config"]
     return {name: settings[name] for name in ABLATION if name in settings}

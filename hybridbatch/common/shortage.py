@@ -1,0 +1,143 @@
+"""A lack of memory, told as what it is: which command, what it needed, what there is, what helps."""
+
+import errno
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from hybridbatch.common.memory import main_memory
+
+_SIZE = re.compile(r"(\d[\d.,]*) ?(bytes|[KMGTP]i?B)\b")
+_SIGNS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "unable to allocate",
+    "failed to map segment from shared object",
+    "can't start new thread",
+    "resource temporarily unavailable",
+)
+HELP = {
+    "prepare": "prepare fewer --sources at a time, or fewer records with --limit",
+    "mine": "mine fewer --languages at a time, or with --index exact",
+    "train": "lower --micro-tokens or --batch-size, or choose a smaller --model",
+    "eval": "evaluate fewer --tasks at a time, or with --index exact and --stored-as float16",
+    "scale-sweep": "lower --jobs, or the batch sizes and models of the grid",
+    "reproduce": "choose a smaller --model",
+}
+LIBRARIES = {"train", "eval", "mine", "reproduce", "scale-sweep"}  # commands that load PyTorch
+LEAST = 1_300_000_000  # bytes of address space for that
+WATCH_SECONDS = 0.1
+NEARLY = 0.98  # of a container's limit: beyond it the system ends processes without a word
+
+
+def shortage(error: BaseException) -> str | None:
+    """What a lack of memory at the root of an error asked for; None if that is not its cause."""
+    for each in _chain(error):
+        text = str(each)
+        lacking = isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryError"
+        lacking |= isinstance(each, OSError) and each.errno == errno.ENOMEM
+        if not lacking and isinstance(each, RuntimeError | OSError | ImportError):
+            lacking = any(sign in text.lower() for sign in _SIGNS)
+        if not lacking and type(each).__name__ == "SafetensorError":
+            lacking = "os error 12" in text
+        if lacking:
+            size = _SIZE.search(text)
+            if size and size[2] == "bytes":
+                number = int(re.sub("[.,]", "", size[1]))
+                return f"{max(1, number >> 20):,} MiB more"
+            return f"{size[1]} {size[2]} more" if size else "more than there is"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def least() -> str | None:
+    """What to say to a process that may not even have the memory to load the libraries; or None.
+
+    Asked for limits of the process itself (``ulimit -v``), in which a library would abort.
+    """
+    asks = {"--help", "--dry-run", "--list"} & set(sys.argv)
+    if asks or not set(sys.argv[1:2]) & LIBRARIES:
+        return None
+    memory = main_memory()
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if memory.total >= LEAST or memory.total >= machine:
+        return None
+    return in_words(f"at least {LEAST / 2**30:.1f} GiB to load its libraries")
+
+
+def in_words(needed: str) -> str:
+    """One line about a shortage in the command that runs."""
+    memory = main_memory()
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    there = f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB are free for this process"
+    mend = HELP.get(command, "free some memory, or run it on a machine with more")
+    what = f"`hybridbatch {command}`" if command else "hybridbatch"
+    return f"out of memory: {what} needed {needed}; {there}; {mend}"
+
+
+def watch_container(tell: Callable[[str], None]) -> None:
+    """End the process with one line just before its container's memory is full.
+
+    The system would kill it without a word then. Nothing is watched where there is no limit below
+    the machine's memory. Only a process that holds most of the memory itself is ended.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = _container_files()
+    if found is None:
+        return
+    limit, statistics = found
+    if limit >= machine:
+        return
+
+    def watch() -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            try:
+                used, own = _anonymous(statistics), _resident()
+            except (OSError, ValueError):
+                return
+            if used > NEARLY * limit and own > limit / 2:
+                size = f"more than the {limit / 2**30:.1f} GiB that its container may use"
+                tell(in_words(size))
+                os._exit(2)
+
+    threading.Thread(target=watch, daemon=True, name="memory of the container").start()
+
+
+def _container_files() -> tuple[int, str] | None:
+    """(limit in bytes, file of statistics) of this process's control group (version 2)."""
+    try:
+        with open("/proc/self/cgroup") as groups:
+            group = next(line[3:].strip() for line in groups if line.startswith("0::"))
+        folder = f"/sys/fs/cgroup{group}".rstrip("/")
+        with open(f"{folder}/memory.max") as file:
+            limit = file.read().strip()
+        return (int(limit), f"{folder}/memory.stat") if limit.isdigit() else None
+    except (OSError, StopIteration):
+        return None
+
+
+def _anonymous(statistics: str) -> int:
+    """Bytes that the system cannot take back: no file cache."""
+    with open(statistics) as file:
+        fields = dict(line.split() for line in file)
+    return int(fields["anon"]) + int(fields.get("shmem", 0)) + int(fields.get("kernel", 0))
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

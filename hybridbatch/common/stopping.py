@@ -1,0 +1,76 @@
+"""Stopping on request: SIGTERM (`kill`, a batch system) is treated as Ctrl-C.
+
+The first request raises `KeyboardInterrupt`, so that every command ends in an orderly way and says
+how to go on. A second Ctrl-C ends the process at once, whatever it is doing; the next run clears
+what that leaves behind.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_of_command = False  # whether the signals are handled for a command
+
+
+def handle_signals() -> None:
+    """Treat SIGTERM as Ctrl-C from now on; for the command line, in its main thread."""
+    global _of_command
+    if threading.current_thread() is threading.main_thread():
+        _of_command = True
+        for number in SIGNALS:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    end_at_next_interrupt()
+    raise KeyboardInterrupt
+
+
+def end_at_next_interrupt() -> None:
+    """Let the next Ctrl-C end this process at once.
+
+    The system does it, not Python: Python's own handlers wait until a long operation is over. Not
+    under torchrun, which repeats the signals that its processes have had from the terminal.
+    """
+    if _of_command and os.environ.get("WORLD_SIZE", "1") == "1":
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Inside the block SIGINT and SIGTERM only set a flag, which the given function reads; a second
+    SIGINT stops at once.
+
+    A request that nobody has read when the block ends well raises `KeyboardInterrupt` there, so
+    that none is lost. Signals can be caught in the main thread only; elsewhere the flag stays down.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    requested, read = threading.Event(), threading.Event()
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if requested.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requested.set()
+        end_at_next_interrupt()
+
+    def asked() -> bool:
+        if requested.is_set():
+            read.set()
+        return requested.is_set()
+
+    before: dict[int, Any] = {number: signal.signal(number, request) for number in SIGNALS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            if not (requested.is_set() and number == signal.SIGINT and _of_command):
+                signal.signal(number, handler)
+    if requested.is_set() and not read.is_set():
+        raise KeyboardInterrupt

@@ -1,0 +1,78 @@
+"""The shapes of a sweep's JSON: what its readers rely on."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from hybridbatch.common.documents import Shape
+from hybridbatch.scaling.cells.grid import CELL_SCHEMA
+
+SWEEP_SCHEMA = 1
+AGAIN = "remove the file and run the sweep again, which does this cell anew"
+Number = float | int | None
+
+
+class CellTask(Shape):
+    """The scores of a task: mean of every metric by setting and query language."""
+
+    name: str
+    counts: dict[str, Any]
+    provenance: dict[str, Any]
+    settings: dict[str, dict[str, dict[str, Number]]]
+
+
+class CellEvaluation(Shape):
+    """The evaluation of a cell."""
+
+    tasks: list[CellTask]
+
+
+class CellSettings(Shape):
+    """How a cell was trained (None: not at all) and scored."""
+
+    train: dict[str, Any] | None
+    eval: dict[str, Any]
+
+
+class CellDocument(Shape):
+    """``cells/KEY.json``."""
+
+    kind_name: ClassVar[str] = "cell"
+    versions: ClassVar[tuple[int, ...]] = (CELL_SCHEMA,)
+    what: ClassVar[str] = "JSON of a cell"
+
+    key: str
+    axes: dict[str, str | int | float | bool | None]
+    settings: CellSettings
+    train: dict[str, Any] | None
+    eval: CellEvaluation
+    seconds: dict[str, float | int]
+    files: dict[str, str] = Field(default_factory=dict)  # XXH3 of the files beside it
+
+
+class PlannedCell(Shape):
+    """A cell as the sweep plans it."""
+
+    key: str = Field(pattern="^[0-9a-z-]+$")
+    axes: dict[str, Any]
+
+
+class SweepDocument(Shape):
+    """``sweep.json``."""
+
+    kind_name: ClassVar[str] = "sweep"
+    versions: ClassVar[tuple[int, ...]] = (SWEEP_SCHEMA,)
+    what: ClassVar[str] = "JSON of a sweep"
+
+    settings: dict[str, Any]
+    cells: list[PlannedCell]
+
+
+class Trace(Shape):
+    """``process.json``: who works on a cell."""
+
+    what: ClassVar[str] = "trace of a process"
+
+    host: str
+    pid: int = Field(gt=0)
+    started: float | int

@@ -98,15 +98,7 @@ def _first_stage(
         if scorer.store:
             from hybridbatch.scoring.mteb.stage import score_official
 
-            official = score_official(
-                config,
-                evaluation.official,
-                partial(scorer.store.embed, report=report),
-                scorer.store.fingerprint,
-                scorer.store.encoder.dimension,
-                folder,
-                report,
-            )
+            official = score_official(config, evaluation.official, scorer.store, folder, report)
         _remove_earlier(folder / RESULT)
     _write(evaluation, folder, model, summaries, official)
 

@@ -46,12 +46,15 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
         " tasks by name.",
     )
     benchmark: str | None = setting(
-        None, "Tasks", "All retrieval tasks of an mteb benchmark, such as 'MTEB(Africa, v1)'."
+        None,
+        "Tasks",
+        "All tasks on text of an mteb benchmark, by name or alias, such as 'MTEB(Indic, v1)'.",
     )
     verify: int = setting(
         0,
         "Tasks",
-        "Send so many random subsets of each mteb task through stock mteb and demand equality.",
+        "Send so many random subsets of each mteb task through stock mteb, on its own loader of the"
+        " model, and demand equal scores.",
         ge=0,
     )
     languages: str = setting(

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from hybridbatch.data.tasks.mteb import fenced, find_tasks, languages_of
+from hybridbatch.scoring.mteb.meta import model_meta
 from hybridbatch.scoring.mteb.results import (
     StockModel,
-    model_meta,
     run_stock,
     save,
     score_task,
@@ -114,7 +114,7 @@ def test_every_score_equals_stock_mteb(toy: ToyRetrieval) -> None:
     meta = model_meta("toy", "a" * 16, 4)
     ours = score_task(toy, Embedder(), meta)
     toy.data_loaded = False
-    stock = run_stock(toy, Embedder(), meta)
+    stock = run_stock(toy, StockModel(Embedder(), meta))
     for mine, theirs in zip(ours.scores["test"], stock.scores["test"], strict=True):
         assert set(mine) == set(theirs)
         for name, value in theirs.items():
@@ -131,7 +131,7 @@ def test_each_distinct_text_is_encoded_once(toy: ToyRetrieval) -> None:
     counting, stock = Embedder(), Embedder()
     meta = model_meta("toy", "a" * 16, 4)
     score_task(toy, counting, meta)
-    run_stock(toy, stock, meta)
+    run_stock(toy, StockModel(stock, meta))
     assert counting.encoded == 3 * 20 + 3 * 30  # 30 of a language's 45 passages are distinct
     assert stock.encoded == 9 * (20 + 45)
 
@@ -139,12 +139,12 @@ def test_each_distinct_text_is_encoded_once(toy: ToyRetrieval) -> None:
 def test_verify_accepts_equal_and_names_a_wrong_score(toy: ToyRetrieval) -> None:
     meta = model_meta("toy", "a" * 16, 4)
     result = score_task(toy, Embedder(), meta)
-    rows = verify(toy, result, Embedder(), meta, count=2, seed=1)
+    rows = verify(toy, result, StockModel(Embedder(), meta), count=2, seed=1)
     assert [row["scores"] > 140 for row in rows] == [True, True]
     for entry in result.scores["test"]:
         entry["map_at_10"] += 0.001
     with pytest.raises(Exception, match="map_at_10"):
-        verify(toy, result, Embedder(), meta, count=1, seed=1)
+        verify(toy, result, StockModel(Embedder(), meta), count=1, seed=1)
 
 
 def test_random_state_is_fenced(toy: ToyRetrieval) -> None:

@@ -2,6 +2,7 @@
 process.
 """
 
+import copy
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical
 
+TEXTS_AT_ONCE = 2_000_000  # of the subsets of a task that are in memory together
 RETRIEVAL_TYPES = ("Retrieval", "Reranking", "InstructionReranking", "InstructionRetrieval")
 
 
@@ -68,35 +70,51 @@ class Subset:
 def find_tasks(names: Sequence[str] = (), benchmark: str | None = None) -> list[Any]:
     """mteb task objects, in the order asked. Raises `ConfigError` with the nearest names."""
     with fenced():
-        import mteb
+        tasks = _tasks_of(benchmark) if benchmark else []
+        return tasks + [_task(name) for name in names]
 
-        tasks = []
-        if benchmark:
-            known = {candidate.name: candidate for candidate in mteb.get_benchmarks()}
-            if benchmark not in known:
-                raise ConfigError(
-                    f"unknown mteb benchmark {benchmark!r}{nearest(benchmark, list(known))}"
-                )
-            tasks += [
-                task for task in known[benchmark].tasks if task.metadata.type in RETRIEVAL_TYPES
-            ]
-            if not tasks:
-                raise ConfigError(f"mteb benchmark {benchmark!r} has no retrieval tasks")
-        for name in names:
-            try:
-                task = mteb.get_task(name)
-            except KeyError:
-                every = [
-                    other.metadata.name
-                    for other in mteb.get_tasks(task_types=list(RETRIEVAL_TYPES))
-                ]
-                raise ConfigError(f"unknown task {name!r}{nearest(name, every)}") from None
-            if task.metadata.type not in RETRIEVAL_TYPES:
-                raise ConfigError(
-                    f"mteb task {name} is of type {task.metadata.type}, not a retrieval task"
-                )
-            tasks.append(task)
-        return tasks
+
+def _tasks_of(benchmark: str) -> list[Any]:
+    """The tasks of a benchmark on public text; an alias names a benchmark, too."""
+    import mteb
+
+    try:
+        found = mteb.get_benchmark(benchmark)
+    except KeyError:
+        known: list[str] = []
+        for other in mteb.get_benchmarks():
+            known += [other.name, *(other.aliases or ())]
+        raise ConfigError(
+            f"unknown mteb benchmark {benchmark!r}{nearest(benchmark, known)}"
+        ) from None
+    tasks = [task for task in found.tasks if is_on_text(task) and task.metadata.is_public]
+    if not tasks:
+        raise ConfigError(f"mteb benchmark {benchmark!r} has no tasks on text")
+    return tasks
+
+
+def _task(name: str) -> Any:
+    import mteb
+
+    try:
+        task = mteb.get_task(name)
+    except KeyError:
+        every = [other.metadata.name for other in mteb.get_tasks(modalities=["text"])]
+        raise ConfigError(f"unknown task {name!r}{nearest(name, every)}") from None
+    if not is_on_text(task):
+        needed = ", ".join(task.metadata.modalities)
+        raise ConfigError(f"mteb task {name} needs {needed}; an encoder of text cannot do it")
+    return task
+
+
+def is_on_text(task: Any) -> bool:
+    """Whether an encoder of text can do a task of mteb."""
+    return list(task.metadata.modalities) == ["text"]
+
+
+def is_retrieval(task: Any) -> bool:
+    """Whether a task is scored by ranking passages, which we do ourselves."""
+    return task.metadata.type in RETRIEVAL_TYPES
 
 
 def keep_languages(task: Any, wanted: Sequence[str] | None) -> None:
@@ -136,6 +154,8 @@ def languages_of(task: Any, subset: str) -> tuple[str, str] | None:
     if len(codes) == 1:
         return codes[0], codes[0]
     order = _directions().get(task.metadata.name)
+    if order is None and task.metadata.type == "BitextMining":
+        order = "query-corpus"  # the sentences of the first language look for those of the second
     if order is None or len(codes) != 2:
         return None
     return (codes[0], codes[1]) if order == "query-corpus" else (codes[1], codes[0])
@@ -151,6 +171,51 @@ def _directions() -> dict[str, str]:
     return dict(line.split("\t")[:2] for line in lines[1:])
 
 
+def parts(task: Any, most_texts: int = TEXTS_AT_ONCE) -> Iterator[Any]:
+    """Copies of a task, each with some of its subsets, of at most `most_texts` texts together.
+
+    mteb states how many texts a subset has. A subset with more makes a part of its own, so that
+    memory holds one of them at a time.
+    """
+    if not task.metadata.is_multilingual:
+        yield task
+        return
+    sizes = _texts_by_subset(task)
+    group: list[str] = []
+    held = 0
+    for name in task.hf_subsets:
+        size = sizes.get(name, 0)
+        if group and held + size > most_texts:
+            yield _restricted(task, group)
+            group, held = [], 0
+        group.append(name)
+        held += size
+    if group:
+        yield _restricted(task, group)
+
+
+def _restricted(task: Any, subsets: list[str]) -> Any:
+    if len(subsets) == len(task.hf_subsets):
+        return task
+    with fenced():
+        part = copy.copy(task)
+        part.hf_subsets = list(subsets)
+        part.dataset = None
+        part.data_loaded = False
+        return part
+
+
+def _texts_by_subset(task: Any) -> dict[str, int]:
+    """How many texts mteb says each subset has, over the splits that are evaluated."""
+    stated = task.metadata.descriptive_stats or {}
+    sizes: dict[str, int] = {}
+    for split in task.eval_splits:
+        by_subset = (stated.get(split) or {}).get("hf_subset_descriptive_stats") or {}
+        for name, numbers in by_subset.items():
+            sizes[name] = sizes.get(name, 0) + int(numbers.get("num_samples") or 0)
+    return sizes
+
+
 def load(task: Any) -> None:
     """Load a task's data with mteb's own loader. Raises `DataError` naming the task and the
     address.
@@ -160,8 +225,10 @@ def load(task: Any) -> None:
 
         disable_progress_bar()
         try:
-            task.load_data()
-            task.convert_v1_dataset_format_to_v2(num_proc=None)
+            if not task.data_loaded:
+                task.load_data()
+            if is_retrieval(task):
+                task.convert_v1_dataset_format_to_v2(num_proc=None)
         # what a hub, a network or a parquet reader may raise has no common base
         except Exception as error:
             path = task.metadata.dataset["path"]

@@ -17,6 +17,7 @@ import torch
 from hybridbatch.scoring import metrics
 
 ABSTENTION_RATES = np.linspace(0, 1, 11)[:-1]
+SCORES_AT_ONCE = 1 << 26  # bounds the memory, not the result
 CORPUS_CHUNK = (
     # stock mteb multiplies chunks of this many passages; the same shapes give the same float32
     # scores
@@ -49,7 +50,6 @@ def search(
     top_k: int,
     excluded: np.ndarray | None = None,
     candidates: Sequence[np.ndarray] | None = None,
-    budget: int = 1 << 26,
 ) -> Retrieved:
     """Score all passages for each query and keep what `score_dict` needs.
 
@@ -63,10 +63,9 @@ def search(
         excluded: [Q] column of the passage that a query must not retrieve (its own copy), -1 for
             none.
         candidates: for each query the columns it may retrieve (reranking tasks); None: all.
-        budget: scores held at a time; bounds the memory, not the result.
     """
     ranks, confidence = np.zeros(relevant.shape, np.int64), np.zeros((3, len(queries)))
-    chunk = max(1, budget // max(1, len(passages)))
+    chunk = max(1, SCORES_AT_ONCE // max(1, len(passages)))
     for start in range(0, len(queries), chunk):
         part = slice(start, start + chunk)
         scores = _multiply(queries[part], passages)

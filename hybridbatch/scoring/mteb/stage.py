@@ -10,8 +10,11 @@ from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.progress import Reporter
 from hybridbatch.data.tasks.mteb import find_tasks, keep_languages, languages_of
 from hybridbatch.data.tasks.registry import TASKS
-from hybridbatch.scoring.mteb.results import Embed, model_meta, save, score_task, verify
+from hybridbatch.scoring.mteb.meta import facts_of, model_meta
+from hybridbatch.scoring.mteb.published import Published
+from hybridbatch.scoring.mteb.results import TOLERANCE, StockModel, save, score_task, verify
 from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.search.embeddings import EmbeddingStore
 
 FOLDER = "mteb"  # within the evaluation's folder; also the run-local result cache
 # recorded in mteb's experiment_kwargs
@@ -51,48 +54,73 @@ def spoken(task: Any) -> list[str]:
 
 
 def score_official(
-    config: EvalConfig,
-    tasks: Sequence[Any],
-    embed: Embed,
-    fingerprint: str,
-    dimension: int,
-    folder: Path,
-    report: Reporter,
+    config: EvalConfig, tasks: Sequence[Any], store: EmbeddingStore, folder: Path, report: Reporter
 ) -> list[dict[str, Any]]:
     """Score tasks, write mteb's result files under ``folder/mteb``, verify samples; the
     ``official`` part of eval.json.
+
+    Args:
+        store: of the model; for mteb's tasks it is used as its own files say (`Published`).
     """
-    meta = model_meta(Path(config.model).name, fingerprint, dimension, _ablation(config))
-    rows = []
-    for task in tasks:
-        result = score_task(task, embed, meta, report)
-        path = save(result, meta, folder / FOLDER)
-        checked = (
-            verify(task, result, embed, meta, config.verify, config.seed) if config.verify else []
-        )
-        every = [entry for entries in result.scores.values() for entry in entries]
-        rows.append(
-            {
-                "task": result.task_name,
-                "revision": result.dataset_revision,
-                "metric": task.metadata.main_score,
-                "subsets": len(every),
-                "mean": sum(entry["main_score"] for entry in every) / len(every),
-                "by_subset": [
-                    {
-                        "split": split,
-                        "subset": entry["hf_subset"],
-                        **_direction(task, entry["hf_subset"]),
-                        "main_score": entry["main_score"],
-                    }
-                    for split, entries in result.scores.items()
-                    for entry in entries
-                ],
-                "file": str(path.relative_to(folder)),
-                "verified": checked,
-            }
-        )
-    return rows
+    if not tasks:
+        return []
+    model = Published(config, store, report)
+    here = {name: both["here"] for name, both in model.departures.items()}
+    meta = model_meta(
+        Path(config.model).name,
+        model.fingerprint,
+        store.encoder.dimension,
+        {**(_ablation(config) or {}), **here},
+        facts_of(model.encoder) if model.encoder else None,
+    )
+    return [_score_one(config, task, model, meta, folder, report) for task in tasks]
+
+
+def _score_one(
+    config: EvalConfig, task: Any, model: Published, meta: Any, folder: Path, report: Reporter
+) -> dict[str, Any]:
+    """One task's entry of eval.json."""
+    embed = model.embed_for(task)
+    result = score_task(task, embed, meta, report)
+    path = save(result, meta, folder / FOLDER)
+    main: list[dict[str, Any]] = []
+    for split, entries in result.scores.items():
+        for entry in entries:
+            subset = {"split": split, "subset": entry["hf_subset"]}
+            subset |= _direction(task, entry["hf_subset"])
+            main.append({**subset, "main_score": entry["main_score"]})
+    return {
+        "task": result.task_name,
+        "type": task.metadata.type,
+        "revision": result.dataset_revision,
+        "metric": task.metadata.main_score,
+        "subsets": len(main),
+        "mean": sum(entry["main_score"] for entry in main) / len(main),
+        "by_subset": main,
+        "file": str(path.relative_to(folder)),
+        "precision": model.precision,
+        "departures": model.departures,
+        "verified": _verified(config, task, result, model, meta),
+    }
+
+
+def _verified(
+    config: EvalConfig, task: Any, result: Any, model: Published, meta: Any
+) -> list[dict[str, Any]]:
+    """Samples of a result compared with stock mteb: on its own loader of the model, or on our
+    vectors where that loader cannot be told the user's settings.
+    """
+    if not config.verify:
+        return []
+    theirs = model.own_loader(meta)
+    if theirs is None:
+        stock = StockModel(model.embed_for(task), meta)
+        rows = verify(task, result, stock, config.verify, config.seed)
+        return [{**row, "loader": "our vectors"} for row in rows]
+    weights = next(theirs.model.parameters())
+    computed_alike = weights.element_size() >= 4 and model.precision == "fp32"
+    rows = verify(task, result, theirs, config.verify, config.seed, TOLERANCE[computed_alike])
+    return [{**row, "loader": "sentence-transformers"} for row in rows]
 
 
 def _direction(task: Any, subset: str) -> dict[str, str | None]:

@@ -1,0 +1,181 @@
+"""A model as mteb itself uses it: its own length, its own prompts for each task, fp32.
+
+mteb reads a model with sentence-transformers. That cuts texts where the model's files say, puts
+before them what the files say for the task (`mteb.models.abs_encoder.get_prompt_name` has the order
+of names), and changes nothing else. Our own evaluation departs from it: shorter queries, default
+prompts for a model without any, text in NFC. For mteb's tasks mteb's way holds, but for settings
+that the user names; those are written into the result.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.data.tasks.mteb import fenced
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.search.embeddings import EmbeddingStore
+
+if TYPE_CHECKING:
+    from hybridbatch.model import Encoder
+
+Side = Literal["query", "passage"]
+# texts, "query" | "passage" | "text" (of a task that has neither) -> float32 [n, D], unit rows
+Embed = Callable[[Sequence[str], str], np.ndarray]
+_PROMPT_TYPES = {"query": "query", "passage": "document", "text": None}
+
+
+@dataclass
+class Published:
+    """The model of an evaluation, for mteb's tasks.
+
+    Attributes:
+        store: of the model as the project's own tasks use it.
+        departures: settings of the user that differ from the model's files: name, the value here,
+            and the model's own.
+    """
+
+    config: EvalConfig
+    store: EmbeddingStore
+    report: Reporter = SILENT
+    departures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _stores: dict[tuple[str, ...], EmbeddingStore] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        encoder = self.encoder
+        if encoder is None:
+            return
+        own: dict[str, Any] = {
+            "max_query_tokens": encoder.usage.own_max_tokens,
+            "max_passage_tokens": encoder.usage.own_max_tokens,
+            "query_prompt": self._prompts["query"],
+            "passage_prompt": self._prompts["document"],
+        }
+        for name, published in own.items():
+            here = getattr(self.config, name)
+            if name in self.config.model_fields_set and here is not None and here != published:
+                self.departures[name] = {"here": here, "published": published}
+        if self.departures:
+            told = ", ".join(f"{name} = {both['here']!r}" for name, both in self.departures.items())
+            self.report.warn(
+                f"mteb's tasks: {told} is not as the model's files say, so these scores are not"
+                " those of mteb; the results say so"
+            )
+
+    @property
+    def encoder(self) -> "Encoder | None":
+        """None for the random baseline, which has no files."""
+        from hybridbatch.model import Encoder
+
+        return self.store.encoder if isinstance(self.store.encoder, Encoder) else None
+
+    @property
+    def precision(self) -> str:
+        """fp32, as mteb computes, unless the user names another."""
+        named = "precision" in self.config.model_fields_set
+        return self.store.precision if named or self.encoder is None else "fp32"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model as it is published, with the user's departures."""
+        if self.encoder is None:
+            return self.store.fingerprint
+        return self._store(*self._sides({})).fingerprint
+
+    def embed_for(self, task: Any) -> Embed:
+        """Embeds the texts of a task with the prompts that the model states for it."""
+        if self.encoder is None:
+            return _as_sides(partial(self.store.embed, report=self.report))
+        chosen = {side: self._prompt(task.metadata, kind) for side, kind in _PROMPT_TYPES.items()}
+
+        def embed(texts: Sequence[str], side: str) -> np.ndarray:
+            if side == "text":
+                store = self._store(chosen["text"], chosen["text"])
+                return store.embed(texts, "query", self.report)
+            store = self._store(*self._sides(chosen))
+            return store.embed(texts, "query" if side == "query" else "passage", self.report)
+
+        return embed
+
+    def own_loader(self, meta: Any) -> Any:
+        """The model as mteb loads it by itself, through sentence-transformers; None where the
+        user's settings cannot be told to that library, or there are no files.
+        """
+        encoder = self.encoder
+        if encoder is None or self.departures or self.config.pooling != "auto":
+            return None
+        with fenced():
+            from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+            from sentence_transformers import SentenceTransformer
+
+            model = SentenceTransformer(
+                str(Path(encoder.source.location)),
+                device=str(encoder.device),
+                trust_remote_code=encoder.source.trusted,
+                local_files_only=True,
+            )
+            wrapped = SentenceTransformerEncoderWrapper(model)
+            wrapped.mteb_model_meta = meta
+            return wrapped
+
+    @property
+    def _prompts(self) -> dict[str, str]:
+        """All prompts by name, as sentence-transformers reads them: "" for a side that has none."""
+        assert self.encoder
+        return {"query": "", "document": "", **self.encoder.usage.stated.prompts}
+
+    def _prompt(self, metadata: Any, kind: str | None) -> str:
+        """What mteb puts before the texts of a kind (query, document, None) in a task."""
+        assert self.encoder
+        with fenced():
+            from mteb.models.abs_encoder import AbsEncoder, get_prompt_name
+            from mteb.types import PromptType
+
+            valid, _ = AbsEncoder.validate_task_to_prompt_name(
+                self._prompts, raise_for_invalid_keys=False
+            )
+            valid = valid or {}
+            name = get_prompt_name(valid, metadata, PromptType(kind) if kind else None)
+        if name is not None:
+            return valid[name]
+        return self._prompts.get(self.encoder.usage.stated.default_prompt or "", "")
+
+    def _sides(self, chosen: Mapping[str, str]) -> tuple[str, str]:
+        """The prompts of queries and passages: the user's, else those of the task."""
+        query = self.departures.get("query_prompt", {}).get("here")
+        passage = self.departures.get("passage_prompt", {}).get("here")
+        return (
+            chosen.get("query", self._prompts["query"]) if query is None else query,
+            chosen.get("passage", self._prompts["document"]) if passage is None else passage,
+        )
+
+    def _store(self, query: str, passage: str) -> EmbeddingStore:
+        """The stored embeddings of the model with these prompts."""
+        key = (query, passage)
+        if key not in self._stores:
+            encoder = self.encoder
+            assert encoder
+            own = encoder.usage.own_max_tokens
+            lengths = {
+                side: self.departures.get(f"max_{side}_tokens", {}).get("here", own)
+                for side in ("query", "passage")
+            }
+            published = encoder.using(
+                prompts={"query": query, "passage": passage}, max_tokens=lengths, composed=False
+            )
+            self._stores[key] = EmbeddingStore(
+                published,
+                self.store.folder,
+                precision=self.precision,  # type: ignore[arg-type]
+                dtype=self.config.stored_as,
+                max_bytes=self.store.max_bytes,
+            )
+        return self._stores[key]
+
+
+def _as_sides(embed: Callable[[Sequence[str], Side], np.ndarray]) -> Embed:
+    return lambda texts, side: embed(texts, "passage" if side == "passage" else "query")

@@ -72,3 +72,4 @@ class Task:
     bitext: bool = False
     # source, revision, licence, fingerprint
     provenance: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what a person should know who scores it, a sentence each

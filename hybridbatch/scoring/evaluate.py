@@ -52,6 +52,9 @@ def evaluate(
         `Interrupted` when stopped; an earlier evaluation in the folder is then as it was.
     """
     evaluation = Evaluation.plan(config, tasks)
+    for task in evaluation.tasks:
+        for note in task.notes:
+            report.warn(note)
     scorer = open_scorer(config, evaluation.machine, store, report)
     second_stage = _second_stage(evaluation, report)
     folder = make_folder(evaluation.folder)
@@ -237,6 +240,7 @@ def _ranked(
         cutoffs=evaluation.config.cutoffs,
         pools=evaluation.pools(task),
         second_stage=second_stage,
+        ignore_identical=evaluation.config.ignore_identical_ids,
         report=report,
     ):
         writer.add(task.name, scores)
@@ -306,6 +310,7 @@ def open_searches(
             config.seed,
             report,
             debias=debias,
+            ignore_identical=config.ignore_identical_ids,
         )
         report.note(search.announcement())
     if searches and config.rerank:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,7 @@ def score_rankings(
     cutoffs: Sequence[int],
     pools: Mapping[str, Sequence[str]] | None = None,
     second_stage: "SecondStage | None" = None,
+    ignore_identical: bool = False,
     report: Reporter = SILENT,
 ) -> Iterator[QueryScores]:
     """The scores of every query of a task: in every corpus language that has judgements for it, and
@@ -79,6 +81,8 @@ def score_rankings(
     Args:
         pools: by name, the corpus languages of a pool; default: the pool of all.
         second_stage: orders the first passages of all rankings anew before they are scored.
+        ignore_identical: leave the passage with a query's own id out of its rankings, as BEIR
+            does.
     """
     from hybridbatch.scoring.columns import K
     from hybridbatch.scoring.ranks import Wanted
@@ -90,7 +94,7 @@ def score_rankings(
     else:
         wanted = Wanted(pools, top_k=K, translations=corpus.translations() if pools else None)
     with report.bar(f"score {task.name}", len(task.queries), "query languages") as bar:
-        for language, ranked in _ranked_ahead(task, ranker, wanted):
+        for language, ranked in _ranked_ahead(task, ranker, wanted, ignore_identical):
             texts = task.queries[language]
             if second_stage:
                 ranked = second_stage.rerank(task, language, ranked)
@@ -104,18 +108,22 @@ def score_rankings(
 
 
 def _ranked_ahead(
-    task: Task, ranker: "Ranker", wanted: "Wanted"
+    task: Task, ranker: "Ranker", wanted: "Wanted", ignore_identical: bool = False
 ) -> "Iterator[tuple[str, GridRanks]]":
     """The ranks of every query language in turn.
 
     Those of the next language are computed meanwhile: metrics are numpy on one thread, which leaves
     the other cores to the matrix product.
     """
-    judgements = _Judgements(task)
+    judgements = _Judgements(task, ignore_identical)
+    passages = ranker.passages
     with ThreadPoolExecutor(1) as ahead:
         waiting: deque[tuple[str, Future[GridRanks]]] = deque()
         for language in task.queries:
             judged = judgements.of(language)
+            if ignore_identical:
+                same = passages.with_ids(task.queries[language].ids)
+                wanted = replace(wanted, left_out=same)
             waiting.append((language, ahead.submit(ranker.ranks, language, judged, wanted)))
             if len(waiting) > 1:
                 first, ranked = waiting.popleft()
@@ -127,8 +135,8 @@ def _ranked_ahead(
 class _Judgements:
     """The relevant passages of a task, looked up once for all query languages of the same ids."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, ignore_identical: bool) -> None:
+        self.task, self.ignore_identical = task, ignore_identical
         self.found: dict[tuple[str, tuple[str, ...]], Relevance] = {}
 
     def of(self, language: str) -> dict[str, "Relevance"]:
@@ -142,7 +150,9 @@ class _Judgements:
                 continue
             if (name, ids) not in self.found:
                 passages = task.corpus[name].ids
-                self.found[name, ids] = Relevance.of(ids, passages, task.qrels[name])
+                self.found[name, ids] = Relevance.of(
+                    ids, passages, task.qrels[name], ignore_identical=self.ignore_identical
+                )
             judged[name] = self.found[name, ids]
         return judged
 

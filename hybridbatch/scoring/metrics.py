@@ -16,10 +16,7 @@ import numpy as np
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.scoring.columns import plain_names
-from hybridbatch.scoring.ranks import Ranks
-
-# the rank of a relevant passage beyond the passages that are listed: below every cutoff
-NOT_RETRIEVED = 1 << 62
+from hybridbatch.scoring.ranks import NOT_RETRIEVED, Ranks
 
 
 def average_precision(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
@@ -32,7 +29,7 @@ def average_precision(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
     ordered = np.sort(np.where(ranks > 0, ranks, np.iinfo(np.int64).max), axis=1)
     place = np.arange(1, ranks.shape[1] + 1)
     counted = (place <= relevant[:, None]) & (
-        ordered <= (np.iinfo(np.int64).max if k is None else k)
+        ordered < NOT_RETRIEVED if k is None else ordered <= k
     )
     return np.where(counted, place / ordered, 0.0).sum(axis=1) / relevant
 
@@ -75,7 +72,8 @@ def success(ranks: np.ndarray, k: int) -> np.ndarray:
 def reciprocal_rank(ranks: np.ndarray) -> np.ndarray:
     """RR = 1 / rank of the first relevant passage. In 0..1, higher is better."""
     _relevant(ranks)
-    return 1.0 / np.where(ranks > 0, ranks, np.iinfo(np.int64).max).min(axis=1)
+    first = np.where(ranks > 0, ranks, NOT_RETRIEVED).min(axis=1)
+    return np.where(first < NOT_RETRIEVED, 1.0 / first, 0.0)
 
 
 def all_metrics(ranked: Ranks, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:

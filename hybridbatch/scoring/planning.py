@@ -13,7 +13,7 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import plain_name
 from hybridbatch.common.languages import canonical, known_languages, resolve
 from hybridbatch.common.records import Task
-from hybridbatch.data.tasks.registry import TASKS, load_task
+from hybridbatch.data.tasks.registry import is_task, load_task
 from hybridbatch.scoring.full_ranking import pools_of
 from hybridbatch.scoring.settings import BM25, EvalConfig
 from hybridbatch.scoring.summary import describe
@@ -140,7 +140,7 @@ def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
     replaces the default task.
     """
     names = () if config.benchmark and "tasks" not in config.model_fields_set else config.tasks
-    own = [name for name in names if name.partition(":")[0] in TASKS or Path(name).is_dir()]
+    own = [name for name in names if is_task(name)]
     others = [name for name in names if name not in own]
     if config.model == BM25 and (others or config.benchmark):
         raise ConfigError(
@@ -159,7 +159,13 @@ def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str])
     """
     languages = config.task_languages
     tasks = [
-        load_task(name, data_root=config.data_root, languages=languages, trained=trained)
+        load_task(
+            name,
+            data_root=config.data_root,
+            languages=languages,
+            trained=trained,
+            parallel=config.parallel,
+        )
         for name in names
     ]
     for name, count in Counter(task.name for task in tasks).items():

@@ -20,7 +20,7 @@ import numpy as np
 
 from hybridbatch.scoring import language_bias as bias
 from hybridbatch.scoring.columns import DISTRIBUTION, FIRST, SHARE, SHIFT, K, bias_names
-from hybridbatch.scoring.ranks import Passages, Ranks
+from hybridbatch.scoring.ranks import NOT_RETRIEVED, Passages, Ranks
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,17 @@ class _Judged:
     @classmethod
     def of(cls, ranked: Ranks, corpus: Passages) -> "_Judged":
         judged = ranked.judged
-        ranks = ranked.ranks[judged]
+        # Passages that are not in the corpora, and so never found, are nowhere in the ranking.
+        missing = ranked.ranks[judged] == NOT_RETRIEVED
+        ranks = np.where(missing, 0, ranked.ranks[judged])
+        grades = np.where(missing, 0, ranked.grades[judged])
         top = translated = None
         if ranked.top is not None:
             top = corpus.language[ranked.top[judged][:, :K]]
         if ranked.translated is not None:
             translated = ranked.translated[judged][:, :K]
         relevant = (ranks > 0).sum(axis=1)
-        return cls(ranks, ranked.grades[judged], ranked.language, relevant, top, translated)
+        return cls(ranks, grades, ranked.language, relevant, top, translated)
 
 
 def _spread(pool: _Judged, cutoffs: Iterable[int], found: dict[str, np.ndarray]) -> None:

@@ -43,32 +43,46 @@ from hybridbatch.search.vectors import as_float32, require_finite, require_width
 BLOCK_SCORES = 7_500_000
 BLOCK_QUERIES = 64
 JOB_SCORES = 1 << 20  # scores that one thread ranks at a time
+# the rank of a relevant passage that is not listed, or not in the corpus: below every cutoff
+NOT_RETRIEVED = 1 << 62
 
 
 @dataclass(frozen=True)
 class Relevance:
     """The relevant passages of Q queries in one corpus language; R is the most any query has."""
 
-    columns: np.ndarray  # int64 [Q, R]: row of the passage in its corpus; -1 fills up
+    # int64 [Q, R]: row of the passage in its corpus; -1 fills up, and where there is a grade, the
+    # passage is relevant but can never be found
+    columns: np.ndarray
     grades: np.ndarray  # int64 [Q, R]: relevance, >= 1; 0 fills up
 
     @classmethod
-    def of(cls, query_ids: Sequence[str], passage_ids: Sequence[str], qrels: Qrels) -> "Relevance":
+    def of(
+        cls,
+        query_ids: Sequence[str],
+        passage_ids: Sequence[str],
+        qrels: Qrels,
+        *,
+        ignore_identical: bool = False,
+    ) -> "Relevance":
         """Look up judgements; those of relevance 0 or less are not relevant, as in trec_eval.
 
-        Raises: DataError if a judged passage of one of the queries is not among `passage_ids`.
+        Relevant passages that are not among `passage_ids` count, and are never found, as in
+        trec_eval.
+
+        Args:
+            ignore_identical: a passage with the id of its query is never found either.
         """
         wanted = {passage for query in query_ids for passage in qrels.get(query, {})}
         row = {passage: column for column, passage in enumerate(passage_ids) if passage in wanted}
         found: list[list[tuple[int, int]]] = []
         for query in query_ids:
-            judged = qrels.get(query, {})
-            if unknown := [passage for passage in judged if passage not in row]:
-                raise DataError(
-                    f"qrels of query {query!r} name {len(unknown)} passages that the corpus lacks "
-                    f"(first: {unknown[0]!r}); mend the qrels or the corpus"
-                )
-            found.append([(row[passage], grade) for passage, grade in judged.items() if grade > 0])
+            pairs = []
+            for passage, grade in qrels.get(query, {}).items():
+                if grade > 0:
+                    ignored = ignore_identical and passage == query
+                    pairs.append((-1 if ignored else row.get(passage, -1), grade))
+            found.append(pairs)
         width = max(map(len, found), default=0)
         columns = np.full((len(found), width), -1, dtype=np.int64)
         grades = np.zeros((len(found), width), dtype=np.int64)
@@ -122,6 +136,21 @@ class Passages:
                 f"no corpus in language {language!r} (there are {', '.join(self.languages)})"
             )
         return self.languages.index(language)
+
+    def with_ids(self, query_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of queries, ascending, and rows of the passages, in any language, that have their
+        ids.
+        """
+        number = {query: place for place, query in enumerate(query_ids)}
+        queries: list[int] = []
+        rows: list[int] = []
+        for first, block in zip(self.start.tolist(), self.ids, strict=False):
+            for place, passage in enumerate(block):
+                if passage in number:
+                    queries.append(number[passage])
+                    rows.append(first + place)
+        order = np.argsort(queries, kind="stable")
+        return np.array(queries, np.int64)[order], np.array(rows, np.int64)[order]
 
     def translations(self) -> np.ndarray | None:
         """int32 [P, L]: row of the passage with the same id in every language, -1 where there is
@@ -181,7 +210,8 @@ class Corpus(Passages):
 class Ranks:
     """Ranks of the relevant passages of Q queries in one language or pool."""
 
-    ranks: np.ndarray  # int64 [Q, R]: from 1; 0 fills up
+    # int64 [Q, R]: from 1; `NOT_RETRIEVED` if never found; 0 fills up
+    ranks: np.ndarray
     grades: np.ndarray  # int64 [Q, R]: relevance; 0 fills up
     # int64 [R]: number of the language (in Corpus.languages) that a column's passages are in
     language: np.ndarray
@@ -223,6 +253,8 @@ class Wanted:
     translations: np.ndarray | None = None
     # scores held at a time, if that makes 64 queries or more; each needs up to 30 bytes
     block_scores: int = BLOCK_SCORES
+    # numbers of queries, ascending, and rows of passages that are left out of their rankings
+    left_out: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def relevant_ranks(
@@ -284,6 +316,7 @@ def ranks_by_score(
     with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as threads:
         for start in range(0, queries, step):
             scores = score(slice(start, start + step), buffer)
+            _leave_out(scores, start, wanted.left_out)
             jobs: list[Callable[[], None]] = []
             for rankings in every:
                 jobs += rankings.jobs(scores, start)
@@ -301,6 +334,19 @@ def ranks_by_score(
         {name: found[name] for name in relevance if name in found},
         {name: rankings.results()[0] for name, rankings in pooled.items()},
     )
+
+
+def _leave_out(scores: Tensor, start: int, left_out: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """Put passages that are left out of the rankings of the queries from `start` on below all
+    others.
+    """
+    if left_out is None:
+        return
+    queries, rows = left_out
+    here = slice(*np.searchsorted(queries, [start, start + len(scores)]))
+    if len(queries[here]):
+        places = torch.from_numpy(queries[here] - start), torch.from_numpy(rows[here])
+        scores[places[0].to(scores.device), places[1].to(scores.device)] = -torch.inf
 
 
 def _single_rankings(
@@ -423,16 +469,14 @@ class _Rankings:
 
     def results(self) -> list[Ranks]:
         """One for each ranking, once all queries are done."""
-        return [
-            Ranks(
-                self.ranks[:, group, : len(owner)],
-                grades,
-                owner,
-                np.concatenate(self.top[group]) if self.top[group] else None,
-                np.concatenate(self.translated) if self.translated else None,
-            )
-            for group, (grades, owner) in enumerate(zip(self.grades, self.owners, strict=True))
-        ]
+        found = []
+        translated = np.concatenate(self.translated) if self.translated else None
+        for group, (grades, owner) in enumerate(zip(self.grades, self.owners, strict=True)):
+            ranks = self.ranks[:, group, : len(owner)]
+            ranks = np.where((grades > 0) & (ranks == 0), NOT_RETRIEVED, ranks)
+            top = np.concatenate(self.top[group]) if self.top[group] else None
+            found.append(Ranks(ranks, grades, owner, top, translated))
+        return found
 
 
 def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -64,6 +64,18 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
         " several tasks is scored"
         " in those that it has.",
     )
+    parallel: Literal["auto", "yes", "no"] = setting(
+        "auto",
+        "Tasks",
+        "Of folders: whether equal ids mean equal questions in all languages, as cross-lingual and"
+        " pool scores need; auto: yes, unless the lengths of the texts say otherwise.",
+    )
+    ignore_identical_ids: bool = setting(
+        False,
+        "Tasks",
+        "Leave the passage with the query's own id out of its rankings, as BEIR does (ArguAna,"
+        " Quora).",
+    )
     trained_languages: str | None = setting(
         None,
         "Tasks",
@@ -144,6 +156,15 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
         if not match or not 1 <= int(match[1]) <= int(match[2]):
             raise ValueError("must be written i/n, such as 2/8, with i from 1 to n")
         return value
+
+    @model_validator(mode="after")
+    def _ranked_once(self) -> Self:
+        if self.ignore_identical_ids and self.rerank:
+            raise ValueError(
+                "ignore_identical_ids does not go with rerank: the second stage orders all passages"
+                " that the first one lists; leave one of them out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _deep_enough(self) -> Self:

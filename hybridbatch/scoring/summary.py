@@ -33,6 +33,7 @@ def describe(
     return {
         "name": task.name,
         "about": task.about,
+        **({"notes": list(task.notes)} if task.notes else {}),
         "provenance": dict(task.provenance),
         "parallel": task.parallel,
         "counts": {

@@ -75,6 +75,7 @@ class Search:
     seed: int = 13
     report: Reporter = SILENT
     debias: LanguageVectors | None = None  # taken off the stored vectors as they are read
+    ignore_identical: bool = False  # leave the passage with a query's own id out of its list
     # by corpus language: recall lost at each cutoff
     lost: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -146,7 +147,7 @@ class Search:
         # and merged into the pools before the next corpus is read.
         rows, vectors = self._queries()
         pools = {
-            name: _Pool(self.task, members, len(vectors), self.depth)
+            name: _Pool(self.task, members, len(vectors), self.depth, self.ignore_identical)
             for name, members in self.pools.items()
         }
         for name, texts in self.task.corpus.items():
@@ -159,6 +160,8 @@ class Search:
                 [np.arange(rows[language].start, rows[language].stop) for language in asked]
             )
             found = self._search(name, texts, vectors[wanted])
+            if self.ignore_identical:
+                found = _without(found, self._own_rows(asked, texts), self.depth)
             for pool in joined:
                 pool.take(name, wanted, found)
             first = 0
@@ -200,7 +203,9 @@ class Search:
         """The scores of a query language in a corpus language; none where no query is judged."""
         task = self.task
         texts, passages = task.queries[language], task.corpus[name].ids
-        relevance = Relevance.of(texts.ids, passages, task.qrels[name])
+        relevance = Relevance.of(
+            texts.ids, passages, task.qrels[name], ignore_identical=self.ignore_identical
+        )
         ranks = _ranks(listed, relevance.columns, relevance.grades)
         if ranks.judged.any():
             found = metrics.listed_metrics(ranks, self.cutoffs, self.depth)
@@ -220,6 +225,20 @@ class Search:
             found[SHARE] = same_language_share(first, pool.members.index(language))
         yield QueryScores(language, name, _judged_ids(texts, ranks), found)
 
+    @property
+    def listed(self) -> int:
+        """Passages that are searched for: one more than are listed, where one may be left out."""
+        return self.depth + self.ignore_identical
+
+    def _own_rows(self, asked: Sequence[str], texts: Texts) -> np.ndarray:
+        """int64 [queries of the languages]: the row of the passage with the query's id; -2: none."""
+        ids: list[str] = []
+        for language in asked:
+            ids += self.task.queries[language].ids
+        wanted = set(ids)
+        row = {passage: place for place, passage in enumerate(texts.ids) if passage in wanted}
+        return np.array([row.get(query, -2) for query in ids], np.int64)
+
     def _queries_at_a_time(self) -> int:
         return max(BLOCK_QUERIES, SEARCHED_BYTES // (64 * self.depth))
 
@@ -229,15 +248,15 @@ class Search:
             vectors = DebiasedPassages(vectors, self.debias, language)
         places = precedence_of_corpora({language: texts})
         if self.index == "exact":
-            return self._exact(vectors, queries, places, self.depth)
+            return self._exact(vectors, queries, places, self.listed)
         index = FaissIndex(vectors, self.index, seed=self.seed, report=self.report)
         step = self._queries_at_a_time()
         parts = [
-            index.search(queries[i : i + step], self.depth) for i in range(0, len(queries), step)
+            index.search(queries[i : i + step], self.listed) for i in range(0, len(queries), step)
         ]
         found = _in_order(_joined(parts), places)
         sample = np.sort(stream(self.seed, "recall").permutation(len(queries))[:SAMPLE])
-        exact = self._exact(vectors, queries[sample], places, self.depth)
+        exact = self._exact(vectors, queries[sample], places, self.listed)
         self.lost[language] = {
             f"@{k}": recall_lost(found.of(sample, k), exact.of(slice(None), k))
             for k in sorted({*self.cutoffs, self.depth})
@@ -269,11 +288,27 @@ def _joined(parts: Sequence[Found]) -> Found:
     )
 
 
+def _without(found: Found, rows: np.ndarray, depth: int) -> Found:
+    """What was found but for one row of each query (int64 [Q]), the first `depth` of it."""
+    order = np.argsort(found.rows == rows[:, None], axis=1, kind="stable")[:, :depth]
+    return Found(
+        np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.scores, order, 1)
+    )
+
+
 class _Pool:
     """The first passages of several corpora as one, merged as the corpora are searched."""
 
-    def __init__(self, task: Task, members: Sequence[str], queries: int, depth: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        members: Sequence[str],
+        queries: int,
+        depth: int,
+        ignore_identical: bool = False,
+    ) -> None:
         self.task, self.members, self.depth = task, tuple(members), depth
+        self.ignore_identical = ignore_identical
         sizes = [len(task.corpus[name].ids) for name in members]
         self.offset = dict(zip(members, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
         self.places = precedence_of_corpora({name: task.corpus[name] for name in members})
@@ -303,7 +338,12 @@ class _Pool:
         columns, grades = [nothing], [nothing]
         for name in self.members:
             if name in self.task.qrels:
-                one = Relevance.of(texts.ids, self.task.corpus[name].ids, self.task.qrels[name])
+                one = Relevance.of(
+                    texts.ids,
+                    self.task.corpus[name].ids,
+                    self.task.qrels[name],
+                    ignore_identical=self.ignore_identical,
+                )
                 columns.append(np.where(one.columns < 0, -1, one.columns + self.offset[name]))
                 grades.append(one.grades)
         return _ranks(listed, np.concatenate(columns, axis=1), np.concatenate(grades, axis=1))
@@ -327,7 +367,8 @@ def _ranks(listed: np.ndarray, columns: np.ndarray, grades: np.ndarray) -> Ranks
     for m, wanted in enumerate(columns.T):
         hits = listed == wanted[:, None]
         placed = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, metrics.NOT_RETRIEVED)
-        ranks[:, m] = np.where(wanted < 0, 0, placed)
+        absent = np.where(grades[:, m] > 0, metrics.NOT_RETRIEVED, 0)
+        ranks[:, m] = np.where(wanted < 0, absent, placed)
     return Ranks(ranks, grades, np.zeros(columns.shape[1], np.int64), listed)
 
 

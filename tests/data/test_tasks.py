@@ -132,16 +132,15 @@ def test_languages_choose_both_sides_and_a_side_without_them_stays_whole(tmp_pat
 
 
 BROKEN = {
-    "unknown passage": ("sw/qrels/test.tsv", QRELS + "q0\td9\t1\nq1\td1\t1\nq2\td2\t1\n", "'d9'"),
     "unknown query": (
         "sw/qrels/test.tsv",
         QRELS + "q0\td0\t1\nq1\td1\t1\nq2\td2\t1\nq7\td2\t1\n",
         "'q7'",
     ),
-    "query without relevant passage": (
-        "sw/queries.jsonl",
-        "".join(f'{{"_id":"q{i}","text":"x"}}\n' for i in range(5)),
-        "'q3'",
+    "judged twice": (
+        "sw/qrels/test.tsv",
+        QRELS + "q0\td0\t1\nq0\td0\t2\n",
+        r"test.tsv:3: passage 'd0' of query 'q0' is judged 2 here and 1 at .*test.tsv:2",
     ),
     "empty corpus": ("sw/corpus.jsonl", "", "corpus.jsonl"),
     "id twice": ("sw/corpus.jsonl", '{"_id":"d0","text":"x"}\n' * 2, r"corpus.jsonl:2: id 'd0'"),
@@ -150,7 +149,7 @@ BROKEN = {
     "no id": ("sw/queries.jsonl", '{"text":"x"}\n', r"queries.jsonl:1: no '_id'"),
     "no text": ("sw/queries.jsonl", '{"_id":"q0","text":" "}\n', r"queries.jsonl:1: 'text'"),
     "grade": ("sw/qrels/test.tsv", QRELS + "q0\td0\thigh\n", r"test.tsv:2: relevance 'high'"),
-    "columns": ("sw/qrels/test.tsv", QRELS + "q0 d0 1\n", r"test.tsv:2: has 1 "),
+    "columns": ("sw/qrels/test.tsv", QRELS + "q0 d0\n", r"test.tsv:2: has 2 columns"),
     "unknown language": ("klingonese/corpus.jsonl", "", "klingonese"),
     "same language twice": ("swa/corpus.jsonl", "", "swh"),
 }
@@ -167,13 +166,14 @@ def test_broken_data_is_one_line_that_names_the_place(beir, file, content, messa
         assert str(beir) in str(caught.value)
 
 
-def test_a_query_judged_irrelevant_only_has_no_relevant_passage(beir):
+def test_a_query_judged_irrelevant_only_is_left_out_and_told(beir):
     for language in ("sw", "yo"):
         (beir / language / "qrels" / "test.tsv").write_text(
             QRELS + "q0\td0\t1\nq1\td1\t0\nq2\td2\t1\n"
         )
-    with pytest.raises(DataError, match="'q1'"):
-        load_task(str(beir))
+    task = load_task(str(beir))
+    assert task.queries["swh"].ids == task.queries["yor"].ids == ("q0", "q2")
+    assert any("1 of 3 queries have no relevant passage" in note for note in task.notes)
 
 
 def test_damaged_gzip_is_a_data_error(beir):

@@ -7,7 +7,13 @@ import torch
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.scoring import metrics
-from hybridbatch.scoring.ranks import Corpus, Relevance, Wanted, relevant_ranks
+from hybridbatch.scoring.ranks import (
+    NOT_RETRIEVED,
+    Corpus,
+    Relevance,
+    Wanted,
+    relevant_ranks,
+)
 from hybridbatch.search.order import key_places, key_scores, precedence, top_keys
 
 CUTOFFS = (1, 3, 10, 100)
@@ -209,5 +215,12 @@ def test_bad_queries_and_qrels_are_refused() -> None:
         relevant_ranks(np.array([[1, 1], [1, np.inf]]), corpus, {})
     with pytest.raises(DataError, match="no corpus in language 'fra'"):
         relevant_ranks(np.ones((1, 2)), corpus, {}, Wanted({"all": ["fra"]}))
-    with pytest.raises(DataError, match="query 'q' name 1 passages that the corpus lacks"):
-        Relevance.of(["q"], ["a"], {"q": {"b": 1}})
+
+
+def test_relevant_passages_that_the_corpus_lacks_count_and_are_never_found() -> None:
+    found = Relevance.of(["q", "r"], ["a"], {"q": {"b": 1, "a": 2, "c": 0}, "r": {"r": 1}})
+    assert found.columns.tolist() == [[-1, 0], [-1, -1]]
+    assert found.grades.tolist() == [[1, 2], [1, 0]]
+    corpus = Corpus({"eng": np.ones((1, 2))}, {"eng": ["a"]})
+    ranks = relevant_ranks(np.ones((2, 2)), corpus, {"eng": found}).languages["eng"]
+    assert ranks.ranks.tolist() == [[NOT_RETRIEVED, 1], [NOT_RETRIEVED, 0]]

@@ -102,7 +102,9 @@ def _fingerprint(name: str, data_root: Path | None) -> str:
     else:
         task = _mteb_task(name) if base not in TASKS else None
         return (
-            task.metadata.dataset["revision"] if task else load_task(name).provenance["fingerprint"]
+            task.metadata.dataset["revision"]
+            if task
+            else load_task(name, parallel="yes").provenance["fingerprint"]
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return fingerprint(
@@ -117,7 +119,7 @@ def _mteb_task(name: str) -> Any:
     from hybridbatch.data.tasks.mteb import find_tasks, is_mteb_task
 
     if not is_mteb_task(name):
-        load_task(name)  # raises, naming the tasks that there are
+        load_task(name, parallel="yes")  # raises, naming the tasks that there are
     return find_tasks([name])[0]
 
 
@@ -130,7 +132,9 @@ def evaluation_texts(
     Raises: as `load_task`.
     """
     if name.partition(":")[0] in TASKS or Path(name).is_dir():
-        return list(_texts_of(load_task(name, data_root=data_root, languages=languages)))
+        return list(
+            _texts_of(load_task(name, data_root=data_root, languages=languages, parallel="yes"))
+        )
     return list(_mteb_texts(name))
 
 

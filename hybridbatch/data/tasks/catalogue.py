@@ -47,7 +47,7 @@ def _read_lareqa(folder: Path, name: str, **fields: Any) -> Task:
 
 
 def _read_afriqa(folder: Path, name: str, *, split: str, **fields: Any) -> Task:
-    return read_flat(folder, name, split=split, drop_unjudged=True, **fields)
+    return read_flat(folder, name, split=split, rules="drop unjudged", **fields)
 
 
 def _read_amqa(folder: Path, name: str, *, split: str, **fields: Any) -> Task:

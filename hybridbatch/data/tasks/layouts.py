@@ -8,26 +8,35 @@ folder alone.
 - **aligned sentences** (bitext): ``LANG.jsonl``, the same id for the same sentence in every
   language.
 
-Every file may be gzip'ed (``.gz``). The same query id in two languages must mean the same question.
+Every file may be gzip'ed (``.gz``). The same query id in two languages must mean the same question
+(`hybridbatch.data.tasks.parallel` looks whether it can). Judgements may be written in any of the ways
+of `hybridbatch.data.tasks.judgements`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.records import Qrels, Task, Texts
-from hybridbatch.data.tasks.texts_and_qrels import (
+from hybridbatch.data.tasks.judgements import (
+    TABLES,
     Judgement,
+    find_qrels,
+    qrels_of,
+    read_judgements,
+)
+from hybridbatch.data.tasks.parallel import Parallel, settle_parallel
+from hybridbatch.data.tasks.prepared import is_prepared, read_prepared
+from hybridbatch.data.tasks.texts_and_qrels import (
     collect,
     existing,
     identifier,
     json_rows,
     language_of,
     make_task,
-    qrels_of,
-    read_judgements,
     read_texts,
     required,
     text_of,
@@ -39,24 +48,40 @@ LAYOUTS = (
 )
 
 
-def read_folder(folder: Path, languages: str) -> Task:
-    """The user's own task, in whichever layout `folder` has.
+def read_folder(
+    folder: Path, languages: str, split: str | None = None, parallel: Parallel = "auto"
+) -> Task:
+    """The user's own task, in whichever layout `folder` has, or the test split of prepared data.
 
     A BEIR folder without language folders is in one language, which `languages` must name.
+
+    Args:
+        split: that is scored; None: test, or the one that is there.
+        parallel: whether equal ids mean equal questions in all languages, as `settle_parallel`
+            takes it.
     Raises: `DataError`, `ConfigError`.
     """
+    if is_prepared(folder):
+        return read_prepared(folder, split or "test")
     about = "The user's own queries, corpora and judgements."
-    fields: dict[str, Any] = {"about": about, "provenance": {"source": folder.resolve().name}}
+    fields: dict[str, Any] = {
+        "about": about,
+        "provenance": {"source": folder.resolve().name},
+        "rules": "as it is",
+    }
     if existing(folder, "corpus.jsonl"):
-        return _read_beir({_single_language(folder, languages): folder}, folder, fields)
+        language = _single_language(folder, languages)
+        return _read_beir({language: folder}, folder, split, fields)
     if files_by_code(folder, "corpus"):
-        return read_flat(folder, folder.name, **fields)
+        task = read_flat(folder, folder.name, split=split, **fields)
+        return settle_parallel(task, parallel)
     parts = [
         part for part in sorted(folder.iterdir()) if part.is_dir() and part.name[0] not in "._"
     ]
     if not parts:
         raise DataError(f"{folder}: holds no retrieval task; expected {LAYOUTS}")
-    return _read_beir(_by_language({part.name: part for part in parts}), folder, fields)
+    by_language = _by_language({part.name: part for part in parts})
+    return settle_parallel(_read_beir(by_language, folder, split, fields), parallel)
 
 
 def _single_language(folder: Path, languages: str) -> str:
@@ -88,35 +113,48 @@ def _by_language(paths: Mapping[str, Path]) -> dict[str, Path]:
     return found
 
 
-def files_by_code(folder: Path, kind: str = "") -> dict[str, Path]:
-    """``KIND.CODE.jsonl[.gz]`` files of a folder (``CODE.jsonl[.gz]`` without a kind), by code."""
+def files_by_code(
+    folder: Path, kind: str = "", ends: tuple[str, ...] = (".jsonl",)
+) -> dict[str, Path]:
+    """``KIND.CODE.jsonl[.gz]`` files of a folder (``CODE.jsonl[.gz]`` without a kind), by code.
+
+    Args:
+        ends: suffixes that files may have instead.
+    """
+    start = f"{kind}." if kind else ""
     found: dict[str, Path] = {}
-    for path in sorted(folder.glob(f"{kind}.*.jsonl*" if kind else "*.jsonl*")):
-        stem = (
-            path.name.removesuffix(".gz")
-            .removesuffix(".jsonl")
-            .removeprefix(f"{kind}." if kind else "")
-        )
-        if path.name.endswith((".jsonl", ".jsonl.gz")) and "." not in stem:
-            found.setdefault(stem, path)
+    for path in sorted(folder.glob(f"{start}*")):
+        name = path.name.removesuffix(".gz")
+        end = next((end for end in ends if name.endswith(end)), None)
+        if end is None:
+            continue
+        stem = name.removesuffix(end)
+        code = stem.removeprefix(start)
+        if code and "." not in code and stem.startswith(start):
+            found.setdefault(code, path)
     return found
 
 
-def _read_beir(folders: Mapping[str, Path], origin: Path, fields: Mapping[str, Any]) -> Task:
-    """BEIR folders by language; ``qrels/test.tsv`` is scored, queries judged only in other splits
-    are left out.
+def _read_beir(
+    folders: Mapping[str, Path], origin: Path, split: str | None, fields: Mapping[str, Any]
+) -> Task:
+    """BEIR folders by language; queries judged only in other splits than the one that is scored are
+    left out.
     """
     elsewhere: set[str] = set()
+    notes: list[str] = []
     queries, corpus, qrels = {}, {}, {}
     for language, folder in folders.items():
         queries[language] = read_texts(required(folder, "queries.jsonl"))
-        corpus[language] = read_texts(required(folder, "corpus.jsonl"))
-        scored = required(folder, "qrels/test.tsv")
+        corpus[language] = read_texts(required(folder, "corpus.jsonl"), may_be_empty=True)
+        scored_split, scored = find_qrels(folder, split)
+        if scored_split != (split or "test"):
+            notes.append(f"{folder}: has no judgements for testing; those of {scored} are scored")
         qrels[language] = qrels_of(read_judgements(scored))
         for other in sorted((folder / "qrels").glob("*.tsv*")):
             if other != scored:
                 elsewhere.update(query for query, _, _ in read_judgements(other))
-    return make_task(
+    task = make_task(
         origin.name,
         queries,
         corpus,
@@ -125,6 +163,7 @@ def _read_beir(folders: Mapping[str, Path], origin: Path, fields: Mapping[str, A
         judged_elsewhere=frozenset(elsewhere),
         **fields,
     )
+    return replace(task, notes=(*notes, *task.notes))
 
 
 def read_flat(
@@ -148,75 +187,74 @@ def read_flat(
         fields: further arguments of `make_task`.
     """
 
-    def files(kind: str) -> dict[str, tuple[str, Path]]:
-        found = files_by_code(folder, kind)
-        by_language = (
-            {codes[code]: found[code] for code in codes if code in found}
-            if codes
-            else _by_language(found)
-        )
+    def files(kind: str, ends: tuple[str, ...] = (".jsonl",)) -> dict[str, tuple[str, Path]]:
+        found = files_by_code(folder, kind, ends)
+        if codes:
+            by_language = {codes[code]: found[code] for code in codes if code in found}
+        else:
+            by_language = _by_language(found)
         return {language: (path.name.split(".")[1], path) for language, path in by_language.items()}
 
     def bare(key: str, code: str) -> str:
         return key.removesuffix(f"-{code}") if strip_language else key
 
-    def texts(kind: str) -> dict[str, Texts]:
-        found = {
-            language: (code, read_texts(path)) for language, (code, path) in files(kind).items()
-        }
-        return {
-            language: Texts(tuple(bare(key, code) for key in read.ids), read.texts)
-            for language, (code, read) in found.items()
-        }
+    def texts(kind: str, may_be_empty: bool = False) -> dict[str, Texts]:
+        read = {}
+        for language, (code, path) in files(kind).items():
+            found = read_texts(path, may_be_empty=may_be_empty)
+            read[language] = Texts(tuple(bare(key, code) for key in found.ids), found.texts)
+        return read
 
-    queries, corpus = texts("queries"), texts("corpus")
+    as_it_is = fields.get("rules") == "as it is"
+    queries, corpus = texts("queries"), texts("corpus", may_be_empty=as_it_is)
     if not queries or not corpus:
         raise DataError(
             f"{folder}: holds no {'corpus' if queries else 'queries'}; expected {LAYOUTS}"
         )
     qrels: dict[str, dict[str, dict[str, int]]] = {}
     everywhere: list[Judgement] = []
-    for language, (code, path) in files("qrels").items():
-        rows = [
-            (bare(q, code), bare(d, code), grade) for q, d, grade in read_judgements(path, split)
-        ]
+    for language, (code, path) in files("qrels", (".jsonl", *TABLES)).items():
+        rows = []
+        for query, passage, grade in read_judgements(path, split):
+            rows.append((bare(query, code), bare(passage, code), grade))
         if language in corpus:
             qrels[language] = qrels_of(rows)
         else:
             everywhere += rows
-    if shared := existing(folder, "qrels.jsonl"):
+    if shared := existing(folder, "qrels.jsonl", *(f"qrels{end}" for end in TABLES)):
         everywhere += read_judgements(shared, split)
     if not qrels and not everywhere:
         raise DataError(
             f"{folder}: holds no judgements (qrels.LANG.jsonl or qrels.jsonl); expected {LAYOUTS}"
         )
-    for language, judged in _spread(everywhere, corpus, folder).items():
+    for language, judged in _spread(everywhere, corpus, folder, as_it_is).items():
         for query, row in judged.items():
             qrels.setdefault(language, {}).setdefault(query, {}).update(row)
     return make_task(name, queries, corpus, qrels, origin=folder, **fields)
 
 
 def _spread(
-    judgements: list[Judgement], corpus: Mapping[str, Texts], origin: Path
+    judgements: list[Judgement], corpus: Mapping[str, Texts], origin: Path, as_it_is: bool
 ) -> dict[str, dict[str, dict[str, int]]]:
-    """Judgements by every corpus that holds their passage. Raises `DataError` for a passage that
-    none holds.
+    """Judgements by every corpus that holds their passage; those of a passage that none holds by
+    all corpora, if `as_it_is`. Raises `DataError` for such a passage otherwise.
     """
     wanted = {passage for _, passage, _ in judgements}
     found = {language: wanted.intersection(texts.ids) for language, texts in corpus.items()}
     unknown = wanted.difference(*found.values())
-    if unknown:
+    if unknown and not as_it_is:
         first = next(passage for _, passage, _ in judgements if passage in unknown)
         raise DataError(
             f"{origin}: qrels name {len(unknown)} passage ids that are in no corpus (first:"
             f" {first!r});"
             " add the texts or remove the judgements"
         )
-    return {
-        language: rows
-        for language, held in found.items()
-        if (rows := qrels_of(judgement for judgement in judgements if judgement[1] in held))
-    }
+    spread = {}
+    for language, held in found.items():
+        here = [judged for judged in judgements if judged[1] in held or judged[1] in unknown]
+        if here:
+            spread[language] = qrels_of(here)
+    return spread
 
 
 def read_bitext(folder: Path, name: str, **fields: Any) -> Task:
@@ -224,23 +262,18 @@ def read_bitext(folder: Path, name: str, **fields: Any) -> Task:
 
     A language is never searched in itself, where query and passage would be one text.
     """
-    texts = {
-        language: collect(
-            (
-                (place, identifier(row, place, "id"), text_of(row, place))
-                for place, row in json_rows(path)
-            ),
-            path,
-        )
-        for language, path in _by_language(files_by_code(folder)).items()
-    }
+    texts = {}
+    for language, path in _by_language(files_by_code(folder)).items():
+        rows = [
+            (place, identifier(row, place, "id"), text_of(row, place))
+            for place, row in json_rows(path)
+        ]
+        texts[language] = collect(rows, path)
     if len(texts) < 2:
         raise DataError(
             f"{folder}: holds {len(texts)} languages (LANG.jsonl[.gz]); aligned sentences need two"
         )
-    qrels: dict[str, Qrels] = {
-        language: {key: {key: 1} for key in read.ids} for language, read in texts.items()
-    }
+    qrels = {language: _same_ids(read) for language, read in texts.items()}
     return make_task(
         name, texts, texts, qrels, origin=folder, bitext=True, parallel=False, **fields
     )
@@ -263,9 +296,7 @@ def read_english_to(folder: Path, name: str, **fields: Any) -> Task:
         english += [(place, key, text_of(row, place, "en")) for place, key, row in rows]
     if not corpus:
         raise DataError(f"{folder}: holds no LANG.jsonl[.gz]")
-    qrels: dict[str, Qrels] = {
-        language: {key: {key: 1} for key in read.ids} for language, read in corpus.items()
-    }
+    qrels = {language: _same_ids(read) for language, read in corpus.items()}
     return make_task(
         name,
         {canonical("en"): collect(english, folder)},
@@ -276,3 +307,8 @@ def read_english_to(folder: Path, name: str, **fields: Any) -> Task:
         parallel=False,
         **fields,
     )
+
+
+def _same_ids(texts: Texts) -> Qrels:
+    """Judgements by which every text answers the one of its id."""
+    return {key: {key: 1} for key in texts.ids}

@@ -9,24 +9,38 @@ from hybridbatch.common.errors import ConfigError, nearest
 from hybridbatch.common.records import Split, Task
 from hybridbatch.data.tasks.catalogue import CATALOGUE, read_named
 from hybridbatch.data.tasks.layouts import read_folder
+from hybridbatch.data.tasks.parallel import Parallel
 from hybridbatch.data.tasks.texts_and_qrels import select
 
 TASKS = ("atlas", *CATALOGUE)
 
 
+def is_task(name: str) -> bool:
+    """Whether `load_task` knows a name: a built-in task or a folder, perhaps with a split."""
+    base, _, split = name.partition(":")
+    return base in TASKS or Path(name).is_dir() or (bool(split) and Path(base).is_dir())
+
+
 def load_task(
-    name: str, *, data_root: Path | None = None, languages: str = "all", trained: Iterable[str] = ()
+    name: str,
+    *,
+    data_root: Path | None = None,
+    languages: str = "all",
+    trained: Iterable[str] = (),
+    parallel: Parallel = "auto",
 ) -> Task:
     """A retrieval task in the wanted languages, checked and fingerprinted.
 
     Args:
         name: one of `TASKS`, possibly with a split (``afriqa:train``), or a folder in one of the
-            layouts of `hybridbatch.data.tasks.layouts`. A built-in name wins over a folder of that
-            name; write ``./atlas`` for the folder.
+            layouts of `hybridbatch.data.tasks.layouts`, or of prepared data, possibly with a split
+            too (``data/mine:validation``). A built-in name wins over a folder of that name; write
+            ``./atlas`` for the folder.
         data_root: folder that holds copies of public data sets, looked at before any download.
         languages: names, groups and exclusions, such as ``low-resource,-swh``; see
             `reading.select`.
         trained: training languages of the model, for the group ``unseen``.
+        parallel: of a folder, whether equal ids mean equal questions in all its languages.
     Raises: `ConfigError` for an unknown task, split or language; `DataError` for data that is
         absent or faulty.
     """
@@ -38,7 +52,9 @@ def load_task(
     elif base in CATALOGUE:
         task = replace(read_named(base, split, data_root, languages, trained), name=name)
     elif Path(name).is_dir():
-        task = read_folder(Path(name), languages)
+        task = read_folder(Path(name), languages, parallel=parallel)
+    elif split and Path(base).is_dir():
+        task = replace(read_folder(Path(base), languages, split, parallel), name=Path(name).name)
     else:
         raise ConfigError(
             f"task {name!r}: neither a built-in task{nearest(base, TASKS)} nor a folder; built in:"

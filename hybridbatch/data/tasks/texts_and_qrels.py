@@ -1,21 +1,23 @@
-"""Reading queries, corpora and qrels: every fault is one line that names file, line, value and
-mend.
+"""Reading queries and corpora, and making a task of them and of judgements: every fault is one line
+that names file, line, value and mend.
 """
 
-import json
-import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.files import fingerprint, open_lines
 from hybridbatch.common.languages import canonical, resolve
-from hybridbatch.common.records import Qrels, Task, Texts
+from hybridbatch.common.records import BadRow, Qrels, Task, Texts
+from hybridbatch.common.texts import is_blank, nfc
+from hybridbatch.data.formats.json_files import json_line_records
 
-Judgement = tuple[str, str, int]  # query id, passage id, relevance
+# How faults of a data set are taken: see `make_task`.
+Rules = Literal["strict", "drop unjudged", "as it is"]
 
 
 def existing(folder: Path, *names: str) -> Path | None:
@@ -45,26 +47,16 @@ def language_of(code: str, place: Path) -> str:
         ) from error
 
 
-def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(``file:line``, object) of a JSON Lines file; blank lines are passed over. Raises
     `DataError`.
     """
     with open_lines(path) as lines:
-        for number, raw in lines:
-            if not raw.strip():
-                continue
-            place = f"{path}:{number}"
-            try:
-                row = json.loads(raw)
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{place}: not valid UTF-8 at byte {error.start} of the line"
-                ) from error
-            except json.JSONDecodeError as error:
-                raise DataError(f"{place}: not valid JSON ({error.msg})") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{place}: must be a JSON object, not {type(row).__name__}")
-            yield place, row
+        for item in json_line_records(lines, str(path)):
+            if isinstance(item, BadRow):
+                raise DataError(f"{path}:{item.line}: {item.reason}; mend the line")
+            number, row = item
+            yield f"{path}:{number}", row
 
 
 def identifier(row: Mapping[str, Any], place: str, *names: str) -> str:
@@ -78,15 +70,19 @@ def identifier(row: Mapping[str, Any], place: str, *names: str) -> str:
     )
 
 
-def text_of(row: Mapping[str, Any], place: str, field: str = "text") -> str:
+def text_of(
+    row: Mapping[str, Any], place: str, field: str = "text", *, may_be_empty: bool = False
+) -> str:
     """Title (if any) and text, joined by a space as mteb does, in NFC. Raises `DataError` when
-    empty.
+    empty, unless it may be.
     """
     parts = [row.get("title") or "", row.get(field) or ""]
     if not all(isinstance(part, str) for part in parts):
         raise DataError(f"{place}: 'title' and {field!r} must be texts")
-    text = unicodedata.normalize("NFC", " ".join(part.strip() for part in parts).strip())
-    if not text:
+    text = nfc(" ".join(part.strip() for part in parts))
+    if is_blank(text):
+        if may_be_empty:
+            return ""
         raise DataError(f"{place}: {field!r} is missing or empty")
     return text
 
@@ -107,75 +103,19 @@ def collect(rows: Iterable[tuple[str, str, str]], origin: Path | str) -> Texts:
     return Texts(tuple(texts), tuple(texts.values()))
 
 
-def read_texts(path: Path) -> Texts:
-    """Queries or a corpus from JSON Lines with ``_id`` or ``id``, ``text``, and possibly ``title``."""
-    return collect(
-        (
-            (place, identifier(row, place, "_id", "id"), text_of(row, place))
-            for place, row in json_rows(path)
-        ),
-        path,
-    )
+def read_texts(path: Path, *, may_be_empty: bool = False) -> Texts:
+    """Queries or a corpus from JSON Lines with ``_id`` or ``id``, ``text``, and possibly ``title``.
 
-
-def read_judgements(path: Path, split: str | None = None) -> list[Judgement]:
-    """Qrels from a BEIR table (``query-id corpus-id score``, tab-separated, with header) or from
-    JSON Lines.
-
-    JSON Lines rows have ``query_id``, ``doc_id`` and ``rel``; of rows with a ``split``, those of
-    `split` are kept.
+    Args:
+        may_be_empty: passages of public corpora sometimes are.
     """
-    return list(_tsv_judgements(path) if ".tsv" in path.suffixes else _json_judgements(path, split))
 
+    def rows() -> Iterator[tuple[str, str, str]]:
+        for place, row in json_rows(path):
+            text = text_of(row, place, may_be_empty=may_be_empty)
+            yield place, identifier(row, place, "_id", "id"), text
 
-def _json_judgements(path: Path, split: str | None) -> Iterator[Judgement]:
-    for place, row in json_rows(path):
-        if split is None or row.get("split", split) == split:
-            query, passage = (
-                identifier(row, place, "query_id", "query-id"),
-                identifier(row, place, "doc_id", "corpus-id"),
-            )
-            yield query, passage, _relevance(row.get("rel", row.get("score")), place)
-
-
-def _tsv_judgements(path: Path) -> Iterator[Judgement]:
-    with open_lines(path) as lines:
-        for number, raw in lines:
-            if not raw.strip():
-                continue
-            place = f"{path}:{number}"
-            try:
-                columns = raw.decode("utf-8").split("\t")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{place}: not valid UTF-8 at byte {error.start} of the line"
-                ) from error
-            if len(columns) != 3:
-                raise DataError(
-                    f"{place}: has {len(columns)} tab-separated columns, not query-id, corpus-id,"
-                    " score"
-                )
-            if number == 1 and columns[2].strip() == "score":
-                continue
-            yield columns[0].strip(), columns[1].strip(), _relevance(columns[2].strip(), place)
-
-
-def _relevance(value: Any, place: str) -> int:
-    try:
-        grade = float(value)
-    except (TypeError, ValueError):
-        grade = 0.5
-    if not grade.is_integer():
-        raise DataError(f"{place}: relevance {value!r} is not an integer")
-    return int(grade)
-
-
-def qrels_of(judgements: Iterable[Judgement]) -> dict[str, dict[str, int]]:
-    """Judgements by query."""
-    qrels: dict[str, dict[str, int]] = {}
-    for query, passage, grade in judgements:
-        qrels.setdefault(query, {})[passage] = grade
-    return qrels
+    return collect(rows(), path)
 
 
 def make_task(
@@ -185,49 +125,51 @@ def make_task(
     qrels: Mapping[str, Qrels],
     *,
     origin: Path | str,
-    drop_unjudged: bool = False,
+    rules: Rules = "strict",
     judged_elsewhere: frozenset[str] = frozenset(),
     **fields: Any,
 ) -> Task:
     """A checked task.
 
     Args:
-        qrels: by corpus language; may name only known ids.
+        qrels: by corpus language; may name only known query ids.
         origin: what an error names.
-        drop_unjudged: leave out queries without a relevant passage (the data set says that it has
-            such).
+        rules: ``strict``: every query has a relevant passage, and every judged passage is there;
+            ``drop unjudged``: queries without a relevant passage are left out (the data set says
+            that it has such); ``as it is``: they are left out and told, and judged passages that
+            are not there count as relevant and never found, as in trec_eval.
         judged_elsewhere: ids of queries that belong to another split, left out too.
         fields: further fields of `Task`.
     Raises: `DataError` for unknown ids, and for queries without any relevant passage.
     """
     known = {query for texts in queries.values() for query in texts.ids}
+    notes: list[str] = []
     for language, judged in qrels.items():
-        passages = {d for row in judged.values() for d in row}.intersection(corpus[language].ids)
-        _refuse(
-            [q for q in judged if q not in known],
-            f"{origin}: qrels of {language}",
-            "query ids",
-            "queries",
-        )
-        unknown = [d for row in judged.values() for d in row if d not in passages]
-        _refuse(unknown, f"{origin}: qrels of {language}", "passage ids", f"corpus of {language}")
-    relevant = {
-        q
-        for judged in qrels.values()
-        for q, row in judged.items()
-        if any(g > 0 for g in row.values())
-    }
-    bare = [
-        query
-        for query in dict.fromkeys(q for t in queries.values() for q in t.ids)
-        if query not in relevant
-    ]
-    lost = [] if drop_unjudged else [query for query in bare if query not in judged_elsewhere]
-    if lost:
+        place = f"{origin}: qrels of {language}"
+        _refuse([query for query in judged if query not in known], place, "query ids", "queries")
+        absent = _absent_passages(judged, corpus[language])
+        if rules == "as it is" and absent:
+            notes.append(_absent_note(place, absent))
+        else:
+            _refuse(absent, place, "passage ids", f"corpus of {language}")
+
+    relevant = _answered(qrels.values())
+    asked = dict.fromkeys(chain.from_iterable(texts.ids for texts in queries.values()))
+    lost = [query for query in asked if query not in relevant and query not in judged_elsewhere]
+    if lost and rules == "strict":
         raise DataError(
             f"{origin}: {len(lost)} of {len(known)} queries have no relevant passage (first:"
             f" {lost[0]!r});"
             " add their judgements to the qrels or remove them from the queries"
+        )
+    if lost and rules == "as it is":
+        if len(lost) == len(known):
+            raise DataError(
+                f"{origin}: no query has a relevant passage; do the ids belong together?"
+            )
+        notes.append(
+            f"{origin}: {len(lost):,} of {len(known):,} queries have no relevant passage and are"
+            f" left out (first: {lost[0]!r})"
         )
     kept = {language: _keep(texts, relevant) for language, texts in queries.items()}
     return Task(
@@ -235,8 +177,34 @@ def make_task(
         {language: texts for language, texts in kept.items() if texts.ids},
         dict(corpus),
         dict(qrels),
+        notes=tuple(notes),
         **fields,
     )
+
+
+def _absent_passages(judged: Qrels, corpus: Texts) -> list[str]:
+    """Judged passages that the corpus does not have."""
+    named = set(chain.from_iterable(judged.values()))
+    there = named.intersection(corpus.ids)
+    return [passage for row in judged.values() for passage in row if passage not in there]
+
+
+def _absent_note(place: str, absent: Sequence[str]) -> str:
+    return (
+        f"{place} name {len(absent):,} passage ids that are not in the corpus (first:"
+        f" {absent[0]!r}); those judged relevant count as relevant and are never found, as in"
+        " trec_eval"
+    )
+
+
+def _answered(qrels: Iterable[Qrels]) -> set[str]:
+    """Queries with a relevant passage in some language."""
+    found: set[str] = set()
+    for judged in qrels:
+        for query, row in judged.items():
+            if any(grade > 0 for grade in row.values()):
+                found.add(query)
+    return found
 
 
 def _refuse(unknown: list[str], place: str, what: str, where: str) -> None:
@@ -268,34 +236,27 @@ def select(task: Task, languages: str, trained: Iterable[str] = ()) -> Task:
     wanted = set(
         resolve(languages, tuple(dict.fromkeys([*task.corpus, *task.queries])), tuple(trained))
     )
-    queries, corpus = (
-        {k: v for k, v in side.items() if k in wanted} or side
-        for side in (task.queries, task.corpus)
-    )
+    corpus = _wanted_or_all(task.corpus, wanted)
+    # Of the queries, those that are judged in a corpus that stays.
     judged = Counter(query for language in corpus for query in task.qrels.get(language, ()))
-    kept = {language: _keep(texts, judged) for language, texts in queries.items()}
-    queries = {language: texts for language, texts in kept.items() if texts.ids}
-    asked = {query for texts in queries.values() for query in texts.ids}
-    qrels = {
-        language: {query: row for query, row in task.qrels[language].items() if query in asked}
-        for language in corpus
-        if language in task.qrels
-    }
+    queries: dict[str, Texts] = {}
+    for language, texts in _wanted_or_all(task.queries, wanted).items():
+        kept = _keep(texts, judged)
+        if kept.ids:
+            queries[language] = kept
+    asked = set(chain.from_iterable(texts.ids for texts in queries.values()))
+    qrels: dict[str, Qrels] = {}
+    for language in corpus:
+        if language in task.qrels:
+            rows = task.qrels[language].items()
+            qrels[language] = {query: row for query, row in rows if query in asked}
     if not queries or (task.bitext and set(queries) == set(corpus) and len(corpus) == 1):
         raise ConfigError(
             f"languages = {languages!r}: leave {task.name} nothing to search; choose languages"
             " whose questions are"
             f" answered in each other's passages"
         )
-    content = [
-        [
-            [language, texts.fingerprint]
-            if texts.fingerprint
-            else [language, texts.ids, texts.texts]
-            for language, texts in sorted(side.items())
-        ]
-        for side in (queries, corpus)
-    ]
+    content = [_content(queries), _content(corpus)]
     return replace(
         task,
         queries=queries,
@@ -304,3 +265,20 @@ def select(task: Task, languages: str, trained: Iterable[str] = ()) -> Task:
         parallel=task.parallel and any(count > 1 for count in judged.values()),
         provenance={**task.provenance, "fingerprint": fingerprint([*content, qrels])},
     )
+
+
+def _wanted_or_all(side: Mapping[str, Texts], wanted: Container[str]) -> dict[str, Texts]:
+    """The wanted languages of a side; all, where it has none of them."""
+    found = {language: texts for language, texts in side.items() if language in wanted}
+    return found or dict(side)
+
+
+def _content(side: Mapping[str, Texts]) -> list[Any]:
+    """What the fingerprint of a side is made of."""
+    content: list[Any] = []
+    for language, texts in sorted(side.items()):
+        if texts.fingerprint:
+            content.append([language, texts.fingerprint])
+        else:
+            content.append([language, texts.ids, texts.texts])
+    return content

@@ -1,0 +1,136 @@
+"""Whether the languages of a user's task are parallel: whether equal ids mean equal questions.
+
+Cross-lingual scores and the pool of all languages mean something only if they do. But languages
+whose questions have nothing to do with each other often share running numbers, too. A text and its
+translation have similar lengths, so over many ids the lengths tell.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.records import Qrels, Task, Texts
+
+Parallel = Literal["auto", "yes", "no"]
+FEWEST = 50  # texts with shared ids; with fewer, chance can look like either
+PAIRS = 20  # pairs of languages that are looked at, those with the most shared ids
+TEXTS = 2000  # texts of a pair that are looked at
+SIGNIFICANT = 2.33  # standard errors of a correlation of unrelated texts: one in a hundred
+LEAST = 0.15  # correlation of translations, in however many texts
+SPREAD = 0.05  # texts of hardly different lengths tell nothing
+
+
+class Likeness(NamedTuple):
+    """What the lengths of texts with shared ids say of two languages."""
+
+    languages: tuple[str, str]
+    texts: int  # with shared ids
+    correlation: float | None  # of the logarithms of their lengths; None: cannot be told
+
+    @property
+    def unlike(self) -> bool:
+        """Whether the texts are hardly translations of each other."""
+        if self.correlation is None or self.texts < FEWEST:
+            return False
+        return self.correlation < max(LEAST, SIGNIFICANT / np.sqrt(self.texts - 3))
+
+    @property
+    def unsure(self) -> bool:
+        """Whether they may be either."""
+        if self.correlation is None or self.texts < 4:
+            return True
+        return self.correlation < SIGNIFICANT / np.sqrt(self.texts - 3)
+
+
+def settle_parallel(task: Task, choice: Parallel) -> Task:
+    """The task with its languages kept together, or apart.
+
+    Args:
+        choice: ``yes``: equal ids are equal questions; ``no``: they are not, so that every language
+            is searched with its own questions alone; ``auto``: they are, unless lengths say
+            otherwise.
+    Raises: `ConfigError` where the user must choose.
+    """
+    languages = list(dict.fromkeys([*task.queries, *task.corpus]))
+    if len(languages) < 2 or choice == "yes":
+        return task
+    if choice == "no":
+        return _apart(task)
+    found = likenesses(task)
+    if not found:
+        return task
+    if unlike := next((pair for pair in found if pair.unlike), None):
+        raise ConfigError(
+            f"task {task.name}: {' and '.join(unlike.languages)} share the ids of"
+            f" {unlike.texts:,} texts, but their lengths hardly go together (correlation"
+            f" {unlike.correlation:.2f}), so equal ids may not mean equal questions; say --parallel"
+            " no to score each language by itself, or --parallel yes if they do"
+        )
+    if unsure := next((pair for pair in found if pair.unsure), None):
+        note = (
+            f"task {task.name}: equal ids are taken for the same question or passage in every"
+            f" language, which the {unsure.texts} shared ids of {' and '.join(unsure.languages)}"
+            " are too few to check; say --parallel no if they are not, as cross-lingual and pool"
+            " scores would mean nothing, or --parallel yes"
+        )
+        return replace(task, notes=(*task.notes, note))
+    return task
+
+
+def likenesses(task: Task) -> list[Likeness]:
+    """Of pairs of languages that share ids of questions, those with the most of them."""
+    shared: list[tuple[int, str, str]] = []
+    ids = {language: set(texts.ids) for language, texts in task.queries.items()}
+    for one, other in combinations(ids, 2):
+        if count := len(ids[one] & ids[other]):
+            shared.append((-count, one, other))
+    return [_likeness(task, one, other) for _, one, other in sorted(shared)[:PAIRS]]
+
+
+def _likeness(task: Task, one: str, other: str) -> Likeness:
+    """Lengths are compared among questions and among passages, and then pooled."""
+    products: list[np.ndarray] = []
+    count = 0
+    for side in (task.queries, task.corpus):
+        lengths = _shared_lengths(side, one, other)
+        count += len(lengths)
+        if len(lengths) < 2:
+            continue
+        spread = lengths.std(axis=0)
+        if spread.min() > SPREAD:
+            scores = (lengths - lengths.mean(axis=0)) / spread
+            products.append(scores[:, 0] * scores[:, 1])
+    correlation = float(np.concatenate(products).mean()) if products else None
+    return Likeness((one, other), count, correlation)
+
+
+def _shared_lengths(side: Mapping[str, Texts], one: str, other: str) -> np.ndarray:
+    """float64 [n, 2]: logarithms of the lengths of texts with the same id in two languages."""
+    if one not in side or other not in side:
+        return np.empty((0, 2))
+    lengths = []
+    there = dict(zip(side[other].ids, range(len(side[other].ids)), strict=True))
+    for place, key in enumerate(side[one].ids):
+        if key in there:
+            pair = (side[one].texts[place], side[other].texts[there[key]])
+            lengths.append([1 + len(text) for text in pair])
+            if len(lengths) == TEXTS:
+                break
+    return np.log(np.array(lengths, np.float64).reshape(-1, 2))
+
+
+def _apart(task: Task) -> Task:
+    """The task with ids that no two languages share."""
+    queries = {}
+    qrels: dict[str, Qrels] = {}
+    for language, texts in task.queries.items():
+        ids = tuple(f"{language}:{key}" for key in texts.ids)
+        queries[language] = Texts(ids, texts.texts)
+        if language in task.qrels:
+            judged = task.qrels[language]
+            qrels[language] = {f"{language}:{key}": row for key, row in judged.items()}
+    return replace(task, queries=queries, qrels=qrels, parallel=False)

@@ -23,6 +23,7 @@ from hybridbatch.data.filters.quality import Quality
 from hybridbatch.data.formats.own_files import own_kind
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext
+from hybridbatch.data.sources.hub_sets import hub_name, hub_set
 from hybridbatch.data.sources.registry import source, sources
 from hybridbatch.data.sources.user import OwnData, user_source
 from hybridbatch.data.store.reader import REMOVED, Store
@@ -316,7 +317,11 @@ def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[
     for entry in entries:
         path = Path(entry)
         named = path.exists() or "/" in entry or own_kind(path) is not None
-        if entry not in registered and named:
+        if entry in registered:
+            chosen.append(source(entry))
+        elif not path.exists() and hub_name(entry):
+            chosen.append(hub_set(entry, own or OwnData()))
+        elif named:
             chosen.append(user_source(path, own))
         else:
             chosen.append(source(entry))

@@ -52,9 +52,7 @@ def error(capsys) -> str:
 
 
 BROKEN = {
-    "unknown passage": ("sw/qrels/test.tsv", QRELS + "".join(f"q{i}\td{i}\t1\n" for i in range(6)) + "q1\td99\t1\n", ["qrels of swh", "'d99'", "remove the judgements"]),
     "unknown query": ("sw/qrels/test.tsv", QRELS + "".join(f"q{i}\td{i}\t1\n" for i in range(6)) + "q77\td1\t1\n", ["qrels of swh", "'q77'"]),
-    "no relevant passage": ("sw/queries.jsonl", '{"_id": "q0", "text": "a"}\n{"_id": "alone", "text": "b"}\n', ["'alone'", "no relevant passage"]),
     "empty corpus": ("sw/corpus.jsonl", "", ["corpus.jsonl", "holds no text"]),
     "duplicate passage id": ("sw/corpus.jsonl", '{"_id": "d0", "text": "a"}\n{"_id": "d0", "text": "b"}\n', ["corpus.jsonl:2", "'d0'"]),
     "duplicate query id": ("sw/queries.jsonl", '{"_id": "q0", "text": "a"}\n{"_id": "q0", "text": "b"}\n', ["queries.jsonl:2", "'q0'"]),

@@ -105,15 +105,46 @@ class Repository:
             )
         return found
 
-    def configs(self) -> list[str]:
-        """The names of all configurations. Raises: as `file`."""
+    def splits(self, name: str) -> dict[str, list[str]]:
+        """The paths of the files of every split of a configuration. Raises: as `file`."""
+
+        def ask() -> dict[str, list[str]]:
+            from datasets import load_dataset_builder
+
+            builder = load_dataset_builder(self.name, name, revision=self.revision)
+            found: dict[str, list[str]] = {}
+            for split, addresses in (builder.config.data_files or {}).items():
+                found[str(split)] = [_path_in(address) for address in addresses]
+            return found
+
+        return fetch(ask, f"{self.name}@{self.revision}: configuration {name!r}")
+
+    def present_commit(self) -> str:
+        """The commit that the revision stands for now. Raises: as `file`."""
+        from huggingface_hub import HfApi
+
+        def ask() -> str:
+            found = HfApi().dataset_info(self.name, revision=self.revision).sha
+            if not found:
+                raise DataError(f"{self.name}@{self.revision}: the hub names no commit of it")
+            return found
+
+        return fetch(ask, f"{self.name}@{self.revision}")
+
+    def configs(self, *, card: bool = True) -> list[str]:
+        """The names of all configurations. Raises: as `file`.
+
+        Args:
+            card: whether the repository has a card (README.md), as all that sources name have.
+        """
 
         def ask() -> list[str]:
             from datasets import get_dataset_config_names
 
             return get_dataset_config_names(self.name, revision=self.revision)
 
-        self._check()
+        if card:
+            self._check()
         return fetch(ask, f"{self.name}@{self.revision}")
 
     def _check(self) -> None:

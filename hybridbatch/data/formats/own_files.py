@@ -77,6 +77,8 @@ class Table:
         records: reads it; may be called more than once.
         split: where its rows belong as the names of file, folder or sheet say; None: they say
             nothing.
+        label: its short name, different for each table of a source: records without an id are
+            called ``LABEL:LINE``.
     """
 
     path: Path
@@ -84,6 +86,7 @@ class Table:
     sample: Sample
     records: Records
     split: Split | None = None
+    label: str = ""
 
 
 def own_kind(path: Path) -> str | None:
@@ -165,18 +168,29 @@ def open_tables(path: Path, root: Path, encoding: str = AUTO) -> list[Table]:
     columns: list[str] | None
     file_kind = own_kind(path)
     if file_kind == "spreadsheet":
-        return _sheet_tables(path, split)
+        return _sheet_tables(path, split, _label(path, root))
     if file_kind in ("parquet", "arrow"):
         columns, records = _arrow_table(path, file_kind)
     elif file_kind == "json":
         columns, records = _json_table(path, encoding)
     else:
         columns, records = _text_table(path, TSV if file_kind == "tsv" else CSV, encoding)
-    return [_table(path, str(path), columns, records, split)]
+    return [_table(path, str(path), columns, records, split, _label(path, root))]
+
+
+def _label(path: Path, root: Path) -> str:
+    """The name of a file without its kind, with the folders between the user's folder and it."""
+    between = [folder.name for folder in path.parents if root in folder.parents]
+    return "/".join([*reversed(between), own_name(path)])
 
 
 def _table(
-    path: Path, name: str, columns: list[str] | None, records: Records, split: Split | None
+    path: Path,
+    name: str,
+    columns: list[str] | None,
+    records: Records,
+    split: Split | None,
+    label: str,
 ) -> Table:
     """A table with its sample. Without `columns` they are those of the sample.
 
@@ -197,7 +211,7 @@ def _table(
         raise DataError(f"{name}: no record can be read ({reason}); {HELP}")
     if columns is None:
         columns = list(sample[0][1])
-    return Table(path, name, Sample(tuple(columns), tuple(sample)), records, split)
+    return Table(path, name, Sample(tuple(columns), tuple(sample)), records, split, label)
 
 
 def _arrow_table(path: Path, found: str) -> tuple[list[str], Records]:
@@ -294,21 +308,22 @@ def _refuse_other_encoding(path: Path) -> None:
         )
 
 
-def _sheet_tables(path: Path, split: Split | None) -> list[Table]:
+def _sheet_tables(path: Path, split: Split | None, label: str) -> list[Table]:
     found = list(spreadsheets.sheets(path))
     if not found:
         raise DataError(f"{path}: all its sheets are empty; {HELP}")
     tables = []
     for name, rows in found:
-        place = str(path) if len(found) == 1 else f"{path}[{name}]"
+        sheet = "" if len(found) == 1 else f"[{name}]"
         part = split or split_in_name(name)
-        tables.append(_sheet_table(path, place, rows, part))
+        tables.append(_sheet_table(path, sheet, rows, part, label + sheet))
     return tables
 
 
 def _sheet_table(
-    path: Path, place: str, rows: list[tuple[int, list[str]]], split: Split | None
+    path: Path, sheet: str, rows: list[tuple[int, list[str]]], split: Split | None, label: str
 ) -> Table:
+    place = f"{path}{sheet}"
     number, cells = rows[0]
     header = [cell.strip() for cell in cells]
     named = [name for name in header if name]
@@ -323,4 +338,4 @@ def _sheet_table(
             padded = row + [""] * (len(header) - len(row))
             yield at, {header[column]: padded[column] for column in kept}
 
-    return _table(path, place, named, records, split)
+    return _table(path, place, named, records, split, label)

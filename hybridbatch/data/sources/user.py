@@ -275,6 +275,11 @@ def _hashes(row: Row | BadRow) -> tuple[int, int, int]:
     return hash(record), hash((record, row.query)), hash((record, row.query, row.passage))
 
 
+def _unsigned(number: int) -> int:
+    """The same 64 bits as a number of 0 or more."""
+    return number & 0xFFFF_FFFF_FFFF_FFFF
+
+
 def _earlier(keys: np.ndarray, known: HashSet) -> np.ndarray:
     """bool [n]: which keys (uint64 [n]) are known, or stand before in `keys`."""
     distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
@@ -292,7 +297,10 @@ def _refuse_twins(
 
     def look(form: Form, table: Table, number: int, record: Record) -> Iterator[Row | BadRow]:
         for row in _pairs(form, "", table, context, number, record):
-            if not isinstance(row, Row) or hash((row.record_id, row.language)) not in twins:
+            if (
+                not isinstance(row, Row)
+                or _unsigned(hash((row.record_id, row.language))) not in twins
+            ):
                 continue
             here, key = f"{table.name}:{number}", (row.record_id, row.language)
             there, query, passages = places.setdefault(key, (here, row.query, set()))
@@ -318,9 +326,7 @@ def _pairs(
     number: int,
     record: Record,
 ) -> Iterator[Row | BadRow]:
-    default = f"{own_name(table.path)}:{number}"
-    if table.name != str(table.path):  # a sheet
-        default = f"{own_name(table.path)}{table.name.removeprefix(str(table.path))}:{number}"
+    default = f"{table.label}:{number}"
     if isinstance(form, TranslationForm):
         texts, part = form.texts(number, record)
         yield from question_rows(context, source, default, texts, part or table.split or "train")
@@ -344,7 +350,7 @@ def _pairs(
 def _entries(form: AlignedForm, table: Table, number: int, record: Record) -> Iterator[Entry]:
     # Without a document column a file of all languages is a document, and files of one language
     # each are versions of one.
-    default = own_name(table.path) if form.texts else "all"
+    default = table.label if form.texts else "all"
     for line in form.lines(number, record):
         part = line.split or table.split or "train"
         yield Entry(line.document or default, line.language, line.position, line.text, part)

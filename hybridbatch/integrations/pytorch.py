@@ -196,5 +196,8 @@ def process_count() -> int:
 
 def collate_texts(pairs: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
     """A batch as two lists, ``{"query": [...], "passage": [...]}``, for tokenizers."""
-    pairs = list(pairs)
-    return {side: [pair[side] for pair in pairs] for side in ("query", "passage")}
+    batch: dict[str, list[str]] = {"query": [], "passage": []}
+    for pair in pairs:
+        for side, texts in batch.items():
+            texts.append(pair[side])
+    return batch

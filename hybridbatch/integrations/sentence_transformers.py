@@ -65,9 +65,10 @@ class HybridDataset(Dataset):
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "HybridDataset":
         """Rows of your own, as `RecordIndex.from_rows` takes them."""
-        sides = [[row.get(side) for row in rows] for side in ("query", "passage")]
-        columns = [pa.chunked_array([pa.array(texts, pa.large_string())]) for texts in sides]
-        return cls(PairReader.from_rows(rows), *columns)
+        queries = pa.array([row.get("query") for row in rows], pa.large_string())
+        passages = pa.array([row.get("passage") for row in rows], pa.large_string())
+        pairs = PairReader.from_rows(rows)
+        return cls(pairs, pa.chunked_array([queries]), pa.chunked_array([passages]))
 
     def __getitem__(self, key: Any) -> Any:
         """As in `Dataset`; besides, the pair of a key beyond the rows."""

@@ -92,7 +92,8 @@ class RecordIndex:
                     f"rows {before} and {after}: record {record!r} of {source} has two rows in"
                     f" {language}; keep one"
                 )
-        sources, languages = (sorted({key[part] for key in keys}) for part in (0, 2))
+        sources = sorted({key[0] for key in keys})
+        languages = sorted({key[2] for key in keys})
         records = [keys[number][:2] for number in order]
         starts = [
             place

@@ -228,6 +228,10 @@ class Encoder(nn.Module):
             precision: of the matrix products; sums, norms and the result are at least fp32.
         Raises: `DataError` for an empty sequence.
         """
+        return F.normalize(self.pooled(tokens, precision), dim=1)
+
+    def pooled(self, tokens: TokenArrays, precision: Literal["fp32", "bf16"] = "fp32") -> Tensor:
+        """As `embed`, before the vectors are brought to length 1."""
         _refuse_empty(tokens, "token")
         if not len(tokens):
             return torch.empty(0, self.dimension, device=self.device)
@@ -240,8 +244,8 @@ class Encoder(nn.Module):
             else:
                 hidden = forward_padded(self.model, ids, ordered.lengths)
             pooled = self.head(self._pool(hidden, ordered.offsets))
-        embeddings = F.normalize(_at_least_fp32(pooled), dim=1)
-        return embeddings.index_select(0, torch.from_numpy(np.argsort(order)).to(self.device))
+        values = _at_least_fp32(pooled)
+        return values.index_select(0, torch.from_numpy(np.argsort(order)).to(self.device))
 
     def _pool(self, hidden: Tensor, offsets: np.ndarray) -> Tensor:
         """[n, D] of token states [T, D], in at least fp32 and always summed in the same order."""

@@ -70,6 +70,11 @@ def read_layout(
             pooling_found = _read_pooling(name, _read(find(f"{path}/config.json"), {}))
         elif kind == "Dense":
             dense.append(path)
+        elif kind in ("LanguageTransformer", "LanguageVectors"):
+            raise ModelError(
+                f"{name}: holds language vectors by language, whose modules sentence-transformers"
+                " runs; here, use the model it was made from with --debias and this folder"
+            )
         elif kind not in ("Transformer", "Pooling", "Normalize"):
             raise ModelError(
                 f"{name}: its modules.json asks for a {kind} module; known are Transformer, Pooling"

@@ -28,6 +28,11 @@ def plain_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
     )
 
 
+def tlr_cutoffs(cutoffs: Iterable[int]) -> list[int]:
+    """The k of Target-Languages Recall@k: the cutoffs, and 20, which its paper reports."""
+    return sorted({20, *(k for k in cutoffs if k > 1)})
+
+
 def bias_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
     """The measures of language bias in a pool: `hybridbatch.scoring.pool_bias`."""
     cuts = sorted(set(cutoffs))
@@ -38,6 +43,7 @@ def bias_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
         *(f"complete@{k}" for k in cuts),
         "lpr",
         f"lang_ndcg@{K}",
+        *(f"tlr@{k}" for k in tlr_cutoffs(cuts)),
         *FIRST,
         *(f"peer@{k}" for k in cuts if k > 1),
         SHIFT,

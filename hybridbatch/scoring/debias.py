@@ -33,9 +33,34 @@ def estimate(
     texts, sources = _texts(config, report)
     store = store or open_store(config, report)
     vectors = language_vectors(config, texts, sources, store, report)
+    if config.save_model:
+        _save_model(config, texts, vectors, store, report)
     folder = config.out or Path(f"language_vectors-{plain_name(Path(config.model).name)}")
     write_vectors(folder, vectors)
     return folder
+
+
+def _save_model(
+    config: DebiasConfig,
+    texts: Mapping[Side, Mapping[str, Sequence[str]]],
+    vectors: LanguageVectors,
+    store: "EmbeddingStore",
+    report: Reporter,
+) -> None:
+    """Save the model with its language vectors, as the settings say."""
+    from hybridbatch.model import Encoder
+    from hybridbatch.scoring.debias_model import require_foldable, save_by_language, save_global
+
+    folder, encoder = config.save_model, store.encoder
+    if folder is None or not isinstance(encoder, Encoder):
+        raise ConfigError(f"save_model: {config.model} is no model that can be saved")
+    require_foldable(config.fold, vectors.facts["method"])
+    if config.fold == "language":
+        save_by_language(encoder, vectors, folder)
+    else:
+        report.note(
+            f"{folder}: the mean of all texts went into {save_global(encoder, texts, folder)}"
+        )
 
 
 def rewrite_index(config: DebiasConfig, report: Reporter = SILENT) -> tuple[Path, Path]:

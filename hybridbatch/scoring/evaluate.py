@@ -246,7 +246,23 @@ def _ranked(
         writer.add(task.name, scores)
         cells[scores.query_language, scores.corpus_language] = scores.means()
         by_language[scores.query_language, scores.corpus_language] = scores.by_language
-    return describe(task, cells, evaluation.trained, by_language)
+    described = describe(task, cells, evaluation.trained, by_language)
+    if second_stage is None and task.parallel:
+        described |= _correlation(task, ranker)
+    return described
+
+
+def _correlation(task: Task, ranker: "Ranker") -> dict[str, Any]:
+    """MRC@k of a task by embeddings whose questions are in several languages; else nothing."""
+    from hybridbatch.scoring.columns import K
+    from hybridbatch.scoring.rank_correlation import mean_rank_correlation
+    from hybridbatch.scoring.rankers import EmbeddingRanker
+
+    if not isinstance(ranker, EmbeddingRanker) or len(task.queries) < 2:
+        return {}
+    passages = ranker.passages.embeddings.cpu().numpy()
+    found = mean_rank_correlation(task, ranker.queries, passages)
+    return {} if found is None else {f"mrc@{K}": found}
 
 
 def _searched(evaluation: Evaluation, search: "Search", writer: Writer) -> dict[str, Any]:

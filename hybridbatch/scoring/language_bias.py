@@ -182,6 +182,58 @@ def peer(
     return (p * share).sum(axis=1) / share.sum(axis=1)
 
 
+def target_recall(ranks: np.ndarray, languages: np.ndarray, own: int, k: int) -> np.ndarray:
+    """TLR@k, Target-Languages Recall: the share of a query's relevant passages in languages other
+    than its own that are among the first k of the pool; higher is better.
+
+    Args:
+        own: number of the query's language; -1 where it has no corpus.
+    Raises: `DataError` for a query without a relevant passage in another language: it has no TLR,
+        and the mean leaves it out.
+    Returns: float64 [Q].
+    Source: Jang et al., "SHIFT", arXiv:2606.18801, section 4.3, as the authors' code has it
+        (yjoonjang/SHIFT, src/shift/metrics.py).
+    """
+    target = (ranks > 0) & (languages != own)
+    wanted = target.sum(axis=1)
+    if len(missing := np.flatnonzero(wanted == 0)):
+        raise DataError(f"query row {missing[0]} has no relevant passage in another language")
+    return (target & (ranks <= k)).sum(axis=1) / wanted
+
+
+def rank_correlation(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """RC@k, the part of one question in MRC@k: how alike the rankings of its language versions are.
+
+    For two language versions a and b of a question, Spearman's rank correlation of their scores
+    over the union of both's first k passages; for a, the mean over all other b. Ties get their mean
+    rank. A pair whose scores do not vary has no correlation and is left out. MRC@k of a language is
+    the mean over questions.
+
+    Args:
+        scores: float [L, n], each version's scores of the union of all versions' first passages.
+        among: bool [L, n], whether a passage is among the first k of a version.
+    Returns: float64 [L], from -1 to 1 (the authors print 100 times that); NaN without a pair.
+    Source: Jang et al., "MIMO", arXiv:2605.31171, as the authors' code has it (yjoonjang/MIMO,
+        src/mimo/evaluation/metrics.py), after Yang et al., MRL 2024.
+    """
+    from scipy.stats import rankdata
+
+    versions = len(scores)
+    sums, counts = np.zeros(versions), np.zeros(versions)
+    for a in range(versions):
+        for b in range(a + 1, versions):
+            union = among[a] | among[b]
+            if union.sum() < 2:
+                continue
+            ranks = rankdata(scores[[a, b]][:, union], axis=1)
+            ranks -= ranks.mean(axis=1, keepdims=True)
+            spread = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+            if spread > 0:
+                sums[[a, b]] += (ranks[0] * ranks[1]).sum() / spread
+                counts[[a, b]] += 1
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
 def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
     """MLRS, MultiLingualRankShift towards a language: how far the first k passages rise when
     translated into it.

@@ -9,6 +9,7 @@ A measure is there only for queries for which it means something, and NaN for th
 - the preference for the query's language (LPR, Lang-nDCG) asks for relevant passages in it and in
   another one; what the first passage is, for one in the query's language; the same-language share,
   for a corpus in it;
+- TLR@k asks for a relevant passage in another language than the query's;
 - MLRS towards a language asks that a passage of the first k have a translation into it, or all be
   in it.
 """
@@ -19,7 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybridbatch.scoring import language_bias as bias
-from hybridbatch.scoring.columns import DISTRIBUTION, FIRST, SHARE, SHIFT, K, bias_names
+from hybridbatch.scoring.columns import (
+    DISTRIBUTION,
+    FIRST,
+    SHARE,
+    SHIFT,
+    K,
+    bias_names,
+    tlr_cutoffs,
+)
 from hybridbatch.scoring.ranks import NOT_RETRIEVED, Passages, Ranks
 
 
@@ -54,6 +63,7 @@ def pool_bias(
     found = {name: np.full(len(pool.ranks), np.nan) for name in bias_names(cutoffs)}
     by_language: dict[str, dict[str, float]] = {}
     _spread(pool, cutoffs, found)
+    _targets(pool, corpus, query_language, cutoffs, found)
     _shares(pool, corpus, members, by_language)
     _shifts(pool, corpus, members, query_language, found, by_language)
     if query_language in members:
@@ -108,6 +118,23 @@ def _spread(pool: _Judged, cutoffs: Iterable[int], found: dict[str, np.ndarray])
         if k > 1:
             peer = bias.peer(pool.ranks[able], pool.grades[able], pool.languages, k)
             found[f"peer@{k}"][able] = peer
+
+
+def _targets(
+    pool: _Judged,
+    corpus: Passages,
+    query_language: str,
+    cutoffs: Iterable[int],
+    found: dict[str, np.ndarray],
+) -> None:
+    """How many of the relevant passages in other languages are found: TLR@k."""
+    own = corpus.number(query_language) if query_language in corpus.languages else -1
+    able = ((pool.ranks > 0) & (pool.languages != own)).any(axis=1)
+    if not able.any():
+        return
+    for k in tlr_cutoffs(cutoffs):
+        recall = bias.target_recall(pool.ranks[able], pool.languages, own, k)
+        found[f"tlr@{k}"][able] = recall
 
 
 def _shares(

@@ -58,6 +58,8 @@ def one_by_one(order: list, grades: dict, language: str) -> dict[str, float]:
         found["lang_ndcg@10"] = (
             sum(gains[p] / np.log2(r + 1) for p, r in ranks.items() if r <= 10) / ideal
         )
+    if other:
+        found |= {f"tlr@{k}": np.mean([rank <= k for rank in other]) for k in (10, 20, 100)}
     for k in (10, 100):
         p = []
         for level in sorted(set(grades.values())):

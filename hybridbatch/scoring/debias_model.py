@@ -1,0 +1,196 @@
+"""A model folder that carries its language vectors.
+
+Two ways. *global*: the one mean of all texts goes into the last bias of the transformer (or into a
+dense layer, where the architecture has none there), so that `SentenceTransformer`, `AutoModel` and
+whatever else reads the folder have it without this package. *language*: all vectors, as modules of
+`hybridbatch.model.language_module`, which sentence-transformers loads where this package is
+installed.
+"""
+
+import copy
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hybridbatch.common.errors import ConfigError, ModelError
+from hybridbatch.common.files import atomic_folder, make_folder, read_json, write_json
+from hybridbatch.debias.methods import EVERY
+from hybridbatch.debias.vectors_file import LanguageVectors, Side, write_vectors
+from hybridbatch.model.head import Dense
+
+if TYPE_CHECKING:
+    from hybridbatch.model import Encoder
+    from hybridbatch.model.language_module import LanguageVectors as Module
+
+TEXTS = 32  # of each language and side: from them the mean before normalisation is estimated
+PROBES = 4  # texts with which a folded model is compared
+
+
+def save_global(
+    encoder: "Encoder", texts: Mapping[Side, Mapping[str, Sequence[str]]], folder: Path
+) -> str:
+    """Save the model with the mean of all its texts folded in; returns where it went, in words.
+
+    What is subtracted is the mean of the pooled vectors *before* normalisation, over languages and
+    sides with equal weight: one vector for queries and passages, for a model has one set of
+    weights.
+
+    Raises: `OutputError`.
+    """
+    mean = _pooled_mean(encoder, texts)
+    folded = copy.deepcopy(encoder)
+    place = _fold(encoder, folded, mean, next(iter(texts["passage"].values())))
+    folded.save(folder, _card(encoder.name, GLOBAL_CARD.format(place=place)))
+    return place
+
+
+def save_by_language(encoder: "Encoder", vectors: LanguageVectors, folder: Path) -> None:
+    """Save the model with modules that take off the vectors of each text's side and language.
+
+    Raises: `OutputError`; `ModelError` without sentence-transformers, whose modules they are.
+    """
+    try:
+        from hybridbatch.model.language_module import LanguageVectors as Module
+    except ImportError as error:
+        raise ModelError(
+            f"{folder}: needs sentence-transformers, whose modules it is made of ({error}); pip"
+            " install sentence-transformers, or use --fold global"
+        ) from error
+    languages = list(vectors.languages)
+    tensors = _tensors(vectors, languages)
+    shapes = {name: list(values.shape) for name, values in tensors.items()}
+    module = Module(languages, vectors.dimension, shapes).fill(tensors)
+    card = _card(encoder.name, LANGUAGE_CARD.format(example=languages[0], count=len(languages)))
+    staged = folder.with_name(f".{folder.name}.staged")
+    encoder.save(staged, card)
+    try:
+        _add_modules(staged, module, vectors)
+        with atomic_folder(folder) as temporary:
+            for path in list(staged.iterdir()):
+                path.rename(temporary / path.name)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _add_modules(folder: Path, module: "Module", vectors: LanguageVectors) -> None:
+    """Make the saved model in `folder` one whose modules take language vectors off."""
+    from hybridbatch.model.language_module import LanguageTransformer, marked
+
+    steps = read_json(folder / "modules.json")
+    place = f"{len(steps) - 1}_LanguageVectors"
+    here = LanguageTransformer.__module__
+    steps[0]["type"] = f"{here}.LanguageTransformer"
+    steps.insert(-1, {"path": place, "type": f"{here}.LanguageVectors"})
+    for number, step in enumerate(steps):
+        step.update({"idx": number, "name": str(number)})
+    write_json(folder / "modules.json", steps)
+    make_folder(folder / place)
+    module.save(str(folder / place))
+    write_vectors(folder, vectors)
+    settings = read_json(folder / "config_sentence_transformers.json")
+    prompts = {side: settings["prompts"].get(side, "") for side in ("query", "passage")}
+    marks = {side: marked(side, text) for side, text in prompts.items()}
+    marks["document"] = marked("passage", prompts["passage"])
+    for language in module.languages:
+        for side, text in prompts.items():
+            marks[f"{side}-{language}"] = marked(f"{side}-{language}", text)
+    write_json(folder / "config_sentence_transformers.json", {**settings, "prompts": marks})
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**config, "language_vectors": list(module.languages)})
+
+
+def _pooled_mean(encoder: "Encoder", texts: Mapping[Side, Mapping[str, Sequence[str]]]) -> Tensor:
+    """float32 [D]: mean over sides and languages of the pooled vectors before normalisation."""
+    sides = []
+    for side, by_language in texts.items():
+        means = []
+        for own in by_language.values():
+            tokens = encoder.tokenise(list(own)[:TEXTS], side)
+            with torch.no_grad():
+                means.append(encoder.pooled(tokens).double().mean(dim=0))
+        sides.append(torch.stack(means).mean(dim=0))
+    return torch.stack(sides).mean(dim=0).float()
+
+
+def _fold(encoder: "Encoder", folded: "Encoder", mean: Tensor, probes: Sequence[str]) -> str:
+    """Put the mean into `folded`; in the last bias, if that does exactly what it should."""
+    norms = [
+        module
+        for module in folded.model.modules()
+        if isinstance(module, nn.LayerNorm) and module.bias is not None
+    ]
+    tokens = encoder.tokenise(list(probes)[:PROBES], "passage")
+    with torch.no_grad():
+        wanted = encoder.pooled(tokens) - mean
+        if norms and not len(folded.head) and norms[-1].bias.shape == mean.shape:
+            norms[-1].bias.sub_(mean)
+            if torch.allclose(folded.pooled(tokens), wanted, atol=1e-4, rtol=1e-4):
+                return "the bias of the transformer's last layer norm"
+            norms[-1].bias.add_(mean)
+        width = len(mean)
+        layer = nn.Linear(width, width)
+        layer.weight.copy_(torch.eye(width))
+        layer.bias.copy_(-mean)
+    folded.head.append(Dense(layer, nn.Identity()))
+    return "a dense layer after pooling, which AutoModel users must apply themselves"
+
+
+def _tensors(vectors: LanguageVectors, languages: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors of the module, with a row for every language on both sides."""
+    tensors = {}
+    for side, turn in vectors.sides.items():
+        names = [EVERY, *languages]
+        tensors[f"{side}_offsets"] = _rows(turn.offsets, names)
+        if turn.directions:
+            tensors[f"{side}_directions"] = _rows(turn.directions, names)
+        if turn.matrix is not None:
+            tensors[f"{side}_matrix"] = torch.from_numpy(np.ascontiguousarray(turn.matrix))
+    return tensors
+
+
+def _rows(table: Mapping[str, np.ndarray], names: Sequence[str]) -> Tensor:
+    return torch.from_numpy(np.stack([table.get(name, table[EVERY]) for name in names]))
+
+
+def require_foldable(fold: str, method: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` where only a mean can be folded, and the method is another."""
+    if fold == "global" and method.get("name") != "centre":
+        raise ConfigError(
+            f"fold = global: folds a mean, but the method is {method.get('name')}; use --method"
+            " centre, or --fold language"
+        )
+
+
+def _card(name: str, about: str) -> str:
+    """The model card."""
+    return (
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n"
+        f"# {Path(name).name} without what tells languages apart\n\n{about}"
+    )
+
+
+GLOBAL_CARD = """The mean vector of all languages' texts is subtracted before normalisation, by
+{place}. Queries are encoded with the prompt `query`, passages with `passage`.
+
+```python
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer("FOLDER", trust_remote_code=True)  # code of hybridbatch, none of the folder
+model.encode("...", prompt_name="query")
+```
+"""
+LANGUAGE_CARD = """The mean vector of each text's language ({count} languages) is taken off its
+embedding. The modules that do it are in the package hybridbatch: `pip install hybridbatch`.
+
+```python
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer("FOLDER", trust_remote_code=True)  # code of hybridbatch, none of the folder
+model.encode("...", prompt_name="query-{example}")    # a query in a known language
+model.encode("...", prompt_name="passage-{example}")
+model.encode("...", prompt_name="query")              # the language is identified
+```
+"""

@@ -21,7 +21,7 @@ from hybridbatch.common.stopping import handle_signals
 __all__ = ["app", "main"]
 
 # The files of commands, in the order of `--help`.
-TOPICS = ("data", "train", "evaluate", "search", "debias", "scaling")
+TOPICS = ("data", "train", "evaluate", "search", "debias", "scaling", "sharing")
 for topic in TOPICS:
     import_module(f"hybridbatch.cli.{topic}")
 

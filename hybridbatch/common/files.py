@@ -142,10 +142,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             stack.enter_context(locked(temporary))
         try:
             yield temporary
+            readable = temporary.stat().st_mode & 0o666  # some libraries write for the owner only
             for folder, _, names in os.walk(temporary):
                 for name in names:
                     with open(Path(folder, name), "rb+") as written:
                         os.fsync(written.fileno())
+                    os.chmod(Path(folder, name), readable)
             with locked(path.parent):
                 if path.exists():
                     os.replace(path, old)

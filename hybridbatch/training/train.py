@@ -173,7 +173,7 @@ def _train(
 
         def save(trained: Encoder) -> None:
             result = train_json(trainer, trained, inputs.facts(), identity)
-            trained.save(run / "model", model_card(result))
+            trained.save(run / "model", model_card(result, str(run / "model")))
             write_json(run / checkpoint.TRAINED, result, sealed=True)
             checkpoint.clear(run)
 

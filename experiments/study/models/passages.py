@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 
 from hybridbatch.common.files import read_json, write_text
 from hybridbatch.common.languages import language
+from hybridbatch.common.tables import csv_text, markdown_table
 from hybridbatch.scaling.language_traits import regress, traits
-from hybridbatch.scaling.report.tables import csv_text, markdown_table
 
 HERE = Path(__file__).parent
 MODELS = ("untrained", "mix-0.5", "mix-1")

@@ -2,16 +2,17 @@
 drawn.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from hybridbatch.common.tables import columns
 from hybridbatch.scaling.findings import Findings
 from hybridbatch.scaling.fits import Law
+from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 
-Row = Mapping[str, Any]
 Chart = dict[str, Any]
 DIGITS = 5  # significant ones of a number in a figure
 CURVE_POINTS = 40
@@ -32,8 +33,8 @@ def charts(findings: Findings) -> list[Chart]:
         ``columns``: mixes); ``title``, ``note``.
     """
     found = [
-        _scaling(findings),
         _mix_response(findings),
+        _scaling(findings),
         _bias(findings),
         _laws(findings),
         _languages(findings),
@@ -41,27 +42,23 @@ def charts(findings: Findings) -> list[Chart]:
     return [chart for chart in found if chart["rows"]["count"]]
 
 
-def packed(rows: Sequence[Row], columns: Iterable[str] | None = None) -> dict[str, Any]:
+def packed(rows: Sequence[TableRow], names: Iterable[str] | None = None) -> dict[str, Any]:
     """Rows by column: numbers as they are, texts as numbers into a list of the distinct ones,
     ``keys`` likewise.
     """
-    names = list(
-        dict.fromkeys(name for row in rows for name in row) if columns is None else columns
-    )
-    return {
-        "count": len(rows),
-        "columns": {name: _column([row.get(name) for row in rows]) for name in names},
-    }
+    found = {}
+    for name in columns(rows) if names is None else names:
+        found[name] = _column([row.get(name) for row in rows])
+    return {"count": len(rows), "columns": found}
 
 
 def _column(values: Sequence[Any]) -> Any:
     if any(isinstance(value, list | tuple) for value in values):
-        distinct = list(dict.fromkeys(each for value in values for each in value or ()))
-        place = {each: number for number, each in enumerate(distinct)}
-        return {
-            "lists": distinct,
-            "codes": [[place[each] for each in value or ()] for value in values],
-        }
+        places: dict[Any, int] = {}
+        codes = []
+        for value in values:
+            codes.append([places.setdefault(each, len(places)) for each in value or ()])
+        return {"lists": list(places), "codes": codes}
     if any(isinstance(value, str | bool) for value in values):
         distinct = list(dict.fromkeys(values))
         place = {each: number for number, each in enumerate(distinct)}
@@ -167,11 +164,7 @@ def _laws(findings: Findings) -> Chart:
 
 def _languages(findings: Findings) -> Chart:
     rows = [row for row in findings.languages if row["setting"] in SETTINGS]
-    mixes = [
-        name
-        for name in dict.fromkeys(name for row in rows for name in row)
-        if name.startswith("mix ")
-    ]
+    mixes = [name for name in columns(rows) if name.startswith("mix ")]
     return {
         "kind": "heat", "title": "Languages", "columns": mixes, "choices": ["setting", "task"],
         "note": "Difference in mAP, in points, by query language and mix, at the largest size.",
@@ -179,11 +172,11 @@ def _languages(findings: Findings) -> Chart:
     }  # fmt: skip
 
 
-def _place(row: Row) -> dict[str, Any]:
+def _place(row: TableRow) -> dict[str, Any]:
     return {name: row[name] for name in ("task", "setting", "metric", "group")}
 
 
-def _values(row: Row) -> dict[str, Any]:
+def _values(row: TableRow) -> dict[str, Any]:
     return {
         "y": row["mean"],
         "low": row["low"],
@@ -193,11 +186,11 @@ def _values(row: Row) -> dict[str, Any]:
     }
 
 
-def _arm(row: Row) -> str:
+def _arm(row: TableRow) -> str:
     return f"mix {row['mix']:g}" if row.get("mix") is not None else str(row.get("strategy", "all"))
 
 
-def _words(findings: Findings, row: Row, along: str = "pairs") -> str:
+def _words(findings: Findings, row: TableRow, along: str = "pairs") -> str:
     """The part of the grid in words, without the axis that the figure runs along and without the
     strategy's name.
     """

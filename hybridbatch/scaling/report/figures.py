@@ -1,12 +1,13 @@
 """Figures of a sweep, as matplotlib figures and as SVG text that is the same for the same findings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybridbatch.scaling.findings import Findings
 from hybridbatch.scaling.fits import Law
+from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 from hybridbatch.scoring.drawing import STYLE
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
 LABELS = {
     "mAP": "mAP",
     "rank_distance": "rank distance",
@@ -67,7 +67,7 @@ def _panels(count: int) -> tuple["Figure", list["Axes"]]:
         return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
-def _lines(rows: Sequence[Row], label: str, *, x: str, line: str) -> "Figure":
+def _lines(rows: Sequence[TableRow], label: str, *, x: str, line: str) -> "Figure":
     settings = [setting for setting in SETTINGS if any(row["setting"] == setting for row in rows)]
     figure, panels = _panels(len(settings))
     for panel, setting in zip(panels, settings, strict=True):
@@ -99,7 +99,7 @@ def _lines(rows: Sequence[Row], label: str, *, x: str, line: str) -> "Figure":
     return figure
 
 
-def _language_map(rows: Sequence[Row]) -> "Figure":
+def _language_map(rows: Sequence[TableRow]) -> "Figure":
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -136,11 +136,11 @@ def _language_map(rows: Sequence[Row]) -> "Figure":
     return figure
 
 
-def _law_panels(findings: Findings) -> Iterator[tuple[str, list[Row]]]:
+def _law_panels(findings: Findings) -> Iterator[tuple[str, list[TableRow]]]:
     """The fitted laws over one axis of all query languages, by what they are of and over; of the
     first slice each.
     """
-    panels: dict[tuple[str, str, str], list[Row]] = {}
+    panels: dict[tuple[str, str, str], list[TableRow]] = {}
     for row in findings.laws:
         centre = {name: findings.centre[name] for name in findings.place(row)}
         if (
@@ -154,7 +154,7 @@ def _law_panels(findings: Findings) -> Iterator[tuple[str, list[Row]]]:
         yield f"{task}-law-{of.replace(' ', '-')}-{over}".replace("1---", "1-minus-"), rows
 
 
-def _laws(rows: Sequence[Row]) -> "Figure":
+def _laws(rows: Sequence[TableRow]) -> "Figure":
     settings = [setting for setting in SETTINGS if any(row["setting"] == setting for row in rows)]
     figure, panels = _panels(len(settings))
     for panel, setting in zip(panels, settings, strict=True):

@@ -1,23 +1,36 @@
 """The self-contained HTML page of a report: no network, readable on a phone, in print, and without
 scripts.
 
-Style and script lie in ``data/report.css`` and ``data/report.js``. Figures are drawn by the script
-from rows in the page; tables stand in it with their main rows, and the script adds the others.
+The page is a template (``report.html.j2``) with a style and a script beside it. Figures are drawn
+by the script from rows in the page, which are packed and compressed; tables stand in the page with
+their main rows, and the script adds the others.
 """
 
-import html
+import base64
+import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
+from hybridbatch.common.tables import columns, constant, shown
 from hybridbatch.scaling.findings import TESTED
 from hybridbatch.scaling.report.charts import Chart, packed
+from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 
-Row = Mapping[str, Any]
-FEW = 40  # rows of a table that has no main ones
+FEW = 40  # rows of a table that stand in the page without a script
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The table that answers the main question."""
+
+    caption: str = ""
+    rows: Sequence[Mapping[str, str]] = ()
+    classes: Sequence[str] = ()  # of each row: better, worse, or nothing
+    rule: str = ""  # how it was tested
 
 
 @dataclass(frozen=True)
@@ -26,87 +39,89 @@ class Contents:
 
     title: str
     about: str  # one sentence under the title
-    answers: Mapping[str, Sequence[str]]  # sentences of the first section, by question
-    charts: Sequence[Chart]
+    answers: Mapping[str, Sequence[str]]  # sentences, by question
+    charts: Sequence[Chart]  # the first two stand above the sentences
     # by title; a row's ``keys`` become links to the JSON of its cells
-    tables: Mapping[str, Sequence[Row]]
+    tables: Mapping[str, Sequence[TableRow]]
     notes: Mapping[str, str]  # what a table's columns mean, by title
     links: Mapping[str, str]  # path of a cell's JSON from the page, by key
     commands: Sequence[str]  # how to run the sweep again
     files: Sequence[str]  # names of the drawn figures
+    headline: Headline = field(default_factory=Headline)
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table as the page shows it."""
+
+    rows: Sequence[TableRow]
+    columns: Sequence[str]  # without those that are the same in all rows
+    constant: str  # these, in words
+    main: Sequence[TableRow]
+    numbers: Sequence[int]  # of the main rows
+    linked: bool
+
+    @property
+    def more(self) -> bool:
+        """Whether there are rows beside the main ones."""
+        return len(self.rows) > len(self.main)
+
+    def packed(self) -> dict[str, Any]:
+        """The rows for the script."""
+        names = [*self.columns, *(["keys"] if self.linked else [])]
+        return packed(self.rows, names) | {"main": list(self.numbers)}
 
 
 def page(contents: Contents) -> str:
-    """The whole page."""
+    """The whole page; the same contents give the same bytes."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader(__package__ or "", "."), autoescape=True, keep_trailing_newline=True
+    )
+    environment.filters.update(shown=shown, words=lambda name: name.replace("_", " "))
+    tables = {name: page_table(rows) for name, rows in contents.tables.items()}
     data = {
         "charts": contents.charts,
-        "tables": {name: _table_data(rows) for name, rows in contents.tables.items()},
+        "tables": {name: table.packed() for name, table in tables.items()},
         "links": contents.links,
         "settings": SETTINGS,
     }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace(
-        "</", "<\\/"
-    )
-    sections = [
-        f"<header><h1>{html.escape(contents.title)}</h1><p>{html.escape(contents.about)}</p></header>",
-        '<nav><a href="#answer">Answer</a> <a href="#figures">Figures</a> <a'
-        ' href="#tables">Tables</a> '
-        '<a href="#again">Run it again</a></nav>',
-        '<h2 id="answer">Answer</h2>',
-        *(
-            f"<h3>{html.escape(question)}</h3><ul>"
-            + "".join(f"<li>{html.escape(each)}</li>" for each in found)
-            + "</ul>"
-            for question, found in contents.answers.items()
-        ),
-        '<h2 id="figures">Figures</h2>',
-        *(_figure(number, chart) for number, chart in enumerate(contents.charts)),
-        _downloads(contents),
-        '<h2 id="tables">Tables</h2>',
-        *(_table(name, rows, contents) for name, rows in contents.tables.items()),
-        '<h2 id="again">Run it again</h2><pre>'
-        + html.escape("\n".join(contents.commands))
-        + "</pre>",
-    ]
-    style, script = (
-        files(__package__).joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js")
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(contents.title)}</title><style>\n{style}</style></head><body>\n"
-        + "\n".join(sections)
-        + f'\n<script type="application/json" id="data">{text}</script>\n<script>\n{script}</script></body></html>\n'
+    return environment.get_template("report.html.j2").render(
+        c=contents,
+        tables=tables,
+        data=compressed(data),
+        style=_beside("report.css"),
+        script=_beside("report.js"),
     )
 
 
-def _figure(number: int, chart: Chart) -> str:
-    title, note = html.escape(chart["title"]), html.escape(chart["note"])
-    return (
-        f'<figure data-chart="{number}"><h3>{title}</h3><div class="controls"></div><div'
-        ' class="drawing"></div>'
-        f"<figcaption>{note}</figcaption><noscript>Drawn by a script; see the files"
-        " below.</noscript></figure>"
+def _beside(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+def compressed(value: Any) -> str:
+    """JSON, gzipped, in base 64: what `report.js` unpacks. Nothing in it can end the script block."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def page_table(rows: Sequence[TableRow]) -> PageTable:
+    """Rows with their main ones, and without the columns that say nothing."""
+    same = constant(rows)
+    numbers = _main(rows)
+    told = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in same.items()]
+    return PageTable(
+        rows=rows,
+        columns=[name for name in columns(rows) if name != "keys" and name not in same],
+        constant=", ".join(text for text in told if not text.endswith(" ")),
+        main=[rows[number] for number in numbers],
+        numbers=numbers,
+        linked=any("keys" in row for row in rows),
     )
 
 
-def _downloads(contents: Contents) -> str:
-    figures = " ".join(
-        f'<a href="figures/{name}.svg">{html.escape(name)}</a> (<a'
-        f' href="figures/{name}.png">PNG</a>)'
-        for name in contents.files
-    )
-    tables = " ".join(
-        f'<a href="tables/{name}.csv">{html.escape(name)}.csv</a>' for name in contents.tables
-    )
-    return (
-        f"<details><summary>Files</summary><p>{tables} "
-        '<a href="tables/main.tex">main.tex</a> <a'
-        f' href="report.md">report.md</a></p><p>{figures}</p></details>'
-    )
-
-
-def _main(rows: Sequence[Row]) -> list[int]:
+def _main(rows: Sequence[TableRow]) -> list[int]:
     """Numbers of the rows that a reader wants first: all query languages, and the metrics people
     know.
     """
@@ -115,65 +130,4 @@ def _main(rows: Sequence[Row]) -> list[int]:
         for number, row in enumerate(rows)
         if row.get("group", "all") == "all" and row.get("metric", TESTED[0]) in TESTED
     ]
-    return (
-        (chosen or list(range(len(rows))))[:FEW] if len(chosen) > 4 * FEW or not chosen else chosen
-    )
-
-
-def _table_data(rows: Sequence[Row]) -> dict[str, Any]:
-    return packed(rows) | {"main": _main(rows)}
-
-
-def _table(name: str, rows: Sequence[Row], contents: Contents) -> str:
-    columns = [
-        column
-        for column in dict.fromkeys(column for row in rows for column in row)
-        if column != "keys"
-    ]
-    linked = any("keys" in row for row in rows)
-    head = "".join(
-        '<th scope="col"><button'
-        f' type="button">{html.escape(column.replace("_", " "))}</button></th>'
-        for column in columns
-    )
-    main = _main(rows)
-    body = "".join(
-        "<tr>"
-        + "".join(_cell(rows[number].get(column)) for column in columns)
-        + (_links(rows[number], contents.links) if linked else "")
-        + "</tr>"
-        for number in main
-    )
-    more = (
-        f"<label><input type='checkbox'> all {len(rows):,} rows</label>"
-        if len(rows) > len(main)
-        else ""
-    )
-    return (
-        f'<section data-table="{html.escape(name)}"><h3>{html.escape(name.replace("_", " "))}</h3>'
-        f"<p>{html.escape(contents.notes.get(name, ''))}</p>"
-        '<div class="controls"><input type="search" placeholder="filter: words" aria-label="filter'
-        f' {html.escape(name)}">'
-        f"{more}</div><div"
-        f' class="table"><table><thead><tr>{head}{"<th>cells</th>" if linked else ""}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div></section>"
-    )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "<td></td>"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"<td>{html.escape(str(value))}</td>"
-    return f'<td class="number">{f"{value:.4g}" if isinstance(value, float) else f"{value:,}"}</td>'
-
-
-def _links(row: Row, links: Mapping[str, str]) -> str:
-    return (
-        '<td class="cells">'
-        + " ".join(
-            f'<a href="{html.escape(links[key])}" title="{key}">{number}</a>'
-            for number, key in enumerate(row.get("keys", []), start=1)
-        )
-        + "</td>"
-    )
+    return (chosen or list(range(len(rows))))[:FEW]

@@ -1,6 +1,13 @@
 'use strict';
-const data = JSON.parse(document.getElementById('data').textContent);
-const WIDTH = 340, HEIGHT = 230, EDGE = { left: 48, right: 12, top: 24, bottom: 40 };
+let data;
+const WIDTH = 340, HEIGHT = 230, EDGE = { left: 48, right: 14, top: 24, bottom: 40 };
+
+// The rows lie in the page as JSON, gzipped, in base 64.
+async function unzipped(text) {
+  const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return JSON.parse(await new Response(stream).text());
+}
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -38,12 +45,22 @@ const links = keys => keys.flatMap((key, i) => {
   return [link, ' '];
 });
 
+// Eight colours that people with any colour vision tell apart (Okabe and Ito 2008; the yellow darker), and a
+// shape beside each, so that colour is never the only difference.
+const PALETTE = ['#0072b2', '#d55e00', '#009e73', '#b1478f', '#3a9bd9', '#b8860b', '#6a51a3', '#555555'];
+const SHAPES = [
+  (x, y, r) => `M${x - r},${y}a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0Z`,
+  (x, y, r) => `M${x - r},${y - r}h${2 * r}v${2 * r}h${-2 * r}Z`,
+  (x, y, r) => `M${x},${y - 1.3 * r}L${x + 1.2 * r},${y + r}H${x - 1.2 * r}Z`,
+  (x, y, r) => `M${x},${y - 1.4 * r}L${x + 1.4 * r},${y}L${x},${y + 1.4 * r}L${x - 1.4 * r},${y}Z`,
+];
 function colours(names) {
-  const many = Math.max(1, names.length - 1);
-  return new Map(names.map((name, i) => [name, `hsl(${215 + 170 * i / many} 68% var(--l))`]));
+  return new Map(names.map((name, i) => [name, {
+    paint: PALETTE[i % PALETTE.length], shape: SHAPES[i % SHAPES.length], place: i - (names.length - 1) / 2,
+  }]));
 }
 
-function ticks(low, high, wanted = 4) {
+function ticks(low, high, wanted = 6) {
   const rough = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map(factor => factor * power).find(each => each >= rough);
   const found = [];
@@ -75,7 +92,7 @@ function choose(box, rows, names, redraw) {
 
 function lines(figure, chart) {
   const rows = unpacked(chart.rows), place = figure.querySelector('.drawing'), hidden = new Set();
-  const tip = element('div', { class: 'tip', hidden: '' });
+  const tip = element('div', { class: 'tip', hidden: '', role: 'status' });
   figure.append(tip);
   figure.addEventListener('mouseleave', () => { tip.hidden = true; });
   const show = (row, dot) => {
@@ -101,7 +118,7 @@ function lines(figure, chart) {
       }
       const legend = element('div', { class: 'legend' }, ...names.map(name => {
         const button = element('button', { type: 'button', 'aria-pressed': String(!hidden.has(name)) },
-          element('i', { style: `background:${colour.get(name)}` }), name);
+          symbol(colour.get(name)), name);
         button.addEventListener('click', () => {
           hidden.has(name) ? hidden.delete(name) : hidden.add(name);
           redraw();
@@ -114,11 +131,17 @@ function lines(figure, chart) {
   });
 }
 
+function symbol({ paint, shape }) {
+  const svg = drawn('svg', { viewBox: '0 0 14 14', width: 14, height: 14, 'aria-hidden': 'true' });
+  svg.append(drawn('path', { d: shape(7, 7, 4.5), style: `fill:${paint}` }));
+  return svg;
+}
+
 const axisName = (row, chart) => chart.x ?? words(row.along);
 
 function plot(title, all, chart, hidden, colour, show) {
   const rows = all.filter(row => !hidden.has(row[chart.series]));
-  const svg = drawn('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': title });
+  const svg = drawn('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'group', 'aria-label': title });
   const ref = all[0].ref ?? null;
   const ys = all.flatMap(row => [row.y, row.low, row.high]).concat(ref).filter(value => value !== null);
   const xs = distinct(all.map(row => row.x)).sort((a, b) => a - b);
@@ -126,7 +149,8 @@ function plot(title, all, chart, hidden, colour, show) {
   const low = Math.min(...ys) - pad, high = Math.max(...ys) + pad;
   const scale = chart.log ? Math.log : value => value;
   const first = scale(xs[0]), span = scale(xs.at(-1)) - first || 1;
-  const x = value => EDGE.left + (WIDTH - EDGE.left - EDGE.right) * (xs.length > 1 ? (scale(value) - first) / span : 0.5);
+  const inner = 12;
+  const x = value => EDGE.left + inner + (WIDTH - EDGE.left - EDGE.right - 2 * inner) * (xs.length > 1 ? (scale(value) - first) / span : 0.5);
   const y = value => EDGE.top + (HEIGHT - EDGE.top - EDGE.bottom) * (1 - (value - low) / (high - low));
   svg.append(drawn('text', { class: 'title', x: EDGE.left, y: 12 }, title));
   for (const tick of ticks(low, high)) {
@@ -143,16 +167,21 @@ function plot(title, all, chart, hidden, colour, show) {
   const middle = (EDGE.left + WIDTH - EDGE.right) / 2;
   svg.append(drawn('text', { x: middle, y: HEIGHT - 6, 'text-anchor': 'middle' }, axisName(all[0], chart)));
   if (ref !== null) svg.append(drawn('line', { class: 'ref', x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(ref), y2: y(ref) }));
-  for (const [name, paint] of colour) {
+  // Series stand beside each other at the same size, so that no point hides another.
+  const step = Math.min(7, 24 / Math.max(1, colour.size));
+  for (const [name, { paint, shape, place }] of colour) {
     const part = rows.filter(row => row[chart.series] === name).sort((a, b) => a.x - b.x);
-    const curve = part.some(row => row.curve === 1) ? part.filter(row => row.curve === 1) : part;
-    const line = curve.map(row => `${x(row.x)},${y(row.y)}`);
+    const fitted = part.some(row => row.curve === 1), aside = fitted ? 0 : place * step;
+    const at = value => x(value) + aside;
+    const curve = fitted ? part.filter(row => row.curve === 1) : part;
+    const line = curve.map(row => `${at(row.x)},${y(row.y)}`);
     const band = curve.filter(row => row.low !== null);
     const edge = [...band.map(row => [row.x, row.high]), ...band.toReversed().map(row => [row.x, row.low])];
-    svg.append(drawn('polygon', { class: 'band', style: `fill:${paint}`, points: edge.map(([a, b]) => `${x(a)},${y(b)}`).join(' ') }));
+    svg.append(drawn('polygon', { class: 'band', style: `fill:${paint}`, points: edge.map(([a, b]) => `${at(a)},${y(b)}`).join(' ') }));
     svg.append(drawn('polyline', { class: 'line', style: `stroke:${paint}`, points: line.join(' ') }));
     for (const row of part.filter(each => each.curve !== 1)) {
-      const dot = drawn('circle', { class: 'dot', tabindex: 0, cx: x(row.x), cy: y(row.y), r: 4, style: `fill:${paint}` });
+      const dot = drawn('path', { class: 'dot', tabindex: 0, d: shape(at(row.x), y(row.y), 4), style: `fill:${paint}`,
+        role: 'button', 'aria-label': `${name}, ${axisName(row, chart)} ${number(row.x)}: ${number(row.y)}` });
       for (const event of ['mouseenter', 'focus', 'click']) dot.addEventListener(event, () => show(row, dot));
       svg.append(dot);
     }
@@ -184,7 +213,8 @@ function heat(figure, chart) {
             title: `${row.name}, ${column}: mAP ${number(row[column])}; ${against.value}: ${number(row[against.value])}`,
           }, (value > 0 ? '+' : '') + value.toFixed(1));
         })));
-      place.replaceChildren(element('div', { class: 'table heat' }, element('table', {},
+      place.replaceChildren(element('div', { class: 'table heat', tabindex: 0, role: 'region', 'aria-label': chart.title },
+        element('table', {}, element('caption', {}, `Points of mAP against ${against.value}`),
         element('thead', {}, element('tr', {}, ...head)), element('tbody', {}, ...body))));
     };
     against.onchange = redraw;
@@ -235,8 +265,12 @@ function table(section) {
   filter.addEventListener('input', fill);
 }
 
-document.querySelectorAll('[data-chart]').forEach(figure => {
-  const chart = data.charts[Number(figure.dataset.chart)];
-  ({ lines, heat })[chart.kind](figure, chart);
+unzipped(document.getElementById('data').textContent).then(found => {
+  data = found;
+  document.querySelectorAll('[data-chart]').forEach(figure => {
+    const chart = data.charts[Number(figure.dataset.chart)];
+    ({ lines, heat })[chart.kind](figure, chart);
+  });
+  document.querySelectorAll('[data-table]').forEach(table);
+  document.documentElement.dataset.ready = 'yes';
 });
-document.querySelectorAll('[data-table]').forEach(table);

@@ -9,18 +9,20 @@ from hybridbatch.common.errors import HybridBatchError
 from hybridbatch.common.files import atomic_folder
 from hybridbatch.common.languages import optional
 from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.records import Task
+from hybridbatch.common.tables import csv_text, markdown_table
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells.folder import DEFAULT_NAME
 from hybridbatch.scaling.findings import TESTED, Findings, find
 from hybridbatch.scaling.report.charts import charts
 from hybridbatch.scaling.report.figures import figures
+from hybridbatch.scaling.report.headline import headline
 from hybridbatch.scaling.report.html import Contents, page
 from hybridbatch.scaling.report.sentences import sections
-from hybridbatch.scaling.report.tables import csv_text, markdown_table
+from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scoring.drawing import write_both
 
-Row = Mapping[str, Any]
 HIDDEN = ("law", "sizes", "values")  # of a row, what is drawn rather than shown
 NOTES = {
     "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds and questions.",
@@ -86,7 +88,7 @@ def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SIL
         }
         contents = Contents(
             title=title, about=_about(sweep), answers=answers, charts=charts(findings), tables=tables, notes=NOTES,
-            links=links, commands=commands, files=[name for name, _ in drawings],
+            links=links, commands=commands, files=[name for name, _ in drawings], headline=headline(findings),
         )  # fmt: skip
         (folder / "index.html").write_text(page(contents), encoding="utf-8")
     progress.note(f"wrote {target / 'index.html'}")
@@ -129,16 +131,17 @@ def _texts(
                 f"{name}: no lexical distances of its languages, its texts have changed since"
             )
             continue
-        found[name] = {
-            code: [
-                text
-                for side in (whole.queries, whole.corpus)
-                if code in side
-                for text in side[code].texts
-            ]
-            for code in dict.fromkeys([*whole.queries, *whole.corpus])
-        }
+        found[name] = _texts_of(whole)
     return found
+
+
+def _texts_of(task: Task) -> dict[str, list[str]]:
+    """Queries and passages of a task, by language."""
+    texts: dict[str, list[str]] = {}
+    for side in (task.queries, task.corpus):
+        for code, one in side.items():
+            texts.setdefault(code, []).extend(one.texts)
+    return texts
 
 
 def rerun(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -175,49 +178,36 @@ def latex(findings: Findings) -> str:
     """The means of all query languages at the largest size as a LaTeX table: a row per mix, a
     column per measure.
     """
-    rows = [
-        row
-        for row in findings.means
-        if row["group"] == "all"
-        and row["metric"] in TESTED
-        and findings.place(row) == findings.centre
-    ]
+    rows = [row for row in _main_means(findings) if findings.place(row) == findings.centre]
     largest = max(row["pairs"] for row in rows)
     rows = [row for row in rows if row["pairs"] == largest]
-    columns = list(dict.fromkeys((row["task"], row["setting"], row["metric"]) for row in rows))
-    lines = [r"\begin{tabular}{l" + "r" * len(columns) + "}", r"\toprule"]
-    lines.append(
-        " & ".join(["mix", *(f"{setting} {metric}" for _, setting, metric in columns)]).replace(
-            "_", r"\_"
-        )
-        + r" \\"
-    )
-    lines.append(r"\midrule")
+    measures = list(dict.fromkeys(map(_measure, rows)))
+    names = ["mix", *(f"{setting} {metric}" for _, setting, metric in measures)]
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(measures) + "}",
+        r"\toprule",
+        " & ".join(names).replace("_", r"\_") + r" \\",
+        r"\midrule",
+    ]
     for mix in dict.fromkeys(row["mix"] for row in rows):
-        found = {
-            (row["task"], row["setting"], row["metric"]): row for row in rows if row["mix"] == mix
-        }
-        lines.append(
-            " & ".join(
-                [
-                    "–" if mix is None else f"{mix:g}",
-                    *(_latex_cell(found[column]) for column in columns),
-                ]
-            )
-            + r" \\"
-        )
-    return "\n".join(
-        [
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            f"% {largest:,} training records; ± half the 95 % interval",
-            "",
-        ]
-    )
+        found = {_measure(row): row for row in rows if row["mix"] == mix}
+        cells = [_latex_cell(found[measure]) for measure in measures]
+        lines.append(" & ".join(["–" if mix is None else f"{mix:g}", *cells]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines.append(f"% {largest:,} training records; ± half the 95 % interval")
+    return "\n".join([*lines, ""])
 
 
-def _latex_cell(row: Row) -> str:
+def _main_means(findings: Findings) -> list[TableRow]:
+    """The means that people know, over all query languages."""
+    return [row for row in findings.means if row["group"] == "all" and row["metric"] in TESTED]
+
+
+def _measure(row: TableRow) -> tuple[str, str, str]:
+    return row["task"], row["setting"], row["metric"]
+
+
+def _latex_cell(row: TableRow) -> str:
     digits, scale = (0, 1) if row["metric"] == "rank_distance" else (1, 100)
     half = (row["high"] - row["low"]) / 2
     return f"${row['mean'] * scale:.{digits}f} \\pm {half * scale:.{digits}f}$"
@@ -240,26 +230,23 @@ def _markdown(
     drawings: Sequence[tuple[str, str]],
     commands: Sequence[str],
 ) -> str:
-    main = [
-        _shown(row) for row in findings.means if row["group"] == "all" and row["metric"] in TESTED
-    ]
     lines = [f"# {title}", ""]
+    top = headline(findings)
+    if top.rows:
+        lines += [top.caption, "", markdown_table(top.rows), "", top.rule, ""]
     for question, found in answers.items():
         lines += [f"## {question}", "", *(f"- {sentence}" for sentence in found), ""]
-    lines += [
-        text for name, caption in drawings for text in (f"![{caption}](figures/{name}.svg)", "")
-    ]
-    lines += [
-        "## Means",
-        "",
-        NOTES["means"],
-        "",
-        markdown_table([{k: v for k, v in r.items() if k != "keys"} for r in main]),
-    ]
-    return "\n".join([*lines, "", "## Run it again", "", "```", *commands, "```", ""])
+    for name, caption in drawings:
+        lines += [f"![{caption}](figures/{name}.svg)", ""]
+    means = []
+    for row in _main_means(findings):
+        means.append({name: value for name, value in _shown(row).items() if name != "keys"})
+    lines += ["## Means", "", NOTES["means"], "", markdown_table(means), ""]
+    lines += ["## Run it again", "", "```", *commands, "```", ""]
+    return "\n".join(lines)
 
 
-def _shown(row: Row) -> dict[str, Any]:
+def _shown(row: TableRow) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in HIDDEN}
 
 

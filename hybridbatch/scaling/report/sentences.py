@@ -7,9 +7,9 @@ from typing import Any
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells.grid import in_words
 from hybridbatch.scaling.findings import BEST_MIX, TESTED, Findings
+from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 
-Row = Mapping[str, Any]
 # baselines are in words already
 STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}
 SCALE_UNITS = {
@@ -60,8 +60,8 @@ def _words(place: Mapping[str, Any]) -> str:
 
 
 def _headline(
-    findings: Findings, rows: Sequence[Row], metrics: tuple[str, ...] = TESTED
-) -> Iterator[Row]:
+    findings: Findings, rows: Sequence[TableRow], metrics: tuple[str, ...] = TESTED
+) -> Iterator[TableRow]:
     """Rows of the centre, all query languages and the metrics people know, in the order of
     settings.
     """
@@ -73,54 +73,87 @@ def _headline(
                     yield row
 
 
-def _comparisons(findings: Findings) -> Iterator[str]:
+def main_comparisons(findings: Findings) -> list[TableRow]:
+    """The comparisons that answer the main question, by rival: the mix nearest to one half, in the
+    part of the grid with the most cells, at its largest size.
+    """
     rows = list(_headline(findings, findings.comparisons))
     if not rows:
-        yield "Hybrid batches were not compared with pure ones: the sweep has no mix between 0 and 1, or neither 0 nor 1."
-        return
+        return []
     half = _nearest_half(rows)
-    main = [row for row in rows if row["mix"] == half and "verdict" in row]
-    largest = max(row["pairs"] for row in rows if row["mix"] == half)
+    near = [row for row in rows if row["mix"] == half]
+    tested = [row for row in near if "verdict" in row]
+    largest = max(row["pairs"] for row in near)
+    chosen = tested or [row for row in near if row["pairs"] == largest]
+    rivals = list(dict.fromkeys(row["against"] for row in chosen))
+    return sorted(chosen, key=lambda row: rivals.index(row["against"]))
+
+
+def _comparisons(findings: Findings) -> Iterator[str]:
+    rows = main_comparisons(findings)
+    if not rows:
+        yield (
+            "Hybrid batches were not compared with pure ones: the sweep has no mix between 0 and 1,"
+            " or neither 0 nor 1."
+        )
+        return
+    main = [row for row in rows if "verdict" in row]
     told = {id(row) for row in main}
     others = [row for row in findings.comparisons if "verdict" in row and id(row) not in told]
+    half, largest = rows[0]["mix"], max(row["pairs"] for row in rows)
     yield from _counted(f"At mix {half:g} with {largest:,} training records", main)
     yield from _counted("At all other inner mixes and in all other parts of the grid", others)
-    shown = main or [row for row in rows if row["mix"] == half and row["pairs"] == largest]
-    rivals = list(dict.fromkeys(row["against"] for row in shown))
-    yield from map(_comparison, sorted(shown, key=lambda row: rivals.index(row["against"])))
+    yield from map(_comparison, rows)
 
 
-def _counted(where: str, rows: Sequence[Row]) -> Iterator[str]:
+def _counted(where: str, rows: Sequence[TableRow]) -> Iterator[str]:
     """Verdicts as numbers."""
     for against in dict.fromkeys(row["against"] for row in rows):
         part = [row["verdict"] for row in rows if row["against"] == against]
         yield (
-            f"{where}, hybrid batches against {_rival(against)}: better in {part.count('better')}"
+            f"{where}, hybrid batches against {rival(against)}: better in {part.count('better')}"
             f" of {len(part)} tests, worse in "
             f"{part.count('worse')}, no significant difference in"
             f" {part.count('no significant difference')}."
         )
 
 
-def _nearest_half(rows: Sequence[Row]) -> float:
+def _nearest_half(rows: Sequence[TableRow]) -> float:
     return min((abs(row["mix"] - 0.5), row["mix"]) for row in rows)[1]
 
 
-def _comparison(row: Row) -> str:
-    unit, scale = ("ranks", 1) if row["metric"] == "rank_distance" else ("points", 100)
-    what = "rank distance" if row["metric"] == "rank_distance" else row["metric"]
-    values = f"{row['mean'] * scale:.1f} against {row['mean_against'] * scale:.1f}"
-    change = f"{row['difference'] * scale:+.1f} {unit}, 95 % interval {row['low'] * scale:+.1f} to {row['high'] * scale:+.1f}"
-    tested = (
-        f"; p = {row['p_holm']:.2g} after Holm's correction"
-        if row.get("p_holm") is not None
-        else "; not tested"
-    )
+def smallest_seen(row: TableRow) -> float | None:
+    """The difference that a test at 5 % would have found with a chance of 80 %, in units of the
+    metric: the findings' own, else from the width of the 95 % interval, (1.96 + 0.84) / 1.96 of its
+    half.
+    """
+    if row.get("detectable") is not None:
+        return float(row["detectable"])
+    if row.get("low") is None or row.get("high") is None:
+        return None
+    return 1.43 * (row["high"] - row["low"]) / 2
+
+
+def _comparison(row: TableRow) -> str:
+    distance = row["metric"] == "rank_distance"
+    unit, scale = ("ranks", 1) if distance else ("points", 100)
+    what = "rank distance" if distance else row["metric"]
     verdict = row.get("verdict", "no verdict")
+    tested = "not tested"
+    if row.get("p_holm") is not None:
+        tested = f"p = {row['p_holm']:.2g} after Holm's correction"
+    seen = smallest_seen(row)
+    unseen = ""
+    if verdict == "no significant difference" and seen is not None:
+        unseen = (
+            f" These seeds and questions could not have shown less than {seen * scale:.1f} {unit}."
+        )
     return (
-        f"Hybrid batches (mix {row['mix']:g}) against {_rival(row['against'])}, {row['setting']}"
-        f" {what} on {row['task']} with "
-        f"{row['pairs']:,} training records: {verdict} ({values}: {change}{tested})."
+        f"Hybrid batches (mix {row['mix']:g}) against {rival(row['against'])}, {row['setting']}"
+        f" {what} on {row['task']} with {row['pairs']:,} training records: {verdict}"
+        f" ({row['mean'] * scale:.1f} against {row['mean_against'] * scale:.1f}:"
+        f" {row['difference'] * scale:+.1f} {unit}, 95 % interval {row['low'] * scale:+.1f} to"
+        f" {row['high'] * scale:+.1f}; {tested}).{unseen}"
     )
 
 
@@ -143,14 +176,17 @@ def _break_evens(findings: Findings) -> Iterator[str]:
     for row in rows:
         if row["mix"] != _nearest_half(rows):
             continue
-        subject = f"Mix {row['mix']:g} against {_rival(row['against'])}, {row['setting']} mAP on {row['task']}: "
-        chance = f"{100 * row['chance_ahead_at_largest']:.0f} % of resamples end ahead"
         if row["always_ahead"]:
-            yield f"{subject}ahead at every measured size ({chance})."
+            where = "ahead at every measured size"
         elif row["pairs"] is None:
-            yield f"{subject}not ahead at the largest measured size ({chance})."
+            where = "not ahead at the largest measured size"
         else:
-            yield f"{subject}ahead from about {row['pairs']:,.0f} training records on ({chance})."
+            where = f"ahead from about {row['pairs']:,.0f} training records on"
+        yield (
+            f"Mix {row['mix']:g} against {rival(row['against'])}, {row['setting']} mAP on"
+            f" {row['task']}: {where} ({100 * row['chance_ahead_at_largest']:.0f} % of resamples"
+            " end ahead)."
+        )
 
 
 def _interactions(findings: Findings) -> Iterator[str]:
@@ -172,7 +208,7 @@ def _interactions(findings: Findings) -> Iterator[str]:
         moved = [row for row in part if row["settled"]]
         half = _nearest_half(part)
         told = "; ".join(
-            f"{row['setting']} on {row['task']} over {_rival(row['against'])}"
+            f"{row['setting']} on {row['task']} over {rival(row['against'])}"
             f" {100 * row['per_doubling']:+.2f} points"
             for row in moved
             if row["mix"] == half
@@ -195,7 +231,7 @@ def _traits(findings: Findings) -> Iterator[str]:
     for row in tested:
         if row["settled"]:
             yield (
-                f"Languages' gain of mix {row['mix']:g} over {_rival(row['against'])} in"
+                f"Languages' gain of mix {row['mix']:g} over {rival(row['against'])} in"
                 f" {row['setting']} mAP on {row['task']} "
                 f"goes with their {row['trait'].replace('_', ' ')}: {row['slope']:+.2f} points per"
                 " unit "
@@ -233,5 +269,6 @@ def _missing(findings: Findings) -> Iterator[str]:
         yield f"Missing: {len(findings.missing)} cells, {failed} of them set aside after failing; see the table."
 
 
-def _rival(against: Any) -> str:
+def rival(against: Any) -> str:
+    """What a comparison is with: the kind of batches of a pure mix, or a baseline by its name."""
     return STRATEGIES.get(against, str(against))

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from hybridbatch.common.files import write_json, write_text
+from hybridbatch.common.tables import csv_text, markdown_table
 from hybridbatch.scaling.analysis import MAIN_METRICS, Sweep
 
 SUMMARY_SCHEMA = 1
+TableRow = Mapping[str, Any]  # of a table of the report
 
 
 def write_summary(path: Path) -> list[Path]:
@@ -39,28 +41,19 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     for cell in sweep.cells:
         row = {name: cell["axes"].get(name) for name in axes}
         for task in cell["eval"]["tasks"]:
-            for setting, languages in task["settings"].items():
-                for metric in MAIN_METRICS:
-                    values = [
-                        metrics[metric] for metrics in languages.values() if metric in metrics
-                    ]
-                    if values:
-                        row[f"{task['name']} {setting} {metric}"] = float(np.mean(values))
+            row.update(_task_means(task))
         yield {**row, "seconds": round(sum(cell["seconds"].values()), 1), "key": cell["key"]}
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, with the columns of all of them."""
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _task_means(task: Mapping[str, Any]) -> dict[str, float]:
+    """The means over query languages of a task, by setting and metric."""
+    means = {}
+    for setting, languages in task["settings"].items():
+        for metric in MAIN_METRICS:
+            values = [metrics[metric] for metrics in languages.values() if metric in metrics]
+            if values:
+                means[f"{task['name']} {setting} {metric}"] = float(np.mean(values))
+    return means
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[str, Any]]) -> str:
@@ -68,20 +61,3 @@ def _markdown(rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[str, 
     if missing:
         lines += ["", f"## Missing: {len(missing)} cells", "", markdown_table(missing)]
     return "\n".join(lines) + "\n"
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a Markdown table, floats with four significant digits."""
-    if not rows:
-        return "(none)"
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    shown = [[_cell(row.get(name)) for name in names] for row in rows]
-    return "\n".join(
-        "| " + " | ".join(line) + " |" for line in [names, ["---"] * len(names), *shown]
-    )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -1,0 +1,50 @@
+"""The table at the top of a report: hybrid batches against pure ones, in one look."""
+
+from hybridbatch.scaling.findings import Findings
+from hybridbatch.scaling.report.html import Headline
+from hybridbatch.scaling.report.sentences import main_comparisons, rival, smallest_seen
+from hybridbatch.scaling.report.tables import TableRow
+
+RULE = (
+    "p: the larger of a paired randomisation test over questions and a t test over seeds, corrected"
+    " by Holm for all main tests; a verdict needs p below 0.05 and an interval without 0."
+    " Detectable difference: what these questions and seeds would have shown in four of five"
+    " repetitions. Where no difference is significant, a smaller one may still be there."
+)
+
+
+def headline(findings: Findings) -> Headline:
+    """The main comparisons as rows of texts; empty where nothing was compared."""
+    rows = main_comparisons(findings)
+    if not rows:
+        return Headline()
+    first = rows[0]
+    several = len({row["task"] for row in rows}) > 1
+    return Headline(
+        caption=(
+            f"Hybrid batches (mix {first['mix']:g}) against others, {first['pairs']:,} training"
+            " records. mAP in points of 100; rank distance in ranks, lower is better."
+        ),
+        rows=[_texts(row, several) for row in rows],
+        classes=[str(row.get("verdict", "")) for row in rows],
+        rule=RULE,
+    )
+
+
+def _texts(row: TableRow, several_tasks: bool) -> dict[str, str]:
+    distance = row["metric"] == "rank_distance"
+    scale = 1 if distance else 100
+    measure = f"{row['setting']} {'rank distance' if distance else row['metric']}"
+    seen = smallest_seen(row)
+    p = row.get("p_holm")
+    return {
+        "measure": f"{row['task']}: {measure}" if several_tasks else measure,
+        "against": rival(row["against"]),
+        "difference": f"{row['difference'] * scale:+.1f}",
+        "verdict": str(row.get("verdict", "not tested")),
+        "95 % interval": f"{row['low'] * scale:+.1f} to {row['high'] * scale:+.1f}",
+        "p (Holm)": "–" if p is None else f"{p:.2g}",
+        "detectable difference": "–" if seen is None else f"{seen * scale:.1f}",
+        "hybrid": f"{row['mean'] * scale:.1f}",
+        "the other": f"{row['mean_against'] * scale:.1f}",
+    }

@@ -1,0 +1,232 @@
+"""A trained model for others: on the hub, or as ONNX."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hybridbatch.common.errors import ConfigError, DataError, ModelError
+from hybridbatch.common.files import atomic_path, make_folder, read_json
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.training.model_card import model_card
+
+TOLERANCE = 1e-4  # largest difference of a coordinate between ONNX and PyTorch
+PROBE = (
+    "Where do pandas live?",
+    "Pandas live in the mountains of central China.",
+    "ኢትዮጵያ በአፍሪካ ቀንድ የምትገኝ ሀገር ናት።",
+)
+
+
+def push(
+    run: Path,
+    repository: str,
+    *,
+    evaluations: Sequence[Path] = (),
+    private: bool = True,
+    message: str = "Add the model",
+    report: Reporter = SILENT,
+) -> str:
+    """Put a trained model on the Hugging Face hub, with a card that the hub has checked.
+
+    Args:
+        run: folder of `hybridbatch train`.
+        repository: its id there, ``organisation/name``; made if it is not there.
+        evaluations: folders of `hybridbatch eval`, whose scores go into the card.
+        private: whether a new repository is seen by its owners only.
+        message: of the commit.
+        report: progress.
+    Returns: the address of the commit.
+    Raises: `DataError` for a folder that holds no finished run or evaluation, or a card that the
+        hub refuses; `ConfigError` for a repository that cannot be written.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    result = trained(run)
+    card = model_card(result, repository, [_evaluation(folder) for folder in evaluations])
+    operations = [CommitOperationAdd("README.md", card.encode())]
+    for path in sorted((run / "model").rglob("*")):
+        name = path.relative_to(run / "model").as_posix()
+        if path.is_file() and name != "README.md":
+            operations.append(CommitOperationAdd(name, path))
+    operations.append(CommitOperationAdd("train.json", run / "train.json"))
+    api = HfApi()
+    try:
+        ModelCard(card).validate(repo_type="model")
+        api.create_repo(repository, private=private, exist_ok=True)
+        report.note(f"{repository}: sending {len(operations)} files")
+        done = api.create_commit(repository, operations, commit_message=message)
+    except HFValidationError as error:
+        raise ConfigError(f"{repository!r} is no name of a repository; write OWNER/NAME") from error
+    except ValueError as error:
+        raise DataError(f"{run}: the hub refuses the model card: {_line(error)}") from error
+    except LocalTokenNotFoundError as error:
+        raise ConfigError(f"{repository}: {LOGIN}") from error
+    except HfHubHTTPError as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        mend = LOGIN if status in (401, 403) else "try again later"
+        raise ConfigError(f"{repository}: the hub refuses ({_line(error)}); {mend}") from error
+    except (OSError, _network_errors()) as error:
+        raise ConfigError(
+            f"{repository}: the hub cannot be reached ({_line(error)}); check the network"
+        ) from error
+    return str(done.commit_url)
+
+
+def _network_errors() -> type[Exception]:
+    """What the hub's client raises where there is no network."""
+    from huggingface_hub.utils import get_session
+
+    client = import_module(type(get_session()).__module__.partition(".")[0])
+    return getattr(client, "HTTPError", OSError)
+
+
+LOGIN = "set HF_TOKEN to a token that may write there, or run `hf auth login`"
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:200]
+
+
+def trained(run: Path) -> Mapping[str, Any]:
+    """The train.json of a finished run. Raises `DataError`."""
+    if not (run / "model" / "config.json").is_file() or not (run / "train.json").is_file():
+        raise DataError(
+            f"{run}: not the folder of a finished training; it needs model/ and train.json"
+        )
+    result = read_json(run / "train.json")
+    if not isinstance(result, dict) or result.get("kind") != "train":
+        raise DataError(f"{run / 'train.json'}: not the JSON of a training")
+    return result
+
+
+def _evaluation(folder: Path) -> Mapping[str, Any]:
+    result = read_json(folder / "eval.json")
+    if not isinstance(result, dict) or result.get("kind") != "eval":
+        raise DataError(f"{folder / 'eval.json'}: not the JSON of an evaluation")
+    return result
+
+
+def export_onnx(run: Path, out: Path | None = None, report: Reporter = SILENT) -> Path:
+    """Write a model's transformer as ONNX, for runtimes without PyTorch.
+
+    The graph takes ``input_ids`` and ``attention_mask`` (int64 [texts, tokens]) and gives
+    ``sentence_embedding`` (float32 [texts, dimensions], of unit length): pooling, dense layers and
+    normalisation are in it. Prompts are not: they are text.
+
+    Args:
+        run: folder of a run, or of a model.
+        out: the file; default: ``onnx/model.onnx`` in the model's folder.
+        report: notes.
+    Returns: the file.
+    Raises: `ConfigError` without the packages of the extra ``onnx``; `ModelError` where the
+        vectors of the written file differ by more than 1e-4 from those of the model.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - the exporter needs it
+    except ImportError as error:
+        raise ConfigError(
+            f"export needs the extra onnx ({error.name} is not installed): pip install"
+            " 'hybridbatch[onnx]'"
+        ) from error
+    import numpy as np
+    import torch
+
+    from hybridbatch.model import Encoder
+    from hybridbatch.model.loading import quiet
+
+    encoder = Encoder.load(str(run), report=report)
+    folder = _model_folder(run)
+    target = out or folder / "onnx" / "model.onnx"
+    expected = encoder.encode(PROBE, "passage", precision="fp32")
+    prompted = [encoder.prompts["passage"] + text for text in PROBE]
+    encoder.tokenizer.backend_tokenizer.no_truncation()
+    tokens = encoder.tokenizer(prompted, padding=True, return_tensors="pt")
+    inputs = (tokens["input_ids"], tokens["attention_mask"])
+    report.note("tracing the model")
+    make_folder(target.parent)
+    with atomic_path(target) as temporary:
+        texts_axis, tokens_axis = torch.export.Dim("texts"), torch.export.Dim("tokens")
+        with torch.inference_mode(), quiet(), _no_remarks():
+            torch.onnx.export(
+                _embeddings(encoder, folder),
+                inputs,
+                str(temporary),
+                input_names=["input_ids", "attention_mask"],
+                output_names=["sentence_embedding"],
+                dynamic_shapes=({0: texts_axis, 1: tokens_axis},) * 2,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        session = onnxruntime.InferenceSession(
+            temporary.read_bytes(), providers=["CPUExecutionProvider"]
+        )
+        worst = 0.0
+        for rows in (slice(0, 3), slice(1, 2)):  # padded, and one text alone
+            width = int(inputs[1][rows].sum(1).max())
+            ids, mask = (each[rows, :width].numpy() for each in inputs)
+            found = session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+            worst = max(worst, float(np.abs(found - expected[rows]).max()))
+        if not worst <= TOLERANCE:
+            raise ModelError(f"{run}: the ONNX file gives other vectors (by {worst:.2g})")
+    report.note(f"largest difference from the model: {worst:.1e}")
+    return target
+
+
+def _model_folder(run: Path) -> Path:
+    """Where the model's files are. Raises `ConfigError` for one that is not in a folder."""
+    from hybridbatch.model.loading import locate
+
+    folder = Path(locate(str(run), SILENT).location)
+    if not folder.is_dir():
+        raise ConfigError(f"{run}: export takes the folder of a run or a model")
+    return folder
+
+
+@contextmanager
+def _no_remarks() -> Iterator[None]:
+    """Without the exporter's remarks about its own internals."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+
+
+def _embeddings(encoder: Any, folder: Path) -> Any:
+    """A module from tokens to unit vectors, of plain operations, which ONNX has."""
+    import torch
+    from transformers import AutoModel
+
+    class Embeddings(torch.nn.Module):
+        """Transformer, pooling, dense layers, normalisation."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = AutoModel.from_pretrained(
+                folder, attn_implementation="eager", dtype=torch.float32
+            )
+            self.head = encoder.head
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            """Unit vectors, float32 [texts, dimensions]."""
+            states = self.model(input_ids=input_ids, attention_mask=attention_mask)
+            hidden = states.last_hidden_state
+            if encoder.pooling == "cls":
+                pooled = hidden[:, 0]
+            else:
+                weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+                pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+            return torch.nn.functional.normalize(self.head(pooled), dim=-1)
+
+    return Embeddings().eval()

@@ -1,0 +1,136 @@
+"""The report's page in a real browser: every control works, nothing is cut off, axe finds nothing.
+
+Needs Playwright's Python package and a Chromium of this machine (the extra ``browser``). With
+HYBRIDBATCH_SCREENSHOTS=FOLDER the pictures are kept there.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridbatch.scaling.report.report import report
+from hybridbatch.scaling.sweep import run_sweep
+from tests.helpers import synthetic
+
+pytestmark = pytest.mark.slow
+playwright = pytest.importorskip("playwright.sync_api", reason="the extra 'browser' is not there")
+WIDTHS = (1280, 390)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("browser") / "sweep"
+    config = synthetic.sweep_config(
+        out=out, pairs="100,200,400,800,1600", mix="0,0.25,0.5,0.75,1", allow_seen="true",
+        languages="eng,deu,fin,swh,yor,hin",
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridbatch.scaling.findings.LAW_RESAMPLES", 40)
+        swept = run_sweep(config, runner=synthetic.run, facts=synthetic.facts())
+        return report(swept)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = next(filter(None, map(shutil.which, NAMES)), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=WIDTHS)
+def page(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[Any]:
+    opened = browser.new_page(viewport={"width": request.param, "height": 900})
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", lambda told: errors.append(told.text) if told.type == "error" else None)
+    opened.goto(page_file.as_uri())
+    opened.wait_for_selector("html[data-ready]", timeout=20_000)
+    yield opened
+    opened.close()
+    assert errors == []
+
+
+def test_the_answer_comes_first_and_fits(page: Any) -> None:
+    headline = page.locator(".headline table")
+    figures = page.locator("main > figure")
+    assert headline.bounding_box()["y"] < figures.nth(0).bounding_box()["y"]
+    assert (
+        figures.nth(1).bounding_box()["y"]
+        < page.locator("details.answer").nth(0).bounding_box()["y"]
+    )
+    assert headline.locator("th[scope=col]").count() == 9
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    keep = os.environ.get("HYBRIDBATCH_SCREENSHOTS")
+    if keep:
+        place = Path(keep, f"report-{page.viewport_size['width']}.png")
+        page.screenshot(path=place, clip=None, full_page=True)
+
+
+def test_every_control_does_something(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    for menu in page.locator("select:visible").all():
+        box = menu.locator("xpath=ancestor::figure")
+        for value in menu.locator("option").evaluate_all("all => all.map(each => each.value)"):
+            if menu.is_visible() and menu.locator(f'option[value="{value}"]').count():
+                menu.select_option(value)
+                assert box.locator("svg .dot, .heat td").count()
+    for figure in page.locator("figure:has(.legend button)").all():
+        before = figure.locator("svg .dot").count()
+        figure.locator(".legend button").first.click()
+        assert figure.locator(".legend button").first.get_attribute("aria-pressed") == "false"
+        assert figure.locator("svg .dot").count() < before
+        figure.locator(".legend button").first.click()
+        assert figure.locator("svg .dot").count() == before
+        figure.locator("svg .dot").first.focus()
+        assert figure.locator(".tip a").count()
+    for table in page.locator("[data-table]").all():
+        rows = table.locator("tbody tr")
+        for button in table.locator("thead button").all():
+            button.click()
+            assert table.locator("th[aria-sort=ascending]").count() == 1
+            button.click()
+            assert table.locator("th[aria-sort=descending]").count() == 1
+        shown = rows.count()
+        box = table.locator("input[type=checkbox]")
+        if box.count():
+            box.check()
+            assert rows.count() > shown
+        table.locator("input[type=search]").fill("no row has these words")
+        assert rows.count() == 0
+        table.locator("input[type=search]").fill("")
+        assert rows.count() >= shown
+
+
+def test_points_of_several_series_do_not_hide_each_other(page: Any) -> None:
+    places = (
+        page.locator("figure")
+        .first.locator("svg")
+        .first.locator(".dot")
+        .evaluate_all(
+            "all => all.map(each => { const b = each.getBoundingClientRect();"
+            " return [Math.round(b.x + b.width / 2), Math.round(b.y + b.height / 2)].join(); })"
+        )
+    )
+    assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier(page: Any, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    found = axe.Axe().run(page)
+    told = [
+        f"{each['id']}: {each['help']}: {each['nodes'][0]['html'][:200]}"
+        for each in found.response["violations"]
+    ]
+    assert told == []

@@ -7,7 +7,15 @@ from hybridbatch.cli.base import DEBIASING, command, reporter
 from hybridbatch.scoring.debias_settings import DebiasConfig
 
 
-@command(DEBIASING, DebiasConfig, {"model": "MODEL"})
+@command(
+    DEBIASING,
+    DebiasConfig,
+    {"model": "MODEL"},
+    examples=[
+        "hybridbatch debias experiments/first --text texts/ --out experiments/vectors",
+        "hybridbatch debias --vectors passages.npy --out experiments/fair.npy",
+    ],
+)
 def debias(config: DebiasConfig) -> None:
     """Estimate language vectors from any text by language, or take them off an index that exists."""
     from hybridbatch.common.files import read_json
@@ -20,7 +28,7 @@ def debias(config: DebiasConfig) -> None:
     folder = estimate(config, reporter())
     facts = read_json(folder / FACTS)
     console.table(_rows(facts), title=f"Language vectors of {facts['model']['name']}")
-    console.out.print(str(folder), highlight=False)
+    console.path(folder)
 
 
 def _rows(facts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from hybridbatch.cli import console
 from hybridbatch.cli.base import DEBIASING, command, reporter
+from hybridbatch.scoring.audit_settings import AuditConfig
 from hybridbatch.scoring.debias_settings import DebiasConfig
 
 
@@ -29,6 +30,24 @@ def debias(config: DebiasConfig) -> None:
     facts = read_json(folder / FACTS)
     console.table(_rows(facts), title=f"Language vectors of {facts['model']['name']}")
     console.path(folder)
+
+
+@command(DEBIASING, AuditConfig, {"model": "MODEL"}, name="audit-bias")
+def audit_bias(config: AuditConfig) -> None:
+    """Which languages does a model hide, and does centring mend it? One page of HTML."""
+    from hybridbatch.scoring.audit_bias import CORRELATION, MEASURES, PAGE, audit
+
+    folder, result = audit(config, reporter())
+    rows = []
+    for name, shown in {**MEASURES, **CORRELATION}.items():
+        values = {
+            label: round(line[name]["mean"], 3)
+            for label, line in result["lines"].items()
+            if name in line
+        }
+        rows.append({"measure": shown, **dict.fromkeys(result["lines"]), **values})
+    console.table(rows, title=f"Pool of {len(result['languages'])} languages of {config.task}")
+    console.lines([result["answer"], str(folder / PAGE)])
 
 
 def _rows(facts: dict[str, Any]) -> list[dict[str, Any]]:

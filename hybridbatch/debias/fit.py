@@ -59,6 +59,7 @@ class Method:
         Args:
             sides: the moments of each side.
             together: one map for both, from the texts of both; each side counts the same.
+        LSAR: a side whose texts are all in one language takes the other side's subspace.
         Raises: `ConfigError` where one side is lacking; else as `fit`.
         """
         if self.name == "shift":
@@ -69,7 +70,15 @@ class Method:
         if together:
             turn = self.fit(_joined(sides["query"], sides["passage"]))
             return {"query": turn, "passage": turn}
+        if self.name == "lsar":
+            return self._subspaces(sides)
         return {side: self.fit(moments) for side, moments in sides.items()}
+
+    def _subspaces(self, sides: Mapping[Side, Moments]) -> dict[Side, Debiasing]:
+        """LSAR tells languages apart: a side with one language takes the other side's subspace."""
+        able = [side for side, moments in sides.items() if len(moments.languages) > 1]
+        found = {side: self.fit(sides[side]) for side in able or sides}
+        return {side: found.get(side, next(iter(found.values()))) for side in sides}
 
     def as_json(self) -> dict[str, Any]:
         """Its name and the parameters that it has."""

@@ -16,6 +16,7 @@ from hybridbatch.scoring.debias_settings import DebiasConfig
 from hybridbatch.scoring.debias_texts import TextsByLanguage, has_texts, read_texts_by_language
 
 if TYPE_CHECKING:
+    from hybridbatch.scoring.audit_settings import AuditConfig
     from hybridbatch.search.embeddings import EmbeddingStore
 
 FEW = 10  # texts of a language: below, its estimate is mostly the global one
@@ -134,7 +135,7 @@ def language_vectors(
     return LanguageVectors(config.how.fit_sides(moments, together=config.together), facts)
 
 
-def open_store(config: DebiasConfig, report: Reporter = SILENT) -> "EmbeddingStore":
+def open_store(config: "DebiasConfig | AuditConfig", report: Reporter = SILENT) -> "EmbeddingStore":
     """The stored embeddings of the settings' model, which is loaded. Raises: `ModelError`."""
     from hybridbatch.common.device import resolve_device, resolve_precision
     from hybridbatch.model import Encoder

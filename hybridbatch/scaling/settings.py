@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from hybridbatch.common.settings import DataRootSettings, separated, setting
+from hybridbatch.common.settings import DataRootSettings, separated, setting, shortened
 
 
 class SweepConfig(DataRootSettings):
@@ -74,6 +74,13 @@ class SweepConfig(DataRootSettings):
         "Ray cluster to connect to, such as 'auto'; default: start one on this machine.",
     )
     partition: str | None = setting(None, "Execution", "Slurm partition; default: the cluster's.")
+    slurm: dict[str, str] = setting(
+        {},
+        "Execution",
+        "What Slurm is asked for per cell, such as"
+        " 'account=ABC,time=4:00:00,mem=16GB,cpus=4,qos=normal'; other names go to sbatch as they"
+        " are. Without a time: one day.",
+    )
     gpus: float = setting(0, "Execution", "GPUs per cell; Ray accepts fractions.", ge=0)
     tries: int = setting(
         2, "Execution", "Attempts at a cell before it is set aside with its log.", ge=1
@@ -113,6 +120,15 @@ class SweepConfig(DataRootSettings):
             value = given.split(",") if isinstance(given, str) else given
             axes[name] = tuple(value) if isinstance(value, list | tuple) else (value,)
         return axes
+
+    @field_validator("slurm", mode="before")
+    @classmethod
+    def _texts(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            raise ValueError("must be written as name=value,name=value")
+        if values.get("time") is not None:
+            slurm_minutes(str(values["time"]))
+        return {str(name).replace("_", "-"): str(value) for name, value in values.items()}
 
     @field_validator("budget")
     @classmethod
@@ -159,6 +175,28 @@ def _size(value: Any) -> Any:
         return round(float(text[:-1] if factor > 1 else text) * factor)
     except (ValueError, OverflowError):
         raise ValueError(f"{value!r} is not a size; write 500, 2k, 1.5M or all") from None
+
+
+def slurm_minutes(time: str) -> int:
+    """A time as Slurm writes it (``90``, ``4:00:00``, ``1-12``, ``1-12:30:00``) or as ``2h``, in
+    whole minutes. Raises `ValueError`.
+    """
+    text = time.strip()
+    if text[-1:].lower() in ("m", "h", "d"):
+        return max(1, math.ceil(seconds(text) / 60))
+    days, dash, rest = text.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdigit() for part in [*parts, *([days] if dash else [])]) or len(parts) > 3:
+        raise ValueError(f"{shortened(time)!r} is not a time; write 90, 4:00:00, 1-12:00:00 or 2h")
+    numbers = [int(part) for part in parts]
+    if dash:  # days-hours[:minutes[:seconds]]
+        hours, minutes, rest_seconds = (*numbers, 0, 0)[:3]
+    elif len(numbers) == 3:
+        hours, minutes, rest_seconds = numbers
+    else:  # minutes[:seconds]
+        hours, minutes, rest_seconds = 0, numbers[0], (*numbers, 0)[1]
+    total = 1440 * int(days or 0) + 60 * hours + minutes + math.ceil(rest_seconds / 60)
+    return max(1, total)
 
 
 def seconds(duration: str) -> float:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hybridbatch.training.settings import TrainConfig
 # "step" and numbers by name; names such as "validation/loss" for the rarer ones
 Record = Mapping[str, Any]
 Log = Callable[[Record], None]
+PACKAGES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+HEADLINES = ("loss/all batches", "validation/loss", "validation/mrr")  # beside hyperparameters
 
 
 @contextmanager
@@ -50,20 +53,41 @@ def _lines(path: Path) -> list[str]:
     ]
 
 
+def grouped(record: Record) -> dict[str, float]:
+    """The numbers of a record under the names that dashboards group by: ``loss/...`` (of all
+    batches, and of the batch's kind), ``optimisation/...``, ``rates/...``, ``validation/...``.
+    """
+    found = {}
+    for name, value in record.items():
+        if name == "step" or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if name == "loss":
+            found["loss/all batches"] = value
+            if record.get("kind"):
+                found[f"loss/{record['kind']}"] = value
+        elif "/s" in name or name == "of peak":
+            found[f"rates/{name.replace('/s', ' per second')}"] = value
+        elif "/" in name:
+            found[name] = value
+        else:
+            found[f"optimisation/{name}"] = value
+    return found
+
+
 @contextmanager
 def _tensorboard(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "log_to = 'tensorboard': not installed; `pip install tensorboard`"
-        ) from error
+    _require(config.log_to)
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
     writer = SummaryWriter(run / "tensorboard", purge_step=done + 1)
+    settings = {name: _plain(value) for name, value in config.as_json().items()}
+    for summary in hparams(settings, dict.fromkeys(HEADLINES, 0.0)):
+        writer.file_writer.add_summary(summary)
 
     def log(record: Record) -> None:
-        for name, value in record.items():
-            if isinstance(value, int | float) and name != "step":
-                writer.add_scalar(name, value, record["step"])
+        for name, value in grouped(record).items():
+            writer.add_scalar(name, value, record["step"])
 
     try:
         yield log
@@ -71,12 +95,16 @@ def _tensorboard(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
         writer.close()
 
 
+def _plain(value: Any) -> Any:
+    """TensorBoard's hyperparameters are numbers, texts and truth values."""
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
 @contextmanager
 def _wandb(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
-    try:
-        import wandb  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise ConfigError("log_to = 'wandb': not installed; `pip install wandb`") from error
+    _require(config.log_to)
+    import wandb  # type: ignore[import-not-found,unused-ignore]
+
     session = wandb.init(
         project="hybridbatch",
         name=run.name,
@@ -86,9 +114,27 @@ def _wandb(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
         config=config.as_json(),
     )
     try:
-        yield lambda record: session.log(dict(record), step=record["step"])
+        yield lambda record: session.log(grouped(record), step=record["step"])
     finally:
         session.finish()
+
+
+def check_log(config: TrainConfig) -> None:
+    """Refuse a log whose package is not installed, before any work. Raises `ConfigError`."""
+    _require(config.log_to)
+
+
+def _require(target: str) -> None:
+    module = PACKAGES.get(target)
+    if module is None:
+        return
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"log_to = {target!r}: not installed; `pip install {target}` or `pip install"
+            " 'hybridbatch[logs]'`"
+        ) from error
 
 
 TARGETS: dict[str, Callable[[Path, TrainConfig, int], AbstractContextManager[Log]]] = {

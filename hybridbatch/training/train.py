@@ -26,6 +26,7 @@ from hybridbatch.training.distillation import Teacher, check_dimensions, read_ve
 from hybridbatch.training.distributed import Workers, join
 from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.inputs import Inputs
+from hybridbatch.training.logs import check_log
 from hybridbatch.training.loop import Machine, Trainer, build_objective
 from hybridbatch.training.model_card import batches_in_words, model_card, train_json
 from hybridbatch.training.settings import TrainConfig
@@ -47,6 +48,7 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
         something else; `Interrupted` on SIGINT or SIGTERM.
     """
     run = run_folder(config)
+    check_log(config)
     with join(resolve_device(config.device)) as workers:
         if workers.leads:
             checkpoint.require_own_folder(run)

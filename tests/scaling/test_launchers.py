@@ -9,7 +9,8 @@ import pytest
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.scaling.cells.folder import SweepFolder, execute
 from hybridbatch.scaling.cells.grid import plan_cells
-from hybridbatch.scaling.cells.launchers import in_process, on_ray, on_slurm
+from hybridbatch.scaling.cells.launchers import in_process, launcher, on_ray, on_slurm
+from hybridbatch.scaling.settings import slurm_minutes
 from hybridbatch.scaling.sweep import run_sweep
 from tests.helpers import synthetic
 
@@ -106,3 +107,51 @@ def test_an_engine_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
     cells, work = cells_and_work(tmp_path)
     with pytest.raises(ConfigError, match="pip install ray"):
         list(on_ray(work, cells, address=None, jobs=1, gpus=0))
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("90", 90),
+        ("90:30", 91),
+        ("4:00:00", 240),
+        ("1-12", 2160),
+        ("2-01:30:00", 2970),
+        ("2h", 120),
+    ],
+)
+def test_times_as_slurm_writes_them(text, minutes):
+    assert slurm_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["soon", "1:2:3:4", "-5", ""])
+def test_what_is_no_time_is_refused(text, tmp_path):
+    with pytest.raises(ConfigError, match="slurm"):
+        synthetic.sweep_config(out=tmp_path, slurm=f"time={text or 'x'}")
+
+
+def test_slurm_is_asked_for_what_the_user_wants(tmp_path, monkeypatch):
+    """A stand-in for sbatch keeps the script that the real submitit hands in."""
+    pytest.importorskip("submitit")
+    script = tmp_path / "bin" / "sbatch"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\ncp $1 {tmp_path}/handed-in.sh\necho Submitted batch job 12\n")
+    for name in ("srun", "sacct", "scancel"):
+        (script.parent / name).write_text("#!/bin/sh\necho 'JobID|State|NodeList'\n")
+    for each in script.parent.iterdir():
+        each.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    config = synthetic.sweep_config(
+        out=tmp_path / "s", launcher="slurm", jobs=3, partition="gpu",
+        slurm="account=abc,time=4:00:00,mem=16GB,cpus=4,qos=long,mail-user=me@here",
+    )  # fmt: skip
+    cells, work = cells_and_work(tmp_path / "s")
+    monkeypatch.setattr("time.sleep", lambda seconds: 1 / 0)  # the first wait for the queue ends it
+    with pytest.raises(ZeroDivisionError):
+        list(launcher(config, tmp_path / "logs")(work, cells))
+    asked = (tmp_path / "handed-in.sh").read_text()
+    for line in (
+        "account=abc", "time=240", "mem=16GB", "cpus-per-task=4", "qos=long", "partition=gpu",
+        "mail-user=me@here", f"array=0-{len(cells) - 1}%3",
+    ):  # fmt: skip
+        assert f"#SBATCH --{line}\n" in asked

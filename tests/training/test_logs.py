@@ -7,8 +7,9 @@ import types
 import pytest
 
 from hybridbatch.common.errors import ConfigError
-from hybridbatch.training.logs import open_log
+from hybridbatch.training.logs import grouped, open_log
 from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.train import train
 
 
 def test_none_writes_nothing(tmp_path):
@@ -38,6 +39,27 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, target, package):
         pass
 
 
+def test_a_missing_package_is_refused_before_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="not installed"):
+        train(TrainConfig(log_to="wandb", data="nowhere", model="nothing"))
+
+
+RECORD = {"step": 4, "kind": "monolingual", "loss": 0.5, "lr": 1e-5, "pairs/s": 9.0, "of peak": 0.7}
+GROUPED = {
+    "loss/all batches": 0.5,
+    "loss/monolingual": 0.5,
+    "optimisation/lr": 1e-5,
+    "rates/pairs per second": 9.0,
+    "rates/of peak": 0.7,
+}
+
+
+def test_numbers_are_grouped():
+    assert grouped(RECORD) == GROUPED
+    assert grouped({"step": 4, "validation/loss": 1.5}) == {"validation/loss": 1.5}
+
+
 def test_wandb_gets_every_step_under_the_runs_name(tmp_path, monkeypatch):
     calls = []
     session = types.SimpleNamespace(
@@ -47,28 +69,22 @@ def test_wandb_gets_every_step_under_the_runs_name(tmp_path, monkeypatch):
     fake = types.SimpleNamespace(init=lambda **settings: calls.append(settings) or session)
     monkeypatch.setitem(sys.modules, "wandb", fake)
     with open_log(tmp_path / "my-run", TrainConfig(log_to="wandb", mix=0.25), 0) as log:
-        log({"step": 4, "loss": 0.5})
+        log(RECORD)
     assert calls[0]["name"] == calls[0]["id"] == "my-run"
     assert calls[0]["config"]["mix"] == 0.25
-    assert calls[1:] == [(4, {"step": 4, "loss": 0.5}), "finished"]
+    assert calls[1:] == [(4, GROUPED), "finished"]
 
 
-def test_tensorboard_gets_the_numbers(tmp_path, monkeypatch):
-    calls = []
+def test_tensorboard_gets_the_numbers_and_the_settings(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    class Writer:
-        def __init__(self, folder, purge_step):
-            calls.append((folder.name, purge_step))
-
-        def add_scalar(self, name, value, step):
-            calls.append((name, value, step))
-
-        def close(self):
-            calls.append("closed")
-
-    monkeypatch.setitem(
-        sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer)
-    )
-    with open_log(tmp_path, TrainConfig(log_to="tensorboard"), 3) as log:
-        log({"step": 4, "kind": "monolingual", "loss": 0.5})
-    assert calls == [("tensorboard", 4), ("loss", 0.5, 4), "closed"]
+    with open_log(tmp_path, TrainConfig(log_to="tensorboard", mix=0.25), 3) as log:
+        log(RECORD)
+        log({"step": 4, "validation/loss": 1.5})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {*GROUPED, "validation/loss"}
+    assert events.Scalars("loss/monolingual")[0].step == 4
+    told = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"mix" in told

@@ -17,8 +17,9 @@ from typing import Any
 
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.scaling.cells.grid import Cell
-from hybridbatch.scaling.settings import SweepConfig
+from hybridbatch.scaling.settings import SweepConfig, slurm_minutes
 
+ONE_DAY = 24 * 60  # minutes
 Work = Callable[[Cell], None]
 Outcome = tuple[Cell, BaseException | None]
 Launcher = Callable[[Work, Iterable[Cell]], Iterator[Outcome]]
@@ -29,11 +30,31 @@ def launcher(config: SweepConfig, logs: Path) -> Launcher:
     if config.launcher == "ray":
         return partial(on_ray, address=config.address, jobs=config.jobs, gpus=config.gpus)
     if config.launcher == "slurm":
-        parameters = {"slurm_partition": config.partition} if config.partition else {}
+        parameters = slurm_parameters(config)
         return partial(
             on_slurm, logs=logs, jobs=config.jobs, gpus=config.gpus, parameters=parameters
         )
     return in_process if config.jobs == 1 else partial(in_processes, jobs=config.jobs)
+
+
+def slurm_parameters(config: SweepConfig) -> dict[str, Any]:
+    """What submitit is told: the user's wishes under its names; others go to sbatch as they are."""
+    parameters: dict[str, Any] = {"timeout_min": ONE_DAY}
+    if config.partition:
+        parameters["slurm_partition"] = config.partition
+    further = {}
+    for name, value in config.slurm.items():
+        if name == "time":
+            parameters["timeout_min"] = slurm_minutes(value)
+        elif name in ("cpus", "cpus-per-task"):
+            parameters["cpus_per_task"] = int(value)
+        elif name in ("account", "qos", "mem", "partition", "constraint", "gres", "exclude"):
+            parameters[f"slurm_{name}"] = value
+        else:
+            further[name] = value
+    if further:
+        parameters["slurm_additional_parameters"] = further
+    return parameters
 
 
 def in_process(work: Work, cells: Iterable[Cell]) -> Iterator[Outcome]:
@@ -144,8 +165,8 @@ def on_slurm(
     submitit = _imported("submitit")
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
     executor.update_parameters(
-        name="hybridbatch", timeout_min=24 * 60, gpus_per_node=round(gpus), slurm_array_parallelism=jobs,
-        **(parameters or {}),
+        name="hybridbatch", gpus_per_node=round(gpus), slurm_array_parallelism=jobs,
+        **({"timeout_min": ONE_DAY} | (parameters or {})),
     )  # fmt: skip
     queued = list(cells)
     running = list(zip(executor.map_array(work, queued), queued, strict=True))

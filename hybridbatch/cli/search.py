@@ -45,16 +45,17 @@ def search(
     """
     dialogue = _is_dialogue(query)
     found, choose = _open(config)
+    asked_in = _asked_in(config)
     languages = choose(config.language)
     if dialogue:
-        _converse(found, choose, languages, config.k)
+        _converse(found, choose, languages, config.k, asked_in)
         return
     given = query or _lines()
     count = 0
     for text in given:
         if not text.strip():
             continue
-        _show(text, found.find([text], config.k, languages)[0])
+        _show(text, found.find([text], config.k, languages, asked_in([text]))[0])
         count += 1
     if not count:
         raise ConfigError("search: no query; give --query TEXT, or one a line on standard input")
@@ -99,7 +100,30 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
     encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
     precision = resolve_precision(config.precision, device)
     store = EmbeddingStore(encoder, config.cache, precision=precision)
-    return PassageSearch(store, corpora, str(device), report), choose
+    debias = None
+    if config.debias:
+        from hybridbatch.debias.vectors_file import read_vectors
+
+        debias = read_vectors(config.debias)
+        debias.require_model(store.fingerprint, config.model)
+        for sentence in debias.tell({"passage": corpora}):
+            report.warn(sentence)
+    return PassageSearch(store, corpora, str(device), report, debias), choose
+
+
+def _asked_in(config: SearchConfig) -> Callable[[Sequence[str]], list[str]]:
+    """What tells the language of each query, which only language vectors ask for: as the settings
+    say, else by identification, which errs on short queries.
+    """
+    if config.debias is None:
+        return lambda queries: ["und"] * len(queries)
+    from hybridbatch.common.languages import canonical
+    from hybridbatch.data.filters.language_id import identifier
+
+    if config.query_language:
+        given = canonical(config.query_language)
+        return lambda queries: [given] * len(queries)
+    return lambda queries: identifier().identify(queries)[0]
 
 
 def _lines() -> Iterator[str]:
@@ -131,7 +155,11 @@ def _shortened(text: str) -> str:
 
 
 def _converse(
-    found: "PassageSearch", choose: Choose, languages: Sequence[str] | None, k: int
+    found: "PassageSearch",
+    choose: Choose,
+    languages: Sequence[str] | None,
+    k: int,
+    asked_in: Callable[[Sequence[str]], list[str]],
 ) -> None:
     """Ask for queries until the user ends; a mistake is told, and the dialogue goes on."""
     counts = {language: len(texts.ids) for language, texts in found.corpora.items()}
@@ -155,7 +183,7 @@ def _converse(
             elif word.startswith(":"):
                 console.TerminalReporter().note(HELP)
             elif line:
-                _show(line, found.find([line], k, languages)[0])
+                _show(line, found.find([line], k, languages, asked_in([line]))[0])
         except HybridBatchError as mistake:
             console.error(str(mistake))
 

@@ -1,8 +1,17 @@
 """The command that trains an encoder."""
 
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from hybridbatch.cli import console
 from hybridbatch.cli.base import TRAINING, DryRun, command, reporter
 from hybridbatch.training.settings import TrainConfig
+
+if TYPE_CHECKING:
+    from hybridbatch.scoring.debias_settings import DebiasConfig
 
 
 @command(
@@ -14,7 +23,17 @@ from hybridbatch.training.settings import TrainConfig
         "hybridbatch train --data data/mine --dry-run",
     ],
 )
-def train(config: TrainConfig, dry_run: DryRun = False) -> None:
+def train(
+    config: TrainConfig,
+    dry_run: DryRun = False,
+    debias_text: Annotated[
+        str | None,
+        typer.Option(
+            help="At the end, estimate language vectors of the trained model from this text by"
+            " language (as `hybridbatch debias --text`), into RUN/language_vectors."
+        ),
+    ] = None,
+) -> None:
     """Fine-tune one encoder with hybrid batches."""
     if dry_run:
         from hybridbatch.training.train import plan
@@ -22,4 +41,36 @@ def train(config: TrainConfig, dry_run: DryRun = False) -> None:
         return console.document(plan(config, reporter()))
     from hybridbatch.training.train import train as run
 
-    console.path(run(config, reporter()))
+    if debias_text:
+        after = _debias_config(config, debias_text)
+    folder = run(config, reporter())
+    if debias_text and os.environ.get("RANK", "0") == "0":
+        from hybridbatch.scoring.debias import estimate
+
+        out = folder / "language_vectors"
+        console.path(
+            estimate(after.model_copy(update={"model": str(folder), "out": out}), reporter())
+        )
+    console.path(folder)
+
+
+def _debias_config(config: TrainConfig, text: str) -> "DebiasConfig":
+    """The settings of the estimate that follows a training; a text that is not there is told before
+    it.
+    """
+    from hybridbatch.common.errors import ConfigError
+    from hybridbatch.data.tasks.registry import TASKS
+    from hybridbatch.scoring.debias_settings import DebiasConfig
+
+    texts = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in texts:
+        if not Path(name).exists() and name.partition(":")[0] not in TASKS:
+            raise ConfigError(
+                f"debias-text = {name!r}: neither a folder or file nor a built-in task"
+            )
+    return DebiasConfig(
+        text=texts,
+        max_query_tokens=config.max_query_tokens,
+        max_passage_tokens=config.max_passage_tokens,
+        device=config.device,
+    )

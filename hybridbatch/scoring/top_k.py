@@ -19,7 +19,6 @@ from hybridbatch.common.memory import main_memory
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.common.seeding import stream
-from hybridbatch.debias.stored import DebiasedPassages
 from hybridbatch.debias.vectors_file import LanguageVectors
 from hybridbatch.scoring import metrics
 from hybridbatch.scoring.columns import SHARE, K
@@ -32,6 +31,7 @@ from hybridbatch.search.embeddings import EmbeddingStore
 from hybridbatch.search.exact import LEAST_KEY, Found, SearchKind, recall_lost, search, search_bytes
 from hybridbatch.search.faiss_index import FaissIndex, index_bytes
 from hybridbatch.search.order import key_places, precedence_of_corpora, sort_keys
+from hybridbatch.search.passages import DebiasedVectors
 from hybridbatch.search.vectors import Vectors
 
 SEARCHED_BYTES = 1 << 30  # of lists held for the queries that are searched at a time
@@ -245,7 +245,7 @@ class Search:
     def _search(self, language: str, texts: Texts, queries: np.ndarray) -> Found:
         vectors: Vectors = encode_blocks(self.store, texts.texts, "passage", report=self.report)
         if self.debias:
-            vectors = DebiasedPassages(vectors, self.debias, language)
+            vectors = DebiasedVectors(vectors, self.debias, language)
         places = precedence_of_corpora({language: texts})
         if self.index == "exact":
             return self._exact(vectors, queries, places, self.listed)

@@ -7,6 +7,7 @@ Vectors come from the store (`hybridbatch.search.embeddings`), so a corpus is en
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,12 +15,34 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Texts
 from hybridbatch.search.blocked_vectors import encode_blocks
-from hybridbatch.search.embeddings import EmbeddingStore
+from hybridbatch.search.embeddings import EmbeddingStore, Side
 from hybridbatch.search.exact import search
 from hybridbatch.search.order import precedence_of_corpora
 from hybridbatch.search.vectors import Vectors
 
 IN_MEMORY = 200_000  # passages of a language; more are read from disk for every search
+
+
+class Debias(Protocol):
+    """What takes the language out of vectors: `hybridbatch.debias.vectors_file.LanguageVectors`."""
+
+    def apply(self, vectors: np.ndarray, side: Side, languages: str | Sequence[str]) -> np.ndarray:
+        """float32 [n, D] of `vectors` [n, D] of a side, whose language (or languages) are given."""
+
+
+class DebiasedVectors:
+    """[P, D] float32: stored passages of one language, turned as they are read."""
+
+    def __init__(self, stored: Vectors, debias: Debias, language: str) -> None:
+        self.stored, self.debias, self.language = stored, debias, language
+        self.shape = tuple(stored.shape)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """[n, D] of a slice, or of ascending row numbers."""
+        return self.debias.apply(np.asarray(self.stored[rows]), "passage", self.language)
 
 
 @dataclass(frozen=True)
@@ -42,12 +65,14 @@ class PassageSearch:
         corpora: Mapping[str, Texts],
         device: str = "cpu",
         report: Reporter = SILENT,
+        debias: Debias | None = None,
     ) -> None:
         """Encode what the store lacks.
 
         Args:
             corpora: passages by language, ids distinct within a language.
             device: where scores are computed.
+            debias: language vectors, taken off passages here and off queries in `find`.
         Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for an id
             that is there twice, or a damaged store; `OutputError` when it cannot be written.
         """
@@ -70,14 +95,25 @@ class PassageSearch:
         for language, texts in small.items():
             self.vectors[language] = embedded[start : start + len(texts.ids)]
             start += len(texts.ids)
+        self.debias = debias
+        if debias:
+            self.vectors = {
+                language: DebiasedVectors(stored, debias, language)
+                for language, stored in self.vectors.items()
+            }
         self.places: dict[tuple[str, ...], np.ndarray] = {}  # precedences, by languages
 
     def find(
-        self, queries: Sequence[str], k: int = 10, languages: Sequence[str] | None = None
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        languages: Sequence[str] | None = None,
+        asked_in: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The first k passages of every query, best first; equal scores by descending id.
 
         Args:
+            asked_in: the language of each query, which language vectors need; None: not known.
             languages: search the passages of these only; None: of all.
         Raises: `ConfigError` for a language that has no passages; `DataError` for a query that
             gives no token.
@@ -94,8 +130,11 @@ class PassageSearch:
                 {language: self.corpora[language] for language in chosen}
             )
         rows = JoinedVectors([self.vectors[language] for language in chosen])
+        vectors = self.store.encode(queries, "query")
+        if self.debias:
+            vectors = self.debias.apply(vectors, "query", asked_in or ["und"] * len(queries))
         found = search(
-            self.store.encode(queries, "query"),
+            vectors,
             rows,
             k,
             places=self.places[chosen],

@@ -1,5 +1,7 @@
 """The settings of `hybridbatch search`."""
 
+from pathlib import Path
+
 from hybridbatch.common.settings import (
     CacheSettings,
     DataRootSettings,
@@ -14,6 +16,14 @@ class SearchConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSett
 
     model: str = setting(
         "e5-small-q4", "Model", "Run folder, built-in name, local folder, or hub id."
+    )
+    debias: Path | None = setting(
+        None,
+        "Model",
+        "Language vectors to take off the embeddings: what `hybridbatch debias` wrote.",
+    )
+    query_language: str | None = setting(
+        None, "Search", "Language of the queries, for --debias; default: identified."
     )
     corpus: str | None = setting(
         None,

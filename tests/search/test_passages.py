@@ -67,3 +67,32 @@ def test_joined_vectors_are_the_parts_one_after_the_other():
         (2, 0),
         (2, 3),
     ]
+
+
+class Away:
+    """Stands for language vectors: subtracts a number of each language's own."""
+
+    numbers = {"eng": 0.1, "swh": 0.4, "tha": -0.3, "und": 0.0}  # noqa: RUF012
+
+    def apply(self, vectors, side, languages):
+        names = [languages] * len(vectors) if isinstance(languages, str) else languages
+        away = np.array([self.numbers[name] for name in names])[:, None]
+        turned = vectors - (away if side == "passage" else 2 * away)
+        return (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("in_memory", [1000, 12])
+def test_language_vectors_are_taken_off_passages_and_queries(tmp_path, monkeypatch, in_memory):
+    monkeypatch.setattr(passages, "IN_MEMORY", in_memory)
+    monkeypatch.setattr(blocked_vectors, "BLOCK_TEXTS", 7)
+    store, away = EmbeddingStore(HashEncoder(), tmp_path), Away()
+    ready = PassageSearch(store, CORPORA, debias=away)
+    found = ready.find(["a", "b"], 5, asked_in=["swh", "tha"])
+    rows = [
+        away.apply(store.encode(texts.texts, "passage"), "passage", name)
+        for name, texts in CORPORA.items()
+    ]
+    asked = away.apply(store.encode(["a", "b"], "query"), "query", ["swh", "tha"])
+    scores = asked @ np.concatenate(rows).T
+    for row, hits in zip(scores, found, strict=True):
+        np.testing.assert_allclose([hit.score for hit in hits], np.sort(row)[::-1][:5], rtol=1e-5)

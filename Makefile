@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 JOBS ?= 2
 
-.PHONY: help setup test test-slow check docs density format reproduce study study-models study-check bench clean
+.PHONY: help setup test test-slow check docs density format reproduce study study-models study-check fuzz bench clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,10 @@ SWEEP ?= grid
 study-check: setup  ## Do a random cell of the study again and compare: make study-check DATA_ROOT=FOLDER [SWEEP=control]
 	$(BIN)/hybridbatch prepare --config $(STUDY)/data.yaml $(ROOT)
 	$(BIN)/hybridbatch scale-sweep check $(STUDY)/$(SWEEP) $(ROOT) --seed $$(date +%s)
+
+FUZZ ?= --seconds 120
+fuzz: setup  ## Damage files of every kind and see that commands tell: make fuzz [FUZZ='--count 20000 --seed 1'].
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FUZZ)
 
 bench: setup  ## Run the benchmarks; JSON in benchmarks/results.
 	$(BIN)/python benchmarks/run.py

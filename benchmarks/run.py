@@ -22,6 +22,7 @@ BENCHMARKS = {
     "store": ["bench_store.py"],
     "official-belebele": ["bench_official.py"],
     "sweep": ["bench_sweep.py"],
+    "verification": ["bench_verification.py"],
 }
 
 

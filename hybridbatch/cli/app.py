@@ -46,9 +46,7 @@ def main() -> None:
         if leads:
             _tell_usage(mistake)
         sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        if leads:
-            console.err.print(_stopped(), markup=False)
+    except (KeyboardInterrupt, typer.Abort):  # while the options were read
         sys.exit(130)
     except Interrupted as stop:
         if leads:
@@ -67,13 +65,6 @@ def main() -> None:
             raise
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _stopped() -> str:
-    """What is said of a stopped command that keeps nothing for the next run."""
-    named = [word for word in sys.argv[1:] if not word.startswith("-")][:1]
-    words = " ".join(["hybridbatch", *named])
-    return f"{words}: stopped; nothing half-written is left, run the same command to start again"
 
 
 def _tell_usage(mistake: Any) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from hybridbatch.common.errors import Interrupted
+
 LEAST, MOST = 40, 100  # columns of a help text
 NAMES = 26  # columns for names, of the widest terminals
 # Panels of settings stand in this order; others follow in the order of their first option.
@@ -35,9 +37,20 @@ class HelpfulCommand(TyperCommand):
 
 
 class HelpfulGroup(TyperGroup):
-    """A command of several commands, listed by topic."""
+    """A command of several commands, listed by topic. A stopped command says how to go on."""
 
     examples: Sequence[str] = ()
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Typer would end without a word at Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            words = " ".join(filter(None, [ctx.command_path, ctx.invoked_subcommand]))
+            raise Interrupted(
+                f"{words}: stopped; nothing half-written is left, run the same command to start"
+                " again"
+            ) from None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help into click's formatter, which prints it."""

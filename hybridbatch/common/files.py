@@ -11,7 +11,7 @@ import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from hybridbatch.common.errors import ConfigError, DataError, OutputError
 from hybridbatch.common.locks import lock, locked
 
 JsonValue = Any
+MOST_LINE = 1 << 28  # bytes of an unpacked line of text
 LARGEST_YAML = 1_000_000  # bytes
 DEEPEST_YAML = 20  # lists and mappings within each other
 LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
@@ -387,18 +388,40 @@ def _opened(path: Path) -> Iterator[Any]:
             yield plain
 
 
+def limit_of(variable: str, default: int) -> int:
+    """A number of bytes from an environment variable such as ``512MB``. Raises `ConfigError`."""
+    given = os.environ.get(variable)
+    if not given:
+        return default
+    from hybridbatch.common.settings import memory_bytes
+
+    try:
+        return memory_bytes(given)
+    except ValueError as error:
+        raise ConfigError(f"{variable}: {error}") from error
+
+
 @contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
     """(line number from 1, raw line without its end) of a plain, ``.gz`` or ``.zst`` file.
 
-    Raises `DataError` for a missing, unreadable or truncated file, naming the last good line.
+    Raises `DataError` for a missing, unreadable or truncated file, naming the last good line, and
+    for a line of more than 256 MiB, such as a small packed file can hold (``HYBRIDBATCH_MAX_LINE``
+    in the environment is another limit).
     """
     line = 0
 
-    def numbered(handle: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    most = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE)
+
+    def numbered(handle: Any) -> Iterator[tuple[int, bytes]]:
         nonlocal line
-        for raw in handle:
+        while raw := handle.readline(most + 1):
             line += 1
+            if len(raw) > most:
+                raise DataError(
+                    f"{path}:{line}: a line of more than {most:,} bytes; HYBRIDBATCH_MAX_LINE=1GB"
+                    " in the environment lets longer ones be read"
+                )
             yield line, raw.rstrip(b"\r\n")
 
     try:

@@ -233,10 +233,12 @@ def _check_before_trailer(path: Path, length: int, sums: np.ndarray, mend: str) 
 
 
 def write_sums(folder: Path) -> None:
-    """Write ``XXH3SUMS``: the checksum of every file of a folder and of the folders in it."""
+    """Write ``XXH3SUMS``: the checksum of every file of a folder and of the folders in it, but of
+    texts for people (``.md``), which may be edited. Raises `OSError`.
+    """
     lines = []
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != SUMS:
+        if path.is_file() and path.name != SUMS and path.suffix != ".md":
             lines.append(f"XXH3 ({path.relative_to(folder).as_posix()}) = {file_checksum(path)}")
     (folder / SUMS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

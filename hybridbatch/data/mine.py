@@ -6,10 +6,12 @@ can have negatives in the language of its passage or of its query, whichever tra
 docs/negatives.md has the method.
 """
 
+import os
 import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ import hybridbatch
 from hybridbatch.common.errors import DataError, Interrupted, OutputError
 from hybridbatch.common.files import atomic_path, fingerprint, make_folder
 from hybridbatch.common.languages import resolve
+from hybridbatch.common.locks import lock
 from hybridbatch.common.progress import SILENT, Bar, Reporter
 from hybridbatch.common.records import Split
 from hybridbatch.data.hard_negatives import (
@@ -74,36 +77,53 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
             f"{folder}: mined before from the same data with the same settings; nothing to do"
         )
         return folder
-    work = make_folder(folder.parent / f".{folder.name}.{fingerprint(identity)}.mining")
-    try:
-        found = {
-            split: _mine_split(config, store, split, languages, asked, searching, work, report)
-            for split in store.splits
-        }
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"{folder}: stopped; the languages so far are kept in {work}, run the same command to"
-            " go on"
-        ) from None
-    outcome = {
-        split: {language: part.outcome() for language, part in parts.items()}
-        for split, parts in found.items()
-    }
-    provenance = dict(store.manifest["provenance"])
-    provenance[MINED] = [*provenance.get(MINED, []), {**identity, OUTCOME: outcome}]
-    write_with_negatives(
-        store,
-        folder,
-        {
-            split: _found(store, split, list(parts.values()), config.keep_given)
-            for split, parts in found.items()
-        },
-        provenance=provenance,
-        report=report,
-    )
-    shutil.rmtree(work)
+    work = folder.parent / f".{folder.name}.{fingerprint(identity)}.mining"
+    with _alone(work, report):
+        if _is_there(folder, identity, report):  # another process has just made it
+            shutil.rmtree(work)
+            return folder
+        try:
+            found = {}
+            for split in store.splits:
+                found[split] = _mine_split(
+                    config, store, split, languages, asked, searching, work, report
+                )
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"{folder}: stopped; the languages so far are kept in {work}, run the same command"
+                " to go on"
+            ) from None
+        outcome: dict[Split, dict[str, Any]] = {}
+        negatives = {}
+        for split, parts in found.items():
+            outcome[split] = {language: part.outcome() for language, part in parts.items()}
+            negatives[split] = _found(store, split, list(parts.values()), config.keep_given)
+        provenance = dict(store.manifest["provenance"])
+        provenance[MINED] = [*provenance.get(MINED, []), {**identity, OUTCOME: outcome}]
+        write_with_negatives(store, folder, negatives, provenance=provenance, report=report)
+        shutil.rmtree(work)
     _tell(folder, outcome, report)
     return folder
+
+
+@contextmanager
+def _alone(work: Path, report: Reporter) -> Iterator[None]:
+    """The folder of unfinished work, held by one process at a time; another one waits and says so."""
+    told = False
+    while True:
+        handle = os.open(make_folder(work), os.O_RDONLY)
+        try:
+            if lock(handle, wait=False) is False:
+                if not told:
+                    report.note(f"{work}: another process is mining the same; waiting for it")
+                    told = True
+                lock(handle)
+            # the other one has removed the folder, if it came to its end
+            if work.is_dir() and os.path.samestat(os.fstat(handle), work.stat()):
+                yield
+                return
+        finally:
+            os.close(handle)
 
 
 @dataclass(frozen=True)

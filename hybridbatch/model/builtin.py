@@ -24,6 +24,7 @@ from hybridbatch.common.files import (
     write_json,
     write_text,
 )
+from hybridbatch.common.integrity import write_sums
 from hybridbatch.common.progress import Reporter
 from hybridbatch.common.seeding import stream
 from hybridbatch.model.charsmap import build_charsmap, complete_character_map
@@ -79,6 +80,7 @@ def builtin_location(name: str, report: Reporter) -> Path | str:
                 report.note(f"{name}: unpacking it once into {folder}")
                 with atomic_folder(folder) as temporary:
                     model.convert(packed, temporary)
+                    write_sums(temporary)
     except (OSError, OutputError) as error:
         raise OutputError(
             f"{error} (the environment variable HYBRIDBATCH_CACHE names another cache folder)"

@@ -19,9 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from hybridbatch.common.device import autocast, resolve_precision
 from hybridbatch.common.errors import DataError, ModelError, OutputError
 from hybridbatch.common.files import atomic_folder, fingerprint, write_text
+from hybridbatch.common.integrity import SUMS, check_sums, write_sums
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.common.vectors import require_finite_embeddings
+from hybridbatch.model.builtin import BUILTIN
 from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.head import load_head, write_head
 from hybridbatch.model.layout import Layout, Pooling, Side, read_layout, write_layout
@@ -136,6 +138,7 @@ class Encoder(nn.Module):
         Raises: `ModelError` for anything missing, damaged or not supported, in one line.
         """
         source = locate(name, report, trusted=trust_remote_code)
+        _require_whole(source)
         stated = read_layout(name, source.find, pooling=None if pooling == "auto" else pooling)
         model = load_transformer(source)
         tokenizer = load_tokenizer(source, lower_case=stated.lower_case)
@@ -350,6 +353,7 @@ class Encoder(nn.Module):
                 stated=self.usage.stated,
             )
             write_text(temporary / "README.md", card)
+            write_sums(temporary)
 
     def _plain_tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer without the truncation that the last call of it left switched on."""
@@ -417,6 +421,20 @@ def _batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
 def _at_least_fp32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _require_whole(source: Source) -> None:
+    """Compare a model's files with the checksums that `Encoder.save` wrote, where there are any.
+
+    Raises: `ModelError` naming the file that has changed.
+    """
+    folder = Path(source.location)
+    again = "delete the folder" if source.name in BUILTIN else "train or fetch the model again"
+    mend = f"{again}; to keep an edit, delete {folder / SUMS}"
+    try:
+        check_sums(folder, mend)
+    except DataError as error:
+        raise ModelError(str(error)) from error
 
 
 def _refuse_empty(tokens: TokenArrays, kind: str) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import read_json
+from hybridbatch.common.files import limit_of, read_json
 
 Numbered = tuple[int, Mapping[str, Any]]
 _BATCH_ROWS = 4096
+MOST_COLUMN = 1 << 32  # bytes that a column of a row group may unpack to
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -31,10 +32,27 @@ def parquet_records(path: Path) -> Iterator[Numbered]:
     number = 0
     try:
         with pq.ParquetFile(path) as table:
+            _require_unpackable(path, table.metadata)
             for number, record in _rows(table.iter_batches(batch_size=_BATCH_ROWS)):
                 yield number, record
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, "Parquet", number, error) from error
+
+
+def _require_unpackable(path: Path, about: Any) -> None:
+    """Refuse a column that unpacks to more than a machine should be asked for: a few hundred
+    kilobytes of Parquet can stand for gigabytes. Raises: `DataError`.
+    """
+    most = limit_of("HYBRIDBATCH_MAX_COLUMN", MOST_COLUMN)
+    for group in range(about.num_row_groups):
+        for place in range(about.num_columns):
+            column = about.row_group(group).column(place)
+            if column.total_uncompressed_size > most:
+                raise DataError(
+                    f"{path}: column {column.path_in_schema!r} of row group {group} unpacks to"
+                    f" {column.total_uncompressed_size:,} bytes, more than {most:,};"
+                    " HYBRIDBATCH_MAX_COLUMN=16GB in the environment lets it be read"
+                )
 
 
 def arrow_columns(path: Path) -> list[str]:

@@ -1,0 +1,188 @@
+"""What it costs to see damage: the share of a command's time that goes into checksums.
+
+The functions that compare or write checksums are timed while real commands run: a training (its
+start apart), an evaluation with an empty and with a full cache, a cell of a sweep, and opening
+prepared data of many rows. The files are in the system's cache, where reading costs least and the
+checksums weigh most.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import finish, parser
+
+from hybridbatch.common import documents, files, integrity
+from hybridbatch.common.records import Row
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import write_store
+from hybridbatch.scaling.cells.folder import SweepFolder
+from hybridbatch.scaling.cells.runner import run_cell
+from hybridbatch.scaling.sweep import run_sweep
+from hybridbatch.scoring.evaluate import evaluate
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.training import checkpoint, loop
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.train import train
+
+COMPARE = (
+    (integrity.Blocks, "check"),
+    (integrity.Blocks, "check_all"),
+    (integrity, "check_file"),
+    (integrity, "check_sums"),
+    (integrity, "read_trailer"),
+    (integrity, "_check_before_trailer"),
+    (files, "_seal_fits"),
+    (checkpoint, "_content_checksum"),
+    (documents, "require_shape"),
+)
+WRITE = (
+    (integrity, "block_sums"),
+    (integrity, "file_checksum"),
+    (integrity, "add_trailer"),
+    (integrity, "write_sums"),
+    (files, "_seal"),
+)
+
+
+class Clock:
+    """Seconds spent in some functions, each counted once however they call each other."""
+
+    def __init__(self) -> None:
+        self.seconds, self._depth = 0.0, 0
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with its time counted."""
+
+        def called(*arguments: Any, **options: Any) -> Any:
+            self._depth += 1
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    self.seconds += time.perf_counter() - started
+
+        return called
+
+
+@contextmanager
+def counted() -> Iterator[Clock]:
+    """A clock of all work on checksums, wherever modules have imported it."""
+    import sys
+
+    clock, undo = Clock(), []
+    for owner, name in (*COMPARE, *WRITE):
+        function = getattr(owner, name)
+        timed = clock.timed(function)
+        places = [owner, *(m for n, m in sys.modules.items() if n.startswith("hybridbatch"))]
+        for place in places:
+            if vars(place).get(name) is function:
+                setattr(place, name, timed)
+                undo.append((place, name, function))
+    try:
+        yield clock
+    finally:
+        for place, name, function in undo:
+            setattr(place, name, function)
+
+
+def share(work: Callable[[], object]) -> dict[str, float]:
+    """Seconds of `work`, of them for checksums, and their share; as in a new process."""
+    integrity.forget()
+    with counted() as clock:
+        started = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - started
+    return {
+        "seconds": round(seconds, 3),
+        "checksum_seconds": round(clock.seconds, 4),
+        "share": round(clock.seconds / seconds, 5),
+    }
+
+
+def main() -> None:
+    """Measure all."""
+    options_parser = parser(__doc__ or "")
+    options_parser.add_argument("--model", default="e5-small-q4")
+    options_parser.add_argument("--steps", type=int, default=6)
+    options_parser.add_argument("--rows", type=int, default=1_000_000, help="of the store opened")
+    options = options_parser.parse_args()
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        run = folder / "run"
+        config = TrainConfig(
+            model=options.model, data="atlas", out=run, steps=options.steps, batch_size=16, log_to="none",
+            validation_batches=1, checkpoint_every=max(1, options.steps // 2),
+        )  # fmt: skip
+        started: list[float] = []
+        step = loop.Trainer._step
+
+        def first_step(trainer: Any, *arguments: Any) -> None:
+            if not started:
+                started.append(time.perf_counter())
+            step(trainer, *arguments)
+
+        loop.Trainer._step = first_step  # type: ignore[method-assign]
+        begun = time.perf_counter()
+        figures["train"] = share(lambda: train(config))
+        figures["train"]["seconds_to_first_step"] = round(started[0] - begun, 3)
+        loop.Trainer._step = step  # type: ignore[method-assign]
+        scored = EvalConfig(
+            model=str(run), languages="eng,swh,amh,deu", out=folder / "eval", cache=folder / "cache"
+        )
+        figures["eval"] = share(lambda: evaluate(scored))
+        figures["eval with stored embeddings"] = share(lambda: evaluate(scored))
+        figures["sweep cell"] = share(lambda: cell(folder / "sweep", options.model))
+        figures["open a sweep's cells"] = share(lambda: read_cells(folder / "sweep"))
+        store = folder / "data"
+        write_store(store, rows(options.rows), provenance={}, validation_share=0)
+        figures["open and index"] = share(lambda: Store.open(store).index("train"))
+        figures["read 10,000 random passages"] = share(lambda: read_at_random(store))
+    settings = {name: value for name, value in vars(options).items() if name != "out"}
+    finish("verification", settings, figures, options.out)
+
+
+def cell(folder: Path, model: str) -> None:
+    """A sweep of one short cell."""
+    from hybridbatch.common.settings import build
+    from hybridbatch.scaling.settings import SweepConfig
+
+    values = {
+        "languages": "eng,swh", "mix": "0.5", "pairs": "100", "batch_size": "16", "steps": "4", "seeds": "13",
+        "model": model, "out": str(folder), "data": "atlas", "tasks": "atlas",
+    }  # fmt: skip
+    run_sweep(build(SweepConfig, None, values), runner=run_cell)
+
+
+def read_cells(folder: Path) -> None:
+    """What a report reads of a sweep."""
+    sweep = SweepFolder(folder)
+    for entry in sweep.read_plan()["cells"]:
+        sweep.read(entry["key"])
+        sweep.read_queries(entry["key"])
+
+
+def rows(number: int) -> Iterator[Row]:
+    """Synthetic rows."""
+    for record in range(number // 4):
+        for language in ("eng", "deu", "swh", "amh"):
+            text = f"{language} {record} " + "words of a passage " * 10
+            yield Row("s", str(record), language, f"question {record}", text)
+
+
+def read_at_random(folder: Path) -> None:
+    """10,000 random passages."""
+    store = Store.open(folder)
+    chosen = np.random.default_rng(0).integers(0, store.index("train").rows, 10_000)
+    store.passages("train", chosen)
+
+
+if __name__ == "__main__":
+    main()

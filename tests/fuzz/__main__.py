@@ -1,0 +1,109 @@
+"""`make fuzz`: damaged files of every kind through the command that reads them.
+
+    python -m tests.fuzz [--seconds 120] [--count N] [--seed 0] [--target NAME ...]
+
+With the same seed and count the same inputs come. Exit 1 if an input breaks the rule of
+`tests.fuzz.harness`; the first few are kept in --keep.
+"""
+
+import argparse
+import importlib
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.harness import Place
+from tests.fuzz.targets import TARGETS
+
+SHOWN = 30
+
+
+class Clock:
+    """Until when there is time."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.end = time.monotonic() + seconds if seconds else float("inf")
+
+    def over(self) -> bool:
+        """Whether it is over."""
+        return time.monotonic() > self.end
+
+
+def attack(place: Place, count: int, number: int, clock: Clock, keep: Path) -> Counter[str]:
+    """Run `count` damaged inputs of a target; the numbers of outcomes."""
+    outcomes: Counter[str] = Counter()
+
+    @seed(number)
+    @settings(
+        max_examples=count, deadline=None, database=None, phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(st.data())
+    def one(data: st.DataObject) -> None:
+        if clock.over():
+            return
+        file = data.draw(st.sampled_from(place.files))
+        way = data.draw(st.sampled_from(tuple(place.target.ways)))
+        content = data.draw(way((place.good / file).read_bytes()))
+        wrong = place.damaged(file, content)
+        outcomes["inputs"] += 1
+        if wrong is not None:
+            outcomes[f"{file.name}: {wrong}"] += 1
+            if sum(outcomes.values()) < 10_000 and keep:
+                name = f"{place.target.name}-{outcomes['inputs']}-{file.name}"
+                (keep / name).write_bytes(content)
+
+    one()
+    return outcomes
+
+
+def main() -> int:
+    """Attack every target; 1 if one breaks the rule."""
+    options = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    options.add_argument("--seconds", type=float, default=None, help="stop then (default: 120)")
+    options.add_argument("--count", type=int, default=None, help="inputs, over all targets")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--target", nargs="*", default=None, choices=[t.name for t in TARGETS])
+    options.add_argument("--keep", type=Path, default=None, help="where bad inputs are written")
+    given_ = options.parse_args()
+    if given_.seconds is None and given_.count is None:
+        given_.seconds = 120.0
+    for module in ("torch", "pandas", "pyarrow.parquet", "matplotlib.figure", "hybridbatch.cli.app",
+                   "hybridbatch.scoring.evaluate", "hybridbatch.data.prepare", "transformers",
+                   "hybridbatch.training.train", "hybridbatch.scaling.report.report"):  # fmt: skip
+        importlib.import_module(module)
+    targets = [t for t in TARGETS if not given_.target or t.name in given_.target]
+    weight = sum(target.weight for target in targets)
+    keep = given_.keep or Path(tempfile.mkdtemp(prefix="hybridbatch-fuzz-"))
+    keep.mkdir(parents=True, exist_ok=True)
+    started, total, bad = time.monotonic(), 0, 0
+    with tempfile.TemporaryDirectory() as temporary:
+        for target in targets:
+            place = Place(target, Path(temporary))
+            share = target.weight / weight
+            count = max(1, round(given_.count * share)) if given_.count else 1_000_000
+            clock = Clock(given_.seconds * share if given_.seconds else None)
+            outcomes = attack(place, count, given_.seed, clock, keep)
+            inputs = outcomes.pop("inputs", 0)
+            total, bad = total + inputs, bad + sum(outcomes.values())
+            print(
+                f"{target.name}: {inputs} inputs, {sum(outcomes.values())} break the rule",
+                flush=True,
+            )
+            for what, times in outcomes.most_common(SHOWN):
+                print(f"    {times} x {what}", flush=True)
+    seconds = time.monotonic() - started
+    print(
+        f"{total} inputs in {seconds:.0f} s: {bad} break the rule"
+        + (f" (kept in {keep})" if bad else "")
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,6 +21,7 @@ from xxhash import xxh3_64_hexdigest
 
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
 from hybridbatch.common.locks import lock, locked
+from hybridbatch.common.sizes import memory_bytes
 
 JsonValue = Any
 MOST_LINE = 1 << 28  # bytes of an unpacked line of text
@@ -393,8 +394,6 @@ def limit_of(variable: str, default: int) -> int:
     given = os.environ.get(variable)
     if not given:
         return default
-    from hybridbatch.common.settings import memory_bytes
-
     try:
         return memory_bytes(given)
     except ValueError as error:

@@ -4,7 +4,6 @@ A field's description, bounds and panel are its only documentation: the command 
 `--config` files and the JSON of a run are all made from these classes.
 """
 
-import math
 import re
 import reprlib
 from collections.abc import Collection, Mapping
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hybridbatch.common.errors import ConfigError, nearest
 from hybridbatch.common.files import read_yaml
+from hybridbatch.common.sizes import memory_bytes
 
 Precision = Literal["auto", "fp32", "bf16"]
 S = TypeVar("S", bound="Settings")
@@ -110,22 +110,6 @@ class CacheSettings(Settings):
     cache: Path | None = setting(
         None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
     )
-
-
-def memory_bytes(size: str) -> int:
-    """``8GB``, ``512MB`` or ``1.5GiB`` in bytes. Raises `ValueError`."""
-    match = re.fullmatch(r"([0-9.]{1,20})\s*([kmgt])(i?)b", size.strip().lower())
-    try:
-        value = float(match[1]) if match else math.nan
-    except ValueError:
-        value = math.nan
-    if match:
-        value *= (1024 if match[3] else 1000) ** ("kmgt".index(match[2]) + 1)
-    if not 1e6 <= value < math.inf:
-        raise ValueError(
-            f"{shortened(size)!r} is not an amount of memory; write 512MB, 8GB or 16GiB"
-        )
-    return int(value)
 
 
 def checked_memory_size(value: str | None) -> str | None:

@@ -15,7 +15,7 @@ from hybridbatch.common.integrity import file_checksum
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.records import Task
-from hybridbatch.common.settings import memory_bytes
+from hybridbatch.common.sizes import memory_bytes
 from hybridbatch.scoring.columns import ranked_names, searched_names
 from hybridbatch.scoring.documents import RESULT, SCHEMA_VERSION
 from hybridbatch.scoring.full_ranking import score_rankings

@@ -15,7 +15,7 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import write_json
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import versions
-from hybridbatch.common.settings import memory_bytes
+from hybridbatch.common.sizes import memory_bytes
 from hybridbatch.data.prepare import ensure_prepared
 from hybridbatch.data.store.reader import Store
 from hybridbatch.model import Encoder

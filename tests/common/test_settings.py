@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hybridbatch.common.errors import ConfigError
-from hybridbatch.common.settings import build, memory_bytes
+from hybridbatch.common.settings import build
+from hybridbatch.common.sizes import memory_bytes
 from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig

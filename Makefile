@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 JOBS ?= 2
 
-.PHONY: help setup test test-slow check docs density format reproduce study study-models study-check fuzz bench clean
+.PHONY: help setup test test-slow check docs density format reproduce study study-models study-check fuzz bench gpu-bundle gpu-accept clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,6 +87,19 @@ fuzz: setup  ## Damage files of every kind and see that commands tell: make fuzz
 
 bench: setup  ## Run the benchmarks; JSON in benchmarks/results.
 	$(BIN)/python benchmarks/run.py
+
+# Folder of what a machine with a GPU and no network needs: make gpu-bundle, carry it there, make gpu-accept.
+BUNDLE ?= build/gpu-bundle
+
+gpu-bundle: setup  ## Pack a cut encoder and real texts for gpu-accept: make gpu-bundle [WHEELS="NAME==VERSION ..."]
+	$(BIN)/hybridbatch prepare
+	PYTHONPATH=. $(BIN)/python benchmarks/gpu_bundle.py $(BUNDLE) $(WHEELS:%=--wheel %)
+
+# The Python of this checkout, or the one that has a torch with CUDA: make gpu-accept GPU_PYTHON=python3
+GPU_PYTHON ?= $(BIN)/python
+gpu-accept:  ## Check speed and numbers on one GPU in ten minutes; JSON in benchmarks/results.
+	PYTHONPATH=.:$(PYTHONPATH) $(GPU_PYTHON) benchmarks/gpu_accept.py \
+	  $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE)) --out benchmarks/results/gpu-accept.json
 
 clean:  ## Remove the virtual environment, caches and prepared data.
 	rm -rf $(VENV) data .pytest_cache .ruff_cache .mypy_cache *.egg-info

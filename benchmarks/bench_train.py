@@ -4,7 +4,8 @@ settings, in one run.
 Parts (`--parts`): *speed*: pairs/s against MultipleNegativesRankingLoss, for each precision, on
 mixed and on equal lengths, the two taking turns step by step; *cached*: pairs/s and peak memory of
 one large batch against CachedMultipleNegativesRankingLoss; *memory*: peak memory by batch size;
-*overhead*: gradient caching against the plain pass at equal batch, taking turns; *scaling*: one
+*overhead*: gradient caching against the plain pass at equal batch, taking turns; *budget*: seconds and memory by the
+number of micro-batches; *scaling*: one
 process with a batch, two with twice the batch, a thread or GPU each. The peer runs in a process of
 its own, so that neither side's ways with memory touch the other.
 
@@ -34,21 +35,23 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from hybridbatch.common.device import resolve_precision
+from hybridbatch.common.distributed import Workers, join
 from hybridbatch.common.memory import freed_memory_kept
+from hybridbatch.common.progress import SILENT
 from hybridbatch.common.seeding import stream
 from hybridbatch.model import Encoder
 from hybridbatch.sampling.schedule import Schedule
 from hybridbatch.training.batches import Batches
-from hybridbatch.training.distributed import Workers, join
 from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.loop import Machine, Trainer, set_dropout
-from hybridbatch.training.model_card import peak_memory
+from hybridbatch.training.model_card import peak_memory, start_peak_memory
 from hybridbatch.training.rows import Rows
 from hybridbatch.training.settings import TrainConfig
-from hybridbatch.training.token_budget import token_budget
+from hybridbatch.training.train import found_budget
 from hybridbatch.training.validation import Validation
 
-PARTS = ("speed", "cached", "memory", "overhead", "scaling")
+PARTS = ("speed", "cached", "memory", "overhead", "budget", "scaling")
+MICRO_BATCHES = (2, 4, 8, 15, 30, 60)  # of the part "budget"
 SHAPES = {"e5-small": ("bert", 384, 12, 1536), "xlmr-base": ("xlm-roberta", 768, 12, 3072)}
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "query:", "passage:"]
 ADDED = 3  # tokens that prompt, start and end add to a text
@@ -203,6 +206,40 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
     seconds = [median(each.seconds[1:]) for each in (plain, parted)]
     return {"precision": precision, "micro_batches": 4, "plain_seconds": seconds[0], "cached_seconds": seconds[1],
             "ratio": seconds[1] / seconds[0]}  # fmt: skip
+
+
+def budget(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds and peak memory of a large batch of short texts, by the number of its micro-batches,
+    taking turns.
+
+    CPU seconds beside those of the clock: on a machine with other work, they are the ones to
+    compare.
+    """
+    texts = make_texts(options, (options.steps + 1) * options.large_batch, "short")
+    precision = options.precisions.split(",")[-1]
+    runs: dict[int, Ours] = {}
+    found: dict[int, dict[str, list[float]]] = {}
+    for parts in MICRO_BATCHES:
+        runs[parts] = Ours(options, texts, options.large_batch, precision, "short", WHOLE)
+        tokens = int(runs[parts].trainer.batches[0].tokens.lengths.sum())
+        runs[parts].trainer.use_budget(-(-tokens // parts))
+        found[parts] = {"seconds": [], "cpu_seconds": [], "peak_bytes": []}
+    device = torch.device(options.device)
+    for _ in range(options.steps + 1):
+        for parts, each in runs.items():
+            start_peak_memory(device)
+            before, started = peak_memory(device), time.process_time()
+            each.step()
+            found[parts]["seconds"].append(each.seconds[-1])
+            found[parts]["cpu_seconds"].append(time.process_time() - started)
+            found[parts]["peak_bytes"].append(peak_memory(device) - before)
+    rows = []
+    for parts, values in found.items():
+        progress = runs[parts].trainer.progress
+        row = {"micro_batches": parts, "tokens_per_forward_pass": progress.token_budget}
+        # The first step takes memory that is kept, and warms up.
+        rows.append(row | {name: median(each[1:]) for name, each in values.items()})
+    return rows
 
 
 def scaling(options: argparse.Namespace) -> dict[str, Any]:
@@ -420,21 +457,30 @@ class Ours:
         device = torch.device(options.device)
         encoder = Encoder.load(str(options.start), **config.encoder_options).to(device)
         rows = np.arange(steps * batch).reshape(steps, batch)
-        schedule = Schedule(
-            kind=np.ones(steps, np.uint8), source=np.zeros(steps, np.int16), language=np.zeros(steps, np.int16),
-            query_row=rows, passage_row=rows, notes=(),
-        )  # fmt: skip
+        schedule = self.schedule_of(rows)
         started = time.perf_counter()
         batches = Batches(schedule, MadeUp(queries, passages), encoder.tokenise)
         self.tokenising = (time.perf_counter() - started) / steps
         self.seconds: list[float] = []
         self.device = device
         workers = workers or Workers(device=device)
-        if not budget:
-            shape = encoder.model.config
-            budget = token_budget(shape, batches.longest, device, workers.size)
-        machine = Machine(workers, precision, budget)
+        machine = Machine(workers, precision, budget or WHOLE)
         self.trainer = Trainer(encoder, batches, Validation({}), config, Path(), machine)
+        if not budget:
+            self.trainer.use_budget(found_budget(config, self.trainer, SILENT))
+
+    @staticmethod
+    def schedule_of(rows: np.ndarray) -> Schedule:
+        """Steps of pairs that have a row each, int64 [T, B]."""
+        steps = len(rows)
+        return Schedule(
+            kind=np.ones(steps, np.uint8),
+            source=np.zeros(steps, np.int16),
+            language=np.zeros(steps, np.int16),
+            query_row=rows,
+            passage_row=rows,
+            notes=(),
+        )
 
     def step(self) -> None:
         """Take the next step."""
@@ -456,7 +502,7 @@ class Ours:
 
 def run_peer(
     config: TrainConfig, start: Path, pairs: dict[str, list[str]], device: torch.device, *, cached: bool = False,
-    after: Callable[[Any], None],
+    after: Callable[[Any], None], model_options: dict[str, Any] | None = None,
 ) -> tuple[list[float], list[float]]:  # fmt: skip
     """Train with SentenceTransformerTrainer on batches of `pairs`, in their order.
 
@@ -465,6 +511,7 @@ def run_peer(
         pairs: texts with their prompts, queries and positives.
         cached: with the peer's gradient cache.
         after: told the encoder after each step, off the clock.
+        model_options: such as the kind of attention, for transformers.
     Returns: seconds and loss of each step.
     """
     from datasets import Dataset
@@ -478,7 +525,7 @@ def run_peer(
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
 
-    encoder = SentenceTransformer(str(start), device=device.type)
+    encoder = SentenceTransformer(str(start), device=device.type, model_kwargs=model_options)
     encoder.max_seq_length = config.max_passage_tokens
     if config.dropout is not None:
         set_dropout(encoder, config.dropout)

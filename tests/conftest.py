@@ -23,6 +23,9 @@ DATA = Path(
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "data_set(name): needs this folder of the real data")
+    # On machines with a GPU too the tests stay on the CPU, unless `-m gpu` asks for those of GPUs.
+    if "gpu" not in (config.getoption("markexpr") or "").replace("not gpu", ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -80,7 +80,7 @@ def _tell_usage(mistake: Any) -> None:
 def _tells(mistake: HybridBatchError) -> bool:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return True
-    from hybridbatch.training.distributed import tells
+    from hybridbatch.common.distributed import tells
 
     return tells(mistake)
 

@@ -1,14 +1,19 @@
 """Main memory: how much this process may have (of the machine, its containers, its own limits), and
-keeping it.
+keeping it; and what to do where it runs out, here or on a GPU.
 """
 
 import ctypes
 import os
 import resource
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+
+from hybridbatch.common.errors import ConfigError
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # parameters of glibc's mallopt(3)
@@ -64,12 +69,69 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def return_freed_memory() -> None:
-    """Give back to the system what this process has freed: glibc keeps it in fragments. Without
-    glibc, nothing.
+    """Give back to the system what this process has freed: glibc keeps it in fragments, and torch
+    the memory of a GPU.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
+    torch = sys.modules.get("torch")  # not imported: it has taken nothing
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+# What an error says when memory ran out: of C++, torch on the CPU, oneDNN, the system; of CUDA
+# itself, and of its libraries, which ask for memory of their own and have other words for it.
+OUT_OF_MEMORY = (
+    "bad_alloc",
+    "DefaultCPUAllocator",
+    "not enough memory",
+    "could not create a memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # no room for a handle's workspace
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUSPARSE_STATUS_INSUFFICIENT_RESOURCES",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "cudaErrorMemoryAllocation",
+    "HIPBLAS_STATUS_ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or on the CPU."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"MemoryError", "OutOfMemoryError"}:  # torch's is known by its name: not imported
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
+
+
+def in_parts(rows: np.ndarray, compute: Callable[[np.ndarray], None]) -> None:
+    """`compute(rows)`, or where memory runs out the same for each half of the rows, and so on.
+
+    Raises: `ConfigError` where memory runs out for a single row.
+    """
+    waiting = [rows]
+    while waiting:
+        part = waiting.pop()
+        try:
+            compute(part)
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise ConfigError(
+                    "out of memory with a single text; use shorter texts (--max-passage-tokens), a"
+                    " smaller model or --device cpu"
+                ) from error
+        # Here, where the failed attempt's tensors are gone.
+        return_freed_memory()
+        middle = len(part) // 2
+        waiting += [part[middle:], part[:middle]]
 
 
 def _containers(root: Path) -> Iterator[Memory]:

@@ -17,7 +17,8 @@ from hybridbatch.common.errors import ConfigError, nearest
 from hybridbatch.common.files import read_yaml
 from hybridbatch.common.sizes import memory_bytes
 
-Precision = Literal["auto", "fp32", "bf16"]
+ResolvedPrecision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 S = TypeVar("S", bound="Settings")
 MESSAGE_LENGTH = 460  # characters of a message about settings, at most
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")

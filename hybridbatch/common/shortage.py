@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from hybridbatch.common.memory import main_memory
+from hybridbatch.common.memory import is_out_of_memory, main_memory
 
 _SIZE = re.compile(r"(\d[\d.,]*) ?(bytes|[KMGTP]i?B)\b")
 _SIGNS = (
@@ -42,6 +42,7 @@ def shortage(error: BaseException) -> str | None:
         text = str(each)
         lacking = isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryError"
         lacking |= isinstance(each, OSError) and each.errno == errno.ENOMEM
+        lacking |= is_out_of_memory(each)
         if not lacking and isinstance(each, RuntimeError | OSError | ImportError):
             lacking = any(sign in text.lower() for sign in _SIGNS)
         if not lacking and type(each).__name__ == "SafetensorError":

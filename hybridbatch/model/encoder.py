@@ -5,6 +5,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +17,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from hybridbatch.common.device import autocast, resolve_precision
+from hybridbatch.common.device import (
+    HALF,
+    ResolvedPrecision,
+    autocast,
+    resolve_precision,
+    upload,
+)
 from hybridbatch.common.errors import DataError, ModelError, OutputError
 from hybridbatch.common.files import atomic_folder, fingerprint, write_text
 from hybridbatch.common.integrity import SUMS, check_sums, write_sums
+from hybridbatch.common.memory import in_parts
 from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.settings import Precision
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.common.vectors import require_finite_embeddings
 from hybridbatch.model.builtin import BUILTIN
+from hybridbatch.model.casts import cast_weights
 from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.head import load_head, write_head
 from hybridbatch.model.layout import Layout, Pooling, Side, read_layout, write_layout
@@ -218,7 +228,7 @@ class Encoder(nn.Module):
         _refuse_empty(tokens, side)
         return tokens
 
-    def embed(self, tokens: TokenArrays, precision: Literal["fp32", "bf16"] = "fp32") -> Tensor:
+    def embed(self, tokens: TokenArrays, precision: ResolvedPrecision = "fp32") -> Tensor:
         """Embeddings [n, D] of n token sequences, rows L2-normalised, in the order given;
         differentiable.
 
@@ -233,38 +243,44 @@ class Encoder(nn.Module):
         """
         return F.normalize(self.pooled(tokens, precision), dim=1)
 
-    def pooled(self, tokens: TokenArrays, precision: Literal["fp32", "bf16"] = "fp32") -> Tensor:
+    def pooled(self, tokens: TokenArrays, precision: ResolvedPrecision = "fp32") -> Tensor:
         """As `embed`, before the vectors are brought to length 1."""
         _refuse_empty(tokens, "token")
         if not len(tokens):
             return torch.empty(0, self.dimension, device=self.device)
         order = np.argsort(tokens.lengths, kind="stable")
         ordered = tokens.take(order)
-        ids = torch.from_numpy(ordered.ids.astype(np.int64)).to(self.device)
-        with autocast(precision, self.device):
+        ids = upload(ordered.ids.astype(np.int64), self.device)
+        with autocast(precision, self.device), self._half_weights(precision):
             if self._packs:
                 hidden = forward_packed(self.model, ids, ordered.lengths, self._first_position)
             else:
                 hidden = forward_padded(self.model, ids, ordered.lengths)
             pooled = self.head(self._pool(hidden, ordered.offsets))
         values = _at_least_fp32(pooled)
-        return values.index_select(0, torch.from_numpy(np.argsort(order)).to(self.device))
+        return values.index_select(0, upload(np.argsort(order), self.device))
+
+    def _half_weights(self, precision: ResolvedPrecision) -> AbstractContextManager[None]:
+        """On a GPU one kernel casts all weights, where autocast would launch one for each."""
+        if precision == "fp32" or self.device.type != "cuda":
+            return nullcontext()
+        return cast_weights(self, HALF[precision])
 
     def _pool(self, hidden: Tensor, offsets: np.ndarray) -> Tensor:
         """[n, D] of token states [T, D], in at least fp32 and always summed in the same order."""
         if self.pooling in ("cls", "lasttoken"):
             places = offsets[:-1] if self.pooling == "cls" else offsets[1:] - 1
-            rows = torch.from_numpy(places).to(hidden.device)
-            return _at_least_fp32(hidden.index_select(0, rows))
-        lengths = torch.from_numpy(np.diff(offsets)).to(hidden.device)
-        return torch.segment_reduce(_at_least_fp32(hidden), "mean", lengths=lengths, axis=0)
+            return _at_least_fp32(hidden.index_select(0, upload(places, hidden.device)))
+        lengths, states = upload(np.diff(offsets), hidden.device), _at_least_fp32(hidden)
+        # unsafe: the lengths are right, and checking them on a GPU means to wait for it
+        return torch.segment_reduce(states, "mean", lengths=lengths, axis=0, unsafe=True)
 
     def encode(
         self,
         texts: Sequence[str],
         side: Side,
         *,
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        precision: Precision = "auto",
         report: Reporter = SILENT,
     ) -> np.ndarray:
         """Embeddings for search, float32 [n, D], rows L2-normalised, in the order of `texts`; each
@@ -289,9 +305,13 @@ class Encoder(nn.Module):
                 autocast(resolved, self.device),
                 report.bar("encode", total=len(distinct), unit="texts") as bar,
             ):
-                for rows in _batches(tokens.lengths, TOKENS_PER_BATCH.get(self.device.type, 8192)):
+
+                def fill(rows: np.ndarray) -> None:
                     result[rows] = self.embed(tokens.take(rows), resolved).cpu().numpy()
                     bar.advance(len(rows))
+
+                for rows in _batches(tokens.lengths, TOKENS_PER_BATCH.get(self.device.type, 8192)):
+                    in_parts(rows, fill)
         finally:
             self.train(training)
         require_finite_embeddings(result, distinct, self.name)

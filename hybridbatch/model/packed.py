@@ -6,20 +6,22 @@ computes a *pack* (all sequences as one row of T tokens, each with its own posit
 computes a padded batch, once its attention stays inside each sequence. `packed_attention`,
 registered as an attention implementation of transformers, does that. The sequences of a pack are
 sorted by length; groups of similar lengths are padded to their longest, for the attention products
-alone.
+alone. On a GPU that can, flash attention takes the pack as it is.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention.varlen import varlen_attn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, PreTrainedModel
 
+from hybridbatch.common.device import upload
 from hybridbatch.model.dropout import dropout as drop
 
 IMPLEMENTATION = "hybridbatch_packed"
@@ -75,44 +77,58 @@ def length_groups(
     return sizes[::-1]
 
 
-@dataclass
 class Pack:
     """The layout of T tokens of n sequences, ascending by length, for `packed_attention`.
 
-    `slots` is the padded layout: group after group, sequence after sequence, P >= T slots.
+    Flash attention needs the sequences' bounds alone. The other ways need the padded layout, `slots`:
+    group after group, sequence after sequence, P >= T slots. What is not asked for is not made.
+
+    Args:
+        lengths: int64 [n], ascending, >= 1; they stay on the host, where reading them is free.
+        device: of the tokens.
     """
 
-    lengths: Tensor  # int64 [n]
-    groups: list[tuple[int, int]]  # (sequences, padded length) of every group
-    positions: Tensor  # int64 [T]: place of each token in its sequence, from 0
-    token_of_slot: Tensor  # int64 [P]: some token of the same sequence where the slot is padding
-    slot_of_token: Tensor  # int64 [T]
-    _biases: dict[Any, list[Tensor | None]] = field(default_factory=dict)
+    def __init__(self, lengths: np.ndarray, device: torch.device) -> None:
+        self.lengths, self.device = lengths, device
+        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+        self._places = np.arange(self._starts[-1]) - np.repeat(self._starts[:-1], lengths)
+        self.positions = upload(self._places, device)  # int64 [T]: place in the sequence, from 0
+        self._biases: dict[Any, list[Tensor | None]] = {}
 
-    @classmethod
-    def of(cls, lengths: np.ndarray, device: torch.device) -> "Pack":
-        """The pack of sequences of `lengths` (int64 [n], ascending, >= 1)."""
+    @cached_property
+    def bounds(self) -> Tensor:
+        """int32 [n + 1]: the first token of each sequence, and T."""
+        return upload(self._starts.astype(np.int32), self.device)
+
+    @cached_property
+    def groups(self) -> list[tuple[int, int]]:
+        """(sequences, padded length) of every group."""
         sizes = length_groups(
-            lengths, lambda length, count: count * float(length) ** 2, ATTENTION_GROUP_COST
+            self.lengths, lambda length, count: count * float(length) ** 2, ATTENTION_GROUP_COST
         )
-        longest = lengths[np.cumsum(sizes) - 1]
-        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        longest = self.lengths[np.cumsum(sizes) - 1]
+        return [(int(size), int(length)) for size, length in zip(sizes, longest, strict=True)]
+
+    @cached_property
+    def _slots(self) -> tuple[Tensor, Tensor]:
+        sizes, longest = (np.array(part) for part in zip(*self.groups, strict=True))
         widths = np.repeat(longest, sizes)  # slots of each sequence
         slot_starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
-        positions = np.arange(lengths.sum()) - np.repeat(starts, lengths)
         place = np.arange(widths.sum()) - np.repeat(slot_starts, widths)
-        token_of_slot = np.repeat(starts, widths) + np.minimum(
-            place, np.repeat(lengths, widths) - 1
-        )
-        slot_of_token = np.repeat(slot_starts, lengths) + positions
+        last = np.repeat(self.lengths, widths) - 1
+        token_of_slot = np.repeat(self._starts[:-1], widths) + np.minimum(place, last)
+        slot_of_token = np.repeat(slot_starts, self.lengths) + self._places
+        return upload(token_of_slot, self.device), upload(slot_of_token, self.device)
 
-        def tensor(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values.astype(np.int64)).to(device)
+    @property
+    def token_of_slot(self) -> Tensor:
+        """int64 [P]: some token of the same sequence where the slot is padding."""
+        return self._slots[0]
 
-        groups = [(int(size), int(length)) for size, length in zip(sizes, longest, strict=True)]
-        return cls(
-            tensor(lengths), groups, tensor(positions), tensor(token_of_slot), tensor(slot_of_token)
-        )
+    @property
+    def slot_of_token(self) -> Tensor:
+        """int64 [T]."""
+        return self._slots[1]
 
     @property
     def padded(self) -> bool:
@@ -130,30 +146,28 @@ class Pack:
             self._biases[window, dtype] = list(self._make_biases(window, dtype))
         return self._biases[window, dtype]
 
-    def _make_biases(self, window: int | None, dtype: torch.dtype):
-        device, first = self.lengths.device, 0
+    def _make_biases(self, window: int | None, dtype: torch.dtype) -> Iterator[Tensor | None]:
+        everyone, first = upload(self.lengths, self.device), 0
         for size, length in self.groups:
-            lengths, first = self.lengths[first : first + size], first + size
-            place = torch.arange(length, device=device)
+            shortest = int(self.lengths[first])
+            lengths, first = everyone[first : first + size], first + size
+            place = torch.arange(length, device=self.device)
             hidden = None
-            if int(lengths[0]) < length:
+            if shortest < length:
                 hidden = (place >= lengths[:, None])[:, None, None, :]
             if window is not None and length > window:
                 far = ((place[:, None] - place).abs() >= window)[None, None]
-                # A padded query must see some key, or its row would be NaN; what it computes is
-                # dropped.
-                hidden = (
-                    far
-                    if hidden is None
-                    else (far | hidden) & (place < lengths[:, None])[:, None, :, None]
-                )
-            yield (
-                None
-                if hidden is None
-                else torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill(
-                    hidden, float("-inf")
-                )
-            )
+                if hidden is None:
+                    hidden = far
+                else:
+                    # A padded query must see some key, or its row would be NaN; what it computes
+                    # is dropped.
+                    hidden = (far | hidden) & (place < lengths[:, None])[:, None, :, None]
+            if hidden is None:
+                yield None
+                continue
+            visible = torch.zeros(hidden.shape, dtype=dtype, device=self.device)
+            yield visible.masked_fill(hidden, float("-inf"))
 
 
 class _Pad(torch.autograd.Function):
@@ -193,10 +207,7 @@ def packed_attention(
     attention_mask: Tensor | None,
     *,
     pack: Pack | None = None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention inside each sequence of `pack`, with the signature of transformers'
     `AttentionInterface`.
@@ -204,9 +215,9 @@ def packed_attention(
     Args:
         query, key, value: [1, H, T, d].
         attention_mask: None; the pack says who sees whom.
-        scaling: factor on the scores; default d ** -0.5.
-        dropout: chance that an attention probability is dropped, from torch's current generator.
-        sliding_window: keys nearer than so many tokens are seen; None: all of the sequence.
+        options: ``scaling``, the factor on the scores (default d ** -0.5); ``dropout``, the chance
+            that an attention probability is dropped, from torch's current generator;
+            ``sliding_window``: keys nearer than so many tokens are seen (None: all).
     Returns: [1, T, H, d], and None for the probabilities.
     """
     if pack is None:
@@ -214,16 +225,21 @@ def packed_attention(
             "this model is set up for packed sequences (Encoder.embed); call"
             " model.set_attn_implementation('sdpa') before using it with padded ones"
         )
+    scaling = options.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    tokens = tuple(states.transpose(1, 2)[0] for states in (query, key, value))  # [T, H, d]
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and dropout == 0:
-        return _flash_attention(tokens, pack, scaling, sliding_window)[None], None
+    dropout, window = options.get("dropout", 0.0), options.get("sliding_window")
+    tokens = [states.transpose(1, 2)[0] for states in (query, key, value)]  # [T, H, d]
+    half = flash_type(query)
+    if half is not None:
+        # Rotary positions leave queries and keys in fp32.
+        tokens = [states.to(half) for states in tokens]
+        return flash_attention(tokens, pack, scaling, dropout, window)[None], None
     slots = [_Pad.apply(states, pack) for states in tokens] if pack.padded else tokens
     sizes = [size * length for size, length in pack.groups]
     mixed = []
     for group, bias, *parts in zip(
         pack.groups,
-        pack.biases(sliding_window, query.dtype),
+        pack.biases(window, query.dtype),
         *(s.split(sizes) for s in slots),
         strict=True,
     ):
@@ -247,16 +263,56 @@ def _attend(
     return torch.matmul(drop(F.softmax(scores, dim=-1), dropout), v)
 
 
-def _flash_attention(
-    tokens: tuple[Tensor, ...], pack: Pack, scaling: float, window: int | None
-) -> Tensor:
-    """torch's variable-length flash attention on query, key, value [T, H, d] (CUDA, half precision,
-    no dropout).
+def flash_type(states: Tensor) -> torch.dtype | None:
+    """The half-precision type in which torch's flash attention takes `states` [..., d]; None: not
+    at all.
+
+    It needs a CUDA build that has it, an Ampere GPU or a later one, half precision (of the states
+    or of autocast), and heads of at most 256. Past 192 its backward pass is limited to the GPUs
+    of data centres (8.0, 9.0, 10.0).
     """
-    bounds = F.pad(torch.cumsum(pack.lengths, 0), (1, 0)).to(torch.int32)
-    longest = pack.groups[-1][1]
-    reach = (-1, -1) if window is None else (window - 1, window - 1)
-    return varlen_attn(*tokens, bounds, bounds, longest, longest, scale=scaling, window_size=reach)
+    if not states.is_cuda or torch.version.hip or not flash_is_built():
+        return None
+    dtype = states.dtype
+    if torch.is_autocast_enabled("cuda"):
+        dtype = torch.get_autocast_dtype("cuda")
+    if dtype not in (torch.bfloat16, torch.float16):
+        return None
+    properties = torch.cuda.get_device_properties(states.device)
+    able = properties.major >= 8
+    if states.shape[-1] > 192:
+        able = properties.minor == 0 and properties.major in (8, 9, 10)
+    return dtype if able and states.shape[-1] <= 256 else None
+
+
+def flash_is_built() -> bool:
+    """Whether this torch has flash attention."""
+    return torch.backends.cuda.is_flash_attention_available()
+
+
+def flash_attention(
+    tokens: Sequence[Tensor], pack: Pack, scaling: float, dropout: float, window: int | None
+) -> Tensor:
+    """Flash attention 2 (Dao 2023, arXiv:2307.08691) over sequences of any length, [T, H, d].
+
+    torch's own kernel, called below `torch.nn.attention.varlen`, which takes no dropout. The kernel
+    draws dropout from the device's generator: restoring its state repeats the mask. It wants heads
+    of a multiple of 8: others get zeros at the end, which change no score and are cut off again.
+
+    Args:
+        tokens: query, key and value, [T, H, d] in half precision, d <= 256.
+    """
+    width = tokens[0].shape[-1]
+    if width % 8:
+        tokens = [F.pad(states, (0, -width % 8)) for states in tokens]
+    longest = int(pack.lengths[-1])
+    reach = -1 if window is None else window - 1
+    with torch.autocast("cuda", enabled=False):
+        mixed = torch.ops.aten._flash_attention_forward(
+            *tokens, pack.bounds, pack.bounds, longest, longest, dropout, False, False,
+            scale=scaling, window_size_left=reach, window_size_right=reach,
+        )[0]  # fmt: skip
+    return mixed[..., :width] if width % 8 else mixed
 
 
 AttentionInterface.register(IMPLEMENTATION, packed_attention)
@@ -274,10 +330,12 @@ def forward_packed(
         lengths: int64 [n], ascending, >= 1, sum T.
         first_position: position id of a sequence's first token.
     """
-    pack = Pack.of(lengths, ids.device)
+    pack = Pack(lengths, ids.device)
     inputs = model.get_input_embeddings()(ids)[None]
     positions = (pack.positions + first_position)[None]
-    return model(inputs_embeds=inputs, position_ids=positions, pack=pack).last_hidden_state[0]
+    with attention_kernels(ids.device):
+        output = model(inputs_embeds=inputs, position_ids=positions, pack=pack)
+    return output.last_hidden_state[0]
 
 
 def forward_padded(model: PreTrainedModel, ids: Tensor, lengths: np.ndarray) -> Tensor:
@@ -287,11 +345,30 @@ def forward_padded(model: PreTrainedModel, ids: Tensor, lengths: np.ndarray) -> 
     for size in length_groups(
         lengths, lambda length, count: count * float(length), FORWARD_GROUP_COST
     ):
-        group = torch.from_numpy(lengths[first : first + size]).to(ids.device)
-        stop = start + int(lengths[first : first + size].sum())
-        real = torch.arange(int(lengths[first + size - 1]), device=ids.device) < group[:, None]
-        padded = ids.new_zeros(real.shape).masked_scatter(real, ids[start:stop])
-        output = model(inputs_embeds=embed(padded), attention_mask=real.long())
-        hidden.append(output.last_hidden_state[real])
+        group = lengths[first : first + size]
+        longest, stop = int(group[-1]), start + int(group.sum())
+        # Made on the host: a GPU would have to be waited for to count what a mask selects.
+        real = np.arange(longest) < group[:, None]
+        places = upload(np.flatnonzero(real), ids.device)
+        padded = ids.new_zeros(size * longest).index_copy(0, places, ids[start:stop])
+        mask = upload(real.astype(np.int64), ids.device)
+        with attention_kernels(ids.device):
+            output = model(inputs_embeds=embed(padded.view(size, longest)), attention_mask=mask)
+        hidden.append(output.last_hidden_state.flatten(0, 1).index_select(0, places))
         first, start = first + size, stop
     return torch.cat(hidden)
+
+
+@contextmanager
+def attention_kernels(device: torch.device) -> Iterator[None]:
+    """Inside the block torch's fused attention leaves cuDNN alone.
+
+    cuDNN makes a plan for every new shape, which takes longer than the attention of a batch, and
+    almost every batch has shapes of its own.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with sdpa_kernel(kernels):
+        yield

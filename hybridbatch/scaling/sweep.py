@@ -226,7 +226,7 @@ def _run_missing(
     missing = [cell for cell in cells if not folder.result(cell.key).exists()]
     for cell in missing:
         folder.log(cell.key).unlink(missing_ok=True)
-    launch = launcher(config, folder.path / "slurm")
+    launch = launcher(config, folder.path / "slurm", report)
     work = partial(execute, folder=folder, runner=runner)
     deadline = time.monotonic() + seconds(config.budget) if config.budget else float("inf")
     tries: Counter[str] = Counter()

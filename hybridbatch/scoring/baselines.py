@@ -11,6 +11,7 @@ import numpy as np
 from hybridbatch.common.files import fingerprint
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
+from hybridbatch.common.settings import Precision
 from hybridbatch.scoring.ranks import GridRanks, Passages, Relevance, Wanted, ranks_by_score
 from hybridbatch.scoring.settings import BM25, RANDOM
 from hybridbatch.search import bm25 as lexical
@@ -38,7 +39,7 @@ class RandomEncoder:
         texts: Sequence[str],
         side: Literal["query", "passage"],
         *,
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        precision: Precision = "auto",
         report: Reporter = SILENT,
     ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""

@@ -61,9 +61,15 @@ def evaluate(
     if scorer.debias:
         _tell_debias(scorer.debias, evaluation, report)
     searches = open_searches(evaluation, scorer.store, report, scorer.debias)
+    if config.shards is None and scorer.store:
+        from hybridbatch.scoring.shared_encoding import share_encoding
+
+        device = evaluation.machine.device
+        share_encoding(scorer.store, evaluation.tasks, searches, device, report)
     if not evaluation.leads:
-        for search in searches.values():
-            search.encode(evaluation.part)
+        if config.shards is not None:
+            for search in searches.values():
+                search.encode(evaluation.part)
         return folder
     model = {
         "name": config.model,

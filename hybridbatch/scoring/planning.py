@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from hybridbatch.common.documents import read_training
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import plain_name
 from hybridbatch.common.languages import canonical, known_languages, resolve
 from hybridbatch.common.records import Task
+from hybridbatch.common.settings import ResolvedPrecision
 from hybridbatch.data.tasks.registry import is_task, load_task
 from hybridbatch.scoring.full_ranking import pools_of
 from hybridbatch.scoring.settings import BM25, EvalConfig
@@ -26,7 +27,7 @@ class Machine(NamedTuple):
     """Where an evaluation computes, and in which number format."""
 
     device: "torch.device"
-    precision: Literal["fp32", "bf16"]
+    precision: ResolvedPrecision
 
     @classmethod
     def of(cls, config: EvalConfig) -> Self:

@@ -31,6 +31,7 @@ from hybridbatch.common.files import (
 from hybridbatch.common.integrity import add_trailer, damage, load_array
 from hybridbatch.common.locks import lock
 from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.settings import Precision, ResolvedPrecision
 from hybridbatch.common.vectors import require_finite_embeddings
 
 Side = Literal["query", "passage"]
@@ -54,7 +55,7 @@ class Encodes(Protocol):
         texts: Sequence[str],
         side: Side,
         *,
-        precision: Literal["auto", "fp32", "bf16"],
+        precision: Precision,
         report: Reporter,
     ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""
@@ -102,7 +103,7 @@ class EmbeddingStore:
         encoder: Encodes,
         folder: Path | None = None,
         *,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: ResolvedPrecision = "fp32",
         dtype: Literal["float32", "float16"] = "float32",
         max_bytes: int | None = None,
     ) -> None:

@@ -64,7 +64,9 @@ class Progress:
     seconds: float = 0.0  # of training steps, over all sessions
     tokens: int = 0
     padded_tokens: int = 0
-    work: float = 0.0  # operations, as `training.work` counts them
+    work: float = 0.0  # operations, as `training.flops` counts them
+    loss_scale: float | None = None  # of fp16, and its finite steps since the last change
+    finite_steps: int = 0
 
     def best_value(self, metric: str) -> float | None:
         """The validation metric at the best step."""
@@ -87,6 +89,8 @@ class State(Shape):
     tokens: int
     padded_tokens: int
     work: float = 0.0
+    loss_scale: float | None = Field(default=None, gt=0)
+    finite_steps: int = Field(default=0, ge=0)
 
 
 class Run(Shape):

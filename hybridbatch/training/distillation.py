@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hybridbatch.common.device import upload
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.model import Encoder
 from hybridbatch.model.layout import Side
+from hybridbatch.model.shared import SharedEncoder
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
 from hybridbatch.training.checkpoint import load_tensors, save_tensors
 from hybridbatch.training.loss import false_negatives
@@ -113,26 +115,30 @@ class Teacher:
             keys: int64 [B], equal for positives that must not be each other's negatives.
             temperature: of the student.
         """
-        taught, known = zip(*(self._of(side, step, queries) for side, _ in SIDES), strict=True)
+        known = {side: self.targets.rows[side][step] >= 0 for side, _ in SIDES}
+        taught = {side: self._of(side, step, queries) for side, _ in SIDES}
         if self.form == "embeddings":
             return embedding_loss(
-                torch.cat([queries, positives]), torch.cat(taught), torch.cat(known)
+                torch.cat([queries, positives]),
+                torch.cat([taught[side] for side, _ in SIDES]),
+                torch.cat([upload(known[side], queries.device) for side, _ in SIDES]),
             )
-        both = known[0] & known[1]
-        q, p, k = queries[both], positives[both], keys[both]
-        teacher_scores = taught[0][both] @ taught[1][both].T / self.temperature
+        # Counted on the host: a GPU would have to be waited for.
+        both = upload(np.flatnonzero(known["query"] & known["passage"]), queries.device)
+        q, p, k, teacher_q, teacher_p = (
+            values.index_select(0, both)
+            for values in (queries, positives, keys, taught["query"], taught["passage"])
+        )
+        teacher_scores = teacher_q @ teacher_p.T / self.temperature
         return score_loss(q @ p.T / temperature, teacher_scores, false_negatives(k, len(k)))
 
-    def _of(self, side: Side, step: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's vectors [B, D'] of a batch's texts, and which of them it has (bool [B]; the
-        others are 0).
-        """
+    def _of(self, side: Side, step: int, like: Tensor) -> Tensor:
+        """The teacher's vectors [B, D'] of a batch's texts; 0 where it has none."""
         rows = self.targets.rows[side][step]
-        known = torch.from_numpy(rows >= 0)
         at = torch.from_numpy(np.searchsorted(self._distinct[side], rows[rows >= 0]))
         taught = self._vectors[side].new_zeros(len(rows), self._vectors[side].shape[1])
-        taught[known] = self._vectors[side][at]
-        return taught.to(like), known.to(like.device)
+        taught[torch.from_numpy(rows >= 0)] = self._vectors[side][at]
+        return upload(taught.numpy(), like.device).to(like.dtype)
 
 
 def score_loss(student: Tensor, teacher: Tensor, masked: Tensor) -> Tensor:
@@ -188,28 +194,25 @@ def check_dimensions(form: Form, teacher: Encoder, dimension: int) -> None:
 
 def write_vectors(
     path: Path,
-    teacher: Encoder,
+    teacher: SharedEncoder,
     targets: Targets,
     texts: Mapping[Side, Callable[[np.ndarray], list[str]]],
-    precision: Literal["fp32", "bf16"],
     report: Reporter = SILENT,
 ) -> None:
     """Embed every distinct text that the teacher is to read, and keep the vectors in `path`, whole
-    or not at all.
+    or not at all. Every process reads its share; the first one writes.
 
     Args:
         texts: rows -> texts, by side.
     Raises: `OutputError`; `ModelError` for an embedding that is not finite.
     """
-    vectors: dict[str, Tensor] = {
-        side: torch.from_numpy(
-            teacher.encode(
-                texts[side](targets.distinct(side)), side, precision=precision, report=report
-            )
-        )
-        for side, _ in SIDES
-    }
-    save_tensors(path, vectors)
+    vectors: dict[str, Tensor] = {}
+    for side, _ in SIDES:
+        found = teacher.encode(texts[side](targets.distinct(side)), side, report)
+        if found is not None:
+            vectors[side] = torch.from_numpy(found)
+    if vectors:
+        save_tensors(path, vectors)
 
 
 def read_vectors(path: Path) -> dict[str, Tensor]:

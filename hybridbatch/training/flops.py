@@ -13,12 +13,13 @@ pooling, loss and optimizer are time without work.
 
 import time
 from functools import cache
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from hybridbatch.common.device import HALF
+from hybridbatch.common.settings import ResolvedPrecision
 from hybridbatch.training.lora import linear_layers
 
 SECONDS = 0.2  # spent on measuring
@@ -51,14 +52,14 @@ class Work:
 
 
 @cache
-def measured_peak(device: torch.device, precision: Literal["fp32", "bf16"], threads: int) -> float:
+def measured_peak(device: torch.device, precision: ResolvedPrecision, threads: int) -> float:
     """The best rate of a large matrix product, in operations per second; takes `SECONDS`, once.
 
     Args:
         threads: of this process, on which the rate of a CPU depends.
     """
     side = SIDE.get(device.type, 1024)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = HALF.get(precision, torch.float32)
     generator = torch.Generator(device).manual_seed(0)  # the global state stays as it is
     a, b = (torch.randn(side, side, device=device, generator=generator).to(dtype) for _ in range(2))
     best, end = 0.0, time.perf_counter() + SECONDS

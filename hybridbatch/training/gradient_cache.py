@@ -10,13 +10,16 @@ micro-batch is computed plainly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hybridbatch.common.device import upload
+from hybridbatch.common.distributed import GradientSum, Workers
 from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.memory import is_out_of_memory, return_freed_memory
 from hybridbatch.common.tokens import TokenArrays
 
 Embed = Callable[[TokenArrays], Tensor]
@@ -59,17 +62,6 @@ def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-# of torch, C++ and oneDNN
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "could not create a memory")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
-
-
 class GradientCache:
     """Accumulates exact gradients of batches of any size within a budget of tokens per forward
     pass.
@@ -80,6 +72,7 @@ class GradientCache:
         budget: tokens per micro-batch; halved, for good, whenever memory runs out.
         on_halved: told the new budget.
         anywhere: whether a flag is up on any process; every process halves when one must.
+        sums: of the gradients over all processes; told which pass makes them whole.
     """
 
     def __init__(
@@ -91,6 +84,7 @@ class GradientCache:
         device: torch.device | None = None,
         on_halved: Callable[[int], None] = lambda budget: None,
         anywhere: Callable[[bool], bool] = lambda flag: flag,
+        sums: GradientSum | None = None,
     ) -> None:
         self.embed = embed
         self.parameters = list(parameters)
@@ -98,6 +92,8 @@ class GradientCache:
         self.device = device or torch.device("cpu")
         self.on_halved = on_halved
         self.anywhere = anywhere
+        self.sums = sums or GradientSum(Workers(), [])
+        self.scale = 1.0  # of the gradients; over 1 in fp16
 
     def backward(
         self,
@@ -105,7 +101,7 @@ class GradientCache:
         objective: Callable[[Tensor], Tensor],
         seeds: Callable[[int], int],
     ) -> Tensor:
-        """Fill the gradients of `objective(embeddings of tokens)`.
+        """Fill the gradients of `objective(embeddings of tokens)`, times `scale`.
 
         Args:
             tokens: n sequences.
@@ -116,6 +112,7 @@ class GradientCache:
         """
         while True:
             loss = self._attempt(tokens, objective, seeds)
+            self.sums.settle()
             if not self.anywhere(loss is None):
                 assert loss is not None
                 return loss
@@ -137,13 +134,14 @@ class GradientCache:
         """
         for parameter in self.parameters:
             parameter.grad = None
+        self.sums.start()
         parts, rows = self._forward(tokens, seeds)
         leaf = self._in_order(parts, rows).detach().requires_grad_()
         last = rows[-1]
         del rows
         try:
             loss = objective(leaf)
-            loss.backward()
+            (loss * self.scale if self.scale != 1 else loss).backward()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -158,13 +156,18 @@ class GradientCache:
         assert gradient is not None
 
         def push(embeddings: Tensor, part: np.ndarray) -> None:
-            embeddings.backward(gradient[torch.from_numpy(part).to(self.device)])
+            embeddings.backward(gradient.index_select(0, upload(part, self.device)))
 
+        again = parts[:-1]
         try:
-            push(last, parts[-1])
+            with nullcontext() if again else self.sums.overlapped():
+                push(last, parts[-1])
             del last
-            for number, part in enumerate(parts[:-1]):
-                push(self._embed(tokens, part, seeds(number)), part)
+            for number, part in enumerate(again):
+                embeddings = self._embed(tokens, part, seeds(number))
+                with nullcontext() if part is not again[-1] else self.sums.overlapped():
+                    push(embeddings, part)
+                del embeddings
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -193,7 +196,7 @@ class GradientCache:
 
     def _in_order(self, parts: list[np.ndarray], rows: list[Tensor]) -> Tensor:
         """Embeddings [n, D] in the order of the tokens, from those of every micro-batch."""
-        order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(self.device)
+        order = upload(np.argsort(np.concatenate(parts)), self.device)
         return torch.cat(rows).index_select(0, order)
 
     def _embed(self, tokens: TokenArrays, part: np.ndarray, seed: int) -> Tensor:
@@ -208,6 +211,5 @@ class GradientCache:
                 " --max-passage-tokens"
             )
         self.budget = used // 2
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        return_freed_memory()
         self.on_halved(self.budget)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hybridbatch.common.device import upload
+from hybridbatch.common.distributed import GradientSum, Workers
 from hybridbatch.common.errors import DataError, Interrupted
 from hybridbatch.common.files import write_json
 from hybridbatch.common.memory import freed_memory_kept
@@ -27,12 +29,12 @@ from hybridbatch.training.alignment import alignment
 from hybridbatch.training.batches import Batch, Batches
 from hybridbatch.training.checkpoint import Progress
 from hybridbatch.training.distillation import Teacher
-from hybridbatch.training.distributed import Workers
 from hybridbatch.training.flops import Work
 from hybridbatch.training.gradient_cache import GradientCache
 from hybridbatch.training.logs import Log, open_log
 from hybridbatch.training.lora import Adapters
 from hybridbatch.training.loss import InfoNCE
+from hybridbatch.training.loss_scale import LossScale
 from hybridbatch.training.optimizer import Optimizer, freeze_embeddings, parameter_groups
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.used_vocabulary import CutEmbedding
@@ -93,6 +95,7 @@ class Trainer:
         self.precision, token_budget = machine.precision, machine.token_budget
         self.teacher = teacher
         self.progress = Progress(token_budget=token_budget)
+        self.scale = LossScale.of(self.precision)
         self.losses: list[float] = []
         self.gradient_norms: list[float] = []
         objective = build_objective(config, encoder.dimension)
@@ -110,6 +113,7 @@ class Trainer:
             self.cut = CutEmbedding(encoder.model, self._words())
         self.work = Work(encoder.model)
         self.optimizer = Optimizer(parameter_groups(encoder, self.objective, config), config)
+        self.sums = GradientSum(self.workers, encoder.parameters())
         self.cache = GradientCache(
             lambda tokens: encoder.embed(tokens, self.precision),
             list(self.optimizer.named.values()),
@@ -117,7 +121,12 @@ class Trainer:
             device=self.workers.device,
             on_halved=self._halved,
             anywhere=self.workers.anywhere,
+            sums=self.sums,
         )
+
+    def use_budget(self, tokens: int) -> None:
+        """Set the tokens per micro-batch."""
+        self.cache.budget = self.progress.token_budget = tokens
 
     @property
     def done(self) -> bool:
@@ -132,6 +141,8 @@ class Trainer:
             tensors["gradient_norms"].tolist(),
         )
         self.cache.budget = self.progress.token_budget
+        if self.progress.loss_scale is not None:
+            self.scale = LossScale(self.progress.loss_scale, self.progress.finite_steps)
         self.optimizer.load(tensors)
 
     def train(self) -> None:
@@ -235,20 +246,26 @@ class Trainer:
         batch = self.batches[step]
         shares = batch.shares(self.workers.size)
         self.encoder.train()
-        loss = self.cache.backward(
+        self.cache.scale = self.optimizer.scale = self.scale.factor
+        device_loss = self.cache.backward(
             batch.tokens.take(shares[self.workers.rank]),
             lambda embeddings: self._loss(step, batch, embeddings, shares),
             lambda number: self._dropout_seed(step, number),
-        ).item()
-        self.workers.sum_gradients(self.encoder.parameters())
-        norm = self.optimizer.gradient_norm()
+        )
+        self.sums.finish()
+        # The one wait for the device in a step: both numbers at once.
+        numbers = torch.stack([device_loss.double(), self.optimizer.total_norm().double()])
+        loss, norm = numbers.cpu().tolist()
+        norm /= self.scale.factor
         if math.isfinite(loss) and math.isfinite(norm):
             self.optimizer.step(step, norm)
+            self.scale.stepped(self.precision)
             progress.streak = []
-        else:
+        elif not math.isfinite(loss) or not self.scale.overflowed():
             progress.streak.append(step)
         self.losses.append(loss)
         self.gradient_norms.append(norm)
+        progress.loss_scale, progress.finite_steps = self.scale.factor, self.scale.finite_steps
         progress.step += 1
         progress.tokens += len(batch.tokens.ids)
         progress.padded_tokens += batch.padded_tokens()
@@ -288,9 +305,8 @@ class Trainer:
             taught = self.teacher.loss(step, queries, positives, keys[: batch.pairs], temperature)
             loss = (1 - weight) * loss + weight * taught
         if self.config.align_weight:
-            translated = torch.cat([queries, positives])[
-                torch.from_numpy(batch.translates).to(queries.device)
-            ]
+            texts = torch.cat([queries, positives])
+            translated = texts[upload(batch.translates, queries.device)]
             loss = loss + self.config.align_weight * alignment(translated, translations)
         return loss
 
@@ -302,9 +318,9 @@ class Trainer:
         """
         gathered = self.workers.gather(embeddings, [len(share) for share in shares])
         if len(shares) > 1:
-            order = torch.from_numpy(np.argsort(np.concatenate(shares))).to(gathered.device)
+            order = upload(np.argsort(np.concatenate(shares)), gathered.device)
             gathered = gathered.index_select(0, order)
-        keys = torch.from_numpy(batch.keys).to(gathered.device)
+        keys = upload(batch.keys, gathered.device)
         queries, passages, translations = gathered.tensor_split(
             [batch.pairs, batch.pairs + len(keys)]
         )
@@ -352,6 +368,8 @@ class Trainer:
         return better
 
     def _save(self) -> None:
+        # One process may have halved alone, in a pass that the others could do.
+        self.use_budget(self.workers.least(self.progress.token_budget))
         if self.workers.leads:
             history = {
                 "losses": torch.tensor(self.losses, dtype=torch.float64),

@@ -1,5 +1,6 @@
 """How a model was trained, for machines (``train.json``) and for people (the model card)."""
 
+import contextlib
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,8 +87,16 @@ def train_json(
     }
 
 
+def start_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far: a process may train several models, as the cells of a sweep."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):  # no Linux, or not allowed
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU for CUDA, else the most of this process that has been in main memory."""
+    """Bytes since `start_peak_memory`: of the GPU for CUDA, else the most of this process that has been in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")

@@ -104,6 +104,7 @@ class Optimizer:
             for group in self.adamw.param_groups
             for name, parameter in zip(group["names"], group["params"], strict=True)
         }
+        self.scale = 1.0  # that gradients are multiples of; over 1 in fp16
         self.applied: list[int] = []  # the steps that moved the weights: all but the skipped ones
         self.average: dict[str, Tensor] = {}  # exponential moving average of the weights, if asked
         if config.ema is not None:
@@ -118,17 +119,23 @@ class Optimizer:
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self.named.values() if parameter.grad is not None]
 
+    def total_norm(self) -> Tensor:
+        """The Euclidean norm of all gradients together, a scalar on their device."""
+        return torch.nn.utils.get_total_norm(self._gradients())
+
     def gradient_norm(self) -> float:
-        """The Euclidean norm of all gradients together."""
-        return float(torch.nn.utils.get_total_norm(self._gradients()))
+        """The same as a number, for which the host waits for the device."""
+        return float(self.total_norm())
 
     def step(self, step: int, gradient_norm: float) -> None:
-        """Clip the gradients, whose norm is `gradient_norm`, and move the weights (and their
-        average).
+        """Clip the gradients, whose norm is `gradient_norm` (without their `scale`), and move the
+        weights (and their average).
         """
-        limit = self.config.max_grad_norm
+        limit, factor = self.config.max_grad_norm, 1 / self.scale
         if limit is not None and gradient_norm > limit:
-            torch._foreach_mul_(self._gradients(), limit / gradient_norm)
+            factor *= limit / gradient_norm
+        if factor != 1:
+            torch._foreach_mul_(self._gradients(), factor)
         for group in self.adamw.param_groups:
             group["lr"] = self.learning_rate(step) * group["factor"]
         self.adamw.step()
@@ -169,6 +176,14 @@ class Optimizer:
             1 - self.learning_rate(step) * group["factor"] * group["weight_decay"]
             for step in self.applied
         ]
+
+    def bytes_of_states(self) -> tuple[int, int]:
+        """Memory of all weights that train, with gradients, moments, moving average and a copy in
+        half precision; and the part of it that the first step takes.
+        """
+        weights = sum(weight.numel() * weight.element_size() for weight in self.named.values())
+        missing = 3 * weights + weights // 2  # gradient, two moments, half-precision copy
+        return weights + missing + (weights if self.average else 0), missing
 
     def state(self) -> dict[str, Tensor]:
         """Everything a resumed run needs, by name: weights, moments, step counts and the moving

@@ -1,12 +1,23 @@
-"""How many tokens one forward and backward pass may hold, estimated from the model's shape and the
-machine's memory.
+"""How many tokens one forward and backward pass may hold.
+
+On the CPU the model's shape and the machine's memory say so. On a GPU the tensors that a forward
+pass keeps are counted: they depend on the kernels there, and an estimate would be far off.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from hybridbatch.common.device import gpu_fraction
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.memory import main_memory
+from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.training.gradient_cache import MIN_BUDGET
 
 # Activations kept for the backward pass, in units of 4 bytes per token and layer. Measured in
 # packed fp32 training with dropout (torch 2.13, sizes of the saved tensors): a BERT layer keeps 6
@@ -15,8 +26,12 @@ from hybridbatch.common.memory import main_memory
 HIDDEN_WIDTHS, INNER_WIDTHS, SCORE_ARRAYS = 12, 4, 3
 SHARE_OF_CPU_MEMORY = 0.3  # of the whole: two runs on one machine split alike ...
 SHARE_OF_FREE_MEMORY = 0.8  # ... unless this much of what is free is less
-# of what is free after weights and optimizer; the gradient cache halves if it was too much
-SHARE_OF_GPU_MEMORY = 0.6
+# Of a GPU's whole memory, less weights, gradients and optimizer: the rest is for what a backward
+# pass holds for a moment. The gradient cache halves the budget if it was too much.
+SHARE_OF_GPU_MEMORY = 0.8
+SHARE_OF_FREE_GPU_MEMORY = 0.95  # where others use the GPU, too
+CONTEXT_BYTES = 1 << 30  # of CUDA, its libraries and their workspaces
+SAMPLE_TOKENS = 2048  # of the smaller of the two passes whose tensors are counted
 LEAST = 1024
 
 
@@ -36,23 +51,115 @@ def bytes_per_token(config: object, length: int) -> int:
     )
 
 
-def token_budget(
-    config: object, length: int, device: torch.device, processes: int = 1, limit: int | None = None
-) -> int:
-    """Tokens per micro-batch that fit in memory: bf16 is counted as fp32, to be on the safe side.
+def token_budget(config: object, length: int, processes: int = 1, limit: int | None = None) -> int:
+    """Tokens per micro-batch that fit in main memory: bf16 is counted as fp32, to be on the safe
+    side.
 
     Args:
+        config: a transformers configuration.
         length: tokens of the longest sequence.
-        processes: how many share this machine's memory (each has a GPU of its own).
-        limit: bytes that each process may count on at most, on its GPU or else in main memory.
+        processes: how many share this machine's memory.
+        limit: bytes that each process may count on at most.
     """
     most = math.inf if limit is None else limit
-    if device.type == "cuda":
-        memory = SHARE_OF_GPU_MEMORY * min(torch.cuda.mem_get_info(device)[0], most)
-    else:
-        found = main_memory()
-        memory = min(
-            SHARE_OF_CPU_MEMORY * min(found.total / processes, most),
-            SHARE_OF_FREE_MEMORY * found.free / processes,
-        )
+    found = main_memory()
+    memory = min(
+        SHARE_OF_CPU_MEMORY * min(found.total / processes, most),
+        SHARE_OF_FREE_MEMORY * found.free / processes,
+    )
     return max(LEAST, int(memory / bytes_per_token(config, length)))
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """Bytes of a GPU."""
+
+    name: str
+    total: int  # that this process may use
+    free: int
+
+    @classmethod
+    def of(cls, device: torch.device, limit: int | None = None) -> "GpuMemory":
+        """What there is, at most `limit`, and at most this process's share of a shared GPU."""
+        properties = torch.cuda.get_device_properties(device)
+        free, _ = torch.cuda.mem_get_info(device)
+        most = min(int(properties.total_memory * gpu_fraction()), limit or properties.total_memory)
+        return cls(properties.name, most, min(free, most))
+
+
+def gpu_token_budget(
+    gpu: GpuMemory,
+    per_token: float,
+    states: int,
+    missing: int,
+    loss: int,
+    report: Reporter = SILENT,
+) -> int:
+    """Tokens per micro-batch that fit on a GPU: a power of two, so that the same kind of GPU gives
+    the same micro-batches, and with them the same bits.
+
+    Args:
+        gpu: its memory.
+        per_token: bytes that a forward pass keeps of each token.
+        states: bytes of weights, gradients and optimizer.
+        missing: of these, bytes that are not yet taken.
+        loss: bytes that the loss takes beside the passes.
+        report: told where others leave too little of the GPU.
+    Raises: `ConfigError` where not even the model fits.
+    """
+    room = SHARE_OF_GPU_MEMORY * (gpu.total - CONTEXT_BYTES - states - loss)
+    if room < MIN_BUDGET * per_token:
+        raise ConfigError(
+            f"{gpu.name}: has {gpu.total / 1e9:.1f} GB, but weights, gradients and optimizer take"
+            f" {(states + CONTEXT_BYTES) / 1e9:.1f} GB and the loss of a batch"
+            f" {loss / 1e9:.1f} GB; use a smaller model, --lora-rank, a smaller --batch-size, or"
+            " --device cpu"
+        )
+    wanted = 1 << int(math.log2(room / per_token))
+    left = SHARE_OF_FREE_GPU_MEMORY * (gpu.free - missing - loss)
+    budget = wanted
+    while budget * per_token > left and budget > MIN_BUDGET:
+        budget //= 2
+    if budget < wanted:
+        report.note(
+            f"{gpu.name}: others use it, {gpu.free / 1e9:.1f} GB are free; {budget:,} tokens per"
+            f" forward pass instead of {wanted:,}"
+        )
+    return budget
+
+
+def kept_bytes(embed: Callable[[TokenArrays], Tensor], tokens: TokenArrays) -> float:
+    """Bytes of one token between its forward and its backward pass, counted over two passes.
+
+    What a pass keeps beside tokens, such as copies of the weights, is in both, and cancels out.
+
+    Args:
+        embed: differentiable, on the device and in the precision of training.
+        tokens: to take a sample of, the longest sequences first.
+    """
+    order = np.argsort(-tokens.lengths, kind="stable")
+    before = np.cumsum(tokens.lengths[order])
+    sizes, counts = [], []
+    for wanted in (SAMPLE_TOKENS, 2 * SAMPLE_TOKENS):
+        sample = tokens.take(order[: 1 + int(np.searchsorted(before, wanted))])
+        sizes.append(len(sample.ids))
+        counts.append(_kept(embed, sample))
+    if sizes[0] == sizes[1]:  # a batch smaller than the sample
+        return counts[0] / sizes[0]
+    return (counts[1] - counts[0]) / (sizes[1] - sizes[0])
+
+
+def _kept(embed: Callable[[TokenArrays], Tensor], tokens: TokenArrays) -> int:
+    """Bytes of the distinct memory that one forward pass saves for its backward pass."""
+    saved: dict[int, int] = {}
+    alive = []  # so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        alive.append(storage)
+        saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        embed(tokens)
+    return sum(saved.values())

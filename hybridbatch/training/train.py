@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hybridbatch.common.device import resolve_device, resolve_precision
+from hybridbatch.common.distributed import CPU, Workers, join
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import write_json
 from hybridbatch.common.progress import SILENT, Reporter
@@ -20,17 +21,28 @@ from hybridbatch.data.prepare import ensure_prepared
 from hybridbatch.data.store.reader import Store
 from hybridbatch.model import Encoder
 from hybridbatch.model.layout import Side
+from hybridbatch.model.shared import SharedEncoder
 from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
 from hybridbatch.training.distillation import Teacher, check_dimensions, read_vectors, write_vectors
-from hybridbatch.training.distributed import Workers, join
 from hybridbatch.training.flops import measured_peak
+from hybridbatch.training.gradient_cache import dropout_seed
 from hybridbatch.training.inputs import Inputs
 from hybridbatch.training.logs import check_log
 from hybridbatch.training.loop import Machine, Trainer, build_objective
-from hybridbatch.training.model_card import batches_in_words, model_card, train_json
+from hybridbatch.training.model_card import (
+    batches_in_words,
+    model_card,
+    start_peak_memory,
+    train_json,
+)
 from hybridbatch.training.settings import TrainConfig
-from hybridbatch.training.token_budget import token_budget
+from hybridbatch.training.token_budget import (
+    GpuMemory,
+    gpu_token_budget,
+    kept_bytes,
+    token_budget,
+)
 
 RUN_SCHEMA = 1
 ANY_STEP = 1 << 60  # what a process says that leaves the choice to the first one
@@ -59,6 +71,7 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
         inputs = Inputs.plan(
             config, Store.open(ensure_prepared(config.data, config.data_root, report)), report
         )
+        workers.require_same(versions() | inputs.identity(config))
         if checkpoint.is_finished(run):
             checkpoint.require_same(run, inputs.identity(config))
             report.note(
@@ -141,7 +154,7 @@ def _train(
         "processes": workers.size,
     }
     reader = None
-    if inputs.targets and workers.leads:
+    if inputs.targets:
         reader = _load_teacher(config, encoder.dimension, report)
         identity["teacher_fingerprint"] = reader.fingerprint()
     if workers.leads and (run / checkpoint.RUN).exists():
@@ -151,17 +164,18 @@ def _train(
     validation = inputs.validation(encoder, config)
     with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
         done = _claim(run, identity, workers, report)
+        start_peak_memory(workers.device)
         encoder.to(workers.device)
         machine = Machine(
             workers,
             precision,
-            _budget(config, encoder, batches.longest, run, workers),
-            workers.size * measured_peak(workers.device, precision, torch.get_num_threads()),
+            peak=workers.size * measured_peak(workers.device, precision, torch.get_num_threads()),
         )
         teacher = _teacher(config, inputs, reader, run, machine, report)
         trainer = Trainer(
             encoder, batches, validation, config, run, machine, teacher=teacher, report=report
         )
+        trainer.use_budget(_budget(config, trainer, report))
         if trainer.cut:
             report.note(
                 f"{len(trainer.cut.ids):,} of {trainer.cut.full.num_embeddings:,} words are"
@@ -205,40 +219,57 @@ def _teacher(
     machine: Machine,
     report: Reporter,
 ) -> Teacher | None:
-    """What the teacher says of all texts: read by the first process, once for the run, and kept in
-    its folder.
+    """What the teacher says of all texts: read once for the run, by all processes together, and
+    kept in its folder.
     """
-    if inputs.targets is None:
+    if inputs.targets is None or reader is None:
         return None
-    path, store = run / checkpoint.TEACHER, inputs.store
-    if reader is not None and not path.exists():
+    path, store, workers = run / checkpoint.TEACHER, inputs.store, machine.workers
+    if not workers.anywhere(workers.leads and path.exists()):
         texts: dict[Side, Callable[[np.ndarray], list[str]]]
         texts = {
             "query": partial(store.queries, "train"),
             "passage": partial(store.passages, "train"),
         }
-        reader.to(machine.workers.device)
-        write_vectors(path, reader, inputs.targets, texts, machine.precision, report)
-    machine.workers.wait()
+        reader.to(workers.device)
+        reading = SharedEncoder(reader, workers, machine.precision)
+        write_vectors(path, reading, inputs.targets, texts, report)
+        reader.to(CPU)
+    workers.wait()
     temperature = config.teacher_temperature or config.temperature
     return Teacher(inputs.targets, read_vectors(path), config.distill_from, temperature)
 
 
-def _budget(
-    config: TrainConfig, encoder: Encoder, longest: int, run: Path, workers: Workers
-) -> int:
+def _budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int:
     """Tokens per forward pass, the same on every process; kept in ``run.json``, as dropout masks
     depend on them.
     """
-    limit = None if config.memory_limit is None else memory_bytes(config.memory_limit)
-    found = token_budget(encoder.model.config, longest, workers.device, workers.size, limit)
-    budget = config.micro_tokens or workers.least(found)
+    workers, run = trainer.workers, trainer.run
+    budget = config.micro_tokens or workers.least(found_budget(config, trainer, report))
     if workers.leads:
         known = checkpoint.read_run(run)
         budget = known.get("token_budget", budget)
         if "token_budget" not in known:
             write_json(run / checkpoint.RUN, known | {"token_budget": budget}, sealed=True)
     return workers.least(budget)
+
+
+def found_budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int:
+    """What this process's memory allows."""
+    workers, batches = trainer.workers, trainer.batches
+    limit = None if config.memory_limit is None else memory_bytes(config.memory_limit)
+    if workers.device.type != "cuda":
+        shape = trainer.encoder.model.config
+        return token_budget(shape, batches.longest, workers.size, limit)
+    batch = batches[0]
+    states, missing = trainer.optimizer.bytes_of_states()
+    # The scores of all pairs, their gradients, softmax and mask.
+    loss = 16 * batch.pairs * len(batch.passages)
+    gpu = GpuMemory.of(workers.device, limit)
+    trainer.encoder.train()
+    with dropout_seed(0, workers.device):
+        per_token = kept_bytes(trainer.cache.embed, batch.tokens)
+    return gpu_token_budget(gpu, per_token, states, missing, loss, report)
 
 
 def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Reporter) -> int:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from hybridbatch.common.distributed import Workers
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.model import Encoder
 from hybridbatch.sampling.plan import plan_schedule
 from hybridbatch.training.alignment import plan_translations
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.distillation import Targets, Teacher
-from hybridbatch.training.distributed import Workers
 from hybridbatch.training.loop import Machine, Trainer
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.validation import Validation, plan_validation

@@ -233,7 +233,7 @@ def test_padding_inside_attention_is_small_for_ordinary_lengths():
     lengths = np.sort(
         np.concatenate([generator.integers(6, 32, 64), generator.integers(20, 180, 64)])
     )
-    pack = Pack.of(lengths, torch.device("cpu"))
+    pack = Pack(lengths, torch.device("cpu"))
     assert 4 <= len(pack.groups) <= 24
     assert len(pack.token_of_slot) < 1.2 * lengths.sum()
     assert len(pack.token_of_slot) < 0.5 * len(lengths) * lengths.max()
@@ -248,7 +248,7 @@ def test_cuda_agrees_with_the_cpu(tmp_path: Path, family: str, dropout: float):
     tokens = encoder.tokenise(TEXTS, "query")
     expected = encoder.embed(tokens).detach()
     if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+        pytest.skip("no CUDA device, or no -m gpu")
     encoder.to("cuda")
     torch.testing.assert_close(encoder.embed(tokens).cpu(), expected, rtol=0, atol=1e-4)
     encoder.train(dropout > 0)

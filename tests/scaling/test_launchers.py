@@ -9,10 +9,17 @@ import pytest
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.scaling.cells.folder import SweepFolder, execute
 from hybridbatch.scaling.cells.grid import plan_cells
-from hybridbatch.scaling.cells.launchers import in_process, launcher, on_ray, on_slurm
+from hybridbatch.scaling.cells.launchers import (
+    in_process,
+    in_processes,
+    launcher,
+    on_ray,
+    on_slurm,
+)
 from hybridbatch.scaling.settings import slurm_minutes
 from hybridbatch.scaling.sweep import run_sweep
 from tests.helpers import synthetic
+from tests.helpers.recording import RecordingReporter
 
 
 def cells_and_work(tmp_path, runner=synthetic.run):
@@ -155,3 +162,43 @@ def test_slurm_is_asked_for_what_the_user_wants(tmp_path, monkeypatch):
         "mail-user=me@here", f"array=0-{len(cells) - 1}%3",
     ):  # fmt: skip
         assert f"#SBATCH --{line}\n" in asked
+
+
+def which_gpu(cell, work):
+    """Leaves the GPU behind that the cell has."""
+    import json
+
+    names = ("CUDA_VISIBLE_DEVICES", "HYBRIDBATCH_GPU_FRACTION")
+    (work.parent.parent / f"gpu-{cell.key}").write_text(
+        json.dumps([os.environ.get(n) for n in names])
+    )
+    return synthetic.run(cell, work)
+
+
+def test_each_cell_at_a_time_has_its_own_gpu(tmp_path):
+    cells, work = cells_and_work(tmp_path, which_gpu)
+    done = in_processes(work, cells, jobs=2, gpus=["4", "GPU-5"])
+    assert [error for _, error in done] == [None] * 4
+    told = {path.read_text() for path in tmp_path.glob("gpu-*")}
+    assert told == {'["4", "1.0"]', '["GPU-5", "1.0"]'}
+
+
+def test_cells_share_gpus_where_there_are_too_few(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    recorder = RecordingReporter()
+    config = synthetic.sweep_config(seeds="13", pairs="100", jobs=2)
+    launch = launcher(config, tmp_path, recorder)
+    assert "share one" in recorder.notes[0]
+    cells, work = cells_and_work(tmp_path, which_gpu)
+    assert [error for _, error in launch(work, cells)] == [None] * 4
+    assert {path.read_text() for path in tmp_path.glob("gpu-*")} == {'["7", "0.5"]'}
+
+
+def test_gpus_that_an_engine_cannot_give_are_refused_or_announced(tmp_path):
+    recorder = RecordingReporter()
+    launcher(synthetic.sweep_config(launcher="ray"), tmp_path, recorder)
+    assert "gives cells no GPU" in recorder.notes[0]
+    with pytest.raises(ConfigError, match="whole GPUs"):
+        launcher(synthetic.sweep_config(launcher="slurm", gpus=0.5), tmp_path)
+    with pytest.raises(ConfigError, match="one GPU"):
+        launcher(synthetic.sweep_config(launcher="ray", gpus=2), tmp_path)

@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.memory import (
     PAGE,
     Memory,
     freed_memory_kept,
+    is_out_of_memory,
     main_memory,
     return_freed_memory,
 )
+from hybridbatch.common.progress import SILENT
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.model import Encoder
 from hybridbatch.training import token_budget as budget
-from hybridbatch.training.distributed import CPU
+from tests.helpers.recording import RecordingReporter
 from tests.helpers.tiny import write_tiny_model
 from tests.helpers.trainers import child_processes, make_trainer
 
@@ -52,6 +55,57 @@ def test_the_estimate_covers_what_is_saved_for_the_backward_pass(tmp_path, famil
     assert measured < estimate < 4 * measured
 
 
+def test_what_a_pass_keeps_is_counted_without_its_weights(tmp_path):
+    """On the CPU, where the estimate of the shape is known to be near."""
+    encoder = Encoder.load(str(write_tiny_model(tmp_path / "m", hidden=96, layers=3))).train()
+    tokens = TokenArrays.of(np.random.default_rng(0).integers(5, 60, (200, 50)).tolist())
+    counted = budget.kept_bytes(encoder.embed, tokens)
+    assert counted < budget.bytes_per_token(encoder.model.config, 50) < 4 * counted
+    few = tokens.take(np.arange(10))
+    assert budget.kept_bytes(encoder.embed, few) > counted  # with the weights
+
+
+GB = 10**9
+
+
+def gpu_budget(total: float, free: float, states: float, report=SILENT) -> int:
+    gpu = budget.GpuMemory("Pretended", int(total * GB), int(free * GB))
+    return budget.gpu_token_budget(gpu, 388e3, int(states * GB), int(states * GB), GB, report)
+
+
+def test_a_gpus_budget_is_a_power_of_two_of_its_whole_memory():
+    """XLM-R base on 80 GB: 1,024 pairs (145,000 tokens) take two passes."""
+    assert gpu_budget(80, 79, 4.5) == 131_072
+    assert gpu_budget(80, 78, 4.5) == gpu_budget(80, 79, 4.5)
+    assert gpu_budget(24, 23, 4.5) == 32_768
+
+
+def test_others_on_a_gpu_are_told_of_and_a_small_gpu_is_refused():
+    recorder = RecordingReporter()
+    assert gpu_budget(80, 20, 4.5, recorder) == 32_768
+    assert "others use it" in recorder.notes[0]
+    with pytest.raises(ConfigError, match=r"has 6\.0 GB"):
+        gpu_budget(6, 6, 5)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_every_way_to_say_that_memory_ran_out_is_understood(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
 SMALL = type("C", (), {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 1536})  # fmt: skip
 
 
@@ -60,7 +114,7 @@ def budget_of(monkeypatch, total: float, free: float, **options) -> int:
     monkeypatch.setattr(
         budget, "main_memory", lambda: Memory(int(total * 2**30), int(free * 2**30))
     )
-    return budget.token_budget(SMALL, 256, CPU, **options)
+    return budget.token_budget(SMALL, 256, **options)
 
 
 def test_the_budget_grows_with_memory_and_shrinks_with_processes(monkeypatch):

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hybridbatch.common.device import resolve_device
+from hybridbatch.common.distributed import CPU, join
 from hybridbatch.common.errors import ConfigError, Interrupted
 from hybridbatch.training import checkpoint
-from hybridbatch.training.distributed import CPU, join
 from tests.helpers.trainers import child_processes, equal, make_trainer, weights
 
 CHANGES = {

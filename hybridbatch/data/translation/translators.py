@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
+
+from hybridbatch.common.settings import Precision
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Decoding:
     beams: int = 4
     batch_tokens: int = 4096
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
 
 
 class Translator(Protocol):

@@ -7,7 +7,7 @@ Launchers neither retry nor judge: `sweep.run_sweep` does.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.machine import FRACTION
+from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.scaling.cells.grid import Cell
 from hybridbatch.scaling.settings import SweepConfig, slurm_minutes
 
@@ -25,16 +27,39 @@ Outcome = tuple[Cell, BaseException | None]
 Launcher = Callable[[Work, Iterable[Cell]], Iterator[Outcome]]
 
 
-def launcher(config: SweepConfig, logs: Path) -> Launcher:
-    """The engine that the settings ask for; `logs` is where Slurm writes."""
+def launcher(config: SweepConfig, logs: Path, report: Reporter = SILENT) -> Launcher:
+    """The engine that the settings ask for; `logs` is where Slurm writes.
+
+    Raises: `ConfigError` for GPUs that the engine cannot give.
+    """
     if config.launcher == "ray":
+        if not config.gpus:
+            report.note(
+                "Ray gives cells no GPU; with --gpus 1 each has one, with --gpus 0.5 two share one"
+            )
+        elif config.gpus > 1:
+            raise ConfigError(f"gpus = {config.gpus:g}: a cell uses one GPU, or a part of one")
         return partial(on_ray, address=config.address, jobs=config.jobs, gpus=config.gpus)
     if config.launcher == "slurm":
+        if config.gpus not in (0, 1):
+            raise ConfigError(
+                f"gpus = {config.gpus:g}: Slurm gives whole GPUs, and a cell uses one; use --gpus 1,"
+                " or --launcher ray for parts of GPUs"
+            )
         parameters = slurm_parameters(config)
         return partial(
             on_slurm, logs=logs, jobs=config.jobs, gpus=config.gpus, parameters=parameters
         )
-    return in_process if config.jobs == 1 else partial(in_processes, jobs=config.jobs)
+    if config.jobs == 1:
+        return in_process
+    gpus = visible_gpus()
+    if len(gpus) and config.jobs > len(gpus):
+        most = -(-config.jobs // len(gpus))
+        report.note(
+            f"{config.jobs} cells at a time on {len(gpus)} GPU{'s' * (len(gpus) > 1)}: up to {most}"
+            " share one, each with its part of the memory"
+        )
+    return partial(in_processes, jobs=config.jobs, gpus=gpus)
 
 
 def slurm_parameters(config: SweepConfig) -> dict[str, Any]:
@@ -68,21 +93,42 @@ def in_process(work: Work, cells: Iterable[Cell]) -> Iterator[Outcome]:
             yield cell, None
 
 
-def in_processes(work: Work, cells: Iterable[Cell], *, jobs: int) -> Iterator[Outcome]:
+def visible_gpus() -> list[str]:
+    """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def in_processes(
+    work: Work, cells: Iterable[Cell], *, jobs: int, gpus: Sequence[str] = ()
+) -> Iterator[Outcome]:
     """`jobs` cells at a time, each slot with a worker process of its own that is replaced when it
     dies.
 
     One process per slot, because a pool that loses one worker gives up all its running cells.
+
+    Args:
+        gpus: each slot has one of them; several slots share one where there are too few.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    start = partial(
-        ProcessPoolExecutor,
-        1,
-        mp_context=get_context("spawn"),
-        initializer=_limit,
-        initargs=(threads,),
-    )
-    slots = [start() for _ in range(jobs)]
+
+    def start(slot: int) -> ProcessPoolExecutor:
+        gpu, share = None, 1.0
+        if gpus:
+            gpu = gpus[slot % len(gpus)]
+            share = 1 / len(range(slot % len(gpus), jobs, len(gpus)))
+        return ProcessPoolExecutor(
+            1,
+            mp_context=get_context("spawn"),
+            initializer=_limit,
+            initargs=(threads, gpu, share),
+        )
+
+    slots = [start(slot) for slot in range(jobs)]
     waiting = iter(cells)
     running: dict[Future[None], tuple[int, Cell]] = {}
 
@@ -101,7 +147,7 @@ def in_processes(work: Work, cells: Iterable[Cell], *, jobs: int) -> Iterator[Ou
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     slots[slot].shutdown(wait=False)
-                    slots[slot] = start()
+                    slots[slot] = start(slot)
                 submit(slot)
                 yield cell, error
     finally:
@@ -126,7 +172,8 @@ def on_ray(
         ray.init(address=address, log_to_driver=False)
     cores = 1 if address else max(1, (os.cpu_count() or 1) // jobs)
     task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(_in_folder)
-    running = {task.remote(Path.cwd(), work, cell): cell for cell in cells}
+    share = gpus if 0 < gpus < 1 else 1.0
+    running = {task.remote(Path.cwd(), share, work, cell): cell for cell in cells}
     try:
         while running:
             done, _ = ray.wait(list(running), num_returns=1)
@@ -179,17 +226,24 @@ def on_slurm(
             time.sleep(poll_seconds)
 
 
-def _in_folder(folder: Path, work: Work, cell: Cell) -> None:
+def _in_folder(folder: Path, share: float, work: Work, cell: Cell) -> None:
     """Do a cell where the driver works: Ray's workers start elsewhere, and settings may hold
     relative paths.
+
+    Args:
+        share: of its GPU's memory: Ray itself only counts the parts that it gives.
     """
     os.chdir(folder)
+    os.environ[FRACTION] = str(share)
     work(cell)
 
 
-def _limit(threads: int) -> None:
-    """Share the cores between worker processes; runs before torch is imported there."""
+def _limit(threads: int, gpu: str | None = None, share: float = 1.0) -> None:
+    """Share cores and GPUs between worker processes; runs before torch is imported there."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        os.environ[FRACTION] = str(share)
 
 
 def _imported(engine: str) -> Any:

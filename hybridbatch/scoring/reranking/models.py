@@ -5,13 +5,14 @@ lists.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from hybridbatch.common.device import autocast
+from hybridbatch.common.device import HALF, ResolvedPrecision, autocast
 from hybridbatch.common.errors import ModelError
+from hybridbatch.common.memory import in_parts
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.model.encoder import positions
 from hybridbatch.model.loading import Source, load_config, load_tokenizer, load_weights, locate
@@ -26,7 +27,7 @@ LEAST_TOKENS = 16  # of a passage in a list: with less, there is nothing to judg
 CONTEXT = 8192  # of a language model that states no number of positions
 TOKENS_PER_BATCH = {"cpu": 8192, "cuda": 65_536}
 SAMPLE = 256  # texts that are tokenised to estimate the cost
-Precision = Literal["fp32", "bf16"]
+Precision = ResolvedPrecision
 
 
 class Reranker(Protocol):
@@ -126,13 +127,17 @@ class CrossEncoder:
             autocast(self._precision, device),
             report.bar("rerank", len(pairs), "pairs") as bar,
         ):
-            for rows in _batches(lengths, TOKENS_PER_BATCH.get(device.type, 8192)):
+
+            def fill(rows: np.ndarray) -> None:
                 chosen = {}
                 for name, values in tokens.items():
                     chosen[name] = [values[row] for row in rows]
                 batch = self._tokenizer.pad(chosen, return_tensors="pt")
                 scores[rows] = self._model(**batch.to(device)).logits[:, 0].float().cpu().numpy()
                 bar.advance(len(rows))
+
+            for rows in _batches(lengths, TOKENS_PER_BATCH.get(device.type, 8192)):
+                in_parts(rows, fill)
         bad = np.flatnonzero(~np.isfinite(scores))
         if len(bad):
             raise ModelError(
@@ -196,7 +201,7 @@ class ListwiseReranker:
         from transformers import AutoModelForCausalLM
 
         self.name = source.name
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        dtype = HALF.get(precision, torch.float32)
         self._model = load_weights(AutoModelForCausalLM, source, config, dtype)[0].to(device)
         self._tokenizer = _own_tokenizer(source, self._model)
         self._tokenizer.padding_side = "left"
@@ -297,7 +302,8 @@ class ListwiseReranker:
         answers = [""] * len(prompts)
         device = self._model.device
         budget = TOKENS_PER_BATCH.get(device.type, 8192)
-        for rows in _batches(np.array([len(ids) for ids in tokens]), budget):
+
+        def fill(rows: np.ndarray) -> None:
             batch = self._tokenizer.pad(
                 {"input_ids": [tokens[row] for row in rows]}, return_tensors="pt"
             ).to(device)
@@ -318,6 +324,9 @@ class ListwiseReranker:
                 strict=True,
             ):
                 answers[row] = text
+
+        for rows in _batches(np.array([len(ids) for ids in tokens]), budget):
+            in_parts(rows, fill)
         return answers
 
     def cost(

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
+from hybridbatch.common.settings import ResolvedPrecision
 from hybridbatch.scoring.ranks import GridRanks, Ranks
 from hybridbatch.scoring.reranking.models import Reranker, load_reranker
 
@@ -31,7 +32,7 @@ class SecondStage:
         name: str,
         depth: int,
         device: "torch.device",
-        precision: Literal["fp32", "bf16"],
+        precision: ResolvedPrecision,
         report: Reporter = SILENT,
     ) -> "SecondStage":
         """The second stage of an evaluation.

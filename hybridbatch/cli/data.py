@@ -30,7 +30,7 @@ def prepare(
     if list_:
         from hybridbatch.data.sources.registry import catalogue
 
-        return console.table(catalogue(), title="Built-in sources")
+        return console.table(catalogue(config.data_root), title="Built-in sources")
     from hybridbatch.data.prepare import prepare as run
 
     console.path(run(config, reporter()))

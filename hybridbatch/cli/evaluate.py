@@ -31,7 +31,7 @@ def evaluate(
         from hybridbatch.data.tasks.registry import describe_tasks
 
         return console.table(
-            describe_tasks(),
+            describe_tasks(config.data_root),
             title="Built-in tasks; besides, mteb's by name and folders of your own",
         )
     if dry_run:

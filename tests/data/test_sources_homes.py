@@ -1,16 +1,23 @@
-"""Data sets rebuilt from the files of their public homes, in each one's own layout."""
+"""Data sets made of the files of their public homes, in each one's own layout."""
 
 import io
+import json
+import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import Row
+from hybridbatch.data.formats.tables import read_records
+from hybridbatch.data.homes import aligned, bible, home, retrieval
+from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.source import SourceContext
-from hybridbatch.data.sources import local_copies as homes
-from hybridbatch.data.sources.registry import source
+from hybridbatch.data.sources.registry import catalogue, source
+from hybridbatch.data.tasks.catalogue import CATALOGUE
+from hybridbatch.data.tasks.registry import describe_tasks, load_task
 
 TMX = """<?xml version="1.0" encoding="UTF-8"?>
 <tmx version="1.4"><header creationtool="unknown" srclang="en" datatype="text"></header><body>
@@ -35,48 +42,145 @@ def zipped(**members: str) -> bytes:
     return held.getvalue()
 
 
+NTREX, TICO19, MKQA_MIA = (HOMES[name].repositories[0] for name in ("ntrex", "tico19", "mkqa-mia"))
+SIB, ITEMS = HOMES["sib200"].repositories[0], HOMES["belebele-sib"].repositories[0]
+AFRIQA, EXAMS = HOMES["afriqa"].repositories[0], HOMES["exams"].repositories[0]
+SENTENCES = {
+    "eng_Latn": {7: "Crops feed people.", 3: 'Farmers call it "work", mostly.', 9: "Not of it."},
+    "swh_Latn": {7: "Mazao  hulisha watu.", 3: "Wakulima huiita kazi.", 9: "Si yake."},
+}
+
+
+def jsonl(*records: dict) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def packed(**members: bytes) -> bytes:
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return held.getvalue()
+
+
+def sib_files() -> dict[str, bytes]:
+    files = {}
+    for language, sentences in SENTENCES.items():
+        for split, numbers in (("train", (7, 9)), ("dev", (3,)), ("test", ())):
+            lines = [f"{number}\tscience\t{quoted(sentences[number])}\n" for number in numbers]
+            text = "index_id\tcategory\ttext\n" + "".join(lines)
+            files[f"data/annotated/{language}/{split}.tsv"] = text.encode()
+    return files
+
+
+def quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if '"' in text else text
+
+
+def question(number: int, language: str, answer: str, stem: str = "What?") -> dict:
+    choices = [{"label": "A", "text": answer}, {"label": "B", "text": "another thing"}]
+    info = {"language": language, "grade": 9, "subject": "Biology"}
+    stated = {"stem": stem, "choices": choices}
+    return {"id": f"q{number}", "question": stated, "answerKey": "A", "info": info}
+
+
+PASSAGE = {"text": 'Farmers call it ""work"", mostly. Crops feed people.',
+           "items": [{"question": "What  do crops do?"}, {"question": "Who works?"}]}  # fmt: skip
 FILES = {
-    f"{homes.NTREX}/DOCUMENT_IDS.tsv": b"bbc.1\nbbc.1\nbbc.1\ncnn.2\ncnn.2\n",
-    f"{homes.NTREX}/NTREX-128/newstest2019-src.eng.txt": "\ufeffA headline here\nThe first line\nThe second  line\n"
+    NTREX.address("DOCUMENT_IDS.tsv"): b"bbc.1\nbbc.1\nbbc.1\ncnn.2\ncnn.2\n",
+    NTREX.address("NTREX-128/newstest2019-src.eng.txt"): "\ufeffA headline here\nThe first line\nThe second  line\n"
     "Another headline\nIts only line\n".encode(),
-    f"{homes.NTREX}/NTREX-128/newstest2019-ref.swa.txt": "Kichwa cha habari\nMstari wa kwanza\nMstari\xa0wa pili\n"
+    NTREX.address("NTREX-128/newstest2019-ref.swa.txt"): "Kichwa cha habari\nMstari wa kwanza\nMstari\xa0wa pili\n"
     "Kichwa kingine\nMstari wake mmoja\n".encode(),
-    f"{homes.TICO19}/all.en-sw.tmx.zip": zipped(tm=TMX.format("A sentence", "Sentensi")),
-    homes.MKQA_MIA: zipped(
+    TICO19.address("data/TM/all.en-sw.tmx.zip"): zipped(tm=TMX.format("A sentence", "Sentensi")),
+    MKQA_MIA.address("data/eval/mkqa_dev.zip"): zipped(
         **{
             "mkqa_dev__mkqa-en": '{"id": "-7_en", "lang": "en", "question": "who  sang it", "answers": ["x"]}\n',
             "mkqa_dev__mkqa-zh_cn": '{"id": "-7_zh_cn", "lang": "zh_cn", "question": "谁唱的", "answers": ["x"]}\n',
         }
     ),
-}
+    SIB.archive: packed(**{f"sib-200-{SIB.commit}/{name}": text for name, text in sib_files().items()}),
+    ITEMS.address("data/belebele/eng_Latn.jsonl"): jsonl(PASSAGE, {"text": "Other words.", "items": []}),
+    ITEMS.address("data/belebele/deu_Latn.jsonl"): jsonl(
+        {"text": "Bauern", "items": [{"question": "Was?"}, {"question": "Wer?"}]}, {"text": "X", "items": []}
+    ),
+    EXAMS.address("data/exams/parallel_questions.jsonl"): jsonl({"q1": ["q2"]}, {"q2": ["q1", "q5"]}),
+    **{
+        EXAMS.address(f"data/exams/multilingual/{split}.jsonl.tar.gz"): packed(**{f"{split}.jsonl": jsonl(*records)})
+        for split, records in (
+            ("train", [question(1, "Croatian", "an enzyme"), question(4, "Polish", "alone")]),
+            ("dev", [question(2, "Serbian", "enzim  ovaj"), question(5, "Italian", "x", stem="")]),
+            ("test", []),
+        )
+    },
+}  # fmt: skip
+
+
+def afriqa_files() -> dict[str, bytes]:
+    """Two languages, with all that the real files have: a question without a gold passage, a gold
+    passage without text, one of another question, an empty question.
+    """
+    files = {}
+    for language, pivot in (("hau", "en"), ("wol", "fr")):
+        for split in ("train", "dev"):
+            asked = [
+                {"id": n, "question": text, "translated_question": f"pivot {text}"}
+                for n, text in enumerate(["first?", "second?", "third?", " ", "fifth?"])
+            ]
+            place = f"data/queries/{language}/queries.afriqa.{language}.{pivot}.{split}.json"
+            files[AFRIQA.address(place)] = jsonl(*asked)
+            gold = [
+                {
+                    "id": "0",
+                    "question_lang": "first?",
+                    "title": "T",
+                    "context": f"The  {split} text.",
+                },
+                {"id": "1", "question_lang": "second?", "title": "T", "context": None},
+                {"id": "2", "question_lang": "another?", "title": "T", "context": "Of another."},
+            ]
+            name = f"gold_span_passages.afriqa.{language}.{pivot}.{split}.json"
+            files[AFRIQA.address(f"data/gold_passages/{language}/{name}")] = jsonl(*gold)
+    return files
 
 
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The files of the homes; those asked for are written where a download would leave them."""
-    files = dict(FILES)
+    """The files of the homes; those asked for are written where a download would leave them. The
+    homes here are smaller than the real ones, so their checksum is not asked for.
+    """
+    files = FILES | afriqa_files()
 
     def web_file(address: str) -> Path:
-        path = tmp_path / "web" / str(list(files).index(address))
-        path.parent.mkdir(exist_ok=True)
+        path = tmp_path / "web" / str(list(files).index(address)) / address.rpartition("/")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(files[address])
         return path
 
     monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(homes, "web_file", web_file)
-    monkeypatch.setattr(homes, "NTREX_LANGUAGES", ("eng", "swa"))
-    monkeypatch.setattr(homes, "TICO19_LANGUAGES", ("sw",))
+    monkeypatch.setattr(home, "web_file", web_file)
+    monkeypatch.setattr(aligned, "NTREX_LANGUAGES", ("eng", "swa"))
+    monkeypatch.setattr(aligned, "TICO19_LANGUAGES", ("sw",))
+    monkeypatch.setattr(retrieval, "PIVOTS", {"hau": "en", "wol": "fr"})
+    expected = {one.folder: one.sha256 for one in HOMES.values()}
+    monkeypatch.setattr(home, "content_hash", lambda folder: expected[folder_of(folder)])
     return files
 
 
-def lines(name: str, code: str) -> list[tuple]:
-    from hybridbatch.data.formats.tables import read_records
+def folder_of(folder: Path) -> str:
+    """Of which home a temporary folder is."""
+    return next(name for name in sorted(HOMES, key=len, reverse=True) if name in folder.name)
 
-    path = homes.rebuilt(name) / f"{code}.jsonl.gz"
-    return [
-        (record["doc"], record["pos"], record["text"])
-        for _, record in read_records(path, path.name)
-    ]
+
+def records(name: str, file: str) -> list[dict]:
+    path = HOMES[name].obtain() / f"{file}.jsonl.gz"
+    return [record for _, record in read_records(path, path.name)]
+
+
+def lines(name: str, code: str) -> list[tuple]:
+    return [(record["doc"], record["pos"], record["text"]) for record in records(name, code)]
 
 
 def test_lines_of_ntrex_take_their_place_in_their_document(web):
@@ -112,14 +216,117 @@ def test_a_local_copy_comes_first(web, tmp_path: Path):
 
 
 def test_a_file_with_a_line_missing_is_refused_and_leaves_nothing(web, tmp_path: Path):
-    address = f"{homes.NTREX}/NTREX-128/newstest2019-ref.swa.txt"
+    address = NTREX.address("NTREX-128/newstest2019-ref.swa.txt")
     web[address] = web[address].partition(b"\n")[2]
     with pytest.raises(DataError, match=r"NTREX in swa: 4 lines, but 5 in DOCUMENT_IDS.tsv"):
-        homes.rebuilt("ntrex")
+        HOMES["ntrex"].obtain()
     assert not list((tmp_path / "cache" / "sources").iterdir())
 
 
 def test_a_damaged_zip_is_named(web):
-    web[f"{homes.TICO19}/all.en-sw.tmx.zip"] = FILES[f"{homes.TICO19}/all.en-sw.tmx.zip"][:-40]
+    address = TICO19.address("data/TM/all.en-sw.tmx.zip")
+    web[address] = FILES[address][:-40]
     with pytest.raises(DataError, match="not a zip with one TMX file"):
-        homes.rebuilt("tico19")
+        HOMES["tico19"].obtain()
+
+
+def test_afriqa_has_the_questions_and_gold_passages_of_train_and_dev(web):
+    queries = records("afriqa", "queries.hau")
+    assert [(one["id"], one["split"]) for one in queries[:3]] == [
+        ("afriqa-hau-train-0", "train"), ("afriqa-hau-train-1", "train"), ("afriqa-hau-train-2", "train")
+    ]  # fmt: skip
+    assert len(queries) == 8  # without the empty ones
+    assert [bool(one["doc_id"]) for one in queries] == [True, False, False, False] * 2
+    assert [one["text"] for one in records("afriqa", "corpus.en")] == [
+        "The train text.",
+        "The dev text.",
+    ]
+    assert not (HOMES["afriqa"].obtain() / "qrels.wol.jsonl.gz").exists()
+    rows = [row for row in source("afriqa").rows(SourceContext()) if isinstance(row, Row)]
+    assert {row.language for row in rows} == {"hau", "eng"}
+
+
+def test_belebele_sib_joins_the_sentences_of_a_passage_in_its_order(web):
+    english, swahili = (
+        records("belebele-sib", "corpus.eng_Latn"),
+        records("belebele-sib", "corpus.swh_Latn"),
+    )
+    assert [one["text"] for one in english] == [
+        'Farmers call it "work", mostly. Crops feed people.'
+    ]
+    assert [one["text"] for one in swahili] == ["Wakulima huiita kazi. Mazao hulisha watu."]
+    assert [one["text"] for one in records("belebele-sib", "queries.de")] == ["Was?", "Wer?"]
+    assert records("belebele-sib", "qrels")[1] == {
+        "query_id": "bel-000-q1",
+        "doc_id": "bel-000",
+        "rel": 1,
+    }
+
+
+def test_exams_joins_what_is_parallel_through_a_third(web):
+    rows = records("exams", "questions")
+    assert [(row["id"], row["lang"], row["split"], row["group"]) for row in rows] == [
+        ("q1", "hr", "train", "g0"), ("q2", "sr", "dev", "g0")
+    ]  # fmt: skip
+    assert rows[1]["answer"] == "enzim ovaj"
+
+
+def test_bible_leaves_out_what_is_numbered_in_another_way():
+    english = {n: "x" * (10 * n) for n in range(1, 9)}
+    assert bible._go_along({n: "y" * (9 * n) for n in range(1, 9)}, english)
+    assert not bible._go_along({n: "y" * (90 - 9 * n) for n in range(1, 9)}, english)
+
+
+@pytest.mark.parametrize("name", ["NTREX", "ntrex", "."])
+def test_a_clone_serves_as_well(web, tmp_path: Path, name: str):
+    root = tmp_path / "root"
+    for address, content in list(web.items()):
+        path = address.removeprefix(NTREX.address(""))
+        if path != address:
+            (root / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / name / path).write_bytes(content)
+            del web[address]
+    rows = [row for row in source("ntrex").rows(SourceContext(root)) if isinstance(row, Row)]
+    assert {row.language for row in rows} == {"eng", "swh"}
+
+
+def test_other_content_than_expected_is_refused(
+    web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(home, "content_hash", lambda folder: "0" * 64)
+    with pytest.raises(
+        DataError, match=r"afriqa: what was made of github.com/masakhane-io/afriqa @ 5c29"
+    ):
+        HOMES["afriqa"].obtain()
+    assert not list((tmp_path / "cache" / "sources").iterdir())
+
+
+def test_the_checksum_is_of_names_and_contents(tmp_path: Path):
+    for folder, packed_twice in (("one", False), ("two", True)):
+        (tmp_path / folder).mkdir()
+        for name in ("b", "a"):
+            home.write(tmp_path / folder / f"{name}.jsonl.gz", [{"id": name}])
+        if packed_twice:
+            home.write(tmp_path / folder / "b.jsonl.gz", [{"id": "b"}])
+    assert home.content_hash(tmp_path / "one") == home.content_hash(tmp_path / "two")
+    home.write(tmp_path / "two" / "b.jsonl.gz", [{"id": "c"}])
+    assert home.content_hash(tmp_path / "one") != home.content_hash(tmp_path / "two")
+
+
+def test_every_task_and_source_is_here_or_says_how_much_it_downloads(web):
+    for row in [*describe_tasks(), *catalogue()]:
+        assert row["data"].startswith(("here", "to download")), row
+    for name, task in CATALOGUE.items():
+        assert task.fetch or task.hub or (task.folder or name) in HOMES
+    assert all(len(one.sha256) == 64 and one.megabytes > 0 for one in HOMES.values())
+    HOMES["ntrex"].obtain()
+    (row,) = [row for row in describe_tasks() if row["task"] == "ntrex"]
+    assert row["data"] == "here"
+
+
+def test_a_task_is_made_of_its_home(web, monkeypatch: pytest.MonkeyPatch):
+    small = replace(CATALOGUE["belebele-sib"], queries=2, passages=1)
+    monkeypatch.setitem(CATALOGUE, "belebele-sib", small)  # type: ignore[index]
+    task = load_task("belebele-sib", languages="all")
+    assert set(task.corpus) == {"eng", "swh"}
+    assert task.qrels["swh"]["bel-000-q1"] == {"bel-000": 1}

@@ -7,9 +7,12 @@ so that listing the registry is quick. Adding a source is a new module and its n
 
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from hybridbatch.common.errors import ConfigError, nearest
+from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.source import Source
+from hybridbatch.data.sources.local_copies import local_copy
 
 _MODULES = (
     "atlas.source",
@@ -64,8 +67,8 @@ def source(name: str) -> Source:
     return known[name]
 
 
-def catalogue() -> list[dict[str, str]]:
-    """A line per registered source, for people."""
+def catalogue(data_root: Path | None = None) -> list[dict[str, str]]:
+    """A line per registered source, for people; ``data`` says where its files are."""
     return [
         {
             "source": source.name,
@@ -73,8 +76,36 @@ def catalogue() -> list[dict[str, str]]:
             "languages": source.languages,
             "size": source.size,
             "yields": source.yields,
+            "data": _whereabouts(source, data_root),
             "licence": source.licence,
             "url": source.url,
         }
         for source in sources()
     ]
+
+
+# The folders of the sources whose files are made of a public home.
+_FOLDERS = {
+    "afriqa": "afriqa",
+    "afriqa-questions": "afriqa",
+    "amqa": "amharic-qa",
+    "bible": "bible",
+    "exams": "exams",
+    "lafand-mt": "lafand-mt",
+    "mkqa": "mkqa-mia",
+    "ntrex": "ntrex",
+    "stories": "stories",
+    "tico19": "tico19",
+    "tydi": "tydi-goldp",
+}
+
+
+def _whereabouts(source: Source, data_root: Path | None) -> str:
+    if source.name == "atlas":
+        return "here"
+    folder = _FOLDERS.get(source.name)
+    if folder is None:
+        return f"to download: {source.size}"
+    if local_copy(data_root, folder):
+        return "here"
+    return HOMES[folder].whereabouts(data_root)

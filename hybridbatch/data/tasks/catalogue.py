@@ -11,6 +11,8 @@ from typing import Any
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.records import Task
+from hybridbatch.data.homes.registry import HOMES
+from hybridbatch.data.sources.local_copies import local_copy
 from hybridbatch.data.tasks import belebele, lareqa, miracl
 from hybridbatch.data.tasks.layouts import files_by_code, read_bitext, read_english_to, read_flat
 
@@ -33,6 +35,7 @@ class Description:
     queries: int | Mapping[str, int] | None = None
     # expected in every language, or by language code
     passages: int | Mapping[str, int] | None = None
+    megabytes: float | None = None  # to download; None: as its home says, or depends on languages
     fetch: Callable[[], Path] | None = None  # downloads the files when they are in no data root
     fetched: Callable[[], Path | None] = lambda: None  # where `fetch` has put them before
     hub: Callable[..., Task] | None = (
@@ -65,6 +68,7 @@ CATALOGUE: Mapping[str, Description] = {
         queries=1190,
         passages={"ar": 1222, "de": 1276, "el": 1234, "en": 1180, "es": 1215, "hi": 1244,
                   "ru": 1219, "th": 852, "tr": 1167, "vi": 1209, "zh": 1196},
+        megabytes=17.0,
         fetch=lareqa.XQUAD_R.fetch,
         fetched=lareqa.XQUAD_R.fetched,
     ),
@@ -78,6 +82,7 @@ CATALOGUE: Mapping[str, Description] = {
         read=_read_lareqa,
         queries={"ar": 517, "de": 512, "en": 1148, "es": 500, "hi": 507, "vi": 511, "zh": 504},
         passages={"ar": 2545, "de": 2362, "en": 6264, "es": 1787, "hi": 2426, "vi": 2828, "zh": 2322},
+        megabytes=16.0,
         fetch=lareqa.MLQA_R.fetch,
         fetched=lareqa.MLQA_R.fetched,
     ),
@@ -237,8 +242,23 @@ def local_folder(name: str, data_root: Path | None) -> Path | None:
     before.
     """
     description = CATALOGUE[name]
-    folder = data_root / (description.folder or name) if data_root and description.read else None
-    return folder if folder and folder.is_dir() else description.fetched()
+    folder = description.folder or name
+    copy = local_copy(data_root, folder) if description.read else None
+    home = HOMES.get(folder)
+    return copy or description.fetched() or (home.built() if home else None)
+
+
+def whereabouts(name: str, data_root: Path | None) -> str:
+    """Where a task's data is, for people: here, or what would be downloaded."""
+    description = CATALOGUE[name]
+    if local_folder(name, data_root):
+        return "here"
+    home = HOMES.get(description.folder or name)
+    if home:
+        return home.whereabouts(data_root)
+    if description.megabytes is not None:
+        return f"to download: {description.megabytes:g} MB"
+    return "to download, language by language"
 
 
 def find_folder(name: str, data_root: Path | None) -> Path:
@@ -251,6 +271,8 @@ def find_folder(name: str, data_root: Path | None) -> Path:
         return folder
     if description.fetch:
         return description.fetch()
+    if home := HOMES.get(description.folder or name):
+        return home.obtain(data_root)
     if description.hub:
         raise DataError(
             f"task {name}: comes from the hub ({description.source}), language by language, not as"

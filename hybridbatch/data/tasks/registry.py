@@ -7,7 +7,7 @@ from typing import cast
 
 from hybridbatch.common.errors import ConfigError, nearest
 from hybridbatch.common.records import Split, Task
-from hybridbatch.data.tasks.catalogue import CATALOGUE, read_named
+from hybridbatch.data.tasks.catalogue import CATALOGUE, read_named, whereabouts
 from hybridbatch.data.tasks.layouts import read_folder
 from hybridbatch.data.tasks.parallel import Parallel
 from hybridbatch.data.tasks.texts_and_qrels import select
@@ -63,18 +63,19 @@ def load_task(
     return select(task, languages, trained)
 
 
-def describe_tasks() -> list[dict[str, str]]:
-    """A row for each built-in task: languages, size, splits, licence, source."""
+def describe_tasks(data_root: Path | None = None) -> list[dict[str, str]]:
+    """A row for each built-in task: languages, size, splits, where its data is, licence, source."""
     from hybridbatch.data.atlas.source import LICENCE
 
     atlas = {"task": "atlas", "languages": "137", "size": "a territory's card in each; several questions each",
-             "splits": "test, train, validation", "licence": LICENCE, "source": "embedded; cldr.unicode.org"}  # fmt: skip
+             "splits": "test, train, validation", "data": "here", "licence": LICENCE, "source": "embedded; cldr.unicode.org"}  # fmt: skip
     return [atlas] + [
         {
             "task": name,
             "languages": one.languages,
             "size": one.size,
             "splits": ", ".join(one.splits),
+            "data": whereabouts(name, data_root),
             "licence": one.licence,
             "source": one.source,
         }

@@ -1,0 +1,261 @@
+"""Where a data set is public, and how it gets from there into the cache folder.
+
+A home is one or more repositories of GitHub at fixed commits. A builder reads their files, in the
+layout that their authors gave them, and writes ours: JSON Lines. The result is held against a
+checksum of all its texts, so it is the same data on every machine, whether the files were
+downloaded or lie in a clone.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import atomic_folder, cache_folder
+from hybridbatch.data.download.web import web_file
+
+RAW = "https://raw.githubusercontent.com"
+ARCHIVES = "https://codeload.github.com"
+BUILDER_VERSION = 1  # part of the cached folder's name: raise it when what is written changes
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of GitHub at a commit.
+
+    Attributes:
+        name: ``owner/name``.
+        marker: a file or folder in it, by which a clone is known.
+        whole: whether it is downloaded as one archive, because very many of its files are read.
+    """
+
+    name: str
+    commit: str
+    marker: str
+    whole: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where people find it."""
+        return f"https://github.com/{self.name}"
+
+    @property
+    def archive(self) -> str:
+        """The address of all its files in one."""
+        return f"{ARCHIVES}/{self.name}/tar.gz/{self.commit}"
+
+    def address(self, path: str) -> str:
+        """The address of one of its files."""
+        return f"{RAW}/{self.name}/{self.commit}/{quote(path)}"
+
+    def clone(self, data_root: Path | None, folder: str) -> Path | None:
+        """A clone under the data root, if there is one: named as the repository, or as `folder`, or
+        the data root itself.
+        """
+        if data_root is None:
+            return None
+        name = self.name.rpartition("/")[2]
+        for place in (data_root / name, data_root / name.lower(), data_root / folder, data_root):
+            if (place / self.marker).exists():
+                return place
+        return None
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a repository: of a clone, or of the web."""
+
+    repository: Repository
+    clone: Path | None = None
+
+    def path(self, name: str) -> Path:
+        """The local path of a file. Raises: `DataError` if it cannot be had."""
+        if self.clone is None:
+            return web_file(self.repository.address(name))
+        path = self.clone / name
+        if not path.is_file():
+            raise DataError(
+                f"{path}: not there; {self.clone} is no complete clone of {self.repository.url} at"
+                f" {self.repository.commit[:12]}"
+            )
+        return path
+
+    def text(self, name: str) -> str:
+        """The text of a file. Raises: `DataError` as `path`, and for what is not UTF-8."""
+        path = self.path(name)
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not valid UTF-8 at byte {error.start}") from error
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a file, without their ends."""
+        return self.text(name).removesuffix("\n").split("\n")
+
+    def records(self, name: str) -> Iterator[dict[str, Any]]:
+        """The objects of a JSON Lines file. Raises: `DataError` naming a bad line."""
+        for number, line in enumerate(self.lines(name), 1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{self.path(name)}:{number}: malformed JSON") from error
+
+    def json(self, name: str) -> Any:
+        """A JSON file's content. Raises: `DataError` if it is malformed."""
+        try:
+            return json.loads(self.text(name))
+        except ValueError as error:
+            raise DataError(f"{self.path(name)}: malformed JSON ({error})") from error
+
+    def matching(self, pattern: str) -> Iterator[tuple[str, str]]:
+        """(path, text) of all files whose whole path matches `pattern`, sorted by path."""
+        wanted = re.compile(pattern)
+        found: dict[str, bytes] = {}
+        if self.clone is not None:
+            for path in self.clone.rglob("*"):
+                name = path.relative_to(self.clone).as_posix()
+                if wanted.fullmatch(name) and path.is_file():
+                    found[name] = path.read_bytes()
+        else:
+            found = _members(web_file(self.repository.archive), wanted)
+        for name in sorted(found):
+            try:
+                yield name, found[name].decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{self.repository.name}/{name}: not valid UTF-8 at byte {error.start}"
+                ) from error
+
+
+def _members(path: Path, wanted: re.Pattern[str]) -> dict[str, bytes]:
+    """The wanted files of an archive of GitHub, in which all lie in one folder. Nothing is
+    unpacked.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                name = str(PurePosixPath(*PurePosixPath(member.name).parts[1:]))
+                if member.isfile() and wanted.fullmatch(name):
+                    content = archive.extractfile(member)
+                    found[name] = content.read() if content else b""
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be read as an archive ({error}); delete it and run the command again"
+        ) from error
+    return found
+
+
+# One `Files` for each repository of the home, in its order, and the folder to write into.
+Build = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Home:
+    """A public data set that our files are made of.
+
+    Attributes:
+        folder: of our files, under a data root and in the cache.
+        megabytes: to download.
+        sha256: of the texts that `build` writes (`content_hash`).
+        build: (files of each repository, in order, and the folder): writes our files.
+    """
+
+    folder: str
+    repositories: tuple[Repository, ...]
+    licence: str
+    megabytes: float
+    sha256: str
+    build: Build
+
+    @property
+    def origin(self) -> str:
+        """Repositories and commits, for people."""
+        return "; ".join(f"github.com/{one.name} @ {one.commit}" for one in self.repositories)
+
+    @property
+    def kept(self) -> Path:
+        """Where the files are, once they are built."""
+        commits = [self.sha256, *(repository.commit for repository in self.repositories)]
+        key = hashlib.sha256("\0".join(commits).encode()).hexdigest()[:16]
+        return cache_folder() / "sources" / f"{self.folder}-{key}-v{BUILDER_VERSION}"
+
+    def built(self) -> Path | None:
+        """The folder of our files, if they have been built."""
+        return self.kept if self.kept.is_dir() else None
+
+    def cloned(self, data_root: Path | None) -> bool:
+        """Whether all of its repositories lie under the data root as clones."""
+        return all(one.clone(data_root, self.folder) for one in self.repositories)
+
+    def obtain(self, data_root: Path | None = None) -> Path:
+        """The folder of our files: as it was built, else built of clones, else of downloads.
+
+        Raises: `DataError` when a file cannot be had or is not what was expected; `OutputError`.
+        """
+        target = self.kept
+        if target.is_dir():
+            return target
+        sources: list[Files] = []
+        for repository in self.repositories:
+            sources.append(Files(repository, repository.clone(data_root, self.folder)))
+        with atomic_folder(target) as temporary:
+            self.build(*sources, temporary)
+            found = content_hash(temporary)
+            if found != self.sha256:
+                raise DataError(self._other_content(sources, found))
+        return target
+
+    def _other_content(self, sources: Iterable[Files], found: str) -> str:
+        clones = [
+            f"{one.clone} (git checkout {one.repository.commit})" for one in sources if one.clone
+        ]
+        mend = (
+            f"bring the clones to their commits: {', '.join(clones)}"
+            if clones
+            else "delete its files in the cache's folder downloads, and run the command again"
+        )
+        return (
+            f"{self.folder}: what was made of {self.origin} is not what was expected (sha256"
+            f" {found[:12]}, not {self.sha256[:12]}); {mend}"
+        )
+
+    def whereabouts(self, data_root: Path | None = None) -> str:
+        """Where the data is, for people: here, in clones, or to download."""
+        if self.built():
+            return "here"
+        if self.cloned(data_root):
+            return "here, as a clone"
+        return f"to download: {self.megabytes:g} MB"
+
+
+def content_hash(folder: Path) -> str:
+    """Hex sha256 of the names and unpacked contents of all files in a folder, sorted by name."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        digest.update(path.name.encode() + b"\0")
+        with gzip.open(path, "rb") as file:
+            digest.update(file.read())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write packed JSON Lines; the bytes depend on the records alone."""
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+
+
+def short_hash(text: str) -> str:
+    """Ten hex digits that stand for a text in ids."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:10]

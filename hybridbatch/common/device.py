@@ -78,20 +78,26 @@ def autocast(precision: ResolvedPrecision, device: torch.device) -> torch.autoca
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `name` means in this process; ``auto`` is CUDA where there is a GPU.
+    """The device that `name` means in this process; ``auto`` is CUDA or MPS where there is one.
 
     Under torchrun each process has the GPU of its local rank.
 
     Raises: `ConfigError`.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cpu"
+        if torch.cuda.is_available():
+            name = "cuda"
+        elif torch.backends.mps.is_available():
+            name = "mps"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(
-            f"device = {name!r}: not a device; use cpu, cuda, cuda:0 ... or auto"
+            f"device = {name!r}: not a device; use cpu, cuda, cuda:0 ..., mps or auto"
         ) from error
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device = {name!r}: torch sees no Apple GPU here; use --device cpu")
     if device.type != "cuda":
         return device
     device = _gpu(name, device)

@@ -4,18 +4,24 @@ keeping it; and what to do where it runs out, here or on a GPU.
 
 import ctypes
 import os
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from hybridbatch.common.errors import ConfigError
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+if TYPE_CHECKING:  # the command line reads this file before it knows whether it needs numpy
+    import numpy as np
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # parameters of glibc's mallopt(3)
 
 
@@ -33,15 +39,40 @@ def main_memory(root: Path = Path("/")) -> Memory:
     Args:
         root: of ``/proc`` and ``/sys``.
     """
-    total = PAGE * os.sysconf("SC_PHYS_PAGES")
-    found = [Memory(total, _fields(root / "proc/meminfo").get("MemAvailable:", total >> 10) << 10)]
-    found += _containers(root)
-    for limit, used in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+    found = [_machine(root), *_containers(root)]
+    limits = []
+    if resource is not None:
+        limits = [(resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)]
+    for limit, used in limits:
         most = resource.getrlimit(limit)[0]
         if most != resource.RLIM_INFINITY:
             pages = _text(root / "proc/self/statm").split() or ["0"] * 7
             found.append(Memory(most, max(0, most - PAGE * int(pages[used]))))
     return Memory(min(each.total for each in found), min(each.free for each in found))
+
+
+def _machine(root: Path) -> Memory:
+    """The memory of the machine; where it is no Linux, as `psutil` tells it."""
+    available = _fields(root / "proc/meminfo").get("MemAvailable:")
+    if available is None:
+        import psutil
+
+        return Memory(machine_bytes(), psutil.virtual_memory().available)
+    return Memory(machine_bytes(), available << 10)
+
+
+def machine_bytes() -> int:
+    """Main memory of this machine, whatever a process may have of it."""
+    if hasattr(os, "sysconf"):
+        return PAGE * os.sysconf("SC_PHYS_PAGES")
+    import psutil  # Windows
+
+    return int(psutil.virtual_memory().total)
+
+
+def _libc() -> Any:
+    """The C library of this process; None on Windows, which has no such thing."""
+    return None if os.name == "nt" else ctypes.CDLL(None)
 
 
 @contextmanager
@@ -53,7 +84,7 @@ def freed_memory_kept() -> Iterator[None]:
     and asks for the same activations again and again, and the system hands out each page anew,
     cleared: a tenth to a quarter of the time of a step on the CPU.
     """
-    libc = ctypes.CDLL(None)
+    libc = _libc()
     if not hasattr(libc, "mallopt"):
         yield
         return
@@ -72,7 +103,7 @@ def return_freed_memory() -> None:
     """Give back to the system what this process has freed: glibc keeps it in fragments, and torch
     the memory of a GPU.
     """
-    libc = ctypes.CDLL(None)
+    libc = _libc()
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
     torch = sys.modules.get("torch")  # not imported: it has taken nothing
@@ -109,7 +140,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
-def in_parts(rows: np.ndarray, compute: Callable[[np.ndarray], None]) -> None:
+def in_parts(rows: "np.ndarray", compute: "Callable[[np.ndarray], None]") -> None:
     """`compute(rows)`, or where memory runs out the same for each half of the rows, and so on.
 
     Raises: `ConfigError` where memory runs out for a single row.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hybridbatch
+from hybridbatch.common.memory import machine_bytes
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "babel", "mteb")
 
@@ -32,7 +33,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gib": round(machine_bytes() / 2**30, 1),
         "bf16": [flag for flag in ("amx_bf16", "avx512_bf16") if flag in _cpu_flags()],
     }
     if device.startswith("cuda"):

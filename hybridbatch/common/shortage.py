@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from hybridbatch.common.memory import is_out_of_memory, main_memory
+from hybridbatch.common.memory import PAGE, is_out_of_memory, machine_bytes, main_memory
 
 _SIZE = re.compile(r"(\d[\d.,]*) ?(bytes|[KMGTP]i?B)\b")
 _SIGNS = (
@@ -74,7 +74,7 @@ def least() -> str | None:
     if asks or not set(sys.argv[1:2]) & LIBRARIES:
         return None
     memory = main_memory()
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = machine_bytes()
     if memory.total >= LEAST or memory.total >= machine:
         return None
     return in_words(f"at least {LEAST / 2**30:.1f} GiB to load its libraries")
@@ -96,7 +96,7 @@ def watch_container(tell: Callable[[str], None]) -> None:
     The system would kill it without a word then. Nothing is watched where there is no limit below
     the machine's memory. Only a process that holds most of the memory itself is ended.
     """
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = machine_bytes()
     found = _container_files()
     if found is None:
         return
@@ -141,4 +141,4 @@ def _anonymous(statistics: str) -> int:
 
 def _resident() -> int:
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(file.read().split()[1]) * PAGE

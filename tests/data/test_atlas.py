@@ -12,6 +12,7 @@ import pytest
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.languages import canonical, language, resource_class
 from hybridbatch.common.records import Row
+from hybridbatch.data.atlas import cldr, make_names
 from hybridbatch.data.atlas.cldr import Names, locales, territories
 from hybridbatch.data.atlas.queries import QUERIES, SEPARATOR, Edition, _nameless, choose
 from hybridbatch.data.atlas.source import (
@@ -254,3 +255,15 @@ def test_the_same_text_whatever_the_hash_seed(world):
             env=environment,
         )
         assert done.stdout.strip() == world.fingerprint
+
+
+def test_the_names_in_the_package_are_those_of_cldr():
+    babel = pytest.importorskip("babel")
+    if f"babel {babel.__version__}" != cldr.SOURCE:
+        pytest.skip(f"needs {cldr.SOURCE}, this is {babel.__version__}")
+    assert make_names.OUT.read_bytes() == make_names.packed(make_names.collect())
+
+
+def test_the_atlas_needs_no_babel():
+    code = "import sys; sys.modules['babel'] = None; from hybridbatch.data.atlas.source import atlas; atlas()"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,18 +1,26 @@
-"""What CLDR (through the `babel` package) says of territories, and what each language itself calls
-things.
+"""What CLDR says of territories, and what each language itself calls things.
+
+The names come with the package (``names.json.xz``, made by `make_names`; Unicode License v3), so
+that the atlas is the same whatever version of CLDR a machine has.
 
 Only a locale's own names count: CLDR lets an untranslated name fall back to a parent locale or to
 English, which would put English text into a language that has no such name.
 """
 
+import json
+import lzma
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
+from hybridbatch.common.errors import DataError
 from hybridbatch.common.languages import canonical, language
 from hybridbatch.common.texts import nfc
 
+FILE = "names.json.xz"
+SOURCE = "babel 2.18.0"  # what the names were taken from; `make_names` needs this version
 # Invisible marks of writing direction: they belong to the lines CLDR prints, not to the names
 _MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u061c"))
 
@@ -64,12 +72,20 @@ class Names:
         return sum(name == their for name, their in pairs) / len(pairs)
 
 
-def cldr_version() -> str:
-    """Versions of CLDR and of babel, on which every name depends."""
-    import babel
-    from babel.core import get_cldr_version
+@cache
+def _content() -> dict[str, Any]:
+    """The file of names. Raises `DataError` for a damaged one."""
+    place = files(__package__).joinpath(FILE)
+    try:
+        content = json.loads(lzma.decompress(place.read_bytes()))
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        raise DataError(f"{place}: is damaged ({error}); install hybridbatch again") from error
+    return dict(content)
 
-    return f"CLDR {get_cldr_version()}, babel {babel.__version__}"
+
+def cldr_version() -> str:
+    """Versions of CLDR and of babel that the names are of."""
+    return str(_content()["version"])
 
 
 @cache
@@ -78,22 +94,16 @@ def territories() -> tuple[Territory, ...]:
 
     Nothing depends on today's date: a currency counts as long as CLDR knows no end of it.
     """
-    from babel.core import get_global
-
-    tender, speakers, zones = (
-        get_global(f"territory_{name}") for name in ("currencies", "languages", "zones")
-    )
+    tender, speakers, zones = (_content()[name] for name in ("tender", "speakers", "zones"))
     regions = _regions()
     found = []
     for code in sorted(set(zones) & set(regions)):
-        shares = {name: row["population_percent"] for name, row in speakers.get(code, {}).items()}
+        shares = speakers.get(code, {})
         spoken = sorted(
             (name for name in shares if shares[name] >= 1), key=lambda name: (-shares[name], name)
         )
         spoken = list(dict.fromkeys(name.split("_")[0] for name in spoken))
-        money = tuple(
-            name for name, _, end, is_tender in tender.get(code, ()) if is_tender and end is None
-        )
+        money = tuple(tender.get(code, ()))
         if spoken:
             found.append(
                 Territory(code, money, tuple(spoken), tuple(sorted(zones[code])), regions[code])
@@ -105,31 +115,23 @@ def locales() -> Iterator[Names]:
     """The names of every language of CLDR, and of each script it is written in; no variants by
     territory.
     """
-    from babel.localedata import load, locale_identifiers
-
     zones = sorted({zone for territory in territories() for zone in territory.cities})
-    for locale in sorted(locale_identifiers()):
-        script = locale.partition("_")[2]
-        if script and (len(script) != 4 or "_" in script):
-            continue
-        data = load(locale, merge_inherited=False)
-        if not data.get("territories"):
-            continue
+    for locale, own in _content()["locales"].items():
         found = canonical(locale)
         yield Names(
             language=found,
-            territory=_clean(data["territories"]),
-            currency=_clean(data.get("currency_names", {})),
-            spoken=_clean(data.get("languages", {})),
-            city=_cities(data.get("time_zones", {}), zones, latin=language(found).script == "Latn"),
+            territory=_clean(own["territories"]),
+            currency=_clean(own["currencies"]),
+            spoken=_clean(own["languages"]),
+            city=_cities(own["cities"], zones, latin=language(found).script == "Latn"),
         )
 
 
-def _cities(own: dict[str, dict[str, str]], zones: list[str], latin: bool) -> dict[str, str]:
+def _cities(own: dict[str, str], zones: list[str], latin: bool) -> dict[str, str]:
     """Exemplar cities. A Latin-script locale leaves out a city that it spells like the time zone's
     id (CLDR, UTS 35).
     """
-    named = {zone: own[zone]["city"] for zone in zones if "city" in own.get(zone, ())}
+    named = {zone: own[zone] for zone in zones if zone in own}
     if latin:
         named = {zone: zone.rpartition("/")[2].replace("_", " ") for zone in zones} | named
     return _clean(named)

@@ -14,12 +14,11 @@ limits.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 
 from hybridbatch.common.files import fingerprint
 from hybridbatch.common.records import Row, Split
 from hybridbatch.common.seeding import stream
-from hybridbatch.data.atlas.cldr import Names, Territory, cldr_version, locales, territories
+from hybridbatch.data.atlas.cldr import SOURCE, Names, Territory, cldr_version, locales, territories
 from hybridbatch.data.atlas.queries import Edition, Slot, choose
 from hybridbatch.data.source import Source, SourceContext
 
@@ -66,7 +65,7 @@ class Atlas:
 
 @cache
 def atlas() -> Atlas:
-    """The whole atlas, made anew from the installed `babel` in some seconds: no file, clock or
+    """The whole atlas, made anew from the names in the package in some seconds: no clock or
     random state in it.
     """
     world = territories()
@@ -168,6 +167,6 @@ SOURCES = (
         size="436 records, 59,397 rows",
         yields="currency, languages, cities, region -> the territory's card; parallel in all languages",
         rows=rows,
-        revision=f"babel {version('babel')}",
+        revision=SOURCE,
     ),
 )

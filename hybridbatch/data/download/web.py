@@ -4,7 +4,6 @@ A download that breaks off goes on where it stopped, in the next try and in a la
 checksum is known, a file of other content is never kept.
 """
 
-import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import cache_folder, make_folder, sha256_file
+from hybridbatch.common.locks import lock
 from hybridbatch.data.download.failures import fetch
 
 
@@ -43,7 +43,7 @@ def _download(address: str, target: Path, sha256: str | None) -> None:
     part = make_folder(target.parent) / f".{target.name}.part"
     with part.open("ab") as file:
         # Of several processes one downloads and the others wait.
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file.fileno())
         if target.is_file():
             part.unlink(missing_ok=True)
             return

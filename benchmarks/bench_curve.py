@@ -66,7 +66,7 @@ def compare(options: argparse.Namespace, dropout: float, folder: Path) -> dict[s
     """Both curves, with the seconds per step of each, one run after the other."""
     config = TrainConfig(
         data=options.data, model=options.model, mix=options.mix, steps=options.steps, batch_size=options.batch,
-        warmup_steps=0, decay_all=False, dropout=dropout, validate_every=options.validate_every, validation_batches=4,
+        warmup_steps=0, decay_all=False, temperature=0.05, dropout=dropout, validate_every=options.validate_every, validation_batches=4,
         max_query_tokens=TOKENS, max_passage_tokens=TOKENS, device=options.device, log_to="none", out=folder / "run",
         precision=resolve_precision("auto", torch.device(options.device)),
     )  # fmt: skip

@@ -416,7 +416,7 @@ def make_texts(
 def settings(batch: int, precision: str, steps: int) -> TrainConfig:
     """What both sides share."""
     return TrainConfig(
-        steps=steps, batch_size=batch, warmup_steps=0, lr_schedule="constant", precision=precision, log_to="none",
+        steps=steps, batch_size=batch, warmup_steps=0, lr_schedule="constant", precision=precision, log_to="none", temperature=0.05,
         max_query_tokens=64, max_passage_tokens=MOST, validate_every=10**9, checkpoint_every=10**9,
     )  # fmt: skip
 

@@ -395,7 +395,12 @@ class Trainer:
 
 
 def build_objective(config: TrainConfig, dimension: int) -> InfoNCE:
-    """The loss that `config` asks for, of embeddings of `dimension`. Raises `ConfigError`."""
+    """The loss that `config` asks for, of embeddings of `dimension`. Raises `ConfigError`.
+
+    Args:
+        config: with a temperature that is known, not ``auto``.
+    """
+    assert isinstance(config.temperature, float)
     objective = InfoNCE(
         config.temperature,
         learn_temperature=config.learn_temperature,

@@ -1,9 +1,9 @@
 """The settings of `hybridbatch train`."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from hybridbatch.common.settings import (
     DataRootSettings,
@@ -12,6 +12,9 @@ from hybridbatch.common.settings import (
     checked_memory_size,
     setting,
 )
+
+AUTO = "auto"
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
@@ -137,8 +140,11 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         None, "Optimisation", "The updates' factor is alpha / rank; default: twice the rank.", gt=0
     )
 
-    temperature: float = setting(
-        0.05, "Loss", "Divides the cosine scores (the paper's Eq. 1 has none).", gt=0
+    temperature: float | Literal["auto"] = setting(
+        "auto",
+        "Loss",
+        "Divides the cosine scores (the paper's Eq. 1 has none); auto: found before training, the"
+        " one at which the untrained encoder's loss is least.",
     )
     learn_temperature: bool = setting(
         False, "Loss", "Train the temperature, starting from --temperature."
@@ -235,7 +241,19 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
 
     _memory = field_validator("memory_limit")(checked_memory_size)
 
-    @field_validator("temperature", "learning_rate")
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        """One message about a bad number, where the union of types would give two."""
+        if isinstance(value, str) and value.strip().lower() == AUTO:
+            return AUTO
+        try:
+            temperature = TypeAdapter(Temperature).validate_python(value)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from None
+        return cls._sane(temperature)
+
+    @field_validator("learning_rate")
     @classmethod
     def _sane(cls, value: float) -> float:
         if value > 1e3:
@@ -254,6 +272,10 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         if self.lora_alpha is not None and self.lora_rank is None:
             raise ValueError("lora_alpha does nothing without lora_rank; set both")
         return self
+
+    def at_temperature(self, temperature: float) -> Self:
+        """The same training at a temperature that is known."""
+        return self.model_copy(update={"temperature": temperature})
 
     @property
     def distils(self) -> bool:

@@ -13,7 +13,7 @@ temperature: its InfoNCE falls all the way to a uniform softmax. It gets `FALLBA
 says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hybridbatch.common.tokens import TokenArrays
+from hybridbatch.training.batches import Batches
+from hybridbatch.training.gradient_cache import split
 from hybridbatch.training.loss import false_negatives
 
 LOWEST, HIGHEST = 0.005, 0.5
@@ -54,6 +57,27 @@ class Found:
             f"temperature {self.temperature:g}: the start does not tell pairs apart yet ({how}),"
             " so none can be found; name one with --temperature if you know better"
         )
+
+
+def embedded(
+    batches: Batches, embed: Callable[[TokenArrays], Tensor], token_budget: int
+) -> Iterator[Embedded]:
+    """The first batches of a run, embedded by the encoder as it is.
+
+    Args:
+        embed: tokens of n sequences -> [n, D], rows of unit length.
+        token_budget: tokens per forward pass.
+    """
+    for step in range(len(batches)):
+        batch = batches[step]
+        sides = []
+        for tokens in (batch.queries, batch.passages):
+            parts = split(tokens.lengths, token_budget)
+            vectors = torch.cat([embed(tokens.take(part)) for part in parts]).float()
+            order = torch.from_numpy(np.argsort(np.concatenate(parts), kind="stable"))
+            sides.append(vectors[order.to(vectors.device)])
+        keys = torch.from_numpy(batch.keys).to(sides[0].device)
+        yield sides[0], sides[1], keys
 
 
 def find_temperature(batches: Iterable[Embedded]) -> Found:

@@ -24,6 +24,7 @@ from hybridbatch.model.layout import Side
 from hybridbatch.model.shared import SharedEncoder
 from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
+from hybridbatch.training.batches import Batches
 from hybridbatch.training.distillation import Teacher, check_dimensions, read_vectors, write_vectors
 from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.gradient_cache import dropout_seed
@@ -36,7 +37,8 @@ from hybridbatch.training.model_card import (
     start_peak_memory,
     train_json,
 )
-from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.settings import AUTO, TrainConfig
+from hybridbatch.training.temperature import FALLBACK, Found, embedded, find_temperature
 from hybridbatch.training.token_budget import (
     GpuMemory,
     gpu_token_budget,
@@ -45,6 +47,8 @@ from hybridbatch.training.token_budget import (
 )
 
 RUN_SCHEMA = 1
+READ_AT_ONCE = 8192  # tokens of a forward pass without gradients
+MICRO = 1_000_000  # processes agree on whole numbers
 ANY_STEP = 1 << 60  # what a process says that leaves the choice to the first one
 
 
@@ -145,7 +149,8 @@ def _train(
             " needs a pair"
         )
     encoder = Encoder.load(config.model, **config.encoder_options, report=report)
-    build_objective(config, encoder.dimension)  # refuses what cannot be, before anything is read
+    # Refuses what cannot be, before anything is read.
+    build_objective(config.at_temperature(FALLBACK), encoder.dimension)
     precision = resolve_precision(config.precision, workers.device)
     identity = inputs.identity(config) | {
         "model_fingerprint": encoder.fingerprint(),
@@ -171,6 +176,8 @@ def _train(
             precision,
             peak=workers.size * measured_peak(workers.device, precision, torch.get_num_threads()),
         )
+        if config.temperature == AUTO:
+            config = config.at_temperature(_temperature(encoder, batches, run, machine, report))
         teacher = _teacher(config, inputs, reader, run, machine, report)
         trainer = Trainer(
             encoder, batches, validation, config, run, machine, teacher=teacher, report=report
@@ -237,6 +244,7 @@ def _teacher(
         reader.to(CPU)
     workers.wait()
     temperature = config.teacher_temperature or config.temperature
+    assert isinstance(temperature, float)
     return Teacher(inputs.targets, read_vectors(path), config.distill_from, temperature)
 
 
@@ -270,6 +278,44 @@ def found_budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int
     with dropout_seed(0, workers.device):
         per_token = kept_bytes(trainer.cache.embed, batch.tokens)
     return gpu_token_budget(gpu, per_token, states, missing, loss, report)
+
+
+def _temperature(
+    encoder: Encoder, batches: Batches, run: Path, machine: Machine, report: Reporter
+) -> float:
+    """The temperature that suits the start, the same on every process; kept in ``run.json``, so
+    that a run goes on with the one it began with.
+    """
+    workers = machine.workers
+    if not workers.leads:
+        return workers.least(ANY_STEP) / MICRO
+    known = read_json(run / checkpoint.RUN)
+    if "temperature_found" not in known:
+        found = _found_temperature(encoder, batches, machine)
+        known["temperature_found"] = {
+            "value": found.temperature, "loss": found.loss, "loss_of_chance": found.uniform,
+            "pairs": found.pairs, "found": found.known,
+        }  # fmt: skip
+        write_json(run / checkpoint.RUN, known)
+        (report.note if found.known else report.warn)(found.about)
+    return workers.least(round(known["temperature_found"]["value"] * MICRO)) / MICRO
+
+
+def _found_temperature(encoder: Encoder, batches: Batches, machine: Machine) -> Found:
+    """By the rule of `hybridbatch.training.temperature`, on the run's first batches."""
+    training = encoder.training
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            return find_temperature(
+                embedded(
+                    batches,
+                    lambda tokens: encoder.embed(tokens, machine.precision),
+                    READ_AT_ONCE,
+                )
+            )
+    finally:
+        encoder.train(training)
 
 
 def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Reporter) -> int:

@@ -19,7 +19,10 @@ from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.validation import Validation, plan_validation
 from tests.helpers.parallel import Table, rows
 
-SETTINGS = {"steps": 8, "batch_size": 6, "learning_rate": 1e-3, "warmup_steps": 2, "log_to": "none"}
+SETTINGS = {
+    "steps": 8, "batch_size": 6, "learning_rate": 1e-3, "warmup_steps": 2, "log_to": "none",
+    "temperature": 0.05,
+}  # fmt: skip
 
 
 def make_trainer(

@@ -20,6 +20,7 @@ from hybridbatch.scaling.cells.grid import nested_order, plan_cells, spread
 from hybridbatch.scaling.check import check_cells
 from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scaling.sweep import _overview, _told_apart, dry_run, run_sweep, status, varying
+from hybridbatch.training.settings import TrainConfig
 from tests.helpers import synthetic
 from tests.helpers.synthetic import LANGUAGES, facts, sweep_config
 
@@ -86,9 +87,18 @@ def test_a_key_changes_with_all_that_determines_the_result_and_nothing_else():
 
 
 def test_a_setting_that_came_later_keeps_the_keys_of_older_cells():
-    keys = [cell.key for cell in cells_of()]
+    keys = [cell.key for cell in cells_of(set="temperature=0.05")]
     assert keys[:3] == EARLIER_KEYS
-    assert not set(keys[1:]) & {cell.key for cell in cells_of(set="lora_rank=4")}
+    assert not set(keys[1:]) & {cell.key for cell in cells_of(set="lora_rank=4;temperature=0.05")}
+
+
+def test_a_default_that_changed_leaves_the_old_value_its_keys_and_gives_the_new_one_its_own():
+    assert TrainConfig().temperature == "auto", "else drop temperature from FIRST_DEFAULTS"
+    old = {cell.key for cell in cells_of(set="temperature=0.05")[1:]}
+    new = {cell.key for cell in cells_of()[1:]}
+    named = {cell.key for cell in cells_of(set="temperature=auto")[1:]}
+    assert new == named
+    assert not old & new
 
 
 def test_cells_are_scored_at_the_lengths_of_their_training_and_so_is_their_start():

@@ -17,6 +17,9 @@ from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig
 
 CELL_SCHEMA = 1
+# Defaults that were others when the first keys were made. Keys leave a setting out at its first
+# default, whatever it is now, so that the cells of older sweeps keep their keys.
+FIRST_DEFAULTS = {"temperature": 0.05}
 PLACES = {"data_root", "out", "cache"}  # on one machine; kept out of what is written
 # Settings that name places or machines, or trade memory for time; a cell's result does not depend
 # on them.
@@ -286,7 +289,14 @@ def _cell(
 def _counted(settings: TrainConfig | EvalConfig, bookkeeping: set[str]) -> dict[str, Any]:
     """The settings that a cell's key is made of, as JSON types.
 
-    Those at their defaults are left out, so that cells outlive the arrival of a new setting;
-    whoever changes a default, or what it does, must raise `CELL_SCHEMA`.
+    Those at their defaults are left out, so that cells outlive the arrival of a new setting.
+    Whoever changes a default must name the old one in `FIRST_DEFAULTS`; whoever changes what it
+    does must raise `CELL_SCHEMA`.
     """
-    return settings.model_dump(mode="json", exclude=bookkeeping, exclude_defaults=True)
+    counted = settings.model_dump(mode="json", exclude=bookkeeping, exclude_defaults=True)
+    for name, first in FIRST_DEFAULTS.items():
+        if name in type(settings).model_fields:
+            counted[name] = getattr(settings, name)
+            if counted[name] == first:
+                del counted[name]
+    return counted

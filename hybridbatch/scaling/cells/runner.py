@@ -16,7 +16,6 @@ from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scoring import per_query as perquery
 from hybridbatch.scoring.documents import check_scores, read_evaluation
 from hybridbatch.scoring.settings import EvalConfig
-from hybridbatch.training.settings import TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +34,9 @@ METRICS = [
     "contrastive_entropy",
 ]
 ENTROPY_SEED = 13  # the same negatives for all cells
+# Entropies at different temperatures cannot be compared: those of untrained models, and of cells
+# that find their temperature, are taken at this one.
+ENTROPY_TEMPERATURE = 0.05
 TRAIN_FACTS = (
     "steps", "stopped_early", "best_step", "temperature", "validation", "trained_languages", "throughput", "memory",
     "precision", "versions", "hardware", "notes",
@@ -102,7 +104,8 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
     )
     folder = evaluate(evaluation, tasks=tasks, store=store)
     questions = _questions(folder)
-    temperature = (cell.train or TrainConfig()).temperature
+    named = cell.train.temperature if cell.train else None
+    temperature = named if isinstance(named, float) else ENTROPY_TEMPERATURE
     questions = questions.merge(_entropies(tasks, store, temperature), how="left", on=QUESTION)
     with atomic_path(work / QUERIES) as temporary:
         # a third smaller, enough for tests

@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 JOBS ?= 2
 
-.PHONY: help setup test test-slow check docs density format reproduce study study-models study-check fuzz bench gpu-bundle gpu-accept clean
+.PHONY: help setup test test-slow check docs density format reproduce study study2 study2-report study2-grid study-models study-check fuzz bench gpu-bundle gpu-accept clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,24 @@ study-models: setup  ## Score three models of the study on what its cells do not
 	    --out $(MODELS)/$$each $(ROOT) || exit; \
 	done
 	$(BIN)/python $(MODELS)/passages.py && echo $(MODELS)/passages.md
+
+STUDY2 := experiments/study2
+NEWS ?= $(DATA_ROOT)/ntrex
+
+study2: setup  ## Go on with experiment A of the second edition and report it: make study2 DATA_ROOT=FOLDER
+	$(BIN)/python $(STUDY2)/crossfit.py --news $(NEWS) $(ROOT)
+	$(MAKE) study2-report
+
+study2-report: setup  ## Report the runs of experiment A that are there, and recompute the report with other code.
+	$(BIN)/python $(STUDY2)/report_A.py
+	$(BIN)/python $(STUDY2)/recompute.py
+
+study2-grid: setup  ## Run experiments B to D of the second edition (days on two cores) and report them.
+	$(BIN)/hybridbatch prepare --config $(STUDY2)/data.yaml $(ROOT)
+	$(BIN)/hybridbatch prepare --config $(STUDY2)/data-mkqa.yaml $(ROOT)
+	for sweep in B B-wide B-baselines C-mkqa C-teacher D; do \
+	  $(BIN)/hybridbatch scale-sweep --config $(STUDY2)/$$sweep.yaml $(ROOT) || exit; \
+	done
 
 SWEEP ?= grid
 study-check: setup  ## Do a random cell of the study again and compare: make study-check DATA_ROOT=FOLDER [SWEEP=control]

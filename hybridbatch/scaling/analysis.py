@@ -444,7 +444,9 @@ def _with_all_axes(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of an axis that can be compared: lists become text."""
+    """A value of an axis that can be compared: lists and mappings become text."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={each}" for name, each in sorted(value.items()))
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 

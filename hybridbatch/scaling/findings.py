@@ -2,8 +2,8 @@
 they support.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -21,29 +21,33 @@ from hybridbatch.scaling.analysis import (
     size_of,
     trained_languages,
 )
+from hybridbatch.scaling.contrasts import (
+    LEVEL,
+    MARGIN,
+    against_baselines,
+    against_pure,
+    contrast,
+    is_inner,
+    judged,
+    over_languages,
+    place,
+    settle,
+)
 from hybridbatch.scaling.fits import MIN_SIZES, Law, TooFewSizes, fit_law
 from hybridbatch.scaling.language_traits import TooFewLanguages, lexical_distances, regress, traits
 from hybridbatch.scaling.mix_response import (
     Trend,
-    bootstrap_means,
     break_even,
     gain_trend,
     mix_trend,
     optimum_mix,
-    seeds_p,
 )
-from hybridbatch.scoring import significance
 
 Row = dict[str, Any]
 Texts = Mapping[str, Mapping[str, Sequence[str]]]  # of evaluation tasks, by task and language
-LEVEL = 0.95
-ALPHA = 0.05
 SEED = 13  # of bootstrap and randomisation
 LAW_RESAMPLES = 200  # with which the coverage of the intervals was measured
 LAW_METRICS = {"mAP": "1 - mAP", "contrastive_entropy": "contrastive entropy"}
-# axes on which a baseline may differ from the hybrid it is compared with
-BASELINES = ("strategy", "copies", "teacher")
-TESTED = ("mAP", "rank_distance")  # metrics of the main questions
 BEST_MIX = "best mix"
 
 
@@ -89,42 +93,85 @@ def find(sweep: Sweep, texts: Texts | None = None) -> Findings:
             f"{sweep.folders[0].path}: no trained cell is finished yet; nothing can be reported"
         )
     axes = tuple(name for name in sweep.varying if name not in ("mix", "pairs", "seed"))
-    main = {measure: sweep.responses(measure) for measure in sweep.measures(MAIN_METRICS)}
-    further = [measure for measure in sweep.measures(FURTHER_METRICS) if measure.group == "all"]
-    parts = [part for measure in main for part in main[measure]]
-    shown = [*parts, *(part for measure in further for part in sweep.responses(measure))]
-    widest = [part for measure in main for part in sorted(main[measure], key=_fewest_sizes_last)]
-    scaled = [
-        part
-        for axis in sweep.scales
-        for measure in main
-        for part in sorted(sweep.responses(measure, axis), key=_fewest_sizes_last)
-    ]
-    comparisons = [
-        row for part in parts for row in [*_comparisons(part), *_rivals(part, main[part.measure])]
-    ]
     centre = _centre(sweep, axes)
+    main = {measure: sweep.responses(measure) for measure in sweep.measures(MAIN_METRICS)}
+    parts = [part for responses in main.values() for part in responses]
+    shown = [*parts, *_further(sweep)]
+    widest = [part for found in main.values() for part in sorted(found, key=_fewest_sizes_last)]
+    scaled = list(_scaled(sweep, main))
     languages = _languages(sweep, centre, texts or {})
     return Findings(
-        means=_once((row for part in shown for row in _means(part)), axes),
-        comparisons=_corrected(_once(comparisons, axes), axes),
-        optima=_once((row for part in parts for row in _optima(part)), axes),
-        break_evens=_once(
-            (row for part in widest for row in _break_evens(part)), axes, but=("pairs",)
-        ),
-        interactions=_settled(_once((row for part in scaled for row in _interactions(part)), axes)),
-        laws=[
-            row for measure in sweep.measures(list(LAW_METRICS)) for row in _laws(sweep, measure)
-        ],
+        means=_once(_of_each(_means, shown), axes),
+        comparisons=_comparisons(sweep, main, axes),
+        optima=_once(_of_each(_optima, parts), axes),
+        break_evens=_once(_of_each(_break_evens, widest), axes, but=("pairs",)),
+        interactions=settle(_once(_of_each(_interactions, scaled), axes), _trend_family),
+        laws=list(_all_laws(sweep)),
         languages=languages,
-        traits=_settled(list(_traits(languages))),
+        traits=settle(list(_traits(languages)), _trait_family),
         missing=[dict(entry) for entry in sweep.missing],
         axes=axes,
         centre={name: centre[0]["axes"].get(name) for name in axes},
-        curves=tuple(
-            _once((_on_scale(row, part) for part in scaled or parts for row in _means(part)), axes)
-        ),
+        curves=tuple(_once(_curves(scaled or parts), axes)),
     )
+
+
+def _of_each(
+    table: Callable[[Responses], Iterator[Row]], parts: Iterable[Responses]
+) -> Iterator[Row]:
+    """The rows of a table, part of the grid by part."""
+    for part in parts:
+        yield from table(part)
+
+
+def _further(sweep: Sweep) -> Iterator[Responses]:
+    """The responses in the metrics that are shown and not tested, of all query languages."""
+    for measure in sweep.measures(FURTHER_METRICS):
+        if measure.group == "all":
+            yield from sweep.responses(measure)
+
+
+def _scaled(sweep: Sweep, measures: Iterable[Measure]) -> Iterator[Responses]:
+    """The responses along every axis of scale, those with the most sizes first."""
+    for axis in sweep.scales:
+        for measure in measures:
+            yield from sorted(sweep.responses(measure, axis), key=_fewest_sizes_last)
+
+
+def _comparisons(
+    sweep: Sweep, main: Mapping[Measure, Sequence[Responses]], axes: Sequence[str]
+) -> list[Row]:
+    """Every inner mix against its rivals, judged, and with languages as the units beside."""
+    rows: list[Row] = []
+    for parts in main.values():
+        for part in parts:
+            rows += against_pure(part)
+            rows += against_baselines(part, parts)
+    margin = float(sweep.settings[0].get("margin", MARGIN)) if sweep.settings else MARGIN
+    rows = judged(_once(rows, axes), axes, margin)
+    over_languages(sweep, rows)
+    return rows
+
+
+def _all_laws(sweep: Sweep) -> Iterator[Row]:
+    for measure in sweep.measures(list(LAW_METRICS)):
+        yield from _laws(sweep, measure)
+
+
+def _curves(parts: Iterable[Responses]) -> Iterator[Row]:
+    for part in parts:
+        for row in _means(part):
+            yield _on_scale(row, part)
+
+
+def _trend_family(row: Row) -> str:
+    """One question: does the best mix move, or the gain over a rival grow, with an axis of scale?"""
+    rival = f" over {row['against']}" if "against" in row else ""
+    return f"{row['of']}{rival} on {row['task']} with {row['over']}"
+
+
+def _trait_family(row: Row) -> str:
+    return f"traits behind the gain over {row['against']} on {row['task']}"
 
 
 def _fewest_sizes_last(part: Responses) -> int:
@@ -135,9 +182,7 @@ def _centre(sweep: Sweep, axes: Sequence[str]) -> list[dict[str, Any]]:
     """The cells of the part of the grid that has the most, at its largest number of pairs with the
     most mixes.
     """
-    parts: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for cell in sweep.trained:
-        parts.setdefault(tuple(cell["axes"].get(name) for name in axes), []).append(cell)
+    parts = _by_axes(sweep.trained, axes)
     most = max(parts.values(), key=lambda cells: (cells[0]["axes"]["mix"] is not None, len(cells)))
     mixes: dict[int, set[Any]] = {}
     for cell in most:
@@ -158,186 +203,28 @@ def _once(rows: Iterable[Row], axes: Sequence[str], but: Sequence[str] = ()) -> 
     return list(kept.values())
 
 
-def _place(part: Responses) -> Row:
-    measure = part.measure
-    return {
-        "task": measure.task,
-        "setting": measure.setting,
-        "metric": measure.metric,
-        "group": measure.group,
-    } | dict(part.fixed)
-
-
 def _on_scale(row: Row, part: Responses) -> Row:
     return row | {"over": part.over, "size": row[part.over]}
 
 
 def _means(part: Responses) -> Iterator[Row]:
-    low, high = np.quantile(
-        bootstrap_means(part.values, seed=SEED), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
-    )
+    """The mean of every mix and size, with its t interval over seeds and questions."""
     for m, mix in enumerate(part.mixes):
         for n, size in enumerate(part.sizes):
+            mean = float(part.values[m, n].mean())
+            found = contrast(part.values[m, n])
             yield {
-                **_place(part), "mix": mix, part.over: size, "seeds": len(part.seeds),
-                "questions": part.values.shape[-1], "mean": float(part.values[m, n].mean()), "low": float(low[m, n]),
-                "high": float(high[m, n]), "untrained": _number(part.untrained.mean()), "keys": part.keys[m, n].tolist(),
-            }  # fmt: skip
-
-
-def _comparisons(part: Responses) -> Iterator[Row]:
-    """Every inner mix against both pure strategies, at every size.
-
-    The p value is the larger of those of the paired randomisation test over questions, with seeds
-    averaged, and of the t test over seeds (`responses.seeds_p`): a difference must hold for both.
-    The interval is over questions and seeds. With means alone (no questions) there is an interval
-    but no test.
-    """
-    pairs = [
-        (m, other)
-        for m, mix in enumerate(part.mixes)
-        for other, against in enumerate(part.mixes)
-        if mix is not None and 0 < mix < 1 and against in (0, 1)
-    ]
-    if not pairs:
-        return
-    yield from _differences(
-        part, [(m, part.mixes[other], part.values[other], part.keys[other]) for m, other in pairs]
-    )
-
-
-def _rivals(part: Responses, parts: Sequence[Responses]) -> Iterator[Row]:
-    """Every inner mix against the baselines, at the sizes and seeds that both have.
-
-    These are the strategies that know no mix, and the same mix with a teacher.
-    """
-    for rival in parts:
-        other = {
-            name: value for name, value in rival.fixed.items() if value != part.fixed.get(name)
-        }
-        if (
-            part.mixes == (None,)
-            or not other
-            or not set(other) <= set(BASELINES)
-            or part.fixed.get("teacher")
-        ):
-            continue
-        sizes = [size for size in part.sizes if size in rival.sizes]
-        seeds = [seed for seed in part.seeds if seed in rival.seeds]
-        if not sizes or not seeds:
-            continue
-        ours, theirs = _at(part, sizes, seeds), _at(rival, sizes, seeds)
-        words = [
-            f"{value} batches" if name == "strategy" else f"{name} {value}"
-            for name, value in other.items()
-        ]
-        yield from _differences(
-            ours,
-            [
-                (m, ", ".join(words), theirs.values[n], theirs.keys[n])
-                for m, mix in enumerate(part.mixes)
-                for n, its in enumerate(rival.mixes)
-                if mix is not None and 0 < mix < 1 and its in (None, mix)
-            ],
-        )
-
-
-def _at(part: Responses, sizes: Sequence[float], seeds: Sequence[int]) -> Responses:
-    """The responses at some sizes and seeds."""
-    chosen = np.ix_(
-        [part.sizes.index(size) for size in sizes], [part.seeds.index(seed) for seed in seeds]
-    )
-    values = np.stack([each[chosen] for each in part.values])
-    keys = np.stack([each[chosen] for each in part.keys])
-    return replace(part, sizes=tuple(sizes), seeds=tuple(seeds), values=values, keys=keys)
-
-
-def _differences(
-    part: Responses, pairs: Sequence[tuple[int, float | str | None, np.ndarray, np.ndarray]]
-) -> Iterator[Row]:
-    """A row for each size and (number of a mix; what it is compared with, and its values [N, S, Q]
-    and keys [N, S]).
-    """
-    if not pairs:
-        return
-    # [pairs, N, S, Q]
-    differences = np.array([part.values[m] - values for m, _, values, _ in pairs])
-    low, high = np.quantile(
-        bootstrap_means(differences, seed=SEED), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
-    )
-    per_question = differences.mean(axis=2)
-    questions = per_question.shape[-1]
-    tested = questions > 1
-    if tested:
-        p = significance.randomisation_p(per_question.reshape(-1, questions).T, seed=SEED).reshape(
-            per_question.shape[:2]
-        )
-        p = np.maximum(p, seeds_p(differences))
-    for i, (m, against, values, keys) in enumerate(pairs):
-        for n, size in enumerate(part.sizes):
-            mean = float(per_question[i, n].mean())
-            yield {
-                **_place(part), "mix": part.mixes[m], "against": against, "pairs": size,
-                "mean": float(part.values[m, n].mean()), "mean_against": float(values[n].mean()),
-                "difference": mean, "low": float(low[i, n]), "high": float(high[i, n]),
-                "p": float(p[i, n]) if tested else None,
-                "ahead": (mean < 0) == part.measure.lower_is_better and mean != 0,
-                "keys": [*part.keys[m, n].tolist(), *keys[n].tolist()],
-            }  # fmt: skip
-
-
-def _corrected(rows: list[Row], axes: Sequence[str]) -> list[Row]:
-    """Holm's correction over the sweep's main questions, and the verdict it leaves.
-
-    The main questions are mAP and rank distance of all query languages, in every part of the grid
-    at its largest size that has both pure strategies.
-    The other tests are exploratory: they keep their raw p value and get no verdict.
-    """
-    against: dict[tuple[Any, ...], dict[int, set[Any]]] = {}
-    for row in rows:
-        place = tuple(row.get(name) for name in axes)
-        against.setdefault(place, {}).setdefault(row["pairs"], set()).add(row["against"])
-    largest = {
-        place: max(found, key=lambda pairs: (len({0, 1} & found[pairs]), pairs))
-        for place, found in against.items()
-    }
-    main = [
-        row
-        for row in rows
-        if row["p"] is not None
-        and row["group"] == "all"
-        and row["pairs"] == largest[tuple(row.get(name) for name in axes)]
-        and row["metric"] in TESTED
-    ]
-    for row, settled in _holm(main):
-        row["verdict"] = (
-            ("better" if row["ahead"] else "worse") if settled else "no significant difference"
-        )
-    return rows
-
-
-def _holm(rows: list[Row]) -> Iterator[tuple[Row, bool]]:
-    """The rows with their corrected p value, and whether it and the interval ("low", "high") agree
-    on a difference.
-    """
-    corrected = significance.holm(np.array([row["p"] for row in rows])) if rows else np.empty(0)
-    for row, p in zip(rows, corrected, strict=True):
-        row["p_holm"] = float(p)
-        yield row, bool(p < ALPHA and not row["low"] <= 0 <= row["high"])
-
-
-def _settled(rows: list[Row]) -> list[Row]:
-    """Holm's correction over the tests of mAP and rank distance of all query languages, and whether
-    each is settled.
-    """
-    main = [
-        r
-        for r in rows
-        if r.get("p") is not None and r.get("group", "all") == "all" and r["metric"] in TESTED
-    ]
-    for row, settled in _holm(main):
-        row["settled"] = settled
-    return rows
+                **place(part),
+                "mix": mix,
+                part.over: size,
+                "seeds": len(part.seeds),
+                "questions": part.values.shape[-1],
+                "mean": mean,
+                "low": found.low if found else mean,
+                "high": found.high if found else mean,
+                "untrained": _number(part.untrained.mean()),
+                "keys": part.keys[m, n].tolist(),
+            }
 
 
 def _optima(part: Responses) -> Iterator[Row]:
@@ -353,7 +240,7 @@ def _optima(part: Responses) -> Iterator[Row]:
     for size, values in sizes:
         best = optimum_mix(part.mixes, values, seed=SEED, lower_is_better=lower)
         yield {
-            **_place(part), "pairs": size, "best_mix": best.mix.value, "low": best.mix.interval[0],
+            **place(part), "pairs": size, "best_mix": best.mix.value, "low": best.mix.interval[0],
             "high": best.mix.interval[1], "gain_over_pure": best.gain.value, "gain_low": best.gain.interval[0],
             "gain_high": best.gain.interval[1], "keys": _keys(part, size),
         }  # fmt: skip
@@ -366,12 +253,12 @@ def _break_evens(part: Responses) -> Iterator[Row]:
     sign = -1 if part.measure.lower_is_better else 1
     for m, mix in enumerate(part.mixes):
         for other, against in enumerate(part.mixes):
-            if mix is not None and 0 < mix < 1 and against in (0, 1):
+            if is_inner(mix) and against in (0, 1):
                 found = break_even(
                     part.sizes, sign * (part.values[m] - part.values[other]), seed=SEED
                 )
                 yield {
-                    **_place(part), "mix": mix, "against": against, "pairs": found.size,
+                    **place(part), "mix": mix, "against": against, "pairs": found.size,
                     "low": _number(found.interval[0]), "high": _number(found.interval[1]),
                     "always_ahead": found.always_ahead, "chance_ahead_at_largest": found.reached,
                     "keys": [*part.keys[m].ravel().tolist(), *part.keys[other].ravel().tolist()],
@@ -395,7 +282,7 @@ def _interactions(part: Responses) -> Iterator[Row]:
 
     def row(of: str, trend: Trend, keys: np.ndarray, **about: Any) -> Row:
         return {
-            **_place(part), "over": part.over, "of": of, **about, "per_doubling": trend.value, "low": trend.interval[0],
+            **place(part), "over": part.over, "of": of, **about, "per_doubling": trend.value, "low": trend.interval[0],
             "high": trend.interval[1], "p": trend.p, "from": part.sizes[0], "to": part.sizes[-1],
             "keys": [str(key) for key in keys.ravel()],
         }  # fmt: skip
@@ -408,8 +295,8 @@ def _interactions(part: Responses) -> Iterator[Row]:
     )
     for m, mix in enumerate(part.mixes):
         for other in (0, len(part.mixes) - 1):
-            if mix is not None and 0 < mix < 1:
-                found = gain_trend(part.sizes, part.values[m] - part.values[other], seed=SEED)
+            if is_inner(mix):
+                found = gain_trend(part.sizes, part.values[m] - part.values[other])
                 yield row(
                     "difference", found, part.keys[[m, other]], mix=mix, against=part.mixes[other]
                 )
@@ -421,14 +308,12 @@ def _laws(sweep: Sweep, measure: Measure) -> Iterator[Row]:
     """
     if measure.group != "all" and not measure.group.endswith("-resource"):
         return
-    for axes in [*((name,) for name in sweep.scales), *combinations(sweep.scales, 2)]:
+    singles = [(name,) for name in sweep.scales]
+    for axes in [*singles, *combinations(sweep.scales, 2)]:
         others = [name for name in sweep.varying if name not in (*axes, "seed")]
-        parts: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        for cell in sweep.trained:
-            parts.setdefault(tuple(cell["axes"].get(name) for name in others), []).append(cell)
-        for values, cells in parts.items():
-            distinct = [len({size_of(cell, axis) for cell in cells}) for axis in axes]
-            if min(distinct) < (2 if len(axes) == 1 else MIN_SIZES):
+        fewest = 2 if len(axes) == 1 else MIN_SIZES
+        for values, cells in _by_axes(sweep.trained, others).items():
+            if _fewest_distinct(cells, axes) < fewest:
                 continue
             yield {
                 "task": measure.task,
@@ -439,6 +324,21 @@ def _laws(sweep: Sweep, measure: Measure) -> Iterator[Row]:
                 "over": " and ".join(axes),
                 **_law(sweep, measure, axes, cells),
             }
+
+
+def _by_axes(
+    cells: Iterable[dict[str, Any]], axes: Sequence[str]
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Cells by their values on some axes."""
+    parts: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for cell in cells:
+        parts.setdefault(tuple(cell["axes"].get(name) for name in axes), []).append(cell)
+    return parts
+
+
+def _fewest_distinct(cells: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> int:
+    """The number of sizes on the axis that has the fewest."""
+    return min(len({size_of(cell, axis) for cell in cells}) for axis in axes)
 
 
 def _law(
@@ -486,10 +386,9 @@ def _languages(sweep: Sweep, cells: Sequence[Mapping[str, Any]], texts: Texts) -
         texts: of the evaluation tasks.
     """
     untrained = sweep.untrained(cells[0]["axes"]["model"])
-    keys = [cell["key"] for cell in cells] + ([untrained["key"]] if untrained else [])
-    mixes = np.array(
-        [np.nan if cell["axes"]["mix"] is None else cell["axes"]["mix"] for cell in cells]
-    )
+    keys = [cell["key"] for cell in cells]
+    if untrained:
+        keys.append(untrained["key"])
     trained = trained_languages(cells[0])
     rows = []
     distances: dict[str, dict[str, float]] = {}
@@ -501,18 +400,34 @@ def _languages(sweep: Sweep, cells: Sequence[Mapping[str, Any]], texts: Texts) -
             distances[measure.task] = lexical_distances(texts[measure.task], codes, trained)
         for number, code in enumerate(codes):
             facts = language(code)
-            after = values[: len(cells), number]
             rows.append(
                 {
-                    "task": measure.task, "setting": measure.setting, "language": code, "name": facts.name,
-                    "script": facts.script, "family": facts.family, **traits(code, trained, PRETRAINING),
+                    "task": measure.task,
+                    "setting": measure.setting,
+                    "language": code,
+                    "name": facts.name,
+                    "script": facts.script,
+                    "family": facts.family,
+                    **traits(code, trained, PRETRAINING),
                     "lexical_distance": distances.get(measure.task, {}).get(code),
                     "untrained": float(values[-1, number]) if untrained else None,
-                    **{f"mix {mix:g}": float(after[mixes == mix].mean()) for mix in np.unique(mixes) if mix == mix},
+                    **_by_mix(cells, values[: len(cells), number]),
                     "keys": keys,
                 }
-            )  # fmt: skip
+            )
     return rows
+
+
+def _by_mix(cells: Sequence[Mapping[str, Any]], values: np.ndarray) -> dict[str, float]:
+    """``mix 0.5`` and so on: the mean of the values of the cells at each mix."""
+    of_mix: dict[float, list[float]] = {}
+    for cell, value in zip(cells, values.tolist(), strict=True):
+        if cell["axes"]["mix"] is not None:
+            of_mix.setdefault(cell["axes"]["mix"], []).append(value)
+    return {f"mix {mix:g}": float(np.mean(of_mix[mix])) for mix in sorted(of_mix)}
+
+
+TRAITS = ("joshi_class", "pretrained", "script_share", "family_share", "lexical_distance")
 
 
 def _traits(languages: Sequence[Row]) -> Iterator[Row]:
@@ -521,56 +436,57 @@ def _traits(languages: Sequence[Row]) -> Iterator[Row]:
 
     A row for each trait: its rank correlation with the gain, and its slope beside the other traits.
     """
-    from scipy.stats import spearmanr
-
-    names = ("joshi_class", "pretrained", "script_share", "family_share", "lexical_distance")
     for task, setting in dict.fromkeys((row["task"], row["setting"]) for row in languages):
         rows = [row for row in languages if (row["task"], row["setting"]) == (task, setting)]
-        mixes = sorted(
-            float(name.removeprefix("mix ")) for name in rows[0] if name.startswith("mix ")
-        )
+        mixes = [float(name.removeprefix("mix ")) for name in rows[0] if name.startswith("mix ")]
         inner = [mix for mix in mixes if 0 < mix < 1]
-        if not inner or mixes[0] != 0 or mixes[-1] != 1:
+        if not inner or min(mixes) != 0 or max(mixes) != 1:
             continue
-        used = [name for name in names if any(row[name] is not None for row in rows)]
-        rows = [row for row in rows if all(row[name] is not None for name in used)]
-        design = {name: [float(row[name]) for row in rows] for name in used}
-        design = {name: values for name, values in design.items() if len(set(values)) > 1}
         mix = min(inner, key=lambda each: (abs(each - 0.5), each))
+        rows, design = _design(rows)
         for against in (0.0, 1.0):
             gains = [100 * (row[f"mix {mix:g}"] - row[f"mix {against:g}"]) for row in rows]
-            about = {
-                "task": task,
-                "setting": setting,
-                "metric": "mAP",
-                "mix": mix,
-                "against": against,
+            about = {"task": task, "setting": setting, "metric": "mAP"}
+            yield from _trait_rows(about | {"mix": mix, "against": against}, design, gains)
+
+
+def _design(rows: list[Row]) -> tuple[list[Row], dict[str, list[float]]]:
+    """The languages of which all used traits are known, and the traits that vary among them."""
+    used = [name for name in TRAITS if any(row[name] is not None for row in rows)]
+    whole = [row for row in rows if all(row[name] is not None for name in used)]
+    design = {}
+    for name in used:
+        values = [float(row[name]) for row in whole]
+        if len(set(values)) > 1:
+            design[name] = values
+    return whole, design
+
+
+def _trait_rows(about: Row, design: Mapping[str, list[float]], gains: list[float]) -> Iterator[Row]:
+    """A row for each trait of a design: how it goes with the gains of the languages."""
+    from scipy.stats import spearmanr
+
+    slopes, refusal = {}, None
+    if design:
+        try:
+            slopes = {each.name: each for each in regress(design, gains, seed=SEED, level=LEVEL)}
+        except TooFewLanguages as too_few:
+            refusal = str(too_few)
+    for name, values in design.items():
+        row = about | {"trait": name, "languages": len(gains), "rank_correlation": None}
+        if len(set(gains)) > 1:
+            row["rank_correlation"] = _number(float(spearmanr(values, gains).statistic))
+        if name in slopes:
+            slope = slopes[name]
+            row |= {
+                "slope": slope.value,
+                "low": slope.interval[0],
+                "high": slope.interval[1],
+                "p": slope.p,
             }
-            found, refusal = {}, None
-            try:
-                found = (
-                    {each.name: each for each in regress(design, gains, seed=SEED, level=LEVEL)}
-                    if design
-                    else {}
-                )
-            except TooFewLanguages as too_few:
-                refusal = str(too_few)
-            for name, values in design.items():
-                row = about | {"trait": name, "languages": len(rows)}
-                row["rank_correlation"] = (
-                    _number(float(spearmanr(values, gains).statistic))
-                    if len(set(gains)) > 1
-                    else None
-                )
-                if name in found:
-                    each = found[name]
-                    row |= {
-                        "slope": each.value,
-                        "low": each.interval[0],
-                        "high": each.interval[1],
-                        "p": each.p,
-                    }
-                yield row | ({"refused": refusal} if refusal else {})
+        if refusal:
+            row["refused"] = refusal
+        yield row
 
 
 def _number(value: float) -> float | None:

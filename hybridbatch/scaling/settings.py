@@ -35,6 +35,15 @@ class SweepConfig(DataRootSettings):
         "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
     )
 
+    margin: float = setting(
+        0.01,
+        "Targets",
+        "Difference of mAP that is as good as none, for the report's equivalence tests; to be named"
+        " before the sweep runs.",
+        gt=0,
+        lt=1,
+    )
+
     mix: tuple[float, ...] = setting(
         (0.0, 0.5, 1.0), "Axes", "Chances that a batch is monolingual, such as '0,0.5,1'."
     )

@@ -13,7 +13,6 @@ from hybridbatch.scaling.mix_response import (
     gain_trend,
     mix_trend,
     optimum_mix,
-    seeds_p,
 )
 
 SIZES = np.repeat(100 * 2.0 ** np.arange(6), 3)  # six sizes, three seeds
@@ -185,21 +184,6 @@ def test_a_law_over_two_axes_is_found_on_a_cross_of_them():
     np.testing.assert_allclose([fitted.E, *fitted.A, *fitted.b], [0.1, 3, 0.4, 0.5, 0.8], rtol=1e-2)
 
 
-def test_the_test_over_seeds_is_students_for_one_cell_and_pools_the_spread_of_several():
-    values = np.random.default_rng(8).normal(0.3, 1, size=(3, 5, 7))
-    alone = stats.ttest_1samp(values[0].mean(axis=-1), 0).pvalue
-    np.testing.assert_allclose(seeds_p(values[:1]), [alone])
-    by_seed = values.mean(axis=-1)
-    pooled = np.sqrt(by_seed.var(axis=1, ddof=1).mean() / 5)
-    np.testing.assert_allclose(
-        seeds_p(values), 2 * stats.t.sf(np.abs(by_seed.mean(axis=1)) / pooled, 12)
-    )
-    slope = np.array([-1.0, 0, 1])
-    expected = 2 * stats.t.sf(np.abs(by_seed.mean(axis=1) @ slope) / (pooled * np.sqrt(2)), 12)
-    np.testing.assert_allclose(seeds_p(values, slope), expected)
-    assert (seeds_p(values[:, :1]) == 0).all()
-
-
 def test_the_trend_of_a_difference_is_its_slope_per_doubling():
     rng = np.random.default_rng(9)
     sizes = np.array([100.0, 200, 800])
@@ -207,17 +191,16 @@ def test_the_trend_of_a_difference_is_its_slope_per_doubling():
     rising = gain_trend(
         sizes,
         line + 0.02 * rng.normal(size=(1, 1, 300)) + 0.001 * rng.normal(size=(3, 3, 1)),
-        seed=1,
     )
     assert rising.value == pytest.approx(
         stats.linregress(np.log2(sizes), line.ravel()).slope, abs=2e-3
     )
     assert rising.interval[0] < 0.01 < rising.interval[1]
     assert rising.p < 0.01
-    flat = gain_trend(sizes, 0.02 * rng.normal(size=(3, 3, 300)), seed=1)
+    flat = gain_trend(sizes, 0.02 * rng.normal(size=(3, 3, 300)))
     assert flat.p > 0.05
     assert flat.interval[0] < 0 < flat.interval[1]
-    assert gain_trend(sizes, line, seed=1).p is None
+    assert gain_trend(sizes, line).p is None
 
 
 def test_a_best_mix_that_moves_is_followed():

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from hybridbatch.common.tables import columns, constant, shown
-from hybridbatch.scaling.findings import TESTED
+from hybridbatch.scaling.contrasts import TESTED
 from hybridbatch.scaling.report.charts import Chart, packed
 from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS

@@ -13,7 +13,8 @@ from hybridbatch.common.records import Task
 from hybridbatch.common.tables import csv_text, markdown_table
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells.folder import DEFAULT_NAME
-from hybridbatch.scaling.findings import TESTED, Findings, find
+from hybridbatch.scaling.contrasts import TESTED
+from hybridbatch.scaling.findings import Findings, find
 from hybridbatch.scaling.report.charts import charts
 from hybridbatch.scaling.report.figures import figures
 from hybridbatch.scaling.report.headline import headline
@@ -27,18 +28,21 @@ HIDDEN = ("law", "sizes", "values")  # of a row, what is drawn rather than shown
 NOTES = {
     "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds and questions.",
     "comparisons": "Hybrid mixes against the pure strategies (0 cross-lingual, 1 monolingual batches) and against"
-    " baselines: strategies that know no mix, and the same mix with a teacher. p: the larger of a"
-    " paired randomisation"
-    " test over questions and a t test over seeds; p_holm and verdict for the"
-    " main questions only (mAP and rank distance, all query languages, largest size), the others"
-    " are exploratory.",
+    " baselines: strategies that know no mix, and the same mix with a teacher. Interval and p: one t"
+    " test over seeds and questions at once, with the contrast's own degrees of freedom (degrees)."
+    " p_holm (Holm, inside the family) and verdict for the main questions only (mAP and rank"
+    " distance, all query languages, largest size); the others are exploratory. A verdict is better"
+    " or worse; equivalent, where two one-sided t tests reject a difference as large as the margin;"
+    " else undecided. detectable: the difference that would have been found with a chance of 80 %."
+    " languages_low, languages_high, languages_p: the same difference with query languages as the"
+    " units, for other languages like these.",
     "optima": "Mix at the top of a quadratic through the responses (or the best measured one, where that has no inner"
     " top); the gain is that of the best measured hybrid, which choosing it flatters a little.",
     "break_evens": "Training records from which a hybrid stays ahead of a pure strategy, interpolated, not extrapolated.",
     "interactions": "Change per doubling of scale: of the best mix, and of a hybrid's difference from a pure strategy (in"
-    " units of the metric). p: of the difference, the larger of a randomisation test over the"
-    " questions' own slopes and a t test over seeds; of the best mix, from"
-    " the bootstrap. p_holm and settled for mAP and rank distance of all query languages.",
+    " units of the metric). p: of the difference, a t test of the slopes over seeds and questions at"
+    " once; of the best mix, from the bootstrap. p_holm, inside the family, and settled for mAP and"
+    " rank distance of all query languages.",
     "laws": "E + A x^-b by robust least squares with 95 % bootstrap intervals; over two axes E + A_1 x_1^-b_1 + A_2 x_2^-b_2;"
     " extrapolation_error: at the largest sizes, fitted without them.",
     "languages": "mAP by query language at the largest size, before and after training with every mix. Shares are of the"

@@ -6,7 +6,8 @@ from typing import Any
 
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells.grid import in_words
-from hybridbatch.scaling.findings import BEST_MIX, TESTED, Findings
+from hybridbatch.scaling.contrasts import TESTED, VERDICTS
+from hybridbatch.scaling.findings import BEST_MIX, Findings
 from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 
@@ -112,9 +113,8 @@ def _counted(where: str, rows: Sequence[TableRow]) -> Iterator[str]:
         part = [row["verdict"] for row in rows if row["against"] == against]
         yield (
             f"{where}, hybrid batches against {rival(against)}: better in {part.count('better')}"
-            f" of {len(part)} tests, worse in "
-            f"{part.count('worse')}, no significant difference in"
-            f" {part.count('no significant difference')}."
+            f" of {len(part)} tests, worse in {part.count('worse')}, equivalent within the margin in"
+            f" {part.count(VERDICTS['equivalent'])}, undecided in {part.count('undecided')}."
         )
 
 
@@ -141,19 +141,42 @@ def _comparison(row: TableRow) -> str:
     verdict = row.get("verdict", "no verdict")
     tested = "not tested"
     if row.get("p_holm") is not None:
-        tested = f"p = {row['p_holm']:.2g} after Holm's correction"
-    seen = smallest_seen(row)
-    unseen = ""
-    if verdict == "no significant difference" and seen is not None:
-        unseen = (
-            f" These seeds and questions could not have shown less than {seen * scale:.1f} {unit}."
+        tested = (
+            f"p = {row['p_holm']:.2g} (t test, df = {row['degrees']:.3g}; Holm's correction over"
+            f" {row['family_size']} tests)"
         )
     return (
         f"Hybrid batches (mix {row['mix']:g}) against {rival(row['against'])}, {row['setting']}"
         f" {what} on {row['task']} with {row['pairs']:,} training records: {verdict}"
         f" ({row['mean'] * scale:.1f} against {row['mean_against'] * scale:.1f}:"
         f" {row['difference'] * scale:+.1f} {unit}, 95 % interval {row['low'] * scale:+.1f} to"
-        f" {row['high'] * scale:+.1f}; {tested}).{unseen}"
+        f" {row['high'] * scale:+.1f}; {tested})."
+        f"{_if_no_difference(row, unit, scale)}{_other_languages(row, unit, scale)}"
+    )
+
+
+def _if_no_difference(row: TableRow, unit: str, scale: float) -> str:
+    """What may be said of a difference that is not significant; else nothing."""
+    verdict = row.get("verdict")
+    if verdict == VERDICTS["equivalent"]:
+        return (
+            f" The difference is smaller than {row['margin'] * scale:.1f} {unit}"
+            f" (p = {row['p_equivalence']:.2g}, two one-sided tests)."
+        )
+    if verdict == VERDICTS["undecided"]:
+        return (
+            f" A difference of {row['detectable'] * scale:.1f} {unit} would have been found with a"
+            " chance of 80 %."
+        )
+    return ""
+
+
+def _other_languages(row: TableRow, unit: str, scale: float) -> str:
+    if row.get("languages_low") is None:
+        return ""
+    return (
+        f" For other languages like these {row['languages']}, the interval is"
+        f" {row['languages_low'] * scale:+.1f} to {row['languages_high'] * scale:+.1f} {unit}."
     )
 
 

@@ -1,0 +1,244 @@
+"""Every hybrid against every rival: differences with intervals, tests and verdicts.
+
+A difference is tested for other seeds and other questions at once (`significance.crossed_t`), with
+degrees of freedom of its own. Holm's correction runs inside a family, and a family is one question:
+do hybrid batches beat this rival on this task? A difference that is not significant is either shown
+to lie within a margin, or undecided; then the smallest difference that would have been found stands
+beside it. For other languages than the evaluated ones, the same difference is tested with languages
+as the units.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hybridbatch.scaling.analysis import Measure, Responses, Sweep
+from hybridbatch.scoring import significance
+from hybridbatch.scoring.significance import Contrast
+
+Row = dict[str, Any]
+LEVEL = 0.95
+ALPHA = 0.05
+# axes on which a baseline may differ from the hybrid it is compared with
+BASELINES = ("strategy", "copies", "teacher")
+TESTED = ("mAP", "rank_distance")  # metrics of the main questions
+MARGIN = 0.01  # of mAP: what is as good as no difference, unless a sweep says otherwise
+RANK_MARGIN = 0.10  # of the rival's rank distance
+VERDICTS = {"equivalent": "equivalent within the margin", "undecided": "undecided"}
+
+# a mix by number, its rival in words, the rival's values [N, S, Q] and keys [N, S]
+Rival = tuple[int, float | str | None, np.ndarray, np.ndarray]
+
+
+def contrast(differences: np.ndarray) -> Contrast | None:
+    """`significance.crossed_t` of [S, Q]; None where there is a single value."""
+    return significance.crossed_t(differences, level=LEVEL) if differences.size > 1 else None
+
+
+def place(part: Responses) -> Row:
+    """The measure of a part of the grid and the axes that are fixed in it."""
+    measure = part.measure
+    return {
+        "task": measure.task,
+        "setting": measure.setting,
+        "metric": measure.metric,
+        "group": measure.group,
+    } | dict(part.fixed)
+
+
+def is_inner(mix: float | None) -> bool:
+    """Whether a mix is hybrid: neither of the pure strategies, and of a strategy that has one."""
+    return mix is not None and 0 < mix < 1
+
+
+def against_pure(part: Responses) -> Iterator[Row]:
+    """Every inner mix against both pure strategies, at every size."""
+    rivals: list[Rival] = []
+    for number, mix in enumerate(part.mixes):
+        for other, against in enumerate(part.mixes):
+            if is_inner(mix) and against in (0, 1):
+                rivals.append((number, against, part.values[other], part.keys[other]))
+    yield from _differences(part, rivals)
+
+
+def against_baselines(part: Responses, parts: Sequence[Responses]) -> Iterator[Row]:
+    """Every inner mix against the baselines, at the sizes and seeds that both have.
+
+    These are the strategies that know no mix, and the same mix with a teacher.
+    """
+    if part.mixes == (None,) or part.fixed.get("teacher"):
+        return
+    for rival in parts:
+        name = _baseline_name(part, rival)
+        sizes = [size for size in part.sizes if size in rival.sizes]
+        seeds = [seed for seed in part.seeds if seed in rival.seeds]
+        if not name or not sizes or not seeds:
+            continue
+        ours, theirs = _at(part, sizes, seeds), _at(rival, sizes, seeds)
+        rivals: list[Rival] = []
+        for number, mix in enumerate(part.mixes):
+            for other, its in enumerate(rival.mixes):
+                if is_inner(mix) and its in (None, mix):
+                    rivals.append((number, name, theirs.values[other], theirs.keys[other]))
+        yield from _differences(ours, rivals)
+
+
+def _baseline_name(part: Responses, rival: Responses) -> str:
+    """What a rival differs in from a part, in words; empty where it is no baseline of it."""
+    words = []
+    for name, value in rival.fixed.items():
+        if value == part.fixed.get(name):
+            continue
+        if name not in BASELINES:
+            return ""
+        words.append(f"{value} batches" if name == "strategy" else f"{name} {value}")
+    return ", ".join(words)
+
+
+def _at(part: Responses, sizes: Sequence[float], seeds: Sequence[int]) -> Responses:
+    """The responses at some sizes and seeds."""
+    chosen = np.ix_(
+        [part.sizes.index(size) for size in sizes], [part.seeds.index(seed) for seed in seeds]
+    )
+    values = np.stack([each[chosen] for each in part.values])
+    keys = np.stack([each[chosen] for each in part.keys])
+    return replace(part, sizes=tuple(sizes), seeds=tuple(seeds), values=values, keys=keys)
+
+
+def _differences(part: Responses, rivals: Iterable[Rival]) -> Iterator[Row]:
+    """A row for each rival and size. With means alone (no questions) there is no test."""
+    tested = part.values.shape[-1] > 1
+    for number, against, values, keys in rivals:
+        for n, size in enumerate(part.sizes):
+            differences = part.values[number, n] - values[n]
+            mean = float(differences.mean())
+            found = contrast(differences)
+            yield {
+                **place(part),
+                "mix": part.mixes[number],
+                "against": against,
+                "pairs": size,
+                "mean": float(part.values[number, n].mean()),
+                "mean_against": float(values[n].mean()),
+                "difference": mean,
+                "low": found.low if found else mean,
+                "high": found.high if found else mean,
+                "p": found.p if found and tested else None,
+                "seeds": len(part.seeds),
+                "degrees": found.degrees if found else None,
+                "detectable": found.detectable if found else None,
+                "ahead": (mean < 0) == part.measure.lower_is_better and mean != 0,
+                "keys": [*part.keys[number, n].tolist(), *keys[n].tolist()],
+                "contrast": found,
+            }
+
+
+def judged(rows: list[Row], axes: Sequence[str], margin: float) -> list[Row]:
+    """The rows with corrected p values and verdicts for the main questions.
+
+    The main questions are mAP and rank distance of all query languages, in every part of the grid
+    at its largest size that has both pure strategies. The other tests are exploratory: they keep
+    their raw p value and get no verdict.
+
+    Args:
+        axes: that name a part of the grid.
+        margin: of mAP, within which a difference is as good as none.
+    """
+    largest = _largest_sizes(rows, axes)
+    main = []
+    for row in rows:
+        where = tuple(row.get(name) for name in axes)
+        if row["p"] is None or row["group"] != "all" or row["metric"] not in TESTED:
+            continue
+        if row["pairs"] == largest[where]:
+            row["family"] = f"hybrid against {row['against']} on {row['task']}"
+            main.append(row)
+    corrected(main)
+    for row in main:
+        row["margin"] = margin
+        if row["metric"] == "rank_distance":
+            row["margin"] = RANK_MARGIN * row["mean_against"]
+        row["verdict"] = _verdict(row)
+    for row in rows:
+        del row["contrast"]
+    return rows
+
+
+def _verdict(row: Row) -> str:
+    if not row["margin"] > 0:  # a rival whose rank distance is 0
+        return VERDICTS["undecided"]
+    row["p_equivalence"] = significance.equivalence_p(row["contrast"], row["margin"])
+    decision = significance.decide(row["contrast"], row["p_holm"], row["margin"], alpha=ALPHA)
+    if decision == "difference":
+        return "better" if row["ahead"] else "worse"
+    return VERDICTS[decision]
+
+
+def _largest_sizes(rows: Iterable[Row], axes: Sequence[str]) -> dict[tuple[Any, ...], int]:
+    """By part of the grid, the largest size at which it has most of the two pure strategies."""
+    against: dict[tuple[Any, ...], dict[int, set[Any]]] = {}
+    for row in rows:
+        where = tuple(row.get(name) for name in axes)
+        against.setdefault(where, {}).setdefault(row["pairs"], set()).add(row["against"])
+
+    largest = {}
+    for where, found in against.items():
+        largest[where] = max((len({0, 1} & rivals), pairs) for pairs, rivals in found.items())[1]
+    return largest
+
+
+def corrected(rows: Iterable[Row]) -> None:
+    """Give every row its p value after Holm's correction inside its family, and the family's size.
+
+    Args:
+        rows: with ``family`` and ``p``.
+    """
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        families.setdefault(row["family"], []).append(row)
+    for members in families.values():
+        after = significance.holm(np.array([row["p"] for row in members]))
+        for row, p in zip(members, after, strict=True):
+            row["p_holm"] = float(p)
+            row["family_size"] = len(members)
+
+
+def settle(rows: list[Row], family: Callable[[Row], str]) -> list[Row]:
+    """Correct the tests of mAP and rank distance of all query languages inside their families, and
+    say of each whether it is settled.
+    """
+    main = []
+    for row in rows:
+        whole = row.get("group", "all") == "all"
+        if whole and row.get("p") is not None and row["metric"] in TESTED:
+            row["family"] = family(row)
+            main.append(row)
+    corrected(main)
+    for row in main:
+        row["settled"] = bool(row["p_holm"] < ALPHA and not row["low"] <= 0 <= row["high"])
+    return rows
+
+
+def over_languages(sweep: Sweep, rows: Iterable[Row]) -> None:
+    """Give the judged rows the same difference with query languages as the units.
+
+    The interval and the p value (t, languages - 1 degrees of freedom) are about other languages
+    like the evaluated ones; those over seeds and questions are about these languages alone. They
+    are not corrected and decide no verdict.
+    """
+    for row in rows:
+        if "verdict" not in row:
+            continue
+        measure = Measure(row["task"], row["setting"], row["metric"])
+        keys = row["keys"]
+        half = len(keys) // 2
+        _, means = sweep.by_language(keys, measure.task, measure.setting, measure.metric)
+        differences = means[:half].mean(axis=0) - means[half:].mean(axis=0)
+        row["languages"] = len(differences)
+        if len(differences) < 2:
+            continue
+        found = significance.crossed_t(differences[:, None], level=LEVEL)
+        row["languages_low"], row["languages_high"] = found.low, found.high
+        row["languages_p"] = found.p

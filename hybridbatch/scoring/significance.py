@@ -47,6 +47,9 @@ class Comparison:
     p_holm: float  # the same, corrected for the number of settings compared
     # Cohen's d of the questions' mean differences; None where these do not vary
     effect_size: float | None
+    # the difference that a t test over questions at 5 % would find with a chance of 80 %; None
+    # for a single question
+    detectable: float | None
 
     @property
     def half_width(self) -> float:
@@ -119,9 +122,27 @@ def compare(
                 p=float(p[number]),
                 p_holm=float(corrected[number]),
                 effect_size=cohen_d(sums[asked, number] / counts[asked, number]),
+                detectable=_detectable(sums[asked, number], counts[asked, number]),
             )
         )
     return found
+
+
+def _detectable(sums: np.ndarray, counts: np.ndarray) -> float | None:
+    """The minimal detectable mean difference, from the clusters' residuals; None for one cluster.
+
+    Args:
+        sums, counts: float64 [C], sum and number of each question's differences.
+    """
+    from scipy.stats import t
+
+    clusters = len(sums)
+    if clusters < 2:
+        return None
+    residuals = sums - sums.sum() / counts.sum() * counts
+    variance = clusters / (clusters - 1) * (residuals**2).sum() / counts.sum() ** 2
+    quantiles = t.ppf(0.975, clusters - 1) + t.ppf(POWER, clusters - 1)
+    return float(quantiles * np.sqrt(variance))
 
 
 @dataclass(frozen=True)
@@ -375,7 +396,10 @@ def verdict(
     size, p = _size(found, metric, scale), p_in_words(found.p_holm)
     if found.p_holm >= alpha:
         sign = "-" if found.difference < 0 else ""
-        return f"no difference between {name_a} and {name_b} on {found.setting} ({sign}{size}, {p})"
+        return (
+            f"no significant difference between {name_a} and {name_b} on {found.setting}"
+            f" ({sign}{size}, {p}{_would_be_seen(found, metric, scale)})"
+        )
     better, worse = (
         (name_a, name_b) if (found.difference > 0) == higher_is_better else (name_b, name_a)
     )
@@ -408,12 +432,14 @@ def summary(
         )
         size, p = _size(each, metric, scale), p_in_words(each.p_holm)
         clauses.append(f"{better} {verb} {worse} {_place(each.setting)} by {size}, {p}")
-    none = [_place(each.setting) for each in found if each.p_holm >= alpha]
-    if none:
+    unsettled = [each for each in found if each.p_holm >= alpha]
+    if unsettled:
+        none = [_place(each.setting) for each in unsettled]
         between = "" if real else f" between {name_a} and {name_b}"
-        clauses.append(
-            f"no difference{between} {', '.join(none[:-1])}{' and ' if none[:-1] else ''}{none[-1]}"
-        )
+        places = f"{', '.join(none[:-1])}{' and ' if none[:-1] else ''}{none[-1]}"
+        weakest = max(unsettled, key=lambda each: each.detectable or 0)
+        luck = _would_be_seen(weakest, metric, scale).removeprefix("; ")
+        clauses.append(f"no significant difference{between} {places}{f' ({luck})' if luck else ''}")
     return "; ".join(clauses)
 
 
@@ -424,6 +450,14 @@ def p_in_words(p: float) -> str:
 
 def _size(found: Comparison, metric: str, scale: float) -> str:
     return f"{scale * abs(found.difference):.1f} ± {scale * found.half_width:.1f} {metric}"
+
+
+def _would_be_seen(found: Comparison, metric: str, scale: float) -> str:
+    """How large a difference would have been seen; nothing where values do not vary at all."""
+    if not found.detectable:
+        return ""
+    size = f"{scale * found.detectable:.1f} {metric}"
+    return f"; a difference of {size} would have been found with a chance of 80 %"
 
 
 def _place(setting: str) -> str:

@@ -172,8 +172,16 @@ def test_verdicts_say_who_is_better_by_how_much() -> None:
     same = compare(worse, worse, questions, setting, seed=1, draws=2000)[0]
     assert (
         verdict(same, "a", "b", "mAP")
-        == "no difference between a and b on the pool (0.0 ± 0.0 mAP, p = 1.000)"
+        == "no significant difference between a and b on the pool (0.0 ± 0.0 mAP, p = 1.000)"
     )
+    noise = 0.05 * rng.standard_normal(300)
+    near = compare(worse + noise - noise.mean(), worse, questions, setting, seed=1, draws=2000)[0]
+    told = verdict(near, "a", "b", "mAP")
+    assert told.endswith(
+        f"; a difference of {100 * near.detectable:.1f} mAP would have been found with a chance of"
+        " 80 %)"
+    )
+    assert near.detectable == pytest.approx(2.81 * noise.std() / np.sqrt(300), rel=0.01)
     assert same.effect_size is None
 
 

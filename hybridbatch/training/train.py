@@ -289,14 +289,14 @@ def _temperature(
     workers = machine.workers
     if not workers.leads:
         return workers.least(ANY_STEP) / MICRO
-    known = read_json(run / checkpoint.RUN)
+    known = checkpoint.read_run(run)
     if "temperature_found" not in known:
         found = _found_temperature(encoder, batches, machine)
         known["temperature_found"] = {
             "value": found.temperature, "loss": found.loss, "loss_of_chance": found.uniform,
             "pairs": found.pairs, "found": found.known,
         }  # fmt: skip
-        write_json(run / checkpoint.RUN, known)
+        write_json(run / checkpoint.RUN, known, sealed=True)
         (report.note if found.known else report.warn)(found.about)
     return workers.least(round(known["temperature_found"]["value"] * MICRO)) / MICRO
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -93,6 +93,12 @@ class State(Shape):
     finite_steps: int = Field(default=0, ge=0)
 
 
+class FoundTemperature(BaseModel):
+    """What `--temperature auto` found."""
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+
+
 class Run(Shape):
     """``run.json``."""
 
@@ -102,6 +108,7 @@ class Run(Shape):
 
     config: dict[str, Any]
     token_budget: int | None = Field(None, gt=0)
+    temperature_found: FoundTemperature | None = None
 
 
 def read_run(run: Path) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def test_the_trend_of_a_difference_is_its_slope_per_doubling():
     line = (0.01 * np.log2(sizes) - 0.05)[:, None, None]
     rising = gain_trend(
         sizes,
-        line + 0.02 * rng.normal(size=(1, 1, 300)) + 0.001 * rng.normal(size=(3, 3, 1)),
+        line + 0.02 * rng.normal(size=(1, 1, 300)) + 0.001 * rng.normal(size=(3, 6, 1)),
     )
     assert rising.value == pytest.approx(
         stats.linregress(np.log2(sizes), line.ravel()).slope, abs=2e-3

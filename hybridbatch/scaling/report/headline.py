@@ -6,10 +6,10 @@ from hybridbatch.scaling.report.sentences import main_comparisons, rival, smalle
 from hybridbatch.scaling.report.tables import TableRow
 
 RULE = (
-    "p: the larger of a paired randomisation test over questions and a t test over seeds, corrected"
-    " by Holm for all main tests; a verdict needs p below 0.05 and an interval without 0."
-    " Detectable difference: what these questions and seeds would have shown in four of five"
-    " repetitions. Where no difference is significant, a smaller one may still be there."
+    "p: one t test over seeds and questions at once, with degrees of freedom of its own, corrected"
+    " by Holm inside a family (one rival on one task). Equivalent: two one-sided t tests reject a"
+    " difference as large as the margin. Undecided: neither; a difference below the detectable one,"
+    " which these questions and seeds would have shown in four of five repetitions, may be there."
 )
 
 

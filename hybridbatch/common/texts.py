@@ -26,6 +26,8 @@ def nfc(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether nothing of `text` can be seen: white space and zero-width characters alone."""
+    if "!" <= text[:1] <= "~":  # most texts show something at once
+        return False
     return _INVISIBLE.fullmatch(text) is not None
 
 

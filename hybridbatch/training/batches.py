@@ -176,6 +176,11 @@ class Batches:
                     raise DataError(f"record {name!r}: {error}") from error
             raise
 
+    @property
+    def hard_negatives(self) -> int:
+        """How many hard negatives the rows of the schedule have, drawn or not."""
+        return self._negatives.known
+
     def __len__(self) -> int:
         """T, the number of batches."""
         return self.schedule.steps
@@ -290,6 +295,11 @@ class HardNegatives:
             chosen = [flat[number] for number in self._numbers[begin : begin + CHUNK]]
             parts.append(tokenise(chosen, "passage"))
         self.tokens = TokenArrays.concatenate(parts)
+
+    @property
+    def known(self) -> int:
+        """How many the rows have, drawn or not."""
+        return int(self._start[-1])
 
     def of(self, step: int) -> tuple[np.ndarray, TokenArrays, np.ndarray | None]:
         """(the pair each belongs to, ascending; their tokens; their groups, if any is known)."""

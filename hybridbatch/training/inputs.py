@@ -131,7 +131,13 @@ class Inputs:
 
     def batches(self, encoder: Encoder, config: TrainConfig, report: Reporter) -> Batches:
         """The tokenised training batches."""
-        return self._batches("train", self.index, self.schedule, encoder, config, report)
+        made = self._batches("train", self.index, self.schedule, encoder, config, report)
+        if config.hard_negatives and not made.hard_negatives:
+            report.warn(
+                f"hard_negatives = {config.hard_negatives}: no row of the schedule has any, so the"
+                " batches hold none; `hybridbatch mine` finds some"
+            )
+        return made
 
     def validation(self, encoder: Encoder, config: TrainConfig) -> Validation:
         """The tokenised validation batches."""

@@ -65,16 +65,17 @@ class InfoNCE(nn.Module):
         return self.fixed_temperature or self.log_temperature.exp().item()
 
     def check_dims(self, dimension: int) -> None:
-        """Raises `ConfigError` if a Matryoshka dimension is no proper prefix of an embedding of
-        `dimension`.
+        """Leave out the whole dimension, which is trained anyway.
+
+        Raises: `ConfigError` if a Matryoshka dimension is no prefix of an embedding of `dimension`.
         """
         for size in self.dims:
-            if not 0 < size < dimension:
+            if not 0 < size <= dimension:
                 raise ConfigError(
-                    f"matryoshka_dims = {size}: must be between 1 and {dimension - 1}, the"
-                    f" embedding has {dimension}"
-                    " dimensions"
+                    f"matryoshka_dims = {size}: must be between 1 and {dimension}, the embedding"
+                    f" has {dimension} dimensions"
                 )
+        self.dims = tuple(size for size in self.dims if size < dimension)
 
     def forward(self, queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
         """The loss of one batch.

@@ -99,10 +99,16 @@ def test_matryoshka_averages_the_renormalised_prefixes(batch):
     assert run(InfoNCE(0.1, dims=(8, 4)), *batch)[0] == pytest.approx(np.mean(losses), abs=1e-12)
 
 
-@pytest.mark.parametrize("size", [0, SIZE, SIZE + 1])
-def test_a_matryoshka_dimension_must_be_a_proper_prefix(size):
+@pytest.mark.parametrize("size", [0, SIZE + 1])
+def test_a_matryoshka_dimension_must_be_a_prefix(size):
     with pytest.raises(ConfigError, match=f"matryoshka_dims = {size}"):
         InfoNCE(0.1, dims=(4, size)).check_dims(SIZE)
+
+
+def test_the_whole_dimension_is_trained_anyway_and_counted_once(batch):
+    named, plain = InfoNCE(0.1, dims=(SIZE, 4)), InfoNCE(0.1, dims=(4,))
+    named.check_dims(SIZE)
+    assert run(named, *batch)[0] == run(plain, *batch)[0]
 
 
 def test_learned_temperature_has_the_numerical_gradient(batch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hybridbatch.model import Encoder
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.train import plan, train
 from tests.helpers.parallel import LANGUAGES, rows
+from tests.helpers.recording import RecordingReporter
 
 TEXTS = ["baden 12", "lokus", "dera ba ba"]
 
@@ -159,7 +161,7 @@ def test_languages_and_records_can_be_chosen(settings):
         ({"languages": "klingon"}, ConfigError, "klingon"),
         ({"batch_size": 500}, DataError, "batch-size"),
         ({"languages": "deu"}, DataError, "--mix 1"),
-        ({"matryoshka_dims": (32,)}, ConfigError, "matryoshka_dims = 32"),
+        ({"matryoshka_dims": (33,)}, ConfigError, "matryoshka_dims = 33"),
         ({"model": "./no-such-folder"}, ModelError, "no-such-folder"),
         ({"data": "no-such-source"}, ConfigError, "no-such-source"),
         ({"device": "gpu7"}, ConfigError, "gpu7"),
@@ -180,6 +182,14 @@ def test_data_without_validation_split_trains_without_validation(settings, tmp_p
     assert facts["validation"] == []
     assert facts["best_step"] is None
     assert any("no validation" in text for text in notes.texts)
+
+
+def test_hard_negatives_that_the_data_does_not_have_are_told(settings, tmp_path):
+    without = [replace(row, negatives=()) for row in rows(24)]
+    write_store(tmp_path / "without", without, provenance={})
+    report = RecordingReporter()
+    train(settings(data=str(tmp_path / "without"), hard_negatives=3, steps=1), report)
+    assert any("no row of the schedule has any" in warning for warning in report.warnings)
 
 
 def test_a_dry_run_shows_the_plan_and_leaves_nothing(settings, tmp_path):

@@ -57,7 +57,10 @@ def _best(header: str, fallback: Dialect, is_column: Callable[[str], bool]) -> D
     """The delimiter that gives the most known columns; the fallback where none gives more."""
 
     def known(delimiter: str) -> int:
-        cells = next(csv.reader([header], delimiter=delimiter), [])
+        try:
+            cells = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:  # a line end in the middle, which the reading will tell of
+            cells = header.split(delimiter)
         return sum(is_column(cell.strip()) for cell in cells)
 
     counts = {delimiter: known(delimiter) for delimiter in DELIMITERS if delimiter in header}

@@ -1,7 +1,6 @@
 """JSON Lines, and JSON files that hold all their records in one array."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from hybridbatch.common.files import open_stream
 from hybridbatch.common.records import BadRow
 
 Numbered = tuple[int, Mapping[str, Any]]
-# longer than orjson's integers: ids of twenty digits would become rounded numbers
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_ROUNDED = 2**63  # longer integers than these become rounded numbers in orjson
 
 
 def parse_json(raw: bytes | str) -> Any:
@@ -24,12 +22,16 @@ def parse_json(raw: bytes | str) -> Any:
             raw = raw.encode()
         except UnicodeEncodeError:
             return json.loads(raw)
-    if not _LONG_NUMBER.search(raw):
-        try:
-            return orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            pass  # what is wrong, and what orjson takes more strictly than `json`
-    return json.loads(raw.decode())
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return json.loads(raw.decode())  # says what is wrong, and takes a little more
+    # An id of twenty digits would be a rounded number; `json` keeps all of them.
+    if isinstance(value, dict) and float in map(type, value.values()):
+        numbers = [number for number in value.values() if type(number) is float]
+        if max(map(abs, numbers)) >= _ROUNDED:
+            return json.loads(raw.decode())
+    return value
 
 
 def json_type(value: Any) -> str:
@@ -58,7 +60,7 @@ def json_line_records(
     for number, raw in lines:
         if number == 1:
             raw = _without_mark(raw)
-        if not raw.strip():
+        if not raw or raw.isspace():
             continue
         try:
             record = parse_json(raw)

@@ -258,10 +258,10 @@ def _json_records(path: Path, file: TextFile) -> Records:
         return from_lines
     if file.first == "[":
         return from_array
-    first = next(from_lines(), None)
-    if not isinstance(first, BadRow):
+    first, *more = [*islice(from_lines(), 2)] or [None]
+    if isinstance(first, tuple) and (more or any(map(is_known, first[1]))):
         return from_lines
-    try:  # an object over several lines, with the records in it
+    try:  # one object, perhaps over several lines, with the records in it
         next(from_array(), None)
     except DataError:
         return from_lines

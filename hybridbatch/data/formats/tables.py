@@ -7,6 +7,7 @@ it.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,13 @@ def read_records(path: Path, name: str | None = None) -> Iterator[Numbered | Bad
     return readers[found](path, name or str(path))
 
 
+@dataclass
+class Tally:
+    """How many records were read, good or bad."""
+
+    records: int = 0
+
+
 def convert(
     path: Path, name: str, parse: Callable[[int, Record], Iterable[Row | BadRow]]
 ) -> Iterator[Row | BadRow]:
@@ -105,9 +113,12 @@ def convert_records(
     records: Iterable[Numbered | BadRow],
     name: str,
     parse: Callable[[int, Record], Iterable[Row | BadRow]],
+    tally: Tally | None = None,
 ) -> Iterator[Row | BadRow]:
-    """As `convert`, for records that have been read by other means."""
+    """As `convert`, for records that have been read by other means; `tally` counts them."""
+    tally = tally or Tally()
     for item in records:
+        tally.records += 1
         if isinstance(item, BadRow):
             yield item
             continue
@@ -156,9 +167,9 @@ def checked_text(value: Any, field: str) -> str:
     """`value`, if it is a text that can be used. Raises `RowProblem`."""
     if not isinstance(value, str):
         raise RowProblem(field, f"must be text, not {json_type(value)}")
-    if _LONE_SURROGATE.search(value):
+    if not value.isascii() and _LONE_SURROGATE.search(value):
         raise RowProblem(field, "not valid UTF-8")
-    if is_blank(value):
+    if not "!" <= value[:1] <= "~" and is_blank(value):
         raise RowProblem(field, "empty")
     return value
 

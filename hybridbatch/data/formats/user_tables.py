@@ -134,11 +134,11 @@ class LongForm:
         """
         columns = self.columns
         query = _side(record, columns["query"])
-        value = record.get(columns["passage"])
         given: list[str | None] = [None]
-        if value is not None or columns["passage"] not in record:
-            text_there = value if value is not None else text(record, columns["passage"])
-            given = [*passages(text_there, columns["passage"])]
+        if isinstance(record.get(columns["passage"]), list):
+            given = [*passages(record[columns["passage"]], columns["passage"])]
+        else:
+            given[0] = _side(record, columns["passage"])
         if query is None and given == [None]:
             raise RowProblem(columns["query"], "neither query nor passage")
         record_id = identifier(record, columns["record_id"]) if "record_id" in columns else None
@@ -321,6 +321,8 @@ def _side(record: Record, column: str) -> str | None:
 
 
 def _negatives_in(record: Record, columns: Iterable[str]) -> tuple[str, ...]:
+    if not columns:
+        return ()
     return tuple(chain.from_iterable(negatives(record.get(column), column) for column in columns))
 
 

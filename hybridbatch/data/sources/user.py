@@ -15,6 +15,7 @@ So they are of parallel text in the forms of OPUS and of translators' tools
 (`hybridbatch.data.sources.opus`).
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ from hybridbatch.common.records import BadRow, Row
 from hybridbatch.data.filters.hashes import HashSet
 from hybridbatch.data.formats.encodings import AUTO
 from hybridbatch.data.formats.own_files import Table, find_files, open_tables, own_name
-from hybridbatch.data.formats.tables import Record, RowProblem, convert_records
+from hybridbatch.data.formats.tables import Record, RowProblem, Tally, convert_records
 from hybridbatch.data.formats.user_tables import (
     AlignedForm,
     Form,
@@ -45,7 +46,7 @@ from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.opus import own_parallel_text
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 8192
 FEW = 2  # so many bad records never stop the preparation, however small the file is
 SHOWN_REASONS = 3
 
@@ -155,13 +156,12 @@ def table_rows(
                 table.name,
                 parse_lines,
                 context,
-                records=counted.records(table.records()),
+                records=counted.records_of(table.records()),
             )
         else:
             parse = partial(_pairs, form, source, table, context)
-            records = counted.records(table.records())
-            rows = convert_records(records, table.name, parse)
-            yield from counted.rows(places.numbered(rows))
+            rows = convert_records(table.records(), table.name, parse, counted)
+            yield from places.numbered(rows, counted)
         counted.check()
     if places.twins:
         _refuse_twins(tables(SILENT), places.twins, context)
@@ -178,34 +178,28 @@ def _tell(table: Table, form: Form, context: SourceContext) -> None:
     context.report.note(f"{table.name}: {told}")
 
 
-class _Counted:
+class _Counted(Tally):
     """Counts the records of a table and the bad ones among them."""
 
     def __init__(self, name: str, max_bad_share: float) -> None:
+        super().__init__()
         self.name, self.max_bad_share = name, max_bad_share
-        self.all = 0
         self.reasons: Counter[str] = Counter()
         self.bad_lines: set[int] = set()
         self.first: BadRow | None = None
 
-    def records(
+    def records_of(
         self, records: Iterable[tuple[int, Record] | BadRow]
     ) -> Iterator[tuple[int, Record] | BadRow]:
         """The same records, good and bad."""
         for item in records:
-            self.all += 1
+            self.records += 1
             if isinstance(item, BadRow):
-                self._note(item)
+                self.note(item)
             yield item
 
-    def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The same rows, good and bad."""
-        for row in rows:
-            if isinstance(row, BadRow):
-                self._note(row)
-            yield row
-
-    def _note(self, bad: BadRow) -> None:
+    def note(self, bad: BadRow) -> None:
+        """Count a bad record, once however many of its rows are bad."""
         if bad.line not in self.bad_lines:
             self.bad_lines.add(bad.line)
             self.reasons[f"{bad.field}: {bad.reason}"] += 1
@@ -214,7 +208,7 @@ class _Counted:
     def check(self) -> None:
         """Raises `DataError` if too many of the records are bad."""
         bad = len(self.bad_lines)
-        if bad <= FEW or bad <= self.max_bad_share * self.all or self.first is None:
+        if bad <= FEW or bad <= self.max_bad_share * self.records or self.first is None:
             return
         reasons = [
             f"{count:,} x {reason}" for reason, count in self.reasons.most_common(SHOWN_REASONS)
@@ -223,9 +217,9 @@ class _Counted:
         if any("UTF-8" in reason for reason in self.reasons):
             hint = "name its encoding if it is not UTF-8 (as in --encoding cp1252), "
         raise DataError(
-            f"{self.name}: {bad:,} of {self.all:,} records cannot be used ({'; '.join(reasons)};"
+            f"{self.name}: {bad:,} of {self.records:,} records cannot be used ({'; '.join(reasons)};"
             f" first in line {self.first.line}); {hint}mend the file, or leave them out with"
-            f" --max-bad-share {_rounded_up(bad / self.all)}"
+            f" --max-bad-share {_rounded_up(bad / self.records)}"
         )
 
 
@@ -238,53 +232,74 @@ class _Places:
 
     def __init__(self) -> None:
         self.twins: set[int] = set()  # records that are there twice, by hash
-        self._records, self._questions, self._rows = HashSet(), HashSet(), HashSet()
+        self._records = HashSet()
+        # of all rows: hashes of record and query, and of these and the passage; sorted when needed
+        self._unsorted: list[np.ndarray] = []
+        self._questions, self._rows = HashSet(), HashSet()
         self._further: Counter[int] = Counter()  # passages of a record beside its first
 
-    def numbered(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The rows, those with further passages of a question renamed."""
+    def numbered(self, rows: Iterable[Row | BadRow], counted: _Counted) -> Iterator[Row | BadRow]:
+        """The rows, those with further passages of a question renamed; `counted` notes bad ones."""
         rows = iter(rows)
         while batch := list(islice(rows, BATCH_ROWS)):
-            good = [place for place, row in enumerate(batch) if isinstance(row, Row)]
-            hashes = np.array([_hashes(batch[place]) for place in good], np.int64)
-            keys = hashes.view(np.uint64).reshape(len(good), 3)
-            again = _earlier(keys[:, 0], self._records)
+            good: list[int] = []
+            hashes = array("q")
+            for place, row in enumerate(batch):
+                if isinstance(row, BadRow):
+                    counted.note(row)
+                    continue
+                good.append(place)
+                record = hash((row.record_id, row.language))
+                question = hash((record, row.query))
+                hashes.extend((record, question, hash((question, row.passage))))
+            keys = np.frombuffer(hashes, np.uint64).reshape(len(good), 3)
+            again, fresh = _earlier(keys[:, 0], self._records)
             if again.any():
-                same_question = _earlier(keys[:, 1], self._questions)
-                same_row = _earlier(keys[:, 2], self._rows)
-                for at in np.flatnonzero(again).tolist():
-                    record = int(keys[at, 0])
-                    if same_question[at] and not same_row[at]:
-                        self._further[record] += 1
-                        row = batch[good[at]]
-                        assert isinstance(row, Row)
-                        further = f"{row.record_id}#{self._further[record] + 1}"
-                        batch[good[at]] = replace(row, record_id=further)
-                    else:
-                        self.twins.add(record)
-            for column, known in enumerate((self._records, self._questions, self._rows)):
-                fresh = np.unique(keys[:, column])
-                known.add(fresh[~known.contains(fresh)])
+                self._rename(batch, good, keys, again)
+            self._unsorted.append(keys[:, 1:])
+            self._records.add(fresh)
             yield from batch
 
+    def _rename(
+        self, batch: list[Row | BadRow], good: list[int], keys: np.ndarray, again: np.ndarray
+    ) -> None:
+        """Rename the rows of a batch whose record has been there, if the question is the same; else
+        note the record as a twin.
 
-def _hashes(row: Row | BadRow) -> tuple[int, int, int]:
-    """Of record and language; of these and the query; of these and the passage."""
-    assert isinstance(row, Row)
-    record = (row.record_id, row.language)
-    return hash(record), hash((record, row.query)), hash((record, row.query, row.passage))
+        Args:
+            good: places of rows in the batch.
+            keys: uint64 [rows, 3]: the hashes of each.
+            again: bool [rows].
+        """
+        for pairs in self._unsorted:
+            for known, column in ((self._questions, 0), (self._rows, 1)):
+                known.add(_earlier(pairs[:, column], known)[1])
+        self._unsorted.clear()
+        same_question, _ = _earlier(keys[:, 1], self._questions)
+        same_row, _ = _earlier(keys[:, 2], self._rows)
+        for at in np.flatnonzero(again).tolist():
+            record, row = int(keys[at, 0]), batch[good[at]]
+            if same_question[at] and not same_row[at] and isinstance(row, Row):
+                self._further[record] += 1
+                further = f"{row.record_id}#{self._further[record] + 1}"
+                batch[good[at]] = replace(row, record_id=further)
+            else:
+                self.twins.add(record)
+
+
+def _earlier(keys: np.ndarray, known: HashSet) -> tuple[np.ndarray, np.ndarray]:
+    """bool [n]: which keys (uint64 [n]) are known, or stand before in `keys`; and the distinct keys
+    that are not known, sorted.
+    """
+    distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    old = known.contains(distinct)
+    return old[inverse] | (first[inverse] != np.arange(len(keys))), distinct[~old]
 
 
 def _unsigned(number: int) -> int:
     """The same 64 bits as a number of 0 or more."""
     return number & 0xFFFF_FFFF_FFFF_FFFF
-
-
-def _earlier(keys: np.ndarray, known: HashSet) -> np.ndarray:
-    """bool [n]: which keys (uint64 [n]) are known, or stand before in `keys`."""
-    distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    return known.contains(distinct)[inverse] | (first[inverse] != np.arange(len(keys)))
 
 
 def _refuse_twins(

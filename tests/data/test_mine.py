@@ -355,15 +355,17 @@ def test_training_knows_which_pairs_mined_negatives_answer(data, tmp_path, tiny_
     batches = inputs.batches(encoder, config, SILENT)
     rows = rows_of(inputs.store, "train")
     answered = 0
+    # records that share a query or a passage are of one group
+    group = inputs.index.group[inputs.index.record_of(np.arange(len(rows)))].tolist()
     for step in range(len(batches)):
         batch = batches[step]
-        pairs = [rows[row] for row in inputs.schedule.passage_row[step]]
-        records = {(pair.source, pair.record_id): number for number, pair in enumerate(pairs)}
-        of_tokens = {}  # tokens of a passage -> the pairs of records that have it
-        for row in rows:
-            if row.passage and (row.source, row.record_id) in records:
+        pairs = inputs.schedule.passage_row[step].tolist()
+        groups = {group[row]: number for number, row in enumerate(pairs)}
+        of_tokens = {}  # tokens of a passage -> the pairs of groups that have it
+        for row, one in zip(rows, group, strict=True):
+            if row.passage and one in groups:
                 tokens = encoder.tokenise([row.passage], "passage")[0].tobytes()
-                of_tokens.setdefault(tokens, set()).add(records[row.source, row.record_id])
+                of_tokens.setdefault(tokens, set()).add(groups[one])
         for number in range(6, len(batch.passages)):
             able = of_tokens.get(batch.passages[number].tobytes(), {-1})
             assert batch.answers[number] in able

@@ -197,7 +197,7 @@ def test_sources_are_found_by_name_or_path(tmp_path, monkeypatch):
     for entries, error, told in [
         (["ntrx"], ConfigError, r"unknown source 'ntrx' \(did you mean ntrex"),
         (["mine.tsv"], DataError, "mine.tsv: no such file or folder"),
-        (["some/folder"], DataError, "some/folder: no such file or folder"),
+        (["some/folder/in"], DataError, "some/folder/in: no such file or folder"),
         (["atlas", "atlas"], ConfigError, "two of them are called 'atlas'"),
         ([], ConfigError, "none is given"),
     ]:

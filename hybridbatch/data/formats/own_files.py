@@ -258,8 +258,9 @@ def _json_records(path: Path, file: TextFile) -> Records:
         return from_lines
     if file.first == "[":
         return from_array
-    first, *more = [*islice(from_lines(), 2)] or [None]
-    if isinstance(first, tuple) and (more or any(map(is_known, first[1]))):
+    start = list(islice(from_lines(), 2))
+    first = start[0] if start else None
+    if isinstance(first, tuple) and (len(start) > 1 or any(map(is_known, first[1]))):
         return from_lines
     try:  # one object, perhaps over several lines, with the records in it
         next(from_array(), None)

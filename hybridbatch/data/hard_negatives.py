@@ -16,6 +16,7 @@ from hybridbatch.common.records import Split
 from hybridbatch.data.filters.near_duplicates import normal_form
 from hybridbatch.data.settings import MineConfig
 from hybridbatch.data.store.reader import Store
+from hybridbatch.debias.vectors_file import LanguageVectors
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, shared_passage_groups
 from hybridbatch.search.bm25 import BM25
 from hybridbatch.search.embeddings import EmbeddingStore
@@ -44,12 +45,13 @@ class Corpus(Protocol):
     """The passages of one language (and source), to be searched."""
 
     def search(
-        self, queries: Sequence[str], k: int, positives: np.ndarray
+        self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The first k passages of each query, the score of one passage more, and the base of
         scores.
 
         Args:
+            languages: of the queries; only language vectors ask for them.
             positives: int64 [Q]: number of the passage to score; -1: none.
         Returns: numbers (int64 [Q, k], -1 where an index found fewer) and scores (float32 [Q, k]),
             the best first, equal scores in the order of numbers unless approximate; the scores of
@@ -65,13 +67,21 @@ class LexicalCorpus:
         self._index = BM25.build(texts)
 
     def search(
-        self, queries: Sequence[str], k: int, positives: np.ndarray
+        self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """As `Corpus.search`."""
         scores = np.full(len(queries), np.nan, np.float32)
         there = np.flatnonzero(positives >= 0)
         scores[there] = self._index.of([queries[i] for i in there.tolist()], positives[there])
         return *self._index.top(queries, k), scores, np.zeros_like(scores)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Language vectors to take off a corpus and its queries."""
+
+    vectors: LanguageVectors
+    language: str  # of the corpus
 
 
 class DenseCorpus:
@@ -88,8 +98,9 @@ class DenseCorpus:
         index: Literal["exact", "ivf", "ivfpq"],
         device: str,
         seed: int,
+        turn: Turn | None = None,
     ) -> None:
-        self._store, self._device = store, device
+        self._store, self._device, self._turn = store, device, turn
         path = work / "vectors.npy"
         with output_errors(path):
             self._vectors = np.lib.format.open_memmap(
@@ -97,15 +108,20 @@ class DenseCorpus:
             )
         for start in range(0, size, READ):
             numbers = np.arange(start, min(start + READ, size))
-            self._vectors[numbers] = store.embed(texts(numbers), "passage")
+            embedded = store.embed(texts(numbers), "passage")
+            if turn:
+                embedded = turn.vectors.apply(embedded, "passage", turn.language)
+            self._vectors[numbers] = embedded
         self._mean = self._vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         self._index = None if index == "exact" else FaissIndex(self._vectors, index, seed=seed)
 
     def search(
-        self, queries: Sequence[str], k: int, positives: np.ndarray
+        self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """As `Corpus.search`."""
         vectors = self._store.embed(queries, "query")
+        if self._turn:
+            vectors = self._turn.vectors.apply(vectors, "query", languages)
         if self._index is None:
             found = search(vectors, self._vectors, k, device=self._device)
         else:
@@ -226,8 +242,12 @@ class Mining:
 
     def _find(self, targets: np.ndarray, questions: np.ndarray) -> "_Found":
         texts = self._store.queries(self._split, questions)
+        languages: list[str] = []
+        if self._config.debias:
+            index = self._store.index(self._split)
+            languages = [index.languages[number] for number in index.language[questions].tolist()]
         numbers, scores, positives, bases = self._corpus.search(
-            texts, self._config.depth, self._positives(targets)
+            texts, self._config.depth, self._positives(targets), languages
         )
         if self._config.share_of == "score":
             bases = np.zeros_like(bases)

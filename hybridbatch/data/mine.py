@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import hybridbatch
-from hybridbatch.common.errors import DataError, Interrupted, OutputError
+from hybridbatch.common.errors import ConfigError, DataError, Interrupted, OutputError
 from hybridbatch.common.files import atomic_path, fingerprint, make_folder
 from hybridbatch.common.languages import resolve
 from hybridbatch.common.locks import lock
@@ -34,11 +34,13 @@ from hybridbatch.data.hard_negatives import (
     LexicalCorpus,
     Mining,
     Texts,
+    Turn,
 )
 from hybridbatch.data.settings import MineConfig
 from hybridbatch.data.store.negatives import FoundNegatives, write_with_negatives
 from hybridbatch.data.store.reader import Store
 from hybridbatch.data.store.writer import check_free
+from hybridbatch.debias.vectors_file import read_vectors
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
 from hybridbatch.search.embeddings import EmbeddingStore
 
@@ -131,15 +133,18 @@ class Searching:
     """A way to search."""
 
     about: dict[str, Any]  # all that its results depend on, as JSON
-    corpus: Callable[[Texts, int, Path], Corpus]  # the passages, their number, a folder to work in
+    # the passages, their number, a folder to work in, their language
+    corpus: Callable[[Texts, int, Path, str], Corpus]
     words: bool  # whether score 0 says that no word is shared
 
 
 def _searching(config: MineConfig, report: Reporter) -> Searching:
     if config.method == "bm25":
+        if config.debias:
+            raise ConfigError("debias: bm25 has no embeddings; add --method dense")
         return Searching(
             {"method": "bm25"},
-            lambda texts, size, work: LexicalCorpus(texts(np.arange(size))),
+            lambda texts, size, work, language: LexicalCorpus(texts(np.arange(size))),
             True,
         )
     from hybridbatch.common.device import resolve_device, resolve_precision
@@ -150,11 +155,27 @@ def _searching(config: MineConfig, report: Reporter) -> Searching:
     store = EmbeddingStore(
         encoder, config.cache, precision=resolve_precision(config.precision, device)
     )
-    model = {"name": config.model, "fingerprint": store.fingerprint, "precision": store.precision}
+    model: dict[str, Any] = {
+        "name": config.model,
+        "fingerprint": store.fingerprint,
+        "precision": store.precision,
+    }
+    debias = None
+    if config.debias:
+        debias = read_vectors(config.debias)
+        debias.require_model(store.fingerprint, config.model)
+        model["debias"] = debias.summary()
     return Searching(
         {"method": "dense", "model": model, "index": config.index, "seed": config.seed},
-        lambda texts, size, work: DenseCorpus(
-            store, texts, size, work, config.index, str(device), config.seed
+        lambda texts, size, work, language: DenseCorpus(
+            store,
+            texts,
+            size,
+            work,
+            config.index,
+            str(device),
+            config.seed,
+            Turn(debias, language) if debias else None,
         ),
         False,
     )
@@ -251,7 +272,7 @@ def _mine_language(
             first = np.sort(np.unique(known.passage[with_passage], return_index=True)[1])
             passages = with_passage[first]  # each distinct one once
             texts = partial(_passages, store, split, passages)
-            corpus = searching.corpus(texts, len(passages), work)
+            corpus = searching.corpus(texts, len(passages), work, language)
             mining = Mining(config, store, split, known, corpus, passages, searching.words)
             mine = np.isin(targets, members)
             for chunk in _chunks(targets[mine]):

@@ -220,6 +220,11 @@ class MineConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
         " 'eng,swh', a passage's score being its best, for negatives that are hard across languages"
         " (dense only).",
     )
+    debias: Path | None = setting(
+        None,
+        "Search",
+        "Language vectors to take off the embeddings: what `hybridbatch debias` wrote (dense only).",
+    )
     depth: int = setting(100, "Search", "Passages looked at per query, the best first.", ge=1)
     index: Literal["exact", "ivf", "ivfpq"] = setting(
         "exact", "Search", "Dense search: exact, or through an approximate FAISS index."

@@ -93,13 +93,15 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
     choose(config.language)  # a mistake is told before the model is loaded
     from hybridbatch.common.device import resolve_device, resolve_precision
     from hybridbatch.model import Encoder
+    from hybridbatch.model.inference import resolve_kernels
     from hybridbatch.search.embeddings import EmbeddingStore
     from hybridbatch.search.passages import PassageSearch
 
     device = resolve_device(config.device)
     encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
     precision = resolve_precision(config.precision, device)
-    store = EmbeddingStore(encoder, config.cache, precision=precision)
+    kernels = resolve_kernels(config.kernels, device)
+    store = EmbeddingStore(encoder, config.cache, precision=precision, kernels=kernels)
     debias = None
     if config.debias:
         from hybridbatch.debias.vectors_file import read_vectors

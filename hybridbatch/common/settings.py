@@ -105,6 +105,17 @@ class MachineSettings(Settings):
     )
 
 
+class KernelSettings(Settings):
+    """How texts are encoded where nothing is trained."""
+
+    kernels: Literal["auto", "plain", "packed"] = setting(
+        "auto",
+        "Machine",
+        "Of encoding on a CPU: plain is what training computes with; packed is faster, vectors differ"
+        " by 1e-7; auto: packed where it was measured to be faster.",
+    )
+
+
 class CacheSettings(Settings):
     """Where embeddings are kept."""
 

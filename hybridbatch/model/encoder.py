@@ -36,6 +36,7 @@ from hybridbatch.model.builtin import BUILTIN
 from hybridbatch.model.casts import cast_weights
 from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.head import load_head, write_head
+from hybridbatch.model.inference import PLAIN, Kernels, inference_kernels
 from hybridbatch.model.layout import Layout, Pooling, Side, read_layout, write_layout
 from hybridbatch.model.loading import (
     Source,
@@ -281,6 +282,7 @@ class Encoder(nn.Module):
         side: Side,
         *,
         precision: Precision = "auto",
+        kernels: Kernels = PLAIN,
         report: Reporter = SILENT,
     ) -> np.ndarray:
         """Embeddings for search, float32 [n, D], rows L2-normalised, in the order of `texts`; each
@@ -288,6 +290,8 @@ class Encoder(nn.Module):
 
         Args:
             precision: auto: bf16 where the machine computes it fast, else fp32.
+            kernels: as `hybridbatch.model.inference.resolve_kernels` has it; vectors of other
+                kernels differ by about 1e-7 in fp32.
         Raises: `DataError` as `tokenise`; `ModelError` naming the first text whose embedding is not
             finite.
         """
@@ -303,6 +307,7 @@ class Encoder(nn.Module):
             with (
                 torch.no_grad(),
                 autocast(resolved, self.device),
+                inference_kernels(self, kernels, resolved),
                 report.bar("encode", total=len(distinct), unit="texts") as bar,
             ):
 

@@ -166,6 +166,8 @@ def open_scorer(
     opened = open_store(config, report, machine) if store is None else store
     embed = partial(opened.embed, report=report)
     facts: dict[str, Any] = {"fingerprint": opened.fingerprint, "precision": opened.precision}
+    if opened.kernels != "plain":
+        facts["kernels"] = opened.kernels
     debias = None
     if config.debias:
         debias = open_debias(config.debias, opened, config.model)
@@ -207,6 +209,7 @@ def open_store(
             RandomEncoder(config.seed), config.cache, dtype=config.stored_as, max_bytes=limit
         )
     from hybridbatch.model import Encoder
+    from hybridbatch.model.inference import resolve_kernels
 
     encoder = Encoder.load(config.model, **config.encoder_options, report=report)
     return EmbeddingStore(
@@ -215,6 +218,7 @@ def open_store(
         precision=machine.precision,
         dtype=config.stored_as,
         max_bytes=limit,
+        kernels=resolve_kernels(config.kernels, machine.device),
     )
 
 

@@ -12,6 +12,7 @@ from hybridbatch.common.settings import (
     CacheSettings,
     DataRootSettings,
     EncoderSettings,
+    KernelSettings,
     MachineSettings,
     checked_memory_size,
     separated,
@@ -22,7 +23,7 @@ from hybridbatch.common.settings import (
 BM25, RANDOM = "bm25", "random"
 
 
-class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettings):
+class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSettings, CacheSettings):
     """Settings of `hybridbatch eval`."""
 
     name: str | None = setting(

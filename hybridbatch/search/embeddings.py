@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, ClassVar, Literal, Protocol
+from typing import IO, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -57,6 +57,7 @@ class Encodes(Protocol):
         *,
         precision: Precision,
         report: Reporter,
+        **choice: Any,
     ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""
 
@@ -106,6 +107,7 @@ class EmbeddingStore:
         precision: ResolvedPrecision = "fp32",
         dtype: Literal["float32", "float16"] = "float32",
         max_bytes: int | None = None,
+        kernels: str = "plain",
     ) -> None:
         """Open the store; nothing is written before the first text is encoded.
 
@@ -119,6 +121,8 @@ class EmbeddingStore:
                 by up to 1e-3.
             max_bytes: after an encoding, spaces unused for longest are removed until the others
                 fit; never one that a running process uses.
+            kernels: what the encoder computes with, where it has a choice
+                (`hybridbatch.model.inference`); vectors of other kernels have spaces of their own.
         """
         self.encoder = encoder
         self.fingerprint = encoder.fingerprint()
@@ -126,6 +130,7 @@ class EmbeddingStore:
         self.folder = folder or default_folder()
         self.dtype = np.dtype(dtype)
         self.max_bytes = max_bytes
+        self.kernels = kernels
         self.held: dict[Path, IO[bytes]] = {}  # locked for as long as this store exists
 
     def embed(self, texts: Sequence[str], side: Side, report: Reporter = SILENT) -> np.ndarray:
@@ -164,7 +169,10 @@ class EmbeddingStore:
 
         Raises: `ModelError` naming the text whose embedding is not finite.
         """
-        vectors = self.encoder.encode(texts, side, precision=self.precision, report=SILENT)
+        choice = {} if self.kernels == "plain" else {"kernels": self.kernels}
+        vectors = self.encoder.encode(
+            texts, side, precision=self.precision, report=SILENT, **choice
+        )
         require_finite_embeddings(vectors, texts, str(getattr(self.encoder, "name", "the model")))
         return vectors
 
@@ -172,7 +180,8 @@ class EmbeddingStore:
         """The folder of the vectors of this encoder; `kind` is the side, and ``-blocks`` for those
         of large corpora.
         """
-        return self.folder / f"{self.fingerprint[:32]}-{kind}-{self.precision}-{self.dtype}"
+        name = f"{self.fingerprint[:32]}-{kind}-{self.precision}-{self.dtype}"
+        return self.folder / (name if self.kernels == "plain" else f"{name}-{self.kernels}")
 
     def hold(self, space: Path, side: Side) -> None:
         """Make a space if it is not there, mark it as used, and keep `prune` from removing it while

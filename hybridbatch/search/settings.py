@@ -6,12 +6,15 @@ from hybridbatch.common.settings import (
     CacheSettings,
     DataRootSettings,
     EncoderSettings,
+    KernelSettings,
     MachineSettings,
     setting,
 )
 
 
-class SearchConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettings):
+class SearchConfig(
+    EncoderSettings, DataRootSettings, MachineSettings, KernelSettings, CacheSettings
+):
     """Settings of `hybridbatch search`."""
 
     model: str = setting(

@@ -37,7 +37,8 @@ TRAIN_BOOKKEEPING = {
     "log_to",
 }
 LENGTHS = ("max_query_tokens", "max_passage_tokens")
-EVAL_BOOKKEEPING = {"name", "out", "data_root", "model", "tasks", "device", "cache"}
+# kernels: cells are always computed with the plain ones.
+EVAL_BOOKKEEPING = {"name", "out", "data_root", "model", "tasks", "device", "cache", "kernels"}
 # Training settings that an axis, a target or the sweep itself decides.
 DECIDED = {
     "mix": "--mix", "max_records": "--pairs", "languages": "--train-languages", "batch_size": "--batch-size",
@@ -115,7 +116,7 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
         axes = {**axes, "mix": mix, "pairs": train.max_records, **extra}
         # A trained model is scored at the lengths it was trained with, and so is its start.
         encoder = {"model": axes["model"]} | {name: getattr(train, name) for name in LENGTHS}
-        scored = build(EvalConfig, None, {**evaluation, **encoder})
+        scored = build(EvalConfig, None, {**evaluation, **encoder, "kernels": "plain"})
         untrained.append(_cell({"model": axes["model"], "pairs": 0}, None, scored, facts))
         trained_cells.append(_cell(axes, train, scored, facts))
     return list({cell.key: cell for cell in [*untrained, *trained_cells]}.values())

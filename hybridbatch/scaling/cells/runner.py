@@ -89,8 +89,9 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
     from hybridbatch.training.train import train
 
     started = time.monotonic()
+    # Plain kernels, always: a cell done again must give the same bits on every version.
     evaluation = cell.evaluation.model_copy(
-        update={"out": work / "eval", "cache": work / "embeddings"}
+        update={"out": work / "eval", "cache": work / "embeddings", "kernels": "plain"}
     )
     trained = None
     if cell.train:

@@ -90,7 +90,7 @@ def inference_kernels(
     token = _fused.set(precision == "fp32")
     try:
         for layer in layers:
-            layer.forward = _PackedLinear(layer, dtype)  # type: ignore[method-assign]
+            layer.forward = _PackedLinear(layer, dtype)
         yield
     finally:
         _fused.reset(token)

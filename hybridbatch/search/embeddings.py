@@ -57,7 +57,6 @@ class Encodes(Protocol):
         *,
         precision: Precision,
         report: Reporter,
-        **choice: Any,
     ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""
 
@@ -170,9 +169,8 @@ class EmbeddingStore:
         Raises: `ModelError` naming the text whose embedding is not finite.
         """
         choice = {} if self.kernels == "plain" else {"kernels": self.kernels}
-        vectors = self.encoder.encode(
-            texts, side, precision=self.precision, report=SILENT, **choice
-        )
+        encode: Any = self.encoder.encode
+        vectors = encode(texts, side, precision=self.precision, report=SILENT, **choice)
         require_finite_embeddings(vectors, texts, str(getattr(self.encoder, "name", "the model")))
         return vectors
 

@@ -190,10 +190,10 @@ def _choose_evenly(
 ) -> np.ndarray:
     """bool [n]: whole groups, about `share` of the members of each set of languages.
 
-    Systematic sampling: the groups stand in a row, those with the same languages side by side in
-    random order, and one is taken whenever the members so far complete another 1 / share. So every
-    set of languages gives its share, up to one group. Groups of more than `quota` members, which
-    would be the whole test set, are passed over.
+    Systematic sampling: the groups stand in a row, those with the same languages and of the same
+    size side by side in random order, and of every 1 / share of them one is taken. So every set of
+    languages gives its share, up to one group of each size. Groups of more than `quota` members,
+    which would be the whole test set, are passed over.
     """
     _, first, number, sizes = np.unique(
         group, return_index=True, return_inverse=True, return_counts=True
@@ -201,9 +201,8 @@ def _choose_evenly(
     smallest = np.full(len(sizes), np.iinfo(np.uint64).max)
     np.minimum.at(smallest, number, draw)
     small = np.flatnonzero(sizes <= quota)
-    ranked = small[np.lexsort((smallest[small], languages[first[small]]))]
-    upto = np.cumsum(sizes[ranked])
-    due = np.floor(upto * share + 0.5)
+    ranked = small[np.lexsort((smallest[small], sizes[small], languages[first[small]]))]
+    due = np.floor(np.arange(1, len(ranked) + 1) * share + 0.5)
     chosen = np.zeros(len(sizes), bool)
     chosen[ranked[np.diff(due, prepend=0.0) > 0]] = True
     return chosen[number]

@@ -389,10 +389,11 @@ def _write(
 
 
 def plan(config: EvalConfig) -> list[dict[str, Any]]:
-    """What `evaluate` would score: a row for each task. Loads no model and no mteb data, and writes
-    nothing.
+    """What `evaluate` would score: a row for each task. Loads no model and no mteb data, downloads
+    nothing, and writes nothing. A task whose data is not here says what would be downloaded.
 
     Raises: as `evaluate`, for tasks and languages.
     """
-    evaluation = Evaluation.plan(config)
-    return [*map(evaluation.planned, evaluation.tasks), *evaluation.planned_official()]
+    evaluation, absent = Evaluation.plan_of_what_is_here(config)
+    rows = [*map(evaluation.planned, evaluation.tasks), *evaluation.planned_official()]
+    return rows + absent

@@ -14,7 +14,8 @@ from hybridbatch.common.files import plain_name
 from hybridbatch.common.languages import canonical, known_languages, resolve
 from hybridbatch.common.records import Task
 from hybridbatch.common.settings import ResolvedPrecision
-from hybridbatch.data.tasks.registry import is_task, load_task
+from hybridbatch.data.tasks.catalogue import expected_sizes, whereabouts
+from hybridbatch.data.tasks.registry import is_here, is_task, load_task
 from hybridbatch.scoring.full_ranking import pools_of
 from hybridbatch.scoring.settings import BM25, EvalConfig
 from hybridbatch.scoring.summary import describe
@@ -53,11 +54,15 @@ class Evaluation:
     leads: bool  # whether this process scores and writes; else it only helps to encode
 
     @classmethod
-    def plan(cls, config: EvalConfig, tasks: Sequence[Task] | None = None) -> Self:
+    def plan(
+        cls, config: EvalConfig, tasks: Sequence[Task] | None = None, *, complete: bool = True
+    ) -> Self:
         """Decide everything; loads the tasks, but no model and no mteb data.
 
         Args:
             tasks: what `load_tasks` gives for these settings, where it has been called already.
+            complete: whether `tasks` are all; else the languages that are named may be those of
+                others.
         Raises: `ConfigError` for unknown tasks and languages, and for settings that do not go
             together; `DataError` for bad data.
         """
@@ -67,7 +72,7 @@ class Evaluation:
         own, others = split_names(config)
         tasks = load_tasks(config, own, trained) if tasks is None else tasks
         official = official_tasks(config, others, trained)
-        if config.several:
+        if config.several and complete:
             # each task was asked for the languages that it has; every named one must be in some
             codes: dict[str, None] = {}
             for task in tasks:
@@ -85,6 +90,34 @@ class Evaluation:
             part=(int(number), int(parts)),
             leads=leads(config),
         )
+
+    @classmethod
+    def plan_of_what_is_here(cls, config: EvalConfig) -> tuple[Self, list[dict[str, Any]]]:
+        """As `plan`, for the tasks whose data is on this machine, and rows of ``--dry-run`` for the
+        others. Downloads nothing.
+        """
+        own, _ = split_names(config)
+        absent = [name for name in own if not is_here(name, config.data_root)]
+        if not absent:
+            return cls.plan(config), []
+        trained = trained_languages(config)
+        tasks = load_tasks(config, [name for name in own if name not in absent], trained)
+        rows: list[dict[str, Any]] = []
+        for name in absent:
+            known = expected_sizes(name, config.task_languages, trained)
+            rows.append(
+                {
+                    "task": name,
+                    "query languages": known.get("languages"),
+                    "corpus languages": known.get("languages"),
+                    "queries": known.get("queries"),
+                    "passages": known.get("passages"),
+                    "distinct texts": None,
+                    "pool": None,
+                    "data": whereabouts(name.partition(":")[0], config.data_root),
+                }
+            )
+        return cls.plan(config, tasks, complete=False), rows
 
     @cached_property
     def machine(self) -> Machine:
@@ -106,6 +139,7 @@ class Evaluation:
             "passages": sum(counts["passages"].values()),
             "distinct texts": counts["distinct_texts"],
             "pool": "yes" if task.parallel else "no",
+            "data": "here",
         }
         if self.config.rerank:
             row["to rerank"] = self._reranked_pairs(task)
@@ -117,7 +151,12 @@ class Evaluation:
             ("query languages", "corpus languages", "queries", "passages", "distinct texts")
         )
         return [
-            {"task": f"mteb {task.metadata.name}", **unknown, "pool": "no"}
+            {
+                "task": f"mteb {task.metadata.name}",
+                **unknown,
+                "pool": "no",
+                "data": f"hub: {task.metadata.dataset['path']}",
+            }
             for task in self.official
         ]
 

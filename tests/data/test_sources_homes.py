@@ -11,13 +11,16 @@ import pytest
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import Row
-from hybridbatch.data.formats.tables import read_records
+from hybridbatch.data.formats.retrieval_sets import titled
+from hybridbatch.data.formats.tables import RowProblem, read_records
 from hybridbatch.data.homes import aligned, bible, home, retrieval
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.registry import catalogue, source
 from hybridbatch.data.tasks.catalogue import CATALOGUE
 from hybridbatch.data.tasks.registry import describe_tasks, load_task
+from hybridbatch.scoring.evaluate import plan
+from hybridbatch.scoring.settings import EvalConfig
 
 TMX = """<?xml version="1.0" encoding="UTF-8"?>
 <tmx version="1.4"><header creationtool="unknown" srclang="en" datatype="text"></header><body>
@@ -330,3 +333,31 @@ def test_a_task_is_made_of_its_home(web, monkeypatch: pytest.MonkeyPatch):
     task = load_task("belebele-sib", languages="all")
     assert set(task.corpus) == {"eng", "swh"}
     assert task.qrels["swh"]["bel-000-q1"] == {"bel-000": 1}
+
+
+def test_a_dry_run_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> Path:
+        raise AssertionError("a dry run downloads nothing")
+
+    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
+    for place in ("data.homes.home.web_file", "data.tasks.lareqa.web_file"):
+        monkeypatch.setattr(f"hybridbatch.{place}", refuse)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    tasks = ("atlas", "xquad-r", "miracl", "belebele", "afriqa", "belebele-sib")
+    rows = {row["task"]: row for row in plan(EvalConfig(tasks=tasks, languages="swh,eng"))}
+    assert rows["atlas"]["data"] == "here"
+    assert rows["miracl"]["passages"] == 131_924 + 32_893_221
+    assert rows["afriqa"]["data"] == "to download: 7 MB"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_passage_without_text_keeps_its_title():
+    assert titled({"title": "Ziwa", "text": " "}) == "Ziwa"
+    assert titled({"title": "Ziwa", "text": "Maji."}) == "Ziwa Maji."
+    with pytest.raises(RowProblem):
+        titled({"title": "", "text": ""})
+
+
+def test_sources_are_found_under_the_names_of_papers():
+    assert source("mr-tydi") is source("mrtydi")
+    assert source("Mr.TyDi") is source("mrtydi")

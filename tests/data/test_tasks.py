@@ -183,15 +183,21 @@ def test_damaged_gzip_is_a_data_error(beir):
         load_task(str(beir))
 
 
-def test_unknown_names_offer_the_nearest(tmp_path):
+def test_unknown_names_offer_the_nearest(tmp_path, monkeypatch):
+    def refuse(address: str) -> Path:
+        raise DataError(f"{address}: the server cannot be reached")
+
+    monkeypatch.setattr("hybridbatch.data.homes.home.web_file", refuse)
+    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ConfigError, match="xquad-r"):
         load_task("xquad")
     with pytest.raises(ConfigError, match="afriqa:test"):
         load_task("afriqa:test", data_root=tmp_path)
     with pytest.raises(DataError, match="--data-root"):
         load_task("sib200", data_root=tmp_path)
+    (tmp_path / "mine").mkdir()
     with pytest.raises(DataError, match="no retrieval task"):
-        load_task(str(tmp_path))
+        load_task(str(tmp_path / "mine"))
 
 
 def write_lareqa(folder: Path, languages: tuple[str, ...] = ("en", "th")) -> None:

@@ -91,7 +91,12 @@ def question_with_passages(
 
 def titled(passage: Record) -> str:
     """A passage's text with its title before it, joined with a blank as mteb does."""
-    return f"{passage.get('title') or ''} {text(passage, 'text')}".strip()
+    title = str(passage.get("title") or "")
+    body = passage.get("text")
+    # Some passages of Wikipedia have a title alone, which then says what there is to say.
+    if isinstance(body, str) and not body.strip() and title.strip():
+        return title.strip()
+    return f"{title} {text(passage, 'text')}".strip()
 
 
 def _passages(record: Record, field: str) -> list[Record]:

@@ -79,7 +79,7 @@ class Files:
     def path(self, name: str) -> Path:
         """The local path of a file. Raises: `DataError` if it cannot be had."""
         if self.clone is None:
-            return web_file(self.repository.address(name))
+            return self._download(self.repository.address(name))
         path = self.clone / name
         if not path.is_file():
             raise DataError(
@@ -87,6 +87,15 @@ class Files:
                 f" {self.repository.commit[:12]}"
             )
         return path
+
+    def _download(self, address: str) -> Path:
+        try:
+            return web_file(address)
+        except DataError as error:
+            raise DataError(
+                f"{error}. Or clone {self.repository.url}, check {self.repository.commit} out, and"
+                " name the folder that holds the clone with --data-root"
+            ) from error
 
     def text(self, name: str) -> str:
         """The text of a file. Raises: `DataError` as `path`, and for what is not UTF-8."""
@@ -126,7 +135,7 @@ class Files:
                 if wanted.fullmatch(name) and path.is_file():
                     found[name] = path.read_bytes()
         else:
-            found = _members(web_file(self.repository.archive), wanted)
+            found = _members(self._download(self.repository.archive), wanted)
         for name in sorted(found):
             try:
                 yield name, found[name].decode("utf-8")

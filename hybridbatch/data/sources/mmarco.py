@@ -152,13 +152,13 @@ SOURCES = tuple(
         (
             "mmarco",
             "mMARCO, a record for each question and relevant passage",
-            "14 languages, parallel; about 3 GB of files a language",
+            "14 languages, parallel; 2.7 to 7.6 GB of files a language",
             f"question -> passage, {NEGATIVES} hard negatives",
         ),
         (
             "mmarco-triples",
             "mMARCO, a record for each triple, as arXiv:2408.10536 counts",
-            "39,780,811 records in each of 14 languages; about 3 GB of files a language",
+            "39,780,811 records in each of 14 languages; 2.7 to 7.6 GB of files a language",
             "question -> passage, 1 hard negative",
         ),
     )

@@ -45,6 +45,22 @@ _MODULES = (
     "sources.opus",
 )
 
+# How papers and people call some sources.
+OTHER_NAMES = {
+    "mr-tydi": "mrtydi",
+    "mr.tydi": "mrtydi",
+    "mr_tydi": "mrtydi",
+    "wiki-qa": "wikiqa",
+    "news-qa": "newsqa",
+    "natural-questions": "nq",
+    "google-nq": "nq",
+    "yahoo-qa": "yahoo",
+    "yahoo-answers": "yahoo",
+    "entity-questions": "entityquestions",
+    "ms-marco": "mmarco",
+    "xor-tydi-qa": "xor-tydi",
+}
+
 
 @cache
 def sources() -> tuple[Source, ...]:
@@ -57,8 +73,11 @@ def sources() -> tuple[Source, ...]:
 
 
 def source(name: str) -> Source:
-    """The registered source of that name. Raises `ConfigError` with the nearest names."""
+    """The registered source of that name, or of another that papers give it. Raises `ConfigError`
+    with the nearest names.
+    """
     known = {source.name: source for source in sources()}
+    name = OTHER_NAMES.get(name.lower(), name)
     if name not in known:
         raise ConfigError(
             f"unknown source {name!r}{nearest(name, list(known))}; `hybridbatch prepare --list` has"

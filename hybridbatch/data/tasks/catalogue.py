@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
-from hybridbatch.common.languages import canonical
+from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import Task
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.sources.local_copies import local_copy
@@ -246,6 +246,21 @@ def local_folder(name: str, data_root: Path | None) -> Path | None:
     copy = local_copy(data_root, folder) if description.read else None
     home = HOMES.get(folder)
     return copy or description.fetched() or (home.built() if home else None)
+
+
+def expected_sizes(name: str, languages: str, trained: Iterable[str]) -> dict[str, int]:
+    """How many languages, queries and passages a task has in the wanted languages, as far as it is
+    known without its data.
+    """
+    description = CATALOGUE[name.partition(":")[0]]
+    sizes: dict[str, int] = {}
+    for what, counts in (("queries", description.queries), ("passages", description.passages)):
+        if isinstance(counts, Mapping):
+            known = {canonical(code): count for code, count in counts.items()}
+            wanted = resolve(languages, tuple(known), tuple(trained))
+            sizes["languages"] = len(wanted)
+            sizes[what] = sum(known[code] for code in wanted)
+    return sizes
 
 
 def whereabouts(name: str, data_root: Path | None) -> str:

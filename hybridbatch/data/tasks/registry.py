@@ -7,7 +7,8 @@ from typing import cast
 
 from hybridbatch.common.errors import ConfigError, nearest
 from hybridbatch.common.records import Split, Task
-from hybridbatch.data.tasks.catalogue import CATALOGUE, read_named, whereabouts
+from hybridbatch.data.homes.registry import HOMES
+from hybridbatch.data.tasks.catalogue import CATALOGUE, local_folder, read_named, whereabouts
 from hybridbatch.data.tasks.layouts import read_folder
 from hybridbatch.data.tasks.parallel import Parallel
 from hybridbatch.data.tasks.texts_and_qrels import select
@@ -61,6 +62,15 @@ def load_task(
             f" {', '.join(TASKS)}"
         )
     return select(task, languages, trained)
+
+
+def is_here(name: str, data_root: Path | None = None) -> bool:
+    """Whether a task can be loaded without a download."""
+    base = name.partition(":")[0]
+    if base not in CATALOGUE:
+        return True  # the atlas, or a folder of the user's
+    home = HOMES.get(CATALOGUE[base].folder or base)
+    return bool(local_folder(base, data_root)) or (home is not None and home.cloned(data_root))
 
 
 def describe_tasks(data_root: Path | None = None) -> list[dict[str, str]]:

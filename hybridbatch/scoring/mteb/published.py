@@ -7,6 +7,7 @@ prompts for a model without any, text in NFC. For mteb's tasks mteb's way holds,
 that the user names; those are written into the result.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,7 +109,9 @@ class Published:
         encoder = self.encoder
         if encoder is None or self.departures or self.config.pooling != "auto":
             return None
-        with fenced():
+        # mteb warns of prompts whose names are none of its own, such as "passage".
+        with fenced(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
             from sentence_transformers import SentenceTransformer
 

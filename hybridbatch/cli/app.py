@@ -4,6 +4,8 @@ The commands are in the files beside this one, a file for each topic. Nothing he
 before a command runs.
 """
 
+import errno
+import io
 import os
 import sys
 from importlib import import_module
@@ -35,6 +37,8 @@ def main() -> None:
     """
     leads = os.environ.get("RANK", "0") == "0"
     handle_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")
     watch_container(console.error)
     if lacking := least():
         console.error(lacking)
@@ -53,6 +57,8 @@ def main() -> None:
             console.err.print(str(stop))
         sys.exit(130)
     except Exception as mistake:
+        if _output_is_lost(mistake):
+            sys.exit(0 if isinstance(mistake, BrokenPipeError) else 2)
         needed = shortage(mistake)
         if needed is not None:
             console.show_traceback()
@@ -64,7 +70,29 @@ def main() -> None:
         else:
             raise
         sys.exit(2)
+    try:
+        sys.stdout.flush()
+    except OSError as mistake:
+        _output_is_lost(mistake)
+        sys.exit(0 if isinstance(mistake, BrokenPipeError) else 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _output_is_lost(mistake: Exception) -> bool:
+    """Whether standard output takes no more: a full device, or a reader that has gone (``| head``),
+    which is no mistake. Nothing more is written there then.
+    """
+    if not isinstance(mistake, OSError) or mistake.filename is not None:
+        return False
+    if mistake.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if not isinstance(mistake, BrokenPipeError):
+        console.error(
+            f"standard output: cannot be written ({mistake.strerror}); free some space, or send it"
+            " elsewhere"
+        )
+    return True
 
 
 def _tell_usage(mistake: Any) -> None:

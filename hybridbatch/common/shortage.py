@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from hybridbatch.common.memory import PAGE, is_out_of_memory, machine_bytes, main_memory
 
-_SIZE = re.compile(r"(\d[\d.,]*) ?(bytes|[KMGTP]i?B)\b")
+_SIZE = re.compile(r"(\d[\d.,]{0,20}) ?(bytes|[KMGTP]i?B)\b")
 _SIGNS = (
     "can't allocate memory",
     "cannot allocate memory",

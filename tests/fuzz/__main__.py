@@ -45,11 +45,11 @@ def attack(place: Place, count: int, number: int, clock: Clock, keep: Path) -> C
     )  # fmt: skip
     @given(st.data())
     def one(data: st.DataObject) -> None:
-        if clock.over():
-            return
         file = data.draw(st.sampled_from(place.files))
         way = data.draw(st.sampled_from(tuple(place.target.ways)))
         content = data.draw(way((place.good / file).read_bytes()))
+        if clock.over():
+            return
         wrong = place.damaged(file, content)
         outcomes["inputs"] += 1
         if wrong is not None:

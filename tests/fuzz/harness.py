@@ -113,11 +113,33 @@ class Place:
             return "another result, in silence"
         return None
 
-    def run(self) -> Outcome:
-        """Run the command in the folder, in a process of its own."""
+    def kill(self, seconds: float) -> None:
+        """Start the command and kill it after so long; what it has written stays."""
+        child = os.fork()
+        if not child:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            _command(self.folder, self.target.command)
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    def leftovers(self) -> list[str]:
+        """Names of temporary files and folders."""
+        found = (*self.folder.rglob(".*.tmp"), *self.folder.rglob(".*.old"))
+        return [path.relative_to(self.folder).as_posix() for path in found]
+
+    def clear(self) -> None:
+        """Remove what the command writes."""
         for name in self.target.outputs:
             path = self.folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def run(self, *, clear: bool = True) -> Outcome:
+        """Run the command in the folder, in a process of its own."""
+        if clear:
+            self.clear()
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as printed:
             child = os.fork()
             if not child:

@@ -100,8 +100,12 @@ def own_kind(path: Path) -> str | None:
 def own_name(path: Path) -> str:
     """The name of a file or folder without the suffixes that say its kind."""
     if path.is_dir():
-        return path.resolve().name
-    return path.stem if own_kind(path) in ("spreadsheet", "arrow") else bare_name(path)
+        name = path.resolve().name
+    elif own_kind(path) in ("spreadsheet", "arrow"):
+        name = path.stem
+    else:
+        name = bare_name(path)
+    return name.encode("utf-8", "replace").decode()  # a name on the disk may hold any bytes
 
 
 def split_in_name(name: str) -> Split | None:

@@ -1,0 +1,105 @@
+"""The report of the study's experiment A on made-up runs, and its recomputation by other code."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+STUDY = Path(__file__).parents[2] / "experiments" / "study2"
+LANGUAGES = ("eng", "tha", "zho")
+COLUMNS = [
+    f"{variant}/{measure}"
+    for variant in ("raw", "collection", "news")
+    for measure in ("cross", "mono", "pool", "rank_distance", "same_language")
+]
+
+
+def write_runs(folder: Path, seeds: range, halves=(0, 1), gain: float = 0.05) -> None:
+    """Runs in which a mix adds `gain` x mix to everything, with noise of run and question."""
+    article = json.loads((STUDY / "articles.json").read_text())
+    questions = sorted(article)[::20]
+    names = sorted(set(article.values()))
+    rng = np.random.default_rng(0)
+    for seed in seeds:
+        half_of = dict(zip(names, rng.permutation(np.arange(len(names)) % 2), strict=True))
+        for half in halves:
+            asked = [q for q in questions if half_of[article[q]] != half]
+            for mix in (None, 0.0, 0.5, 1.0):
+                rows = [(language, q) for q in asked for language in LANGUAGES]
+                table = pd.DataFrame(rows, columns=["query_language", "query_id"])
+                for column in COLUMNS:
+                    noise = rng.normal(0, 0.02, len(table)) + rng.normal(0, 0.005)
+                    table[column] = (0.5 + gain * (mix or 0) + noise).astype("float32")
+                kind = "untrained" if mix is None else f"mix-{mix:g}"
+                path = folder / f"seed-{seed}-half-{half}-{kind}.parquet"
+                table.to_parquet(path, index=False)
+                run = {"seed": seed, "trained_on": half, "mix": mix}
+                path.with_suffix(".json").write_text(json.dumps({"run": run}))
+
+
+def run(script: str, folder: Path) -> int | str | None:
+    """Runs a script in this process; returns what it exits with: 0 or None if all went well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, str(folder)])
+        try:
+            runpy.run_path(str(STUDY / script), run_name="__main__")
+        except SystemExit as end:
+            return end.code
+    return 0
+
+
+def reported(folder: Path) -> dict:
+    assert run("report_A.py", folder) == 0
+    return json.loads((folder / "report.json").read_text())
+
+
+@pytest.mark.parametrize(("seeds", "final"), [(range(13, 15), False), (range(13, 23), True)])
+def test_the_report_is_recomputed_by_other_code_and_has_verdicts_only_in_the_end(
+    tmp_path, seeds, final
+):
+    write_runs(tmp_path, seeds)
+    report = reported(tmp_path)
+    assert report["final"] is final
+    assert run("recompute.py", tmp_path) == 0
+    rows = [row for family in report["families"].values() for row in family]
+    assert len(rows) == 4 + 4 + 4 + 4 + 2 + 9
+    assert all(("verdict" in row) is final for row in rows)
+    if final:
+        paper = report["families"]["A1 the paper's claims, raw"]
+        assert {row["verdict"] for row in paper if row["measure"] != "rank_distance"} == {
+            "difference"
+        }
+        mono = next(row for row in paper if row["measure"] == "mono")
+        assert mono["difference"] == pytest.approx(-0.025, abs=0.006)
+        assert mono["degrees"] >= 9
+
+
+def test_a_seed_counts_when_both_its_halves_are_there(tmp_path):
+    write_runs(tmp_path, range(13, 15))
+    (tmp_path / "seed-14-half-1-mix-0.5.json").unlink()
+    assert reported(tmp_path)["halves"] == [[13, 0], [13, 1]]
+
+
+def test_one_half_is_reported_while_no_seed_is_whole(tmp_path):
+    write_runs(tmp_path, range(13, 14), halves=(0,))
+    assert reported(tmp_path)["halves"] == [[13, 0]]
+    assert run("recompute.py", tmp_path) == 0
+
+
+def test_nothing_is_reported_of_a_half_that_lacks_a_mix(tmp_path):
+    write_runs(tmp_path, range(13, 14), halves=(0,))
+    (tmp_path / "seed-13-half-0-mix-1.json").unlink()
+    assert "nothing to report" in run("report_A.py", tmp_path)
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_a_changed_figure_is_found(tmp_path):
+    write_runs(tmp_path, range(13, 15))
+    report = reported(tmp_path)
+    report["families"]["A1 the paper's claims, raw"][0]["p"] *= 1.01
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert run("recompute.py", tmp_path) == 1

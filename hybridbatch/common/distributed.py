@@ -334,7 +334,14 @@ class _Bucket:
     def give_back(self) -> None:
         """Copy the sums into the gradients."""
         gradients = [parameter.grad for parameter in self.parameters]
-        torch._foreach_copy_(gradients, self._places)
+        places = self._places
+        device = self.parameters[0].device
+        if self._row.device != device:  # GPUs that meet over gloo
+            row = self._row.to(device)
+            sizes = [parameter.numel() for parameter in self.parameters]
+            parts = zip(row.split(sizes), self.parameters, strict=True)
+            places = [part.view_as(parameter) for part, parameter in parts]
+        torch._foreach_copy_(gradients, places)
 
 
 def _parts(parameters: list[Tensor]) -> Iterator[list[Tensor]]:

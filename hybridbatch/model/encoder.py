@@ -4,7 +4,8 @@ import copy
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +52,7 @@ from hybridbatch.model.packed import forward_packed, forward_padded, use_packed_
 
 DEFAULT_PROMPTS: dict[Side, str] = {"query": "query: ", "passage": "passage: "}
 TEXTS_PER_CALL = 1024  # bounds the tokenizer's temporary objects
+TEXTS_AHEAD = 2048  # tokenised for a GPU while it computes the ones before
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}  # of encode: what fits in caches
 
 
@@ -297,7 +299,6 @@ class Encoder(nn.Module):
         """
         place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct = list(place)
-        tokens = self.tokenise(distinct, side)
         result = np.empty((len(distinct), self.dimension), np.float32)
         resolved = resolve_precision(precision, self.device)
         training = self.model.training
@@ -310,17 +311,43 @@ class Encoder(nn.Module):
                 inference_kernels(self, kernels, resolved),
                 report.bar("encode", total=len(distinct), unit="texts") as bar,
             ):
+                arrivals = Arrivals(result)
+                for start, tokens in self._tokenised(distinct, side):
 
-                def fill(rows: np.ndarray) -> None:
-                    result[rows] = self.embed(tokens.take(rows), resolved).cpu().numpy()
-                    bar.advance(len(rows))
+                    def fill(
+                        rows: np.ndarray, start: int = start, tokens: TokenArrays = tokens
+                    ) -> None:
+                        arrivals.put(start + rows, self.embed(tokens.take(rows), resolved))
+                        bar.advance(len(rows))
 
-                for rows in _batches(tokens.lengths, TOKENS_PER_BATCH.get(self.device.type, 8192)):
-                    in_parts(rows, fill)
+                    budget = TOKENS_PER_BATCH.get(self.device.type, 8192)
+                    for rows in _batches(tokens.lengths, budget):
+                        in_parts(rows, fill)
+                arrivals.finish()
         finally:
             self.train(training)
         require_finite_embeddings(result, distinct, self.name)
         return result[[place[text] for text in texts]] if len(distinct) < len(texts) else result
+
+    def _tokenised(self, texts: Sequence[str], side: Side) -> Iterator[tuple[int, TokenArrays]]:
+        """The tokens of all texts, with the number of the first one. For a GPU they come in parts,
+        the next of which is made by another thread while the GPU computes.
+        """
+        if self.device.type != "cuda" or len(texts) <= TEXTS_AHEAD:
+            yield 0, self.tokenise(texts, side)
+            return
+        starts = range(0, len(texts), TEXTS_AHEAD)
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(self.tokenise, texts[:TEXTS_AHEAD], side)
+            for start in starts:
+                try:
+                    tokens = waiting.result()
+                except DataError:
+                    self.tokenise(texts, side)  # names the text by its place among all
+                    raise
+                after = texts[start + TEXTS_AHEAD : start + 2 * TEXTS_AHEAD]
+                waiting = thread.submit(self.tokenise, after, side)
+                yield start, tokens
 
     def fingerprint(self) -> str:
         """Hex sha256 of all that decides an embedding: weights, tokenizer, prompts, pooling,
@@ -422,6 +449,36 @@ def _own_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, stat
         return min(stated.max_tokens, places)
     table = getattr(model.config, "max_position_embeddings", None) or places
     return min(tokenizer.model_max_length, table, places)
+
+
+class Arrivals:
+    """Brings embeddings to the host. From a GPU each part travels while the next one is computed.
+
+    Args:
+        result: float32 [n, D], to be filled.
+    """
+
+    def __init__(self, result: np.ndarray) -> None:
+        self._result = result
+        self._travelling: tuple[np.ndarray, Tensor, Any] | None = None
+
+    def put(self, rows: np.ndarray, values: Tensor) -> None:
+        """`values` [m, D] are those of `rows` (int [m])."""
+        if values.device.type != "cuda":
+            self._result[rows] = values.cpu().numpy()
+            return
+        copy = values.to("cpu", non_blocking=True)  # into pinned memory
+        arrived = torch.cuda.current_stream(values.device).record_event()
+        self.finish()
+        self._travelling = rows, copy, arrived
+
+    def finish(self) -> None:
+        """Wait for what is on its way."""
+        if self._travelling is not None:
+            rows, copy, arrived = self._travelling
+            arrived.synchronize()
+            self._result[rows] = copy.numpy()
+            self._travelling = None
 
 
 def positions(model: PreTrainedModel) -> tuple[int, int]:

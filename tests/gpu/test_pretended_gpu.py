@@ -93,6 +93,8 @@ def test_encoding_goes_on_in_smaller_batches_where_memory_runs_out(watched):
     found = watched["encoding"]
     assert found["difference"] < 1e-6
     assert found["difference_when_short"] < 1e-6
+    assert found["difference_ahead"] < 1e-6
+    assert found["waits"] == {}  # but for the events that tell of a copy's end
     assert found["sizes"] == [40, 20, 10, 10, 20, 10, 10]
 
 

@@ -22,6 +22,7 @@ from hybridbatch.common.distributed import Workers  # noqa: E402
 from hybridbatch.common.errors import ConfigError  # noqa: E402
 from hybridbatch.common.tokens import TokenArrays  # noqa: E402
 from hybridbatch.model import Encoder  # noqa: E402
+from hybridbatch.model import encoder as encoder_module  # noqa: E402
 from hybridbatch.model.packed import PACKABLE  # noqa: E402
 from hybridbatch.training.gradient_cache import GradientCache, dropout_seed, split  # noqa: E402
 from tests.helpers.tiny import write_tiny_model  # noqa: E402
@@ -199,7 +200,13 @@ def encoding() -> dict[str, Any]:
 
     model.embed = greedy
     short = model.encode(texts, "passage", precision="fp32")
+    model.embed = embed
+    encoder_module.TEXTS_AHEAD = 7
+    WATCH.reset()
+    ahead = model.encode(texts, "passage", precision="fp32")
     return {
+        "difference_ahead": float(np.abs(ahead - expected).max()),
+        "waits": dict(WATCH.waits),
         "difference": float(np.abs(near - expected).max()),
         "difference_when_short": float(np.abs(short - expected).max()),
         "sizes": sizes,

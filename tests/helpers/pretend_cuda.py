@@ -201,7 +201,8 @@ def _to_copy(operation: Any, source: Tensor, **options: Any) -> Tensor:
     asynchronous = options.pop("non_blocking", False)
     copy = operation(_held(source), **options)
     if isinstance(source, OnGpu) and target.type == "cpu":
-        WATCH.waits["a copy to the host"] += 1
+        if not asynchronous:
+            WATCH.waits["a copy to the host"] += 1
         return copy
     if isinstance(source, OnGpu):
         WATCH.kernels += 1
@@ -323,6 +324,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "_flash_attention_backward": _flash_backward,
 }
 
+EVENT = SimpleNamespace(synchronize=lambda: None)
 # what a test may change: compute capability, bytes of memory
 CARD = SimpleNamespace(
     name="Pretended GPU", total_memory=80 << 30, multi_processor_count=132, major=9, minor=0
@@ -351,6 +353,7 @@ def install() -> None:
         "reset_peak_memory_stats": lambda device=None: None,
         "empty_cache": lambda: None,
         "synchronize": lambda device=None: None,
+        "current_stream": lambda device=None: SimpleNamespace(record_event=lambda: EVENT),
         "manual_seed_all": lambda seed: None,
         # Kernels draw from the CPU's generator, which is saved and restored with it.
         "get_rng_state": lambda device=None: torch.zeros(16, dtype=torch.uint8),

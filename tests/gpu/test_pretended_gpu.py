@@ -14,6 +14,9 @@ import pytest
 
 from tests.helpers import pretend_cuda
 
+# Seconds of it are computing; a machine with much else to do needs more than the usual limit.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:

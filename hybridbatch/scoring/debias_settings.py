@@ -1,14 +1,16 @@
 """The settings of `hybridbatch debias`."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import field_validator, model_validator
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.settings import EncoderSettings, Precision, setting
-from hybridbatch.debias.fit import Method
+
+if TYPE_CHECKING:
+    from hybridbatch.debias.fit import Method
 
 
 class DebiasConfig(EncoderSettings):
@@ -129,6 +131,8 @@ class DebiasConfig(EncoderSettings):
         return self
 
     @property
-    def how(self) -> Method:
+    def how(self) -> "Method":
         """The method and its parameters."""
+        from hybridbatch.debias.fit import Method
+
         return Method(self.method, self.scope, self.rank, self.alpha, self.pivot, self.shrink)

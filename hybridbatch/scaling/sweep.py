@@ -25,6 +25,7 @@ from hybridbatch.scaling.cells.folder import (
 )
 from hybridbatch.scaling.cells.grid import Cell, Facts, in_words, plan_cells, spread
 from hybridbatch.scaling.cells.launchers import launcher
+from hybridbatch.scaling.cells.probe import Estimate, estimate
 from hybridbatch.scaling.cells.runner import gather_facts, run_cell
 from hybridbatch.scaling.report.tables import write_summary
 from hybridbatch.scaling.settings import SweepConfig, seconds
@@ -92,21 +93,21 @@ def dry_run(
     facts: Facts | None = None,
 ) -> dict[str, Any]:
     """What `run_sweep` would do and cost, from its finished cells or, where there are none, from a
-    run of three steps.
+    probe of the model and the number of tokens.
 
     Returns: ``cells`` (one row each, with its state and seconds), ``total``, ``done``,
         ``hours_left``, ``disk_mib`` of the results (trained models are removed after their
         evaluation; None before the first), and ``measured_on``.
     Raises: ConfigError.
     """
+    facts = facts or gather_facts(config, report)
     cells = _cells(config, report, facts)
     folder = SweepFolder(sweep_path(config))
     finished = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
-    cost, measured_on = measured(finished), f"{len(finished)} finished cells"
+    cost: Cost | Estimate | None = measured(finished)
+    measured_on = f"{len(finished)} finished cells"
     if cost is None:
-        measured_on = f"a run of {CALIBRATION_STEPS} steps and its evaluation"
-        report.note(f"measuring {measured_on}")
-        cost = next(calibrate(cell, cell.train, runner) for cell in cells if cell.train)
+        cost, measured_on = _expected(config, cells, facts, runner, report)
     left = [cell for cell in cells if not folder.result(cell.key).exists()]
     sizes = [path.stat().st_size for cell, _ in finished for path in folder.files(cell.key)]
     return {
@@ -166,20 +167,32 @@ def _question(config: SweepConfig, report: Reporter, facts: Facts | None, runner
     first = {name: getattr(config, name)[:1] for name in AXES} | {
         "set": {n: v[:1] for n, v in config.set.items()}
     }
-    cell = next(
-        each for each in _cells(config.model_copy(update=first), report, facts) if each.train
-    )
-    assert cell.train
-    report.note(
-        f"measuring a run of {CALIBRATION_STEPS} steps and its evaluation, to tell what the grid"
-        " costs"
-    )
-    hours = calibrate(cell, cell.train, runner).of(cell) * config.cells / config.jobs / 3600
+    smallest = config.model_copy(update=first)
+    facts = facts or gather_facts(smallest, report)
+    cell = next(each for each in _cells(smallest, report, facts) if each.train)
+    cost, _ = _expected(config.model_copy(update=first), [cell], facts, runner, report)
+    hours = cost.of(cell) * config.cells / config.jobs / 3600
     return (
         f"the grid has {config.cells:,} cells, about {hours:,.1f} hours if all cost what the first"
         " one does; "
         "take values off its axes, or run them all with --yes"
     )
+
+
+def _expected(
+    config: SweepConfig, cells: Sequence[Cell], facts: Facts, runner: Runner, report: Reporter
+) -> tuple[Cost | Estimate, str]:
+    """What cells should cost where none is finished, and what that is taken from.
+
+    Real cells: a probe of the model and the number of tokens. Cells that another runner does: a
+    short run of the first of them.
+    """
+    if runner is run_cell:
+        found = estimate(config, cells, facts, report)
+        return found, found.measured_on
+    measured_on = f"a run of {CALIBRATION_STEPS} steps and its evaluation"
+    report.note(f"measuring {measured_on}")
+    return next(calibrate(cell, cell.train, runner) for cell in cells if cell.train), measured_on
 
 
 def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[Cell]:

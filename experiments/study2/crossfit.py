@@ -228,7 +228,7 @@ def main() -> None:
     out = make_folder(arguments.out or arguments.settings.with_suffix(""))
     note(f"settings {fingerprint(settings)}, {out}")
     collection = collection_of(arguments.data_root)
-    questions = next(iter(collection.task.queries.values())).ids
+    questions = sorted(next(iter(collection.task.queries.values())).ids)
     write_json(HERE / "articles.json", {name: collection.article[name] for name in questions})
     for block in planned(settings):
         for run in block:

@@ -1,6 +1,6 @@
 """The atlas of language vectors: what the built-in encoder adds to a text for its language.
 
-    python experiments/language_vectors/atlas.py TEXTS
+    python experiments/language_vectors/atlas.py TEXTS [--data-root FOLDER]
 
 TEXTS is what `collect.py` wrote: news (NTREX-128), health (TICO-19), scripture (Bible) and stories.
 No text of an evaluation set takes part. Writes ``language_vectors.safetensors`` and ``.json`` beside
@@ -14,7 +14,6 @@ this file, which ``--debias experiments/language_vectors`` takes, and ``atlas.js
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from hybridbatch.common.device import resolve_precision
 from hybridbatch.common.files import write_json
 from hybridbatch.common.languages import language
 from hybridbatch.common.seeding import stream
+from hybridbatch.data.tasks.registry import load_task
 from hybridbatch.debias.cross_fit import cross_fit
 from hybridbatch.debias.methods import EVERY, Debiasing, Moments, centre
 from hybridbatch.debias.relatives import nearest_relatives
@@ -38,7 +38,6 @@ from hybridbatch.search.embeddings import EmbeddingStore
 HERE = Path(__file__).parent
 LEAST = 50  # texts of a language over all sources
 COUNTS = (1, 3, 10, 30)
-MANY = ("eng", "swh", "amh", "hin", "yor")  # languages of which a thousand news lines are encoded
 SEED = 13
 Vectors = Mapping[str, np.ndarray]
 
@@ -49,19 +48,26 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", type=Path)
+    parser.add_argument("--data-root", type=Path)
     options = parser.parse_args()
     precision = resolve_precision("auto", torch.device("cpu"))
     store = EmbeddingStore(Encoder.load("e5-small-q4"), precision=precision)
     texts = source_vectors(options.texts, store)
     vectors = mixed(texts, store)
     write_vectors(HERE, vectors)
+    # only compared with: no language vector comes from them
+    task = load_task("xquad-r", data_root=options.data_root)
+    wikipedia = {
+        side: {name: store.embed(one.texts, side) for name, one in by_language.items()}
+        for side, by_language in (("passage", task.corpus), ("query", task.queries))
+    }
     found = {
         "kind": "atlas of language vectors",
         "languages": len(vectors.languages),
         "nearest": nearest(vectors.sides["passage"]),
         "bias": falls(texts["ntrex"]),
-        "sentences": sentences(texts["ntrex"]["passage"], options.texts, store),
-        "between sources": between(texts),
+        "sentences": sentences(texts["ntrex"]["passage"], wikipedia["passage"]),
+        "between sources": between({**texts, "Wikipedia (XQuAD-R)": wikipedia}),
         "relatives": relatives(texts["ntrex"]["passage"]),
     }
     write_json(HERE / "atlas.json", found)
@@ -150,15 +156,16 @@ def nearest(turn: Debiasing) -> dict[str, Any]:
 
 def falls(texts: Mapping[str, Vectors]) -> dict[str, Any]:
     """For each language of NTREX: how often its translation of an English line is among the first L
-    passages of the pool of L languages, before and after centring (halves of the lines).
+    passages of the pool of L languages, before and after centring (passages by the means of other lines, questions by halves).
     """
     names = sorted(texts["passage"])
     queries = texts["query"]["eng"]
     lines = len(queries)  # the first lines are the same in every language
     half = np.arange(lines) % 2
     passages = {name: texts["passage"][name][:lines] for name in names}
-    folds = dict.fromkeys(names, half)
-    turned = cross_fit(passages, folds, centre)
+    later = {name: texts["passage"][name][lines:] for name in names}
+    turn = centre(later)  # of other lines than those that are searched
+    turned = {name: turn.apply(rows, name) for name, rows in passages.items()}
     turned_queries = cross_fit({"eng": queries}, {"eng": half}, centre)["eng"]
     found = {}
     for label, asked, pool in (("before", queries, passages),
@@ -183,9 +190,9 @@ def falls(texts: Mapping[str, Vectors]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def sentences(vectors: Vectors, folder: Path, store: EmbeddingStore) -> list[dict[str, Any]]:
-    """Squared distance of the mean of n lines from the mean of 50 others, relative to that of the
-    global mean: 1 is no better than knowing nothing of the language.
+def sentences(vectors: Vectors, wikipedia: Vectors) -> list[dict[str, Any]]:
+    """Squared distance of a language's difference from the mean language, of n lines, from that of
+    other lines, relative to no difference at all: 1 is no better than knowing nothing of the language.
     """
     names = [name for name, rows in sorted(vectors.items()) if len(rows) >= 100]
     truth = {name: vectors[name][50:] for name in names}
@@ -194,14 +201,12 @@ def sentences(vectors: Vectors, folder: Path, store: EmbeddingStore) -> list[dic
         part = {name: vectors[name][:count] for name in names}
         rows.append(_errors(count, part, truth, noise=50))
     many, rest = {}, {}
-    for name in MANY:
-        lines = (folder / "ntrex" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        encoded = store.embed([json.loads(line)["text"] for line in lines[:1000]], "passage")
-        order = stream(SEED, "thousand").permutation(len(encoded))
-        many[name], rest[name] = encoded[order[:500]], encoded[order[500:]]
-    for count in (10, 100, 500):
+    for name, encoded in sorted(wikipedia.items()):
+        order = stream(SEED, "halves").permutation(len(encoded))
+        many[name], rest[name] = encoded[order[300:]], encoded[order[:300]]
+    for count in (10, 100, 500, 900):
         part = {name: own[:count] for name, own in many.items()}
-        rows.append({**_errors(count, part, rest, noise=500), "languages": list(MANY)})
+        rows.append({**_errors(count, part, rest, noise=300), "kind": "Wikipedia (XQuAD-R)"})
     return rows
 
 
@@ -211,12 +216,14 @@ def _errors(count: int, part: Vectors, truth: Vectors, noise: int) -> dict[str, 
     # the aim is a mean of texts itself, and strays from the truth: taken off on average
     spread = [truth[name].var(axis=0, ddof=1).sum() / noise for name in moments.languages]
     floor = float(np.mean(spread))
-    base = float(((aim - aim.mean(axis=0)) ** 2).sum(axis=1).mean()) - floor
+    # what matters is how languages differ: a shift that all share moves no ranking
+    away = aim - aim.mean(axis=0)
+    base = max(float((away**2).sum(axis=1).mean()) - floor, 1e-9)
     means = {"plain": moments.means, "shrunk": moments.shrunk_means()}
-    errors = {
-        label: (float(((mean - aim) ** 2).sum(axis=1).mean()) - floor) / base
-        for label, mean in means.items()
-    }
+    errors = {}
+    for label, mean in means.items():
+        guess = mean - moments.global_mean
+        errors[label] = (float(((guess - away) ** 2).sum(axis=1).mean()) - floor) / base
     return {"texts": count, **{label: round(value, 4) for label, value in errors.items()},
             "languages": len(moments.languages)}  # fmt: skip
 
@@ -226,9 +233,7 @@ def between(texts: Mapping[str, Any]) -> list[dict[str, Any]]:
     squared distance over the squared length, over the languages that both have.
     """
     kinds = {
-        f"{source} {side}": texts[source][side]
-        for source in SOURCES
-        for side in ("passage", "query")
+        f"{source} {side}": texts[source][side] for source in texts for side in ("passage", "query")
     }
     rows = []
     for one, own in kinds.items():

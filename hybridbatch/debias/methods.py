@@ -143,15 +143,18 @@ class Moments:
 
         Both are traces, by the method of moments: sigma² is the variance within languages, pooled;
         tau² is what the spread of the means has beyond sigma² / n, and at least 0. With one
-        language, or where no language has two texts, nothing tells them apart: w is 1.
+        language, the two means are the same, and w is 1. Where no language has two texts, nothing
+        tells tau² from sigma²: w is 0, the global mean.
 
         Source: empirical Bayes with one variance for all dimensions; Efron and Morris, "Stein's
             Estimation Rule and Its Competitors", JASA 1973.
         """
         languages = len(self.languages)
         freedom = int((self.counts - 1).sum())
-        if languages < 2 or freedom < 1:
+        if languages < 2:
             return np.ones(languages)
+        if freedom < 1:
+            return np.zeros(languages)
         means = self.means
         inside = self.squares - self.counts * np.einsum("ld,ld->l", means, means)
         within = max(float(inside.sum()), 0.0) / freedom

@@ -5,13 +5,11 @@ from collections.abc import Collection
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.languages import Language, language
 
-# From near to far: what a relative shares with the language.
-DEGREES = (
-    "the language in another script",
-    "family and script",
-    "family",
-    "script",
-)
+# From near to far: what a relative shares with the language. Nothing further: of 91 languages of
+# news, the mean vector of those that share family and script explains a fifth of a language's
+# vector (65 languages, better than the global mean for 54), that of family or script alone less than
+# nothing (experiments/language_vectors).
+DEGREES = ("the language in another script", "family and script")
 
 
 def nearest_relatives(code: str, known: Collection[str]) -> tuple[tuple[str, ...], str]:
@@ -42,7 +40,4 @@ def _shares(wanted: Language, other: Language, degree: str) -> bool:
     if degree == "the language in another script":
         return wanted.id.partition("-")[0] == other.id.partition("-")[0]
     family = bool(wanted.family) and wanted.family == other.family
-    script = bool(wanted.script) and wanted.script == other.script
-    if degree == "family and script":
-        return family and script
-    return family if degree == "family" else script
+    return family and bool(wanted.script) and wanted.script == other.script

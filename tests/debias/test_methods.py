@@ -169,6 +169,12 @@ def test_languages_that_do_not_differ_get_the_global_mean():
     assert Moments.of(drawn).weights().max() < 0.1
 
 
+def test_one_text_of_each_language_gives_the_global_mean():
+    drawn = {f"l{number}": np.eye(4)[number : number + 1] for number in range(4)}
+    turn = methods.centre(drawn)
+    np.testing.assert_allclose(turn.offsets["l2"], turn.offsets[EVERY])
+
+
 def test_one_language_keeps_its_own_mean(biased):
     only = {"eng": biased["eng"]}
     np.testing.assert_array_equal(Moments.of(only).weights(), 1)

@@ -184,6 +184,9 @@ def _command(folder: Path, arguments: object) -> None:
     """Become the command line; never comes back."""
     code = 1
     try:
+        # of the parent, they may be pytest's
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         os.chdir(folder)
         os.environ["HYBRIDBATCH_CACHE"] = str(folder / "home")
         sys.argv = ["hybridbatch", *map(str, arguments)]  # type: ignore[call-overload]

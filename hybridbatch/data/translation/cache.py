@@ -4,6 +4,7 @@ One SQLite file for each translator with its decoding. A batch is stored whole o
 when the process is killed, and processes may share the file.
 """
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -11,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from xxhash import xxh3_64_intdigest
 
 from hybridbatch.common.errors import DataError, OutputError
 from hybridbatch.common.files import cache_folder, fingerprint, make_folder
@@ -45,10 +48,18 @@ class TranslationCache:
                 "CREATE TABLE IF NOT EXISTS translations (key BLOB PRIMARY KEY, text TEXT) WITHOUT"
                 " ROWID"
             )
+            self._add_checksums()
             self._connection.execute(
                 "INSERT OR IGNORE INTO about VALUES (?)",
                 [json.dumps(dict(described), ensure_ascii=False, sort_keys=True)],
             )
+
+    def _add_checksums(self) -> None:
+        """Files of earlier versions have no column for them; what they hold is taken as it is."""
+        columns = [row[1] for row in self._connection.execute("PRAGMA table_info(translations)")]
+        if "sum" not in columns:
+            with contextlib.suppress(sqlite3.OperationalError):  # another process has just done so
+                self._connection.execute("ALTER TABLE translations ADD COLUMN sum INTEGER")
 
     def get(self, pieces: Sequence[str], source: str, target: str) -> dict[str, str | None]:
         """What is known of some pieces: their translation, None where it was not finished. Raises:
@@ -61,19 +72,26 @@ class TranslationCache:
                 part = asked[start : start + _ASKED]
                 marks = ",".join("?" * len(part))
                 rows = self._connection.execute(
-                    f"SELECT key, text FROM translations WHERE key IN ({marks})", part
+                    f"SELECT key, text, sum FROM translations WHERE key IN ({marks})", part
                 )
-                found.update({keys[key]: text for key, text in rows})
+                for key, text, known in rows:
+                    odd = not isinstance(key, bytes) or not isinstance(text, str | None)
+                    if odd or (known is not None and known != _sum(key, text)):
+                        raise sqlite3.DatabaseError("a translation has changed")
+                    found[keys[key]] = text
         return found
 
     def put(self, translations: Mapping[str, str | None], source: str, target: str) -> None:
         """Store the translations of a batch. Raises: `OutputError`."""
-        rows = [(_key(piece, source, target), text) for piece, text in translations.items()]
+        rows = []
+        for piece, text in translations.items():
+            key = _key(piece, source, target)
+            rows.append((key, text, _sum(key, text)))
         with self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._connection.executemany(
-                    "INSERT OR IGNORE INTO translations VALUES (?, ?)", rows
+                    "INSERT OR IGNORE INTO translations (key, text, sum) VALUES (?, ?, ?)", rows
                 )
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -91,10 +109,16 @@ class TranslationCache:
                 " name another folder with"
                 " HYBRIDBATCH_CACHE, and run the same command again"
             ) from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{self.path}: damaged ({error}); delete it and run the same command again"
             ) from error
+
+
+def _sum(key: bytes, text: str | None) -> int:
+    """A checksum that fits SQLite's integers."""
+    content = b"" if text is None else b"1" + text.encode("utf-8", "surrogatepass")
+    return xxh3_64_intdigest(key + content) >> 1
 
 
 def _key(piece: str, source: str, target: str) -> bytes:

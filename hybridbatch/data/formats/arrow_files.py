@@ -9,6 +9,8 @@ from hybridbatch.common.files import limit_of, read_json
 
 Numbered = tuple[int, Mapping[str, Any]]
 _BATCH_ROWS = 4096
+# what reading a damaged file raises, in names, lengths and texts
+_DAMAGED = (OSError, ValueError, OverflowError, SystemError)
 MOST_COLUMN = 1 << 32  # bytes that a column of a row group may unpack to
 
 
@@ -20,7 +22,7 @@ def parquet_columns(path: Path) -> list[str]:
     try:
         with pq.ParquetFile(path) as table:
             return list(table.schema_arrow.names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *_DAMAGED) as error:
         raise _unreadable(path, "Parquet", 0, error) from error
 
 
@@ -35,7 +37,7 @@ def parquet_records(path: Path) -> Iterator[Numbered]:
             _require_unpackable(path, table.metadata)
             for number, record in _rows(table.iter_batches(batch_size=_BATCH_ROWS)):
                 yield number, record
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *_DAMAGED) as error:
         raise _unreadable(path, "Parquet", number, error) from error
 
 
@@ -62,7 +64,7 @@ def arrow_columns(path: Path) -> list[str]:
     try:
         with pa.memory_map(str(path)) as source:
             return list(_arrow_reader(source).schema.names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *_DAMAGED) as error:
         raise _unreadable(path, "Arrow", 0, error) from error
 
 
@@ -81,10 +83,17 @@ def arrow_records(path: Path) -> Iterator[Numbered]:
                 batches: Iterable[Any] = map(reader.get_batch, range(reader.num_record_batches))
             else:
                 batches = reader
-            for number, record in _rows(batches):
+            for number, record in _rows(_validated(batches)):
                 yield number, record
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *_DAMAGED) as error:
         raise _unreadable(path, "Arrow", number, error) from error
+
+
+def _validated(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches, checked: of a damaged one the lengths of texts would be believed."""
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
 
 
 def saved_files(folder: Path) -> list[Path]:
@@ -141,7 +150,7 @@ def _column_values(column: Any) -> list[Any]:
 
 
 def _unreadable(path: Path, kind: str, number: int, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0]
+    reason = str(error).partition("\n")[0] or type(error).__name__
     return DataError(
         f"{path}: cannot be read as {kind} after row {number} ({reason}); write it anew"
     )

@@ -35,7 +35,12 @@ from hybridbatch.data.formats.encodings import (
     text_lines,
     utf8_lines_of,
 )
-from hybridbatch.data.formats.json_files import Numbered, array_records, json_line_records
+from hybridbatch.data.formats.json_files import (
+    Numbered,
+    array_records,
+    json_line_records,
+    shapes_of,
+)
 from hybridbatch.data.formats.tables import SPLIT_NAMES, bare_name, kind
 from hybridbatch.data.formats.user_tables import HELP, Sample
 
@@ -229,16 +234,22 @@ def _json_table(path: Path, encoding: str) -> tuple[list[str], Records]:
     file = inspect_text(path, encoding, whole=False)
     records = _json_records(path, file)
     columns: dict[str, None] = {}
-    shapes: set[tuple[str, ...]] = set()
+    first = next((item[1] for item in records() if isinstance(item, tuple)), {})
+    columns.update(dict.fromkeys(first))
+    shapes = None
+    if file.encoding == "utf-8" and not file.mac_lines and ".json" not in path.suffixes:
+        with open_lines(path) as lines:
+            shapes = shapes_of(lines)
     valid = True
-    for item in records():
-        if isinstance(item, BadRow):
-            valid = valid and "UTF-8" not in item.reason
-            continue
-        shape = tuple(item[1])
-        if shape not in shapes:
-            shapes.add(shape)
-            columns.update(dict.fromkeys(shape))
+    if shapes is None:  # slowly, past what cannot be read
+        shapes = set()
+        for item in records():
+            if isinstance(item, BadRow):
+                valid = valid and "UTF-8" not in item.reason
+            else:
+                shapes.add(tuple(item[1]))
+    for shape in sorted(shapes):
+        columns.update(dict.fromkeys(shape))
     if not valid:
         _refuse_other_encoding(path)
     return list(columns), records

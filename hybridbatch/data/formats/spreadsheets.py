@@ -27,10 +27,11 @@ def sheets(path: Path) -> Iterator[Sheet]:
         with CalamineWorkbook.from_path(path) as workbook:
             for name in workbook.sheet_names:
                 table = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-                rows = [
-                    (number, [_text(cell) for cell in row]) for number, row in enumerate(table, 1)
-                ]
-                filled = [(number, cells) for number, cells in rows if any(map(str.strip, cells))]
+                filled = []
+                for number, row in enumerate(table, 1):
+                    cells = [_text(cell) for cell in row]
+                    if any(map(str.strip, cells)):
+                        filled.append((number, cells))
                 if filled:
                     yield name, filled
     except FileNotFoundError as error:

@@ -143,8 +143,8 @@ class LongForm:
             raise RowProblem(columns["query"], "neither query nor passage")
         record_id = identifier(record, columns["record_id"]) if "record_id" in columns else None
         code = self.fixed or language(record, columns["language"])
-        found = _negatives_in(record, self.negatives)
-        part = _split(record, columns.get("split"))
+        found = _negatives_in(record, self.negatives) if self.negatives else ()
+        part = _split(record, columns["split"]) if "split" in columns else None
         for passage in given:
             yield Item(record_id, code, query, passage, found, part)
 

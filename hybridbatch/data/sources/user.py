@@ -49,6 +49,7 @@ from hybridbatch.data.sources.opus import own_parallel_text
 BATCH_ROWS = 8192
 FEW = 2  # so many bad records never stop the preparation, however small the file is
 SHOWN_REASONS = 3
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # multiplying by an odd number loses no bit
 
 
 @dataclass(frozen=True)
@@ -250,9 +251,10 @@ class _Places:
                     continue
                 good.append(place)
                 record = hash((row.record_id, row.language))
-                question = hash((record, row.query))
-                hashes.extend((record, question, hash((question, row.passage))))
-            keys = np.frombuffer(hashes, np.uint64).reshape(len(good), 3)
+                hashes.extend((record, hash(row.query), hash(row.passage)))
+            keys = np.frombuffer(hashes, np.uint64).reshape(len(good), 3).copy()
+            for part in (1, 2):  # of record and query, of these and the passage
+                keys[:, part] ^= keys[:, part - 1] * _ODD
             again, fresh = _earlier(keys[:, 0], self._records)
             if again.any():
                 self._rename(batch, good, keys, again)

@@ -14,7 +14,7 @@ of `hybridbatch.data.tasks.judgements`.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,49 @@ def _read_beir(
     return replace(task, notes=(*notes, *task.notes))
 
 
+@dataclass(frozen=True)
+class _FlatFiles:
+    """The files of a folder in the flat layout; attributes as the arguments of `read_flat`."""
+
+    folder: Path
+    codes: Mapping[str, str] | None
+    strip_language: bool
+
+    def of(self, kind: str, ends: tuple[str, ...] = (".jsonl",)) -> dict[str, tuple[str, Path]]:
+        """By language, the code in the name of a file, and the file."""
+        found = files_by_code(self.folder, kind, ends)
+        if self.codes:
+            by_language = {
+                language: found[code] for code, language in self.codes.items() if code in found
+            }
+        else:
+            by_language = _by_language(found)
+        return {language: (path.name.split(".")[1], path) for language, path in by_language.items()}
+
+    def texts(self, kind: str, *, may_be_empty: bool = False) -> dict[str, Texts]:
+        """Queries or corpus by language."""
+        read = {}
+        for language, (code, path) in self.of(kind).items():
+            found = read_texts(path, may_be_empty=may_be_empty)
+            ids = tuple(self._bare(key, code) for key in found.ids)
+            read[language] = Texts(ids, found.texts)
+        return read
+
+    def judgements(self, split: str | None) -> dict[str, list[Judgement]]:
+        """The judgements of the files that name a language, by it."""
+        read = {}
+        for language, (code, path) in self.of("qrels", (".jsonl", *TABLES)).items():
+            rows = read_judgements(path, split)
+            read[language] = [
+                (self._bare(query, code), self._bare(passage, code), grade)
+                for query, passage, grade in rows
+            ]
+        return read
+
+    def _bare(self, key: str, code: str) -> str:
+        return key.removesuffix(f"-{code}") if self.strip_language else key
+
+
 def read_flat(
     folder: Path,
     name: str,
@@ -187,36 +230,16 @@ def read_flat(
         fields: further arguments of `make_task`.
     """
 
-    def files(kind: str, ends: tuple[str, ...] = (".jsonl",)) -> dict[str, tuple[str, Path]]:
-        found = files_by_code(folder, kind, ends)
-        if codes:
-            by_language = {codes[code]: found[code] for code in codes if code in found}
-        else:
-            by_language = _by_language(found)
-        return {language: (path.name.split(".")[1], path) for language, path in by_language.items()}
-
-    def bare(key: str, code: str) -> str:
-        return key.removesuffix(f"-{code}") if strip_language else key
-
-    def texts(kind: str, may_be_empty: bool = False) -> dict[str, Texts]:
-        read = {}
-        for language, (code, path) in files(kind).items():
-            found = read_texts(path, may_be_empty=may_be_empty)
-            read[language] = Texts(tuple(bare(key, code) for key in found.ids), found.texts)
-        return read
-
+    flat = _FlatFiles(folder, codes, strip_language)
     as_it_is = fields.get("rules") == "as it is"
-    queries, corpus = texts("queries"), texts("corpus", may_be_empty=as_it_is)
+    queries, corpus = flat.texts("queries"), flat.texts("corpus", may_be_empty=as_it_is)
     if not queries or not corpus:
         raise DataError(
             f"{folder}: holds no {'corpus' if queries else 'queries'}; expected {LAYOUTS}"
         )
     qrels: dict[str, dict[str, dict[str, int]]] = {}
     everywhere: list[Judgement] = []
-    for language, (code, path) in files("qrels", (".jsonl", *TABLES)).items():
-        rows = []
-        for query, passage, grade in read_judgements(path, split):
-            rows.append((bare(query, code), bare(passage, code), grade))
+    for language, rows in flat.judgements(split).items():
         if language in corpus:
             qrels[language] = qrels_of(rows)
         else:

@@ -5,8 +5,10 @@ results.
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from types import ModuleType
 
@@ -14,8 +16,12 @@ import numpy as np
 import pytest
 import torch
 
+from hybridbatch.data.tasks import mteb as tasks
 from hybridbatch.data.tasks.mteb import fenced, find_tasks, languages_of
-from hybridbatch.scoring.mteb.meta import model_meta
+from hybridbatch.model import Encoder
+from hybridbatch.scoring.mteb import results
+from hybridbatch.scoring.mteb.meta import facts_of, model_meta
+from hybridbatch.scoring.mteb.published import Published
 from hybridbatch.scoring.mteb.results import (
     StockModel,
     run_stock,
@@ -24,12 +30,17 @@ from hybridbatch.scoring.mteb.results import (
     verify,
 )
 from hybridbatch.scoring.mteb.scores import score_dict, search
+from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.search.embeddings import EmbeddingStore
 from tests.helpers.hub_layouts import write_mteb_tasks
+from tests.helpers.recording import RecordingReporter
 
 mteb = pytest.importorskip("mteb")
 from datasets import Dataset  # noqa: E402
 from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
+from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 LANGUAGES = {"eng": "eng-Latn", "swa": "swh-Latn", "yor": "yor-Latn"}
 
@@ -309,3 +320,136 @@ def test_unmodified_tasks_through_the_command_line(
         official = json.loads((tmp_path / "eval" / row["file"]).read_text())
         assert official["task_name"] == row["task"]
         assert (tmp_path / "eval" / row["file"]).with_name("model_meta.json").exists()
+
+
+# The model as its own files say
+
+
+def stating(tiny_model: Path, folder: Path, prompts: dict[str, str], length: int = 100) -> Path:
+    shutil.copytree(tiny_model, folder)
+    said = {"prompts": prompts, "default_prompt_name": "STS" if "STS" in prompts else None}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
+    transformer = {"max_seq_length": length, "do_lower_case": False}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(transformer))
+    return folder
+
+
+TEXTS = ["wapi mto", "Which lake is deepest? " * 30, "ñandú " * 3]
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {},
+        {"query": "q: ", "passage": "p: "},
+        {"query": "q: ", "document": "d: ", "STS": "s: "},
+        {"ToyRetrieval-query": "toy: ", "Retrieval": "ret: "},
+    ],
+)
+def test_vectors_for_a_task_are_those_of_mtebs_own_loader(
+    toy: ToyRetrieval, tiny_model: Path, tmp_path: Path, prompts: dict[str, str]
+) -> None:
+    from mteb.types import PromptType
+
+    folder = stating(tiny_model, tmp_path / "model", prompts)
+    config = EvalConfig(model=str(folder))
+    store = EmbeddingStore(Encoder.load(str(folder)), tmp_path / "cache")
+    published = Published(config, store)
+    assert published.departures == {}
+    theirs = published.own_loader(model_meta("tiny", "a" * 16, 32))
+    assert theirs.model.max_seq_length == 100
+    embed = published.embed_for(toy)
+    texts = [*TEXTS, unicodedata.normalize("NFD", TEXTS[2])]
+    data = DataLoader(Dataset.from_dict({"text": texts}), batch_size=4)
+    kinds = (("query", PromptType.query), ("passage", PromptType.document), ("text", None))
+    for side, kind in kinds:
+        expected = theirs.encode(
+            data, task_metadata=toy.metadata, hf_split="test", hf_subset="x", prompt_type=kind
+        )
+        expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(embed(texts, side), expected, atol=1e-5)
+
+
+def test_settings_of_the_user_hold_and_are_told(tiny_model: Path, tmp_path: Path) -> None:
+    folder = stating(tiny_model, tmp_path / "model", {"query": "q: "})
+    report = RecordingReporter()
+    config = EvalConfig(model=str(folder), query_prompt="mine: ", max_passage_tokens=20)
+    store = EmbeddingStore(
+        Encoder.load(str(folder), query_prompt="mine: ", max_passage_tokens=20), tmp_path / "cache"
+    )
+    published = Published(config, store, report)
+    assert published.departures == {
+        "max_passage_tokens": {"here": 20, "published": 100},
+        "query_prompt": {"here": "mine: ", "published": "q: "},
+    }
+    assert published.own_loader(None) is None
+    assert any("these scores are not those of mteb" in warning for warning in report.warnings)
+
+
+def test_subsets_beyond_a_number_of_texts_are_loaded_one_after_the_other(
+    toy: ToyRetrieval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_texts_by_subset", lambda task: dict.fromkeys(task.hf_subsets, 4))
+    assert [len(part.hf_subsets) for part in tasks.parts(toy, 12)] == [3, 3, 3]
+    assert [part is toy for part in tasks.parts(toy, 36)] == [True]
+    meta = model_meta("toy", "a" * 16, 4)
+    whole = score_task(toy, Embedder(), meta)
+    monkeypatch.setattr(results, "parts", lambda task: tasks.parts(task, 8))
+    apart = score_task(toy, Embedder(), meta)
+    assert json.dumps(apart.scores) == json.dumps(whole.scores)  # where NaN is NaN
+
+
+def test_a_benchmark_goes_by_its_alias_with_all_its_types() -> None:
+    kinds = {task.metadata.type for task in find_tasks(benchmark="MTEB(Indic)")}
+    assert {"BitextMining", "Classification", "PairClassification", "Retrieval"} <= kinds
+    with pytest.raises(Exception, match=r"unknown mteb benchmark .*MTEB\("):
+        find_tasks(benchmark="MTEB(Africa, v1)")
+
+
+class ToyBitext(AbsTaskBitextMining):
+    """Sentences whose vectors are those of their translations."""
+
+    metadata = TaskMetadata(
+        name="ToyBitext", description="toy", type="BitextMining", category="t2t",
+        dataset={"path": "toy/toy", "revision": "1" * 40}, main_score="f1", eval_splits=["test"],
+        eval_langs={"eng-swa": ["eng-Latn", "swh-Latn"]},
+    )  # fmt: skip
+
+    def load_data(self, num_proc: int | None = None, **_: object) -> None:
+        texts = [f"text {i}" for i in range(20)]
+        pair = Dataset.from_dict({"sentence1": texts, "sentence2": texts})
+        self.dataset = {"eng-swa": {"test": pair}}
+        self.data_loaded = True
+
+
+def test_bitext_mining_runs_through_mtebs_own_evaluator() -> None:
+    with fenced():
+        task = ToyBitext()
+    sides = []
+
+    def embed(texts: list[str], side: str) -> np.ndarray:
+        sides.append(side)
+        return Embedder()(texts, "any")
+
+    result = score_task(task, embed, model_meta("toy", "a" * 16, 4))
+    assert result.scores["test"][0]["main_score"] == pytest.approx(1.0)
+    assert set(sides) == {"text"}
+    assert languages_of(task, "eng-swa") == ("eng", "swh")
+
+
+def test_model_meta_tells_what_the_files_say(tiny_model: Path, tmp_path: Path) -> None:
+    folder = stating(tiny_model, tmp_path / "run" / "model", {"query": "q: "})
+    card = "---\nlicense: MIT\nbase_model: acme/start\n---\n# A card\n"
+    (folder / "README.md").write_text(card)
+    run = {"trained_languages": ["eng", "swh"], "model": {"name": "e5-small-q4"},
+           "data": {"sources": ["mrtydi", "own"]}}  # fmt: skip
+    (tmp_path / "run" / "train.json").write_text(json.dumps(run))
+    facts = facts_of(Encoder.load(str(tmp_path / "run")))
+    assert facts["languages"] == ["eng-Latn", "swh-Latn"]
+    assert facts["license"] == "mit"
+    assert facts["adapted_from"] == "intfloat/multilingual-e5-small"
+    assert facts["training_datasets"] == {"MrTidyRetrieval", "own"}
+    assert facts["max_tokens"] == 100
+    assert facts["n_parameters"] > facts["n_embedding_parameters"] > 0
+    meta = model_meta("x", "a" * 16, 32, None, facts)
+    assert meta.model_dump(mode="json")["license"] == "mit"

@@ -4,7 +4,7 @@ settings, in one run.
 Parts (`--parts`): *speed*: pairs/s against MultipleNegativesRankingLoss, for each precision, on
 mixed and on equal lengths, the two taking turns step by step; *cached*: pairs/s and peak memory of
 one large batch against CachedMultipleNegativesRankingLoss; *memory*: peak memory by batch size;
-*overhead*: gradient caching against the plain pass at equal batch, taking turns; *budget*: seconds and memory by the
+*overhead*: gradient caching against the plain pass at equal batch, taking turns; *budget*: seconds by the
 number of micro-batches; *scaling*: one
 process with a batch, two with twice the batch, a thread or GPU each. The peer runs in a process of
 its own, so that neither side's ways with memory touch the other.
@@ -44,7 +44,7 @@ from hybridbatch.sampling.schedule import Schedule
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.loop import Machine, Trainer, set_dropout
-from hybridbatch.training.model_card import peak_memory, start_peak_memory
+from hybridbatch.training.model_card import peak_memory
 from hybridbatch.training.rows import Rows
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.train import found_budget
@@ -209,8 +209,7 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def budget(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds and peak memory of a large batch of short texts, by the number of its micro-batches,
-    taking turns.
+    """Seconds of a large batch of short texts, by the number of its micro-batches, taking turns.
 
     CPU seconds beside those of the clock: on a machine with other work, they are the ones to
     compare.
@@ -223,21 +222,18 @@ def budget(options: argparse.Namespace) -> list[dict[str, Any]]:
         runs[parts] = Ours(options, texts, options.large_batch, precision, "short", WHOLE)
         tokens = int(runs[parts].trainer.batches[0].tokens.lengths.sum())
         runs[parts].trainer.use_budget(-(-tokens // parts))
-        found[parts] = {"seconds": [], "cpu_seconds": [], "peak_bytes": []}
-    device = torch.device(options.device)
+        found[parts] = {"seconds": [], "cpu_seconds": []}
     for _ in range(options.steps + 1):
         for parts, each in runs.items():
-            start_peak_memory(device)
-            before, started = peak_memory(device), time.process_time()
+            started = time.process_time()
             each.step()
             found[parts]["seconds"].append(each.seconds[-1])
             found[parts]["cpu_seconds"].append(time.process_time() - started)
-            found[parts]["peak_bytes"].append(peak_memory(device) - before)
     rows = []
     for parts, values in found.items():
         progress = runs[parts].trainer.progress
         row = {"micro_batches": parts, "tokens_per_forward_pass": progress.token_budget}
-        # The first step takes memory that is kept, and warms up.
+        # The first step warms up.
         rows.append(row | {name: median(each[1:]) for name, each in values.items()})
     return rows
 

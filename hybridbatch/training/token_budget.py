@@ -32,6 +32,8 @@ SHARE_OF_GPU_MEMORY = 0.8
 SHARE_OF_FREE_GPU_MEMORY = 0.95  # where others use the GPU, too
 CONTEXT_BYTES = 1 << 30  # of CUDA, its libraries and their workspaces
 SAMPLE_TOKENS = 2048  # of the smaller of the two passes whose tensors are counted
+# Passes of a batch from which on smaller ones are as good (benchmarks/results/train-budget.json).
+MANY_PASSES = 15
 LEAST = 1024
 
 
@@ -51,7 +53,13 @@ def bytes_per_token(config: object, length: int) -> int:
     )
 
 
-def token_budget(config: object, length: int, processes: int = 1, limit: int | None = None) -> int:
+def token_budget(
+    config: object,
+    length: int,
+    processes: int = 1,
+    limit: int | None = None,
+    tokens: int = 0,
+) -> int:
     """Tokens per micro-batch that fit in main memory: bf16 is counted as fp32, to be on the safe
     side.
 
@@ -60,6 +68,8 @@ def token_budget(config: object, length: int, processes: int = 1, limit: int | N
         length: tokens of the longest sequence.
         processes: how many share this machine's memory.
         limit: bytes that each process may count on at most.
+        tokens: of this process's share of a batch. One that takes many passes anyway takes passes
+            of a quarter of the tokens: they cost next to no time, and a quarter of the memory.
     """
     most = math.inf if limit is None else limit
     found = main_memory()
@@ -67,7 +77,10 @@ def token_budget(config: object, length: int, processes: int = 1, limit: int | N
         SHARE_OF_CPU_MEMORY * min(found.total / processes, most),
         SHARE_OF_FREE_MEMORY * found.free / processes,
     )
-    return max(LEAST, int(memory / bytes_per_token(config, length)))
+    budget = max(LEAST, int(memory / bytes_per_token(config, length)))
+    if tokens >= MANY_PASSES * budget:
+        budget = max(LEAST, budget // 4)
+    return budget
 
 
 @dataclass(frozen=True)

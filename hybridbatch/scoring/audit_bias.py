@@ -360,8 +360,15 @@ def answer(result: Mapping[str, Any]) -> str:
     still = set(_hidden(result, CENTRED))
     gone = [name for name in hidden if name not in still]
     shown = ", ".join(hidden[:12]) + (f" and {len(hidden) - 12} more" if len(hidden) > 12 else "")
+    rows = {row["language"]: row for row in result["by_language"]}
+    found = [
+        float(np.mean([rows[name][label][f"tlr@{DEPTH}"]["mean"] for name in hidden]))
+        for label in (AS_IS, CENTRED)
+    ]
+    change = f"their TLR@{DEPTH} {found[0]:.3f} -> {found[1]:.3f}, {change}"
     if not gone:
-        mends = "centring mends none of them"
+        rises = "raises them all the same, but they stay behind the others"
+        mends = f"centring {rises}" if found[1] > found[0] + MARGIN else "centring does not mend it"
     elif len(gone) == len(hidden):
         mends = "centring mends it"
     else:

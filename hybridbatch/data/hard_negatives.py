@@ -24,6 +24,8 @@ from hybridbatch.search.exact import search
 from hybridbatch.search.faiss_index import FaissIndex
 
 READ = 1 << 15  # texts read or embedded at a time
+RECALL = 0.95  # of the true first k, that an approximate index is tuned to
+TUNED = 200  # queries that it is tuned on
 # Why a passage that a search found is no negative, in the order in which the reasons are looked at.
 KEPT = 0
 REASONS = (
@@ -125,6 +127,10 @@ class DenseCorpus:
         if self._index is None:
             found = search(vectors, self._vectors, k, device=self._device)
         else:
+            if not self._index.effort:
+                some = vectors[:TUNED]
+                exact = search(some, self._vectors, k, device=self._device)
+                self._index.tune(some, exact, RECALL)
             found = self._index.search(vectors, k)
         scores = np.einsum("qd,qd->q", vectors, self._vectors[positives])
         return (

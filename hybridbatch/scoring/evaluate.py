@@ -336,6 +336,7 @@ def open_searches(
             config.seed,
             report,
             debias=debias,
+            recall=config.recall,
             ignore_identical=config.ignore_identical_ids,
         )
         report.note(search.announcement())

@@ -96,6 +96,14 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSetti
         " exact: the first --depth"
         " passages from vectors on disk; else a FAISS index, whose loss is measured.",
     )
+    recall: float = setting(
+        0.95,
+        "Search",
+        "Share of the true first --depth passages that an approximate index is to find; it is tuned"
+        " to that on a sample of queries.",
+        gt=0,
+        le=1,
+    )
     depth: int = setting(
         1000, "Search", "Passages listed of a corpus that is searched, not ranked whole.", ge=10
     )

@@ -8,7 +8,7 @@ would see it carry the depth in their names (``average_precision@1000``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,14 @@ from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.blocked_vectors import encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore
 from hybridbatch.search.exact import LEAST_KEY, Found, SearchKind, recall_lost, search, search_bytes
-from hybridbatch.search.faiss_index import FaissIndex, index_bytes
+from hybridbatch.search.faiss_index import FaissIndex, Tuning, index_bytes
 from hybridbatch.search.order import key_places, precedence_of_corpora, sort_keys
 from hybridbatch.search.passages import DebiasedVectors
 from hybridbatch.search.vectors import Vectors
 
 SEARCHED_BYTES = 1 << 30  # of lists held for the queries that are searched at a time
 SAMPLE = 1000  # queries whose exact first passages an approximate index is compared with
+TUNED = 200  # of them, queries that the index is tuned on
 
 
 def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | None:
@@ -75,9 +76,11 @@ class Search:
     seed: int = 13
     report: Reporter = SILENT
     debias: LanguageVectors | None = None  # taken off the stored vectors as they are read
+    recall: float = 0.95  # that an approximate index is tuned to
     ignore_identical: bool = False  # leave the passage with a query's own id out of its list
     # by corpus language: recall lost at each cutoff
     lost: dict[str, dict[str, float]] = field(default_factory=dict)
+    tuned: dict[str, Tuning] = field(default_factory=dict)  # by corpus language
 
     def memory(self) -> int:
         """Bytes that `scores` holds at most, beside the texts, the model and pages of files that
@@ -129,6 +132,7 @@ class Search:
                 "by_corpus_language": self.lost,
                 "queries": min(SAMPLE, queries),
             }
+            found["tuning"] = {name: asdict(tuning) for name, tuning in self.tuned.items()}
         return found
 
     def encode(self, part: tuple[int, int] = (1, 1)) -> None:
@@ -249,14 +253,22 @@ class Search:
         places = precedence_of_corpora({language: texts})
         if self.index == "exact":
             return self._exact(vectors, queries, places, self.listed)
+        # The sample's exact first passages serve twice: a part of it tunes the index before the
+        # search, and all of it says afterwards what the search has missed.
+        order = stream(self.seed, "recall").permutation(len(queries))[:SAMPLE]
+        sample = np.sort(order)
+        exact = self._exact(vectors, queries[sample], places, self.listed)
         index = FaissIndex(vectors, self.index, seed=self.seed, report=self.report)
+        few = np.searchsorted(sample, np.sort(order[:TUNED]))
+        tuning = index.tune(queries[sample[few]], exact.of(few, self.listed), self.recall)
+        self.tuned[language] = tuning
+        tell = self.report.note if tuning.recall >= self.recall else self.report.warn
+        tell(f"{self.task.name} in {language}: {tuning.sentence()}")
         step = self._queries_at_a_time()
         parts = [
             index.search(queries[i : i + step], self.listed) for i in range(0, len(queries), step)
         ]
         found = _in_order(_joined(parts), places)
-        sample = np.sort(stream(self.seed, "recall").permutation(len(queries))[:SAMPLE])
-        exact = self._exact(vectors, queries[sample], places, self.listed)
         self.lost[language] = {
             f"@{k}": recall_lost(found.of(sample, k), exact.of(slice(None), k))
             for k in sorted({*self.cutoffs, self.depth})

@@ -1,6 +1,7 @@
 """Approximate search with FAISS indexes."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,12 @@ import numpy as np
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.seeding import stream
-from hybridbatch.search.exact import CHUNK, Found, IndexKind
+from hybridbatch.search.exact import CHUNK, Found, IndexKind, recall_lost
 from hybridbatch.search.vectors import Vectors, as_float32, require_finite
+
+CANDIDATES = 10  # of ivfpq, for each passage wanted
+NEIGHBOURS, MOST_NEIGHBOURS = 256, 8192  # that hnsw keeps while it searches
+HALVINGS = 3  # steps of the search for the least effort
 
 
 class FaissIndex:
@@ -17,8 +22,9 @@ class FaissIndex:
     "flat".
 
     The sizes follow FAISS's guidelines for an index of P vectors: about 4 * sqrt(P) lists of which
-    1 in 32 is visited (ivf, ivfpq), 8 dimensions a byte (ivfpq), 32 neighbours (hnsw). What that
-    loses is to be measured: `recall_lost`.
+    1 in 32 is visited, and more where these hold too few passages for k (ivf, ivfpq), 8 dimensions
+    a byte (ivfpq), 32 neighbours (hnsw). Codes only choose candidates: ivfpq's first
+    `CANDIDATES` * k are scored exactly. `tune` finds how much must be visited for a wanted recall.
     """
 
     def __init__(
@@ -35,9 +41,12 @@ class FaissIndex:
         if not total:
             raise DataError("the corpus has no passages")
         lists = _lists(total)
+        self.corpus = corpus
+        self.kind: IndexKind = kind
+        self.lists = lists
+        self.effort = 0  # lists visited, or neighbours kept; 0: as it follows from k
         self.index: Any = _faiss_index(kind, total, dimension, lists)
         if not self.index.is_trained:
-            self.index.nprobe = math.ceil(lists / 32)
             self.index.cp.seed = seed
             sample = stream(seed, "index").choice(total, min(total, _sample(lists)), replace=False)
             self.index.train(np.ascontiguousarray(corpus[np.sort(sample)], dtype=np.float32))
@@ -50,10 +59,97 @@ class FaissIndex:
 
     def search(self, queries: np.ndarray, k: int) -> Found:
         """The first passages that the index finds; ties are in the index's order."""
-        scores, rows = self.index.search(
-            np.ascontiguousarray(queries, dtype=np.float32), min(k, self.index.ntotal)
+        k = min(k, self.index.ntotal)
+        asked = np.ascontiguousarray(queries, dtype=np.float32)
+        effort = self.effort or self._least_effort(k)
+        if self.kind == "hnsw":
+            self.index.hnsw.efSearch = effort
+        elif self.kind != "flat":
+            self.index.nprobe = effort
+        wide = min(CANDIDATES * k, self.index.ntotal) if self.kind == "ivfpq" else k
+        scores, rows = self.index.search(asked, wide)
+        found = Found(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
+        return self._scored_exactly(asked, found, k) if self.kind == "ivfpq" else found
+
+    def tune(self, queries: np.ndarray, exact: Found, wanted: float) -> "Tuning":
+        """Set how much a search visits to about the least that finds `wanted` of the true first k.
+
+        Args:
+            queries: [Q, D], a sample of those to come.
+            exact: the true first k of these.
+            wanted: recall, 0 .. 1.
+        Returns: what was set, and the recall measured with it, which may be below `wanted` where
+            the index cannot reach it.
+        """
+        k = exact.rows.shape[1]
+        most = {"hnsw": max(4 * k, MOST_NEIGHBOURS), "flat": 1}.get(self.kind, self.lists)
+        most = min(most, self.index.ntotal)
+
+        def recall(effort: int) -> float:
+            self.effort = effort
+            return 1.0 - recall_lost(self.search(queries, k), exact)
+
+        below, effort = 0, min(most, self._least_effort(k))
+        reached = recall(effort)
+        while reached < wanted and effort < most:
+            below, effort = effort, min(most, 2 * effort)
+            reached = recall(effort)
+        # The least effort lies between the last that was too little and the first that was enough.
+        for _ in range(HALVINGS if reached >= wanted else 0):
+            middle = (below + effort) // 2
+            if middle in (below, effort, 0):
+                break
+            found = recall(middle)
+            if found >= wanted:
+                effort, reached = middle, found
+            else:
+                below = middle
+        self.effort = effort
+        return Tuning(self.kind, effort, most, wanted, reached, len(queries))
+
+    def _least_effort(self, k: int) -> int:
+        """What is visited at least: 1 list in 32, and as many as hold 2 k passages on average."""
+        if self.kind == "flat":
+            return 1
+        if self.kind == "hnsw":
+            return max(NEIGHBOURS, 2 * k)
+        needed = math.ceil(2 * k * self.lists / self.index.ntotal)
+        return min(self.lists, max(math.ceil(self.lists / 32), needed))
+
+    def _scored_exactly(self, queries: np.ndarray, found: Found, k: int) -> Found:
+        """The first k of what codes have found, by the vectors themselves."""
+        rows = np.empty((len(queries), k), np.int64)
+        scores = np.empty((len(queries), k), np.float32)
+        for number, (query, candidates) in enumerate(zip(queries, found.rows, strict=True)):
+            known = np.sort(candidates[candidates >= 0])
+            exact = np.full(len(candidates), -np.inf, np.float32)
+            places = np.full(len(candidates), -1, np.int64)
+            places[: len(known)] = known
+            exact[: len(known)] = np.asarray(self.corpus[known], dtype=np.float32) @ query
+            best = np.argsort(-exact, kind="stable")[:k]
+            rows[number], scores[number] = places[best], exact[best]
+        return Found(rows, scores)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How much an index visits, and the recall measured with it."""
+
+    kind: IndexKind
+    effort: int  # lists visited (ivf, ivfpq), neighbours kept (hnsw)
+    most: int  # that it could visit
+    wanted: float  # recall
+    recall: float  # of the true first k, mean over the sample
+    queries: int  # of the sample
+
+    def sentence(self) -> str:
+        """What was found, for people."""
+        what = "neighbours" if self.kind == "hnsw" else "lists"
+        told = (
+            f"{self.kind} visits {self.effort:,} of {self.most:,} {what}: recall"
+            f" {self.recall:.3f} on {self.queries:,} queries"
         )
-        return Found(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
+        return told if self.recall >= self.wanted else f"{told}, less than {self.wanted:g} wanted"
 
 
 def index_bytes(kind: IndexKind, passages: int, dimension: int) -> int:
@@ -88,7 +184,7 @@ def _faiss_index(kind: IndexKind, total: int, dimension: int, lists: int) -> Any
     }[kind]
     index: Any = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
-        index.hnsw.efConstruction, index.hnsw.efSearch = 200, 256
+        index.hnsw.efConstruction = 200
     return index
 
 

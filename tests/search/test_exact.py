@@ -159,3 +159,42 @@ def test_a_gpu_finds_and_ranks_the_same() -> None:
     )
     np.testing.assert_array_equal(one.languages["eng"].ranks, other.languages["eng"].ranks)
     np.testing.assert_array_equal(one.pools["all"].top, other.pools["all"].top)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "ivfpq"])
+@pytest.mark.parametrize("wanted", [0.6, 0.95, 1.0])
+def test_an_index_is_tuned_to_the_wanted_recall(
+    clouds: tuple[np.ndarray, np.ndarray], kind: str, wanted: float
+) -> None:
+    queries, corpus = clouds
+    exact = search(queries, corpus, 100)
+    index = FaissIndex(corpus, kind)
+    tuning = index.tune(queries, exact, wanted)
+    measured = 1 - recall_lost(index.search(queries, 100), exact)
+    assert tuning.recall == pytest.approx(measured)
+    assert f"recall {tuning.recall:.3f} on 10 queries" in tuning.sentence()
+    if wanted == 1.0 and kind == "hnsw":  # a graph does not lead everywhere
+        assert (tuning.effort, tuning.most) == (3000, 3000)
+        assert "less than 1 wanted" in tuning.sentence()
+    else:
+        assert measured >= wanted
+        assert 1 <= tuning.effort <= tuning.most
+        assert "wanted" not in tuning.sentence()
+
+
+def test_an_index_visits_more_than_it_is_asked_for(
+    clouds: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """One list in 32 would hold 100 of 3,000 passages."""
+    queries, corpus = clouds
+    found = FaissIndex(corpus, "ivf").search(queries, 500)
+    assert (found.rows >= 0).mean() > 0.9
+    assert recall_lost(found, search(queries, corpus, 500)) < 0.5
+
+
+def test_candidates_of_codes_are_scored_exactly(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+    queries, corpus = clouds
+    found = FaissIndex(corpus, "ivfpq").search(queries, 20)
+    expected = np.take_along_axis(queries @ corpus.astype(np.float32).T, found.rows, 1)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
+    assert (np.diff(found.scores, axis=1) <= 0).all()

@@ -1,0 +1,90 @@
+"""Recall and speed of approximate indexes over real vectors, as FAISS's usual settings and tuned.
+
+The vectors are what `hybridbatch eval` has kept: `--passages` and `--queries` name folders of the
+store of embeddings, of one model. Exact search is timed beside the indexes; the queries that
+measure the recall are not those that the index was tuned on.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import finish, parser, timed
+
+from hybridbatch.search.exact import Found, recall_lost, search
+from hybridbatch.search.faiss_index import FaissIndex
+
+TUNED = 200
+USUAL = {"hnsw": lambda _: 256, "ivf": lambda lists: -(-lists // 32)}
+USUAL["ivfpq"] = USUAL["ivf"]
+
+
+def main() -> None:
+    """Build, search, tune and search again, for each number of passages."""
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--passages", type=Path, required=True)
+    arguments.add_argument("--queries", type=Path, required=True)
+    arguments.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    arguments.add_argument("--index", nargs="*", default=["ivf", "hnsw", "ivfpq"])
+    arguments.add_argument("--k", type=int, default=100)
+    arguments.add_argument("--measured", type=int, default=300, help="queries, beside the tuned")
+    arguments.add_argument("--recall", type=float, default=0.95)
+    options = arguments.parse_args()
+    rng = np.random.default_rng(0)
+    corpus = rng.permutation(read(options.passages))
+    queries = rng.permutation(read(options.queries))[: TUNED + options.measured]
+    rows = []
+    for size in options.sizes:
+        if size <= len(corpus):
+            rows += measure(options, corpus[:size], queries)
+    settings = {name: value for name, value in vars(options).items() if name != "out"}
+    settings |= {"passages": len(corpus), "queries": len(queries), "dimension": corpus.shape[1]}
+    finish("indexes", settings, {"runs": rows}, options.out)
+
+
+def read(folder: Path) -> np.ndarray:
+    """All vectors of a folder of the store, float32 [P, D]."""
+    parts = [np.load(path) for path in sorted(folder.glob("*.vectors.npy"))]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def measure(options: Any, corpus: np.ndarray, queries: np.ndarray) -> list[dict[str, Any]]:
+    """A row for exact search, and two for each index."""
+    some, others = queries[:TUNED], queries[TUNED:]
+    found: dict[str, Found] = {}
+
+    def milliseconds(run: Any) -> float:
+        return 1000 * timed(run)["cpu_seconds"] / len(others)
+
+    def row(index: str, setting: str, effort: int, run: Any) -> dict[str, Any]:
+        spent = milliseconds(lambda: found.update(it=run()))
+        return {
+            "passages": len(corpus),
+            "index": index,
+            "setting": setting,
+            "effort": effort,
+            "recall": 1 - recall_lost(found["it"], exact),
+            "cpu_milliseconds_a_query": spent,
+        }
+
+    exact = search(others, corpus, options.k)
+    rows = [row("exact", "", 0, lambda: search(others, corpus, options.k))]
+    of_some = search(some, corpus, options.k)
+    for kind in options.index:
+        made: list[FaissIndex] = []
+        build = timed(lambda made=made, kind=kind: made.append(FaissIndex(corpus, kind)))
+        index = made[0]
+        index.effort = USUAL[kind](index.lists)
+        rows.append(
+            row(kind, "usual", index.effort, lambda index=index: index.search(others, options.k))
+        )
+        tuning = index.tune(some, of_some, options.recall)
+        rows.append(
+            row(kind, "tuned", tuning.effort, lambda index=index: index.search(others, options.k))
+        )
+        rows[-1] |= {"lists": index.lists, "build_cpu_seconds": build["cpu_seconds"]}
+    return rows
+
+
+if __name__ == "__main__":
+    main()

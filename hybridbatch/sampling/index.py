@@ -69,6 +69,9 @@ class RecordIndex:
     has: np.ndarray  # uint8 [R]: HAS_QUERY | HAS_PASSAGE
     # int64 [R]: the store's number of each row; None: the same numbers
     row: np.ndarray | None = None
+    # Whether batches of all kinds take the same records in the same order, of those that can serve
+    # every kind: see `plan_schedule`.
+    same_records: bool = False
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "RecordIndex":

@@ -48,7 +48,6 @@ def plan_schedule(
     strategy: Strategy = "hybrid",
     copies: int | None = None,
     source_weights: Mapping[str, float] | None = None,
-    same_records: bool = False,
 ) -> Schedule:
     """Plan `steps` batches; step t depends on the arguments and t alone, not on `steps`.
 
@@ -64,6 +63,11 @@ def plan_schedule(
     uniformly, at most `copies` and half of the batch; the last record brings as many as there is
     room for. So a record with one language takes part too, and "mtt" with one copy is "mixed".
 
+    Of an index with `same_records` both kinds of batches take the same records in the same order,
+    so that step t holds the same records for every `mix`. Only `parallel_records` take part. Language
+    draws are common to all mixes anyway. Of an mtt schedule only the choice of records is affected:
+    its batches hold fewer records than pairs.
+
     Args:
         mix: chance of a monolingual batch, 0 to 1; used by the strategy "hybrid" only.
         copies: most pairs of a record in a batch of the strategy "mtt", at least 1; None: all its
@@ -71,16 +75,13 @@ def plan_schedule(
         batch_size: pairs in a batch.
         seed: >= 0.
         source_weights: factor >= 0 by source name, 1 where absent.
-        same_records: both kinds of batches take the same records in the same order, so that step t
-            holds the same records for every `mix`. Only `parallel_records` take part. Language
-            draws are common to all mixes anyway. Of an mtt schedule only the choice of records is
-            affected: its batches hold fewer records than pairs.
 
     Raises:
         ConfigError: a setting is out of bounds or names an unknown source.
         DataError: the data cannot fill a batch of a kind that is asked for.
     """
     weights = _weights(index, source_weights or {})
+    same_records = index.same_records
     kinds = _kinds(mix, strategy)
     if batch_size < 1 or steps < 0:
         raise ConfigError(f"batch_size {batch_size} and steps {steps} must be at least 1 and 0")

@@ -1,6 +1,6 @@
 """All that is decided before any weights are loaded: languages, records, schedule, validation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class Inputs:
         else:
             languages = resolve(config.languages or "all", store.languages)
         index = store.index("train", languages, max_records=config.max_records, seed=config.seed)
+        index = replace(index, same_records=config.same_records)
         schedule = plan_schedule(
             index,
             mix=config.mix,
@@ -64,7 +65,6 @@ class Inputs:
             strategy=config.strategy,
             copies=config.copies,
             source_weights=config.source_weights,
-            same_records=config.same_records,
         )
         held_out_index: RecordIndex | None = None
         held_out: dict[str, Schedule] = {}

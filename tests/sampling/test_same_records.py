@@ -1,5 +1,7 @@
 """With `same_records`, mixes differ in the kind of their batches alone: not in records or order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,10 @@ from hybridbatch.sampling.streams import CROSS_LINGUAL, MONOLINGUAL
 from tests.sampling.test_schedule import BOTH, check_invariants, make_index, parallel, record_of
 
 PLAN = {"batch_size": 8, "steps": 200, "seed": 3}
+
+
+def same(index: RecordIndex) -> RecordIndex:
+    return replace(index, same_records=True)
 
 
 def mixed_sources() -> RecordIndex:
@@ -26,8 +32,8 @@ def mixed_sources() -> RecordIndex:
 
 
 def test_all_mixes_hold_the_same_records_step_by_step():
-    index = mixed_sources()
-    plans = [plan_schedule(index, mix=mix, same_records=True, **PLAN) for mix in (0, 0.3, 0.5, 1)]
+    index = same(mixed_sources())
+    plans = [plan_schedule(index, mix=mix, **PLAN) for mix in (0, 0.3, 0.5, 1)]
     first = record_of(index, plans[0].query_row)
     for plan in plans:
         check_invariants(index, plan)
@@ -38,8 +44,8 @@ def test_all_mixes_hold_the_same_records_step_by_step():
 
 
 def test_steps_of_one_kind_are_the_same_batches_in_every_mix():
-    index = make_index(parallel(80, 4))
-    low, high = (plan_schedule(index, mix=mix, same_records=True, **PLAN) for mix in (0.3, 0.7))
+    index = same(make_index(parallel(80, 4)))
+    low, high = (plan_schedule(index, mix=mix, **PLAN) for mix in (0.3, 0.7))
     both = low.kind == high.kind
     assert 0 < both.sum() < len(both)
     np.testing.assert_array_equal(low.query_row[both], high.query_row[both])
@@ -48,8 +54,8 @@ def test_steps_of_one_kind_are_the_same_batches_in_every_mix():
 
 
 def test_only_records_that_serve_both_kinds_take_part_and_the_plan_says_how_many():
-    index = mixed_sources()
-    plan = plan_schedule(index, mix=0.5, same_records=True, **PLAN)
+    index = same(mixed_sources())
+    plan = plan_schedule(index, mix=0.5, **PLAN)
     drawn = np.unique(record_of(index, plan.query_row))
     assert set(index.source[drawn].tolist()) == {0, 2}
     widths = np.diff(index.record_start)
@@ -60,28 +66,28 @@ def test_only_records_that_serve_both_kinds_take_part_and_the_plan_says_how_many
 def test_cross_lingual_batches_of_fully_parallel_data_are_those_of_the_plain_plan():
     index = make_index(parallel(50, 3))
     plain = plan_schedule(index, mix=0, **PLAN)
-    shared = plan_schedule(index, mix=0, same_records=True, **PLAN)
+    shared = plan_schedule(same(index), mix=0, **PLAN)
     assert plain.fingerprint() == shared.fingerprint()
 
 
 def test_mixed_batches_take_the_common_order_too():
-    index = make_index(parallel(50, 3))
-    hybrid = plan_schedule(index, mix=0.5, same_records=True, **PLAN)
-    mixed = plan_schedule(index, mix=0.5, strategy="mixed", same_records=True, **PLAN)
+    index = same(make_index(parallel(50, 3)))
+    hybrid = plan_schedule(index, mix=0.5, **PLAN)
+    mixed = plan_schedule(index, mix=0.5, strategy="mixed", **PLAN)
     np.testing.assert_array_equal(
         record_of(index, hybrid.query_row), record_of(index, mixed.query_row)
     )
 
 
 def test_all_languages_come_equally_often_in_both_kinds():
-    index = make_index(parallel(64, 4))
+    index = same(make_index(parallel(64, 4)))
     for mix in (0.0, 1.0):
-        plan = plan_schedule(index, mix=mix, same_records=True, batch_size=16, steps=2000, seed=1)
+        plan = plan_schedule(index, mix=mix, batch_size=16, steps=2000, seed=1)
         share = np.bincount(index.language[plan.passage_row].ravel()) / plan.passage_row.size
         assert np.abs(share - 0.25).max() < 0.05
 
 
 def test_data_without_a_parallel_record_is_refused_with_the_mend():
-    index = make_index([(0, n, {n % 3: BOTH, (n + 1) % 3: BOTH}) for n in range(40)])
+    index = same(make_index([(0, n, {n % 3: BOTH, (n + 1) % 3: BOTH}) for n in range(40)]))
     with pytest.raises(DataError, match="--same-records"):
-        plan_schedule(index, mix=0.5, same_records=True, **PLAN)
+        plan_schedule(index, mix=0.5, **PLAN)

@@ -256,7 +256,7 @@ class Store:
         return shards
 
     def _whole_index(self, split: Split) -> RecordIndex:
-        arrays = self._arrays(split, ARRAYS)
+        arrays: dict[str, Any] = self._arrays(split, ARRAYS)
         self._require_index(split, arrays)
         return RecordIndex(sources=self.sources, languages=self.languages, **arrays)
 

@@ -5,7 +5,6 @@ A record that cannot be used becomes a `BadRow` and the reading goes on; only a 
 it.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -33,8 +32,6 @@ KINDS = {
 }
 _PACKED = (".gz", ".zst")
 UNKNOWN_KIND = "unknown kind of file; give .jsonl, .tsv, .csv (also .gz, .zst) or .parquet"
-# what invalid UTF-8 is decoded to, and what no UTF-8 can hold
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
     "training": "train",
@@ -47,6 +44,9 @@ SPLIT_NAMES: dict[str, Split] = {
     "eval": "test",
     "evaluation": "test",
 }
+
+
+_KNOWN: dict[str, str] = {}  # canonical languages by the codes that have been read
 
 
 class RowProblem(Exception):
@@ -167,8 +167,11 @@ def checked_text(value: Any, field: str) -> str:
     """`value`, if it is a text that can be used. Raises `RowProblem`."""
     if not isinstance(value, str):
         raise RowProblem(field, f"must be text, not {json_type(value)}")
-    if not value.isascii() and _LONE_SURROGATE.search(value):
-        raise RowProblem(field, "not valid UTF-8")
+    if not value.isascii():
+        try:
+            value.encode()  # fails at lone surrogates, which is what invalid UTF-8 is decoded to
+        except UnicodeEncodeError:
+            raise RowProblem(field, "not valid UTF-8") from None
     if not "!" <= value[:1] <= "~" and is_blank(value):
         raise RowProblem(field, "empty")
     return value
@@ -177,6 +180,8 @@ def checked_text(value: Any, field: str) -> str:
 def identifier(record: Record, field: str) -> str:
     """An id: text or a whole number. Raises `RowProblem`."""
     value = record.get(field)
+    if type(value) is str:
+        return checked_text(value, field)
     return (
         str(value)
         if isinstance(value, int) and not isinstance(value, bool)
@@ -199,7 +204,12 @@ def language(record: Record, field: str) -> str:
     """The canonical id of a language code. Raises `RowProblem` with the nearest names if it is
     unknown.
     """
-    return known_language(text(record, field), field)
+    code = record.get(field)
+    if type(code) is str and code in _KNOWN:
+        return _KNOWN[code]
+    code = text(record, field)
+    _KNOWN[code] = known_language(code, field)
+    return _KNOWN[code]
 
 
 def known_language(code: str, field: str) -> str:

@@ -317,7 +317,10 @@ def _split(record: Record, column: str | None) -> Split | None:
 
 
 def _side(record: Record, column: str) -> str | None:
-    return None if column in record and record[column] is None else text(record, column)
+    value = record.get(column)
+    if type(value) is str:
+        return checked_text(value, column)
+    return None if value is None and column in record else text(record, column)
 
 
 def _negatives_in(record: Record, columns: Iterable[str]) -> tuple[str, ...]:

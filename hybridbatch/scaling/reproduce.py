@@ -17,10 +17,12 @@ from hybridbatch.common.files import make_folder, write_json, write_text
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.settings import build
+from hybridbatch.common.tables import markdown_table
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.scaling.settings import ReproduceConfig
 from hybridbatch.scoring.averages import SETTINGS
 from hybridbatch.scoring.documents import read_evaluation
+from hybridbatch.scoring.drawing import STYLE, write_figure
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig
 
@@ -164,6 +166,10 @@ def default_languages(tasks: Sequence[str]) -> str:
 def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
     """What results.json keeps of an arm."""
     kept = ("trained_languages", "steps", "data", "schedule", "throughput", "seconds", "validation")
+    tasks = []
+    for task in scores["tasks"]:
+        settings = {name: _setting_facts(part) for name, part in task["settings"].items()}
+        tasks.append({"name": task["name"], "about": task["about"], "settings": settings})
     return {
         "name": arm.name,
         "batches": arm.batches,
@@ -171,21 +177,12 @@ def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> di
         "seed": arm.seed,
         "model_fingerprint": scores["model"]["fingerprint"],
         "train": {name: facts[name] for name in kept if name in facts},
-        "tasks": [
-            {
-                "name": task["name"],
-                "about": task["about"],
-                "settings": {
-                    setting: {
-                        name: part[name]
-                        for name in ("query_languages", "cells", "metrics", "groups")
-                    }
-                    for setting, part in task["settings"].items()
-                },
-            }
-            for task in scores["tasks"]
-        ],
+        "tasks": tasks,
     }
+
+
+def _setting_facts(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part[name] for name in ("query_languages", "cells", "metrics", "groups")}
 
 
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -196,21 +193,19 @@ def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     start is shown on the same parts.
     """
     arms = result["arms"]
+    kinds = dict.fromkeys(arm["batches"] for arm in arms)
     rows = []
     for number, task in enumerate(arms[0]["tasks"]):
         for part in PARTS:
-            for batches in dict.fromkeys(arm["batches"] for arm in arms):
-                chosen = [
-                    arm["tasks"][number]["settings"] for arm in arms if arm["batches"] == batches
-                ]
-                values = {
-                    name: _mean(_measure(settings, name, part) for settings in chosen)
-                    for name in MEASURES
-                }
+            for batches in kinds:
+                chosen = [arm for arm in arms if arm["batches"] == batches]
+                settings = [arm["tasks"][number]["settings"] for arm in chosen]
+                values = {}
+                for name in MEASURES:
+                    values[name] = _mean(_measure(each, name, part) for each in settings)
                 if any(value is not None for value in values.values()):
-                    rows.append(
-                        {"task": task["name"], "languages": part, "batches": batches, **values}
-                    )
+                    about = {"task": task["name"], "languages": part, "batches": batches}
+                    rows.append({**about, **values})
     return rows
 
 
@@ -256,21 +251,13 @@ def report_text(result: Mapping[str, Any]) -> str:
     """The report as Markdown: what was done, the table, the tests, how to run it again."""
     arms, config = result["arms"], result["config"]
     rows = table_rows(result)
-    header = [
-        "task",
-        "languages",
-        "batches",
-        "monolingual mAP",
-        "cross-lingual mAP",
-        "multilingual mAP",
-        "rank distance",
-    ]
-    table = [f"| {' | '.join(header)} |", "|---|---|---|---:|---:|---:|---:|"]
+    measures = {name: name if name == "rank distance" else f"{name} mAP" for name in MEASURES}
+    table = []
     for row in rows:
-        figures = [_shown(row[name], 0 if name == "rank distance" else 3) for name in MEASURES]
-        table.append(
-            "| " + " | ".join([row["task"], row["languages"], row["batches"], *figures]) + " |"
-        )
+        line = {name: row[name] for name in ("task", "languages", "batches")}
+        for name, title in measures.items():
+            line[title] = _shown(row[name], 0 if name == "rank distance" else 3)
+        table.append(line)
     trained: dict[str, Any] = next((arm["train"] for arm in arms if arm["train"]), {})
     caveats = dict.fromkeys(f"- {task['name']}: {task['about']}" for task in arms[0]["tasks"])
     machine = result["hardware"]
@@ -297,7 +284,7 @@ def report_text(result: Mapping[str, Any]) -> str:
             " better. Zero-shot: no language of the setting was trained on; trained-to-zero-shot:"
             " only that of the query was.",
             "",
-            *table,
+            markdown_table(table, right=list(measures.values())),
             "",
             "![mAP and rank distance by kind of batches](figure.svg)",
             "",
@@ -326,53 +313,45 @@ def _shown(value: float | None, digits: int) -> str:
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """A figure: for each task mAP in the three settings and rank distance, a mark for each arm."""
     import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    from hybridbatch.common.files import atomic_path
+    from matplotlib.figure import Figure
 
     arms = result["arms"]
     kinds = list(dict.fromkeys(arm["batches"] for arm in arms))
-    colours = {kind: f"C{number}" for number, kind in enumerate(kinds)}
     tasks = [task["name"] for task in arms[0]["tasks"]]
-    figure, grid = pyplot.subplots(
-        len(tasks),
-        2,
-        figsize=(8, 2.8 * len(tasks)),
-        squeeze=False,
-        width_ratios=(3, 1),
-        layout="constrained",
-    )
-    for number, (task, (left, right)) in enumerate(zip(tasks, grid, strict=True)):
-        for arm in arms:
-            settings = arm["tasks"][number]["settings"]
-            offset = (kinds.index(arm["batches"]) - (len(kinds) - 1) / 2) * 0.16
-            mark = {
-                "color": colours[arm["batches"]],
-                "marker": "o",
-                "linestyle": "none",
-                "markersize": 5,
-            }
-            values = [_measure(settings, name, "all") for name in SETTINGS]
-            left.plot(
-                [i + offset for i in range(len(SETTINGS))], values, label=arm["batches"], **mark
-            )
-            right.plot([offset], [_measure(settings, "rank distance", "all")], **mark)
-        left.set_xticks(range(len(SETTINGS)), SETTINGS)
-        left.set_ylabel("mAP")
-        left.set_title(task, loc="left")
-        right.set_xticks([])
-        right.set_xlim(-0.6, 0.6)
-        right.set_title("rank distance", loc="left")
-        for axes in (left, right):
-            axes.set_ylim(bottom=0)
-            axes.grid(axis="y", alpha=0.3)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    named = dict(zip(labels, handles, strict=True))
-    figure.legend(
-        named.values(), named.keys(), loc="outside lower center", ncols=len(named), frameon=False
-    )
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
-    pyplot.close(figure)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 2.8 * len(tasks)), layout="constrained")
+        grid = figure.subplots(len(tasks), 2, squeeze=False, width_ratios=(3, 1))
+        for number, (task, (left, right)) in enumerate(zip(tasks, grid, strict=True)):
+            for arm in arms:
+                _mark_arm(arm, number, kinds, left, right)
+            left.set_xticks(range(len(SETTINGS)), SETTINGS)
+            left.set_ylabel("mAP")
+            left.set_title(task, loc="left")
+            right.set_xticks([])
+            right.set_xlim(-0.6, 0.6)
+            right.set_title("rank distance", loc="left")
+            for axes in (left, right):
+                axes.set_ylim(bottom=0)
+                axes.grid(axis="y", alpha=0.3)
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        named = dict(zip(labels, handles, strict=True))
+        figure.legend(
+            named.values(),
+            named.keys(),
+            loc="outside lower center",
+            ncols=len(named),
+            frameon=False,
+        )
+    write_figure(figure, path)
+
+
+def _mark_arm(arm: Mapping[str, Any], task: int, kinds: list[str], left: Any, right: Any) -> None:
+    """The marks of an arm, beside those of the other kinds of batches."""
+    kind = kinds.index(arm["batches"])
+    offset = (kind - (len(kinds) - 1) / 2) * 0.16
+    mark = {"color": f"C{kind}", "marker": "o", "linestyle": "none", "markersize": 5}
+    settings = arm["tasks"][task]["settings"]
+    values = [_measure(settings, name, "all") for name in SETTINGS]
+    places = [place + offset for place in range(len(SETTINGS))]
+    left.plot(places, values, label=arm["batches"], **mark)
+    right.plot([offset], [_measure(settings, "rank distance", "all")], **mark)

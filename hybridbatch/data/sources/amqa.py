@@ -9,8 +9,10 @@ SOURCES = (
         parts={"train": "train", "dev": "validation"},  # its test set is left alone
         title="AmQA, Amharic question answering",
         licence="MIT",
-        url="https://github.com/semantic-systems/amharic-qa",
-        revision="68d06ea20ba0dedfdb99385d44fbdc54b83ad96a",
+        origin=(
+            "https://github.com/semantic-systems/amharic-qa",
+            "68d06ea20ba0dedfdb99385d44fbdc54b83ad96a",
+        ),
         languages="am",
         size="2,323 questions",
     ),

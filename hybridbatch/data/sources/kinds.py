@@ -101,8 +101,7 @@ def retrieval_source(
     *,
     title: str,
     licence: str,
-    url: str,
-    revision: str,
+    origin: tuple[str, str],
     languages: str,
     size: str,
 ) -> Source:
@@ -112,7 +111,9 @@ def retrieval_source(
         folder: the data set's folder under the data root.
         parts: what its files are cut by (languages, splits or domains), and the split that each
             belongs to.
+        origin: address and revision of where it is public.
     """
+    url, revision = origin
 
     def inputs(context: SourceContext) -> list[Path]:
         patterns = [

@@ -33,8 +33,7 @@ _LOCAL = retrieval_source(
     parts=dict.fromkeys(FIRST, "validation"),
     title="SQuADShifts, part of the paper's validation set",
     licence="none in the repository; its card says CC BY 4.0",
-    url="https://github.com/modestyachts/squadshifts-website",
-    revision=REVISION,
+    origin=("https://github.com/modestyachts/squadshifts-website", REVISION),
     languages="en",
     size="13,938 questions",
 )

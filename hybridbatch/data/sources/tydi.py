@@ -11,8 +11,10 @@ SOURCES = (
         parts={"en": "train", "ko": "train", "sw": "train"},
         title="TyDi QA gold passage, training set",
         licence="Apache-2.0 (passages: Wikipedia, CC BY-SA)",
-        url="https://github.com/sagorbrur/tydiqa-language-specific",
-        revision="55c6649475e0765f717a6d32a173c6664096a8ce",
+        origin=(
+            "https://github.com/sagorbrur/tydiqa-language-specific",
+            "55c6649475e0765f717a6d32a173c6664096a8ce",
+        ),
         languages="en, ko, sw",
         size="8,076 questions",
     ),

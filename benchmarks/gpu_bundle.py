@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from hybridbatch.common.files import atomic_path, make_folder, read_json, write_json
+from hybridbatch.common.integrity import SUMS
 from hybridbatch.data.store.reader import Store
 from hybridbatch.model import Encoder
 
@@ -50,7 +51,7 @@ def main() -> None:
         words = cut_encoder(Encoder.load(options.model), pairs, cut)
         with (
             atomic_path(options.folder / "encoder.tar.xz") as path,
-            lzma.open(path, "wb", preset=6) as packed,
+            lzma.open(path, "wb", preset=1) as packed,
             tarfile.open(fileobj=packed, mode="w") as archive,
         ):
             archive.add(cut, "encoder")
@@ -105,6 +106,7 @@ def cut_encoder(encoder: Encoder, pairs: list[dict[str, str]], folder: Path) -> 
     shape = read_json(folder / "config.json")
     padding = place.get(shape.get("pad_token_id"))
     write_json(folder / "config.json", shape | {"vocab_size": len(kept), "pad_token_id": padding})
+    (folder / SUMS).unlink(missing_ok=True)  # of the encoder before it was cut
     return len(kept)
 
 

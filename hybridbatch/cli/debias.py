@@ -32,7 +32,16 @@ def debias(config: DebiasConfig) -> None:
     console.path(folder)
 
 
-@command(DEBIASING, AuditConfig, {"model": "MODEL"}, name="audit-bias")
+@command(
+    DEBIASING,
+    AuditConfig,
+    {"model": "MODEL"},
+    name="audit-bias",
+    examples=[
+        "hybridbatch audit-bias experiments/first",
+        "hybridbatch audit-bias my-encoder --vectors vectors/ --json",
+    ],
+)
 def audit_bias(config: AuditConfig) -> None:
     """Which languages does a model hide, and does centring mend it? One page of HTML."""
     from hybridbatch.scoring.audit_bias import CORRELATION, MEASURES, PAGE, audit

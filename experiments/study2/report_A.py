@@ -53,6 +53,8 @@ class Runs:
             run = read_json(path)["run"]
             mix = UNTRAINED if run["mix"] is None else run["mix"]
             table = pd.read_parquet(path.with_suffix(".parquet"))
+            single = table.select_dtypes("float32").columns
+            table[single] = table[single].astype("float64")
             self.tables[(run["seed"], run["trained_on"]), mix] = table
 
     def blocks(self, wanted: list[Any]) -> list[Block]:

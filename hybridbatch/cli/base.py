@@ -51,7 +51,9 @@ app = typer.Typer(
 )
 
 # Options that several commands have.
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what the command would do, and do nothing.")
+]
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder that holds local copies of public data sets.")
 ]
@@ -66,19 +68,22 @@ Tasks = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[TASK...]",
-        help="Evaluation tasks; default: those that `prepare` checks.",
+        help="Evaluation tasks; default: the tasks that `prepare` checks.",
         autocompletion=of(tasks),
     ),
 ]
 EVERYWHERE: dict[str, Any] = {
     "json_": typer.Option("--json", help="Print results as JSON.", rich_help_panel="Everywhere"),
     "quiet": typer.Option(
-        "--quiet", "-q", help="Only results, warnings and errors.", rich_help_panel="Everywhere"
+        "--quiet",
+        "-q",
+        help="Show only results, warnings and errors.",
+        rich_help_panel="Everywhere",
     ),
     "verbose": typer.Option(
         "--verbose",
         "-v",
-        help="Also the time of every note, and the traceback of an error.",
+        help="Also show the time of every note, and the traceback of an error.",
         rich_help_panel="Everywhere",
     ),
 }

@@ -61,7 +61,7 @@ def mine(config: MineConfig) -> None:
 )
 def inspect(
     data: Annotated[Path, typer.Argument(help="Prepared data folder.")],
-    records: Annotated[int, typer.Option(help="Sample records to show.")] = 3,
+    records: Annotated[int, typer.Option(help="Number of sample records to show.")] = 3,
     languages: Languages = "all",
 ) -> None:
     """Show what is in prepared data, what was left out and why, and sample parallel records side by
@@ -111,7 +111,9 @@ def audit(
     tasks: Tasks = None,
     data_root: DataRoot = None,
     languages: Languages = "all",
-    out: Annotated[Path | None, typer.Option(help="Also write the report there, as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to which the report is also written, as JSON.")
+    ] = None,
 ) -> None:
     """Report evaluation texts in prepared data, exact and nearly so, without changing it."""
     from hybridbatch.common.files import write_json
@@ -141,13 +143,14 @@ def languages(
         str,
         typer.Argument(
             metavar="[GROUP]",
-            help="Ids, groups and exclusions, such as 'low-resource,-swh'. [all]",
+            help="Languages to show: ids, groups and exclusions, such as 'low-resource,-swh'."
+            " [all]",
             show_default=False,
             autocompletion=of(language_names),
         ),
     ] = "all",
     of: Annotated[
-        Path | None, typer.Option(help="Only languages of this prepared data folder.")
+        Path | None, typer.Option(help="Show only the languages of this prepared data folder.")
     ] = None,
 ) -> None:
     """List the languages of a group."""

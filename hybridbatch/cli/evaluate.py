@@ -71,7 +71,9 @@ def evaluate(
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Evaluation folders; one per seed as A1,A2."),
+        typer.Argument(
+            metavar="RUN...", help="Evaluation folders; write the seeds of one arm as A1,A2."
+        ),
     ],
     metric: Annotated[
         str, typer.Option(help="Metric to compare, such as mAP, ndcg@10 or rank_distance.")
@@ -82,7 +84,8 @@ def compare(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Also write the comparison there: .svg or .png (figure), .md, else JSON."
+            help="File to which the comparison is also written: .svg or .png (a figure), .md,"
+            " else JSON."
         ),
     ] = None,
 ) -> None:
@@ -124,7 +127,9 @@ def compare(
 )
 def figures(
     runs: Annotated[list[Path], typer.Argument(metavar="EVAL...", help="Evaluation folders.")],
-    metric: Annotated[str, typer.Option(help="Metric of the heat map of language pairs.")] = "mAP",
+    metric: Annotated[
+        str, typer.Option(help="Metric that the heat map of language pairs shows.")
+    ] = "mAP",
 ) -> None:
     """Draw evaluations: heat maps of language pairs, and language bias, as SVG and PNG in
     EVAL/figures.
@@ -139,7 +144,10 @@ def figures(
 def cache(
     prune: Annotated[
         float | None,
-        typer.Option(metavar="GB", help="Drop what was used longest ago until so much is left."),
+        typer.Option(
+            metavar="GB",
+            help="Remove the embeddings unused for longest until the cache has at most this size.",
+        ),
     ] = None,
 ) -> None:
     """Show the stored embeddings, and prune them."""

@@ -73,7 +73,7 @@ def _scale_sweep(
     context: typer.Context,
     dry_run: DryRun = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Run a grid of more than 10,000 cells.")
+        bool, typer.Option("--yes", help="Allow a grid of more than 10,000 cells.")
     ] = False,
 ) -> None:
     """Train and score a grid of mix, pairs, languages, batch size, model and seed; go on where it
@@ -105,7 +105,7 @@ sweeps.callback(invoke_without_command=True)(
     ],
 )
 def status(
-    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, running or not.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, which may still be running.")],
 ) -> None:
     """Show every cell of a sweep with its state."""
     from hybridbatch.scaling.sweep import status as states
@@ -139,14 +139,15 @@ def _show_cells(rows: list[dict[str, Any]], title: str) -> None:
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
     cells: Annotated[
-        int, typer.Option(help="Finished cells to do again, drawn at random.", min=1)
+        int, typer.Option(help="Number of finished cells to run again, drawn at random.", min=1)
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 13,
+    seed: Annotated[int, typer.Option(help="Seed of the random draw.", min=0)] = 13,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference in mAP of any language.", min=0)
+        float,
+        typer.Option(help="Largest difference in mAP that is allowed for any language.", min=0),
     ] = 0.02,
     data: Annotated[
-        str | None, typer.Option(help="Training data; default: as the sweep says.")
+        str | None, typer.Option(help="Training data; default: the data that the sweep names.")
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -180,7 +181,8 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FOLDER...", help="Folders of sweeps of the same targets, reported as one."
+            metavar="FOLDER...",
+            help="Folders of sweeps that have the same targets; one report covers them all.",
         ),
     ],
     data_root: DataRoot = None,

@@ -34,7 +34,7 @@ def search(
     config: SearchConfig,
     query: Annotated[
         list[str] | None,
-        typer.Option("--query", help="What to search for; may be given several times."),
+        typer.Option("--query", help="What to search for; can be repeated."),
     ] = None,
 ) -> None:
     """Search passages of any languages: for --query, for every line of standard input, or in a

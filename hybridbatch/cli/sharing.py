@@ -20,19 +20,17 @@ from hybridbatch.common.errors import ConfigError
 def push(
     run: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
     repository: Annotated[
-        str, typer.Argument(metavar="REPO", help="Repository on the hub, OWNER/NAME.")
+        str, typer.Argument(metavar="REPO", help="Repository on the hub, as OWNER/NAME.")
     ],
     eval_: Annotated[
         list[Path] | None,
         typer.Option(
             "--eval",
             metavar="PATH",
-            help="Evaluation whose scores the card tells; may be repeated.",
+            help="Evaluation whose scores the model card shows; can be repeated.",
         ),
     ] = None,
-    public: Annotated[
-        bool, typer.Option("--public", help="Let everybody see a new repository.")
-    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     message: Annotated[str, typer.Option(help="Message of the commit.")] = "Add the model",
 ) -> None:
     """Put a trained model on the Hugging Face hub, with its model card."""
@@ -58,7 +56,9 @@ def push(
 )
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished training, or of a model.")],
-    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX, checked to 1e-4.")] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Write ONNX; the vectors are checked to 1e-4.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: onnx/model.onnx in the model.")
     ] = None,

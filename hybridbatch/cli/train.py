@@ -29,8 +29,9 @@ def train(
     debias_text: Annotated[
         str | None,
         typer.Option(
-            help="At the end, estimate language vectors of the trained model from this text by"
-            " language (as `hybridbatch debias --text`), into RUN/language_vectors."
+            help="After training, estimate language vectors of the trained model from this text"
+            " by language (as `hybridbatch debias --text` does) and write them to"
+            " RUN/language_vectors."
         ),
     ] = None,
 ) -> None:

@@ -58,24 +58,29 @@ class EncoderSettings(Settings):
     """How an encoder is loaded, for training and for evaluation."""
 
     pooling: Literal["auto", "mean", "cls", "lasttoken"] = setting(
-        "auto", "Model", "Pooling; auto: as the model says, else mean."
+        "auto", "Model", "Pooling; auto: the pooling that the model states, else mean."
     )
     query_prompt: str | None = setting(
-        None, "Model", "Text put before every query; default: as the model says, else 'query: '."
+        None,
+        "Model",
+        "Text put before every query; default: the prompt that the model states, else 'query: '.",
     )
     passage_prompt: str | None = setting(
         None,
         "Model",
-        "Text put before every passage; default: as the model says, else 'passage: '.",
+        "Text put before every passage; default: the prompt that the model states, else"
+        " 'passage: '.",
     )
     max_query_tokens: int = setting(
-        64, "Model", "Tokens kept of a query, special ones included.", ge=3
+        64, "Model", "Number of tokens kept of a query, special tokens included.", ge=3
     )
     max_passage_tokens: int = setting(
-        256, "Model", "Tokens kept of a passage, special ones included.", ge=3
+        256, "Model", "Number of tokens kept of a passage, special tokens included.", ge=3
     )
     trust_remote_code: bool = setting(
-        False, "Model", "Run code that comes with the model. Without it no such code ever runs."
+        False,
+        "Model",
+        "Run code that comes with the model. Without this option such code never runs.",
     )
 
     @property
@@ -90,7 +95,7 @@ class DataRootSettings(Settings):
     data_root: Path | None = setting(
         None,
         "Data",
-        "Folder that holds local copies of public data sets, looked at before any download.",
+        "Folder of local copies of public data sets; it is searched before anything is downloaded.",
     )
 
 
@@ -98,10 +103,10 @@ class MachineSettings(Settings):
     """What computes, and in which numbers."""
 
     device: str = setting(
-        "auto", "Machine", "cpu, cuda, cuda:1 or mps; auto: a GPU where there is one."
+        "auto", "Machine", "cpu, cuda, cuda:1 or mps; auto: a GPU if there is one."
     )
     precision: Precision = setting(
-        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
+        "auto", "Machine", "Number format; auto: bf16 if the machine computes it fast, else fp32."
     )
 
 
@@ -111,8 +116,8 @@ class KernelSettings(Settings):
     kernels: Literal["auto", "plain", "packed"] = setting(
         "auto",
         "Machine",
-        "Of encoding on a CPU: plain is what training computes with; packed is faster, vectors differ"
-        " by 1e-7; auto: packed where it was measured to be faster.",
+        "How texts are encoded on a CPU. plain: as in training; packed: faster, and vectors"
+        " differ by 1e-7; auto: packed on machines where it was measured to be faster.",
     )
 
 

@@ -24,120 +24,130 @@ class PrepareConfig(DataRootSettings, MachineSettings):
     sources: tuple[str, ...] = setting(
         ("atlas",),
         "Data",
-        "Names of built-in sources, or files and folders of your own; several are merged.",
+        "Names of built-in sources, or your own files and folders; several sources are merged.",
     )
     out: Path | None = setting(None, "Data", "Folder for the prepared data; default: data/NAME.")
     columns: dict[str, str] = setting(
         {},
         "Your own files",
-        "Columns by their part, as 'query=question,passage=answer,language=lang'; default: as their"
-        " names say.",
+        "Which column holds which part, such as"
+        " 'query=question,passage=answer,language=lang'; default: the names of the columns"
+        " decide.",
     )
     language: str | None = setting(
-        None, "Your own files", "Language of the rows of tables that do not say it, such as 'swh'."
+        None, "Your own files", "Language of tables that have no language column, such as 'swh'."
     )
     encoding: str = setting(
         "auto",
         "Your own files",
-        "Encoding of text files, such as 'cp1252'; auto: UTF-8, or as the file's first bytes say.",
+        "Encoding of text files, such as 'cp1252'; auto: UTF-8, or the encoding that the"
+        " first bytes of the file show.",
     )
     max_bad_share: float = setting(
         0.05,
         "Your own files",
-        "Stop if more than this share of a file's records cannot be used; fewer are left out and"
-        " counted.",
+        "Largest share of unusable records in a file: beyond it the command stops, up to it"
+        " these records are left out and counted.",
         ge=0,
         le=1,
     )
     revision: dict[str, str] = setting(
         {},
         "Data",
-        "Commits to read of sources that follow a branch, as 'webfaq=COMMIT'; default: the present"
-        " ones.",
+        "Commits to read of sources that follow a branch, such as 'webfaq=COMMIT'; default:"
+        " the newest commits.",
     )
     languages: str = setting(
         "all",
         "Selection",
         "Languages to keep: ids, groups and exclusions, such as 'low-resource,-swh'.",
     )
-    limit: int | None = setting(None, "Selection", "At most so many records of each source.", ge=1)
+    limit: int | None = setting(
+        None, "Selection", "Largest number of records of each source.", ge=1
+    )
     validation_share: float = setting(
         0.05,
         "Selection",
-        "Share of records set aside for validation where the source has no split of its own.",
+        "Share of records set aside for validation, for sources without a validation split.",
         ge=0,
         lt=1,
     )
     test_share: float = setting(
         0.0,
         "Selection",
-        "Share of records set aside for testing, the same of every language, where the source has"
-        " no test split; `hybridbatch eval MODEL --tasks data/NAME` scores them.",
+        "Share of records set aside for testing, for sources without a test split. A record"
+        " is set aside in all its languages. `hybridbatch eval MODEL --tasks data/NAME`"
+        " scores this split.",
         ge=0,
         lt=1,
     )
     equal_queries: Literal["apart", "together"] = setting(
         "apart",
         "Selection",
-        "Records with the same query, whose passages are no negatives of each other: kept out of"
-        " one batch, as those with the same passage are; together: not, as in data prepared before"
-        " there was this setting.",
+        "Records that have the same query: apart keeps them out of one batch, because their"
+        " passages are not negatives of each other; together does not, as in data prepared"
+        " before this setting existed.",
     )
     decontaminate: tuple[str, ...] = setting(
         ("all",),
         "Decontamination",
-        "Evaluation tasks whose texts are kept out, as 'xquad-r,belebele-sib'; all: every one that"
-        " no source is made of"
-        " and that is on this machine; none: no check.",
+        "Evaluation tasks whose texts are kept out of the data, such as"
+        " 'xquad-r,belebele-sib'; all: every task that is on this machine and of which no"
+        " source is made; none: no check.",
     )
     check_language: bool = setting(
-        False, "Bad rows", "Leave out rows whose query or passage is hardly in the row's language."
+        False,
+        "Bad rows",
+        "Leave out rows whose query or passage is hardly in the language of the row.",
     )
     markup: Literal["keep", "remove"] = setting(
         "keep",
         "Bad rows",
-        "Tags, character references and link syntax in texts: counted, or taken out as well.",
+        "Tags, character references and link syntax in texts: count them, or also take them out.",
     )
     max_characters: int | None = setting(
         None,
         "Bad rows",
-        "Leave out rows whose query or passage is longer; default: no limit.",
+        "Leave out rows whose query or passage is longer than this; default: no limit.",
         ge=1,
     )
     duplicates: Literal["keep", "remove"] = setting(
         "keep",
         "Bad rows",
-        "Rows that repeat a query and its passage: counted, or left out but for the first.",
+        "Rows that repeat both the query and the passage of another row: count them, or keep"
+        " the first one only.",
     )
     strict: bool = setting(
-        False, "Bad rows", "Stop at the first bad row instead of counting and listing it."
+        False, "Bad rows", "Stop at the first bad row instead of counting and listing bad rows."
     )
     translate_to: tuple[str, ...] = setting(
         (),
         "Translation",
-        "Languages that every record gets by machine translation where it lacks them:"
-        " 'swh,yor,amh'.",
+        "Languages into which records that lack them are machine-translated: 'swh,yor,amh'.",
     )
     translator: str | None = setting(
         None,
         "Translation",
-        "Folder or hub id of an NLLB-200 or M2M-100 model, such as"
-        " facebook/nllb-200-distilled-600M, or an"
-        " OpenAI-compatible address with a model, as http://HOST/v1#MODEL.",
+        "Model that translates: folder or hub id of an NLLB-200 or M2M-100 model, such as"
+        " facebook/nllb-200-distilled-600M, or an OpenAI-compatible address with a model,"
+        " such as http://HOST/v1#MODEL.",
     )
     translate_from: tuple[str, ...] = setting(
         ("eng",),
         "Translation",
-        "Languages to translate from, best first; after them the best resourced ones.",
+        "Languages to translate from, the best first; the best resourced languages follow them.",
     )
     beams: int = setting(
         4,
         "Translation",
-        "Beams of the search of a local model; 1: greedy. Nothing is sampled.",
+        "Number of beams in the search of a local model; 1: greedy search. Nothing is sampled.",
         ge=1,
     )
     batch_tokens: int = setting(
-        4096, "Translation", "Tokens of a batch of a local model, padding included.", ge=64
+        4096,
+        "Translation",
+        "Number of tokens in a batch of a local model, padding included.",
+        ge=64,
     )
     seed: int = setting(13, "Reproduction", "Seed of every random choice.", ge=0)
 
@@ -190,7 +200,7 @@ class MineConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
     """Settings of `hybridbatch mine`."""
 
     data: str = setting(
-        "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
+        "atlas", "Data", "Prepared data folder, or a built-in source, which is prepared first."
     )
     out: Path | None = setting(
         None, "Data", "Folder for the data with negatives; default: data/NAME-METHOD."
@@ -198,74 +208,75 @@ class MineConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
     languages: str = setting(
         "all",
         "Selection",
-        "Languages whose rows get negatives, such as 'low-resource,-swh'; others keep what they"
-        " have.",
+        "Languages whose rows get negatives, such as 'low-resource,-swh'; rows in other"
+        " languages keep the negatives they have.",
     )
     keep_given: bool = setting(
-        False, "Selection", "Keep the negatives that rows have, before the mined ones."
+        False, "Selection", "Keep the negatives that rows already have, before the mined ones."
     )
     corpus: Literal["source", "language"] = setting(
         "source",
         "Search",
-        "Passages to search: those of the row's language and source, or of its language.",
+        "Passages to search, in the language of the row. source: of its source; language: of all.",
     )
     method: Literal["bm25", "dense"] = setting(
-        "bm25", "Search", "Search by words, or with the encoder --model."
+        "bm25", "Search", "Search by words (bm25), or with the encoder --model (dense)."
     )
     query_languages: str = setting(
         "own",
         "Search",
-        "own: search with the row's own query; else with its record's queries in these languages,"
-        " such as 'all' or"
-        " 'eng,swh', a passage's score being its best, for negatives that are hard across languages"
-        " (dense only).",
+        "Queries to search with. own: the row's own query; languages such as 'all' or"
+        " 'eng,swh': the queries of the record in these languages, where a passage counts"
+        " with its best score (dense only). Such negatives are hard across languages.",
     )
     debias: Path | None = setting(
         None,
         "Search",
-        "Language vectors to take off the embeddings: what `hybridbatch debias` wrote (dense only).",
+        "Language vectors to subtract from the embeddings, as written by `hybridbatch"
+        " debias` (dense only).",
     )
-    depth: int = setting(100, "Search", "Passages looked at per query, the best first.", ge=1)
+    depth: int = setting(
+        100, "Search", "Number of passages looked at per query, from the best down.", ge=1
+    )
     index: Literal["exact", "ivf", "ivfpq"] = setting(
-        "exact", "Search", "Dense search: exact, or through an approximate FAISS index."
+        "exact", "Search", "Dense search: exact, or approximate with a FAISS index."
     )
     model: str = setting(
-        "e5-small-q4", "Model", "Built-in name, local folder, run folder or hub id of the encoder."
+        "e5-small-q4", "Model", "Encoder: built-in name, local folder, run folder or hub id."
     )
-    negatives: int = setting(5, "Negatives", "Most negatives per row.", ge=1)
+    negatives: int = setting(5, "Negatives", "Largest number of negatives per row.", ge=1)
     positive_share: float | None = setting(
         0.95,
         "Negatives",
-        "Only passages that score below this share of the positive's score (TopK-PercPos of"
-        " arXiv:2407.15831); none: no"
-        " such limit.",
+        "Keep only passages that score below this share of the positive's score"
+        " (TopK-PercPos of arXiv:2407.15831); none: no limit.",
         gt=0,
         le=1,
     )
     share_of: Literal["height", "score"] = setting(
         "height",
         "Negatives",
-        "What shares are taken of: the score's height above the query's mean score over all"
-        " passages, as some encoders"
-        " give unrelated texts 0.7; or, as in the paper, the score. The same for BM25.",
+        "Score of which shares are taken. height: the score minus the query's mean score"
+        " over all passages, because some encoders give unrelated texts 0.7; score: the"
+        " score itself, as in the paper. With BM25 the two are equal.",
     )
     positive_margin: float | None = setting(
         None,
         "Negatives",
-        "Only passages that score below the positive's score less this (TopK-MarginPos).",
+        "Keep only passages that score at least this much below the positive (TopK-MarginPos).",
         ge=0,
     )
     max_score: float | None = setting(
-        None, "Negatives", "Only passages that score below this (TopK-Abs)."
+        None, "Negatives", "Keep only passages that score below this value (TopK-Abs)."
     )
     skip_first: int = setting(
         0,
         "Negatives",
-        "Leave out the first so many passages of each search that are not known to be positive.",
+        "Number of first passages of each search to leave out, not counting known positives.",
         ge=0,
     )
     seed: int = setting(
-        13, "Reproduction", "Seed of the sample that an approximate index is trained on.", ge=0
+        13, "Reproduction", "Seed of the sample that trains an approximate index.", ge=0
     )
 
     @model_validator(mode="after")

@@ -19,33 +19,35 @@ class SweepConfig(DataRootSettings):
     name: str | None = setting(None, "Run", "Name of the sweep; default: scale-sweep.")
     out: Path | None = setting(None, "Run", "Folder of the sweep; default: experiments/NAME.")
     reuse: tuple[Path, ...] = setting(
-        (), "Run", "Folders of other sweeps whose finished cells are taken over."
+        (), "Run", "Folders of other sweeps, from which finished cells are copied."
     )
 
     languages: str = setting(
         "low-resource",
         "Targets",
-        "Languages to evaluate; they are kept out of training unless --allow-seen.",
+        "Languages to evaluate; without --allow-seen they are kept out of training.",
     )
-    allow_seen: bool = setting(False, "Targets", "Train on the languages that are evaluated, too.")
+    allow_seen: bool = setting(False, "Targets", "Also train on the languages that are evaluated.")
     tasks: tuple[str, ...] = setting(
-        ("atlas",), "Targets", "Built-in tasks, or folders in BEIR layout, one folder per language."
+        ("atlas",),
+        "Targets",
+        "Built-in tasks, or folders in BEIR layout with one folder per language.",
     )
     data: str = setting(
-        "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
+        "atlas", "Data", "Prepared data folder, or a built-in source, which is prepared first."
     )
 
     margin: float = setting(
         0.01,
         "Targets",
-        "Difference of mAP that is as good as none, for the report's equivalence tests; to be named"
-        " before the sweep runs.",
+        "Largest difference of mAP that counts as none in the report's equivalence tests;"
+        " set it before the sweep runs.",
         gt=0,
         lt=1,
     )
 
     mix: tuple[float, ...] = setting(
-        (0.0, 0.5, 1.0), "Axes", "Chances that a batch is monolingual, such as '0,0.5,1'."
+        (0.0, 0.5, 1.0), "Axes", "Probabilities that a batch is monolingual, such as '0,0.5,1'."
     )
     pairs: tuple[int | None, ...] = setting(
         (100, 200, None),
@@ -55,49 +57,58 @@ class SweepConfig(DataRootSettings):
     train_languages: Sequence[int | str] = setting(
         ("all",),
         "Axes",
-        "Numbers of training languages ('2,4,8': nested sets, best resourced first), or groups"
-        " separated by ';'.",
+        "Numbers of training languages ('2,4,8': nested sets, the best resourced first), or"
+        " language groups separated by ';'.",
     )
     batch_size: tuple[int, ...] = setting((64,), "Axes", "Query-passage pairs per optimizer step.")
     model: tuple[str, ...] = setting(("e5-small-q4",), "Axes", "Encoders to start from.")
     steps: tuple[int, ...] = setting((40,), "Axes", "Optimizer steps.")
     epochs: tuple[float, ...] = setting(
-        (), "Axes", "Passes over the subset of records, instead of --steps."
+        (), "Axes", "Numbers of passes over the subset of records, instead of --steps."
     )
     seeds: tuple[int, ...] = setting((13, 14), "Axes", "Seeds of the runs.")
     set: Mapping[str, tuple[Any, ...]] = setting(
         {},
         "Axes",
-        "Any other training settings, such as 'learning_rate=1e-5,3e-5; temperature=0.02,0.05'.",
+        "Other training settings to vary, such as 'learning_rate=1e-5,3e-5;"
+        " temperature=0.02,0.05'.",
     )
 
     launcher: Literal["local", "ray", "slurm"] = setting(
         "local", "Execution", "Engine that runs the cells."
     )
     jobs: int = setting(
-        1, "Execution", "Cells at a time; 1 with the local launcher: in this process.", ge=1
+        1,
+        "Execution",
+        "Number of cells that run at a time; with 1, the local launcher runs them in this process.",
+        ge=1,
     )
     address: str | None = setting(
         None,
         "Execution",
         "Ray cluster to connect to, such as 'auto'; default: start one on this machine.",
     )
-    partition: str | None = setting(None, "Execution", "Slurm partition; default: the cluster's.")
+    partition: str | None = setting(
+        None, "Execution", "Slurm partition; default: the default of the cluster."
+    )
     slurm: dict[str, str] = setting(
         {},
         "Execution",
-        "What Slurm is asked for per cell, such as"
-        " 'account=ABC,time=4:00:00,mem=16GB,cpus=4,qos=normal'; other names go to sbatch as they"
-        " are. Without a time: one day.",
+        "Resources that Slurm gives each cell, such as"
+        " 'account=ABC,time=4:00:00,mem=16GB,cpus=4,qos=normal'; other names are passed to"
+        " sbatch unchanged. The default time is one day.",
     )
     gpus: float = setting(0, "Execution", "GPUs per cell; Ray accepts fractions.", ge=0)
     tries: int = setting(
-        2, "Execution", "Attempts at a cell before it is set aside with its log.", ge=1
+        2,
+        "Execution",
+        "Number of attempts at a cell; then the cell is set aside and its log kept.",
+        ge=1,
     )
     budget: str | None = setting(
         None,
         "Execution",
-        "Stop before this time is over ('45m', '2h'); cells that cover the grid evenly come first.",
+        "Stop before this time is over ('45m', '2h'); cells that cover the grid evenly run first.",
     )
 
     @field_validator("pairs", mode="before")
@@ -227,26 +238,28 @@ class ReproduceConfig(DataRootSettings):
         "reproduce", "Run", "Name of the experiment; its data is prepared in data/NAME."
     )
     out: Path | None = setting(None, "Run", "Folder of the experiment; default: experiments/NAME.")
-    model: str | None = setting(None, "Experiment", "Encoder to start from; default: as `train`.")
+    model: str | None = setting(
+        None, "Experiment", "Encoder to start from; default: the default of `train`."
+    )
     sources: tuple[str, ...] = setting(
-        ("atlas",), "Experiment", "Training sources, as `prepare` takes them."
+        ("atlas",), "Experiment", "Training sources, written as for `prepare`."
     )
     mixes: tuple[float, ...] = setting(
         (1.0, 0.0, 0.5),
         "Experiment",
-        "Mixes to compare: 1 monolingual, 0 cross-lingual, between: hybrid.",
+        "Mixes to compare; 1: monolingual, 0: cross-lingual, between: hybrid.",
     )
     seeds: tuple[int, ...] = setting(
-        (13,), "Experiment", "Seeds; every mix is trained once with each."
+        (13,), "Experiment", "Seeds; every mix is trained once with each seed."
     )
     tasks: tuple[str, ...] = setting(
-        ("atlas",), "Experiment", "Evaluation tasks, as `eval` takes them."
+        ("atlas",), "Experiment", "Evaluation tasks, written as for `eval`."
     )
     languages: str | None = setting(
         None,
         "Experiment",
-        "Evaluation languages ('all' for all); default: of the atlas about 20, spread over scripts"
-        " and resource classes.",
+        "Evaluation languages ('all' for all); default: for the atlas about 20, spread over"
+        " scripts and resource classes.",
     )
     preparation: dict[str, Any] = setting(
         {}, "Stages", "Further settings of `prepare`, such as 'limit=500'."

@@ -22,25 +22,28 @@ class DebiasConfig(EncoderSettings):
     text: tuple[str, ...] = setting(
         (),
         "Texts",
-        "Where passages come from, best the corpus that is to be searched: a folder with a file for"
-        " each language (swh.txt, swh.jsonl), a folder of a retrieval task, one file with a column"
-        " lang or none (then it is identified), or a built-in task by name. Several: separated by"
-        " commas.",
+        "Text for the passages, at best the corpus to be searched: a folder with a file for"
+        " each language (swh.txt, swh.jsonl), a folder of a retrieval task, one file with a"
+        " column lang, one file without it (the languages are identified), or a built-in"
+        " task by name. Separate several by commas.",
     )
     queries: tuple[str, ...] = setting(
         (),
         "Texts",
-        "Where queries come from, in the same forms; default: the queries of the task folder, else"
-        " --query-estimate.",
+        "Text for the queries, in the same forms; default: the queries of the task folder,"
+        " else as --query-estimate says.",
     )
     query_estimate: Literal["texts", "passages"] = setting(
         "texts",
         "Texts",
-        "What stands for queries where there are none. texts: the texts, encoded as queries;"
-        " passages: the passages' own vectors.",
+        "What replaces missing queries. texts: the texts, encoded as queries; passages: the"
+        " vectors of the passages.",
     )
     texts_per_language: int = setting(
-        1000, "Texts", "Texts used of each language, drawn at random where there are more.", ge=1
+        1000,
+        "Texts",
+        "Number of texts used per language; of more texts, a random sample is drawn.",
+        ge=1,
     )
     data_root: Path | None = setting(
         None, "Texts", "Folder that holds local copies of public data sets."
@@ -48,19 +51,24 @@ class DebiasConfig(EncoderSettings):
     vectors: Path | None = setting(
         None,
         "Index",
-        "Rewrite stored passage vectors instead of encoding text: .npy, .parquet, a FAISS index"
-        " (flat or IVF), or raw float16/float32 with --dimension.",
+        "Rewrite these stored passage vectors instead of encoding text: .npy, .parquet, a"
+        " FAISS index (flat or IVF), or raw float16/float32 with --dimension.",
     )
     languages: Path | None = setting(
         None,
         "Index",
-        "The language of each stored vector, in their order: a text file, a line each; or the"
-        " column of the Parquet file.",
+        "Languages of the stored vectors, in the same order: a text file with one language a"
+        " line, or a column of the Parquet file.",
     )
     dimension: int | None = setting(
-        None, "Index", "Numbers of a vector in a raw memory map, whose file does not say.", ge=1
+        None,
+        "Index",
+        "Number of dimensions of the vectors in a raw memory map, which does not state it.",
+        ge=1,
     )
-    dtype: Literal["float16", "float32"] = setting("float16", "Index", "Type of a raw memory map.")
+    dtype: Literal["float16", "float32"] = setting(
+        "float16", "Index", "Number type of a raw memory map."
+    )
     column: str = setting("vector", "Index", "Column of a Parquet file that holds the vectors.")
     debias: Path | None = setting(
         None, "Index", "Language vectors to apply; default: estimated from the stored vectors."
@@ -68,46 +76,55 @@ class DebiasConfig(EncoderSettings):
     method: Literal["centre", "lir", "lsar", "shift", "whiten"] = setting(
         "centre",
         "Method",
-        "centre: subtract a mean; lir: remove each language's principal directions; lsar: remove"
-        " the subspace of the languages' means; shift: move passages to the pivot's place; whiten:"
-        " centre and decorrelate.",
+        "centre: subtract a mean; lir: remove each language's principal directions; lsar:"
+        " remove the subspace of the languages' means; shift: move passages to where the"
+        " pivot language lies; whiten: centre and decorrelate.",
     )
     scope: Literal["language", "global"] = setting(
-        "language", "Method", "centre, whiten: a mean for each language, or one for all."
+        "language", "Method", "centre, whiten: one mean for each language, or one mean for all."
     )
     together: bool = setting(
-        False, "Method", "One estimate for queries and passages instead of one for each."
+        False, "Method", "Make one estimate for queries and passages together instead of two."
     )
     rank: int | None = setting(
-        None, "Method", "lir: directions removed [1]; lsar: of the subspace [all].", ge=1
+        None,
+        "Method",
+        "Number of directions to remove; lir: per language [1]; lsar: of the subspace [all].",
+        ge=1,
     )
-    alpha: float = setting(1.0, "Method", "shift: strength.", ge=0)
-    pivot: str = setting("eng", "Method", "shift: the language to which the others are moved.")
+    alpha: float = setting(1.0, "Method", "shift: strength of the shift.", ge=0)
+    pivot: str = setting("eng", "Method", "shift: language to which the other languages are moved.")
     shrink: bool = setting(
-        True, "Method", "Draw the estimates of languages with few texts to the global ones."
+        True,
+        "Method",
+        "Shrink the estimates of languages with few texts towards the global estimates.",
     )
     out: Path | None = setting(
         None,
         "Result",
-        "Folder of the language vectors; with --vectors, the new file. Default: made from the name.",
+        "Folder of the language vectors; with --vectors, the new file. Default: a name made"
+        " from the input's name.",
     )
     save_model: Path | None = setting(
-        None, "Result", "Also save the model with its language vectors in this folder."
+        None,
+        "Result",
+        "Folder in which the model is also saved, together with its language vectors.",
     )
     fold: Literal["language", "global"] = setting(
         "language",
         "Result",
-        "What --save-model holds. language: all, needs hybridbatch where it is loaded; global: the"
-        " global mean alone, as a layer that sentence-transformers knows.",
+        "What --save-model saves. language: all language vectors; loading it needs"
+        " hybridbatch. global: the global mean alone, as a layer that sentence-transformers"
+        " knows.",
     )
     device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA if there is one.")
     precision: Precision = setting(
-        "auto", "Machine", "auto: bf16 where the machine computes it fast, else fp32."
+        "auto", "Machine", "Number format; auto: bf16 if the machine computes it fast, else fp32."
     )
     cache: Path | None = setting(
         None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
     )
-    seed: int = setting(13, "Reproduction", "Seed of the texts that are drawn.", ge=0)
+    seed: int = setting(13, "Reproduction", "Seed of the random sample of texts.", ge=0)
 
     @field_validator("pivot")
     @classmethod

@@ -27,7 +27,7 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSetti
     """Settings of `hybridbatch eval`."""
 
     name: str | None = setting(
-        None, "Run", "Name of the evaluation; default: made from model and tasks."
+        None, "Run", "Name of the evaluation; default: made from the model and the tasks."
     )
     out: Path | None = setting(None, "Run", "Folder of the results; default: experiments/NAME.")
     model: str = setting(
@@ -38,107 +38,113 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSetti
     debias: Path | None = setting(
         None,
         "Model",
-        "Language vectors to take off the embeddings: what `hybridbatch debias` wrote.",
+        "Language vectors to subtract from the embeddings, as written by `hybridbatch debias`.",
     )
     tasks: tuple[str, ...] = setting(
         ("atlas",),
         "Tasks",
-        "Built-in tasks, folders in BEIR layout (one folder per language), or mteb's retrieval"
+        "Built-in tasks, folders in BEIR layout (one folder per language), or mteb retrieval"
         " tasks by name.",
     )
     benchmark: str | None = setting(
         None,
         "Tasks",
-        "All tasks on text of an mteb benchmark, by name or alias, such as 'MTEB(Indic, v1)'.",
+        "Evaluate all text tasks of an mteb benchmark, by name or alias, such as"
+        " 'MTEB(Indic, v1)'.",
     )
     verify: int = setting(
         0,
         "Tasks",
-        "Send so many random subsets of each mteb task through stock mteb, on its own loader of the"
-        " model, and demand equal scores.",
+        "Number of random subsets of each mteb task that stock mteb also scores, with its"
+        " own loader of the model; the scores must be equal.",
         ge=0,
     )
     languages: str = setting(
         "all",
         "Tasks",
-        "Languages to evaluate: ids, groups and exclusions, such as 'low-resource,-swh'. Each of"
-        " several tasks is scored"
-        " in those that it has.",
+        "Languages to evaluate: ids, groups and exclusions, such as 'low-resource,-swh'. If"
+        " there are several tasks, each is scored in the languages that it has.",
     )
     parallel: Literal["auto", "yes", "no"] = setting(
         "auto",
         "Tasks",
-        "Of folders: whether equal ids mean equal questions in all languages, as cross-lingual and"
-        " pool scores need; auto: yes, unless the lengths of the texts say otherwise.",
+        "Whether equal ids in a folder mean equal questions in all languages, which"
+        " cross-lingual and pool scores need; auto: yes, unless the lengths of the texts"
+        " contradict it.",
     )
     ignore_identical_ids: bool = setting(
         False,
         "Tasks",
-        "Leave the passage with the query's own id out of its rankings, as BEIR does (ArguAna,"
-        " Quora).",
+        "Leave the passage that has the query's id out of the query's ranking, as BEIR does"
+        " (ArguAna, Quora).",
     )
     trained_languages: str | None = setting(
         None,
         "Tasks",
-        "Languages the model was trained on; default: as its train.json says, else none.",
+        "Languages the model was trained on; default: the languages in its train.json, else none.",
     )
     pool: Sequence[str] = setting(
         (),
         "Tasks",
-        "Further pools, each of the corpus languages of a group, beside the pool of all; separated"
-        " by ';', such as"
-        " 'low-resource;script:Arab'.",
+        "Further pools beside the pool of all languages: each joins the corpora of one group"
+        " of languages; separated by ';', such as 'low-resource;script:Arab'.",
     )
     index: Literal["auto", "exact", "flat", "ivf", "hnsw", "ivfpq"] = setting(
         "auto",
         "Search",
-        "auto: rank all passages, or search as with exact where memory is too small for that;"
-        " exact: the first --depth"
-        " passages from vectors on disk; else a FAISS index, whose loss is measured.",
+        "How passages are ranked. auto: rank all passages, or search as with exact if memory"
+        " is too small; exact: find the first --depth passages from vectors on disk; others:"
+        " a FAISS index, whose loss is measured.",
     )
     recall: float = setting(
         0.95,
         "Search",
-        "Share of the true first --depth passages that an approximate index is to find; it is tuned"
-        " to that on a sample of queries.",
+        "Share of the true first --depth passages that an approximate index must find; the"
+        " index is tuned to it on a sample of queries.",
         gt=0,
         le=1,
     )
     depth: int = setting(
-        1000, "Search", "Passages listed of a corpus that is searched, not ranked whole.", ge=10
+        1000,
+        "Search",
+        "Number of passages listed per query when a corpus is searched and not ranked whole.",
+        ge=10,
     )
     stored_as: Literal["float32", "float16"] = setting(
         "float32",
         "Search",
-        "Type of stored vectors; float16 halves them and moves cosines by up to 0.001.",
+        "Type of stored vectors; float16 needs half the space and moves cosines by up to 0.001.",
     )
     shards: str | None = setting(
         None,
         "Search",
-        "i/n: only encode the i-th of n parts of the corpora that are searched, and score nothing;"
-        " for many machines.",
+        "i/n: encode only the i-th of n parts of the searched corpora, and score nothing;"
+        " for work on many machines.",
     )
     rerank: str | None = setting(
         None,
         "Reranking",
-        "Second stage on the first passages of every ranking: folder or hub id of a cross-encoder"
-        " (sequence"
-        " classification, one output) or of a causal language model, which ranks lists (RankGPT).",
+        "Model that reorders the first passages of every ranking: folder or hub id of a"
+        " cross-encoder (sequence classification, one output), or of a causal language"
+        " model, which ranks lists (RankGPT).",
     )
     rerank_depth: int = setting(
-        100, "Reranking", "Passages of every ranking that the second stage orders.", ge=2
+        100, "Reranking", "Number of passages of every ranking that --rerank reorders.", ge=2
     )
     cutoffs: tuple[int, ...] = setting(
-        (1, 10, 100), "Metrics", "The k of recall@k; nDCG@10 and mAP are always there."
+        (1, 10, 100), "Metrics", "Values of k for recall@k; nDCG@10 and mAP are always computed."
     )
     cache_limit: str | None = setting(
         None,
         "Machine",
-        "Drop the embeddings unused for longest beyond this size ('20GB'); never those of a running"
-        " process.",
+        "Largest size of the embedding cache ('20GB'): the embeddings unused for longest are"
+        " removed, except those that a running process uses.",
     )
     seed: int = setting(
-        13, "Reproduction", "Seed of verified samples and of the model random.", ge=0
+        13,
+        "Reproduction",
+        "Seed of the subsets that stock mteb checks, and of the baseline random.",
+        ge=0,
     )
 
     @property

@@ -23,23 +23,26 @@ class SearchConfig(
     debias: Path | None = setting(
         None,
         "Model",
-        "Language vectors to take off the embeddings: what `hybridbatch debias` wrote.",
+        "Language vectors to subtract from the embeddings, as written by `hybridbatch debias`.",
     )
     query_language: str | None = setting(
-        None, "Search", "Language of the queries, for --debias; default: identified."
+        None,
+        "Search",
+        "Language of the queries, for --debias; default: the language is identified.",
     )
     corpus: str | None = setting(
         None,
         "Corpus",
-        "File of passages (.jsonl, .tsv, .csv, .parquet, .txt), folder of a task, or built-in task.",
+        "File of passages (.jsonl, .tsv, .csv, .parquet, .txt), folder of a task, or"
+        " built-in task.",
     )
     corpus_language: str | None = setting(
-        None, "Corpus", "Language of the passages that do not say theirs."
+        None, "Corpus", "Language of the passages that state none."
     )
     language: str = setting(
         "all",
         "Search",
-        "Search passages of these languages only: ids, groups and exclusions, such as"
+        "Search only passages in these languages: ids, groups and exclusions, such as"
         " 'swh,low-resource'.",
     )
-    k: int = setting(10, "Search", "Passages shown of each query.", ge=1)
+    k: int = setting(10, "Search", "Number of passages shown for each query.", ge=1)

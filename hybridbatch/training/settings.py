@@ -21,138 +21,150 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
     """Settings of `hybridbatch train`."""
 
     name: str | None = setting(
-        None, "Run", "Name of the run; default: made from data, mix and seed."
+        None, "Run", "Name of the run; default: made from the data, the mix and the seed."
     )
     out: Path | None = setting(None, "Run", "Folder of the run; default: experiments/NAME.")
     data: str = setting(
-        "atlas", "Data", "Prepared data folder, or a built-in source that is then prepared first."
+        "atlas", "Data", "Prepared data folder, or a built-in source, which is prepared first."
     )
     languages: str | None = setting(
         None,
         "Data",
-        "Training languages: ids, groups and exclusions, such as 'ar,zh,en,de'; default: those the"
-        " built-in source names"
-        " (atlas: the paper's nine, so that the others stay zero-shot), else all.",
+        "Training languages: ids, groups and exclusions, such as 'ar,zh,en,de'; default: the"
+        " languages that the built-in source names (atlas: the nine of the paper, so that"
+        " all others stay zero-shot), else all.",
     )
     max_records: int | None = setting(
         None,
         "Data",
-        "Use a nested random subset of so many training records, the same for every mix.",
+        "Train on a random subset with this number of records. Subsets are nested, and the"
+        " same for every mix.",
         ge=1,
     )
     source_weights: dict[str, float] = setting(
         {},
         "Data",
-        "Factors on the sources' chance to be drawn (chance = records x factor), such as"
+        "Factors on the probability of a source (probability = records x factor), such as"
         " 'afriqa=2,ntrex=0.5'.",
     )
 
     model: str = setting(
         "e5-small-q4",
         "Model",
-        "Built-in name, local folder, or hub id of the encoder to start from.",
+        "Encoder to start from: built-in name, local folder, or hub id.",
     )
 
     strategy: Literal["hybrid", "mixed", "mtt"] = setting(
         "hybrid",
         "Batches",
-        "hybrid: whole batches monolingual or cross-lingual by --mix; mixed: same-language pairs of"
-        " many languages in"
-        " one batch (X-X of LAReQA); mtt: the same, every record with its pairs in several"
-        " languages (multilingual"
+        "hybrid: each batch is monolingual or cross-lingual, as --mix says; mixed:"
+        " same-language pairs of many languages in one batch (X-X of LAReQA); mtt: like"
+        " mixed, but every record brings its pairs in several languages (multilingual"
         " translate-train).",
     )
     copies: int | None = setting(
         None,
         "Batches",
-        "Most languages of a record in an mtt batch, drawn anew each time; default: all, up to half"
-        " of the batch.",
+        "Largest number of languages of a record in an mtt batch, drawn anew each time;"
+        " default: all, up to half of the batch.",
         ge=1,
     )
     mix: float = setting(
         0.5,
         "Batches",
-        "Chance that a batch is monolingual (alpha); 1: X-X-mono, 0: X-Y, between: hybrid. Without"
-        " effect on other"
-        " strategies.",
+        "Probability that a batch is monolingual (alpha); 1: X-X-mono, 0: X-Y, between:"
+        " hybrid. It has no effect on other strategies.",
         ge=0,
         le=1,
     )
     same_records: bool = setting(
         False,
         "Batches",
-        "Monolingual and cross-lingual batches take the same records in the same order, of those"
-        " that are whole in every language of their source; for comparisons of mixes.",
+        "Give monolingual and cross-lingual batches the same records in the same order, for"
+        " comparisons of mixes. Only records that are complete in every language of their"
+        " source are used.",
     )
     batch_size: int = setting(
         100, "Batches", "Query-passage pairs per optimizer step, over all devices.", ge=2
     )
     hard_negatives: int = setting(
-        0, "Batches", "Hard negatives per pair, drawn from the row's own list.", ge=0
+        0, "Batches", "Number of hard negatives per pair, drawn from the list of the row.", ge=0
     )
     negatives_language: Literal["passage", "query", "both"] = setting(
         "passage",
         "Batches",
-        "Hard negatives of a cross-lingual pair: in the language of its passage, its query, or"
-        " both.",
+        "Language of the hard negatives of a cross-lingual pair: that of its passage, that"
+        " of its query, or both.",
     )
 
-    steps: int = setting(100, "Optimisation", "Optimizer steps.", ge=1)
+    steps: int = setting(100, "Optimisation", "Number of optimizer steps.", ge=1)
     learning_rate: float = setting(3e-5, "Optimisation", "Peak learning rate.", gt=0)
     lr_schedule: Literal["linear", "cosine", "constant"] = setting(
         "linear", "Optimisation", "Course of the learning rate after warm-up."
     )
     warmup_steps: int | None = setting(
-        None, "Optimisation", "Steps of linear warm-up; default: a tenth of the steps.", ge=0
+        None, "Optimisation", "Number of linear warm-up steps; default: a tenth of the steps.", ge=0
     )
     weight_decay: float = setting(1e-2, "Optimisation", "Decoupled weight decay of AdamW.", ge=0)
     decay_all: bool = setting(
-        True, "Optimisation", "Decay biases and norms too, as the paper's AdamW does."
+        True, "Optimisation", "Also decay biases and norms, as the AdamW of the paper does."
     )
     max_grad_norm: float | None = setting(
-        1.0, "Optimisation", "Clip the gradient to this norm; none: no clipping.", gt=0
+        1.0,
+        "Optimisation",
+        "Largest norm of the gradient, clipped beyond it; none: no clipping.",
+        gt=0,
     )
     layer_lr_decay: float = setting(
-        1.0, "Optimisation", "Factor on the learning rate per layer below the top.", gt=0, le=1
+        1.0, "Optimisation", "Factor on the learning rate for each layer below the top.", gt=0, le=1
     )
-    freeze_embeddings: bool = setting(
-        False, "Optimisation", "Leave all embedding tables as they are."
-    )
+    freeze_embeddings: bool = setting(False, "Optimisation", "Do not train any embedding table.")
     ema: float | None = setting(
         None,
         "Optimisation",
-        "Decay of an exponential moving average of the weights, which is saved.",
+        "Decay of an exponential moving average of the weights; the average is saved.",
         gt=0,
         lt=1,
     )
     dropout: float | None = setting(
-        None, "Optimisation", "Dropout of the encoder; default: as the model says.", ge=0, lt=1
+        None,
+        "Optimisation",
+        "Dropout of the encoder; default: the value that the model states.",
+        ge=0,
+        lt=1,
     )
     lora_rank: int | None = setting(
         None,
         "Optimisation",
-        "Train low-rank updates of this rank (LoRA) instead of the weights, with a larger"
-        " --learning-rate, and merge them"
-        " at the end.",
+        "Rank of low-rank updates (LoRA), which are trained instead of the weights and"
+        " merged at the end. Use a larger --learning-rate with them.",
         ge=1,
     )
     lora_alpha: float | None = setting(
-        None, "Optimisation", "The updates' factor is alpha / rank; default: twice the rank.", gt=0
+        None,
+        "Optimisation",
+        "LoRA updates are multiplied by alpha / rank; default: twice the rank.",
+        gt=0,
     )
 
     temperature: float | Literal["auto"] = setting(
         "auto",
         "Loss",
-        "Divides the cosine scores (the paper's Eq. 1 has none); auto: found before training, the"
-        " one at which the untrained encoder's loss is least.",
+        "Temperature, which divides the cosine scores (Eq. 1 of the paper has none); auto:"
+        " the temperature at which the loss of the untrained encoder is least, found before"
+        " training.",
     )
     learn_temperature: bool = setting(
-        False, "Loss", "Train the temperature, starting from --temperature."
+        False, "Loss", "Also train the temperature, starting from --temperature."
     )
     symmetric: bool = setting(
-        False, "Loss", "Average the loss with that of passages against queries."
+        False,
+        "Loss",
+        "Average the loss of queries against passages with the loss of passages against queries.",
     )
-    margin: float = setting(0.0, "Loss", "Additive margin taken off the positive's cosine.", ge=0)
+    margin: float = setting(
+        0.0, "Loss", "Margin that is subtracted from the positive's cosine.", ge=0
+    )
     matryoshka_dims: tuple[int, ...] = setting(
         (), "Loss", "Also train these prefixes of the embedding, such as '64,128'."
     )
@@ -160,84 +172,95 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
     align_weight: float = setting(
         0.0,
         "Baselines",
-        "Weight of a regulariser: the mean squared distance of queries and passages from their"
-        " translations.",
+        "Weight of a regulariser: the mean squared distance of queries and passages from"
+        " their translations.",
         ge=0,
     )
     teacher: str | None = setting(
         None,
         "Baselines",
-        "Built-in name, local folder, run folder or hub id of an encoder to distil from.",
+        "Encoder to distil from: built-in name, local folder, run folder or hub id.",
     )
     distill_weight: float = setting(
         0.5,
         "Baselines",
-        "With --teacher: share of the loss that is distillation; 1: nothing else, 0: none.",
+        "With --teacher: share of distillation in the loss; 1: distillation only, 0: none.",
         ge=0,
         le=1,
     )
     distill_from: Literal["scores", "embeddings"] = setting(
         "scores",
         "Baselines",
-        "What the teacher gives: scores (KL of each query's distribution over the batch) or"
-        " embeddings (mean squared"
-        " distance; needs equal dimensions).",
+        "What the student learns from the teacher: scores (KL divergence of each query's"
+        " distribution over the batch) or embeddings (mean squared distance; both need the"
+        " same dimension).",
     )
     teacher_language: str | None = setting(
         "eng",
         "Baselines",
-        "Language in which the teacher reads the records, trained on or not; none: that of the pair"
-        " itself.",
+        "Language in which the teacher reads the records; it need not be a training"
+        " language; none: the languages of the pair.",
     )
     teacher_temperature: float | None = setting(
-        None, "Baselines", "Divides the teacher's scores; default: as --temperature.", gt=0
+        None,
+        "Baselines",
+        "Temperature of the teacher's scores; default: the value of --temperature.",
+        gt=0,
     )
 
     validate_every: int | None = setting(
-        None, "Validation", "Steps between validations; default: a tenth of the steps.", ge=1
+        None,
+        "Validation",
+        "Number of steps between validations; default: a tenth of the steps.",
+        ge=1,
     )
     validation_batches: int = setting(
         2,
         "Validation",
-        "Fixed validation batches of each kind (monolingual, cross-lingual); from a small split"
-        " smaller ones, and more.",
+        "Number of fixed validation batches of each kind (monolingual, cross-lingual). If"
+        " the split is small, the batches are smaller and there are more of them.",
         ge=1,
     )
     patience: int | None = setting(
-        None, "Validation", "Stop after so many validations without a better one.", ge=1
+        None, "Validation", "Stop after this number of validations without a better result.", ge=1
     )
     validation_metric: Literal["loss", "mrr"] = setting(
-        "loss", "Validation", "What 'better' means, on the validation split."
+        "loss", "Validation", "Metric on the validation split that decides which model is better."
     )
 
     micro_tokens: int | None = setting(
         None,
         "Machine",
-        "Tokens per forward pass; default: found from the memory. Changes the dropout masks,"
-        " nothing else.",
+        "Tokens per forward pass; default: derived from the memory. It changes the dropout"
+        " masks and nothing else.",
         ge=16,
     )
     memory_limit: str | None = setting(
         None,
         "Machine",
-        "Memory that each process may count on, such as 8GB, on its GPU or else in main memory;"
-        " default: what is there."
-        " Lowers the tokens per forward pass.",
+        "Memory that each process may use, such as 8GB, on its GPU or else in main memory;"
+        " default: the memory that is there. A smaller value lowers the tokens per forward"
+        " pass.",
     )
     checkpoint_every: int | None = setting(
-        None, "Machine", "Steps between checkpoints; default: as often as validation.", ge=1
+        None,
+        "Machine",
+        "Number of steps between checkpoints; default: the value of --validate-every.",
+        ge=1,
     )
     store_tokens: bool = setting(
         False,
         "Machine",
-        "Tokenise all rows of the data once and keep that in its folder for every run with this"
-        " tokenizer, instead of"
-        " the scheduled rows for this run; worth it for many runs on a GPU.",
+        "Tokenise all rows of the data once and store the tokens in the data folder, for"
+        " every run with this tokenizer; else only the scheduled rows are tokenised, for"
+        " this run. It pays off for many runs on a GPU.",
     )
     log_to: Literal["none", "jsonl", "tensorboard", "wandb"] = setting(
         "jsonl", "Machine", "Where each step is logged."
     )
-    seed: int = setting(13, "Reproduction", "Seed of schedule, dropout and hard negatives.", ge=0)
+    seed: int = setting(
+        13, "Reproduction", "Seed of the schedule, dropout and hard negatives.", ge=0
+    )
 
     _memory = field_validator("memory_limit")(checked_memory_size)
 

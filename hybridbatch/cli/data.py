@@ -73,11 +73,8 @@ def inspect(
     found = inspection.describe(Store.open(data), records=records, languages=languages)
     if console.mode.json:
         return console.json(found)
-    console.table(
-        inspection.source_table(found),
-        title=f"{data}: rows by source, fingerprint {found['fingerprint']}",
-    )
-    console.lines(inspection.origins(found))
+    console.table(inspection.source_table(found), title=f"{data}: rows by source")
+    console.lines([f"fingerprint {found['fingerprint']}", *inspection.origins(found)])
     console.table(
         inspection.language_table(found), title=f"Rows by language, {found['languages']} languages"
     )

@@ -176,10 +176,9 @@ def test_parts_are_encoded_apart_and_scored_at_the_end(folder, monkeypatch):
         assert part["metrics"]["ndcg@10"] == pytest.approx(metrics["ndcg@10"], abs=1e-12)
 
 
-def test_further_processes_of_torchrun_only_encode(folder, monkeypatch):
+def test_a_further_process_of_torchrun_writes_no_result(folder, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert run(monkeypatch, *options(folder, "--index", "exact")) == 0
-    assert list((folder.parent / "cache").glob("embeddings/*-passage-blocks-*/*.keys.npy"))
     assert not (folder.parent / "run" / "eval.json").exists()
 
 
@@ -203,7 +202,8 @@ def test_pools_of_groups_stand_beside_the_pool_of_all(folder, monkeypatch):
 def test_the_store_keeps_to_its_limit(folder, monkeypatch):
     old = folder.parent / "cache" / "embeddings" / "old"
     old.mkdir(parents=True)
-    facts = {"model": "old", "fingerprint": "0", "side": "query", "precision": "fp32"}
+    facts = {"kind": "embeddings", "schema_version": 1, "model": "old", "fingerprint": "0"}
+    facts |= {"side": "query", "precision": "fp32"}
     (old / "space.json").write_text(json.dumps(facts))
     (old / "big.vectors.npy").write_bytes(bytes(2_000_000))
     assert run(monkeypatch, *options(folder, "--cache-limit", "1MB")) == 0

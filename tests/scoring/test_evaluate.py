@@ -424,12 +424,14 @@ def test_each_of_several_tasks_is_scored_in_those_of_the_languages_that_it_has(
 
 
 def test_trained_languages_come_from_the_settings_or_the_run(tmp_path):
-    (tmp_path / "train.json").write_text('{"trained_languages": ["swh", "deu"]}')
+    facts = {"kind": "train", "schema_version": 1, "config": {}}
+    trained = json.dumps({**facts, "trained_languages": ["swh", "deu"]})
+    (tmp_path / "train.json").write_text(trained)
     assert trained_languages(EvalConfig(model=str(tmp_path))) == ("swh", "deu")
     assert trained_languages(EvalConfig(model=str(tmp_path), trained_languages="en")) == ("eng",)
     assert trained_languages(EvalConfig(model="e5-small-q4")) == ()
-    (tmp_path / "train.json").write_text("{}")
-    with pytest.raises(DataError, match="--trained-languages"):
+    (tmp_path / "train.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="trained_languages: field required"):
         trained_languages(EvalConfig(model=str(tmp_path)))
 
 

@@ -1,6 +1,6 @@
-"""The command line's entry: `main` runs a command and tells users' mistakes in one line.
+"""The entry of the command line: `main` runs a command and prints a user's mistake in one line.
 
-The commands are in the files beside this one, a file for each topic. Nothing heavy is imported
+The commands are in the files beside this one, one file for each topic. No heavy module is imported
 before a command runs.
 """
 
@@ -27,13 +27,14 @@ TOPICS = ("data", "train", "evaluate", "search", "debias", "scaling", "sharing")
 for topic in TOPICS:
     import_module(f"hybridbatch.cli.{topic}")
 
-# click's, or that of the copy in newer typers
+# the class of click, or of the copy of click in newer versions of typer
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def main() -> None:
-    """Run the command line; users' mistakes become one line and exit code 2, also of several
-    processes together.
+    """Run the command line. A mistake of the user becomes one line and exit code 2.
+
+    If several processes run together, only one of them prints this line.
     """
     leads = os.environ.get("RANK", "0") == "0"
     handle_signals()
@@ -46,41 +47,59 @@ def main() -> None:
     console.out.quiet = not leads
     try:
         code = app(prog_name="hybridbatch", standalone_mode=False)
-    except UsageError as mistake:
+    except (UsageError, KeyboardInterrupt, typer.Abort, Interrupted) as stop:
         if leads:
-            _tell_usage(mistake)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):  # while the options were read
-        sys.exit(130)
-    except Interrupted as stop:
-        if leads:
-            console.err.print(str(stop))
-        sys.exit(130)
+            _tell_stop(stop)
+        sys.exit(2 if isinstance(stop, UsageError) else 130)
     except Exception as mistake:
         if _output_is_lost(mistake):
-            sys.exit(0 if isinstance(mistake, BrokenPipeError) else 2)
-        needed = shortage(mistake)
-        if needed is not None:
-            console.show_traceback()
-            console.error(in_words(needed))
-        elif isinstance(mistake, HybridBatchError):
-            console.show_traceback()
-            if _tells(mistake):
-                console.error(str(mistake))
-        else:
+            sys.exit(_code_without_output(mistake))
+        if not _tell_failure(mistake):
             raise
         sys.exit(2)
     try:
         sys.stdout.flush()
     except OSError as mistake:
         _output_is_lost(mistake)
-        sys.exit(0 if isinstance(mistake, BrokenPipeError) else 2)
+        sys.exit(_code_without_output(mistake))
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _tell_stop(stop: BaseException) -> None:
+    """Print a mistake in the options or the note of an interruption.
+
+    Print nothing if the user stopped the command while the options were read.
+    """
+    if isinstance(stop, UsageError):
+        _tell_usage(stop)
+    elif isinstance(stop, Interrupted):
+        console.err.print(str(stop))
+
+
+def _tell_failure(mistake: Exception) -> bool:
+    """Print a shortage or a mistake of the user in one line; False if it is neither."""
+    needed = shortage(mistake)
+    if needed is not None:
+        console.show_traceback()
+        console.error(in_words(needed))
+        return True
+    if isinstance(mistake, HybridBatchError):
+        console.show_traceback()
+        if _tells(mistake):
+            console.error(str(mistake))
+        return True
+    return False
+
+
+def _code_without_output(mistake: Exception) -> int:
+    """The exit code after standard output is lost: 0 if the reader has gone."""
+    return 0 if isinstance(mistake, BrokenPipeError) else 2
+
+
 def _output_is_lost(mistake: Exception) -> bool:
-    """Whether standard output takes no more: a full device, or a reader that has gone (``| head``),
-    which is no mistake. Nothing more is written there then.
+    """Whether standard output accepts no more text; if so, nothing more is written there.
+
+    Either its device is full, or its reader has gone (``| head``), which is no mistake.
     """
     if not isinstance(mistake, OSError) or mistake.filename is not None:
         return False
@@ -96,7 +115,7 @@ def _output_is_lost(mistake: Exception) -> bool:
 
 
 def _tell_usage(mistake: Any) -> None:
-    """A mistake in the options: one line, and where to read on; without any words, the help."""
+    """Print a mistake in the options in one line, or the help if no words were given."""
     if type(mistake).__name__ == "NoArgsIsHelpError":
         print(mistake.format_message())  # noqa: T201
         return

@@ -93,7 +93,10 @@ def compare(
     from hybridbatch.scoring.compare import compare as run
     from hybridbatch.scoring.compare import write
 
-    result = run([[Path(part) for part in group.split(",")] for group in runs], metric, seed=seed)
+    folders = []
+    for group in runs:
+        folders.append([Path(part) for part in group.split(",")])
+    result = run(folders, metric, seed=seed)
     shown = (
         "task",
         "setting",
@@ -108,10 +111,10 @@ def compare(
         "p_holm",
         "effect_size",
     )
-    console.table(
-        [{name: row[name] for name in shown} for row in result["rows"]],
-        title=f"Comparison by {metric}",
-    )
+    rows = []
+    for row in result["rows"]:
+        rows.append({name: row[name] for name in shown})
+    console.table(rows, title=f"Comparison by {metric}")
     console.lines(result["summaries"])
     if out:
         write(result, out)

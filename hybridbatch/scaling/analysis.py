@@ -134,27 +134,28 @@ class Sweep:
     def varying(self) -> tuple[str, ...]:
         """Axes with more than one value among the trained cells."""
         names = dict.fromkeys(name for cell in self.trained for name in cell["axes"])
-        return tuple(
-            name for name in names if len({cell["axes"].get(name) for cell in self.trained}) > 1
-        )
+        found = []
+        for name in names:
+            if len({cell["axes"].get(name) for cell in self.trained}) > 1:
+                found.append(name)
+        return tuple(found)
 
     @cached_property
     def scales(self) -> tuple[str, ...]:
-        """Varying axes whose values are sizes; training languages are one if every set holds all
-        smaller ones.
+        """Varying axes whose values are sizes.
+
+        Training languages are such an axis if every set of them holds all smaller sets.
         """
-        found = [name for name in SCALES if name in self.varying]
         sets = sorted({frozenset(trained_languages(cell)) for cell in self.trained}, key=len)
         nested = all(one < two for one, two in pairwise(sets))
-        return tuple(
-            name
-            for name in found
-            if (
-                nested
-                if name == "train_languages"
-                else all(size_of(cell, name) is not None for cell in self.trained)
-            )
-        )
+        found = []
+        for name in SCALES:
+            if name not in self.varying:
+                continue
+            sized = all(size_of(cell, name) is not None for cell in self.trained)
+            if nested if name == "train_languages" else sized:
+                found.append(name)
+        return tuple(found)
 
     def frame(self) -> "pd.DataFrame":
         """Long table: the axes of the cell, its key, task, setting, metric, query language and

@@ -338,14 +338,20 @@ def _by_axes(
 
 def _fewest_distinct(cells: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> int:
     """The number of sizes on the axis that has the fewest."""
-    return min(len({size_of(cell, axis) for cell in cells}) for axis in axes)
+    fewest = len(cells)
+    for axis in axes:
+        fewest = min(fewest, len({size_of(cell, axis) for cell in cells}))
+    return fewest
 
 
 def _law(
     sweep: Sweep, measure: Measure, axes: Sequence[str], cells: Sequence[Mapping[str, Any]]
 ) -> Row:
     values = sweep.matrix([cell["key"] for cell in cells], measure)
-    sizes = np.array([[size_of(cell, name) for name in axes] for cell in cells], dtype=float)
+    points = []
+    for cell in cells:
+        points.append([size_of(cell, name) for name in axes])
+    sizes = np.array(points, dtype=float)
     errors = 1 - values if measure.metric == "mAP" else values
     try:
         law = fit_law(sizes, errors, seed=SEED, level=LEVEL, resamples=LAW_RESAMPLES)
@@ -452,8 +458,14 @@ def _traits(languages: Sequence[Row]) -> Iterator[Row]:
 
 def _design(rows: list[Row]) -> tuple[list[Row], dict[str, list[float]]]:
     """The languages of which all used traits are known, and the traits that vary among them."""
-    used = [name for name in TRAITS if any(row[name] is not None for row in rows)]
-    whole = [row for row in rows if all(row[name] is not None for name in used)]
+    used = []
+    for name in TRAITS:
+        if any(row[name] is not None for row in rows):
+            used.append(name)
+    whole = []
+    for row in rows:
+        if all(row[name] is not None for name in used):
+            whole.append(row)
     design = {}
     for name in used:
         values = [float(row[name]) for row in whole]

@@ -148,11 +148,12 @@ def _refit(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _profile(texts: Sequence[str]) -> Counter[str]:
-    return Counter(
-        padded[start : start + NGRAM]
-        for padded in (f" {text} " for text in texts)
-        for start in range(len(padded) - 2)
-    )
+    """The number of times that every character n-gram occurs in the texts."""
+    found: Counter[str] = Counter()
+    for text in texts:
+        padded = f" {text} "
+        found.update(padded[start : start + NGRAM] for start in range(len(padded) - 2))
+    return found
 
 
 def _cosine(one: Mapping[str, int], two: Mapping[str, int]) -> float:

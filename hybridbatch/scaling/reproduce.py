@@ -235,7 +235,9 @@ def comparisons(config: ReproduceConfig, folder: Path) -> list[dict[str, Any]]:
     if not pure or not hybrid:
         return []
     mixes = [*hybrid, *pure]
-    runs = [[folder / "evals" / Arm(mix, seed).name for seed in config.seeds] for mix in mixes]
+    runs = []
+    for mix in mixes:
+        runs.append([folder / "evals" / Arm(mix, seed).name for seed in config.seeds])
     pairs = [(mixes.index(a), mixes.index(b)) for a in hybrid for b in pure]
     rows = []
     for metric in ("mAP", "rank_distance"):

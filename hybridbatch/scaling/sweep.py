@@ -110,11 +110,12 @@ def dry_run(
         cost, measured_on = _expected(config, cells, facts, runner, report)
     left = [cell for cell in cells if not folder.result(cell.key).exists()]
     sizes = [path.stat().st_size for cell, _ in finished for path in folder.files(cell.key)]
+    rows = []
+    for cell, axes in zip(cells, _aligned([cell.axes for cell in cells]), strict=True):
+        seconds_of_cell = round(cost.of(cell), 1)
+        rows.append({**axes, "state": folder.state(cell.key), "seconds": seconds_of_cell})
     return {
-        "cells": [
-            {**axes, "state": folder.state(cell.key), "seconds": round(cost.of(cell), 1)}
-            for cell, axes in zip(cells, _aligned([cell.axes for cell in cells]), strict=True)
-        ],
+        "cells": rows,
         "total": len(cells),
         "done": len(finished),
         "hours_left": round(sum(map(cost.of, left)) / config.jobs / 3600, 2),
@@ -130,29 +131,30 @@ def status(path: Path) -> list[dict[str, Any]]:
     """
     folder = SweepFolder(path)
     cells = folder.read_plan()["cells"]
-    return [
-        {"cell": entry["key"], "state": folder.state(entry["key"]), **axes}
-        for entry, axes in zip(cells, _aligned([entry["axes"] for entry in cells]), strict=True)
-    ]
+    rows = []
+    for entry, axes in zip(cells, _aligned([entry["axes"] for entry in cells]), strict=True):
+        rows.append({"cell": entry["key"], "state": folder.state(entry["key"]), **axes})
+    return rows
 
 
 def varying(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows of `dry_run` or `status` without the axes that are the same in every trained cell, and
-    these axes.
+    """Cut the axes that are equal in every trained cell from rows of `dry_run` or `status`.
+
+    Returns:
+        The shorter rows, and the axes that were cut.
     """
     names = dict.fromkeys(
         name for row in rows for name in row if name not in ("cell", "state", "seconds")
     )
-    found = {
-        name: {str(row[name]): row[name] for row in rows if row[name] is not None} for name in names
-    }
-    same = {
-        name: value
-        for name, values in found.items()
-        if len(values) == 1
-        for value in values.values()
-    }
-    return [{name: value for name, value in row.items() if name not in same} for row in rows], same
+    same: dict[str, Any] = {}
+    for name in names:
+        values = {str(row[name]): row[name] for row in rows if row[name] is not None}
+        if len(values) == 1:
+            (same[name],) = values.values()
+    shorter = []
+    for row in rows:
+        shorter.append({name: value for name, value in row.items() if name not in same})
+    return shorter, same
 
 
 def sweep_path(config: SweepConfig) -> Path:
@@ -205,7 +207,10 @@ def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     axis.
     """
     names = dict.fromkeys(name for axes in sorted(cells, key=len, reverse=True) for name in axes)
-    return [{name: axes.get(name) for name in names} for axes in cells]
+    found = []
+    for axes in cells:
+        found.append({name: axes.get(name) for name in names})
+    return found
 
 
 def _write_plan(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder) -> None:
@@ -295,10 +300,10 @@ def _overview(
     finished = list(finished)
     done = {cell.key: result for cell, result in finished}
     states = {cell.key: "done" if cell.key in done else folder.state(cell.key) for cell in cells}
-    by_state = {
-        state: [cell for cell in cells if states[cell.key] == state]
-        for state in ("running", "failed", "waiting")
-    }
+    by_state: dict[str, list[Cell]] = {"running": [], "failed": [], "waiting": []}
+    for cell in cells:
+        if states[cell.key] in by_state:
+            by_state[states[cell.key]].append(cell)
     last = [cell for cell, _ in finished[-LISTED:]]
     shown = [
         *by_state["running"][:LISTED],

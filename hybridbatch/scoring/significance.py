@@ -397,7 +397,8 @@ def verdict(
     if found.p_holm >= alpha:
         sign = "-" if found.difference < 0 else ""
         return (
-            f"no significant difference between {name_a} and {name_b} on {found.setting}"
+            f"there is no significant difference between {name_a} and {name_b} on"
+            f" {found.setting}"
             f" ({sign}{size}, {p}{_would_be_seen(found, metric, scale)})"
         )
     better, worse = (
@@ -439,7 +440,8 @@ def summary(
         places = f"{', '.join(none[:-1])}{' and ' if none[:-1] else ''}{none[-1]}"
         weakest = max(unsettled, key=lambda each: each.detectable or 0)
         luck = _would_be_seen(weakest, metric, scale).removeprefix("; ")
-        clauses.append(f"no significant difference{between} {places}{f' ({luck})' if luck else ''}")
+        note = f" ({luck})" if luck else ""
+        clauses.append(f"there is no significant difference{between} {places}{note}")
     return "; ".join(clauses)
 
 

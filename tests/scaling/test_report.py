@@ -108,7 +108,7 @@ def test_equal_strategies_are_not_told_apart(tmp_path):
     verdicts = {row["verdict"] for row in found.comparisons if "verdict" in row}
     assert verdicts <= {"equivalent within the margin", "undecided"}
     tally = (
-        "At mix 0.5 with 200 training records, hybrid batches against {}: better in 0 of 4 tests,"
+        "At mix 0.5 with 200 training records, hybrid batches are better than {} in 0 of 4 tests,"
         " worse in 0, equivalent within the margin in"
     )
     for told, rival in zip(

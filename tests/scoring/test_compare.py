@@ -77,7 +77,7 @@ def test_a_real_difference_is_found_where_it_is_and_only_there(runs):
         zip((row["setting"] for row in result["rows"]), result["verdicts"], strict=True)
     )
     assert sentences["multilingual"].startswith("hybrid beats mono on toy (multilingual)")
-    assert sentences["monolingual"].startswith("no significant difference")
+    assert sentences["monolingual"].startswith("there is no significant difference")
 
 
 def test_the_unit_is_the_question_not_the_language_pair(tmp_path):

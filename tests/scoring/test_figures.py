@@ -129,13 +129,13 @@ def test_a_summary_tells_every_setting_in_one_sentence(tmp_path):
     (sentence,) = compare(runs, draws=6000)["summaries"]
     assert re.fullmatch(
         r"toy: hybrid beats mono on the pool by 10\.\d ± 0\.\d mAP, p < 0\.001;"
-        r" no significant difference in monolingual retrieval and in cross-lingual retrieval"
+        r" there is no significant difference in monolingual retrieval and in cross-lingual retrieval"
         r"( \(a difference of \d\.\d mAP would have been found with a chance of 80 %\))?",
         sentence,
     )
     (sentence,) = compare([runs[1], write_run(tmp_path / "mon2", {})], draws=500)["summaries"]
     assert sentence.startswith(
-        "toy: no significant difference between mono and mon2 in monolingual retrieval"
+        "toy: there is no significant difference between mono and mon2 in monolingual retrieval"
     )
     (sentence,) = compare(runs, "rank_distance", draws=2000)["summaries"]
     assert re.match(

@@ -172,7 +172,7 @@ def test_verdicts_say_who_is_better_by_how_much() -> None:
     same = compare(worse, worse, questions, setting, seed=1, draws=2000)[0]
     assert (
         verdict(same, "a", "b", "mAP")
-        == "no significant difference between a and b on the pool (0.0 ± 0.0 mAP, p = 1.000)"
+        == "there is no significant difference between a and b on the pool (0.0 ± 0.0 mAP, p = 1.000)"
     )
     noise = 0.05 * rng.standard_normal(300)
     near = compare(worse + noise - noise.mean(), worse, questions, setting, seed=1, draws=2000)[0]

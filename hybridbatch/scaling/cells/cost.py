@@ -37,13 +37,12 @@ def measured(finished: Iterable[tuple[Cell, Mapping[str, Any]]]) -> Cost | None:
     if not trained:
         return None
     steps = sum(result["train"]["throughput"]["seconds"] for _, result in trained)
-    seconds = {
-        name: sum(result["seconds"][name] for _, result in trained) for name in ("train", "eval")
-    }
+    training = sum(result["seconds"]["train"] for _, result in trained)
+    evaluation = sum(result["seconds"]["eval"] for _, result in trained)
     return Cost(
         pair_seconds=steps / sum(drawn for drawn, _ in trained),
-        train_seconds=(seconds["train"] - steps) / len(trained),
-        eval_seconds=seconds["eval"] / len(trained),
+        train_seconds=(training - steps) / len(trained),
+        eval_seconds=evaluation / len(trained),
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of a sweep, as matplotlib figures and as SVG text that is the same for the same findings."""
+"""Figures of a sweep. Equal findings give equal figures and equal SVG text."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,9 @@ LABELS = {
 
 
 def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
-    """(file name, caption, figure): mix response and scaling of every metric, laws, and the map of
+    """(file name, caption, figure) of every figure.
+
+    The figures show the mix response and the scaling of every metric, the laws, and the map of
     languages.
     """
     tasks = dict.fromkeys(row["task"] for row in findings.means)
@@ -36,10 +38,16 @@ def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
                 if row["group"] == "all" and findings.place(row) == findings.centre
             ]
             if rows and len({row["mix"] for row in rows}) > 1:
-                caption = f"{task}: {label} against the mix (0 cross-lingual, 1 monolingual batches); bands: 95 % intervals"
+                caption = (
+                    f"{task}: {label} against the mix (0 cross-lingual, 1 monolingual batches); the"
+                    " bands are 95 % intervals"
+                )
                 yield f"{task}-mix-{metric}", caption, _lines(rows, label, x="mix", line="pairs")
             if rows and len({row["pairs"] for row in rows}) > 1:
-                caption = f"{task}: {label} against the number of training records; dashed: before training"
+                caption = (
+                    f"{task}: {label} against the number of training records; the dashed line is the"
+                    " model before training"
+                )
                 yield f"{task}-pairs-{metric}", caption, _lines(rows, label, x="pairs", line="mix")
         languages = [
             row
@@ -48,7 +56,10 @@ def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
         ]
         mixed = any(name.startswith("mix ") for row in languages for name in row)
         if mixed and all(row["untrained"] is not None for row in languages):
-            caption = f"{task}: gain in cross-lingual mAP over the untrained model, in points, by query language and mix"
+            caption = (
+                f"{task}: gain in cross-lingual mAP over the untrained model, in points, by query"
+                " language and mix"
+            )
             yield f"{task}-languages", caption, _language_map(languages)
     for name, laws in _law_panels(findings):
         yield (
@@ -67,20 +78,25 @@ def _panels(count: int) -> tuple["Figure", list["Axes"]]:
         return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
+def _settings(rows: Sequence[TableRow]) -> list[str]:
+    """The settings that the rows are about, in the order of `SETTINGS`."""
+    found = {row["setting"] for row in rows}
+    return [setting for setting in SETTINGS if setting in found]
+
+
 def _lines(rows: Sequence[TableRow], label: str, *, x: str, line: str) -> "Figure":
-    settings = [setting for setting in SETTINGS if any(row["setting"] == setting for row in rows)]
+    settings = _settings(rows)
     figure, panels = _panels(len(settings))
     for panel, setting in zip(panels, settings, strict=True):
         part = [row for row in rows if row["setting"] == setting]
         values = sorted({row[line] for row in part})
         for value, colour in zip(values, _colours(len(values)), strict=True):
             points = sorted((row for row in part if row[line] == value), key=lambda row: row[x])
-            sizes, means, low, high = (
-                [row[name] for row in points] for name in (x, "mean", "low", "high")
-            )
+            sizes = [row[x] for row in points]
+            low, high = [row["low"] for row in points], [row["high"] for row in points]
             panel.plot(
                 sizes,
-                means,
+                [row["mean"] for row in points],
                 "o-",
                 color=colour,
                 markersize=3.5,
@@ -107,7 +123,10 @@ def _language_map(rows: Sequence[TableRow]) -> "Figure":
     ordered = sorted(
         rows, key=lambda row: (row["joshi_class"] is None, row["joshi_class"] or 0, row["name"])
     )
-    gains = np.array([[100 * (row[mix] - row["untrained"]) for mix in mixes] for row in ordered])
+    by_language = []
+    for row in ordered:
+        by_language.append([100 * (row[mix] - row["untrained"]) for mix in mixes])
+    gains = np.array(by_language)
     with matplotlib.rc_context(STYLE):
         figure = Figure(
             figsize=(2.6 + 0.7 * len(mixes), 0.8 + 0.22 * len(ordered)), layout="constrained"
@@ -137,8 +156,9 @@ def _language_map(rows: Sequence[TableRow]) -> "Figure":
 
 
 def _law_panels(findings: Findings) -> Iterator[tuple[str, list[TableRow]]]:
-    """The fitted laws over one axis of all query languages, by what they are of and over; of the
-    first slice each.
+    """The file name and the laws of each figure of laws.
+
+    A figure shows the laws over one axis, for all query languages, in the centre of the grid.
     """
     panels: dict[tuple[str, str, str], list[TableRow]] = {}
     for row in findings.laws:
@@ -155,7 +175,7 @@ def _law_panels(findings: Findings) -> Iterator[tuple[str, list[TableRow]]]:
 
 
 def _laws(rows: Sequence[TableRow]) -> "Figure":
-    settings = [setting for setting in SETTINGS if any(row["setting"] == setting for row in rows)]
+    settings = _settings(rows)
     figure, panels = _panels(len(settings))
     for panel, setting in zip(panels, settings, strict=True):
         part = [row for row in rows if row["setting"] == setting][:6]

@@ -1,4 +1,4 @@
-"""The table at the top of a report: hybrid batches against pure ones, in one look."""
+"""The table at the top of a report, which compares hybrid batches with their rivals."""
 
 from hybridbatch.scaling.findings import Findings
 from hybridbatch.scaling.report.html import Headline
@@ -6,15 +6,16 @@ from hybridbatch.scaling.report.sentences import main_comparisons, rival, smalle
 from hybridbatch.scaling.report.tables import TableRow
 
 RULE = (
-    "p: one t test over seeds and questions at once, with degrees of freedom of its own, corrected"
-    " by Holm inside a family (one rival on one task). Equivalent: two one-sided t tests reject a"
-    " difference as large as the margin. Undecided: neither; a difference below the detectable one,"
-    " which these questions and seeds would have shown in four of five repetitions, may be there."
+    "The p value comes from one t test over seeds and questions at once, with Holm's correction"
+    " inside a family (one rival on one task). Equivalent means that two one-sided t tests reject a"
+    " difference as large as the margin. Undecided means that neither test rejects: there may be a"
+    " difference smaller than the detectable one. Four of five repetitions with as many questions"
+    " and seeds would find a difference of the detectable size."
 )
 
 
 def headline(findings: Findings) -> Headline:
-    """The main comparisons as rows of texts; empty where nothing was compared."""
+    """The main comparisons as rows of texts; empty if the report compares nothing."""
     rows = main_comparisons(findings)
     if not rows:
         return Headline()
@@ -22,8 +23,9 @@ def headline(findings: Findings) -> Headline:
     several = len({row["task"] for row in rows}) > 1
     return Headline(
         caption=(
-            f"Hybrid batches (mix {first['mix']:g}) against others, {first['pairs']:,} training"
-            " records. mAP in points of 100; rank distance in ranks, lower is better."
+            f"Hybrid batches (mix {first['mix']:g}) against their rivals with {first['pairs']:,}"
+            " training records. mAP is in points of 100. Rank distance is in ranks, and lower is"
+            " better."
         ),
         rows=[_texts(row, several) for row in rows],
         classes=[str(row.get("verdict", "")) for row in rows],

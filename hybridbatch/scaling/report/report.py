@@ -24,36 +24,40 @@ from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scoring.drawing import write_both
 
-HIDDEN = ("law", "sizes", "values")  # of a row, what is drawn rather than shown
+HIDDEN = ("law", "sizes", "values")  # fields of a row that figures draw and tables leave out
 NOTES = {
-    "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds and questions.",
-    "comparisons": "Hybrid mixes against the pure strategies (0 cross-lingual, 1 monolingual batches) and against"
-    " baselines: strategies that know no mix, and the same mix with a teacher. Interval and p: one t"
-    " test over seeds and questions at once, with the contrast's own degrees of freedom (degrees)."
-    " p_holm (Holm, inside the family) and verdict for the main questions only (mAP and rank"
-    " distance, all query languages, largest size); the others are exploratory. A verdict is better"
-    " or worse; equivalent, where two one-sided t tests reject a difference as large as the margin;"
-    " else undecided. detectable: the difference that would have been found with a chance of 80 %."
-    " languages_low, languages_high, languages_p: the same difference with query languages as the"
-    " units, for other languages like these.",
-    "optima": "Mix at the top of a quadratic through the responses (or the best measured one, where that has no inner"
-    " top); the gain is that of the best measured hybrid, which choosing it flatters a little.",
-    "break_evens": "Training records from which a hybrid stays ahead of a pure strategy, interpolated, not extrapolated.",
-    "interactions": "Change per doubling of scale: of the best mix, and of a hybrid's difference from a pure strategy (in"
-    " units of the metric). p: of the difference, a t test of the slopes over seeds and questions at"
-    " once; of the best mix, from the bootstrap. p_holm, inside the family, and settled for mAP and"
-    " rank distance of all query languages.",
-    "laws": "E + A x^-b by robust least squares with 95 % bootstrap intervals; over two axes E + A_1 x_1^-b_1 + A_2 x_2^-b_2;"
-    " extrapolation_error: at the largest sizes, fitted without them.",
-    "languages": "mAP by query language at the largest size, before and after training with every mix. Shares are of the"
-    " training languages; lexical_distance: 1 - cosine of character trigram counts of the"
-    " evaluation texts, to the nearest"
-    " training language.",
-    "traits": "Which languages gain: points of mAP from a hybrid over a pure strategy against traits of the query language."
-    " rank_correlation: Spearman, each trait alone; slope: least squares on all traits, 95 %"
-    " bootstrap interval over"
-    " languages, p of t tests with HC3 standard errors.",
-    "missing": "Cells without a result; failed ones have their log in failed/KEY.log.",
+    "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds and"
+    " questions.",
+    "comparisons": "Hybrid mixes against the pure strategies (0 cross-lingual, 1 monolingual"
+    " batches) and against baselines: strategies that have no mix, and the same mix with a teacher."
+    " The interval and p come from one t test over seeds and questions at once, and degrees are its"
+    " degrees of freedom. Only the main questions (mAP and rank distance, all query languages,"
+    " largest size) have p_holm (Holm's correction inside the family) and a verdict; the other rows"
+    " are exploratory. A verdict is better or worse; or equivalent, if two one-sided t tests reject"
+    " a difference as large as the margin; or else undecided. detectable is the difference that the"
+    " test would find with a chance of 80 %. languages_low, languages_high and languages_p take the"
+    " query languages as the units, and so cover other languages like these.",
+    "optima": "The best mix is the top of a quadratic through the responses, or the best measured"
+    " mix if the quadratic has no inner top. The gain is the gain of the best measured hybrid. It is"
+    " slightly too high, because the same data choose this hybrid.",
+    "break_evens": "The number of training records from which a hybrid stays ahead of a pure"
+    " strategy. It is interpolated, never extrapolated.",
+    "interactions": "The change per doubling of scale of the best mix, and of a hybrid's difference"
+    " from a pure strategy (in units of the metric). The p value of a difference comes from a t test"
+    " of the slopes over seeds and questions at once, and the p value of the best mix comes from the"
+    " bootstrap. Rows about mAP and rank distance of all query languages have p_holm (corrected"
+    " inside the family) and settled.",
+    "laws": "E + A x^-b, fitted by robust least squares, with 95 % bootstrap intervals. Over two"
+    " axes the law is E + A_1 x_1^-b_1 + A_2 x_2^-b_2. extrapolation_error is the error at the"
+    " largest sizes of a law fitted without them.",
+    "languages": "mAP by query language at the largest size, before training and after training with"
+    " every mix. Shares are shares of the training languages. lexical_distance is 1 - the cosine of"
+    " character trigram counts of the evaluation texts, to the nearest training language.",
+    "traits": "How the gain of a hybrid over a pure strategy, in points of mAP, depends on traits of"
+    " the query language. rank_correlation is Spearman's, for each trait alone. slope is from least"
+    " squares on all traits, with a 95 % bootstrap interval over languages; p is from t tests with"
+    " HC3 standard errors.",
+    "missing": "Cells without a result. The log of a failed cell is in failed/KEY.log.",
 }
 
 
@@ -62,19 +66,26 @@ def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SIL
     ``tables/`` (CSV, LaTeX).
 
     Args:
-        paths: folders of sweeps of the same targets, reported as one; the report is written into
-            the first.
-        data_root: where local copies of the evaluation data are, for the lexical distances of its
-            languages.
-        progress: notes.
-    Returns: the path of ``index.html``.
-    Raises: DataError for a folder that is no sweep, has no finished cell, or holds another schema
-        version, and for sweeps of different targets; OutputError.
+        paths: folders of sweeps with the same evaluation targets. They give one report, which is
+            written into the first folder.
+        data_root: the folder with local copies of the evaluation data, which the lexical distances
+            of languages need.
+        progress: receives notes.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        DataError: a folder is no sweep, has no finished cell or has another schema version, or the
+            sweeps have different targets.
+        OutputError: the report cannot be written.
     """
     sweep = Sweep.open(*paths)
     findings = find(sweep, _texts(sweep, data_root, progress))
     answers = sections(sweep, findings)
-    tables = {name: [_shown(row) for row in rows] for name, rows in findings.tables().items()}
+    tables = {}
+    for name, found in findings.tables().items():
+        tables[name] = [_shown(row) for row in found]
     commands = rerun(sweep.settings)
     target = paths[0] / "report"
     with atomic_folder(target) as folder:
@@ -91,30 +102,40 @@ def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SIL
             key: os.path.relpath(home.result(key), target) for key, home in sweep.homes.items()
         }
         contents = Contents(
-            title=title, about=_about(sweep), answers=answers, charts=charts(findings), tables=tables, notes=NOTES,
-            links=links, commands=commands, files=[name for name, _ in drawings], headline=headline(findings),
-        )  # fmt: skip
+            title=title,
+            about=_about(sweep),
+            answers=answers,
+            charts=charts(findings),
+            tables=tables,
+            notes=NOTES,
+            links=links,
+            commands=commands,
+            files=[name for name, _ in drawings],
+            headline=headline(findings),
+        )
         (folder / "index.html").write_text(page(contents), encoding="utf-8")
     progress.note(f"wrote {target / 'index.html'}")
     return target / "index.html"
 
 
 def _about(sweep: Sweep) -> str:
-    """What the report is of, in a sentence."""
-    tasks = ", ".join(
-        f"{task['name']} ({len(sweep.languages(task['name']))} query languages)"
-        for task in sweep.cells[0]["eval"]["tasks"]
-    )
+    """The sentence under the title: cells, starting models and evaluation tasks."""
+    names = [task["name"] for task in sweep.cells[0]["eval"]["tasks"]]
+    tasks = ", ".join(f"{name} ({len(sweep.languages(name))} query languages)" for name in names)
     missing = f", {len(sweep.missing)} missing" if sweep.missing else ""
     models = ", ".join(dict.fromkeys(cell["axes"]["model"] for cell in sweep.cells))
-    return f"{len(sweep.trained)} trained cells{missing}; start: {models}; evaluated on {tasks}."
+    return (
+        f"The sweep has {len(sweep.trained)} trained cells{missing}. They start from {models} and"
+        f" are evaluated on {tasks}."
+    )
 
 
 def _texts(
     sweep: Sweep, data_root: Path | None, progress: Reporter
 ) -> dict[str, dict[str, list[str]]]:
-    """Queries and passages of the sweep's tasks by language; without those that are not here as
-    they were evaluated.
+    """Queries and passages of the sweep's tasks by language.
+
+    A task is left out if its data are not here, or are not the data that were evaluated.
     """
     from hybridbatch.data.tasks.registry import load_task
 
@@ -126,13 +147,14 @@ def _texts(
         name, evaluated = task["name"], task["provenance"].get("fingerprint")
         try:
             chosen = load_task(name, data_root=data_root, languages=optional(settings["languages"]))
-            whole = load_task(name, data_root=data_root)  # of training languages, too
+            whole = load_task(name, data_root=data_root)  # includes the training languages
         except HybridBatchError as error:
-            progress.note(f"{name}: no lexical distances of its languages ({error})")
+            progress.note(f"{name}: the report has no lexical distances for this task ({error})")
             continue
         if chosen.provenance["fingerprint"] != evaluated:
             progress.note(
-                f"{name}: no lexical distances of its languages, its texts have changed since"
+                f"{name}: the report has no lexical distances for this task, because its texts have"
+                " changed since the evaluation"
             )
             continue
         found[name] = _texts_of(whole)
@@ -149,10 +171,10 @@ def _texts_of(task: Task) -> dict[str, list[str]]:
 
 
 def rerun(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The commands that make the sweeps and their report again: settings that differ from the
-    defaults.
+    """The commands that run the sweeps and write their report again.
 
-    An absolute folder is given by its last part, since the rest belongs to one machine.
+    They give the settings that differ from the defaults. They give an absolute folder by its last
+    part, because the rest of its path belongs to one machine.
     """
     folders = [_folder(each) for each in settings]
     report = " ".join(["hybridbatch report", *(f"'{folder}'" for folder in folders)])
@@ -179,8 +201,9 @@ def _options(settings: Mapping[str, Any]) -> list[str]:
 
 
 def latex(findings: Findings) -> str:
-    """The means of all query languages at the largest size as a LaTeX table: a row per mix, a
-    column per measure.
+    """A LaTeX table of the means over all query languages at the largest size.
+
+    It has a row for each mix and a column for each measure.
     """
     rows = [row for row in _main_means(findings) if findings.place(row) == findings.centre]
     largest = max(row["pairs"] for row in rows)
@@ -203,7 +226,7 @@ def latex(findings: Findings) -> str:
 
 
 def _main_means(findings: Findings) -> list[TableRow]:
-    """The means that people know, over all query languages."""
+    """The means of mAP and rank distance over all query languages."""
     return [row for row in findings.means if row["group"] == "all" and row["metric"] in TESTED]
 
 

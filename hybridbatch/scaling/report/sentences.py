@@ -1,4 +1,4 @@
-"""What the findings say, in sentences; nothing here is written by hand for a particular result."""
+"""The sentences of a report. Code builds all of them from the findings of a sweep."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -11,7 +11,7 @@ from hybridbatch.scaling.findings import BEST_MIX, Findings
 from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 
-# baselines are in words already
+# pure strategies by mix; the findings name baselines in words already
 STRATEGIES = {0.0: "cross-lingual batches", 1.0: "monolingual batches"}
 SCALE_UNITS = {
     "pairs": "training records",
@@ -26,10 +26,10 @@ def sentences(sweep: Sweep, findings: Findings) -> list[str]:
 
 
 def sections(sweep: Sweep, findings: Findings) -> dict[str, list[str]]:
-    """The answer in sentences, by question; questions without a sentence are left out.
+    """The sentences by question. Questions without a sentence are left out.
 
-    Of a grid with further axes, the part with the most cells is told in full and the others are
-    counted.
+    If a grid has further axes, the sentences describe the part with the most cells, and count the
+    verdicts of the other parts.
     """
     found = {
         "Do hybrid batches beat pure ones?": _comparisons(findings),
@@ -38,16 +38,22 @@ def sections(sweep: Sweep, findings: Findings) -> dict[str, list[str]]:
         "Does the answer move with scale?": _interactions(findings),
         "What laws does scale follow?": _laws(findings),
         "Which languages gain?": _traits(findings),
-        "To be kept in mind": _caveats(sweep, findings),
+        "What to keep in mind": _caveats(sweep, findings),
     }
     return {question: told for question, each in found.items() if (told := list(each))}
 
 
 def _caveats(sweep: Sweep, findings: Findings) -> Iterator[str]:
     if findings.axes:
-        yield f"Unless said otherwise, all this is of the part of the grid with the most cells: {_words(findings.centre)}."
+        yield (
+            "Unless a sentence says otherwise, it describes the part of the grid with the most"
+            f" cells: {_words(findings.centre)}."
+        )
     if max((row["seeds"] for row in findings.means), default=0) == 1:
-        yield "Every cell was run with one seed: what is said holds for other questions, but was not tested for other seeds."
+        yield (
+            "Every cell was run with one seed. The tests cover other questions, but they do not cover"
+            " other seeds."
+        )
     yield from _missing(findings)
     yield from (
         f"{task['name']}: {task['about']}"
@@ -63,9 +69,7 @@ def _words(place: Mapping[str, Any]) -> str:
 def _headline(
     findings: Findings, rows: Sequence[TableRow], metrics: tuple[str, ...] = TESTED
 ) -> Iterator[TableRow]:
-    """Rows of the centre, all query languages and the metrics people know, in the order of
-    settings.
-    """
+    """Rows of the centre over all query languages, in the well-known metrics, ordered by setting."""
     for setting in SETTINGS:
         for row in rows:
             if row["group"] == "all" and row["setting"] == setting and row["metric"] in metrics:
@@ -75,8 +79,10 @@ def _headline(
 
 
 def main_comparisons(findings: Findings) -> list[TableRow]:
-    """The comparisons that answer the main question, by rival: the mix nearest to one half, in the
-    part of the grid with the most cells, at its largest size.
+    """The comparisons that answer the main question, ordered by rival.
+
+    They are about the mix nearest to one half, in the part of the grid with the most cells, at the
+    largest size.
     """
     rows = list(_headline(findings, findings.comparisons))
     if not rows:
@@ -94,8 +100,8 @@ def _comparisons(findings: Findings) -> Iterator[str]:
     rows = main_comparisons(findings)
     if not rows:
         yield (
-            "Hybrid batches were not compared with pure ones: the sweep has no mix between 0 and 1,"
-            " or neither 0 nor 1."
+            "The report does not compare hybrid batches with pure ones: the sweep has no mix between"
+            " 0 and 1, or it has neither mix 0 nor mix 1."
         )
         return
     main = [row for row in rows if "verdict" in row]
@@ -108,13 +114,14 @@ def _comparisons(findings: Findings) -> Iterator[str]:
 
 
 def _counted(where: str, rows: Sequence[TableRow]) -> Iterator[str]:
-    """Verdicts as numbers."""
+    """Count the verdicts against each rival."""
     for against in dict.fromkeys(row["against"] for row in rows):
         part = [row["verdict"] for row in rows if row["against"] == against]
         yield (
-            f"{where}, hybrid batches against {rival(against)}: better in {part.count('better')}"
-            f" of {len(part)} tests, worse in {part.count('worse')}, equivalent within the margin in"
-            f" {part.count(VERDICTS['equivalent'])}, undecided in {part.count('undecided')}."
+            f"{where}, hybrid batches are better than {rival(against)} in {part.count('better')} of"
+            f" {len(part)} tests, worse in {part.count('worse')}, equivalent within the margin in"
+            f" {part.count(VERDICTS['equivalent'])}, and undecided in"
+            f" {part.count(VERDICTS['undecided'])}."
         )
 
 
@@ -123,9 +130,9 @@ def _nearest_half(rows: Sequence[TableRow]) -> float:
 
 
 def smallest_seen(row: TableRow) -> float | None:
-    """The difference that a test at 5 % would have found with a chance of 80 %, in units of the
-    metric: the findings' own, else from the width of the 95 % interval, (1.96 + 0.84) / 1.96 of its
-    half.
+    """The difference that a test at 5 % would find with a chance of 80 %, in units of the metric.
+
+    If the findings do not have it, it is (1.96 + 0.84) / 1.96 of half the 95 % interval.
     """
     if row.get("detectable") is not None:
         return float(row["detectable"])
@@ -138,25 +145,31 @@ def _comparison(row: TableRow) -> str:
     distance = row["metric"] == "rank_distance"
     unit, scale = ("ranks", 1) if distance else ("points", 100)
     what = "rank distance" if distance else row["metric"]
-    verdict = row.get("verdict", "no verdict")
+    hybrid, other = f"hybrid batches (mix {row['mix']:g})", rival(row["against"])
     tested = "not tested"
     if row.get("p_holm") is not None:
         tested = (
             f"p = {row['p_holm']:.2g} (t test, df = {row['degrees']:.3g}; Holm's correction over"
             f" {row['family_size']} tests)"
         )
+    verdicts = {
+        "better": f"{hybrid} are better than {other}",
+        "worse": f"{hybrid} are worse than {other}",
+        VERDICTS["equivalent"]: f"{hybrid} are equivalent to {other} within the margin",
+        VERDICTS["undecided"]: f"the comparison of {hybrid} with {other} is undecided",
+    }
+    told = verdicts.get(row.get("verdict", ""), f"{hybrid} and {other} have no verdict")
     return (
-        f"Hybrid batches (mix {row['mix']:g}) against {rival(row['against'])}, {row['setting']}"
-        f" {what} on {row['task']} with {row['pairs']:,} training records: {verdict}"
-        f" ({row['mean'] * scale:.1f} against {row['mean_against'] * scale:.1f}:"
-        f" {row['difference'] * scale:+.1f} {unit}, 95 % interval {row['low'] * scale:+.1f} to"
-        f" {row['high'] * scale:+.1f}; {tested})."
+        f"With {row['pairs']:,} training records, {told} in {row['setting']} {what} on"
+        f" {row['task']} ({row['mean'] * scale:.1f} against {row['mean_against'] * scale:.1f}, a"
+        f" difference of {row['difference'] * scale:+.1f} {unit}, 95 % interval"
+        f" {row['low'] * scale:+.1f} to {row['high'] * scale:+.1f}; {tested})."
         f"{_if_no_difference(row, unit, scale)}{_other_languages(row, unit, scale)}"
     )
 
 
 def _if_no_difference(row: TableRow, unit: str, scale: float) -> str:
-    """What may be said of a difference that is not significant; else nothing."""
+    """A further sentence about a difference that is not significant; else nothing."""
     verdict = row.get("verdict")
     if verdict == VERDICTS["equivalent"]:
         return (
@@ -175,8 +188,9 @@ def _other_languages(row: TableRow, unit: str, scale: float) -> str:
     if row.get("languages_low") is None:
         return ""
     return (
-        f" For other languages like these {row['languages']}, the interval is"
-        f" {row['languages_low'] * scale:+.1f} to {row['languages_high'] * scale:+.1f} {unit}."
+        f" With the {row['languages']} query languages as the units, which covers other languages"
+        f" like these, the 95 % interval is {row['languages_low'] * scale:+.1f} to"
+        f" {row['languages_high'] * scale:+.1f} {unit}."
     )
 
 
@@ -184,13 +198,13 @@ def _optima(findings: Findings) -> Iterator[str]:
     rows = list(_headline(findings, findings.optima, ("mAP",)))
     for row in rows:
         if row["pairs"] == "all" or len({r["pairs"] for r in rows}) == 1:
-            settled = "" if row["gain_low"] > 0 else ", which is not settled"
+            settled = "" if row["gain_low"] > 0 else ". The gain is not settled"
             yield (
                 f"The best mix for {row['setting']} mAP on {row['task']} is {row['best_mix']:.2f} "
-                f"({row['low']:.2f} to {row['high']:.2f}); the best measured hybrid gains"
-                f" {100 * row['gain_over_pure']:+.1f} "
-                f"points ({100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}) over the"
-                f" better pure strategy{settled}."
+                f"(95 % interval {row['low']:.2f} to {row['high']:.2f}). The best measured hybrid"
+                f" gains {100 * row['gain_over_pure']:+.1f} points over the better pure strategy"
+                f" (95 % interval {100 * row['gain_low']:+.1f} to"
+                f" {100 * row['gain_high']:+.1f}){settled}."
             )
 
 
@@ -200,15 +214,16 @@ def _break_evens(findings: Findings) -> Iterator[str]:
         if row["mix"] != _nearest_half(rows):
             continue
         if row["always_ahead"]:
-            where = "ahead at every measured size"
+            where = "at every measured size"
         elif row["pairs"] is None:
-            where = "not ahead at the largest measured size"
+            where = ""
         else:
-            where = f"ahead from about {row['pairs']:,.0f} training records on"
+            where = f"from about {row['pairs']:,.0f} training records on"
+        is_ahead = "is ahead of" if where else "is not ahead of"
         yield (
-            f"Mix {row['mix']:g} against {rival(row['against'])}, {row['setting']} mAP on"
-            f" {row['task']}: {where} ({100 * row['chance_ahead_at_largest']:.0f} % of resamples"
-            " end ahead)."
+            f"Mix {row['mix']:g} {is_ahead} {rival(row['against'])} in {row['setting']} mAP on"
+            f" {row['task']} {where or 'at the largest measured size'}. It is ahead at the largest"
+            f" size in {100 * row['chance_ahead_at_largest']:.0f} % of the bootstrap resamples."
         )
 
 
@@ -222,8 +237,8 @@ def _interactions(findings: Findings) -> Iterator[str]:
         tested = f"; p = {row['p_holm']:.2g} after Holm's correction" if "p_holm" in row else ""
         yield (
             f"The best mix for {row['setting']} mAP on {row['task']} {how} with"
-            f" {_unit(row['over'])}: {row['per_doubling']:+.3f} per doubling "
-            f"({row['low']:+.3f} to {row['high']:+.3f}{tested})."
+            f" {_unit(row['over'])}. The change is {row['per_doubling']:+.3f} per doubling (95 %"
+            f" interval {row['low']:+.3f} to {row['high']:+.3f}{tested})."
         )
     differences = [row for row in rows if row["of"] != BEST_MIX and "settled" in row]
     for over in dict.fromkeys(row["over"] for row in differences):
@@ -239,7 +254,7 @@ def _interactions(findings: Findings) -> Iterator[str]:
         yield (
             f"The gain of hybrid batches in mAP changes significantly with {_unit(over)} in"
             f" {len(moved)} of {len(part)} tests"
-            f"{f' (of mix {half:g}, per doubling: {told})' if told else ''}."
+            f"{f' (mix {half:g}, change per doubling: {told})' if told else ''}."
         )
 
 
@@ -249,25 +264,25 @@ def _unit(axis: str) -> str:
 
 def _traits(findings: Findings) -> Iterator[str]:
     refusals = {row["refused"] for row in findings.traits if "refused" in row}
-    yield from (f"Which languages gain was not asked: {refusal}." for refusal in sorted(refusals))
+    yield from (
+        f"The report does not say which languages gain: {refusal}." for refusal in sorted(refusals)
+    )
     tested = [row for row in findings.traits if "settled" in row]
     for row in tested:
         if row["settled"]:
             yield (
-                f"Languages' gain of mix {row['mix']:g} over {rival(row['against'])} in"
-                f" {row['setting']} mAP on {row['task']} "
-                f"goes with their {row['trait'].replace('_', ' ')}: {row['slope']:+.2f} points per"
-                " unit "
-                f"({row['low']:+.2f} to {row['high']:+.2f}; p = {row['p_holm']:.2g} after Holm's"
-                " correction), beside the "
-                f"other traits of {row['languages']} languages."
+                f"The gain of mix {row['mix']:g} over {rival(row['against'])} in {row['setting']}"
+                f" mAP on {row['task']} depends on the {row['trait'].replace('_', ' ')} of the query"
+                f" language: it changes by {row['slope']:+.2f} points per unit (95 % interval"
+                f" {row['low']:+.2f} to {row['high']:+.2f}; p = {row['p_holm']:.2g} after Holm's"
+                f" correction). The regression over {row['languages']} languages includes the other"
+                " traits."
             )
     if tested and not any(row["settled"] for row in tested):
         yield (
-            f"No trait of the {max(row['languages'] for row in tested)} target languages (resource"
-            " class, pretraining, script, "
-            f"family, lexical distance) goes significantly with what they gain, in {len(tested)}"
-            " tests after Holm's correction."
+            f"None of {len(tested)} tests finds, after Holm's correction, that the gain depends on a"
+            f" trait of the {max(row['languages'] for row in tested)} query languages (resource"
+            " class, pretraining, script, family, lexical distance)."
         )
 
 
@@ -280,18 +295,21 @@ def _laws(findings: Findings) -> Iterator[str]:
             fitted.setdefault((row["of"], row["over"]), []).append(row["extrapolation_error"])
     for (of, over), errors in fitted.items():
         yield (
-            f"Power laws of {of} over {over}: {len(errors)} fits; they predict the left-out largest"
-            " size with an error of "
-            f"{100 * median(errors):.1f} % (median; worst {100 * max(errors):.1f} %)."
+            f"Power laws of {of} over {over}, fitted without the largest size, predict it with a"
+            f" median error of {100 * median(errors):.1f} % (at worst {100 * max(errors):.1f} %,"
+            f" among {len(errors)} fits)."
         )
 
 
 def _missing(findings: Findings) -> Iterator[str]:
     if findings.missing:
         failed = sum(row["state"] == "failed" for row in findings.missing)
-        yield f"Missing: {len(findings.missing)} cells, {failed} of them set aside after failing; see the table."
+        yield (
+            "The table of missing cells names the cells without a result. Their number is"
+            f" {len(findings.missing)}, and the sweep set {failed} of them aside after failures."
+        )
 
 
 def rival(against: Any) -> str:
-    """What a comparison is with: the kind of batches of a pure mix, or a baseline by its name."""
+    """The rival of a comparison in words: a pure strategy or a baseline."""
     return STRATEGIES.get(against, str(against))

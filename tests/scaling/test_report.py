@@ -155,7 +155,7 @@ def test_missing_cells_cost_no_more_than_they_must_and_are_named(tmp_path):
     (part,) = sweep.responses(Measure("atlas", "monolingual", "mAP"))
     assert (part.sizes, part.seeds) == ((200, 400), (13, 14))
     assert any(
-        text.startswith("Missing: 1 cells, 1 of them set aside")
+        text.startswith("The number of cells without a result is 1; the sweep set 1 of them aside")
         for text in sentences(sweep, find(sweep))
     )
 

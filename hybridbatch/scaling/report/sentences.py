@@ -305,8 +305,8 @@ def _missing(findings: Findings) -> Iterator[str]:
     if findings.missing:
         failed = sum(row["state"] == "failed" for row in findings.missing)
         yield (
-            "The table of missing cells names the cells without a result. Their number is"
-            f" {len(findings.missing)}, and the sweep set {failed} of them aside after failures."
+            f"The number of cells without a result is {len(findings.missing)}; the sweep set"
+            f" {failed} of them aside after failures. The table of missing cells names them."
         )
 
 

@@ -1,6 +1,4 @@
-"""Hard negatives of one corpus: passages that a search ranks high, less those that may answer the
-question.
-"""
+"""Hard negatives of one corpus: highly ranked passages without those that may be answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,9 +22,9 @@ from hybridbatch.search.exact import search
 from hybridbatch.search.faiss_index import FaissIndex
 
 READ = 1 << 15  # texts read or embedded at a time
-RECALL = 0.95  # of the true first k, that an approximate index is tuned to
-TUNED = 200  # queries that it is tuned on
-# Why a passage that a search found is no negative, in the order in which the reasons are looked at.
+RECALL = 0.95  # share of the true first k that an approximate index must find
+TUNED = 200  # number of queries to tune it on
+# Why a found passage is not a negative, in the order in which the reasons apply.
 KEPT = 0
 REASONS = (
     "kept",
@@ -44,26 +42,27 @@ Texts = Callable[[np.ndarray], list[str]]  # numbers from 0 -> passages
 
 
 class Corpus(Protocol):
-    """The passages of one language (and source), to be searched."""
+    """The passages of one language (and source) as a searchable corpus."""
 
     def search(
         self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The first k passages of each query, the score of one passage more, and the base of
-        scores.
+        """Search the first k passages of each query, and score one more passage per query.
 
         Args:
-            languages: of the queries; only language vectors ask for them.
+            languages: languages of the queries; only language vectors need them.
             positives: int64 [Q]: number of the passage to score; -1: none.
-        Returns: numbers (int64 [Q, k], -1 where an index found fewer) and scores (float32 [Q, k]),
-            the best first, equal scores in the order of numbers unless approximate; the scores of
-            `positives` (float32 [Q], NaN: none); and what a passage scores that has nothing to do
-            with the query (float32 [Q]).
+
+        Returns:
+            Numbers (int64 [Q, k], -1 if an index found fewer) and scores (float32 [Q, k]), best
+                first, with equal scores in the order of numbers unless the search is approximate;
+                the scores of `positives` (float32 [Q], NaN: none); and the score of a passage that
+                is unrelated to the query (float32 [Q]).
         """
 
 
 class LexicalCorpus:
-    """Passages by BM25."""
+    """Passages that BM25 searches."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._index = BM25.build(texts)
@@ -71,7 +70,7 @@ class LexicalCorpus:
     def search(
         self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """As `Corpus.search`."""
+        """See `Corpus.search`."""
         scores = np.full(len(queries), np.nan, np.float32)
         there = np.flatnonzero(positives >= 0)
         scores[there] = self._index.of([queries[i] for i in there.tolist()], positives[there])
@@ -80,15 +79,16 @@ class LexicalCorpus:
 
 @dataclass(frozen=True)
 class Turn:
-    """Language vectors to take off a corpus and its queries."""
+    """Language vectors to subtract from a corpus and its queries."""
 
     vectors: LanguageVectors
-    language: str  # of the corpus
+    language: str  # language of the corpus
 
 
 class DenseCorpus:
-    """Passages by the inner product of their embeddings with a query's; the vectors are on disk,
-    memory-mapped.
+    """Passages scored by the inner product of passage and query embeddings.
+
+    The embeddings are on disk and memory-mapped.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class DenseCorpus:
     def search(
         self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """As `Corpus.search`."""
+        """See `Corpus.search`."""
         vectors = self._store.embed(queries, "query")
         if self._turn:
             vectors = self._turn.vectors.apply(vectors, "query", languages)
@@ -143,23 +143,23 @@ class DenseCorpus:
 
 @dataclass(frozen=True)
 class KnownAnswers:
-    """Which passages of a split are known to answer which rows' questions. R rows, N records.
+    """Which passages of a split are known to answer the questions of which rows.
 
-    Texts are compared in their normal form (`overlap.normal_form`). Records with a passage in
-    common in any language, directly or through others, form a *group*, so that copies and
-    translations of a row's passage are known, across sources too.
+    There are R rows and N records. Texts are compared in their normal form (`overlap.normal_form`).
+    Records that share a passage in any language, directly or through other records, form a *group*.
+    So copies and translations of a row's passage are known, across sources too.
     """
 
     owner: np.ndarray  # int64 [R]: record of each row
     group: np.ndarray  # int32 [N]
-    passage: np.ndarray  # uint64 [R]: hash of the passage; 0 where there is none
-    question: np.ndarray  # int64 [R]: equal for rows with the same query; -1 where there is none
-    # int64, ascending: question * N + group, where several groups have a question
+    passage: np.ndarray  # uint64 [R]: hash of the passage; 0 if the row has none
+    question: np.ndarray  # int64 [R]: equal for rows with equal queries; -1 if the row has none
+    # int64, ascending: question * N + group, for questions in several groups
     answered: np.ndarray
 
     @classmethod
     def read(cls, store: Store, split: Split, report: Reporter = SILENT) -> "KnownAnswers":
-        """Reads all texts of a split."""
+        """Read all texts of a split."""
         index = store.index(split)
         owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
         with report.bar(f"comparing texts of {split}", 2 * index.rows, "texts") as bar:
@@ -183,8 +183,9 @@ class KnownAnswers:
         return self.group[self.owner[rows]] == self.group[self.owner[others]]
 
     def same_question(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """bool: whether a record in the group of the other rows' has the query of `rows`
-        (broadcast; all have one).
+        """bool: whether a record in the group of `others` has the query of `rows`.
+
+        `rows` and `others` broadcast, and all `rows` have a query.
         """
         codes = self.question[rows] * len(self.group) + self.group[self.owner[others]]
         if not len(self.answered):
@@ -194,7 +195,7 @@ class KnownAnswers:
 
 
 def _hashes(present: np.ndarray, texts: Callable[[np.ndarray], list[str]], bar: Bar) -> np.ndarray:
-    """uint64 [R]: a hash of the normal form of each text, 0 where there is none."""
+    """uint64 [R]: a hash of the normal form of each text, 0 if there is no text."""
     hashes = np.zeros(len(present), np.uint64)
     for start in range(0, len(present), READ):
         rows = start + np.flatnonzero(present[start : start + READ])
@@ -208,7 +209,7 @@ def _hashes(present: np.ndarray, texts: Callable[[np.ndarray], list[str]], bar: 
 
 
 class Mining:
-    """Searches one corpus, and judges what is found."""
+    """Searches one corpus, and judges the passages found."""
 
     def __init__(
         self,
@@ -228,12 +229,14 @@ class Mining:
     def negatives(
         self, targets: np.ndarray, questions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What is kept for some rows: (row, row of the negative), by row and hardness; counts by
-        reason.
+        """The negatives of some rows, and counts by reason.
 
         Args:
-            targets: int64 [Q], ascending: the row that each question is searched for.
-            questions: int64 [Q]: the row whose query it is.
+            targets: int64 [Q], ascending: the row that each question searches negatives for.
+            questions: int64 [Q]: the row whose query is the question.
+
+        Returns:
+            (row, row of the negative), by row and hardness; counts by reason.
         """
         found = self._find(targets, questions)
         reasons = self._judge(found)
@@ -269,7 +272,7 @@ class Mining:
         starts = _first(row, number)
         best = np.maximum.reduceat(height, starts)
         rows, first = np.unique(targets, return_index=True)
-        # NaN where a row has none
+        # NaN if a row has none
         positive = np.maximum.reduceat(positives - bases.astype(np.float64), first)
         row, number = row[starts], number[starts]
         ranked = np.lexsort((number, -best, row))
@@ -308,7 +311,7 @@ class Mining:
         return reasons
 
     def _positives(self, targets: np.ndarray) -> np.ndarray:
-        """int64 [Q]: the number of the rows' own passages, -1 where they have none."""
+        """int64 [Q]: the number of the rows' own passages, -1 if they have none."""
         wanted = self._known.passage[targets]
         return np.where(
             wanted > 0,
@@ -319,28 +322,27 @@ class Mining:
 
 @dataclass(frozen=True)
 class _Found:
-    """The passages that the questions of some rows found: n pairs of row and passage, by row, the
-    highest first.
+    """The passages found for some rows: n pairs of row and passage, by row, highest score first.
 
-    Where several questions found a passage for a row, its scores are the best ones.
+    If several questions find a passage for a row, its scores are the best ones.
     """
 
     row: np.ndarray  # int64 [n]
     number: np.ndarray  # int64 [n]: of the passage
     score: np.ndarray  # float32 [n]
     height: np.ndarray  # float64 [n]: score above the base of the question
-    positive: np.ndarray  # float64 [n]: height of the row's own passage; NaN where it has none
+    positive: np.ndarray  # float64 [n]: height of the row's own passage; NaN if it has none
     # bool [n]: whether a record with the passage has one of the questions
     same_question: np.ndarray
 
 
 def _first(*keys: np.ndarray) -> np.ndarray:
-    """Positions where sorted keys differ from those before."""
+    """Positions where sorted keys differ from the keys before them."""
     differs = np.ones(len(keys[0]), bool)
     differs[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
     return np.flatnonzero(differs)
 
 
 def _places(rows: np.ndarray) -> np.ndarray:
-    """The place of each entry among those of its row, from 0; `rows` ascend."""
+    """The place of each entry among the entries of its row, from 0; `rows` ascend."""
     return np.arange(len(rows)) - np.searchsorted(rows, rows)

@@ -1,1 +1,1 @@
-"""What is taken out of rows, and why."""
+"""Filters that leave out or change rows of training data."""

@@ -1,9 +1,9 @@
-"""Evaluation texts in training data: reported by `audit`, kept out by `prepare --decontaminate`.
+"""Finds evaluation texts in training data, for `audit` and `prepare --decontaminate`.
 
 Every text of a training row (query, passage, hard negatives) is compared with every query and
-passage of the evaluation tasks, whatever language either claims to be in
-(`hybridbatch.data.filters.near_duplicates`). The languages of a record say the same, so a record
-leaks as a whole as soon as one of its texts does.
+passage of the evaluation tasks, regardless of the stated languages
+(`hybridbatch.data.filters.near_duplicates`). All languages of a record have one meaning, so a whole
+record leaks as soon as one of its texts leaks.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,18 +28,18 @@ from hybridbatch.data.filters.near_duplicates import OverlapIndex, normal_form
 from hybridbatch.data.store.reader import Store
 
 SCHEMA_VERSION = 1
-EXAMPLES = 3  # shown for each task, kind and match
+EXAMPLES = 3  # number of examples for each task, kind and match
 SHOWN_LETTERS = 400
 BATCH_ROWS, BATCH_LETTERS = 20_000, 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A text of a training row that is, has in it, or is in an evaluation text."""
+    """A text of a training row that equals, contains, or is contained in an evaluation text."""
 
     row: Row
     part: Literal["query", "passage", "negative"]
-    text: str  # of the row
+    text: str  # side of the row
     evaluation: EvaluationText
     exact: bool
     overlap: float
@@ -56,9 +56,7 @@ class LeakFinder:
         self._index = OverlapIndex(list(by_form))
 
     def leaks(self, rows: Iterable[Row]) -> Iterator[Leak]:
-        """Every leak of the rows; rows of split `test`, which nothing is trained on, are passed
-        over.
-        """
+        """Every leak of the rows; rows of split `test` are skipped, because nothing trains on them."""
         for batch in batches(row for row in rows if row.split != "test"):
             parts: dict[str, list[tuple[Row, Any, str]]] = {}
             for row in batch:
@@ -83,7 +81,7 @@ def _parts(row: Row) -> Iterator[tuple[str, str]]:
 def watched(
     rows: Iterable[Row | BadRow], leak_finder: LeakFinder, found: "Findings"
 ) -> Iterator[Row | BadRow]:
-    """The rows as they are; before they go on, a batch at a time, their leaks are added to `found`."""
+    """The unchanged rows, in batches; their leaks are added to `found` first."""
     for batch in batches(rows):
         found.add(leak_finder.leaks(row for row in batch if isinstance(row, Row)))
         yield from batch
@@ -93,7 +91,7 @@ AnyRow = TypeVar("AnyRow", Row, Row | BadRow)
 
 
 def batches(rows: Iterable[AnyRow]) -> Iterator[list[AnyRow]]:
-    """The rows in lists of at most `BATCH_ROWS`, fewer of long texts."""
+    """The rows in lists of at most `BATCH_ROWS` rows; lists of long texts are shorter."""
     batch: list[AnyRow] = []
     letters = 0
     for row in rows:
@@ -106,7 +104,7 @@ def batches(rows: Iterable[AnyRow]) -> Iterator[list[AnyRow]]:
 
 
 class Findings:
-    """Leaks, counted.
+    """Counts of leaks.
 
     Attributes:
         records: (source, record id) of the records that leak.
@@ -135,8 +133,10 @@ class Findings:
                 examples.append(_example(leak, match))
 
     def as_json(self) -> dict[str, Any]:
-        """``records``: how many leak; ``counts``, by task, language, kind of evaluation text and
-        match; ``examples``.
+        """The findings as JSON.
+
+        ``records`` is the number of records that leak. ``counts`` has one entry by task, language,
+        kind of evaluation text and match. ``examples`` has the first leaks.
         """
         by_source: dict[str, int] = {}
         for source, _ in sorted(self.records):
@@ -178,8 +178,10 @@ def _example(leak: Leak, match: str) -> dict[str, Any]:
 def finder(
     checks: Checks, data_root: Path | None, languages: str = "all", report: Reporter = SILENT
 ) -> LeakFinder:
-    """The finder of all texts of some tasks. Raises: `DataError` for a task that cannot be read,
-    unless optional.
+    """The finder of all texts of some tasks.
+
+    Raises:
+        DataError: A task that is not optional cannot be read.
     """
     texts: list[EvaluationText] = []
     with report.bar("Reading evaluation tasks", len(checks.names), "tasks") as bar:
@@ -202,15 +204,19 @@ def audit(
     languages: str = "all",
     report: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """What prepared data has in common with evaluation tasks; the data is not changed.
+    """Report the evaluation texts in prepared data, without changing the data.
 
     Args:
         data: prepared data folder.
-        names, data_root: as `choose_checks`.
-        languages: spec of the tasks' languages to look at.
-    Returns: what was checked against what, and ``found`` as `Findings.as_json`.
-    Raises: `ConfigError` for an unknown task or if there is none to compare with; `DataError` for
-        unreadable data.
+        names, data_root: see `choose_checks`.
+        languages: spec of the task languages to compare with.
+
+    Returns:
+        What was compared, and ``found`` in the form of `Findings.as_json`.
+
+    Raises:
+        ConfigError: A task is unknown, or no task is left to compare with.
+        DataError: Data is unreadable.
     """
     store = Store.open(data)
     checks = choose_checks(names, data_root)
@@ -243,7 +249,7 @@ def audit(
 
 
 def summary(found: dict[str, Any]) -> str:
-    """One line on `Findings.as_json`: evaluation texts by task, and the sources they are in."""
+    """A summary of `Findings.as_json` in one line: evaluation texts by task, and their sources."""
     if not found["records"]:
         return "no record holds an evaluation text"
     tasks: dict[str, int] = {}

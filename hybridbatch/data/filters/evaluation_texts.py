@@ -1,6 +1,4 @@
-"""The texts of evaluation tasks that training data is compared with: which tasks, where they are,
-what is in them.
-"""
+"""The texts of evaluation tasks that training data is compared with."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ class EvaluationText:
     """A query or passage of an evaluation task."""
 
     task: str
-    language: str  # canonical; of an mteb task the name of its subset
+    language: str  # canonical language, or the name of an mteb task's subset
     kind: Side
     id: str
     text: str
@@ -31,13 +29,13 @@ class EvaluationText:
 
 @dataclass(frozen=True)
 class Checks:
-    """What data is compared with.
+    """The tasks that data is compared with.
 
     Attributes:
-        names: of the tasks.
-        fingerprints: of their data, by the name that reports use.
-        absent: tasks that would have been compared with, too, but are not on this machine.
-        optional: whether a task that turns out to be unreadable is passed over with a warning.
+        names: names of the tasks.
+        fingerprints: fingerprints of the task data, by the name that reports use.
+        absent: tasks that were wanted but are not on this machine.
+        optional: whether an unreadable task is skipped with a warning.
     """
 
     names: tuple[str, ...]
@@ -46,28 +44,31 @@ class Checks:
     optional: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """For the provenance of data: if this changes, the data is prepared anew."""
+        """The tasks for the provenance of data; a change makes `prepare` build the data again."""
         return {"tasks": self.fingerprints, "absent": list(self.absent)}
 
 
 def evaluation_only() -> tuple[str, ...]:
-    """The tasks that are made of no training source: not, for instance, `ntrex`, whose texts are
-    those of a source.
+    """The tasks that share no texts with a training source by construction.
+
+    For example, `ntrex` is left out, because its texts are also the texts of a source.
     """
     trained = {source.name for source in sources()}
     return tuple(name for name in CATALOGUE if name not in trained)
 
 
 def choose_checks(names: Sequence[str], data_root: Path | None) -> Checks:
-    """The checks that were asked for.
+    """The checks that the user asked for.
 
     Args:
-        names: of tasks, as `load_task` takes them, or of mteb's; ``all`` alone: every task of
-            `evaluation_only` that is on this machine, for nothing is downloaded; ``none`` alone: no
-            check.
+        names: names of tasks, as `load_task` takes them, or of mteb tasks. ``all`` alone means
+            every task of `evaluation_only` that is on this machine, because nothing is downloaded.
+            ``none`` alone means no check.
         data_root: folder of local copies of public data sets.
-    Raises: `ConfigError` for an unknown task, `DataError` for one without data, which is downloaded
-        where it can be.
+
+    Raises:
+        ConfigError: A task is unknown.
+        DataError: A task has no data and its data cannot be downloaded.
     """
     if tuple(names) == (NONE,):
         return Checks((), {})
@@ -82,7 +83,7 @@ def choose_checks(names: Sequence[str], data_root: Path | None) -> Checks:
 
 
 def _shown(name: str) -> str:
-    """A task's name in reports: of a folder, its own name only."""
+    """A task's name in reports; a folder has only its last part."""
     return (
         name
         if name.partition(":")[0] in TASKS or not Path(name).is_dir()
@@ -91,8 +92,9 @@ def _shown(name: str) -> str:
 
 
 def _fingerprint(name: str, data_root: Path | None) -> str:
-    """Of the task's files, which takes no reading of texts; of an mteb task, its revision. Raises
-    as `choose_checks`.
+    """The fingerprint of a task's files, or the revision of an mteb task; no text is read.
+
+    Errors are those of `choose_checks`.
     """
     base = name.partition(":")[0]
     if base in CATALOGUE:
@@ -119,17 +121,16 @@ def _mteb_task(name: str) -> Any:
     from hybridbatch.data.tasks.mteb import find_tasks, is_mteb_task
 
     if not is_mteb_task(name):
-        load_task(name, parallel="yes")  # raises, naming the tasks that there are
+        load_task(name, parallel="yes")  # raises an error that names the known tasks
     return find_tasks([name])[0]
 
 
 def evaluation_texts(
     name: str, data_root: Path | None, languages: str = "all"
 ) -> list[EvaluationText]:
-    """The queries and passages of a task, of mteb's tasks only the passages that answer a query, in
-    all languages.
+    """The queries and passages of a task, in all languages.
 
-    Raises: as `load_task`.
+    An mteb task gives only the passages that answer a query. Errors are those of `load_task`.
     """
     if name.partition(":")[0] in TASKS or Path(name).is_dir():
         return list(
@@ -158,5 +159,5 @@ def _mteb_texts(name: str) -> Iterator[EvaluationText]:
             key for judged in subset.qrels.values() for key, grade in judged.items() if grade > 0
         }
         for key, text in zip(subset.passage_ids, subset.passages, strict=True):
-            if key in answers:  # a corpus may be all of Wikipedia, which is no evaluation set
+            if key in answers:  # a corpus may be all of Wikipedia, which is not evaluation data
                 yield EvaluationText(name, subset.name, "passage", key, text)

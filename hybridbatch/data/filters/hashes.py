@@ -1,18 +1,19 @@
-"""Sets of hashes that hold tens of millions in eight bytes each."""
+"""Sets of hashes that hold tens of millions of entries in eight bytes each."""
 
 import numpy as np
 
 
 class HashSet:
-    """A set of 64-bit hashes in sorted runs, each more than twice as long as the next: eight bytes
-    a hash.
+    """A set of 64-bit hashes in sorted runs, each more than twice as long as the next.
+
+    The set takes eight bytes a hash.
     """
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []
 
     def contains(self, hashes: np.ndarray) -> np.ndarray:
-        """bool [n]: which of some hashes (uint64 [n]; fastest if sorted) are in it."""
+        """bool [n]: which hashes (uint64 [n]; fastest if sorted) the set contains."""
         found = np.zeros(len(hashes), bool)
         for run in self._runs:
             near = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
@@ -30,6 +31,6 @@ class HashSet:
             self._runs.append(merged)
 
     def update(self, other: "HashSet") -> None:
-        """Add all of another set."""
+        """Add all hashes of another set."""
         for run in other._runs:
             self.add(run)

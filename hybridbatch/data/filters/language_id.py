@@ -1,13 +1,14 @@
-"""Which language a text is in: for filters that ask whether it is in the language it claims to be
-in.
+"""Identifies the language of a text, for filters that check the stated language.
 
 The identifier is py3langid (Lui and Baldwin 2012, ACL demo: naive Bayes over byte n-grams; model of
-2026, 139 languages), whose model comes with the package. A text is judged only if its language is
-one that the identifier knows and it has `MIN_BYTES` bytes of letters in UTF-8 (40 Latin, 20
-Cyrillic or 13 Ethiopic letters), and is in the wrong language if its own has less than `UNLIKELY`
-probability. On the first 40 such bytes of NTREX's lines (66 languages) that is wrong in 0.4% of
-cases, on whole lines in less than 0.1%: close languages (Zulu and Xhosa, Malay and Indonesian) do
-not fall below it.
+2026, 139 languages), which ships with its model. A text is judged only if the identifier knows its
+stated language and the text has `MIN_BYTES` bytes of letters in UTF-8 (40 Latin, 20 Cyrillic or 13
+Ethiopic letters). The text is in the wrong language if its stated language has less than `UNLIKELY`
+probability.
+
+On the first 40 such bytes of NTREX's lines (66 languages) this judgement is wrong in 0.4% of cases,
+and on whole lines in less than 0.1%. Texts in close languages (Zulu and Xhosa, Malay and
+Indonesian) are not rejected.
 """
 
 from collections import Counter
@@ -35,7 +36,7 @@ class LanguageIdentifier:
 
     Attributes:
         name: library and version, for manifests.
-        languages: canonical ids that it knows; of others it can say nothing.
+        languages: canonical ids of the languages that the identifier can judge.
     """
 
     def __init__(self) -> None:
@@ -48,25 +49,26 @@ class LanguageIdentifier:
         self.languages = frozenset(self._codes.values()) - set(_UNRELIABLE)
 
     def identify(self, texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-        """The most probable language of each text, ``und`` where it is no language, and its
-        probability (float64 [n]).
+        """The most probable language of each text, and its probability (float64 [n]).
+
+        The language is ``und`` for a text that is in no language.
         """
         best = [max(self._probabilities(text).items(), key=lambda item: item[1]) for text in texts]
         return [language for language, _ in best], np.array([chance for _, chance in best])
 
     def probability(self, text: str, language: str) -> float | None:
-        """How probable it is that a text is in a language; None where that is not judged."""
+        """The probability that a text is in a language; None if the text is not judged."""
         if language not in self.languages or not long_enough(text):
             return None
         return self._probabilities(text)[language]
 
     def is_wrong(self, text: str, language: str) -> bool | None:
-        """Whether a text is hardly in a language; None where that is not judged."""
+        """Whether a text is in the wrong language; None if the text is not judged."""
         chance = self.probability(text, language)
         return None if chance is None else chance < UNLIKELY
 
     def _probabilities(self, text: str) -> Counter[str]:
-        found: Counter[str] = Counter()  # a language may have a model for each of its scripts
+        found: Counter[str] = Counter()  # a language may have one label per script
         for code, chance in self._identifier.rank(text):
             found[self._codes.get(code, UNDETERMINED)] += chance
         return found
@@ -79,18 +81,18 @@ def identifier() -> LanguageIdentifier:
 
 
 def long_enough(text: str) -> bool:
-    """Whether a text has the letters that a judgement on it needs."""
+    """Whether a text has enough letters to be judged."""
     return sum(len(letter.encode()) for letter in text if letter.isalpha()) >= MIN_BYTES
 
 
 class LanguageCheck:
-    """Rows whose query or passage is not in the row's language become bad rows, and are counted."""
+    """Turns rows with a query or passage in the wrong language into bad rows, and counts them."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
 
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The rows, the bad ones replaced."""
+        """The rows, with bad rows in place of those in the wrong language."""
         for row in rows:
             yield row if isinstance(row, BadRow) else self._checked(row)
 
@@ -113,7 +115,7 @@ class LanguageCheck:
         return {"identifier": identifier().name, "unlikely": UNLIKELY, "min_bytes": MIN_BYTES}
 
     def tell(self, report: Reporter) -> None:
-        """Say how many texts were judged; which rows were left out is told with the other bad rows."""
+        """Report how many texts were judged; the bad rows are reported elsewhere."""
         total: Counter[str] = Counter()
         for counts in self._counts.values():
             total.update(counts)
@@ -125,7 +127,7 @@ class LanguageCheck:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """``counts`` of texts by source and language: judged, wrong among them, not judged."""
+        """``counts`` of texts by source and language: judged, wrong (part of judged), not judged."""
         found = []
         for (source, language), counts in sorted(self._counts.items()):
             line: dict[str, Any] = {"source": source, "language": language}

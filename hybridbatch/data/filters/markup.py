@@ -1,9 +1,8 @@
-"""Markup that scraped text still has: tags, character references, and links of wikis and Markdown.
+"""Removes markup from scraped text: tags, character references, wiki and Markdown links.
 
-Only what nothing else looks like is taken for markup, so that ``5 < 6``, ``a <b and c> d``,
-``List<String>``, ``x[[1]]`` and ``AT&T`` stay. (`html.parser` reads as a browser does, which takes
-``<b and c>`` for a tag and all that follows an unclosed ``<script>`` for code, and not alike in all
-releases of Python.)
+Only unambiguous markup counts, so ``5 < 6``, ``a <b and c> d``, ``List<String>``, ``x[[1]]`` and
+``AT&T`` stay. (`html.parser` reads as a browser does. It takes ``<b and c>`` for a tag and all text
+after an unclosed ``<script>`` for code, and differs between releases of Python.)
 """
 
 import html
@@ -13,7 +12,7 @@ from html.entities import html5
 
 _MAYBE = re.compile(r"[<&\[]")
 _REFERENCE = re.compile(r"&(?:amp;)*(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-# none goes beyond the beginning of the next, so that searching takes linear time
+# no match extends beyond the start of the next one, so that a search takes linear time
 _SECTION = re.compile(
     r"<(script|style)\b[^<>]*>(?:(?!</?(?:script|style)\b).)*+</\1\s*>"
     r"|<!--(?:(?!<!--|-->).)*+-->|<!doctype\b[^<>]*>|<\?xml\b[^<>]*\?>"
@@ -40,8 +39,8 @@ _LINKS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
         ),
         r"\1",
     ),
-    # [address label]; a label of blanks alone leaves one. The blanks are taken at once, so that a
-    # long run of them is not tried at every length.
+    # [address label]; a blank label leaves one blank. The pattern takes all blanks at once, so that
+    # a long run of blanks is not tried at every length.
     (
         re.compile(r"\[https?://[^\s\[\]]++ ++(?:([^\[\]\n ][^\[\]\n]*+)|(?<=  ))\]"),
         lambda found: found[1] or " ",
@@ -51,13 +50,13 @@ _PASSES = 4
 
 
 def without_markup(text: str) -> str:
-    """The text that a reader of the page would see; `text` itself if it has no markup.
+    """The text that a reader of the page would see; `text` unchanged if it has no markup.
 
-    References are resolved first, also those of references (``&amp;gt;``), as tags may be written
-    with them. Tags leave a space unless they are of words, as ``H<sub>2</sub>O``; of links the
-    label stays; comments, scripts and styles go.
+    References are resolved first, including nested references (``&amp;gt;``), because tags may be
+    written with them. A tag leaves a space, unless it may stand inside a word, as in
+    ``H<sub>2</sub>O``. A link leaves its label. Comments, scripts and styles are removed.
     """
-    for _ in range(_PASSES):  # what is left can be markup again only where someone makes it so
+    for _ in range(_PASSES):  # more markup after this many passes must be deliberate
         plain = _pass(text) if _MAYBE.search(text) else text
         if plain == text:
             break
@@ -85,7 +84,7 @@ def _character(found: re.Match[str]) -> str:
 
 
 def _replacement(found: re.Match[str], ended: set[str]) -> str:
-    """What a tag leaves; itself if it may as well be something else in pointed brackets."""
+    """The text that replaces a tag; the tag itself if its pointed brackets may mean something else."""
     name = found["name"].lower()
     if (
         found["end"]

@@ -1,18 +1,18 @@
-"""Texts that are in one another, exactly or nearly: an index of known texts, against which any
-number are streamed.
+"""Finds texts that contain one another, exactly or nearly, by an index of known texts.
 
-A text's *normal form* is its letters, marks and digits alone, so that case, punctuation and spacing
-do not count. Forms are compared by their shingles, all runs of eight units; a unit is a letter, and
-a Han character counts as three, for it says as much. So one rule serves every script, with or
-without spaces between words.
+A text's *normal form* keeps only its letters, marks and digits, so that case, punctuation and
+spacing do not count. Forms are compared by their shingles, which are all runs of eight units. A
+letter is one unit. A Han character is three units, because it carries as much information as three
+letters. So one rule serves every script, with or without spaces between words.
 
-The overlap of two texts is the share of the shorter one's shingles found in the best stretch of the
-longer: the overlap coefficient |A ∩ B| / min(|A|, |B|), where the longer text is a window little
-longer than the shorter text. Not the Jaccard index |A ∩ B| / |A ∪ B| that MinHash estimates: that
-of a sentence in a passage of ten is 0.1. The known texts are few enough to be indexed as they are;
-a sample of their shingles (those with small hashes, as in FracMinHash, Irber et al. 2022, bioRxiv
-2022.01.11.475838) finds candidates, and all shingles decide. docs/decontamination.md has the
-evidence.
+The overlap of two texts is the share of the shorter text's shingles that occur in the best stretch
+of the longer text. It is the overlap coefficient |A ∩ B| / min(|A|, |B|), where the longer text is
+reduced to a window slightly longer than the shorter text. The Jaccard index |A ∩ B| / |A ∪ B|,
+which MinHash estimates, does not fit: for a sentence in a passage of ten sentences it is 0.1.
+
+The known texts are few enough to be indexed as they are. A sample of their shingles (those with
+small hashes, as in FracMinHash, Irber et al. 2022, bioRxiv 2022.01.11.475838) finds candidates, and
+all shingles decide. docs/decontamination.md has the evidence.
 """
 
 import unicodedata
@@ -25,19 +25,19 @@ import numpy as np
 
 SHINGLE = 8  # units: one or two words, so that an edited word spoils few shingles
 LEAST_EXACT = 10  # units; shorter texts ("See also") are equal by chance
-# units; shorter questions differ in one name only ("What is the capital of Haiti?")
+# units; shorter questions may differ in one name only ("What is the capital of Haiti?")
 LEAST_NEAR = 40
-# overlap; measured: a word of a question, or two of a sentence, may differ; different texts lie
-# below
+# overlap; measured: one word of a question, or two of a sentence, may differ, and different
+# texts score lower
 NEAR = 0.6
 _WINDOW = 1.25  # length of the stretch of the longer text, in lengths of the shorter text
-_SAMPLING = 4  # one shingle of so many is looked up
-_COMMON = 64  # a shingle in more known texts than that is a phrase, and finds no candidates
-# share of the sampled shingles that makes a candidate: low, for a sample is a noisy estimate
+_SAMPLING = 4  # one of so many shingles is looked up
+_COMMON = 64  # a shingle in more known texts is a common phrase, and finds no candidates
+# share of the sampled shingles that makes a candidate; low, because a sample is a noisy estimate
 _LIKELY = NEAR / 2
 _BLOCK_LETTERS = 1 << 21
-# Units of a letter by Unicode block; 1 elsewhere. Syllables say about two letters, Han characters
-# about three.
+# Units of a letter by Unicode block; 1 elsewhere. A syllable is worth about two letters, and a Han
+# character about three.
 _UNITS = (
     (0x1200, 0x1680, 2),
     (0x3041, 0x3100, 2),
@@ -45,34 +45,34 @@ _UNITS = (
     (0xA000, 0xA4D0, 2),
     (0x20000, 0x32400, 3),
 )
-# odd constants; any good ones will do
+# odd constants without special meaning
 _BASE, _MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
 def overlap(form: str, other: str) -> float:
-    """The overlap of two normal forms, 0 to 1; 0 where one is shorter than a shingle."""
+    """The overlap of two normal forms, from 0 to 1; 0 if one is shorter than a shingle."""
     shorter, longer = sorted((_shingles([form])[0], _shingles([other])[0]), key=len)
     places = np.flatnonzero(np.isin(longer, shorter))
     if not len(places):
         return 0.0
     in_window = np.searchsorted(places, places + _WINDOW * len(shorter)) - np.arange(len(places))
-    # fewer than in the window where a phrase is said again and again
+    # fewer than the window has if a phrase is repeated
     found = np.isin(shorter, longer).sum()
     return float(min(in_window.max(), found) / len(shorter))
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A text that is, or has in it, or is in a known text."""
+    """A text that equals, contains, or is contained in a known text."""
 
-    text: int  # number among the texts asked about
-    known: int  # number among the known texts
-    exact: bool  # their normal forms are equal
+    text: int  # number of the given text
+    known: int  # number of the known text
+    exact: bool  # whether their normal forms are equal
     overlap: float  # NEAR to 1
 
 
 class _Letters(dict[int, int | None]):
-    """A table for `str.translate` that keeps letters, marks and digits; filled as characters come."""
+    """A table for `str.translate` that keeps letters, marks and digits; it fills itself on demand."""
 
     def __missing__(self, code: int) -> int | None:
         self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else None
@@ -88,9 +88,9 @@ def normal_form(text: str) -> str:
 
 
 class OverlapIndex:
-    """Known texts, to be found in others.
+    """An index that finds known texts in other texts.
 
-    Memory: the forms, and for each of their letters about 5 bytes.
+    Memory is the forms, and about 5 bytes for each of their letters.
     """
 
     def __init__(self, forms: Sequence[str]) -> None:
@@ -108,7 +108,7 @@ class OverlapIndex:
         self._telling = np.bincount(owners[telling], minlength=len(forms))  # of each known text
 
     def matches(self, forms: Sequence[str]) -> list[Match]:
-        """All matches of some normal forms, in their order."""
+        """All matches of some normal forms, in the order of the forms."""
         found = [
             Match(number, self._exact[form], exact=True, overlap=1.0)
             for number, form in enumerate(forms)
@@ -122,7 +122,7 @@ class OverlapIndex:
         return sorted(found, key=lambda match: (match.text, match.known))
 
     def _candidates(self, forms: Sequence[str]) -> Iterator[tuple[int, int]]:
-        """(text, known text) that share enough of their telling sampled shingles."""
+        """(text, known text) that share enough of their informative sampled shingles."""
         if not len(self._hashes):
             return iter(())
         hashes, texts = _sampled(forms)
@@ -144,8 +144,10 @@ class OverlapIndex:
 
 
 def _sampled(forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The sampled shingles of the forms of `LEAST_NEAR` units and more, each once a form: (hashes,
-    forms' numbers).
+    """The sampled shingles of forms of at least `LEAST_NEAR` units, each once a form.
+
+    Returns:
+        The hashes and the numbers of their forms.
     """
     hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for first, last in pairwise(_blocks(forms)):
@@ -163,7 +165,7 @@ def _sampled(forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blocks(forms: Sequence[str]) -> list[int]:
-    """Bounds of runs of forms with about `_BLOCK_LETTERS` together."""
+    """Bounds of runs of forms that have about `_BLOCK_LETTERS` letters together."""
     letters = np.cumsum([0, *map(len, forms)])
     bounds = np.searchsorted(letters, np.arange(0, letters[-1], _BLOCK_LETTERS))
     return [*np.unique(bounds).tolist(), len(forms)]

@@ -1,8 +1,7 @@
-"""Quality of a source's texts, counted in the manifest of every store: markup, too long rows,
-duplicates.
+"""Quality of texts: markup, too long rows and duplicates, counted in every manifest.
 
-The defaults count and change nothing; `prepare --markup remove --max-characters N --duplicates
-remove` act.
+The defaults only count. `prepare --markup remove --max-characters N --duplicates remove` changes
+rows.
 """
 
 import hashlib
@@ -23,13 +22,12 @@ from hybridbatch.data.settings import PrepareConfig
 
 
 class Quality:
-    """Counts rows with markup, too long ones and duplicates by source, and mends or leaves out
-    those that it is told to.
+    """Counts rows with markup, too long rows and duplicates by source, and acts as set.
 
-    A row is a duplicate if an earlier one in the same language, of its own source (``within``) or
-    else of a source before (``across``), has the same query and the same passage, but for case,
-    white space and normal form. Rows that lack a side are none: what they are paired with is in
-    other languages.
+    A row is a duplicate if an earlier row in the same language has an equal query and an equal
+    passage, apart from case, white space and normal form. The earlier row is in the same source
+    (``within``) or in an earlier source (``across``). A row that lacks a side is never a duplicate,
+    because it is paired with texts in other languages.
     """
 
     def __init__(self, config: PrepareConfig) -> None:
@@ -39,7 +37,7 @@ class Quality:
         self._earlier = HashSet()
 
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The rows of the next source: mended, replaced by bad ones, or left out."""
+        """The rows of the next source: changed, replaced by bad rows, or left out."""
         here = HashSet()
         for batch in batches(map(self._checked, rows)):
             yield from self._distinct(batch, here)
@@ -70,13 +68,11 @@ class Quality:
         return row if len(kept) == len(row.negatives) else replace(row, negatives=kept)
 
     def _is_long(self, text: str | None) -> bool:
-        """Whether a text is too long once it is cleaned."""
+        """Whether a text is too long after cleaning."""
         return self._longest is not None and len(clean_text(text) or "") > self._longest
 
     def _distinct(self, batch: list[Row | BadRow], here: "HashSet") -> Iterator[Row | BadRow]:
-        """The rows of a batch, without the duplicates if these are to be removed; all are added to
-        `here`.
-        """
+        """The rows of a batch, without duplicates if `remove` is set; all rows are added to `here`."""
         keys = [pair_hash(row) if isinstance(row, Row) else None for row in batch]
         places = np.flatnonzero([key is not None for key in keys])
         distinct, first, inverse = np.unique(
@@ -99,14 +95,15 @@ class Quality:
             yield row
 
     def describe(self) -> dict[str, Any]:
-        """The settings that change rows; none by default, so that older data is known for the same."""
+        """The settings that change rows; none by default, so that older data is still recognized."""
         return {
             name: value for name, value in self._settings.items() if value not in ("keep", None)
         }
 
     def as_json(self) -> dict[str, Any]:
-        """What was done, and rows by source: with ``markup``, ``too_long``, ``duplicates`` within
-        and across sources.
+        """The settings, and rows by source.
+
+        The counts are ``markup``, ``too_long``, and ``duplicates`` within and across sources.
         """
         counts = sorted(self._counts.items())
         return {
@@ -120,7 +117,7 @@ class Quality:
         }
 
     def tell(self, report: Reporter) -> None:
-        """Say what was found, and how it is mended; too long rows are told with the other bad rows."""
+        """Report the findings and their handling; too long rows are reported as bad rows."""
         total: Counter[str] = Counter()
         for counts in self._counts.values():
             total.update(counts)
@@ -145,10 +142,10 @@ class Quality:
 
 
 def pair_hash(row: Row) -> int | None:
-    """64 bits of a row's language, query and passage, alike in case, white space and normal form;
-    None without a side.
+    """A 64-bit hash of a row's language, query and passage; None if a side is missing.
 
-    Of 40 million different pairs two have the same hash with a probability of 1 in 20,000.
+    Case, white space and normal form do not count. Among 40 million different pairs, the
+    probability that two have one hash is 1 in 20,000.
     """
     query, passage = clean_text(row.query), clean_text(row.passage)
     if query is None or passage is None:
@@ -160,7 +157,7 @@ def pair_hash(row: Row) -> int | None:
 
 
 def _plain(row: Row) -> Row:
-    """The row without markup; `row` itself if it has none."""
+    """The row without markup; `row` unchanged if it has none."""
     query, passage = (text and without_markup(text) for text in (row.query, row.passage))
     negatives = tuple(without_markup(text) for text in row.negatives)
     if (query, passage, negatives) == (row.query, row.passage, row.negatives):

@@ -1,7 +1,7 @@
 """Finished translations on disk, found by content.
 
-One SQLite file for each translator with its decoding. A batch is stored whole or not at all, also
-when the process is killed, and processes may share the file.
+Each translator with its decoding has one SQLite file. A batch is stored whole or not at all, even
+if the process is killed. Several processes may share the file.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from hybridbatch.common.errors import DataError, OutputError
 from hybridbatch.common.files import cache_folder, fingerprint, make_folder
 
 SCHEMA_VERSION = 1
-_WAIT = 60.0  # seconds for another process to finish its batch
+_WAIT = 60.0  # seconds to wait for another process that writes its batch
 _ASKED = 500  # keys of one query
 
 
 def default_folder() -> Path:
-    """Where translations are kept unless told otherwise."""
+    """The default folder of stored translations."""
     return cache_folder() / "translations"
 
 
@@ -34,7 +34,9 @@ class TranslationCache:
     def __init__(self, described: Mapping[str, Any], folder: Path | None = None) -> None:
         """Open or create the file of the translator that `described` describes.
 
-        Raises: `OutputError` if it cannot be created, `DataError` if it is damaged.
+        Raises:
+            OutputError: The file cannot be created.
+            DataError: The file is damaged.
         """
         name = fingerprint({"schema_version": SCHEMA_VERSION, **described}, 32)
         self.path = make_folder(folder or default_folder()) / f"{name}.sqlite"
@@ -55,15 +57,17 @@ class TranslationCache:
             )
 
     def _add_checksums(self) -> None:
-        """Files of earlier versions have no column for them; what they hold is taken as it is."""
+        """Add the column of checksums to a file of an earlier version, whose entries are trusted."""
         columns = [row[1] for row in self._connection.execute("PRAGMA table_info(translations)")]
         if "sum" not in columns:
-            with contextlib.suppress(sqlite3.OperationalError):  # another process has just done so
+            with contextlib.suppress(sqlite3.OperationalError):  # added by another process
                 self._connection.execute("ALTER TABLE translations ADD COLUMN sum INTEGER")
 
     def get(self, pieces: Sequence[str], source: str, target: str) -> dict[str, str | None]:
-        """What is known of some pieces: their translation, None where it was not finished. Raises:
-        `DataError`.
+        """The stored translations of some pieces; None for an unfinished translation.
+
+        Raises:
+            DataError: The file is damaged.
         """
         keys = {_key(piece, source, target): piece for piece in pieces}
         asked, found = list(keys), {}
@@ -82,7 +86,11 @@ class TranslationCache:
         return found
 
     def put(self, translations: Mapping[str, str | None], source: str, target: str) -> None:
-        """Store the translations of a batch. Raises: `OutputError`."""
+        """Store the translations of a batch.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         rows = []
         for piece, text in translations.items():
             key = _key(piece, source, target)
@@ -116,7 +124,7 @@ class TranslationCache:
 
 
 def _sum(key: bytes, text: str | None) -> int:
-    """A checksum that fits SQLite's integers."""
+    """A checksum that fits into SQLite's integers."""
     content = b"" if text is None else b"1" + text.encode("utf-8", "surrogatepass")
     return xxh3_64_intdigest(key + content) >> 1
 

@@ -1,6 +1,4 @@
-"""Translation by a language model behind an OpenAI-compatible address (chat completions), on this
-machine or elsewhere.
-"""
+"""Translation by a language model behind an OpenAI-compatible address (chat completions)."""
 
 import json
 import os
@@ -19,7 +17,7 @@ from hybridbatch.common.languages import language
 KEY_VARIABLE = "HYBRIDBATCH_TRANSLATOR_KEY"
 PARALLEL = 8  # requests at a time
 TIMEOUT = 300.0  # seconds for one answer
-PAUSES = (1.0, 4.0, 16.0, 64.0)  # seconds before each further try, if the server names no time
+PAUSES = (1.0, 4.0, 16.0, 64.0)  # seconds before each further try, unless the server names a time
 LONGEST_PAUSE = 300.0
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _INSTRUCTION = (
@@ -32,10 +30,14 @@ _INSTRUCTION = (
 
 
 class EndpointTranslator:
-    """A chat model that is told to translate whole texts, at temperature 0."""
+    """A chat model that is prompted to translate whole texts, at temperature 0."""
 
     def __init__(self, address: str) -> None:
-        """Raises: `ConfigError` if `address` is not ``http://HOST/v1#MODEL``."""
+        """Set the address.
+
+        Raises:
+            ConfigError: `address` is not ``http://HOST/v1#MODEL``.
+        """
         base, _, self._model = address.partition("#")
         self._base = without_secrets(base).rstrip("/")
         if not self._model:
@@ -62,23 +64,25 @@ class EndpointTranslator:
         }
 
     def speaks(self, language: str) -> bool:
-        """True: what the model knows is only seen in what it writes."""
+        """Always true: only the output shows which languages the model knows."""
         return True
 
     def pieces(self, text: str, language: str) -> list[tuple[str, str]]:
-        """The whole text: context helps."""
+        """The whole text as one piece, because context helps."""
         return [(text, "")]
 
     def batches(self, pieces: Sequence[str], source: str) -> list[list[int]]:
-        """As many as are asked for at a time."""
+        """Batches of as many pieces as are requested at a time."""
         return [
             list(range(start, min(start + PARALLEL, len(pieces))))
             for start in range(0, len(pieces), PARALLEL)
         ]
 
     def translate(self, pieces: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Translations; None for an answer that was cut off. Raises: `DataError` if the server does
-        not answer as it should.
+        """Translations; None for an answer that was cut off.
+
+        Raises:
+            DataError: The server does not give a valid answer.
         """
         into = language(target)
         instruction = _INSTRUCTION.format(
@@ -92,7 +96,7 @@ class EndpointTranslator:
         body = json.dumps({"model": self._model, "messages": messages, "temperature": 0}).encode()
         request = urllib.request.Request(self._asked, body, {"Content-Type": "application/json"})
         if key := os.environ.get(KEY_VARIABLE):
-            # never sent on to another host
+            # an unredirected header never goes to another host
             request.add_unredirected_header("Authorization", f"Bearer {key}")
         elif self._login:
             request.add_unredirected_header("Authorization", self._login)

@@ -1,4 +1,4 @@
-"""What is wrong with a translation, as far as it can be told without reading it."""
+"""Faults of a translation that can be found without understanding it."""
 
 from typing import Literal
 
@@ -7,15 +7,15 @@ from hybridbatch.data.filters.language_id import identifier, long_enough
 
 Fault = Literal["empty", "copy", "length", "repetition", "wrong_language"]
 FAULTS: tuple[Fault, ...] = ("empty", "copy", "length", "repetition", "wrong_language")
-# Letters and digits of a translation for each one of the English text: medians over the 1,997 lines
-# of NTREX-128 (arXiv:2212.05604), over the languages of a script.
+# Letters and digits of a translation per letter or digit of the English text: medians over the
+# 1,997 lines of NTREX-128 (arXiv:2212.05604) and over the languages of a script.
 _LETTERS = {
     "Arab": 0.94, "Beng": 0.63, "Cyrl": 1.09, "Deva": 0.66, "Ethi": 0.64, "Geor": 1.13, "Grek": 1.23, "Gujr": 0.61,
     "Guru": 0.60, "Hang": 0.49, "Hans": 0.38, "Hant": 0.36, "Hebr": 0.79, "Jpan": 0.52, "Khmr": 0.83, "Knda": 0.68,
     "Laoo": 0.89, "Mlym": 0.80, "Sinh": 0.70, "Taml": 0.81, "Telu": 0.60, "Thaa": 0.69, "Thai": 0.90, "Tibt": 0.70,
 }  # fmt: skip
 _LETTERS_ELSEWHERE = 1.1
-# factor on the expected length, and letters that are never too many or too few
+# factor on the expected length, and a difference in letters that is always allowed
 LONGEST, SLACK = 2.5, 10
 GRAM, REPEATED, FEWEST_GRAMS = 10, 0.4, 8
 
@@ -23,15 +23,16 @@ GRAM, REPEATED, FEWEST_GRAMS = 10, 0.4, 8
 def fault(
     source: str, translation: str, source_language: str, target_language: str
 ) -> Fault | None:
-    """The first fault of a translation, None if none is seen.
+    """The first fault of a translation, or None.
 
     - ``empty``: no letter or digit.
-    - ``copy``: the source, but for case and punctuation; short texts, which may be names, are not
-    judged.
-    - ``length``: more than `LONGEST` times as long or short as translations between the scripts
-    are, and by `SLACK` letters.
-    - ``repetition``: `repeated` is above `REPEATED`, and by half of that above the source's.
-    - ``wrong_language``: as `language_id.LanguageIdentifier.is_wrong`.
+    - ``copy``: equal to the source, apart from case and punctuation. Short texts are not judged,
+      because they may be names.
+    - ``length``: more than `LONGEST` times longer or shorter than usual between the scripts, and by
+      more than `SLACK` letters.
+    - ``repetition``: `repeated` exceeds `REPEATED`, and exceeds the source's value by half of
+      `REPEATED`.
+    - ``wrong_language``: see `language_id.LanguageIdentifier.is_wrong`.
     """
     letters, expected = _letters(translation), _letters(source)
     if not letters:
@@ -50,8 +51,9 @@ def fault(
 
 
 def repeated(letters: str) -> float:
-    """The share of a text's sequences of `GRAM` letters that occurred before in it; 0 for short
-    texts.
+    """The share of a text's sequences of `GRAM` letters that occurred earlier in the text.
+
+    Short texts have 0.
     """
     grams = len(letters) - GRAM + 1
     if grams < FEWEST_GRAMS:

@@ -1,4 +1,4 @@
-"""Machine translation of training rows into languages that their records lack."""
+"""Opens the translator and the translation that the settings name."""
 
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.progress import Reporter
@@ -10,8 +10,10 @@ from hybridbatch.data.translation.translators import Decoding, Translator
 def open_translation(config: PrepareConfig, report: Reporter) -> Translation:
     """The translation that `config` asks for.
 
-    Raises: `ConfigError` for a language that the translator lacks; `DataError` for an unknown one;
-    as `open_translator`.
+    Raises:
+        ConfigError: The translator lacks a language.
+        DataError: A language is unknown.
+        ModelError: See `open_translator`.
     """
     targets, prefer = (
         tuple(map(canonical, codes)) for codes in (config.translate_to, config.translate_from)
@@ -28,8 +30,10 @@ def open_translator(name: str, decoding: Decoding, report: Reporter) -> Translat
     Args:
         name: ``http://HOST/v1#MODEL`` for a model behind an OpenAI-compatible address, else the
             folder or hub id (``id@revision``) of an NLLB-200 or M2M-100 model.
-    Raises: `ConfigError` for an address without a model, `ModelError` for a model that cannot be
-        had or used.
+
+    Raises:
+        ConfigError: An address does not name a model.
+        ModelError: A model cannot be loaded or used.
     """
     if name.startswith(("http://", "https://")):
         from hybridbatch.data.translation.endpoint import EndpointTranslator

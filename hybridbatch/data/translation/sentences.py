@@ -1,4 +1,4 @@
-"""Texts cut into sentences for translation, and put together again."""
+"""Cuts texts into sentences for translation, and joins the translations."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ _UNSPACED = ("Hans", "Hant", "Jpan")  # scripts without white space between sent
 def split(text: str, code: str) -> list[tuple[str, str]]:
     """(sentence, white space after it) of a text in a canonical language.
 
-    Sentences end where the rules of sentencex say, which falls back to those of a related language
-    or of English.
+    The rules of sentencex decide where a sentence ends. For an unknown language, sentencex uses the
+    rules of a related language or of English.
     """
     import sentencex
 

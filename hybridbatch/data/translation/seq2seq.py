@@ -1,7 +1,7 @@
-"""Translators of the NLLB-200 (arXiv:2207.04672) and M2M-100 (arXiv:2010.11125) families, run on
-this machine.
+"""Translators of the NLLB-200 and M2M-100 families, run on this machine.
 
-Both were trained on single sentences, so that is what they are given.
+Sources: arXiv:2207.04672 (NLLB-200), arXiv:2010.11125 (M2M-100). Both models were trained on single
+sentences, so they translate sentence by sentence.
 """
 
 import re
@@ -22,20 +22,19 @@ from hybridbatch.data.translation.sentences import split
 from hybridbatch.data.translation.translators import Decoding
 from hybridbatch.model.loading import first_line, load_config, load_weights, locate, quiet
 
-MAX_TOKENS = 512  # of a sentence, special ones included: what the models were trained with
+MAX_TOKENS = 512  # of a sentence, special tokens included: the models' training length
 _FLORES = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")  # how NLLB's tokenizer names languages
 _FILES = re.compile(r".*\.(json|bin|model|safetensors|txt)")
 
 
 class Seq2SeqTranslator:
-    """An encoder-decoder with a token for every language, decoded greedily or with beams, never by
-    chance.
-    """
+    """An encoder-decoder with a token for every language, decoded greedily or with beams."""
 
     def __init__(self, name: str, decoding: Decoding, report: Reporter) -> None:
-        """Find the model and load its tokenizer; weights are loaded when the first text comes.
+        """Find the model and load its tokenizer; the first text loads the weights.
 
-        Raises: `ModelError` for a model that cannot be had, or of no family that is understood.
+        Raises:
+            ModelError: The model cannot be loaded, or belongs to an unknown family.
         """
         self.name = name
         self._source, self._decoding = locate(name, report), decoding
@@ -46,7 +45,7 @@ class Seq2SeqTranslator:
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(
                     self._source.location, trust_remote_code=False
                 )
-        except Exception as error:  # third-party readers of several formats raise anything
+        except Exception as error:  # third-party readers of several formats raise any type of error
             raise ModelError(
                 f"{name}: its tokenizer cannot be loaded ({first_line(error)})"
             ) from error
@@ -59,8 +58,9 @@ class Seq2SeqTranslator:
             )
 
     def describe(self) -> dict[str, Any]:
-        """The model by commit or content, and the decoding. Batches, device and library change
-        rounding alone.
+        """The model by commit or content, and the decoding.
+
+        Batch size, device and library are left out, because they change only rounding.
         """
         return {
             "kind": "seq2seq",
@@ -76,12 +76,13 @@ class Seq2SeqTranslator:
         return language in self._codes
 
     def pieces(self, text: str, language: str) -> list[tuple[str, str]]:
-        """Its sentences."""
+        """The sentences of a text."""
         return split(text, language)
 
     def batches(self, pieces: Sequence[str], source: str) -> list[list[int]]:
-        """Pieces of nearly one length in each, the longest first, of at most
-        `Decoding.batch_tokens` tokens.
+        """Batches of pieces of similar length, longest first.
+
+        A batch has at most `Decoding.batch_tokens` tokens.
         """
         lengths = [len(ids) for ids in self._encode(pieces, source)["input_ids"]] if pieces else []
         order = sorted(range(len(pieces)), key=lambda number: (-lengths[number], pieces[number]))
@@ -96,8 +97,9 @@ class Seq2SeqTranslator:
         return batches
 
     def translate(self, pieces: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Translations of one batch; None where the source or the translation has more tokens than
-        the model takes.
+        """Translations of one batch.
+
+        None marks a piece whose source or translation has more tokens than the model takes.
         """
         encoded = self._encode(pieces, source)["input_ids"]
         fitting = [number for number, ids in enumerate(encoded) if len(ids) <= MAX_TOKENS]
@@ -118,7 +120,7 @@ class Seq2SeqTranslator:
         return self._tokenizer(list(pieces), truncation=False, verbose=False)
 
     def _generate(self, batch: Any, target: str, longest: int) -> torch.Tensor:
-        """Token ids [n, T] of the translations, without the start token and that of the language."""
+        """Token ids [n, T] of the translations, without the start token and the language token."""
         model, settings = self._model
         config = GenerationConfig(
             **settings,
@@ -148,7 +150,7 @@ class Seq2SeqTranslator:
                 for name in ("pad_token_id", "bos_token_id", "eos_token_id")
             },
         }
-        # what the repository says of decoding does not count
+        # ignore the repository's decoding settings
         model.generation_config = GenerationConfig()
         return model.to(self._device), settings
 
@@ -163,7 +165,7 @@ class Seq2SeqTranslator:
 
 
 def _language_codes(tokenizer: Any) -> Iterator[tuple[str, tuple[str, int]]]:
-    """(canonical language, (the tokenizer's code of it, the id of its token))."""
+    """(canonical language, (the tokenizer's code, the id of the language token))."""
     known = getattr(tokenizer, "lang_code_to_id", None)  # of M2M-100
     if known is None:
         known = {
@@ -175,4 +177,4 @@ def _language_codes(tokenizer: Any) -> Iterator[tuple[str, tuple[str, int]]]:
         try:
             yield canonical(code), (code, number)
         except DataError:
-            continue  # a language of the model that the registry does not know cannot be asked for
+            continue  # unknown to the registry, so nobody can ask for it

@@ -1,9 +1,9 @@
-"""Rows in further languages, made by translating the rows that there are.
+"""Adds rows in further languages by translating existing rows.
 
-A record that lacks a target language gets a row in it: the translation of one of its rows, never a
-mixture of several, so that a record whose languages hold either the question or its counterpart
-(`mkqa`) does not get both as a pair. Rows that are there are never changed. Hard negatives are not
-translated.
+A record that lacks a target language gets a row in that language. The row is the translation of one
+row of the record, never a mixture of several. In `mkqa`, each language of a record holds either the
+question or its translation, and a mixture would pair a question with itself. Existing rows never
+change. Hard negatives are not translated.
 """
 
 import json
@@ -33,17 +33,17 @@ _Rank = tuple[bool, int, int, str]
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of a record while its source is read."""
+    """What is known of a record while the source is read."""
 
-    present: tuple[str, ...] = ()  # target languages that it has
-    rank: _Rank | None = None  # of the row to translate
-    place: int = 0  # of that row in the spilled rows
-    texts: int = 0  # sides of that row
+    present: tuple[str, ...] = ()  # target languages that the record has
+    rank: _Rank | None = None  # language of the row to translate
+    place: int = 0  # place of the row to translate among the spilled rows
+    texts: int = 0  # sides of the row to translate
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One side of one row into one language."""
+    """The translation of one side of one row into one language."""
 
     row: Row
     side: str
@@ -55,7 +55,7 @@ class _Job:
 
 
 class Translation:
-    """Adds translated rows to the rows of sources, and counts what became of the texts."""
+    """Adds translated rows to the rows of sources, and counts the results by fault."""
 
     def __init__(
         self,
@@ -65,14 +65,17 @@ class Translation:
         report: Reporter,
         folder: Path | None = None,
     ) -> None:
-        """Open the finished translations of earlier runs; nothing is translated yet.
+        """Open the stored translations of earlier runs; nothing is translated yet.
 
         Args:
             targets: canonical languages.
             prefer: canonical languages to translate from, best first; after them the best resourced
-                (Joshi class), then by id. Rows that have both query and passage come before others.
-            folder: of the finished translations; default: in the user's cache folder.
-        Raises: `ConfigError` for a target that the translator does not know; as `TranslationCache`.
+                (Joshi class), then by id. Rows with both query and passage come before all others.
+            folder: folder of the stored translations; default: in the user's cache folder.
+
+        Raises:
+            ConfigError: The translator does not know a target language.
+            OutputError, DataError: See `TranslationCache`.
         """
         for target in targets:
             if not translator.speaks(target):
@@ -92,10 +95,10 @@ class Translation:
         self._untranslatable: Counter[str] = Counter()
 
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The rows of a source, then the translated ones, which name the language they come from.
+        """The rows of a source, then the translated rows, which name their source language.
 
-        Memory is about 500 bytes a record; the texts wait on disk. Raises: as
-        `Translator.translate` and the cache.
+        Memory is about 500 bytes a record; the texts wait on disk. Errors of `Translator.translate`
+        and of the cache pass through.
         """
         with tempfile.TemporaryFile(dir=self._folder) as spilled:
             records: dict[tuple[str, str], _Record] = {}
@@ -107,7 +110,7 @@ class Translation:
             yield from self._translated(records, spilled)
 
     def describe(self) -> dict[str, Any]:
-        """The translator, and the languages."""
+        """The translator and the languages."""
         return {
             "translator": self._translator.describe(),
             "to": list(self._targets),
@@ -130,7 +133,7 @@ class Translation:
         }
 
     def tell(self, report: Reporter) -> None:
-        """Say how many rows there are now in each language, and what was left out and why."""
+        """Report the number of rows in each language, and what was left out and why."""
         rows: Counter[str] = Counter()
         faults: Counter[str] = Counter()
         for (_, _, target), counts in self._counts.items():
@@ -204,7 +207,7 @@ class Translation:
             yield from self._finished(jobs, bar)
 
     def _finished(self, jobs: Sequence[_Job], bar: Bar) -> Iterator[Row]:
-        """The rows of some jobs; those of one row and language are neighbours."""
+        """The rows of some jobs; jobs of one row and language must be neighbours."""
         texts: dict[tuple[str, str], dict[str, str | None]] = {}  # by source and target language
         for job in jobs:
             texts.setdefault((job.row.language, job.target), {})[job.text] = None
@@ -232,7 +235,7 @@ class Translation:
                 )
 
     def _judged(self, job: _Job, translation: str | None) -> str | None:
-        """The translation if it can be used."""
+        """The translation, or None if it cannot be used."""
         counts = self._counts.setdefault((job.row.source, job.row.language, job.target), Counter())
         counts["texts"] += 1
         cleaned = clean_text(translation) or ""
@@ -252,8 +255,8 @@ class Translation:
     ) -> Iterator[tuple[str, str | None]]:
         """(text, translation or None), each as soon as all its pieces are done.
 
-        Batches depend on the texts alone and are stored whole, so that a run that goes on makes the
-        same batches as one that was never interrupted, and gets the same translations.
+        Batches depend only on the texts and are stored whole. So a run that continues makes the
+        batches of an uninterrupted run, and gets equal translations.
         """
         cut = {text: self._translator.pieces(text, source) for text in texts}
         uses: dict[str, list[str]] = {}  # texts by piece
@@ -287,7 +290,7 @@ class Translation:
 def _joined(
     pieces: Sequence[tuple[str, str]], known: Mapping[str, str | None], target: str
 ) -> str | None:
-    """The translation of a text from those of its pieces; None where one has none."""
+    """The translation of a text, joined from its pieces; None if a piece has no translation."""
     parts = [known[piece] for piece, _ in pieces]
     whole = [part for part in parts if part is not None]
     if len(whole) < len(parts):

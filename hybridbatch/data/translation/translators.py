@@ -1,4 +1,4 @@
-"""What a translator is, and which one a name means."""
+"""The interface of a translator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from hybridbatch.common.settings import Precision
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a sequence-to-sequence model decodes, and where.
+    """How and where a sequence-to-sequence model decodes.
 
     Attributes:
-        beams: of the beam search; 1 is greedy. Nothing is ever sampled.
+        beams: number of beams of the beam search; 1 is greedy. Decoding never samples.
         batch_tokens: tokens of a batch, padding included.
-        device: as the settings' ``device``.
-        precision: as the settings' ``precision``.
+        device: see the setting ``device``.
+        precision: see the setting ``precision``.
     """
 
     beams: int = 4
@@ -25,25 +25,30 @@ class Decoding:
 
 
 class Translator(Protocol):
-    """Translates pieces of text: sentences or whole texts, as it works best."""
+    """Translates pieces of text: sentences or whole texts, as the translator prefers."""
 
     def describe(self) -> dict[str, Any]:
-        """All that a translation depends on besides the piece and the languages, as JSON."""
+        """Everything besides the piece and the languages that a translation depends on, as JSON."""
 
     def speaks(self, language: str) -> bool:
-        """Whether it translates from and into a canonical language."""
+        """Whether the translator translates from and into a canonical language."""
 
     def pieces(self, text: str, language: str) -> list[tuple[str, str]]:
-        """A text cut into pieces, each with the white space that follows it."""
+        """A text cut into pieces, each with the white space that follows the piece."""
 
     def batches(self, pieces: Sequence[str], source: str) -> list[list[int]]:
-        """The numbers of the pieces that are best translated together; a function of the pieces
-        alone.
+        """The numbers of the pieces in each batch.
+
+        The batches depend only on the pieces.
         """
 
     def translate(self, pieces: Sequence[str], source: str, target: str) -> list[str | None]:
-        """The translations of one batch, or of part of one; None for a piece that was not
-        translated to its end.
+        """The translations of one batch, or of a part of one batch.
 
-        Raises: `ModelError` or `DataError` in one line if the translator fails.
+        Returns:
+            A translation for each piece; None for a piece whose translation was cut off.
+
+        Raises:
+            ModelError: The model fails, with a message of one line.
+            DataError: The endpoint fails, with a message of one line.
         """

@@ -1,5 +1,6 @@
-"""From the rows of a schedule to the token arrays of a batch: tokenised once, before training
-starts.
+"""Turns the rows of a schedule into the token arrays of batches.
+
+All texts are tokenised once, before training starts.
 """
 
 from collections.abc import Sequence
@@ -37,40 +38,42 @@ def no_rows() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """B queries and their P passages: the B positives in the same order, then the hard negatives,
-    pair by pair.
+    """B queries and their P passages.
+
+    The passages are the B positives, in the order of the queries, and then the hard negatives, pair
+    by pair.
     """
 
     queries: TokenArrays
     passages: TokenArrays
-    # int64 [P]: the pair each passage belongs to, ascending among the hard negatives
+    # int64 [P]: the pair that each passage belongs to, ascending among the hard negatives
     owner: np.ndarray
-    # int64 [B]: the record of each pair, where a record may have several
+    # int64 [B]: the record of each pair, if a record may have several pairs
     records: np.ndarray | None = None
-    # [M]: of queries and positives in other languages
+    # [M]: translations of queries and positives into other languages
     translations: TokenArrays = field(default_factory=no_tokens)
-    # int64 [M]: of which query (< B) or positive (B to 2B - 1)
+    # int64 [M]: the query (< B) or positive (B to 2B - 1) that each translation translates
     translates: np.ndarray = field(default_factory=no_rows)
-    # int64 [P]: a pair that each passage is known to answer, -1 if none; None: unknown
+    # int64 [P]: a pair that each passage is known to answer, -1 if none; None: not known
     answers: np.ndarray | None = None
 
     @property
     def pairs(self) -> int:
-        """B."""
+        """B, the number of pairs."""
         return len(self.queries)
 
     @cached_property
     def tokens(self) -> TokenArrays:
-        """Queries, passages and translations, B + P + M sequences."""
+        """The tokens of queries, passages and translations: B + P + M sequences."""
         return TokenArrays.concatenate([self.queries, self.passages, self.translations])
 
     @cached_property
     def keys(self) -> np.ndarray:
         """int64 [P]: equal for passages that must not be each other's negatives.
 
-        Those are passages of the same tokens, which the encoder cannot tell apart, and the
-        translations of a record: in mtt batches, and where a hard negative is known to be one of
-        another pair's positive.
+        Passages with the same tokens have equal keys, because the encoder cannot tell them apart.
+        So have translations of one record: in mtt batches, and if a hard negative is known to be a
+        translation of another pair's positive.
         """
         seen: dict[bytes, int] = {}
         tokens = (self.passages[i].tobytes() for i in range(len(self.passages)))
@@ -84,16 +87,18 @@ class Batch:
         return keys
 
     def shares(self, workers: int) -> list[np.ndarray]:
-        """The positions in `tokens` that each worker embeds: a contiguous cut of the pairs, sizes
-        differing by one.
+        """The positions in `tokens` that each worker embeds.
+
+        Each share is a contiguous part of the pairs. The sizes differ by one at most.
         """
         owner = np.concatenate([np.arange(self.pairs), self.owner, self.translates % self.pairs])
         bounds = [rank * self.pairs // workers for rank in range(workers + 1)]
         return [np.flatnonzero((owner >= low) & (owner < high)) for low, high in pairwise(bounds)]
 
     def padded_tokens(self) -> int:
-        """What a trainer would compute that pads queries, passages and translations to the longest
-        of each.
+        """The number of tokens that a padding trainer would compute.
+
+        Such a trainer pads queries, passages and translations each to their longest text.
         """
         sides = (self.queries, self.passages, self.translations)
         return sum(len(side) * int(side.lengths.max(initial=0)) for side in sides)
@@ -103,16 +108,16 @@ class Batches:
     """The batches of a schedule, by step.
 
     Args:
-        schedule: its row numbers are those of `rows`.
-        rows: the texts.
+        schedule: plan of the batches; its row numbers are the row numbers of `rows`.
+        rows: gives the texts.
         tokenise: texts and side -> token arrays.
-        translations: the rows of translations of every query and passage, if they are to be in the
-            batches.
-        hard_negatives: most per pair; a pair with fewer gives all it has.
-        negatives_language: whose a cross-lingual pair's are: those of its passage's row, of its
-            query's, or of both.
-        seed: of the choice among a row's hard negatives.
-    Raises: `DataError` naming the record whose text the tokenizer refuses.
+        translations: rows of the translations of every query and passage, if batches contain
+            translations.
+        hard_negatives: largest number per pair; a pair with fewer brings all it has.
+        negatives_language: source of the hard negatives of a cross-lingual pair: the row of its
+            passage, the row of its query, or both.
+        seed: seed of the choice among the hard negatives of a row.
+    Raises: `DataError` that names the record whose text the tokenizer refuses.
     """
 
     def __init__(
@@ -162,8 +167,9 @@ class Batches:
     def _tokenise(
         self, tokenise: Tokenise, rows: np.ndarray, texts: Sequence[str], side: Side
     ) -> TokenArrays:
-        """Tokens of `texts`; a text that the tokenizer refuses is looked for and named by its
-        record.
+        """Tokens of `texts`.
+
+        Raises: `DataError` that names the record of a text that the tokenizer refuses.
         """
         try:
             return tokenise(texts, side)
@@ -178,7 +184,7 @@ class Batches:
 
     @property
     def hard_negatives(self) -> int:
-        """How many hard negatives the rows of the schedule have, drawn or not."""
+        """The number of hard negatives of the rows of the schedule, drawn or not."""
         return self._negatives.known
 
     def __len__(self) -> int:
@@ -186,7 +192,7 @@ class Batches:
         return self.schedule.steps
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of `step`, whole, whatever the number of workers."""
+        """The whole batch of `step`. It does not depend on the number of workers."""
         positives = self._passages.take(
             np.searchsorted(self._passage_rows, self.schedule.passage_row[step])
         )
@@ -201,8 +207,9 @@ class Batches:
         )
 
     def _answers(self, step: int, groups: np.ndarray) -> np.ndarray:
-        """int64 [P]: of every passage, a pair whose positive is in its group, -1 if none; `groups`:
-        the negatives'.
+        """int64 [P]: for every passage, a pair whose positive is in its group; -1 if none.
+
+        `groups` are the groups of the hard negatives.
         """
         mine = self.rows.groups(self.schedule.passage_row[step])
         found, first = np.unique(mine, return_index=True)
@@ -210,7 +217,7 @@ class Batches:
         return np.concatenate([np.arange(len(mine)), np.where(found[at] == groups, first[at], -1)])
 
     def _translated(self, step: int) -> tuple[TokenArrays, np.ndarray]:
-        """The translations of a batch, and what each translates."""
+        """The translations of a batch, and the position of the text that each one translates."""
         if self._translations is None:
             return no_tokens(), no_rows()
         queries, passages = (rows[step] for rows in self._translations)
@@ -223,8 +230,9 @@ class Batches:
         )
 
     def _shared_records(self, step: int) -> np.ndarray | None:
-        """int64 [B]: the record of each pair of an mtt batch, the only ones where a record has more
-        than one.
+        """int64 [B]: the record of each pair of an mtt batch; None for other batches.
+
+        Only mtt batches may hold several pairs of one record.
         """
         if self.schedule.kind[step] != COPIES:
             return None
@@ -232,7 +240,7 @@ class Batches:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence of any batch."""
+        """The number of tokens of the longest sequence of any batch."""
         return max(
             int(part.lengths.max(initial=0))
             for part in (self._queries, self._passages, self._negatives.tokens)
@@ -261,15 +269,17 @@ def _negatives_table(schedule: Schedule, language: NegativesLanguage) -> np.ndar
 
 
 class HardNegatives:
-    """The hard negatives of every step: at most so many per pair, drawn from its rows' lists by
-    (seed, step).
+    """The hard negatives of every step.
+
+    Each pair gets at most `most` hard negatives. They are drawn from the lists of its rows, as a
+    function of (seed, step).
 
     Args:
         table: int [T, B, S]: the rows of every pair, -1 for none.
-        rows: give the lists.
+        rows: gives the lists of hard negatives.
         tokenise: texts and side -> token arrays.
-        most: per pair.
-        seed: of the choice.
+        most: largest number per pair.
+        seed: seed of the choice.
     """
 
     def __init__(
@@ -298,18 +308,23 @@ class HardNegatives:
 
     @property
     def known(self) -> int:
-        """How many the rows have, drawn or not."""
+        """The number of hard negatives that the rows have, drawn or not."""
         return int(self._start[-1])
 
     def of(self, step: int) -> tuple[np.ndarray, TokenArrays, np.ndarray | None]:
-        """(the pair each belongs to, ascending; their tokens; their groups, if any is known)."""
+        """The hard negatives of `step`.
+
+        Returns: the pair of each hard negative, ascending; their tokens; their groups, if any group
+            is known.
+        """
         owner, numbers = self._draw(step)
         tokens = self.tokens.take(np.searchsorted(self._numbers, numbers))
         return owner, tokens, None if self._groups is None else self._groups[numbers]
 
     def _draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """(pair, number of the hard negative) of those drawn for `step`: uniform without
-        replacement per pair.
+        """The hard negatives drawn for `step`, as (pairs, numbers of the hard negatives).
+
+        They are drawn uniformly without replacement for each pair.
         """
         if not self._start[-1]:
             return np.empty(0, np.int64), np.empty(0, np.int64)

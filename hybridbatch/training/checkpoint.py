@@ -1,9 +1,11 @@
-"""Checkpoints: a folder appears whole or not at all, and a run goes on from the newest one.
+"""Checkpoints: a folder appears whole or not at all, and a run continues from the newest one.
 
-A run folder holds ``run.json`` (what makes two runs the same, written first),
-``checkpoints/step-000123/`` with ``state.safetensors`` and ``state.json``, a teacher's vectors in
-``teacher.safetensors`` if there is one, and when it is finished ``model/`` and ``train.json``,
-written last.
+A run folder holds these files:
+
+- ``run.json``, written first: the settings and fingerprints that identify the run;
+- ``checkpoints/step-000123/`` with ``state.safetensors`` and ``state.json``;
+- ``teacher.safetensors``, if there is a teacher: the teacher's vectors;
+- ``model/`` and, written last, ``train.json``, when the run is finished.
 """
 
 import contextlib
@@ -39,11 +41,11 @@ from hybridbatch.common.progress import Reporter
 from hybridbatch.training.settings import TrainConfig
 
 RUN, TRAINED, LOCK = "run.json", "train.json", ".lock"
-TEACHER = "teacher.safetensors"  # a teacher's vectors, of distillation
-CHECKSUM = "xxh3"  # in the metadata of safetensors files: see `_content_checksum`
+TEACHER = "teacher.safetensors"  # the vectors of the teacher of a distillation
+CHECKSUM = "xxh3"  # a key in the metadata of safetensors files: see `_content_checksum`
 EARLIER = "remove the folder to go on from an earlier checkpoint"
-KEEP = 2  # newest checkpoints kept, besides the best
-# Settings without effect on the weights; that the data is the same, its fingerprint says.
+KEEP = 2  # number of newest checkpoints that are kept, besides the best one
+# Settings that have no effect on the weights. The data is compared by its fingerprint.
 UNCOMPARED = frozenset(
     {"name", "out", "data", "data_root", "log_to", "checkpoint_every", "store_tokens"}
 )
@@ -51,21 +53,22 @@ UNCOMPARED = frozenset(
 
 @dataclass
 class Progress:
-    """Where a run stands, apart from its tensors."""
+    """The state of a run, except its tensors."""
 
     step: int = 0  # steps done
-    # per micro-batch; part of the state because dropout depends on the micro-batches
+    # tokens per micro-batch; part of the state because dropout depends on the micro-batches
     token_budget: int = 0
-    # the skipped steps in a row that lead up to now
+    # the skipped steps in a row that end at the current step
     streak: list[int] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
     best: int | None = None  # step of the best validation
     stopped_early: bool = False
-    seconds: float = 0.0  # of training steps, over all sessions
+    seconds: float = 0.0  # spent in training steps, over all sessions
     tokens: int = 0
     padded_tokens: int = 0
     work: float = 0.0  # operations, as `training.flops` counts them
-    loss_scale: float | None = None  # of fp16, and its finite steps since the last change
+    # of fp16, with the number of finite steps since it last changed
+    loss_scale: float | None = None
     finite_steps: int = 0
 
     def best_value(self, metric: str) -> float | None:
@@ -94,7 +97,7 @@ class State(Shape):
 
 
 class FoundTemperature(BaseModel):
-    """What `--temperature auto` found."""
+    """The result of `--temperature auto`."""
 
     value: float = Field(gt=0, allow_inf_nan=False)
 
@@ -112,20 +115,24 @@ class Run(Shape):
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """The run's ``run.json``. Raises `DataError`."""
+    """Read the run's ``run.json``.
+
+    Raises: `DataError` if the file is missing or damaged.
+    """
     return read_document(
         run / RUN, Run, "choose another --name, or remove the folder to start again"
     )
 
 
 def folder_of(run: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps is."""
+    """The folder of the checkpoint after `step` steps."""
     return run / "checkpoints" / f"step-{step:06d}"
 
 
 def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
-    """Write a checkpoint and drop those no longer needed. Raises `OutputError`; the earlier ones
-    are whole then.
+    """Write a checkpoint and remove checkpoints that are no longer needed.
+
+    Raises: `OutputError` if it cannot be written; the earlier checkpoints stay whole.
     """
     folder = folder_of(run, progress.step)
     with atomic_folder(folder) as temporary:
@@ -139,7 +146,10 @@ def save(run: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one file, at once or not at all. Raises `OutputError`."""
+    """Write one file, whole or not at all.
+
+    Raises: `OutputError` if it cannot be written.
+    """
     with atomic_path(path) as temporary:
         _save_tensors(temporary, tensors)
 

@@ -1,8 +1,7 @@
-"""Distillation from a teacher that reads every record in one language, English unless told
-otherwise.
+"""Distillation from a teacher that reads every record in one language, by default English.
 
-The teacher embeds each text once, before training; its vectors never change and no gradient reaches
-it.
+The teacher embeds each text once, before training. Its vectors never change, and no gradient
+reaches the teacher.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +29,9 @@ SIDES: tuple[tuple[Side, int], ...] = (("query", HAS_QUERY), ("passage", HAS_PAS
 
 @dataclass(frozen=True)
 class Targets:
-    """The rows that the teacher reads in place of those of a schedule, by side; -1: the record has
-    none.
+    """The rows that the teacher reads instead of the rows of a schedule, by side.
+
+    -1 marks a record that has no row in the teacher's language.
     """
 
     rows: Mapping[Side, np.ndarray]  # int64 [T, B] each
@@ -40,13 +40,14 @@ class Targets:
     def plan(
         cls, whole: RecordIndex, scheduled: Mapping[Side, np.ndarray], language: str | None
     ) -> "Targets":
-        """Look for each record's texts in `language`.
+        """Look up the texts of each record in `language`.
 
         Args:
             whole: index of all rows of the split, in all languages.
-            scheduled: its row numbers, int [T, B], by side.
-            language: that the teacher reads; None: the scheduled texts themselves.
-        Raises: `DataError` if the data does not have the language, or no scheduled record does.
+            scheduled: row numbers of `whole`, int [T, B], by side.
+            language: the language that the teacher reads; None: the scheduled texts themselves.
+        Raises: `DataError` if the data does not have the language, or if no scheduled record has
+            it.
         """
         if language is None:
             return cls({side: np.asarray(rows, np.int64) for side, rows in scheduled.items()})
@@ -77,20 +78,19 @@ class Targets:
         return float(np.mean((self.rows["query"] >= 0) & (self.rows["passage"] >= 0)))
 
     def distinct(self, side: Side) -> np.ndarray:
-        """int64 [n]: the rows that are read, ascending."""
+        """int64 [n]: the rows that the teacher reads, ascending."""
         rows = np.unique(self.rows[side])
         return rows[rows >= 0]
 
 
 class Teacher:
-    """A frozen teacher's embeddings of the texts of a schedule, and what they add to the loss of a
-    batch.
+    """A frozen teacher's embeddings of the texts of a schedule, and the loss that they give.
 
     Args:
-        targets: which row stands for each text.
-        vectors: by side, float32 [n, D'], rows L2-normalised, of the distinct rows.
+        targets: the row that the teacher reads for each text.
+        vectors: by side, float32 [n, D'], rows L2-normalised: the vectors of the distinct rows.
         form: what the student learns from.
-        temperature: divides the teacher's cosines; of the form "scores" only.
+        temperature: divides the teacher's cosines; used with the form "scores" only.
     """
 
     def __init__(
@@ -111,9 +111,10 @@ class Teacher:
         """The distillation loss of a batch, by `score_loss` or `embedding_loss`.
 
         Args:
-            queries, positives: [B, D] of the student, rows L2-normalised.
+            step: the step of the batch.
+            queries, positives: [B, D], embeddings by the student, rows L2-normalised.
             keys: int64 [B], equal for positives that must not be each other's negatives.
-            temperature: of the student.
+            temperature: temperature of the student.
         """
         known = {side: self.targets.rows[side][step] >= 0 for side, _ in SIDES}
         taught = {side: self._of(side, step, queries) for side, _ in SIDES}
@@ -123,7 +124,7 @@ class Teacher:
                 torch.cat([taught[side] for side, _ in SIDES]),
                 torch.cat([upload(known[side], queries.device) for side, _ in SIDES]),
             )
-        # Counted on the host: a GPU would have to be waited for.
+        # Counted on the host, because the host would have to wait for a GPU.
         both = upload(np.flatnonzero(known["query"] & known["passage"]), queries.device)
         q, p, k, teacher_q, teacher_p = (
             values.index_select(0, both)
@@ -133,7 +134,7 @@ class Teacher:
         return score_loss(q @ p.T / temperature, teacher_scores, false_negatives(k, len(k)))
 
     def _of(self, side: Side, step: int, like: Tensor) -> Tensor:
-        """The teacher's vectors [B, D'] of a batch's texts; 0 where it has none."""
+        """The teacher's vectors [B, D'] of a batch's texts; 0 for texts that it has not read."""
         rows = self.targets.rows[side][step]
         at = torch.from_numpy(np.searchsorted(self._distinct[side], rows[rows >= 0]))
         taught = self._vectors[side].new_zeros(len(rows), self._vectors[side].shape[1])
@@ -142,21 +143,21 @@ class Teacher:
 
 
 def score_loss(student: Tensor, teacher: Tensor, masked: Tensor) -> Tensor:
-    """KL(teacher || student) of each query's distribution over the passages of the batch, in nats,
-    mean over queries.
+    """KL(teacher || student) over the passages of the batch, in nats, averaged over queries.
 
-    With P_i = softmax_j(teacher_ij) and S_i = softmax_j(student_ij) over the j that are not
+    With P_i = softmax_j(teacher_ij) and S_i = softmax_j(student_ij) over all j that are not
     masked::
 
         loss = mean_i sum_j P_ij (log P_ij - log S_ij)
 
-    The score distillation of Translate-Distill (Yang et al. 2024, arXiv:2401.04810), where the
-    teacher scores the English texts and the student their translations, with in-batch passages and
-    a dual encoder as the teacher.
+    This is the score distillation of Translate-Distill (Yang et al. 2024, arXiv:2401.04810), in
+    which the teacher scores the English texts and the student scores their translations. Here the
+    teacher is a dual encoder and the passages are the passages of the batch.
 
     Args:
-        student, teacher: [n, n], cosines over temperature; the positives on the diagonal.
-        masked: bool [n, n]: passages that are no negatives of the query.
+        student, teacher: [n, n], cosines divided by the temperature; the positives are on the
+            diagonal.
+        masked: bool [n, n]: passages that are not negatives of the query.
     Returns: scalar; 0 for n = 0.
     """
     logs = [scores.masked_fill(masked, -torch.inf).log_softmax(1) for scores in (teacher, student)]
@@ -165,24 +166,24 @@ def score_loss(student: Tensor, teacher: Tensor, masked: Tensor) -> Tensor:
 
 
 def embedding_loss(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
-    """The mean squared distance of the student's vectors from the teacher's of the same record:
-    mean_i ||s_i - t_i||^2.
+    """The mean squared distance of student and teacher vectors, mean_i ||s_i - t_i||^2.
 
-    Reimers and Gurevych 2020 (arXiv:2004.09813), where the student's embedding of a sentence and of
-    its translation both learn the teacher's embedding of the sentence; theirs averages over the D
-    dimensions, too.
+    Both vectors embed the same record. In Reimers and Gurevych 2020 (arXiv:2004.09813) the
+    student's embeddings of a sentence and of its translation both learn the teacher's embedding of
+    the sentence. Their loss also averages over the D dimensions; this one does not.
 
     Args:
         student, teacher: [n, D], rows L2-normalised.
-        known: bool [n]: whether the teacher has a vector; the others count for nothing.
-    Returns: scalar; 0 where nothing is known.
+        known: bool [n]: whether the teacher has a vector. Rows without one do not count.
+    Returns: scalar; 0 if no vector is known.
     """
     return ((student - teacher) * known[:, None]).square().sum() / known.sum().clamp(min=1)
 
 
 def check_dimensions(form: Form, teacher: Encoder, dimension: int) -> None:
-    """Raises `ConfigError` where a student of `dimension` cannot learn from the teacher in this
-    form.
+    """Check that a student of `dimension` can learn from the teacher in this form.
+
+    Raises: `ConfigError` if it cannot.
     """
     if form == "embeddings" and teacher.dimension != dimension:
         raise ConfigError(
@@ -199,12 +200,15 @@ def write_vectors(
     texts: Mapping[Side, Callable[[np.ndarray], list[str]]],
     report: Reporter = SILENT,
 ) -> None:
-    """Embed every distinct text that the teacher is to read, and keep the vectors in `path`, whole
-    or not at all. Every process reads its share; the first one writes.
+    """Embed every distinct text that the teacher reads, and store the vectors in `path`.
+
+    The file is written whole or not at all. Every process embeds its share, and the first process
+    writes.
 
     Args:
         texts: rows -> texts, by side.
-    Raises: `OutputError`; `ModelError` for an embedding that is not finite.
+    Raises: `OutputError` if the file cannot be written; `ModelError` for an embedding that is not
+        finite.
     """
     vectors: dict[str, Tensor] = {}
     for side, _ in SIDES:
@@ -216,5 +220,8 @@ def write_vectors(
 
 
 def read_vectors(path: Path) -> dict[str, Tensor]:
-    """What `write_vectors` kept. Raises `DataError` if it is damaged."""
+    """Read the vectors that `write_vectors` stored.
+
+    Raises: `DataError` if the file is damaged.
+    """
     return load_tensors(path, "remove the file to have the teacher read the texts again")

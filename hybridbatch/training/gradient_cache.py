@@ -1,12 +1,12 @@
-"""Any batch size on any memory: the gradient of a loss over all embeddings, a few sequences at a
-time.
+"""Any batch size on any memory: the gradient of a loss over all embeddings, a part at a time.
 
-Gao et al. 2021 (arXiv:2101.06983): embed every micro-batch without a graph, take the loss of all
-embeddings and its gradient with respect to them, then embed each micro-batch once more with a graph
-and push its rows of that gradient through. The result is the gradient of the plain computation, at
-the price of one more forward pass. Here the last micro-batch has its graph from the start, which
-saves its second pass: of k equal micro-batches k - 1 are embedded twice, and a batch of one
-micro-batch is computed plainly.
+The method is from Gao et al. 2021 (arXiv:2101.06983). Embed every micro-batch without a graph.
+Compute the loss of all embeddings and its gradient with respect to them. Then embed each
+micro-batch once more with a graph, and push its rows of the gradient through. The result is the
+gradient of the plain computation, at the price of one more forward pass.
+
+Here the last micro-batch has its graph from the start, which saves its second pass. So k - 1 of k
+equal micro-batches are embedded twice, and a batch of one micro-batch is computed plainly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,20 +24,21 @@ from hybridbatch.common.tokens import TokenArrays
 
 Embed = Callable[[TokenArrays], Tensor]
 MIN_BUDGET = 16  # tokens; below it the model itself does not fit
-SMALL_BUDGET = 1024  # tokens; the graph of no more takes little memory from the loss
+SMALL_BUDGET = 1024  # tokens; a graph of so few tokens takes little memory from the loss
 
 
 def split(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Micro-batches of at most `budget` tokens (or one longer sequence), sequences of like length
-    together.
+    """Cut sequences into micro-batches of at most `budget` tokens, similar lengths together.
 
-    A function of the lengths and the budget alone, so that dropout can be replayed and a run
-    resumed.
+    A sequence longer than `budget` is a micro-batch of its own. The result depends on the lengths
+    and the budget alone, so that dropout can be replayed and a run can be resumed.
 
     Args:
         lengths: int64 [n], tokens of each sequence.
-    Returns: positions of the sequences, one array per micro-batch, the longest sequences last; what
-        is left over is the first. A single one keeps the given order.
+        budget: tokens per micro-batch.
+    Returns: positions of the sequences, one array per micro-batch. The longest sequences come last,
+        and the micro-batch with the remainder comes first. A single micro-batch keeps the given
+        order.
     """
     if lengths.sum() <= budget:
         return [np.arange(len(lengths))]
@@ -53,8 +54,9 @@ def split(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
 @contextmanager
 def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout inside the block is a function of `seed`; torch's global generators are left as they
-    were.
+    """Make dropout inside the block a function of `seed`.
+
+    torch's global generators are left as they were.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -63,16 +65,17 @@ def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
 
 
 class GradientCache:
-    """Accumulates exact gradients of batches of any size within a budget of tokens per forward
-    pass.
+    """Accumulates exact gradients of batches of any size within a token budget per forward pass.
 
     Args:
         embed: tokens of n sequences -> [n, D], differentiable.
-        parameters: all whose gradients a step fills; they are emptied when a step starts.
+        parameters: all parameters whose gradients a step fills; the gradients are cleared when a
+            step starts.
         budget: tokens per micro-batch; halved, for good, whenever memory runs out.
-        on_halved: told the new budget.
-        anywhere: whether a flag is up on any process; every process halves when one must.
-        sums: of the gradients over all processes; told which pass makes them whole.
+        on_halved: called with the new budget.
+        anywhere: whether a flag is set on any process; every process halves its budget when one
+            must.
+        sums: sums the gradients over all processes; told which pass completes them.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class GradientCache:
         self.on_halved = on_halved
         self.anywhere = anywhere
         self.sums = sums or GradientSum(Workers(), [])
-        self.scale = 1.0  # of the gradients; over 1 in fp16
+        self.scale = 1.0  # gradients are multiplied by it; above 1 in fp16
 
     def backward(
         self,
@@ -101,14 +104,14 @@ class GradientCache:
         objective: Callable[[Tensor], Tensor],
         seeds: Callable[[int], int],
     ) -> Tensor:
-        """Fill the gradients of `objective(embeddings of tokens)`, times `scale`.
+        """Compute the gradients of `objective(embeddings of tokens)`, multiplied by `scale`.
 
         Args:
             tokens: n sequences.
             objective: [n, D] -> scalar loss.
-            seeds: the dropout seed of each micro-batch, by its number.
+            seeds: number of a micro-batch -> its dropout seed.
         Returns: the loss, detached.
-        Raises: `ConfigError` if not even the smallest micro-batch fits in memory, or not the loss.
+        Raises: `ConfigError` if the smallest micro-batch or the loss does not fit in memory.
         """
         while True:
             loss = self._attempt(tokens, objective, seeds)
@@ -119,7 +122,7 @@ class GradientCache:
             self._halve(tokens)
 
     def embed_all(self, tokens: TokenArrays) -> Tensor:
-        """Embeddings [n, D] within the same budget, without gradients."""
+        """Embeddings [n, D] within the same token budget, without gradients."""
         with torch.no_grad():
             return self._in_order(*self._forward(tokens, lambda number: number))
 
@@ -129,8 +132,9 @@ class GradientCache:
         objective: Callable[[Tensor], Tensor],
         seeds: Callable[[int], int],
     ) -> Tensor | None:
-        """The loss, with all gradients filled; None if memory ran out and smaller micro-batches may
-        help.
+        """Try to compute all gradients with the current budget.
+
+        Returns: the loss; None if memory ran out and smaller micro-batches may help.
         """
         for parameter in self.parameters:
             parameter.grad = None
@@ -177,8 +181,9 @@ class GradientCache:
     def _forward(
         self, tokens: TokenArrays, seeds: Callable[[int], int]
     ) -> tuple[list[np.ndarray], list[Tensor]]:
-        """The micro-batches and the embeddings of each; the last ones with a graph, if graphs are
-        wanted at all.
+        """The micro-batches, and the embeddings of each.
+
+        If graphs are wanted at all, the last micro-batch has a graph.
         """
         graph = torch.is_grad_enabled()
         while True:
@@ -192,10 +197,10 @@ class GradientCache:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self._halve(tokens)  # here, where the failed attempt's tensors are gone
+            self._halve(tokens)  # only here are the tensors of the failed attempt free
 
     def _in_order(self, parts: list[np.ndarray], rows: list[Tensor]) -> Tensor:
-        """Embeddings [n, D] in the order of the tokens, from those of every micro-batch."""
+        """Embeddings [n, D] in the order of the tokens, from the embeddings of all micro-batches."""
         order = upload(np.argsort(np.concatenate(parts)), self.device)
         return torch.cat(rows).index_select(0, order)
 

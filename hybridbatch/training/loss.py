@@ -1,6 +1,4 @@
-"""InfoNCE over cosine similarities, with in-batch and hard negatives, and the variations people
-train with.
-"""
+"""InfoNCE over cosine similarities, with in-batch and hard negatives, and its common variations."""
 
 from collections.abc import Sequence
 
@@ -12,13 +10,12 @@ from hybridbatch.common.errors import ConfigError
 
 
 def false_negatives(keys: Tensor, pairs: int) -> Tensor:
-    """Which candidates are another copy of a query's own positive, and so must not be its
-    negatives.
+    """Which candidates are copies of a query's own positive, and so must not be its negatives.
 
     Args:
-        keys: int64 [P], equal for equal passages; the first `pairs` belong to the positives, in the
-            queries' order.
-        pairs: B.
+        keys: int64 [P], equal for equal passages; the first `pairs` keys belong to the positives,
+            in the order of the queries.
+        pairs: B, the number of queries.
     Returns: bool [B, P], False on the diagonal (the positives themselves).
     """
     same = keys[:pairs, None] == keys[None, :]
@@ -26,19 +23,22 @@ def false_negatives(keys: Tensor, pairs: int) -> Tensor:
 
 
 class InfoNCE(nn.Module):
-    """The negative log-likelihood of each query's positive among all passages of the batch, in
-    nats, mean over B.
+    """The negative log-likelihood of each query's positive among all passages of the batch.
 
-    For unit vectors q_i and p_j, temperature t and margin m (both unitless)::
+    It is measured in nats and averaged over the B queries. For unit vectors q_i and p_j,
+    temperature t and margin m (both unitless)::
 
         loss = mean_i -log( exp((q_i.p_i - m) / t) / (exp((q_i.p_i - m) / t) + sum_{j != i}
         exp(q_i.p_j / t)) )
 
-    where copies of p_i are left out of the sum. Sources: van den Oord et al. 2018
-    (arXiv:1807.03748); the additive margin is that of Yang et al. 2019 (arXiv:1902.08564);
-    `symmetric` averages with the loss of the positives against the queries (Radford et al. 2021,
-    arXiv:2103.00020, which also learns log t); `dims` adds the losses of the renormalised prefixes
-    and averages (Kusupati et al. 2022, arXiv:2205.13147).
+    The sum leaves out copies of p_i. Sources and options:
+
+    - InfoNCE: van den Oord et al. 2018 (arXiv:1807.03748);
+    - the additive margin: Yang et al. 2019 (arXiv:1902.08564);
+    - `symmetric` averages with the loss of the positives against the queries (Radford et al. 2021,
+      arXiv:2103.00020, which also learns log t);
+    - `dims` adds the losses of the renormalised prefixes and averages (Kusupati et al. 2022,
+      arXiv:2205.13147).
     """
 
     def __init__(
@@ -61,13 +61,14 @@ class InfoNCE(nn.Module):
 
     @property
     def temperature(self) -> float:
-        """Its current value."""
+        """The current value of the temperature."""
         return self.fixed_temperature or self.log_temperature.exp().item()
 
     def check_dims(self, dimension: int) -> None:
-        """Leave out the whole dimension, which is trained anyway.
+        """Remove the whole dimension from `dims`, because it is trained anyway.
 
-        Raises: `ConfigError` if a Matryoshka dimension is no prefix of an embedding of `dimension`.
+        Raises: `ConfigError` if a Matryoshka dimension is not a prefix of an embedding of
+            `dimension`.
         """
         for size in self.dims:
             if not 0 < size <= dimension:
@@ -111,9 +112,12 @@ class InfoNCE(nn.Module):
 
 
 def reciprocal_ranks(queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
-    """1 / rank of each query's positive among the passages of its batch; a tie counts against it.
+    """1 / rank of each query's positive among the passages of its batch.
 
-    Args: as `InfoNCE.forward`. Returns: [B].
+    A tie counts against the positive.
+
+    Args: as in `InfoNCE.forward`.
+    Returns: float [B].
     """
     scores = queries @ passages.T
     above = (scores >= scores.diagonal()[:, None]) & ~false_negatives(keys, len(queries))

@@ -1,6 +1,4 @@
-"""AdamW with parameter groups, learning-rate schedules, clipping, and a moving average of the
-weights.
-"""
+"""AdamW with parameter groups, learning-rate schedules, clipping and a moving average of weights."""
 
 import math
 import re
@@ -13,15 +11,16 @@ from torch import Tensor, nn
 from hybridbatch.training.settings import TrainConfig
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
-# assumed: encoders' rates (1e-5 to 1e-4) would hardly move log t in a few hundred steps
+# An assumption: the learning rates of encoders (1e-5 to 1e-4) would hardly move log t in a few
+# hundred steps.
 TEMPERATURE_FACTOR = 100.0
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
-    """The learning rate of `step` (from 0) over its peak: linear warm-up from 1 / warm-up, then the
-    chosen course.
+    """The learning rate of `step` (from 0), as a factor on the peak.
 
-    The linear and the cosine course would reach 0 one step after the last.
+    A linear warm-up from 1 / warm-up comes first, then the chosen course. The linear and the cosine
+    course would reach 0 one step after the last.
     """
     if step < config.warmup:
         return (step + 1) / config.warmup
@@ -34,20 +33,20 @@ def learning_rate_factor(step: int, config: TrainConfig) -> float:
 
 
 def freeze_embeddings(model: nn.Module) -> None:
-    """Take every embedding table (words, positions, types) out of training."""
+    """Exclude every embedding table (words, positions, types) from training."""
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.weight.requires_grad_(False)
 
 
 def parameter_groups(model: nn.Module, objective: nn.Module, config: TrainConfig) -> list[dict]:
-    """Groups for AdamW, each with ``factor`` (on the learning rate), ``weight_decay``, ``params``
-    and ``names``.
+    """Parameter groups for AdamW.
 
-    Layer i of L layers learns at ``layer_lr_decay ** (L - 1 - i)``, the embeddings at ``** L``,
-    anything above the layers and the layers' top at 1. With `decay_all` off, biases and norms
-    (one-dimensional) do not decay. The objective's own parameters (a learned temperature) do not
-    decay either.
+    Each group has a ``factor`` (on the learning rate), ``weight_decay``, ``params`` and ``names``.
+    Of L layers, layer i has the factor ``layer_lr_decay ** (L - 1 - i)`` and the embeddings have
+    ``layer_lr_decay ** L``. The top layer and everything above the layers have the factor 1.
+    Without `decay_all`, biases and norms (one-dimensional parameters) do not decay. The objective's
+    own parameters (a learned temperature) never decay.
     """
     named = [
         (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
@@ -79,11 +78,10 @@ def parameter_groups(model: nn.Module, objective: nn.Module, config: TrainConfig
 
 
 def average_decay(decay: float, count: int) -> float:
-    """The decay of a moving average that has seen `count` values: less at first, so that the start
-    is forgotten.
+    """The decay of a moving average that has seen `count` values.
 
-    min(decay, (1 + count) / (10 + count)), as TensorFlow's ExponentialMovingAverage with
-    `num_updates`.
+    It is min(decay, (1 + count) / (10 + count)), as in TensorFlow's ExponentialMovingAverage with
+    `num_updates`. The decay is smaller at first, so that the average forgets the start.
     """
     return min(decay, (1 + count) / (10 + count))
 
@@ -92,8 +90,8 @@ class Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) in torch's fused form, with named state.
 
     Args:
-        groups: from `parameter_groups`.
-        config: learning rate, its course, clipping, moving average.
+        groups: the result of `parameter_groups`.
+        config: gives the learning rate, its course, clipping and the moving average.
     """
 
     def __init__(self, groups: list[dict], config: TrainConfig) -> None:
@@ -104,16 +102,16 @@ class Optimizer:
             for group in self.adamw.param_groups
             for name, parameter in zip(group["names"], group["params"], strict=True)
         }
-        self.scale = 1.0  # that gradients are multiples of; over 1 in fp16
-        self.applied: list[int] = []  # the steps that moved the weights: all but the skipped ones
-        self.average: dict[str, Tensor] = {}  # exponential moving average of the weights, if asked
+        self.scale = 1.0  # gradients are multiplied by it; above 1 in fp16
+        self.applied: list[int] = []  # the steps that were not skipped
+        self.average: dict[str, Tensor] = {}  # exponential moving average of weights, if any
         if config.ema is not None:
             self.average = {
                 name: parameter.detach().clone() for name, parameter in self.named.items()
             }
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of `step` (from 0), before the groups' factors."""
+        """The learning rate of `step` (from 0), before the factors of the groups."""
         return self.config.learning_rate * learning_rate_factor(step, self.config)
 
     def _gradients(self) -> list[Tensor]:
@@ -124,12 +122,15 @@ class Optimizer:
         return torch.nn.utils.get_total_norm(self._gradients())
 
     def gradient_norm(self) -> float:
-        """The same as a number, for which the host waits for the device."""
+        """The result of `total_norm` as a number; the host waits for the device."""
         return float(self.total_norm())
 
     def step(self, step: int, gradient_norm: float) -> None:
-        """Clip the gradients, whose norm is `gradient_norm` (without their `scale`), and move the
-        weights (and their average).
+        """Clip the gradients, then update the weights and their moving average.
+
+        Args:
+            step: number of the step, from 0.
+            gradient_norm: norm of the gradients without their `scale`.
         """
         limit, factor = self.config.max_grad_norm, 1 / self.scale
         if limit is not None and gradient_norm > limit:
@@ -146,7 +147,7 @@ class Optimizer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside the block the weights are their moving average, if there is one."""
+        """Replace the weights by their moving average, if there is one, inside the block."""
         if not self.average:
             yield
             return
@@ -164,8 +165,9 @@ class Optimizer:
             parameter.copy_(weights[name])
 
     def decay_factors(self, parameter: Tensor) -> list[float]:
-        """What `torch.optim.AdamW` has multiplied `parameter` with in each step taken: 1 - learning
-        rate x decay.
+        """The factors by which AdamW's decay has multiplied `parameter`, one for each step taken.
+
+        A factor is 1 - learning rate x decay.
         """
         (group,) = (
             group
@@ -178,16 +180,19 @@ class Optimizer:
         ]
 
     def bytes_of_states(self) -> tuple[int, int]:
-        """Memory of all weights that train, with gradients, moments, moving average and a copy in
-        half precision; and the part of it that the first step takes.
+        """Memory of all trained weights with their states.
+
+        Returns: bytes of weights, gradients, moments, moving average and a half-precision copy; and
+            the part of them that the first step allocates.
         """
         weights = sum(weight.numel() * weight.element_size() for weight in self.named.values())
         missing = 3 * weights + weights // 2  # gradient, two moments, half-precision copy
         return weights + missing + (weights if self.average else 0), missing
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a resumed run needs, by name: weights, moments, step counts and the moving
-        average.
+        """Everything that a resumed run needs, by name.
+
+        These are weights, moments, step counts and the moving average.
         """
         tensors = {"applied": torch.tensor(self.applied, dtype=torch.int64)}
         for name, parameter in self.named.items():
@@ -198,14 +203,14 @@ class Optimizer:
         return tensors | {f"average.{name}": value for name, value in self.average.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over, in place, what `state` gave."""
+        """Restore, in place, what `state` returned."""
         self.applied = tensors["applied"].tolist()
         self._put({name: tensors[f"weight.{name}"] for name in self.named})
         for name, value in self.average.items():
             value.copy_(tensors[f"average.{name}"])
         for name, parameter in self.named.items():
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
-            if keys:  # none: a parameter that takes no part, such as an unused pooler
+            if keys:  # empty for a parameter without gradients, such as an unused pooler
                 self.adamw.state[parameter] = {
                     key: tensors[f"{key}.{name}"].to(parameter.device, copy=True) for key in keys
                 }

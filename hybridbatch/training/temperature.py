@@ -1,16 +1,15 @@
 """`--temperature auto`: the temperature that suits the encoder that training starts from.
 
-A temperature says what difference of cosines counts. Encoders differ in that by an order of
-magnitude: all cosines of multilingual-e5 lie between 0.7 and 1, those of LaBSE between 0 and 1. A
-temperature that is far too large for the start flattens what it has learnt; training then undoes
-it.
+A temperature sets which differences of cosines matter. Encoders spread their cosines differently:
+all cosines of multilingual-e5 lie between 0.7 and 1, the cosines of LaBSE between 0 and 1. A
+temperature that is far too large for the starting encoder flattens what the encoder has learnt, and
+training then undoes it.
 
-The rule: of all temperatures, the one at which InfoNCE of the untrained encoder is least, on the
-run's own first batches. This is the temperature at which the encoder's softmax over a batch is
-calibrated (temperature scaling, Guo et al. 2017, arXiv:1706.04599), so training starts neither
-over- nor under-confident. An encoder whose cosines do not tell pairs apart yet has no such
-temperature: its InfoNCE falls all the way to a uniform softmax. It gets `FALLBACK`, and the run
-says so.
+The rule: take the temperature that minimises the InfoNCE of the untrained encoder on the run's own
+first batches. At this temperature the encoder's softmax over a batch is calibrated (temperature
+scaling, Guo et al. 2017, arXiv:1706.04599), so training starts neither over- nor under-confident.
+An encoder whose cosines do not yet tell pairs apart has no such temperature: its InfoNCE falls all
+the way to a uniform softmax. It gets `FALLBACK`, and the run says so.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,10 +26,10 @@ from hybridbatch.training.gradient_cache import split
 from hybridbatch.training.loss import false_negatives
 
 LOWEST, HIGHEST = 0.005, 0.5
-FALLBACK = 0.05  # the product's fixed default until there was a rule
-PAIRS = 512  # enough to know the temperature to about 5 %
-STEPS = 93  # of the search: 5 % between neighbours
-# What the best temperature must save of the loss of a uniform softmax; less is chance.
+FALLBACK = 0.05  # the fixed default before this rule existed
+PAIRS = 512  # enough to find the temperature to within about 5 %
+STEPS = 93  # temperatures tried; neighbours differ by 5 %
+# The share of the loss of a uniform softmax that the best temperature must save. Less is chance.
 LEAST_GAIN = 0.1
 
 # queries [B, D] and passages [P, D] of unit length, keys [P] as `InfoNCE.forward` takes them
@@ -39,17 +38,17 @@ Embedded = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Found:
-    """The temperature for a start."""
+    """The temperature for a starting encoder."""
 
     temperature: float
-    loss: float  # InfoNCE there, nats, mean over the pairs
-    uniform: float  # of a softmax that knows nothing: the mean log of the number of candidates
+    loss: float  # InfoNCE at this temperature, nats, mean over the pairs
+    uniform: float  # InfoNCE of a uniform softmax: mean log of the number of candidates
     pairs: int
-    known: bool  # False: the encoder does not tell pairs apart, and the fallback was taken
+    known: bool  # False: the encoder cannot tell pairs apart; the fallback is used
 
     @property
     def about(self) -> str:
-        """The finding in words."""
+        """The finding as a sentence."""
         how = f"InfoNCE {self.loss:.3f} of {self.uniform:.3f} on {self.pairs} pairs before training"
         if self.known:
             return f"temperature {self.temperature:g}, found from the start ({how})"
@@ -62,9 +61,10 @@ class Found:
 def embedded(
     batches: Batches, embed: Callable[[TokenArrays], Tensor], token_budget: int
 ) -> Iterator[Embedded]:
-    """The first batches of a run, embedded by the encoder as it is.
+    """The first batches of a run, embedded by the untrained encoder.
 
     Args:
+        batches: the batches of the run.
         embed: tokens of n sequences -> [n, D], rows of unit length.
         token_budget: tokens per forward pass.
     """
@@ -84,7 +84,7 @@ def find_temperature(batches: Iterable[Embedded]) -> Found:
     """The temperature that minimises InfoNCE of given embeddings.
 
     Args:
-        batches: of the untrained encoder; read until `PAIRS` pairs are there.
+        batches: embeddings by the untrained encoder; read until there are `PAIRS` pairs.
     """
     scores: list[tuple[Tensor, Tensor]] = []
     pairs = 0
@@ -99,13 +99,13 @@ def find_temperature(batches: Iterable[Embedded]) -> Found:
     best = int(np.argmin(losses))
     uniform = _loss(scores, float("inf"))
     known = losses[best] < (1 - LEAST_GAIN) * uniform
-    # Two digits: the same number comes back on a machine that rounds otherwise.
+    # Two digits, so that machines that round differently find the same number.
     temperature = float(f"{candidates[best]:.2g}") if known else FALLBACK
     return Found(temperature, losses[best], uniform, pairs, known)
 
 
 def _loss(scores: list[tuple[Tensor, Tensor]], temperature: float) -> float:
-    """Mean InfoNCE over all pairs, nats."""
+    """Mean InfoNCE over all pairs, in nats."""
     total, pairs = 0.0, 0
     for cosines, masked in scores:
         logits = (cosines / temperature).masked_fill(masked, -torch.inf)

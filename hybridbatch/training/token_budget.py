@@ -1,7 +1,8 @@
 """How many tokens one forward and backward pass may hold.
 
-On the CPU the model's shape and the machine's memory say so. On a GPU the tensors that a forward
-pass keeps are counted: they depend on the kernels there, and an estimate would be far off.
+On the CPU the number is estimated from the model's shape and the machine's memory. On a GPU the
+tensors that a forward pass keeps are counted. They depend on the GPU's kernels, and an estimate
+would be far off.
 """
 
 import math
@@ -19,20 +20,21 @@ from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.training.gradient_cache import MIN_BUDGET
 
-# Activations kept for the backward pass, in units of 4 bytes per token and layer. Measured in
-# packed fp32 training with dropout (torch 2.13, sizes of the saved tensors): a BERT layer keeps 6
-# hidden and 3 inner widths and 2.25 score-sized arrays per head and key, a ModernBERT layer
-# somewhat more; rounded up for both. In bf16 it is two thirds of that.
+# Activations kept for the backward pass, in units of 4 bytes per token and layer. The sizes of the
+# saved tensors were measured in packed fp32 training with dropout (torch 2.13). A BERT layer keeps
+# 6 hidden and 3 inner widths and 2.25 score-sized arrays per head and key; a ModernBERT layer keeps
+# somewhat more. The constants are rounded up to cover both. bf16 takes two thirds of this.
 HIDDEN_WIDTHS, INNER_WIDTHS, SCORE_ARRAYS = 12, 4, 3
-SHARE_OF_CPU_MEMORY = 0.3  # of the whole: two runs on one machine split alike ...
-SHARE_OF_FREE_MEMORY = 0.8  # ... unless this much of what is free is less
-# Of a GPU's whole memory, less weights, gradients and optimizer: the rest is for what a backward
-# pass holds for a moment. The gradient cache halves the budget if it was too much.
+SHARE_OF_CPU_MEMORY = 0.3  # share of the total, so that two runs on one machine split alike ...
+SHARE_OF_FREE_MEMORY = 0.8  # ... unless this share of the free memory is less
+# Share of a GPU's whole memory, less weights, gradients and optimizer. The rest is for tensors that
+# a backward pass holds briefly. The gradient cache halves the budget if it was too large.
 SHARE_OF_GPU_MEMORY = 0.8
-SHARE_OF_FREE_GPU_MEMORY = 0.95  # where others use the GPU, too
-CONTEXT_BYTES = 1 << 30  # of CUDA, its libraries and their workspaces
-SAMPLE_TOKENS = 2048  # of the smaller of the two passes whose tensors are counted
-# Passes of a batch from which on smaller ones are as good (benchmarks/results/train-budget.json).
+SHARE_OF_FREE_GPU_MEMORY = 0.95  # if other processes use the GPU, too
+CONTEXT_BYTES = 1 << 30  # for CUDA, its libraries and their workspaces
+SAMPLE_TOKENS = 2048  # in the smaller of the two passes whose tensors are counted
+# From this number of passes per batch on, smaller passes are as good
+# (benchmarks/results/train-budget.json).
 MANY_PASSES = 15
 LEAST = 1024
 
@@ -42,7 +44,8 @@ def bytes_per_token(config: object, length: int) -> int:
 
     Args:
         config: a transformers configuration.
-        length: tokens of the longest sequence, which bounds the attention scores of a token.
+        length: tokens of the longest sequence, which bounds the number of attention scores of a
+            token.
     """
     hidden = int(getattr(config, "hidden_size", 768))
     layers = int(getattr(config, "num_hidden_layers", 12))
@@ -60,16 +63,18 @@ def token_budget(
     limit: int | None = None,
     tokens: int = 0,
 ) -> int:
-    """Tokens per micro-batch that fit in main memory: bf16 is counted as fp32, to be on the safe
-    side.
+    """Tokens per micro-batch that fit in main memory.
+
+    bf16 counts as fp32, to be on the safe side.
 
     Args:
         config: a transformers configuration.
         length: tokens of the longest sequence.
-        processes: how many share this machine's memory.
-        limit: bytes that each process may count on at most.
-        tokens: of this process's share of a batch. One that takes many passes anyway takes passes
-            of a quarter of the tokens: they cost next to no time, and a quarter of the memory.
+        processes: number of processes that share this machine's memory.
+        limit: largest number of bytes that each process may use.
+        tokens: tokens of this process's share of a batch. A share that needs many passes anyway
+            gets passes of a quarter of the tokens, which take about the same time and a quarter of
+            the memory.
     """
     most = math.inf if limit is None else limit
     found = main_memory()
@@ -85,15 +90,18 @@ def token_budget(
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Bytes of a GPU."""
+    """The memory of a GPU, in bytes."""
 
     name: str
-    total: int  # that this process may use
+    total: int  # the part that this process may use
     free: int
 
     @classmethod
     def of(cls, device: torch.device, limit: int | None = None) -> "GpuMemory":
-        """What there is, at most `limit`, and at most this process's share of a shared GPU."""
+        """The memory of `device`.
+
+        It is at most `limit`, and at most this process's share of a shared GPU.
+        """
         properties = torch.cuda.get_device_properties(device)
         free, _ = torch.cuda.mem_get_info(device)
         most = min(int(properties.total_memory * gpu_fraction()), limit or properties.total_memory)
@@ -108,17 +116,19 @@ def gpu_token_budget(
     loss: int,
     report: Reporter = SILENT,
 ) -> int:
-    """Tokens per micro-batch that fit on a GPU: a power of two, so that the same kind of GPU gives
-    the same micro-batches, and with them the same bits.
+    """Tokens per micro-batch that fit on a GPU.
+
+    The number is a power of two, so that GPUs of one kind give the same micro-batches, and so the
+    same bits.
 
     Args:
-        gpu: its memory.
-        per_token: bytes that a forward pass keeps of each token.
+        gpu: memory of the GPU.
+        per_token: bytes that a forward pass keeps for each token.
         states: bytes of weights, gradients and optimizer.
-        missing: of these, bytes that are not yet taken.
-        loss: bytes that the loss takes beside the passes.
-        report: told where others leave too little of the GPU.
-    Raises: `ConfigError` where not even the model fits.
+        missing: bytes of `states` that are not yet allocated.
+        loss: bytes that the loss takes in addition to the passes.
+        report: told if other processes leave too little of the GPU.
+    Raises: `ConfigError` if not even the model fits.
     """
     room = SHARE_OF_GPU_MEMORY * (gpu.total - CONTEXT_BYTES - states - loss)
     if room < MIN_BUDGET * per_token:
@@ -144,11 +154,12 @@ def gpu_token_budget(
 def kept_bytes(embed: Callable[[TokenArrays], Tensor], tokens: TokenArrays) -> float:
     """Bytes of one token between its forward and its backward pass, counted over two passes.
 
-    What a pass keeps beside tokens, such as copies of the weights, is in both, and cancels out.
+    Memory that a pass keeps independently of its tokens, such as copies of the weights, is in both
+    passes and cancels out.
 
     Args:
         embed: differentiable, on the device and in the precision of training.
-        tokens: to take a sample of, the longest sequences first.
+        tokens: sequences to take a sample from, the longest first.
     """
     order = np.argsort(-tokens.lengths, kind="stable")
     before = np.cumsum(tokens.lengths[order])
@@ -165,7 +176,7 @@ def kept_bytes(embed: Callable[[TokenArrays], Tensor], tokens: TokenArrays) -> f
 def _kept(embed: Callable[[TokenArrays], Tensor], tokens: TokenArrays) -> int:
     """Bytes of the distinct memory that one forward pass saves for its backward pass."""
     saved: dict[int, int] = {}
-    alive = []  # so that no address is used twice
+    alive = []  # keeps the storages, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

@@ -1,11 +1,11 @@
-"""Big vocabularies cost nothing: gradients and optimizer state for the embedding rows that training
-touches, only.
+"""Big vocabularies cost nothing: only embedding rows that training touches have gradients.
 
-A word that no batch holds never gets a gradient; dense AdamW would leave its moments at zero and
-multiply its row by ``1 - lr * weight_decay`` in every step. So the table is cut to the touched rows
-while training, and the others get the same multiplications, in the same order and precision, when
-the model is saved: equal to the last bit, because torch's AdamW (fused, foreach and plain alike)
-applies its decay as exactly that product on the CPU.
+Optimizer state, too, exists for touched rows only. A word that no batch holds never gets a
+gradient. Dense AdamW would leave the moments of its row at zero and multiply the row by ``1 - lr *
+weight_decay`` in every step. So the embedding table is cut to the touched rows during training.
+When the model is saved, the other rows get the same multiplications, in the same order and
+precision. On the CPU the result is equal to the last bit, because every version of torch's AdamW
+(fused, foreach and plain) applies its decay as exactly this product.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,17 @@ from torch.nn import functional
 
 from hybridbatch.training.optimizer import average_decay
 
-# assumed to stay in a core's cache while all the steps' factors are applied to it
+# A block of this size is assumed to stay in a core's cache while the factors of all steps
+# are applied to it.
 BLOCK_BYTES = 1 << 18
 
 
 class TouchedRows(nn.Module):
-    """Stands in for an embedding table: takes the original token ids, holds only some rows.
+    """Replaces an embedding table: takes the original token ids but holds only some rows.
 
     Args:
         full: the table to cut.
-        ids: int [T], distinct and ascending: the rows to hold, `full.padding_idx` or not.
+        ids: int [T], distinct and ascending: the rows to hold, with or without `full.padding_idx`.
     """
 
     def __init__(self, full: nn.Embedding, ids: np.ndarray) -> None:
@@ -39,12 +40,12 @@ class TouchedRows(nn.Module):
             None,
         )
         self.weight = nn.Parameter(full.weight.detach()[rows.to(device)].clone())
-        # -1: an id that training must not meet
+        # -1: an id that must not occur in training
         lookup = torch.full((self.num_embeddings,), -1, dtype=torch.int64)
         lookup[rows] = torch.arange(len(rows))
         self.register_buffer("lookup", lookup.to(device), persistent=False)
         if full.padding_idx is not None and lookup[full.padding_idx] >= 0:
-            # of the cut table; its row gets no gradient
+            # index in the cut table; its row gets no gradient
             self.padding_idx = int(lookup[full.padding_idx])
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class CutEmbedding:
         others[self.ids] = False
         self.other_ids = np.flatnonzero(others)
         self.rows = TouchedRows(self.full, self.ids)
-        # The untouched rows stay on the CPU, as they were at the start.
+        # The untouched rows stay on the CPU, with their values from the start.
         self.others = self.full.weight.detach()[
             torch.from_numpy(self.other_ids).to(self.full.weight.device)
         ].cpu()
@@ -72,8 +73,9 @@ class CutEmbedding:
 
     @staticmethod
     def possible(model: nn.Module) -> bool:
-        """Whether the word embedding is a plain table that trains (no renormalisation, no subclass
-        with a forward).
+        """Whether the word embedding is a plain table that trains.
+
+        A table with renormalisation, or of a subclass with its own forward, is not plain.
         """
         full = model.get_input_embeddings()
         return (
@@ -85,15 +87,15 @@ class CutEmbedding:
 
     @property
     def bytes_saved(self) -> int:
-        """Memory that gradients and the two moments of the untouched rows would have taken."""
+        """Memory that gradients and both moments of the untouched rows would take."""
         return 3 * self.others.numel() * self.others.element_size()
 
     def restore(self, decay: Sequence[float], ema: float | None = None) -> None:
-        """Put the full table back: the touched rows as they are, the others decayed.
+        """Put the full table back, with the touched rows as trained and the others decayed.
 
         Args:
             decay: 1 - learning rate x weight decay of every optimizer step taken.
-            ema: the decay of the moving average, if that is what the touched rows hold (inside
+            ema: decay of the moving average, if the touched rows hold the moving average (inside
                 `Optimizer.averaged`).
         """
         touched = self.rows.weight.detach()
@@ -106,11 +108,12 @@ class CutEmbedding:
 
 
 def decay_rows(rows: Tensor, decay: Sequence[float], ema: float | None = None) -> Tensor:
-    """What AdamW makes of `rows` [n, D] that never get a gradient, or the moving average of that.
+    """AdamW's result for `rows` [n, D] that never get a gradient, or its moving average.
 
     Args:
+        rows: the rows at the start.
         decay: the factor of every step, in order.
-        ema: decay of the moving average.
+        ema: decay of the moving average; None: no average.
     """
     result = rows.clone()
     block = max(1, BLOCK_BYTES // max(1, rows.shape[1] * rows.element_size()))

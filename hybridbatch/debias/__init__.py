@@ -1,1 +1,1 @@
-"""Language vectors: what of an embedding tells its language, estimated and taken off."""
+"""Language vectors: the part of an embedding that tells its language, estimated and subtracted."""

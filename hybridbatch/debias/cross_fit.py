@@ -1,4 +1,4 @@
-"""Cross-fitting: no vector is turned by an estimate that it took part in."""
+"""Cross-fitting: every vector is turned by an estimate that was made without it."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,7 +12,7 @@ Fit = Callable[[Embeddings], Debiasing]
 
 
 def fold_of_groups(groups: Sequence[str], folds: int, seed: int) -> dict[str, int]:
-    """The fold of each distinct group (an article, a document): shuffled, then dealt in turn.
+    """Deal distinct groups (articles, documents) into folds: shuffled, then in turn.
 
     Raises: `DataError` for fewer groups than folds.
     """
@@ -26,12 +26,13 @@ def fold_of_groups(groups: Sequence[str], folds: int, seed: int) -> dict[str, in
 def cross_fit(
     vectors: Embeddings, folds: Mapping[str, np.ndarray], fit: Fit
 ) -> dict[str, np.ndarray]:
-    """float32 [n, D] by language: every vector turned by what `fit` makes of the *other* folds.
+    """Turn every vector by the map that `fit` estimates from the *other* folds.
 
     Args:
         vectors: [n, D] by language.
-        folds: int [n] by language, the fold of each vector; texts that say the same thing, in
-            whatever language, must share one.
+        folds: int [n] by language, the fold of each vector. Texts with the same meaning must be in
+            one fold, whatever their language.
+    Returns: float32 [n, D] by language.
     Raises: `DataError` for fewer than two folds.
     """
     numbers = sorted(set(np.concatenate(list(folds.values())).tolist()))

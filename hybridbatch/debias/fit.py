@@ -1,4 +1,4 @@
-"""From the moments of both sides to their maps, by the name of a method."""
+"""Fits the maps of both sides from their moments, by the name of a method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +17,15 @@ WITH_PRODUCTS: tuple[MethodName, ...] = ("lir", "whiten")
 
 @dataclass(frozen=True)
 class Method:
-    """A method and its parameters; those that it does not have are ignored.
+    """A method and its parameters. A method ignores parameters that it does not have.
 
     Attributes:
-        scope: centre, whiten: a mean for each language, or one for all.
-        rank: lir: directions removed, default 1; lsar: of the subspace, default all.
+        scope: centre, whiten: one mean for each language, or one for all languages.
+        rank: lir: number of directions removed, default 1; lsar: rank of the subspace, default the
+            full rank.
         alpha: shift: strength.
-        pivot: shift: the language to which the others are moved.
-        shrink: draw the estimates of languages with few texts to the global ones.
+        pivot: shift: the language to which the other languages are moved.
+        shrink: draw the estimates of languages with few texts to the global estimates.
     """
 
     name: MethodName = "centre"
@@ -36,11 +37,14 @@ class Method:
 
     @property
     def products(self) -> bool:
-        """Whether it needs moments with products."""
+        """Whether the method needs moments with products."""
         return self.name in WITH_PRODUCTS
 
     def fit(self, moments: Moments) -> Debiasing:
-        """The map of one side. Raises: `ConfigError`, `DataError` as the functions of `methods`."""
+        """Fit the map of one side.
+
+        Raises: `ConfigError`, `DataError` as the functions of `methods`.
+        """
         if self.name == "centre":
             return methods.centre(moments, self.scope, shrink=self.shrink)
         if self.name == "lir":
@@ -54,13 +58,15 @@ class Method:
     def fit_sides(
         self, sides: Mapping[Side, Moments], *, together: bool = False
     ) -> dict[Side, Debiasing]:
-        """The maps of both sides; SHIFT has none for queries.
+        """Fit the maps of both sides; SHIFT has no map for queries.
+
+        With LSAR, a side whose texts are all in one language takes the subspace of the other side.
 
         Args:
             sides: the moments of each side.
-            together: one map for both, from the texts of both; each side counts the same.
-        LSAR: a side whose texts are all in one language takes the other side's subspace.
-        Raises: `ConfigError` where one side is lacking; else as `fit`.
+            together: fit one map for both sides, from the texts of both. Each side has the same
+                weight.
+        Raises: `ConfigError` if one side is missing; otherwise as `fit`.
         """
         if self.name == "shift":
             return {"passage": self.fit(sides["passage"])}
@@ -75,13 +81,13 @@ class Method:
         return {side: self.fit(moments) for side, moments in sides.items()}
 
     def _subspaces(self, sides: Mapping[Side, Moments]) -> dict[Side, Debiasing]:
-        """LSAR tells languages apart: a side with one language takes the other side's subspace."""
+        """Fit LSAR; a side with a single language takes the subspace of the other side."""
         able = [side for side, moments in sides.items() if len(moments.languages) > 1]
         found = {side: self.fit(sides[side]) for side in able or sides}
         return {side: found.get(side, next(iter(found.values()))) for side in sides}
 
     def as_json(self) -> dict[str, Any]:
-        """Its name and the parameters that it has."""
+        """The name of the method and the parameters that it has."""
         has = {
             "centre": ("scope",),
             "lir": ("rank",),
@@ -97,11 +103,10 @@ class Method:
 
 
 def _joined(one: Moments, other: Moments) -> Moments:
-    """The moments of two sets of vectors, as if each language had as many of the one as of the
-    other.
+    """Join the moments of two sets of vectors, with equal weight in every language.
 
-    Sides differ in their numbers of texts by chance; their means must not weigh by it. A language
-    that only one side has is taken from that side.
+    The number of texts on each side is chance, so the means must not be weighted by it. If only one
+    side has a language, its moments are taken from that side.
     """
     names = tuple(dict.fromkeys([*one.languages, *other.languages]))
     width = one.sums.shape[1]

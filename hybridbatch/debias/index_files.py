@@ -1,7 +1,7 @@
-"""Stored vectors in the files that people have: numpy arrays, raw memory maps, Parquet, FAISS.
+"""Files of stored vectors: numpy arrays, raw memory maps, Parquet, FAISS.
 
-`open_index` gives an `IndexFile`: rows to read in blocks, and a way to write the same kind of file
-with other vectors in the same places.
+`open_index` gives an `IndexFile`. It reads rows in blocks, and writes a file of the same kind with
+other vectors in the same places.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,14 +27,14 @@ class IndexFile:
     """One file of P stored vectors.
 
     Attributes:
-        path: of the file.
-        kind: for people.
+        path: path of the file.
+        kind: name of the file format, for people.
         shape: (P, D).
-        dtype: of the vectors as they are stored.
+        dtype: type of the stored vectors.
         read: (start, stop) -> [stop - start, D].
-        write: (path, vectors [P, D]) -> writes a file of the same kind; None: a plain array, which
-            is the vectors themselves, headed (`npy`) or not (`raw`).
-        languages: the language of each row, where the file holds it.
+        write: (path, vectors [P, D]) -> writes a file of the same kind. None for a plain array,
+            whose file is the vectors themselves, with a header (`npy`) or without (`raw`).
+        languages: the language of each row, if the file holds it.
     """
 
     path: Path
@@ -54,14 +54,14 @@ def open_index(
     column: str = "vector",
     language_column: str | None = None,
 ) -> IndexFile:
-    """A file of stored vectors, by the end of its name.
+    """Open a file of stored vectors; the end of its name tells its format.
 
     Args:
-        dimension, dtype: of a raw memory map, which says neither.
-        column: of a Parquet file, that holds the vectors as lists of numbers.
-        language_column: of a Parquet file, that names languages.
-    Raises: `DataError` for a file that is not there, damaged or of a kind that loses vectors;
-        `ConfigError` for one whose form is not known.
+        dimension, dtype: of a raw memory map, which states neither.
+        column: column of a Parquet file with the vectors as lists of numbers.
+        language_column: column of a Parquet file with the languages.
+    Raises: `DataError` for a file that is missing, damaged, or of a kind that does not keep its
+        vectors; `ConfigError` for an unknown format.
     """
     if not path.is_file():
         raise DataError(f"{path}: not there; name a file of vectors: {FORMATS}")
@@ -144,8 +144,9 @@ def _open_parquet(path: Path, column: str, language_column: str | None) -> Index
 
 
 class _ParquetRows:
-    """The vectors of a Parquet file, read row group by row group: a read goes on where the last
-    ended, or starts at the row group that has its first row.
+    """The vectors of a Parquet file, read row group by row group.
+
+    A read continues where the last read ended, or starts at the row group that has its first row.
     """
 
     def __init__(self, path: Path, file: Any, column: str) -> None:
@@ -156,7 +157,7 @@ class _ParquetRows:
         self.held: np.ndarray | None = None
 
     def width(self) -> int:
-        """D, of the first row."""
+        """D, taken from the first row."""
         return self._load(0).shape[1]
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -200,7 +201,7 @@ def _parquet_languages(path: Path, column: str) -> list[str]:
 
 
 def _write_parquet(path: Path, out: Path, column: str, vectors: np.ndarray) -> None:
-    """The file with other vectors; all other columns, their order and the metadata stay."""
+    """Write the file with other vectors; other columns, their order and the metadata stay."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -269,7 +270,7 @@ def _open_faiss(path: Path) -> IndexFile:
 
 
 def _check_ids(path: Path, index: Any) -> None:
-    """Raise `DataError` unless the ids of an IVF index are 0 .. P - 1: rows are told by them."""
+    """Raise `DataError` unless the ids of an IVF index are 0 .. P - 1, which identify the rows."""
     import faiss
 
     lists = index.invlists
@@ -287,8 +288,9 @@ def _check_ids(path: Path, index: Any) -> None:
 
 
 def _write_faiss(index: Any, out: Path, vectors: np.ndarray) -> None:
-    """An index of the same kind, lists and metric. IVF is trained anew: its lists were cut along
-    languages.
+    """Write an index of the same kind, lists and metric.
+
+    An IVF index is trained anew, because its lists were cut along languages.
     """
     import faiss
 
@@ -296,7 +298,7 @@ def _write_faiss(index: Any, out: Path, vectors: np.ndarray) -> None:
     inner: Any = faiss.downcast_index(fresh.index) if isinstance(fresh, faiss.IndexIDMap) else fresh
     inner.reset()
     if isinstance(inner, faiss.IndexIVFFlat):
-        inner.set_direct_map_type(0)  # none; it was only made to read the vectors
+        inner.set_direct_map_type(0)  # no map: it was made only to read the vectors
         inner.quantizer.reset()
         inner.is_trained = False
         step = max(1, len(vectors) // (256 * inner.nlist))

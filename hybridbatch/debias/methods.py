@@ -1,21 +1,20 @@
 """Ways to take the language out of embeddings, without training and without labels.
 
-Every method gives the same kind of thing, a `Debiasing`: for each language an affine map
-``z -> W_l (z - b_l)``, after which the vector is brought back to length 1. The methods differ in
-``b_l`` (the *offset*) and ``W_l``:
+Every method gives a `Debiasing`. It maps a vector of language l by ``z -> W_l (z - b_l)``, and
+scales the result to length 1. The methods differ in ``b_l`` (the *offset*) and ``W_l``:
 
 | method | b_l | W_l |
 |---|---|---|
 | `centre` | mean of the language, or of all languages | identity |
-| `remove_directions` (LIR) | 0 | without the first r principal directions of the language |
-| `remove_subspace` (LSAR) | 0 | without a subspace spanned by the means of the languages |
+| `remove_directions` (LIR) | 0 | projects out the first r principal directions of the language |
+| `remove_subspace` (LSAR) | 0 | projects out a subspace spanned by the means of the languages |
 | `shift` (SHIFT) | alpha times (mean of the language - mean of the pivot) | identity |
 | `whiten` | mean of the language, or of all languages | inverse root of the covariance |
 
-Everything is computed from `Moments`: sums that can be collected block by block, so that an index
+All methods compute from `Moments`. These are sums that can be collected block by block, so an index
 of any size needs no more memory than a few vectors per language.
 
-All functions are pure: numpy arrays in, numpy arrays out.
+All functions are pure: they take numpy arrays and return numpy arrays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,19 +27,19 @@ from hybridbatch.common.errors import ConfigError, DataError
 
 Scope = Literal["language", "global"]
 Embeddings = Mapping[str, np.ndarray]  # [n, D] by language
-BLOCK_ROWS = 16_384  # turned at once: what bounds the memory beside the vectors themselves
+BLOCK_ROWS = 16_384  # rows turned at once; bounds the memory beside the vectors themselves
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What the methods need to know of the vectors of L languages: sums, which add up over blocks.
+    """Sums over the vectors of L languages: all that the methods need. They add up over blocks.
 
     Attributes:
-        languages: their names, L.
-        counts: int64 [L], vectors of each.
+        languages: the L names.
+        counts: int64 [L], number of vectors of each language.
         sums: float64 [L, D].
         squares: float64 [L], sum of the squared lengths.
-        products: float64 [L, D, D], sum of the outer products; None where no method asks for it.
+        products: float64 [L, D, D], sum of the outer products; None if no method needs it.
     """
 
     languages: tuple[str, ...]
@@ -77,10 +76,10 @@ class Moments:
         )
 
     def add(self, vectors: np.ndarray, numbers: np.ndarray) -> None:
-        """Add `vectors` [n, D], each of the language whose number `numbers` [n] gives.
+        """Add `vectors` [n, D]; `numbers` [n] has the number of each vector's language.
 
-        Raises: `DataError` for vectors of another width, and for NaN or infinite numbers; the
-            moments are then as they were.
+        Raises: `DataError` for vectors of another width, and for NaN or infinite numbers. The
+            moments do not change in this case.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.sums.shape[1]:
             raise DataError(
@@ -106,7 +105,7 @@ class Moments:
                 self.products[number] += own.T @ own
 
     def without_empty(self) -> "Moments":
-        """The same, of the languages that have vectors."""
+        """The moments of the languages that have vectors."""
         kept = np.flatnonzero(self.counts)
         if not len(kept):
             raise DataError("language vectors need at least one vector; there is none")
@@ -133,18 +132,18 @@ class Moments:
         return self.means.mean(axis=0)
 
     def weights(self) -> np.ndarray:
-        """float64 [L]: how far each language's mean is to be trusted, from 0 to 1.
+        """float64 [L]: the weight of each language's own mean against the global mean, from 0 to 1.
 
-        The mean of n texts strays from the true one by sigma² / n; true means stray from the global
-        one by tau². The shrunk mean ``global + w (mean - global)`` has the least expected squared
-        error at
+        The mean of n texts differs from the true mean by a variance of sigma² / n. The true means
+        differ from the global mean by a variance of tau². The shrunk mean ``global + w (mean -
+        global)`` has the least expected squared error at
 
             w = tau² / (tau² + sigma² / n).
 
-        Both are traces, by the method of moments: sigma² is the variance within languages, pooled;
-        tau² is what the spread of the means has beyond sigma² / n, and at least 0. With one
-        language, the two means are the same, and w is 1. Where no language has two texts, nothing
-        tells tau² from sigma²: w is 0, the global mean.
+        Both variances are traces, estimated by the method of moments. sigma² is the pooled variance
+        within languages. tau² is the variance of the means beyond sigma² / n, and at least 0. With
+        one language, its mean is the global mean, and w is 1. If no language has two texts, tau²
+        cannot be told from sigma²; then w is 0, which gives the global mean.
 
         Source: empirical Bayes with one variance for all dimensions; Efron and Morris, "Stein's
             Estimation Rule and Its Competitors", JASA 1973.
@@ -166,9 +165,7 @@ class Moments:
         return between / (between + within / self.counts)
 
     def shrunk_means(self, shrink: bool = True) -> np.ndarray:
-        """float64 [L, D]: each language's mean, drawn towards the global one as far as its few
-        texts demand (`weights`).
-        """
+        """float64 [L, D]: the mean of each language, drawn to the global mean by `weights`."""
         if not shrink:
             return self.means
         center = self.global_mean
@@ -177,14 +174,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Debiasing:
-    """One side's map: the vectors of a language, without what tells the language.
+    """The map of one side, which removes from a vector what tells its language.
 
-    A language that is not in the tables is turned by the entry `EVERY`, which each map has.
+    A language without an entry is turned by the entry `EVERY`, which each map has.
 
     Attributes:
-        offsets: float32 [D] by language, what is subtracted.
-        directions: float32 [r, D] by language, orthonormal rows, what is projected out then.
-        matrix: float32 [D, D], multiplied then, or None.
+        offsets: float32 [D] by language; subtracted first.
+        directions: float32 [r, D] by language, orthonormal rows; projected out next.
+        matrix: float32 [D, D]; multiplied last. None for no matrix.
     """
 
     offsets: Mapping[str, np.ndarray]
@@ -202,12 +199,13 @@ class Debiasing:
         return len(self.offsets[EVERY])
 
     def apply(self, vectors: np.ndarray, languages: str | Sequence[str]) -> np.ndarray:
-        """float32 [n, D]: `vectors` [n, D] turned, rows of length 1.
+        """Turn `vectors` [n, D]; returns float32 [n, D] with rows of length 1.
+
+        A vector that equals its offset becomes zero, and stays zero.
 
         Args:
-            languages: of all vectors, or one for each.
-        A row of which nothing is left (it was the offset itself) stays zero.
-        Raises: `DataError` for vectors of another width, and another number of languages.
+            languages: one language for all vectors, or one for each.
+        Raises: `DataError` for vectors of another width, and for another number of languages.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise DataError(
@@ -233,12 +231,12 @@ class Debiasing:
     def apply_numbered(
         self, vectors: np.ndarray, numbers: np.ndarray, names: Sequence[str]
     ) -> np.ndarray:
-        """As `apply`, with the languages as numbers int [n] into `names`: for many vectors at once.
+        """As `apply`, with languages as numbers int [n] into `names`: for many vectors at once.
 
         Rows that are zero stay zero.
         """
         turned = vectors.astype(np.float32)
-        zero = ~turned.any(axis=1)  # of float32: looking at float16 takes ten times as long
+        zero = ~turned.any(axis=1)  # on float32, because `any` on float16 takes ten times as long
         if self.directions:
             out = np.empty(vectors.shape, dtype=np.float32)
             for number in np.unique(numbers):
@@ -268,7 +266,7 @@ class Debiasing:
         return unit_rows(turned)
 
 
-EVERY = "*"  # the entry for a language that has none: the global mean, or the global directions
+EVERY = "*"  # the entry for a language without an entry: the global mean or global directions
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -280,12 +278,13 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 def centre(
     data: Moments | Embeddings, scope: Scope = "language", *, shrink: bool = True
 ) -> Debiasing:
-    """Centring: the mean of each language is subtracted, or that of all languages.
+    """Centring: subtracts the mean of each language, or the mean of all languages.
 
     Args:
         data: vectors of one side, [n, D] by language, or their moments.
-        scope: ``language``: its own mean; ``global``: the mean of the languages' means.
-        shrink: draw the mean of a language with few texts towards the global one.
+        scope: ``language``: the mean of each language; ``global``: the mean of the languages'
+            means.
+        shrink: draw the mean of a language with few texts to the global mean.
     Source: Libovický, Rosa and Fraser, "On the Language Neutrality of Pre-trained Multilingual
         Representations", EMNLP Findings 2020, arXiv:2004.05160, section 3 (a mean per language).
     """
@@ -302,19 +301,20 @@ def centre(
 def remove_directions(
     data: Moments | Embeddings, rank: int = 1, *, shrink: bool = True
 ) -> Debiasing:
-    """LIR: the first `rank` principal directions of each language's vectors are projected out.
+    """LIR: projects out the first `rank` principal directions of each language's vectors.
 
-    With M_l [n, D] the vectors of a language and c_1 ... c_r the first right singular vectors of
-    M_l (not centred): ``z - sum_i c_i (c_i . z)``.
+    M_l [n, D] are the vectors of a language, not centred, and c_1 ... c_r its first right singular
+    vectors. A vector becomes ``z - sum_i c_i (c_i . z)``.
 
     Args:
         data: vectors of one side, [n, D] by language, or their moments with products.
-        shrink: mix a language's second moment M_l' M_l / n with the mean of all languages', by
-            `Moments.weights`: ours, for languages with few texts.
+        shrink: mix the second moment M_l' M_l / n of a language with the mean of all languages'
+            second moments, by `Moments.weights`. This is our addition, for languages with few
+            texts.
     Raises: `ConfigError` for a rank outside 1 .. D - 1.
     Source: Yang et al., "A Simple and Effective Method To Eliminate the Self Language Bias in
         Multilingual Representations", EMNLP 2021, arXiv:2109.04727, section 2; singular vectors as
-        in SHIFT's code, which has it as a baseline (principal components of centred vectors are
+        in SHIFT's code, which has LIR as a baseline (principal components of centred vectors are
         another reading).
     """
     moments = _moments(data, products=True)
@@ -333,18 +333,18 @@ def remove_directions(
 def remove_subspace(
     data: Moments | Embeddings, rank: int | None = None, *, shrink: bool = True
 ) -> Debiasing:
-    """LSAR: one low-rank subspace, found from the means of the languages, is projected out of all.
+    """LSAR: projects out one low-rank subspace, found from the means of the languages.
 
-    The means M [D, L] are approximated by ``mu 1' + S G'`` with mu orthogonal to the span of S:
-    the common part and the language-specific subspace S of rank r. What is kept of a vector is
+    The means M [D, L] are approximated by ``mu 1' + S G'``, where mu is orthogonal to the span of
+    S. mu is the common part, and S, of rank r, is the language-specific subspace. A vector becomes
     ``z - S S' z``.
 
     Args:
         data: vectors of one side, [n, D] by language, or their moments.
-        rank: r, at most L - 1, which is the default.
+        rank: r; at most L - 1, which is the default.
     Raises: `ConfigError` for fewer than two languages, and for a rank outside 1 .. L - 1.
     Source: Xie et al., "Discovering Low-rank Subspaces for Language-agnostic Multilingual
-        Representations", EMNLP 2022, arXiv:2401.05792, algorithm 1; the decomposition is that of
+        Representations", EMNLP 2022, arXiv:2401.05792, algorithm 1; the decomposition is from
         Piratla et al., ICML 2020.
     """
     moments = _moments(data)
@@ -373,24 +373,25 @@ def remove_subspace(
 def shift(
     data: Moments | Embeddings, pivot: str, alpha: float = 1.0, *, shrink: bool = True
 ) -> Debiasing:
-    """SHIFT: documents are moved to where those of the pivot language lie; queries stay.
+    """SHIFT: moves passages to where the passages of the pivot language lie; queries stay.
 
-    ``z - alpha V_l`` with ``V_l = mean of f(text in l) - f(the same text in the pivot)``, not
-    normalised. Over texts that all languages share, that is the mean of l less the mean of the
-    pivot, which is how it is computed here: with texts that are not parallel it also works, and
-    their difference in topic is then part of V_l.
+    A vector becomes ``z - alpha V_l``, not normalised, with ``V_l = mean of f(text in l) - f(the
+    same text in the pivot)``. Over texts that all languages share, V_l is the mean of l minus the
+    mean of the pivot, and this function computes it so. It also works with texts that are not
+    parallel; then V_l contains their difference in topic.
+
+    A language without texts stays as it is, as in the authors' code. The authors take vectors
+    before normalisation. Here vectors have length 1, as in every index.
 
     Args:
-        data: passage vectors, [n, D] by language, or their moments. For the paper's V_l, give
+        data: passage vectors, [n, D] by language, or their moments. For the V_l of the paper, give
             parallel texts only.
-        pivot: the language to which the others are moved; English in the paper.
+        pivot: the language to which the other languages are moved; English in the paper.
         alpha: strength; 0 leaves the vectors as they are.
     Raises: `ConfigError` for a pivot without vectors.
-    A language without texts is left as it is, as in the authors' code. Theirs are the vectors before
-    normalisation; here they have length 1, as every index holds them.
     Source: Jang et al., "SHIFT: Semantic Harmonization via Index-side Feature Transformation for
-        Multilingual Information Retrieval", arXiv:2606.18801, equation 1 and algorithm 1, as the
-        authors' code has them (yjoonjang/SHIFT, src/shift/langvec.py and apply.py).
+        Multilingual Information Retrieval", arXiv:2606.18801, equation 1 and algorithm 1, as in the
+        authors' code (yjoonjang/SHIFT, src/shift/langvec.py and apply.py).
     """
     moments = _moments(data)
     if pivot not in moments.languages:
@@ -409,19 +410,18 @@ def shift(
 def whiten(
     data: Moments | Embeddings, scope: Scope = "language", *, shrink: bool = True
 ) -> Debiasing:
-    """Whitening: vectors are centred, then turned so that their dimensions are uncorrelated with
-    variance 1.
+    """Whitening: centres vectors, then makes their dimensions uncorrelated with variance 1.
 
     W is the inverse square root of the covariance about the offsets, pooled over languages with
-    equal weight (ZCA whitening: W = U L^-1/2 U', so that vectors stay near where they were; cosines
-    are those of any other whitening).
+    equal weight. It is ZCA whitening, W = U L^-1/2 U', which keeps vectors near their place;
+    cosines are the same with any other whitening.
 
     Args:
         data: vectors of one side, [n, D] by language, or their moments with products.
-        scope: of the mean that is subtracted, as for `centre`.
-        shrink: shrink the means, and the covariance towards a multiple of the identity (OAS), which
-            fewer texts than dimensions need.
-    Raises: `DataError` where the vectors do not differ, or are too few without shrinking.
+        scope: which mean is subtracted, as for `centre`.
+        shrink: shrink the means, and shrink the covariance to a multiple of the identity (OAS),
+            which is needed with fewer texts than dimensions.
+    Raises: `DataError` if the vectors do not differ, or are too few without shrinking.
     Source: Su et al., "Whitening Sentence Representations for Better Semantics and Faster
         Retrieval", arXiv:2103.15316, algorithm 1 without its cut of dimensions; OAS: Chen, Wiesel,
         Eldar and Hero, IEEE Transactions on Signal Processing 2010, equation 23.

@@ -1,8 +1,9 @@
-"""Language vectors taken off an index that exists: in blocks, resumable, the result whole or absent.
+"""Subtracts language vectors from an existing index, in blocks; a stopped run can go on.
 
-Work in progress lies in a hidden folder beside the result: the language vectors once they are
-estimated, the rewritten vectors so far, and how many rows these are. A run that was stopped is
-taken up by the same command; another input or another method starts anew.
+Work in progress is in a hidden folder beside the result: the language vectors once they are
+estimated, the rewritten vectors so far, and the number of rewritten rows. The same command
+continues a run that was stopped. Another input or another method starts anew. The result appears
+only when it is complete.
 """
 
 import hashlib
@@ -36,11 +37,11 @@ from hybridbatch.debias.vectors_file import (
     write_vectors,
 )
 
-BLOCK = 65_536  # rows between two marks of progress: what an interruption can cost
-UNKNOWN = ("", "und", "unknown", "mul", "zxx")  # a vector without a language
+BLOCK = 65_536  # rows between two marks of progress; an interruption loses at most so many
+UNKNOWN = ("", "und", "unknown", "mul", "zxx")  # codes of a vector without a language
 PROGRESS = "progress.json"
 PARTIAL = "vectors.part"
-NPY_HEAD = 128  # bytes; numpy pads the header of such an array to as many
+NPY_HEAD = 128  # bytes; numpy pads the header of such an array to this size
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class RowLanguages:
     """The language of each of P rows, as a number.
 
     Attributes:
-        names: canonical ids; the last is ``und``, rows without a language.
+        names: canonical ids; the last id is ``und``, for rows without a language.
         numbers: int32 [P].
     """
 
@@ -57,7 +58,7 @@ class RowLanguages:
 
     @classmethod
     def of(cls, codes: Sequence[str], place: str) -> "RowLanguages":
-        """From the code of each row. Raises `DataError` naming the first row of an unknown one."""
+        """From the code of each row. Raises `DataError` naming the first row with an unknown code."""
         distinct, numbers = np.unique(np.asarray(codes, dtype=str), return_inverse=True)
         names: dict[str, int] = {}
         mapped = np.empty(len(distinct), dtype=np.int32)
@@ -78,8 +79,9 @@ class RowLanguages:
 
 
 def read_row_languages(path: Path, rows: int) -> RowLanguages:
-    """The language of each row from a text file with a line for each: a code, or more columns of
-    which the last is the code.
+    """Read the language of each row from a text file with one line for each row.
+
+    A line is a code, or several columns, the last of which is the code.
 
     Raises: `DataError` for another number of lines, and for unknown codes.
     """
@@ -107,15 +109,15 @@ def rewrite(
     vectors: LanguageVectors | None = None,
     report: Reporter = SILENT,
 ) -> Path:
-    """Write the index with the language vectors of its passages taken off; returns the folder of
-    the language vectors, beside `out`.
+    """Write the index without the language vectors of its passages.
 
     Args:
-        index: what is stored.
-        languages: of its rows.
+        index: the stored vectors.
+        languages: the languages of its rows.
         out: the new file, of the same kind.
-        method: how to estimate the language vectors from the stored ones.
-        vectors: or the language vectors themselves.
+        method: how to estimate the language vectors from the stored vectors; or give `vectors`.
+        vectors: the language vectors to subtract.
+    Returns: the folder of the language vectors, beside `out`.
     Raises: `DataError` for vectors that do not fit or are not finite, `OutputError`, `Interrupted`.
     """
     from filelock import FileLock, Timeout
@@ -173,7 +175,7 @@ def _estimated(
     job: dict[str, Any],
     report: Reporter,
 ) -> LanguageVectors:
-    """Language vectors from the stored vectors, or those that an earlier run has estimated."""
+    """Estimate language vectors from the stored vectors, or read the estimate of an earlier run."""
     if (work / PROGRESS).is_file():
         return read_vectors(work)
     total, width = index.shape
@@ -204,7 +206,7 @@ def _estimated(
 def _check(
     index: IndexFile, languages: RowLanguages, vectors: LanguageVectors, report: Reporter
 ) -> None:
-    """Refuse vectors of another width; tell of rows that are turned by another language's."""
+    """Refuse vectors of another width; report rows that another language's vector turns."""
     if vectors.dimension != index.shape[1]:
         raise DataError(
             f"{index.path}: its vectors have {index.shape[1]} dimensions, the language vectors"
@@ -234,7 +236,7 @@ def _rewritten(
     job: dict[str, Any],
     report: Reporter,
 ) -> np.ndarray:
-    """The turned vectors [P, D], memory-mapped from a file of the work folder."""
+    """The turned vectors [P, D], memory-mapped from a file in the work folder."""
     total = index.shape[0]
     done = 0
     path = work / PARTIAL
@@ -265,7 +267,7 @@ def _rewritten(
 
 
 def _as_type(vectors: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """float32 [n, D] as another type, by torch, which is faster at float16."""
+    """Convert float32 [n, D] to another type with torch, which is faster at float16."""
     import torch
 
     types = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
@@ -286,7 +288,7 @@ def _block(index: IndexFile, start: int) -> np.ndarray:
 
 
 def _put(index: IndexFile, vectors: np.ndarray, work: Path, out: Path) -> None:
-    """The result in its place: the partial file itself, where that is all a format needs."""
+    """Put the result in its place; if the format allows, by moving the partial file."""
     if index.write is not None:
         index.write(out, vectors)
         return

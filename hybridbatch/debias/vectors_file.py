@@ -1,15 +1,15 @@
-"""Language vectors on disk: ``language_vectors.safetensors``, and ``language_vectors.json`` beside.
+"""Language vectors on disk: ``language_vectors.safetensors`` and ``language_vectors.json``.
 
 The tensors, for each side that has a map (``query``, ``passage``):
 
-- ``SIDE.offsets`` float32 [1 + L, D]: row 0 for a language that has no row of its own, then a row
-  for each of L languages, in the order of the JSON's ``sides.SIDE.languages``;
-- ``SIDE.directions`` float32 [1 + L, r, D], or [1, r, D] where all languages share them;
+- ``SIDE.offsets`` float32 [1 + L, D]: row 0 is for languages without a row; then one row for each
+  of L languages, in the order of ``sides.SIDE.languages`` of the JSON;
+- ``SIDE.directions`` float32 [1 + L, r, D], or [1, r, D] if all languages share them;
 - ``SIDE.matrix`` float32 [D, D].
 
-A vector z of language l becomes ``M (x - C' C x)`` with ``x = z - b``, brought back to length 1; what
-is not in the file is left out. The JSON says which model the vectors are of, the method, how many
-texts of each language they were estimated from, and where these came from.
+A vector z of language l becomes ``M (x - C' C x)`` with ``x = z - b``, scaled to length 1. A step
+whose tensor is not in the file is left out. The JSON has the model, the method, the number of texts
+of each language, and the sources of these texts.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class LanguageVectors:
-    """What to take off the vectors of one model, by side and language.
+    """The language vectors of one model, by side and language.
 
     Attributes:
-        sides: the map of each side; a side without one is left as it is (SHIFT's queries).
+        sides: the map of each side. A side without a map is left as it is (queries with SHIFT).
         facts: JSON: ``model`` (name, fingerprint), ``method``, ``sources``, ``texts`` by side and
-            language, and whatever else the maker wants to say.
+            language, and further facts of the maker.
     """
 
     sides: Mapping[Side, Debiasing]
@@ -56,15 +56,16 @@ class LanguageVectors:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages that have an entry of their own on some side."""
+        """The languages that have an entry on some side."""
         return tuple(dict.fromkeys(name for one in self.sides.values() for name in one.languages))
 
     def apply(self, vectors: np.ndarray, side: Side, languages: str | Sequence[str]) -> np.ndarray:
-        """float32 [n, D], rows of length 1: `vectors` [n, D] of a side without what tells their
-        languages.
+        """Subtract the language vectors from `vectors` [n, D] of a side.
 
-        A language without an entry takes that of its nearest relatives, else the global one;
-        `borrowed` says which did.
+        A language without an entry takes the entry of its nearest relatives, else the global entry;
+        `borrowed` says which languages do.
+
+        Returns: float32 [n, D], rows of length 1.
         Raises: as `Debiasing.apply`.
         """
         if side not in self.sides:
@@ -84,14 +85,14 @@ class LanguageVectors:
         return turn.apply(vectors, languages)
 
     def borrowed(self, side: Side, languages: Iterable[str]) -> dict[str, str]:
-        """By language that has no entry on a side: what it is turned by instead, in words."""
+        """For each language without an entry on a side, say in words whose entry it takes."""
         if side not in self.sides:
             return {}
         told = {name: self._entry(side, name)[1] for name in dict.fromkeys(languages)}
         return {name: words for name, words in told.items() if words}
 
     def tell(self, used: Mapping[Side, Iterable[str]]) -> list[str]:
-        """A sentence for each kind of loan among the languages used on each side."""
+        """A sentence for each kind of borrowed entry among the languages of each side."""
         sentences = []
         for side, languages in used.items():
             by_words: dict[str, list[str]] = {}
@@ -104,7 +105,7 @@ class LanguageVectors:
         return sentences
 
     def summary(self) -> dict[str, Any]:
-        """What a result made with them says of them."""
+        """The facts about the vectors that a result made with them records."""
         names = ("method", "sources", "sha256")
         return {name: self.facts[name] for name in names if name in self.facts}
 
@@ -120,7 +121,7 @@ class LanguageVectors:
             )
 
     def _entry(self, side: Side, language: str) -> tuple[Debiasing, str]:
-        """The map of a side with an entry for `language`, and in words whose it is, if not its own."""
+        """The map of a side with an entry for `language`, and the lender in words ("" if none)."""
         key = (side, language)
         if key not in self._found:
             turn = self.sides[side]
@@ -134,9 +135,7 @@ class LanguageVectors:
 
 
 def with_loans(turn: Debiasing, languages: Iterable[str]) -> Debiasing:
-    """`turn` with an entry for each of the languages: its own, its nearest relatives', or the
-    global one.
-    """
+    """Give `turn` an entry for each of the languages: own, of nearest relatives, or global."""
     own = turn.languages
     for name in languages:
         if name not in turn.offsets:
@@ -151,13 +150,13 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _lend(turn: Debiasing, language: str, lenders: Sequence[str]) -> Debiasing:
-    """`turn` with an entry for `language`: the mean of the lenders', or the global one."""
+    """Give `turn` an entry for `language`: the mean of the lenders' entries, or the global entry."""
     names = list(lenders) or [EVERY]
     offset = np.stack([turn.offsets[name] for name in names]).astype(np.float64).mean(axis=0)
     directions = {}
     if turn.directions:
         own = np.stack([turn.directions[name] for name in names]).astype(np.float64)
-        # the subspace nearest to all of theirs: leading directions of their mean projection
+        # the subspace nearest to those of all lenders: leading directions of their mean projection
         projection = np.einsum("lrd,lre->de", own, own)
         _, vectors = np.linalg.eigh(projection)
         leading = vectors[:, ::-1][:, : own.shape[1]].T
@@ -187,7 +186,7 @@ def write_vectors(folder: Path, vectors: LanguageVectors) -> Path:
         if turn.matrix is not None:
             tensors[f"{side}.matrix"] = turn.matrix
         sides[side] = {"languages": names[1:]}
-    # safetensors writes the memory as it lies
+    # safetensors writes the bytes in memory order
     tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     content = save(tensors, metadata={"kind": KIND, "schema_version": str(SCHEMA_VERSION)})
     path, beside = folder / TENSORS, folder / FACTS

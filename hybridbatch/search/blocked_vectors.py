@@ -1,10 +1,9 @@
-"""Vectors of corpora too large for memory: encoded block by block, by any number of processes, and
-memory-mapped.
+"""Memory-mapped vectors of corpora too large for memory, encoded block by block.
 
-A block is `BLOCK_TEXTS` successive texts. Its file is named by the hash of these texts and lies in
-a space of the embedding store, so that an interrupted encoding goes on with the blocks that are not
-there, and every run and process that meets the same model and texts finds them. A process takes a
-block by locking it; a lock ends with its process.
+A block is `BLOCK_TEXTS` successive texts. Its file is named by the hash of these texts, in a space
+of the embedding store. So an interrupted encoding goes on with the missing blocks, and every run
+and process with the same model and texts finds the blocks. Any number of processes can encode. A
+process takes a block by locking it, and the lock ends with the process.
 """
 
 import hashlib
@@ -20,13 +19,14 @@ from hybridbatch.common.integrity import damage, load_array
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.search.embeddings import EmbeddingStore, Side, mend_of, text_keys
 
-BLOCK_TEXTS = 16_384  # what an interruption can cost a process
-WAIT_SECONDS = 1.0  # between two looks at blocks that other processes are encoding
+BLOCK_TEXTS = 16_384  # an interruption costs a process at most so many texts
+WAIT_SECONDS = 1.0  # between two checks of blocks that other processes are encoding
 
 
 class BlockedVectors:
-    """[P, D] vectors in files of `BLOCK_TEXTS` rows, read when they are asked for: as much of an
-    array as search needs.
+    """[P, D] vectors in files of `BLOCK_TEXTS` rows, read on demand.
+
+    It has only those operations of an array that search needs.
     """
 
     def __init__(self, paths: Sequence[Path], rows: int, dimension: int, dtype: np.dtype) -> None:
@@ -83,12 +83,13 @@ def encode_blocks(
     wait: bool = True,
     report: Reporter = SILENT,
 ) -> BlockedVectors:
-    """The vectors of `texts`, each distinct text of a block encoded once; blocks that are there are
-    not encoded again.
+    """Encode the blocks of `texts` that are missing, and return the vectors.
+
+    Each distinct text of a block is encoded once.
 
     Args:
-        part: (i, n): encode only the i-th of n parts of the blocks, from 1.
-        wait: until all blocks of the part are there, also those that other processes are encoding.
+        part: (i, n): encode only the i-th of n parts of the blocks, counted from 1.
+        wait: wait until all blocks of the part are there, including blocks of other processes.
     Raises: `ModelError` naming the text whose embedding is not finite; `OutputError` when a block
         cannot be written.
     """

@@ -1,12 +1,14 @@
-"""BM25 over texts of any language: what dense encoders are compared with, and a first source of
-hard negatives.
+"""BM25 over texts of any language: a baseline for dense encoders and a source of hard negatives.
 
-A *term* is a run of letters, marks and digits (so apostrophes and hyphens part words, however they
-are typed), in compatibility form (NFKC), case-folded; nothing is stemmed and no diacritic is
-dropped, for both need to know the language, and in tonal languages a diacritic makes another word.
-Scripts that do not part words (Han, kana, Thai, Lao, Khmer, Burmese and others) give overlapping
-pairs of neighbouring characters, as Lucene's CJKAnalyzer does; a character is a grapheme cluster
-there, a letter with its marks. Tibetan parts syllables, which are its terms.
+A *term* is a run of letters, marks and digits, in compatibility form (NFKC) and case-folded.
+Apostrophes and hyphens separate words, however they are typed. Nothing is stemmed and no diacritic
+is dropped, because both need to know the language, and in tonal languages another diacritic makes
+another word.
+
+Scripts without spaces between words (Han, kana, Thai, Lao, Khmer, Burmese and others) are cut into
+overlapping pairs of neighbouring characters, as in Lucene's CJKAnalyzer. A character is then a
+grapheme cluster, which is a letter with its marks. Tibetan separates syllables, and these are its
+terms.
 """
 
 import unicodedata
@@ -62,7 +64,7 @@ def _patterns() -> tuple[Any, Any]:
     import regex
 
     unspaced = "".join(rf"\p{{Script_Extensions={code}}}" for code in UNSPACED)
-    some = r"[\p{L}\p{N}]"  # each with its marks: some marks serve both kinds of script
+    some = r"[\p{L}\p{N}]"  # each with its marks, which both kinds of script may share
     words = rf"(?V1)(?P<unspaced>(?:[{some}&&[{unspaced}]]\p{{M}}*)+)|(?:[{some}--[{unspaced}]]\p{{M}}*)+"
     return regex.compile(words), regex.compile(r"\X")
 
@@ -70,10 +72,10 @@ def _patterns() -> tuple[Any, Any]:
 class BM25:
     """An index of n texts of one language: Lucene's BM25 (Kamphuis et al. 2020, ECIR, "accurate").
 
-    The score of text d for query q is the sum over the terms t of q, repeats included, of
-    ``log(1 + (n - df(t) + 0.5) / (df(t) + 0.5)) * tf(t, d) / (tf(t, d) + k1 * (1 - b + b * |d| /
-    mean |d|))``, with tf, the number of times that t is in d, df, the number of texts with t, and
-    |d|, the number of d's terms.
+    The score of text d for query q is the sum over the terms t of q, repeats included, of ``log(1 +
+    (n - df(t) + 0.5) / (df(t) + 0.5)) * tf(t, d) / (tf(t, d) + k1 * (1 - b + b * |d| / mean
+    |d|))``. Here tf(t, d) is the number of times that t is in d, df(t) is the number of texts with
+    t, and |d| is the number of terms of d.
     """
 
     def __init__(self, index: Any, vocabulary: dict[str, int], size: int) -> None:
@@ -83,10 +85,12 @@ class BM25:
 
     @classmethod
     def build(cls, texts: Sequence[str], *, k1: float = K1, b: float = B) -> "BM25":
-        """Index texts. Memory: for each different term of each text about 75 bytes, and 125
-        meanwhile.
+        """Index texts.
 
-        Raises: `DataError` for no text.
+        For each different term of each text, the index takes about 75 bytes, and 125 while it is
+        built.
+
+        Raises: `DataError` if there is no text.
         """
         if not len(texts):
             raise DataError("BM25: there is no text to index")
@@ -113,8 +117,9 @@ class BM25:
         return np.stack(rows) if rows else np.empty((0, self._size), np.float32)
 
     def parts(self) -> tuple[tuple[str, ...], Any]:
-        """The V terms, and what each adds to the score of each text when it is in the query once:
-        float32 csr [V, n].
+        """The V terms, and how much each term of a query adds to the score of each text.
+
+        The second is float32 csr [V, n], for a term that is in the query once.
         """
         from scipy.sparse import csr_array
 
@@ -147,7 +152,7 @@ class BM25:
         return numbers, found
 
     def of(self, queries: Sequence[str], numbers: np.ndarray) -> np.ndarray:
-        """float32 [Q]: the score of one text (int [Q]) for each query, exactly as `scores` has it."""
+        """float32 [Q]: the score of one text (int [Q]) for each query, as in `scores`."""
         found = np.zeros(len(queries), np.float32)
         for place, (query, number) in enumerate(zip(queries, numbers.tolist(), strict=True)):
             for term in self._known(query):

@@ -1,10 +1,11 @@
-"""The disk store of embeddings: each distinct text is encoded once per model, whatever asks for it.
+"""The disk store of embeddings: each distinct text is encoded once per model.
 
 A *space* is a folder for the vectors of one model fingerprint, side (query or passage), precision
-of the forward pass and stored type, so two checkpoints can never get each other's vectors. In it
-lie append-only *shards*: ``N.vectors.npy`` [n, D] and ``N.keys.npy`` [n], the 128-bit hashes of the
-texts. A shard's keys are written last and atomically: a shard without keys does not exist, several
-processes may add shards at once, and an interrupted encoding loses at most one.
+of the forward pass and stored type, so two checkpoints can never get each other's vectors. It
+contains append-only *shards*: ``N.vectors.npy`` [n, D] and ``N.keys.npy`` [n], the 128-bit hashes
+of the texts. The keys of a shard are written last and atomically, and a shard without keys does not
+exist. So several processes may add shards at once, and an interrupted encoding loses at most one
+shard.
 """
 
 import hashlib
@@ -35,13 +36,13 @@ from hybridbatch.common.settings import Precision, ResolvedPrecision
 from hybridbatch.common.vectors import require_finite_embeddings
 
 Side = Literal["query", "passage"]
-SHARD_TEXTS = 4096  # encoded between two writes: what an interruption can cost
+SHARD_TEXTS = 4096  # texts encoded between two writes; an interruption loses at most so many
 SPACE_FILE = "space.json"
-IN_USE = "in-use"  # locked, shared, by every process that uses the space
+IN_USE = "in-use"  # file that every process which uses the space holds with a shared lock
 
 
 class Encodes(Protocol):
-    """What the store needs of an encoder; `hybridbatch.model.Encoder` has it."""
+    """The part of an encoder that the store needs; `hybridbatch.model.Encoder` has it."""
 
     @property
     def dimension(self) -> int:
@@ -89,13 +90,14 @@ class Space:
 
 
 def default_folder() -> Path:
-    """Where embeddings are kept unless told otherwise."""
+    """The folder of the embeddings, unless the user names another."""
     return cache_folder() / "embeddings"
 
 
 class EmbeddingStore:
-    """The stored embeddings of one encoder, shared between tasks, settings, runs and concurrent
-    processes.
+    """The stored embeddings of one encoder.
+
+    Tasks, settings, runs and concurrent processes share them.
     """
 
     def __init__(
@@ -111,17 +113,17 @@ class EmbeddingStore:
         """Open the store; nothing is written before the first text is encoded.
 
         Args:
-            encoder: its weights must stay as they are while the store is in use: they are hashed
+            encoder: its weights must not change while the store is in use, because they are hashed
                 once, here.
             folder: default: `default_folder()`.
             precision: of the forward pass.
-            dtype: stored type. float32 gives back exactly what the encoder gave, so that scores and
-                ties are those of a run without a store; float16 halves the size and moves cosines
-                by up to 1e-3.
-            max_bytes: after an encoding, spaces unused for longest are removed until the others
-                fit; never one that a running process uses.
-            kernels: what the encoder computes with, where it has a choice
-                (`hybridbatch.model.inference`); vectors of other kernels have spaces of their own.
+            dtype: stored type. float32 returns exactly what the encoder gave, so scores and ties
+                are the same as without a store. float16 halves the size and changes cosines by up
+                to 1e-3.
+            max_bytes: after an encoding, the spaces unused for longest are removed until the others
+                fit. A space that a running process uses is never removed.
+            kernels: the kernels of the encoder, if it has a choice (`hybridbatch.model.inference`).
+                Vectors of different kernels have different spaces.
         """
         self.encoder = encoder
         self.fingerprint = encoder.fingerprint()
@@ -133,11 +135,11 @@ class EmbeddingStore:
         self.held: dict[Path, IO[bytes]] = {}  # locked for as long as this store exists
 
     def embed(self, texts: Sequence[str], side: Side, report: Reporter = SILENT) -> np.ndarray:
-        """The embeddings of `texts`; only distinct texts that the store lacks are encoded.
+        """Return the embeddings of `texts`; only distinct texts that the store lacks are encoded.
 
         Returns: [n, D] of the stored type, in the order of `texts`.
         Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for a
-            damaged store; `OutputError` when it cannot be written.
+            damaged store; `OutputError` when the store cannot be written.
         """
         if not texts:
             return np.empty((0, self.encoder.dimension), dtype=self.dtype)
@@ -164,7 +166,7 @@ class EmbeddingStore:
         return vectors[inverse]
 
     def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
-        """float32 [n, D]: vectors of distinct texts from the encoder, not stored.
+        """Encode distinct texts without storing their vectors: float32 [n, D].
 
         Raises: `ModelError` naming the text whose embedding is not finite.
         """
@@ -175,15 +177,18 @@ class EmbeddingStore:
         return vectors
 
     def space(self, kind: str) -> Path:
-        """The folder of the vectors of this encoder; `kind` is the side, and ``-blocks`` for those
-        of large corpora.
+        """The folder of the vectors of this encoder.
+
+        Args:
+            kind: the side, with ``-blocks`` for large corpora.
         """
         name = f"{self.fingerprint[:32]}-{kind}-{self.precision}-{self.dtype}"
         return self.folder / (name if self.kernels == "plain" else f"{name}-{self.kernels}")
 
     def hold(self, space: Path, side: Side) -> None:
-        """Make a space if it is not there, mark it as used, and keep `prune` from removing it while
-        this store exists.
+        """Create a space if it is missing, mark it as used, and protect it from `prune`.
+
+        The protection ends with this store.
         """
         with output_errors(space):
             while space not in self.held:
@@ -217,8 +222,9 @@ class EmbeddingStore:
 
 
 def text_keys(texts: Sequence[str]) -> np.ndarray:
-    """S16 [n]: a 128-bit hash of each text. (All are 16 bytes long, so numpy's blindness to final
-    NULs is harmless.)
+    """S16 [n]: a 128-bit hash of each text.
+
+    numpy ignores final NULs of such strings. This does no harm, because all are 16 bytes long.
     """
     return np.array(
         [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts], dtype="S16"
@@ -226,8 +232,9 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
 
 
 def _shards(space: Path) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
-    """(keys, memory-mapped vectors, path of the vectors) of every complete shard, in the order of
-    names.
+    """Yield (keys, memory-mapped vectors, path of the vectors) of every complete shard.
+
+    Shards come in the order of their names.
     """
     for keys_path in sorted(space.glob("*.keys.npy")):
         path = keys_path.with_name(keys_path.name.replace(".keys.", ".vectors."))
@@ -243,14 +250,15 @@ def _shards(space: Path) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
 
 
 def mend_of(vectors: Path) -> str:
-    """What to do about a damaged file of vectors or the file of its keys."""
+    """Say how to fix a damaged file of vectors or of keys."""
     pair = vectors.with_name(vectors.name.replace(".vectors.npy", ".*.npy"))
     return f"delete {pair} and run the same command again, which encodes these texts anew"
 
 
 def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Copy the stored vectors of the ascending `keys` into `out`; returns the rows of the keys that
-    are not there.
+    """Copy the stored vectors of the ascending `keys` into `out`.
+
+    Returns: the rows of the keys that are not stored.
     """
     lacking = np.ones(len(keys), dtype=bool)
     for stored, vectors, path in _shards(space):
@@ -268,7 +276,7 @@ def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def list_spaces(folder: Path | None = None) -> list[Space]:
-    """What the store holds, the most recently used space first."""
+    """The spaces of the store, the most recently used space first."""
     spaces = []
     for described in (folder or default_folder()).glob(f"*/{SPACE_FILE}"):
         mend = f"delete {described.parent} and run again"
@@ -294,10 +302,12 @@ def list_spaces(folder: Path | None = None) -> list[Space]:
 
 
 def prune(folder: Path | None = None, max_bytes: int = 0) -> list[Space]:
-    """Remove the spaces unused for longest until the rest is within `max_bytes`; never one that a
-    process uses.
+    """Remove the spaces unused for longest until the rest is within `max_bytes`.
 
-    Returns: the spaces removed. Raises: `OutputError` when one cannot be removed.
+    A space that a process uses is never removed.
+
+    Returns: the removed spaces.
+    Raises: `OutputError` when a space cannot be removed.
     """
     spaces = list_spaces(folder)
     total = sum(space.bytes for space in spaces)

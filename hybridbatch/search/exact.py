@@ -1,10 +1,9 @@
-"""The first k passages of corpora of any size: exact, in blocks of bounded memory, or from a FAISS
-index.
+"""The first k passages of corpora of any size: by exact search, or from a FAISS index.
 
-The corpus is read once, from beginning to end (a memory map streams from disk). Of every block of
-scores, those that reach a query's present k-th score are kept, and now and then merged as 64-bit
-keys of score and precedence (`order.sort_keys`), so that ties follow the passage ids exactly,
-whatever the blocks.
+Exact search works in blocks of bounded memory. It reads the corpus once, from beginning to end (a
+memory map streams from disk). From every block of scores it keeps those that reach the current k-th
+score of the query. From time to time it merges them as 64-bit keys of score and precedence
+(`order.sort_keys`). So ties follow the passage ids exactly, whatever the blocks.
 """
 
 import math
@@ -30,7 +29,7 @@ from hybridbatch.search.vectors import Vectors, as_float32, require_finite, requ
 CHUNK = 1 << 15  # passages read at a time
 # queries x passages scored at a time; measured on a CPU only
 BLOCK = {"cpu": (1024, 4096), "cuda": (4096, 32768)}
-GROUP = 64  # scores whose maximum is looked at first: on a CPU 6 times as fast as looking at each
+GROUP = 64  # scores whose maximum is compared first: 6 times as fast on a CPU as comparing each
 LEAST_KEY = torch.iinfo(torch.int64).min  # less than the key of any score
 IndexKind = Literal["flat", "ivf", "hnsw", "ivfpq"]
 SearchKind = Literal["exact"] | IndexKind
@@ -40,8 +39,8 @@ SearchKind = Literal["exact"] | IndexKind
 class Found:
     """The first k passages of each query, the best first."""
 
-    rows: np.ndarray  # int64 [Q, k]: rows of the corpus; -1 fills up where an index found fewer
-    scores: np.ndarray  # float32 [Q, k]; -inf fills up
+    rows: np.ndarray  # int64 [Q, k]: rows of the corpus; -1 where an index found fewer than k
+    scores: np.ndarray  # float32 [Q, k]; -inf where an index found fewer than k
 
     def of(self, queries: np.ndarray | slice, k: int) -> "Found":
         """The first k passages of some queries."""
@@ -57,16 +56,17 @@ def search(
     device: str | torch.device = "cpu",
     report: Reporter = SILENT,
 ) -> Found:
-    """Exact search by inner product in float32. For the memory it needs see `search_bytes`.
+    """Search exactly by inner product in float32. `search_bytes` tells how much memory it needs.
 
     Args:
         queries: [Q, D], any float type.
         corpus: [P, D], any float type, possibly a memory map; P < 2 ** 32.
         k: at least 1; cut to P.
         places: int64 [P], precedence of the passages among equal scores (`order.precedence` of
-            their ids); None: in the order of rows.
-        device: where to compute; blocks of the corpus are copied there.
-    Raises: DataError for an empty corpus, another width than the queries', or NaN, naming the row.
+            their ids). None: in the order of rows.
+        device: where to compute; blocks of the corpus are copied to it.
+    Raises: DataError for an empty corpus, for a width other than the queries', and for NaN, naming
+        the row.
     """
     total = len(corpus)
     if not total:
@@ -98,8 +98,9 @@ def search(
 
 
 def search_bytes(queries: int, passages: int, dimension: int, k: int) -> int:
-    """Bytes that `search` holds at most on a CPU, beside the corpus on disk: what to say before a
-    long search.
+    """Bytes that `search` holds at most on a CPU, beside the corpus on disk.
+
+    The user is told this number before a long search.
     """
     high, wide = (
         min(size, count) for size, count in zip(BLOCK["cpu"], (queries, passages), strict=True)
@@ -122,7 +123,11 @@ class _Best:
         self.filled = torch.zeros(queries, dtype=torch.int64, device=device)  # how many wait
 
     def offer(self, scores: Tensor, places: Tensor) -> None:
-        """Take what may be among the first k of a block [Q, P]; `places` [P] are precedences."""
+        """Take the scores of a block [Q, P] that may be among the first k.
+
+        Args:
+            places: [P], precedences.
+        """
         first = self.seen < self.k
         self.seen += scores.shape[1]
         query, column = (self.filled[:0],) * 2 if first else _reaching(scores, self.kth)
@@ -154,9 +159,7 @@ class _Best:
 
 
 def _reaching(scores: Tensor, kth: Tensor) -> tuple[Tensor, Tensor]:
-    """Query and column of the scores [Q, P] that are at least `kth` [Q, 1], in the order of
-    queries.
-    """
+    """Query and column of the scores [Q, P] that are at least `kth` [Q, 1], ordered by query."""
     if short := -scores.shape[1] % GROUP:
         scores = torch.nn.functional.pad(scores, (0, short), value=-math.inf)
     groups = scores.view(len(scores), -1, GROUP)
@@ -166,11 +169,11 @@ def _reaching(scores: Tensor, kth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def recall_lost(found: Found, exact: Found) -> float:
-    """Share of the exact first k passages that an approximate search of the same k missed, mean
-    over queries.
+    """Share of the exact first k passages that an approximate search missed, mean over queries.
 
-    Returns: 0 .. 1; 0 is exact. Where passages tie across the cut, another choice among them counts
-    as a miss.
+    If passages tie across the cut, another choice among them counts as a miss.
+
+    Returns: 0 .. 1; 0 means that the search was exact.
     """
     hits = []
     for one, other in zip(found.rows, exact.rows, strict=True):

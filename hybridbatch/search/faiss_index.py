@@ -18,13 +18,13 @@ HALVINGS = 3  # steps of the search for the least effort
 
 
 class FaissIndex:
-    """A FAISS index of inner products over P passages: approximate search in memory, except for
-    "flat".
+    """A FAISS index of inner products over P passages, in memory.
 
-    The sizes follow FAISS's guidelines for an index of P vectors: about 4 * sqrt(P) lists of which
-    1 in 32 is visited, and more where these hold too few passages for k (ivf, ivfpq), 8 dimensions
-    a byte (ivfpq), 32 neighbours (hnsw). Codes only choose candidates: ivfpq's first
-    `CANDIDATES` * k are scored exactly. `tune` finds how much must be visited for a wanted recall.
+    Search is approximate, except for the kind "flat". The sizes follow FAISS's guidelines for P
+    vectors. ivf and ivfpq have about 4 * sqrt(P) lists, of which 1 in 32 is visited, and more if
+    these hold too few passages for k. ivfpq has 8 dimensions a byte, and hnsw 32 neighbours. Codes
+    only choose candidates: the first `CANDIDATES` * k of ivfpq are scored exactly. `tune` finds how
+    much must be visited for a wanted recall.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class FaissIndex:
         """Set how much a search visits to about the least that finds `wanted` of the true first k.
 
         Args:
-            queries: [Q, D], a sample of those to come.
-            exact: the true first k of these.
+            queries: [Q, D], a sample of the queries to come.
+            exact: the true first k passages of this sample.
             wanted: recall, 0 .. 1.
-        Returns: what was set, and the recall measured with it, which may be below `wanted` where
-            the index cannot reach it.
+        Returns: the setting and its measured recall, which may be below `wanted` if the index
+            cannot reach it.
         """
         k = exact.rows.shape[1]
         most = {"hnsw": max(4 * k, MOST_NEIGHBOURS), "flat": 1}.get(self.kind, self.lists)
@@ -108,7 +108,7 @@ class FaissIndex:
         return Tuning(self.kind, effort, most, wanted, reached, len(queries))
 
     def _least_effort(self, k: int) -> int:
-        """What is visited at least: 1 list in 32, and as many as hold 2 k passages on average."""
+        """The least that is visited: 1 list in 32, and enough lists for 2 k passages on average."""
         if self.kind == "flat":
             return 1
         if self.kind == "hnsw":
@@ -117,7 +117,7 @@ class FaissIndex:
         return min(self.lists, max(math.ceil(self.lists / 32), needed))
 
     def _scored_exactly(self, queries: np.ndarray, found: Found, k: int) -> Found:
-        """The first k of what codes have found, by the vectors themselves."""
+        """Score the candidates of the codes by the vectors themselves, and keep the first k."""
         rows = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k), np.float32)
         for number, (query, candidates) in enumerate(zip(queries, found.rows, strict=True)):
@@ -143,7 +143,7 @@ class Tuning:
     queries: int  # of the sample
 
     def sentence(self) -> str:
-        """What was found, for people."""
+        """The result of the tuning, for people."""
         what = "neighbours" if self.kind == "hnsw" else "lists"
         told = (
             f"{self.kind} visits {self.effort:,} of {self.most:,} {what}: recall"
@@ -153,7 +153,7 @@ class Tuning:
 
 
 def index_bytes(kind: IndexKind, passages: int, dimension: int) -> int:
-    """Bytes that a `FaissIndex` holds at most: what to say before one is made."""
+    """Bytes that a `FaissIndex` holds at most; the user is told before one is built."""
     lists = _lists(passages)
     sample = 4 * dimension * min(passages, _sample(lists))  # and FAISS's copy of it
     own = {
@@ -189,12 +189,12 @@ def _faiss_index(kind: IndexKind, total: int, dimension: int, lists: int) -> Any
 
 
 def _lists(total: int) -> int:
-    """Of ivf and ivfpq; FAISS asks for 39 training vectors per list."""
+    """Number of lists of ivf and ivfpq; FAISS asks for 39 training vectors per list."""
     return max(1, min(int(4 * math.sqrt(total)), total // 39))
 
 
 def _sample(lists: int) -> int:
-    """Vectors that ivf and ivfpq are trained on."""
+    """Number of vectors that ivf and ivfpq are trained on."""
     return max(64 * lists, 39 * 256)
 
 

@@ -1,8 +1,8 @@
 """trec_eval's order of passages: descending float32 score, ties by descending passage id.
 
-The order is held as one integer per passage, its *precedence*: 0 for the id that sorts last, which
-wins ties. Score and precedence together make a 64-bit key without ties, so that exact ranks cost
-one integer sort at most.
+The order is stored as one integer per passage, its *precedence*. The id that sorts last has
+precedence 0 and wins ties. Score and precedence together make a 64-bit key without ties, so exact
+ranks cost at most one integer sort.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ DUPLICATE_ROWS = 1 << 20  # ids compared at a time
 
 
 def precedence_of_corpora(corpora: Mapping[str, Texts]) -> np.ndarray:
-    """As `scoring.order.precedence` of (id, language), for any number of passages.
+    """As `precedence` of (id, language), for any number of passages.
 
     Returns: int64 [P], for the passages of all corpora in turn.
     Raises: `DataError` if an id occurs twice in one corpus.
@@ -63,10 +63,11 @@ LAST_PLACE = 0xFFFFFFFF  # precedences have 32 bits of a key
 def precedence(ids: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
     """The place of every passage among passages of equal score.
 
+    Python compares text by code point. This is the order of the UTF-8 bytes, which trec_eval's
+    ``strcmp`` compares.
+
     Args:
-        ids: P distinct passage ids, or (id, language) where languages share ids. Python compares
-            text by code point, which is the order of the UTF-8 bytes that trec_eval's ``strcmp``
-            sees.
+        ids: P distinct passage ids, or (id, language) if languages share ids.
     Returns: int64 [P], a permutation of 0 .. P - 1; 0 goes to the id that sorts last.
     Raises: DataError if an id occurs twice.
     """
@@ -82,17 +83,16 @@ def precedence(ids: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
 
 
 def inner_products(queries: Tensor, passages: Tensor, buffer: Tensor | None = None) -> Tensor:
-    """float32 scores [Q, P] of [Q, D] queries and [P, D] passages, equal passages getting equal
-    scores.
+    """float32 scores [Q, P] of [Q, D] queries and [P, D] passages; equal passages score equally.
 
-    A single query would go to BLAS's matrix-vector kernel, whose sums differ in the last bit with
-    the place of a passage (measured: 4 of 13,699 equal passages), and ties would be lost; so it is
-    scored twice. With 2 or more queries no such difference was found.
+    A single query is scored twice. BLAS would send it to the matrix-vector kernel, whose sums
+    differ in the last bit with the place of a passage (measured: 4 of 13,699 equal passages), and
+    ties would be lost. With 2 or more queries no such difference was found.
 
     Args:
-        buffer: float32 [at least max(Q, 2) * P], to hold the scores. Without it, memory that the
-            allocator takes anew from the system costs up to a third of the product's time in page
-            faults.
+        buffer: float32 [at least max(Q, 2) * P], to hold the scores. Without a buffer the allocator
+            takes new memory from the system, whose page faults cost up to a third of the time of
+            the product.
     """
     if len(queries) == 1:
         return inner_products(queries.expand(2, -1), passages, buffer)[:1]
@@ -106,21 +106,20 @@ def inner_products(queries: Tensor, passages: Tensor, buffer: Tensor | None = No
 
 
 def sort_keys(scores: Tensor, places: Tensor) -> Tensor:
-    """Integers that sort like (score, descending precedence): the larger key comes first in the
-    ranking.
+    """Integers that sort like (score, descending precedence): larger keys rank first.
 
     Args:
         scores: float32, any shape.
         places: int64 precedences (or any tie rule, smaller first), broadcastable to `scores`, below
             2 ** 32.
-    Returns: int64, the shape of `scores`; `key_scores` and `key_places` take them apart.
+    Returns: int64, the shape of `scores`; `key_scores` and `key_places` recover the two parts.
     """
     bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0, which equals 0.0, into 0.0
     return (_monotone(bits).long() << 32) | (LAST_PLACE - places)
 
 
 def array_sort_keys(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """As `sort_keys`, for arrays: several times as fast where there are few."""
+    """As `sort_keys`, for arrays: several times as fast for few scores."""
     bits = (scores + np.float32(0.0)).view(np.int32)
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (bits.astype(np.int64) << 32) | (LAST_PLACE - places)
@@ -137,8 +136,9 @@ def key_places(keys: Tensor) -> Tensor:
 
 
 def _monotone(bits: Tensor) -> Tensor:
-    """IEEE 754 bit patterns sort like their values, but the negative ones run backwards; its own
-    inverse.
+    """Make IEEE 754 bit patterns sort like their values; the function is its own inverse.
+
+    Without it, the patterns of negative numbers sort backwards.
     """
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
@@ -156,7 +156,7 @@ def top_keys(scores: Tensor, places: Tensor, k: int) -> Tensor:
         return sort_rows(sort_keys(scores, places))
     values, columns = scores.topk(k + 1, dim=1)
     keys = sort_rows(sort_keys(values, places[columns]))[:, 1:]
-    # topk picks freely among equals, so rows with a tie across the cut are done again with keys
+    # topk picks any of several equal scores, so rows with a tie across the cut are redone with keys
     cut = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)
     if len(cut):
         keys[cut] = sort_rows(sort_keys(scores[cut], places))[:, -k:]

@@ -1,7 +1,7 @@
 """The first passages for queries in any language, among passages of any languages at once.
 
-Vectors come from the store (`hybridbatch.search.embeddings`), so a corpus is encoded once, whether
-`eval` or `search` meets it first; searching is exact.
+Vectors come from the store (`hybridbatch.search.embeddings`). So a corpus is encoded once, by
+`eval` or by `search`, whichever is first. Search is exact.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from hybridbatch.search.exact import search
 from hybridbatch.search.order import precedence_of_corpora
 from hybridbatch.search.vectors import Vectors
 
-IN_MEMORY = 200_000  # passages of a language; more are read from disk for every search
+IN_MEMORY = 200_000  # passages of a language; a larger corpus is read from disk for every search
 
 
 class Debias(Protocol):
-    """What takes the language out of vectors: `hybridbatch.debias.vectors_file.LanguageVectors`."""
+    """Takes the language out of vectors, as `hybridbatch.debias.vectors_file.LanguageVectors`."""
 
     def apply(self, vectors: np.ndarray, side: Side, languages: str | Sequence[str]) -> np.ndarray:
-        """float32 [n, D] of `vectors` [n, D] of a side, whose language (or languages) are given."""
+        """Turn `vectors` [n, D] of a side, given their language or languages: float32 [n, D]."""
 
 
 class DebiasedVectors:
@@ -70,11 +70,11 @@ class PassageSearch:
         """Encode what the store lacks.
 
         Args:
-            corpora: passages by language, ids distinct within a language.
+            corpora: passages by language, with distinct ids within a language.
             device: where scores are computed.
-            debias: language vectors, taken off passages here and off queries in `find`.
-        Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for an id
-            that is there twice, or a damaged store; `OutputError` when it cannot be written.
+            debias: language vectors, subtracted from passages here and from queries in `find`.
+        Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for a
+            repeated id or a damaged store; `OutputError` when the store cannot be written.
         """
         self.store = store
         self.corpora = dict(corpora)
@@ -113,10 +113,10 @@ class PassageSearch:
         """The first k passages of every query, best first; equal scores by descending id.
 
         Args:
-            asked_in: the language of each query, which language vectors need; None: not known.
-            languages: search the passages of these only; None: of all.
-        Raises: `ConfigError` for a language that has no passages; `DataError` for a query that
-            gives no token.
+            asked_in: the language of each query, which language vectors need; None: unknown.
+            languages: search only the passages in these languages; None: in all languages.
+        Raises: `ConfigError` for a language that has no passages; `DataError` for a query without
+            any token.
         """
         chosen = tuple(self.corpora if languages is None else languages)
         if unknown := [language for language in chosen if language not in self.corpora]:
@@ -175,6 +175,6 @@ class JoinedVectors:
         return np.concatenate(found) if found else np.empty((0, self.shape[1]), np.float32)
 
     def locate(self, row: int) -> tuple[int, int]:
-        """The number of the part that holds a row, and its place there."""
+        """The number of the part that holds a row, and the row's place in this part."""
         part = int(np.searchsorted(self.starts, row, side="right")) - 1
         return part, row - self.starts[part]

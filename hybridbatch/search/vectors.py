@@ -1,4 +1,4 @@
-"""Embeddings at the door of scoring: float32 tensors on one device, finite."""
+"""Checks embeddings before they are scored: float32 tensors on one device, finite."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from hybridbatch.common.errors import DataError
 
 
 class Vectors(Protocol):
-    """[P, D] of any float type: an array, a memory map, or what reads rows from several files."""
+    """[P, D] of any float type: an array, a memory map, or a reader of rows from several files."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -27,12 +27,13 @@ class Vectors(Protocol):
 def as_float32(
     vectors: np.ndarray | Tensor, device: str | torch.device, buffer: Tensor | None = None
 ) -> Tensor:
-    """[N, D] of any float type as a float32 tensor on `device`; the memory of `vectors` is never
-    written to.
+    """Convert [N, D] of any float type to a float32 tensor on `device`.
+
+    The memory of `vectors` is never written to.
 
     Args:
-        buffer: float32 [at least N, D] on the device, to convert into where `vectors` are of
-            another type or device: fresh memory costs 4 times as much as the conversion.
+        buffer: float32 [at least N, D] on the device, used if `vectors` must be converted from
+            another type or device. New memory would cost 4 times as much as the conversion.
     """
     if isinstance(vectors, np.ndarray):
         # torch cannot hold a read-only array, such as a memory map
@@ -43,10 +44,8 @@ def as_float32(
 
 
 def require_finite(vectors: Tensor, what: str, names: Sequence[object]) -> None:
-    """Raise `DataError` naming the first of `vectors` [N, D] that holds a NaN or an infinite
-    number.
-    """
-    # a sum spreads what is wrong: 10 times as fast as each number
+    """Raise `DataError` naming the first of `vectors` [N, D] with a NaN or infinite number."""
+    # a sum is NaN or infinite if any number is: 10 times as fast as checking each number
     bad = (~vectors.sum(dim=1).isfinite()).nonzero()
     if len(bad):
         raise DataError(
@@ -57,7 +56,7 @@ def require_finite(vectors: Tensor, what: str, names: Sequence[object]) -> None:
 
 
 def require_width(queries: Tensor, width: int) -> None:
-    """Raise `DataError` unless `queries` [Q, D] have the corpus's width."""
+    """Raise `DataError` unless `queries` [Q, D] have the width of the corpus."""
     if queries.shape[1] != width:
         raise DataError(
             f"queries have {queries.shape[1]} dimensions, the corpus has {width}; encode both with"

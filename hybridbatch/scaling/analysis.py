@@ -1,4 +1,4 @@
-"""Results of sweeps as tables and arrays, for people at a Python prompt and for `findings`.
+"""Results of sweeps as tables and arrays, for use from Python and by `findings`.
 
 from hybridbatch.scaling.analysis import Measure, Sweep
 sweep = Sweep.open(Path("experiments/scale-sweep"))
@@ -36,9 +36,7 @@ SCALES = ("pairs", "train_languages", "batch_size", "steps", "epochs")
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a run: a metric of a task in a setting, averaged over the query languages of a
-    group.
-    """
+    """A metric of a task in a setting, averaged over the query languages of a group."""
 
     task: str
     setting: str
@@ -57,14 +55,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Responses:
-    """One measure over the part of the grid where nothing but mix, one axis of scale, and seed
-    changes.
-    """
+    """One measure over a part of the grid: only mix, one axis of scale, and seed vary in it."""
 
     measure: Measure
     fixed: Mapping[str, Any]  # the other axes that vary in the sweep, with their value here
-    mixes: tuple[float | None, ...]  # (None,) for a strategy that knows no mix
-    sizes: tuple[float, ...]  # on the axis of scale: training records, unless another was asked for
+    mixes: tuple[float | None, ...]  # (None,) for a strategy that has no mix
+    sizes: tuple[float, ...]  # on the axis of scale (`over`)
     seeds: tuple[int, ...]
     values: np.ndarray  # float64 [M, N, S, Q]
     untrained: np.ndarray  # float64 [Q], of the model before training
@@ -73,31 +69,32 @@ class Responses:
 
     @property
     def pure(self) -> bool:
-        """Whether both pure strategies and a hybrid between them are there."""
+        """Whether the mixes include both pure strategies and a hybrid between them."""
         return len(self.mixes) > 2 and self.mixes[0] == 0 and self.mixes[-1] == 1
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The finished cells of one or more sweeps of the same targets, and the entries of their plans
-    that have none.
+    """The finished cells of one or more sweeps with the same evaluation targets.
+
+    It also holds the planned cells that are not finished.
     """
 
     folders: tuple[SweepFolder, ...]
     settings: tuple[Mapping[str, Any], ...]  # of each folder's latest command
-    cells: tuple[dict[str, Any], ...]  # with all axes that any of them has
+    cells: tuple[dict[str, Any], ...]  # finished; each has every axis that any of them has
     missing: tuple[dict[str, Any], ...]
     homes: Mapping[str, SweepFolder]  # of the finished cells, by key
 
     @classmethod
     def open(cls, *paths: Path) -> "Sweep":
-        """Read the sweeps in some folders as one; a cell that several have counts once.
+        """Read the sweeps in some folders as one sweep; a cell in several folders counts once.
 
-        Cells of earlier grids in a folder count too, so that a grid in the form of a star can be
-        swept arm by arm.
+        Cells of earlier grids in a folder count too, so a star-shaped grid can be run arm by arm.
 
-        Raises: DataError if a path is no sweep, holds results of another schema version, or
-            evaluates other languages or tasks than the first.
+        Raises:
+            DataError: a path is no sweep, has results of another schema version, or evaluates
+                other languages or tasks than the first path.
         """
         folders = tuple(map(SweepFolder, dict.fromkeys(paths)))
         plans = [folder.read_plan() for folder in folders]
@@ -158,9 +155,7 @@ class Sweep:
         return tuple(found)
 
     def frame(self) -> "pd.DataFrame":
-        """Long table: the axes of the cell, its key, task, setting, metric, query language and
-        value.
-        """
+        """A long table with the columns axes, key, task, setting, language, metric and value."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -174,8 +169,9 @@ class Sweep:
         )  # fmt: skip
 
     def measures(self, metrics: Sequence[str]) -> list[Measure]:
-        """Every (task, setting, metric, group) of the targets, the whole first; a group that equals
-        another is left out.
+        """Every (task, setting, metric, group) of the targets; the group of all languages is first.
+
+        A group with the same languages as an earlier group is left out.
         """
         if not self.cells:
             return []
@@ -199,7 +195,7 @@ class Sweep:
         return found
 
     def languages(self, task: str, group: str = "all") -> tuple[str, ...]:
-        """Query languages of a task that are in a group."""
+        """The query languages of a task that belong to a group."""
         known = next(entry for entry in self.cells[0]["eval"]["tasks"] if entry["name"] == task)
         codes = dict.fromkeys(
             code for languages in known["settings"].values() for code in languages
@@ -207,8 +203,10 @@ class Sweep:
         return tuple(code for code in codes if group in self.groups_of(code))
 
     def groups_of(self, code: str) -> tuple[str, ...]:
-        """The groups a query language counts in: `groups_of`, and whether the sweep's trainings saw
-        it.
+        """The groups that a query language belongs to in this sweep.
+
+        They are the groups of `groups_of`, and a group for "seen", "partly seen" or "unseen" in
+        the trainings of the sweep.
         """
         saw = [code in trained_languages(cell) for cell in self.trained]
         seen = (
@@ -223,10 +221,10 @@ class Sweep:
     def responses(self, measure: Measure, over: str = "pairs") -> list[Responses]:
         """The measure over mix, an axis of scale and seed, for every combination of the other axes.
 
-        Cells that are missing cost the fewest others: of all ways to leave out seeds, the one that
-        keeps the most cells at sizes where every mix is there. A combination of which nothing
-        complete is left is left out. Where some sizes were run with fewer mixes, the mixes that all
-        sizes have are a second answer. A strategy that knows no mix is a combination of its own.
+        An array needs every mix at every size and seed. If cells are missing, the choice of seeds
+        and sizes that keeps the most cells is used. A combination without any complete array is
+        left out. If some sizes have fewer mixes than others, a second array covers the mixes that
+        all sizes have. A strategy that has no mix is a combination of its own.
         """
         others = [name for name in self.varying if name not in ("mix", over, "seed")]
         combinations: dict[tuple[Any, ...], dict[tuple[Any, float, int], dict[str, Any]]] = {}
@@ -251,12 +249,13 @@ class Sweep:
         return found
 
     def matrix(self, keys: Sequence[str], measure: Measure) -> np.ndarray:
-        """Values of some cells by question, averaged over the query languages of the group that
-        have the question.
+        """Values of some cells by question, averaged over the group's languages with the question.
 
-        A sweep that was copied without its Parquet files gives one value a cell, the mean:
-        intervals then cover seeds alone. Returns: float64 [cells, Q], of the questions that all
-        cells have.
+        A sweep without its Parquet files gives one value per cell, the mean. Intervals then cover
+        seeds alone.
+
+        Returns:
+            float64 [cells, Q], for the questions that all cells have.
         """
         table = self._values(measure.task, measure.setting)
         rows = [table.row[key] for key in keys]
@@ -272,7 +271,7 @@ class Sweep:
     def by_language(
         self, keys: Sequence[str], task: str, setting: str, metric: str
     ) -> tuple[tuple[str, ...], np.ndarray]:
-        """Query languages, and the means of some cells in each: float64 [cells, L]."""
+        """The query languages, and the mean of every cell in each of them, float64 [cells, L]."""
         table = self._values(task, setting)
         chosen = table.values[metric][[table.row[key] for key in keys]]
         known = np.isfinite(chosen)
@@ -344,11 +343,11 @@ class Sweep:
 
 @dataclass(frozen=True)
 class _Values:
-    """All values of a task in a setting; NaN where a cell, language or question has none."""
+    """All values of a task in a setting; NaN if a cell has no value for a language and question."""
 
     row: Mapping[str, int]  # of a cell's key
     languages: tuple[str, ...]  # [L]
-    # by metric, float64 [C, L, Q]; Q is 1 where only means are known
+    # by metric, float64 [C, L, Q]; Q is 1 if only means are known
     values: Mapping[str, np.ndarray]
 
     @classmethod
@@ -400,8 +399,9 @@ def _from_means(
 
 
 def groups_of(code: str) -> tuple[str, ...]:
-    """The groups a query language counts in: all, its resource class, its script, and whether XLM-R
-    read it.
+    """The groups that a query language belongs to.
+
+    They are all languages, its resource class, its script, and whether XLM-R's pretraining has it.
     """
     facts = language(code)
     read = facts.pretrained and PRETRAINING in facts.pretrained
@@ -419,8 +419,9 @@ def trained_languages(cell: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def size_of(cell: Mapping[str, Any], axis: str) -> float | None:
-    """A trained cell's value on an axis of scale, of training languages their number; None where it
-    is no number.
+    """A trained cell's value on an axis of scale; None if the value is no number.
+
+    The value on the axis of training languages is their number.
     """
     if axis == "train_languages":
         return len(trained_languages(cell))
@@ -429,8 +430,9 @@ def size_of(cell: Mapping[str, Any], axis: str) -> float | None:
 
 
 def _with_all_axes(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The cells with the axes of all: one that a grid did not vary has the value of the cell's
-    settings.
+    """The cells, each with the axes of all cells.
+
+    If a grid did not vary an axis, its cells get the value from their settings.
     """
     names = dict.fromkeys(name for cell in cells if cell["train"] for name in cell["axes"])
     for cell in cells:
@@ -445,7 +447,7 @@ def _with_all_axes(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of an axis that can be compared: lists and mappings become text."""
+    """A value of an axis in a form that can be compared: lists and mappings become text."""
     if isinstance(value, Mapping):
         return ",".join(f"{name}={each}" for name, each in sorted(value.items()))
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
@@ -454,7 +456,7 @@ def _plain(value: Any) -> Any:
 def _require_same_targets(
     cells: Iterable[Mapping[str, Any]], homes: Mapping[str, SweepFolder]
 ) -> None:
-    """Raises DataError where cells were evaluated on different languages or tasks."""
+    """Raise DataError if cells were evaluated on different languages or tasks."""
     first = None
     for cell in cells:
         settings = cell["settings"]["eval"]
@@ -472,8 +474,8 @@ def _require_same_targets(
 def _complete(
     cells: Mapping[tuple[Any, float, int], Any], mixes: Sequence[Any]
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Sizes and seeds, as many cells as possible, at which every mix is there."""
-    whole: dict[int, set[float]] = {}  # sizes that a seed has in all mixes
+    """The sizes and seeds that have every mix and keep as many cells as possible."""
+    whole: dict[int, set[float]] = {}  # the sizes at which a seed has every mix
     for _, size, seed in cells:
         if all((mix, size, seed) in cells for mix in mixes):
             whole.setdefault(seed, set()).add(size)

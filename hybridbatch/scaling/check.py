@@ -1,6 +1,4 @@
-"""Whether the cells of a sweep come out again: a few of them are done anew and compared with what
-is on record.
-"""
+"""Run a few cells of a sweep again and compare the results with the recorded ones."""
 
 import tempfile
 from collections.abc import Mapping
@@ -20,19 +18,19 @@ from hybridbatch.scaling.settings import SweepConfig
 
 @dataclass(frozen=True)
 class Check:
-    """One cell, done again."""
+    """One cell that was run again."""
 
     cell: Cell
-    # by task, setting and metric: means over languages, and the largest difference of one
+    # by task, setting and metric: the means over languages, and the largest difference in a language
     rows: list[dict[str, Any]]
 
     @property
     def identical(self) -> bool:
-        """Whether every number is the same to the last bit."""
+        """Whether every number equals the recorded one to the last bit."""
         return all(row["largest_difference"] == 0 for row in self.rows)
 
     def within(self, tolerance: float) -> bool:
-        """Whether no language's mAP is farther than `tolerance` from the record."""
+        """Whether every language's mAP is within `tolerance` of the recorded one."""
         return all(
             row["largest_difference"] <= tolerance for row in self.rows if row["metric"] == "mAP"
         )
@@ -49,17 +47,19 @@ def check_cells(
     runner: Runner = run_cell,
     facts: Facts | None = None,
 ) -> list[Check]:
-    """Do `count` finished cells of a sweep again, drawn at random, and compare.
+    """Run `count` randomly drawn finished cells of a sweep again, and compare the results.
 
     Args:
-        path: folder of the sweep.
-        seed: of the draw.
-        data, data_root: where the training data and the evaluation data are; default: as the sweep
-            says.
+        path: the folder of the sweep.
+        count: the number of cells.
+        seed: the seed of the draw.
+        data, data_root: the places of the training data and of the evaluation data; by default, the
+            places in the sweep's settings.
         runner, facts: as in `hybridbatch.scaling.sweep.run_sweep`.
 
-    Raises: DataError if `path` is no sweep, and where data, tasks or models here are others than
-        the sweep's, so that none of its cells can be done again.
+    Raises:
+        DataError: `path` is no sweep, or no cell can be run again, because data, tasks or models
+            here differ from those of the sweep.
     """
     folder = SweepFolder(path)
     defaults, planned = SweepConfig().as_json(), folder.read_plan()["settings"]

@@ -1,11 +1,11 @@
-"""Every hybrid against every rival: differences with intervals, tests and verdicts.
+"""Compare every hybrid with every rival: differences with intervals, tests and verdicts.
 
-A difference is tested for other seeds and other questions at once (`significance.crossed_t`), with
-degrees of freedom of its own. Holm's correction runs inside a family, and a family is one question:
-do hybrid batches beat this rival on this task? A difference that is not significant is either shown
-to lie within a margin, or undecided; then the smallest difference that would have been found stands
-beside it. For other languages than the evaluated ones, the same difference is tested with languages
-as the units.
+One t test of a difference covers other seeds and other questions at once
+(`significance.crossed_t`). Each test has its own degrees of freedom. Holm's correction runs inside
+a family, and a family is one question: do hybrid batches beat this rival on this task? A difference
+that is not significant is equivalent to none within a margin, or undecided. An undecided row has
+the difference that the test would find with a chance of 80 %. A second test takes the query
+languages as its units, and so covers other languages than the evaluated ones.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ ALPHA = 0.05
 # axes on which a baseline may differ from the hybrid it is compared with
 BASELINES = ("strategy", "copies", "teacher")
 TESTED = ("mAP", "rank_distance")  # metrics of the main questions
-MARGIN = 0.01  # of mAP: what is as good as no difference, unless a sweep says otherwise
+MARGIN = 0.01  # of mAP: a smaller difference counts as none; a sweep may set another margin
 RANK_MARGIN = 0.10  # of the rival's rank distance
 VERDICTS = {"equivalent": "equivalent within the margin", "undecided": "undecided"}
 
@@ -33,7 +33,7 @@ Rival = tuple[int, float | str | None, np.ndarray, np.ndarray]
 
 
 def contrast(differences: np.ndarray) -> Contrast | None:
-    """`significance.crossed_t` of [S, Q]; None where there is a single value."""
+    """`significance.crossed_t` of [S, Q]; None if there is a single value."""
     return significance.crossed_t(differences, level=LEVEL) if differences.size > 1 else None
 
 
@@ -49,7 +49,7 @@ def place(part: Responses) -> Row:
 
 
 def is_inner(mix: float | None) -> bool:
-    """Whether a mix is hybrid: neither of the pure strategies, and of a strategy that has one."""
+    """Whether a mix is hybrid: it exists, and is neither of the pure strategies."""
     return mix is not None and 0 < mix < 1
 
 
@@ -66,7 +66,7 @@ def against_pure(part: Responses) -> Iterator[Row]:
 def against_baselines(part: Responses, parts: Sequence[Responses]) -> Iterator[Row]:
     """Every inner mix against the baselines, at the sizes and seeds that both have.
 
-    These are the strategies that know no mix, and the same mix with a teacher.
+    Baselines are the strategies that have no mix, and the same mix with a teacher.
     """
     if part.mixes == (None,) or part.fixed.get("teacher"):
         return
@@ -86,7 +86,7 @@ def against_baselines(part: Responses, parts: Sequence[Responses]) -> Iterator[R
 
 
 def _baseline_name(part: Responses, rival: Responses) -> str:
-    """What a rival differs in from a part, in words; empty where it is no baseline of it."""
+    """How a rival differs from a part, in words; empty if the rival is no baseline of the part."""
     words = []
     for name, value in rival.fixed.items():
         if value == part.fixed.get(name):
@@ -108,7 +108,7 @@ def _at(part: Responses, sizes: Sequence[float], seeds: Sequence[int]) -> Respon
 
 
 def _differences(part: Responses, rivals: Iterable[Rival]) -> Iterator[Row]:
-    """A row for each rival and size. With means alone (no questions) there is no test."""
+    """A row for each rival and size. Without values per question, there is no test."""
     tested = part.values.shape[-1] > 1
     for number, against, values, keys in rivals:
         for n, size in enumerate(part.sizes):
@@ -143,8 +143,9 @@ def judged(rows: list[Row], axes: Sequence[str], margin: float) -> list[Row]:
     their raw p value and get no verdict.
 
     Args:
-        axes: that name a part of the grid.
-        margin: of mAP, within which a difference is as good as none.
+        rows: rows of `against_pure` and `against_baselines`.
+        axes: the axes that name a part of the grid.
+        margin: of mAP; a smaller difference counts as none.
     """
     largest = _largest_sizes(rows, axes)
     main = []
@@ -177,7 +178,7 @@ def _verdict(row: Row) -> str:
 
 
 def _largest_sizes(rows: Iterable[Row], axes: Sequence[str]) -> dict[tuple[Any, ...], int]:
-    """By part of the grid, the largest size at which it has most of the two pure strategies."""
+    """The largest size of every part of the grid, of those with the most pure strategies."""
     against: dict[tuple[Any, ...], dict[int, set[Any]]] = {}
     for row in rows:
         where = tuple(row.get(name) for name in axes)
@@ -193,7 +194,7 @@ def corrected(rows: Iterable[Row]) -> None:
     """Give every row its p value after Holm's correction inside its family, and the family's size.
 
     Args:
-        rows: with ``family`` and ``p``.
+        rows: rows with ``family`` and ``p``.
     """
     families: dict[str, list[Row]] = {}
     for row in rows:
@@ -206,8 +207,10 @@ def corrected(rows: Iterable[Row]) -> None:
 
 
 def settle(rows: list[Row], family: Callable[[Row], str]) -> list[Row]:
-    """Correct the tests of mAP and rank distance of all query languages inside their families, and
-    say of each whether it is settled.
+    """Correct the tests inside their families and mark the settled ones.
+
+    This covers the tests of mAP and rank distance over all query languages. A test is settled if
+    its corrected p value is below 0.05 and its interval does not contain 0.
     """
     main = []
     for row in rows:
@@ -222,11 +225,11 @@ def settle(rows: list[Row], family: Callable[[Row], str]) -> list[Row]:
 
 
 def over_languages(sweep: Sweep, rows: Iterable[Row]) -> None:
-    """Give the judged rows the same difference with query languages as the units.
+    """Give the judged rows an interval and a p value with query languages as the units.
 
-    The interval and the p value (t, languages - 1 degrees of freedom) are about other languages
-    like the evaluated ones; those over seeds and questions are about these languages alone. They
-    are not corrected and decide no verdict.
+    This interval and this p value (t, languages - 1 degrees of freedom) are about other languages
+    like the evaluated ones. The interval and the p value over seeds and questions are about the
+    evaluated languages alone. The p value over languages is not corrected and decides no verdict.
     """
     for row in rows:
         if "verdict" not in row:

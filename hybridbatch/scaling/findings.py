@@ -1,6 +1,4 @@
-"""From the responses of a sweep to its findings: tables with intervals and tests, and the sentences
-they support.
-"""
+"""Compute the findings of a sweep: tables with intervals and tests."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,17 +42,18 @@ from hybridbatch.scaling.mix_response import (
 )
 
 Row = dict[str, Any]
-Texts = Mapping[str, Mapping[str, Sequence[str]]]  # of evaluation tasks, by task and language
-SEED = 13  # of bootstrap and randomisation
-LAW_RESAMPLES = 200  # with which the coverage of the intervals was measured
+Texts = Mapping[str, Mapping[str, Sequence[str]]]  # of the evaluation tasks, by task and language
+SEED = 13  # of the bootstrap
+LAW_RESAMPLES = 200  # the coverage of the intervals was measured with this number
 LAW_METRICS = {"mAP": "1 - mAP", "contrastive_entropy": "contrastive entropy"}
 BEST_MIX = "best mix"
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Tables of a sweep; every row names its measure, its part of the grid, and the keys of its
-    cells.
+    """The tables of a sweep.
+
+    Every row names its measure, its part of the grid, and the keys of its cells.
     """
 
     means: list[Row]
@@ -66,17 +65,17 @@ class Findings:
     languages: list[Row]
     traits: list[Row]
     missing: list[Row]
-    # beside mix, pairs and seed, those that vary: together they name a part of the grid
+    # varying axes other than mix, pairs and seed; their values name a part of the grid
     axes: tuple[str, ...]
     centre: Mapping[str, Any]  # the part with the most cells
     curves: tuple[Row, ...]  # means along every axis of scale ("over", "size"), for figures
 
     def tables(self) -> dict[str, list[Row]]:
-        """The tables by name, those that have rows."""
+        """The tables that have rows, by name."""
         return {name: rows for name, rows in vars(self).items() if isinstance(rows, list) and rows}
 
     def place(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of the grid that a row is about."""
+        """The part of the grid that a row describes."""
         return {name: row[name] for name in self.axes if name in row}
 
 
@@ -84,9 +83,12 @@ def find(sweep: Sweep, texts: Texts | None = None) -> Findings:
     """All findings of a sweep.
 
     Args:
-        texts: of the evaluation tasks, for the lexical distance of languages, which is left out
-            without them.
-    Raises: DataError if it has no finished trained cell.
+        sweep: the sweep.
+        texts: the texts of the evaluation tasks. Without them, the languages have no lexical
+            distance.
+
+    Raises:
+        DataError: the sweep has no finished trained cell.
     """
     if not sweep.trained:
         raise DataError(
@@ -119,20 +121,20 @@ def find(sweep: Sweep, texts: Texts | None = None) -> Findings:
 def _of_each(
     table: Callable[[Responses], Iterator[Row]], parts: Iterable[Responses]
 ) -> Iterator[Row]:
-    """The rows of a table, part of the grid by part."""
+    """The rows of a table for every part of the grid."""
     for part in parts:
         yield from table(part)
 
 
 def _further(sweep: Sweep) -> Iterator[Responses]:
-    """The responses in the metrics that are shown and not tested, of all query languages."""
+    """The responses over all query languages in metrics that are shown but not tested."""
     for measure in sweep.measures(FURTHER_METRICS):
         if measure.group == "all":
             yield from sweep.responses(measure)
 
 
 def _scaled(sweep: Sweep, measures: Iterable[Measure]) -> Iterator[Responses]:
-    """The responses along every axis of scale, those with the most sizes first."""
+    """The responses along every axis of scale; parts with the most sizes are first."""
     for axis in sweep.scales:
         for measure in measures:
             yield from sorted(sweep.responses(measure, axis), key=_fewest_sizes_last)
@@ -141,7 +143,7 @@ def _scaled(sweep: Sweep, measures: Iterable[Measure]) -> Iterator[Responses]:
 def _comparisons(
     sweep: Sweep, main: Mapping[Measure, Sequence[Responses]], axes: Sequence[str]
 ) -> list[Row]:
-    """Every inner mix against its rivals, judged, and with languages as the units beside."""
+    """Every inner mix against its rivals, with verdicts and with intervals over languages."""
     rows: list[Row] = []
     for parts in main.values():
         for part in parts:
@@ -165,7 +167,7 @@ def _curves(parts: Iterable[Responses]) -> Iterator[Row]:
 
 
 def _trend_family(row: Row) -> str:
-    """One question: does the best mix move, or the gain over a rival grow, with an axis of scale?"""
+    """The family of a trend: how the best mix, or the gain over a rival, changes along an axis."""
     rival = f" over {row['against']}" if "against" in row else ""
     return f"{row['of']}{rival} on {row['task']} with {row['over']}"
 
@@ -179,8 +181,10 @@ def _fewest_sizes_last(part: Responses) -> int:
 
 
 def _centre(sweep: Sweep, axes: Sequence[str]) -> list[dict[str, Any]]:
-    """The cells of the part of the grid that has the most, at its largest number of pairs with the
-    most mixes.
+    """The cells at the centre of the grid.
+
+    They are in the part of the grid with the most cells, at the largest number of pairs that has
+    the most mixes.
     """
     parts = _by_axes(sweep.trained, axes)
     most = max(parts.values(), key=lambda cells: (cells[0]["axes"]["mix"] is not None, len(cells)))
@@ -192,8 +196,12 @@ def _centre(sweep: Sweep, axes: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _once(rows: Iterable[Row], axes: Sequence[str], but: Sequence[str] = ()) -> list[Row]:
-    """The first row about each thing: parts of a grid may overlap. `but` names columns that say
-    nothing of the thing.
+    """Drop rows that repeat an earlier row, because parts of a grid may overlap.
+
+    Args:
+        rows: the rows of a table.
+        axes: the axes that name a part of the grid.
+        but: columns that do not tell rows apart.
     """
     names = (*axes, "task", "setting", "metric", "group", "mix", "against", "pairs", "of", "over")
     about = [name for name in names if name not in but]
@@ -266,7 +274,7 @@ def _break_evens(part: Responses) -> Iterator[Row]:
 
 
 def _keys(part: Responses, size: Any) -> list[str]:
-    """Keys of the cells at a size, or of all."""
+    """The keys of the cells at a size, or of all cells."""
     return [
         str(key)
         for key in (part.keys if size == "all" else part.keys[:, part.sizes.index(size)]).ravel()
@@ -274,8 +282,9 @@ def _keys(part: Responses, size: Any) -> list[str]:
 
 
 def _interactions(part: Responses) -> Iterator[Row]:
-    """How the best mix, and the gain of every inner mix over each pure strategy, change per
-    doubling of scale.
+    """The changes per doubling of scale.
+
+    They are the change of the best mix, and of the gain of every inner mix over each pure strategy.
     """
     if len(part.sizes) < 2 or not part.pure or part.measure.group.startswith("script:"):
         return
@@ -303,8 +312,9 @@ def _interactions(part: Responses) -> Iterator[Row]:
 
 
 def _laws(sweep: Sweep, measure: Measure) -> Iterator[Row]:
-    """A power law over every axis of sizes, and over every two that have enough; in words where
-    there is none.
+    """A power law over every axis of sizes, and over every two axes that have enough sizes.
+
+    If a law cannot be fitted, its row has the reason in words.
     """
     if measure.group != "all" and not measure.group.endswith("-resource"):
         return
@@ -384,12 +394,12 @@ def _law_row(law: Law) -> Row:
 
 
 def _languages(sweep: Sweep, cells: Sequence[Mapping[str, Any]], texts: Texts) -> list[Row]:
-    """Every target's mAP before training and after, per setting, with what is known of the
-    language.
+    """The mAP of every query language before and after training, with traits of the language.
 
     Args:
-        cells: trained ones, which differ in mix and seed alone; a mix is averaged over its seeds.
-        texts: of the evaluation tasks.
+        sweep: the sweep.
+        cells: trained cells that differ only in mix and seed. A mix is averaged over its seeds.
+        texts: the texts of the evaluation tasks.
     """
     untrained = sweep.untrained(cells[0]["axes"]["model"])
     keys = [cell["key"] for cell in cells]
@@ -425,7 +435,7 @@ def _languages(sweep: Sweep, cells: Sequence[Mapping[str, Any]], texts: Texts) -
 
 
 def _by_mix(cells: Sequence[Mapping[str, Any]], values: np.ndarray) -> dict[str, float]:
-    """``mix 0.5`` and so on: the mean of the values of the cells at each mix."""
+    """The mean of the values of the cells at each mix, named ``mix 0.5`` and so on."""
     of_mix: dict[float, list[float]] = {}
     for cell, value in zip(cells, values.tolist(), strict=True):
         if cell["axes"]["mix"] is not None:
@@ -437,10 +447,10 @@ TRAITS = ("joshi_class", "pretrained", "script_share", "family_share", "lexical_
 
 
 def _traits(languages: Sequence[Row]) -> Iterator[Row]:
-    """What of a language goes with its gain, in points of mAP, from hybrid batches over each pure
-    strategy.
+    """How the gain of hybrid batches over each pure strategy depends on traits of the language.
 
-    A row for each trait: its rank correlation with the gain, and its slope beside the other traits.
+    Gains are in points of mAP. Each trait has a row with its rank correlation with the gain, and
+    its slope in a regression on all traits.
     """
     for task, setting in dict.fromkeys((row["task"], row["setting"]) for row in languages):
         rows = [row for row in languages if (row["task"], row["setting"]) == (task, setting)]
@@ -457,7 +467,7 @@ def _traits(languages: Sequence[Row]) -> Iterator[Row]:
 
 
 def _design(rows: list[Row]) -> tuple[list[Row], dict[str, list[float]]]:
-    """The languages of which all used traits are known, and the traits that vary among them."""
+    """The languages whose traits are all known, and the traits that vary among these languages."""
     used = []
     for name in TRAITS:
         if any(row[name] is not None for row in rows):
@@ -475,7 +485,7 @@ def _design(rows: list[Row]) -> tuple[list[Row], dict[str, list[float]]]:
 
 
 def _trait_rows(about: Row, design: Mapping[str, list[float]], gains: list[float]) -> Iterator[Row]:
-    """A row for each trait of a design: how it goes with the gains of the languages."""
+    """A row for each trait of a design, with its correlation and its slope."""
     from scipy.stats import spearmanr
 
     slopes, refusal = {}, None
@@ -502,5 +512,5 @@ def _trait_rows(about: Row, design: Mapping[str, list[float]], gains: list[float
 
 
 def _number(value: float) -> float | None:
-    """JSON has no infinity and no NaN."""
+    """The number, or None for infinity and NaN, which JSON does not have."""
     return float(value) if np.isfinite(value) else None

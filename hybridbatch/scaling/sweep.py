@@ -1,6 +1,4 @@
-"""`hybridbatch scale-sweep`: run the missing cells of a grid, keep one JSON per cell, and sum them
-up.
-"""
+"""`hybridbatch scale-sweep`: run the missing cells of a grid and write a summary of all cells."""
 
 import shutil
 import time
@@ -32,7 +30,7 @@ from hybridbatch.scaling.settings import SweepConfig, seconds
 
 AXES = ("mix", "pairs", "train_languages", "batch_size", "model", "steps", "epochs", "seeds")
 LISTED = 6  # cells of a state that the live view lists
-ASK_ABOVE = 10_000  # cells; a grid of more is more likely a slip than a wish
+ASK_ABOVE = 10_000  # cells; a larger grid is more likely a mistake than an intention
 
 
 def run_sweep(
@@ -43,23 +41,28 @@ def run_sweep(
     facts: Facts | None = None,
     confirmed: bool = False,
 ) -> Path:
-    """Run the cells that have no result yet and write the summary; a killed sweep goes on where it
-    stopped.
+    """Run the cells that have no result yet and write the summary.
 
-    A cell that fails `config.tries` times is set aside with its log; the others go on, and the
-    summary says what is missing. Running the same command again tries it again.
+    A killed sweep goes on where it stopped. A cell that fails `config.tries` times is set aside
+    with its log. The other cells go on, and the summary names the missing cells. A further run of
+    the same command tries a failed cell again.
 
     Args:
-        config: axes, and what the cells share.
-        report: progress.
-        runner: does one cell, see `scaling.cells.Runner`.
-        facts: contents of data, tasks and models; default: looked up.
+        config: the axes, and the settings that all cells share.
+        report: receives progress.
+        runner: runs one cell, see `scaling.cells.folder.Runner`.
+        facts: contents of data, tasks and models; by default they are looked up.
         confirmed: run a grid of more than 10,000 cells.
 
-    Returns: the folder with ``sweep.json``, ``cells/KEY.json`` and ``summary.json``, ``.csv`` and
-    ``.md``.
-    Raises: ConfigError for contradictions and unconfirmed huge grids; DataError for results of
-        another schema version; OutputError, at once, where results cannot be written; Interrupted.
+    Returns:
+        The folder with ``sweep.json``, ``cells/KEY.json`` and ``summary.json``, ``.csv`` and
+        ``.md``.
+
+    Raises:
+        ConfigError: settings contradict each other, or a huge grid is not confirmed.
+        DataError: results have another schema version.
+        OutputError: results cannot be written; the sweep stops at once.
+        Interrupted: the user stopped the sweep.
     """
     if config.cells > ASK_ABOVE and not confirmed:
         raise ConfigError(_question(config, report, facts, runner))
@@ -92,8 +95,10 @@ def dry_run(
     runner: Runner = run_cell,
     facts: Facts | None = None,
 ) -> dict[str, Any]:
-    """What `run_sweep` would do and cost, from its finished cells or, where there are none, from a
-    probe of the model and the number of tokens.
+    """Tell what `run_sweep` would do and cost.
+
+    The cost comes from the finished cells. Without finished cells, it comes from a probe of the
+    model and the number of tokens.
 
     Returns: ``cells`` (one row each, with its state and seconds), ``total``, ``done``,
         ``hours_left``, ``disk_mib`` of the results (trained models are removed after their
@@ -125,9 +130,10 @@ def dry_run(
 
 
 def status(path: Path) -> list[dict[str, Any]]:
-    """Every cell of a sweep with its state and axes, readable by any process while the sweep runs.
+    """Every cell of a sweep with its state and axes. Any process may ask while the sweep runs.
 
-    Raises: DataError if `path` is no sweep.
+    Raises:
+        DataError: `path` is no sweep.
     """
     folder = SweepFolder(path)
     cells = folder.read_plan()["cells"]
@@ -163,9 +169,7 @@ def sweep_path(config: SweepConfig) -> Path:
 
 
 def _question(config: SweepConfig, report: Reporter, facts: Facts | None, runner: Runner) -> str:
-    """What is said of a huge grid: its size, and its cost by that of its first trained cell, which
-    is measured.
-    """
+    """The message about a huge grid: its size, and its cost as measured on its first trained cell."""
     first = {name: getattr(config, name)[:1] for name in AXES} | {
         "set": {n: v[:1] for n, v in config.set.items()}
     }
@@ -184,10 +188,10 @@ def _question(config: SweepConfig, report: Reporter, facts: Facts | None, runner
 def _expected(
     config: SweepConfig, cells: Sequence[Cell], facts: Facts, runner: Runner, report: Reporter
 ) -> tuple[Cost | Estimate, str]:
-    """What cells should cost where none is finished, and what that is taken from.
+    """The expected cost of cells if none is finished, and the origin of this estimate in words.
 
-    Real cells: a probe of the model and the number of tokens. Cells that another runner does: a
-    short run of the first of them.
+    The cost of real cells comes from a probe of the model and the number of tokens. With another
+    runner, it comes from a short run of the first trained cell.
     """
     if runner is run_cell:
         found = estimate(config, cells, facts, report)
@@ -203,8 +207,9 @@ def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[C
 
 
 def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The axes of all cells with the same names; None where a cell (an untrained model) has no such
-    axis.
+    """The axes of all cells, with the same names in every cell.
+
+    A cell that lacks an axis, such as an untrained model, gets None.
     """
     names = dict.fromkeys(name for axes in sorted(cells, key=len, reverse=True) for name in axes)
     found = []
@@ -237,8 +242,9 @@ def _run_missing(
     runner: Runner,
     report: Reporter,
 ) -> None:
-    """Run what has no result, in rounds: a failed cell comes again after all others, until its
-    tries are used up.
+    """Run the cells without a result, in rounds.
+
+    A failed cell runs again after all other cells, until it has used up its tries.
     """
     finished = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
     missing = [cell for cell in cells if not folder.result(cell.key).exists()]
@@ -277,8 +283,9 @@ def _run_missing(
 def _in_time(
     cells: Sequence[Cell], deadline: float, finished: list[tuple[Cell, dict[str, Any]]]
 ) -> Iterator[Cell]:
-    """The cells one by one, as long as the next should be done before the deadline; `finished`
-    grows meanwhile.
+    """The cells one by one, as long as the next one should end before the deadline.
+
+    `finished` grows while the cells run.
     """
     for cell in cells:
         cost = measured(finished) or Cost(0, 0, 0)
@@ -294,8 +301,10 @@ def _overview(
     finished: Sequence[tuple[Cell, dict[str, Any]]],
     jobs: int,
 ) -> tuple[list[dict[str, Any]], str]:
-    """A sweep at a glance: the cells that run, failed, finished last and come next; then counts,
-    the best, the time left.
+    """The rows and the caption of the live view.
+
+    The rows are cells that run, failed, finished last and come next. The caption has the counts,
+    the best cells and the time left.
     """
     finished = list(finished)
     done = {cell.key: result for cell, result in finished}
@@ -331,7 +340,7 @@ def _overview(
 
 
 def _told_apart(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """By key, the axes by which cells of a sweep differ."""
+    """The axes in which the cells of a sweep differ, by key of the cell."""
     rows, _ = varying(_aligned([cell.axes for cell in cells]))
     return {cell.key: row for cell, row in zip(cells, rows, strict=True)}
 
@@ -339,7 +348,7 @@ def _told_apart(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
 def _best(
     finished: Sequence[tuple[Cell, dict[str, Any]]], axes: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """The trained cell with the highest mAP so far, per task and setting."""
+    """The trained cell with the highest mAP so far, for each task and setting."""
     values: dict[str, list[tuple[float, str]]] = {}
     for cell, result in finished:
         for task in result["eval"]["tasks"] if cell.train else ():

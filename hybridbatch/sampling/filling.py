@@ -1,4 +1,4 @@
-"""Fills batches from a stream, epoch by epoch, so that no record and no passage is in one twice."""
+"""Fills batches from a stream, epoch by epoch, with no record and no passage twice in a batch."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -16,18 +16,17 @@ def fill_batches(
     batches: int,
     generator: Callable[[int], np.random.Generator],
 ) -> np.ndarray:
-    """int [batches, batch_size]: positions of members, such that no two of a batch are of one
-    group.
+    """int [batches, batch_size]: positions of members, with distinct groups within each batch.
 
-    The members come in an endless sequence: epoch e in the order of ``generator(e).permutation``. A
-    member whose group is already in the batch is deferred: it comes first in the next batch, so
-    each is used once in an epoch, and the result for fewer batches is a prefix of that for more. A
-    group with more than 1 / batch_size of the members cannot be used up in an epoch; its members
-    take turns.
+    The members form an endless sequence: epoch e has the order of ``generator(e).permutation``. If
+    the group of a member is already in the batch, the member is deferred: it comes first in the
+    next batch. So each member is used once in an epoch, and fewer batches are a prefix of more
+    batches. A group with more than 1 / batch_size of the members cannot be used up in an epoch; its
+    members take turns.
 
     Args:
         groups: int [members], with at least `batch_size` distinct values.
-        generator: the random generator of an epoch, a pure function of it.
+        generator: the random generator of an epoch, a pure function of the epoch.
     """
     sequence = _endless(len(groups), generator)
     filled = np.empty((batches, batch_size), np.int32 if len(groups) < 2**31 else np.int64)
@@ -44,7 +43,7 @@ def fill_batches(
                 done, position = done + 1, after
                 if done == batches:
                     break
-        span = 2 * clean + 8  # about as far as the next clash is likely to be
+        span = 2 * clean + 8  # about the distance to the next likely clash
     return filled
 
 
@@ -55,14 +54,15 @@ def fill_copies(
     batches: int,
     generator: Callable[[int], np.random.Generator],
 ) -> np.ndarray:
-    """As `fill_batches`, of members that bring several pairs each: int [batches, batch_size], the
-    member of every pair.
+    """Fill batches as `fill_batches` does, with members that bring several pairs each.
 
-    The pairs of a member stand together; the last member of a batch brings as many as there is room
+    The pairs of a member stand together. The last member of a batch brings as many as there is room
     for.
 
     Args:
-        copies: int [members]: the pairs of each.
+        groups: as in `fill_batches`.
+        copies: int [members]: the number of pairs of each member.
+    Returns: int [batches, batch_size], the member of every pair.
     """
     sequence = _endless(len(groups), generator)
     filled = np.empty((batches, batch_size), np.int32 if len(groups) < 2**31 else np.int64)
@@ -79,7 +79,7 @@ def fill_copies(
 def _endless(
     size: int, generator: Callable[[int], np.random.Generator]
 ) -> Callable[[int, int], np.ndarray]:
-    """Any stretch (start, stop) of the endless sequence of `size` members, epoch after epoch."""
+    """Any section (start, stop) of the endless sequence of `size` members, epoch after epoch."""
 
     @lru_cache(maxsize=2)
     def epoch(number: int) -> np.ndarray:
@@ -104,11 +104,10 @@ def _deferring(
     position: int,
     copies: np.ndarray | None = None,
 ) -> Iterator[tuple[list[int], int]]:
-    """Batches from `position` of the sequence on, and the position after each, until no member is
-    left deferred.
+    """Batches from `position` of the sequence on, and the position after each batch.
 
-    A batch is full when its members, with `copies` pairs each (default: one), have `batch_size`
-    pairs or more.
+    It ends when no member is deferred any more. A batch is full when its members, with `copies`
+    pairs each (default: one), have `batch_size` pairs or more.
     """
     deferred: dict[int, deque[int]] = {}
     waiting: Counter[int] = Counter()
@@ -123,7 +122,7 @@ def _deferring(
             waiting[batch[-1]] -= 1
             room -= 1 if copies is None else int(copies[batch[-1]])
             if queue:
-                deferred[group] = queue  # at the end: groups take turns
+                deferred[group] = queue  # moves to the end, so that groups take turns
         while room > 0:
             fresh = sequence(position, position + batch_size)
             for member, group in zip(fresh.tolist(), groups[fresh].tolist(), strict=True):
@@ -134,7 +133,7 @@ def _deferring(
                     batch.append(member)
                     used.add(group)
                     room -= 1 if copies is None else int(copies[member])
-                # two epochs of a member waiting: its group is too large ever to be used up
+                # a member has waited for two epochs: its group is too large ever to be used up
                 elif waiting[member] < 2:
                     deferred.setdefault(group, deque()).append(member)
                     waiting[member] += 1
@@ -144,7 +143,7 @@ def _deferring(
 
 
 def _leading_clean(groups: np.ndarray) -> int:
-    """How many of the first batches (rows) have no group twice."""
+    """The number of leading batches (rows) that have no group twice."""
     ordered = np.sort(groups, axis=1)
     clash = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
     return int(clash.argmax()) if clash.any() else len(groups)

@@ -1,4 +1,4 @@
-"""The rows of one split as integers: all that a schedule needs, and the nested subsets of it."""
+"""The rows of one split as integers: all that a schedule needs, and nested subsets of the rows."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -62,15 +62,15 @@ class RecordIndex:
     # int64 [N + 1]: record i has rows record_start[i] to record_start[i + 1] - 1
     record_start: np.ndarray
     source: np.ndarray  # int16 [N]: number of the record's source
-    # int32 or int64 [N]: records that share a passage or a query have the same group (each would be
-    # a false negative of the other)
+    # int32 or int64 [N]: records that share a passage or a query have the same group, because each
+    # would be a false negative of the other
     group: np.ndarray
     language: np.ndarray  # int16 [R]: number of the row's language
     has: np.ndarray  # uint8 [R]: HAS_QUERY | HAS_PASSAGE
-    # int64 [R]: the store's number of each row; None: the same numbers
+    # int64 [R]: the store's number of each row; None: equal to the row numbers here
     row: np.ndarray | None = None
-    # Whether batches of all kinds take the same records in the same order, of those that can serve
-    # every kind: see `plan_schedule`.
+    # Whether batches of all kinds take the same records in the same order. Only records that can
+    # serve every kind take part: see `plan_schedule`.
     same_records: bool = False
 
     @classmethod

@@ -1,10 +1,11 @@
-"""The schedule: a table that says for every training step which rows meet in the batch.
+"""The schedule: a table that lists the rows of the batch of every training step.
 
-Monolingual batches are X-X-mono and cross-lingual ones X-Y of LAReQA (Roy et al. 2020,
-arXiv:2004.05484); a hybrid schedule draws the kind of every batch (arXiv:2408.10536); "mixed" is
-LAReQA's X-X, same-language pairs of many languages in one batch; "mtt" is multilingual
-translate-train (Lawrie et al. 2023, arXiv:2209.01335) with all language copies: every record of a
-batch brings its same-language pairs in several languages.
+- Monolingual batches are X-X-mono of LAReQA (Roy et al. 2020, arXiv:2004.05484), and cross-lingual
+  ones are LAReQA's X-Y.
+- A hybrid schedule draws the kind of every batch (arXiv:2408.10536).
+- "mixed" is LAReQA's X-X: same-language pairs of many languages in one batch.
+- "mtt" is multilingual translate-train (Lawrie et al. 2023, arXiv:2209.01335) with all language
+  copies: every record of a batch brings its same-language pairs in several languages.
 """
 
 from collections.abc import Mapping
@@ -49,36 +50,41 @@ def plan_schedule(
     copies: int | None = None,
     source_weights: Mapping[str, float] | None = None,
 ) -> Schedule:
-    """Plan `steps` batches; step t depends on the arguments and t alone, not on `steps`.
+    """Plan `steps` batches; step t depends on the other arguments and t alone, not on `steps`.
 
-    Kind: monolingual with probability `mix`, from one draw a step that is the same for every mix.
-    Source: in proportion to its records usable for that kind, times its weight. Language of a
-    monolingual batch: uniform among those of the
-    source that can fill a batch. Languages of a cross-lingual pair: uniform over the record's
-    ordered pairs of different languages, independent for each pair. Records: epoch after epoch
-    without replacement within a stream (`streams.fill_batches`); a batch holds no record and no
-    passage text twice.
+    - Kind: monolingual with probability `mix`, from one draw per step that is the same for every
+      mix.
+    - Source: in proportion to the number of its records that are usable for the kind, times its
+      weight.
+    - Language of a monolingual batch: uniform among the languages of the source that can fill a
+      batch.
+    - Languages of a cross-lingual pair: uniform over the record's ordered pairs of different
+      languages, independent for each pair.
+    - Records: epoch after epoch without replacement within a stream (`streams.fill_batches`). A
+      batch holds no record and no passage text twice.
 
-    An mtt batch is filled with records, each with its two-sided rows in different languages, chosen
-    uniformly, at most `copies` and half of the batch; the last record brings as many as there is
-    room for. So a record with one language takes part too, and "mtt" with one copy is "mixed".
+    An mtt batch is filled with records. Each record brings its two-sided rows in different
+    languages, chosen uniformly, at most `copies` of them and at most half of the batch. The last
+    record brings as many as there is room for. So a record with one language takes part too, and
+    "mtt" with one copy is "mixed".
 
-    Of an index with `same_records` both kinds of batches take the same records in the same order,
-    so that step t holds the same records for every `mix`. Only `parallel_records` take part. Language
-    draws are common to all mixes anyway. Of an mtt schedule only the choice of records is affected:
-    its batches hold fewer records than pairs.
+    If the index has `same_records`, both kinds of batches take the same records in the same order,
+    so step t holds the same records for every `mix`. Only `parallel_records` take part. The draws
+    of languages are common to all mixes anyway. In an mtt schedule, `same_records` affects only the
+    choice of records, because its batches hold fewer records than pairs.
 
     Args:
-        mix: chance of a monolingual batch, 0 to 1; used by the strategy "hybrid" only.
+        index: the rows to draw from.
+        strategy: "hybrid", "mixed" or "mtt".
+        mix: probability of a monolingual batch, 0 to 1; used by the strategy "hybrid" only.
         copies: most pairs of a record in a batch of the strategy "mtt", at least 1; None: all its
             languages.
         batch_size: pairs in a batch.
         seed: >= 0.
         source_weights: factor >= 0 by source name, 1 where absent.
-
     Raises:
         ConfigError: a setting is out of bounds or names an unknown source.
-        DataError: the data cannot fill a batch of a kind that is asked for.
+        DataError: the data cannot fill a batch of a requested kind.
     """
     weights = _weights(index, source_weights or {})
     same_records = index.same_records

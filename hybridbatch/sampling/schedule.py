@@ -1,4 +1,4 @@
-"""A schedule: a table that says for every training step which rows meet in the batch."""
+"""A schedule: a table that lists the rows of the batch of every training step."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ Strategy = Literal["hybrid", "mixed", "mtt"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """T steps of B pairs. Row numbers are those of the `RecordIndex` it was planned on."""
+    """T steps of B pairs. Row numbers refer to the `RecordIndex` of the plan."""
 
     kind: np.ndarray  # uint8 [T]: MONOLINGUAL, CROSS_LINGUAL, MIXED or COPIES
     source: np.ndarray  # int16 [T]
     language: np.ndarray  # int16 [T]: NO_LANGUAGE unless monolingual
     query_row: np.ndarray  # int32 (int64 beyond 2**31 rows) [T, B]
-    # same; row of the same record as the query's, the same row unless cross-lingual
+    # same type and shape; a row of the query row's record: the query row unless cross-lingual
     passage_row: np.ndarray
-    notes: tuple[str, ...] = ()  # what of the data could not be drawn, and why
+    notes: tuple[str, ...] = ()  # the data that could not be drawn, and why
 
     @property
     def steps(self) -> int:

@@ -1,9 +1,8 @@
-"""The streams a schedule draws from: which rows or records a batch can hold, and in which order
-they come.
+"""The streams that a schedule draws from: the members that batches can hold, and their order.
 
-A stream is (kind, source, language): all rows of a source in one language for monolingual batches,
-all records of a source for batches of other kinds. Its members come epoch after epoch, each epoch
-in a new seeded order.
+A stream is (kind, source, language). For monolingual batches its members are all rows of a source
+in one language. For other kinds its members are all records of a source. The members come epoch
+after epoch, each epoch in a new seeded order.
 """
 
 from collections import defaultdict
@@ -24,7 +23,7 @@ KIND_NAMES = {
 NO_LANGUAGE = -1
 Stream = tuple[int, int, int]  # kind, number of the source, number of the language or NO_LANGUAGE
 _BOTH = HAS_QUERY | HAS_PASSAGE
-_AT_ONCE = 1 << 21  # rows or pairs worked on at a time: bounds the temporary arrays
+_AT_ONCE = 1 << 21  # rows or pairs handled at a time; bounds the temporary arrays
 
 
 def row_type(index: RecordIndex) -> type[np.signedinteger]:

@@ -197,10 +197,10 @@ class GradientCache:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self._halve(tokens)  # only here are the tensors of the failed attempt free
+            self._halve(tokens)  # by now the tensors of the failed attempt are freed
 
     def _in_order(self, parts: list[np.ndarray], rows: list[Tensor]) -> Tensor:
-        """Embeddings [n, D] in the order of the tokens, from the embeddings of all micro-batches."""
+        """Embeddings [n, D] in the order of the tokens, from the rows of all micro-batches."""
         order = upload(np.argsort(np.concatenate(parts)), self.device)
         return torch.cat(rows).index_select(0, order)
 

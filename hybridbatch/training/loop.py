@@ -1,6 +1,4 @@
-"""The training loop: one step after another, validation, checkpoints, and a clean stop whenever it
-is asked for.
-"""
+"""The training loop: steps, validation, checkpoints, and a clean stop on request."""
 
 import math
 import time
@@ -40,20 +38,20 @@ from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.used_vocabulary import CutEmbedding
 from hybridbatch.training.validation import Validation
 
-# steps in a row with a loss or gradient that is not finite, after which a run stops
+# number of steps in a row with a loss or gradient that is not finite, after which a run stops
 MAX_SKIPPED = 5
 
 
 @dataclass(frozen=True)
 class Machine:
-    """On what a run computes, and how.
+    """The hardware that a run computes on, and how it computes.
 
     Args:
-        workers: this process among those of the run.
-        precision: of the matrix products.
-        token_budget: tokens per micro-batch to start with.
-        peak: operations per second of all processes at their best, to which the rate of training is
-            compared.
+        workers: this process and the other processes of the run.
+        precision: precision of the matrix products.
+        token_budget: tokens per micro-batch at the start.
+        peak: best rate of all processes together, in operations per second; the rate of training is
+            compared with it.
     """
 
     workers: Workers = field(default_factory=Workers)
@@ -63,17 +61,17 @@ class Machine:
 
 
 class Trainer:
-    """A run in memory: the encoder in training, its optimizer, and where it stands.
+    """A run in memory: the encoder in training, its optimizer, and the progress.
 
     Args:
-        encoder: on its device; its word embedding is cut to the touched rows, or it has low-rank
-            updates, until `finish`.
+        encoder: on its device. Until `finish`, its word embedding is cut to the touched rows, or it
+            has low-rank updates.
         batches: global batches, the same on every process.
         validation: fixed batches; may be empty.
-        config: as checked.
+        config: validated settings.
         run: folder of the run.
-        machine: on what to compute.
-        teacher: to distil from, if any.
+        machine: hardware to compute on.
+        teacher: teacher to distil from, if any.
     """
 
     def __init__(
@@ -130,11 +128,14 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        """Whether no step is left to take."""
+        """Whether all steps are taken."""
         return self.progress.stopped_early or self.progress.step >= self.config.steps
 
     def resume(self, step: int) -> None:
-        """Take up the checkpoint after `step` steps. Raises `DataError` if it is damaged."""
+        """Restore the checkpoint after `step` steps.
+
+        Raises: `DataError` if it is damaged.
+        """
         self.progress, tensors = checkpoint.load(self.run, step)
         self.losses, self.gradient_norms = (
             tensors["losses"].tolist(),
@@ -146,10 +147,10 @@ class Trainer:
         self.optimizer.load(tensors)
 
     def train(self) -> None:
-        """Take all steps that are left.
+        """Take all remaining steps.
 
         Raises:
-            Interrupted: the user stopped it (SIGINT, SIGTERM); a checkpoint is written.
+            Interrupted: the user stopped the run (SIGINT, SIGTERM); a checkpoint is written.
             DataError: too many losses in a row were not finite; ``bad_batch.json`` names the
                 records.
             OutputError: a checkpoint cannot be written.
@@ -178,18 +179,17 @@ class Trainer:
                 ):
                     self._save()
                 if stop:
-                    # also after the last step: who asked to stop may be a sweep with more to do
+                    # also after the last step: the stop may be meant for a sweep with more to do
                     raise Interrupted(
                         f"{self.run}: stopped after step {progress.step} of {config.steps}; the"
                         " same command goes on from there"
                     )
 
     def finish(self, save: Callable[[Encoder], None]) -> None:
-        """Put the best weights (the last without validation) and the full word embedding in place,
-        and `save` them.
+        """Restore the best weights and the full word embedding, and `save` them.
 
-        The weights are those of the moving average, if there is one. On the first process only, as
-        `save` writes.
+        Without validation the last weights count as the best. If there is a moving average, its
+        weights are used. Only the first process calls `save`, which writes files.
         """
         best = self.progress.best
         if best is not None and best != self.progress.step:
@@ -207,7 +207,7 @@ class Trainer:
                 save(self.encoder)
 
     def curve(self) -> list[dict[str, Any]]:
-        """One entry per step: kind and language of the batch, loss, gradient norm, learning rate."""
+        """Kind and language of the batch, loss, gradient norm and learning rate of every step."""
         return [self._entry(step) for step in range(self.progress.step)]
 
     def _entry(self, step: int) -> dict[str, Any]:
@@ -223,7 +223,7 @@ class Trainer:
         }
 
     def _words(self) -> np.ndarray:
-        """The token ids that any batch holds, and those that padding may stand for."""
+        """The token ids that occur in any batch, and the ids that padding may use."""
         size = self.encoder.model.get_input_embeddings().num_embeddings
         seen = self.batches.words(size)
         for batches in self.validation.kinds.values():
@@ -232,7 +232,7 @@ class Trainer:
         return np.flatnonzero(seen)
 
     def _due(self, every: int | None) -> bool:
-        """Whether the step just taken is one of every `every`, or the last."""
+        """Whether the step just taken is the last one or a multiple of `every`."""
         step, steps = self.progress.step, self.config.steps
         return step == steps or step % (every or max(1, steps // 10)) == 0
 
@@ -253,7 +253,7 @@ class Trainer:
             lambda number: self._dropout_seed(step, number),
         )
         self.sums.finish()
-        # The one wait for the device in a step: both numbers at once.
+        # The only wait for the device in a step fetches both numbers at once.
         numbers = torch.stack([device_loss.double(), self.optimizer.total_norm().double()])
         loss, norm = numbers.cpu().tolist()
         norm /= self.scale.factor
@@ -294,8 +294,9 @@ class Trainer:
     def _loss(
         self, step: int, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]
     ) -> Tensor:
-        """The loss of the global batch: (1 - distill_weight) InfoNCE + distill_weight KD +
-        align_weight alignment.
+        """The loss of the global batch.
+
+        It is (1 - distill_weight) InfoNCE + distill_weight KD + align_weight alignment.
         """
         queries, passages, keys, translations = self._sides(batch, embeddings, shares)
         positives = passages[: batch.pairs]
@@ -313,8 +314,9 @@ class Trainer:
     def _sides(
         self, batch: Batch, embeddings: Tensor, shares: list[np.ndarray]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Queries, passages, keys and translations of the global batch, from the embeddings of this
-        process's share.
+        """Queries, passages, keys and translations of the global batch.
+
+        They come from the embeddings of this process's share.
         """
         gathered = self.workers.gather(embeddings, [len(share) for share in shares])
         if len(shares) > 1:
@@ -327,10 +329,11 @@ class Trainer:
         return queries, passages, keys, translations
 
     def _validate(self, log: Log) -> bool:
-        """Measure the weights as they stand; whether they are the best so far. Sets off early
-        stopping.
+        """Measure the current weights, and start early stopping if it is due.
 
         The untrained encoder is measured too, for the curve, but is never the best.
+
+        Returns: whether the weights are the best so far.
         """
         if not self.validation.kinds:
             return False
@@ -368,7 +371,7 @@ class Trainer:
         return better
 
     def _save(self) -> None:
-        # One process may have halved alone, in a pass that the others could do.
+        # One process may have halved its budget alone, in a pass that fitted on the others.
         self.use_budget(self.workers.least(self.progress.token_budget))
         if self.workers.leads:
             history = {
@@ -395,10 +398,11 @@ class Trainer:
 
 
 def build_objective(config: TrainConfig, dimension: int) -> InfoNCE:
-    """The loss that `config` asks for, of embeddings of `dimension`. Raises `ConfigError`.
+    """The loss that `config` specifies, for embeddings of `dimension`.
 
     Args:
-        config: with a temperature that is known, not ``auto``.
+        config: its temperature is a number, not ``auto``.
+    Raises: `ConfigError` for a Matryoshka dimension that does not fit.
     """
     assert isinstance(config.temperature, float)
     objective = InfoNCE(
@@ -413,12 +417,15 @@ def build_objective(config: TrainConfig, dimension: int) -> InfoNCE:
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN."""
+    """`value`, or None if it is not finite, because JSON has no NaN."""
     return value if math.isfinite(value) else None
 
 
 def set_dropout(module: torch.nn.Module, probability: float) -> None:
-    """Set every dropout of a transformer, also those that attention keeps as a number (ModernBERT)."""
+    """Set every dropout probability of a transformer.
+
+    This includes probabilities that attention keeps as numbers (ModernBERT).
+    """
     for part in module.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = probability
@@ -428,5 +435,5 @@ def set_dropout(module: torch.nn.Module, probability: float) -> None:
 
 @contextmanager
 def open_log_nowhere() -> Iterator[Log]:
-    """For the processes that do not log."""
+    """A log that drops its records, for the processes that do not log."""
     yield lambda record: None

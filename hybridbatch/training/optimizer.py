@@ -1,4 +1,4 @@
-"""AdamW with parameter groups, learning-rate schedules, clipping and a moving average of weights."""
+"""AdamW with parameter groups, learning-rate schedules, clipping and an average of the weights."""
 
 import math
 import re

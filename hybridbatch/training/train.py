@@ -48,18 +48,18 @@ from hybridbatch.training.token_budget import (
 
 RUN_SCHEMA = 1
 READ_AT_ONCE = 8192  # tokens of a forward pass without gradients
-MICRO = 1_000_000  # processes agree on whole numbers
-ANY_STEP = 1 << 60  # what a process says that leaves the choice to the first one
+MICRO = 1_000_000  # unit of a temperature, as processes agree on whole numbers
+ANY_STEP = 1 << 60  # value of a process that leaves the choice to the first process
 
 
 def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
-    """Fine-tune an encoder as `config` says, or go on with an unfinished run of the same settings
-    and data.
+    """Fine-tune an encoder by `config`, or continue an unfinished run of equal settings and data.
 
-    Under `torchrun` every process calls this. Returns: the run folder, with ``model/`` (an encoder
-    that sentence-transformers and transformers load) and ``train.json``.
+    Under `torchrun` every process calls this function.
 
-    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work, as far as it can be
+    Returns: the run folder, with ``model/`` (an encoder that sentence-transformers and transformers
+        load) and ``train.json``.
+    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work, as far as this can be
         known before the first step; `OutputError` if the folder cannot be written or holds
         something else; `Interrupted` on SIGINT or SIGTERM.
     """
@@ -90,8 +90,9 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
 
 
 def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
-    """What `train` would do: schedule, first batches, validation. Loads no weights and leaves
-    nothing behind.
+    """Describe what `train` would do: schedule, first batches, validation.
+
+    It loads no weights and leaves no files behind.
     """
     with tempfile.TemporaryDirectory() as temporary:
         inputs = Inputs.plan(
@@ -134,7 +135,7 @@ def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """Where the run of `config` is kept."""
+    """The folder of the run of `config`."""
     batches = f"mix-{config.mix:g}" if config.strategy == "hybrid" else config.strategy
     default = f"{Path(config.data).name}-{batches}-seed-{config.seed}"
     return config.out or Path("experiments") / (config.name or default)
@@ -149,7 +150,7 @@ def _train(
             " needs a pair"
         )
     encoder = Encoder.load(config.model, **config.encoder_options, report=report)
-    # Refuses what cannot be, before anything is read.
+    # Refuses impossible settings before anything is read.
     build_objective(config.at_temperature(FALLBACK), encoder.dimension)
     precision = resolve_precision(config.precision, workers.device)
     identity = inputs.identity(config) | {
@@ -164,7 +165,7 @@ def _train(
         identity["teacher_fingerprint"] = reader.fingerprint()
     if workers.leads and (run / checkpoint.RUN).exists():
         checkpoint.require_same(run, identity)
-    # Before anything is written: a text may be refused.
+    # Before anything is written, because a text may be refused.
     batches = inputs.batches(encoder, config, report)
     validation = inputs.validation(encoder, config)
     with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
@@ -204,8 +205,9 @@ def _train(
 
 
 def _load_teacher(config: TrainConfig, dimension: int, report: Reporter) -> Encoder:
-    """The encoder to distil from, into a student of `dimension`. Raises `ConfigError`,
-    `ModelError`.
+    """Load the encoder to distil from, for a student of `dimension`.
+
+    Raises: `ConfigError` if the student cannot learn from it; `ModelError` if it cannot be loaded.
     """
     assert config.teacher is not None
     reader = Encoder.load(
@@ -226,8 +228,9 @@ def _teacher(
     machine: Machine,
     report: Reporter,
 ) -> Teacher | None:
-    """What the teacher says of all texts: read once for the run, by all processes together, and
-    kept in its folder.
+    """The teacher, with its embeddings of all texts.
+
+    All processes together compute the embeddings once for the run and keep them in its folder.
     """
     if inputs.targets is None or reader is None:
         return None
@@ -249,8 +252,9 @@ def _teacher(
 
 
 def _budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int:
-    """Tokens per forward pass, the same on every process; kept in ``run.json``, as dropout masks
-    depend on them.
+    """Tokens per forward pass, the same on every process.
+
+    ``run.json`` keeps the number, because dropout masks depend on it.
     """
     workers, run = trainer.workers, trainer.run
     budget = config.micro_tokens or workers.least(found_budget(config, trainer, report))
@@ -263,7 +267,7 @@ def _budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int:
 
 
 def found_budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int:
-    """What this process's memory allows."""
+    """The token budget that this process's memory allows."""
     workers, batches = trainer.workers, trainer.batches
     limit = None if config.memory_limit is None else memory_bytes(config.memory_limit)
     if workers.device.type != "cuda":
@@ -271,7 +275,7 @@ def found_budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int
         return token_budget(shape, batches.longest, workers.size, limit, tokens)
     batch = batches[0]
     states, missing = trainer.optimizer.bytes_of_states()
-    # The scores of all pairs, their gradients, softmax and mask.
+    # Scores of all pairs, with their gradients, softmax and mask.
     loss = 16 * batch.pairs * len(batch.passages)
     gpu = GpuMemory.of(workers.device, limit)
     trainer.encoder.train()
@@ -283,8 +287,9 @@ def found_budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int
 def _temperature(
     encoder: Encoder, batches: Batches, run: Path, machine: Machine, report: Reporter
 ) -> float:
-    """The temperature that suits the start, the same on every process; kept in ``run.json``, so
-    that a run goes on with the one it began with.
+    """The temperature that suits the starting encoder, the same on every process.
+
+    ``run.json`` keeps the temperature, so that a resumed run continues with it.
     """
     workers = machine.workers
     if not workers.leads:
@@ -302,7 +307,7 @@ def _temperature(
 
 
 def _found_temperature(encoder: Encoder, batches: Batches, machine: Machine) -> Found:
-    """By the rule of `hybridbatch.training.temperature`, on the run's first batches."""
+    """Apply the rule of `hybridbatch.training.temperature` to the run's first batches."""
     training = encoder.training
     encoder.eval()
     try:
@@ -319,8 +324,9 @@ def _found_temperature(encoder: Encoder, batches: Batches, machine: Machine) -> 
 
 
 def _claim(run: Path, identity: Mapping[str, Any], workers: Workers, report: Reporter) -> int:
-    """Write ``run.json`` or compare with the one that is there; the step of the checkpoint to go on
-    from, or 0.
+    """Write ``run.json``, or compare it with the existing one.
+
+    Returns: the step of the checkpoint to continue from, or 0.
     """
     if not workers.leads:
         return workers.least(ANY_STEP)

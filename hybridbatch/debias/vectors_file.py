@@ -150,7 +150,7 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _lend(turn: Debiasing, language: str, lenders: Sequence[str]) -> Debiasing:
-    """Give `turn` an entry for `language`: the mean of the lenders' entries, or the global entry."""
+    """Give `turn` an entry for `language`: the lenders' mean, or the global entry if none lends."""
     names = list(lenders) or [EVERY]
     offset = np.stack([turn.offsets[name] for name in names]).astype(np.float64).mean(axis=0)
     directions = {}

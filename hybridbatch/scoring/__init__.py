@@ -1,1 +1,1 @@
-"""scoring"""
+"""The retrieval scorer: ranks, metrics, language bias, tests, baselines, audits, figures."""

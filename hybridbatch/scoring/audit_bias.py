@@ -1,13 +1,15 @@
 """`hybridbatch audit-bias`: which languages does a model hide, and does centring mend it?
 
-The passages of all languages of a task are one pool. Three lines stand side by side: the model as it
-is, the model with language vectors taken off, and BM25. Unless language vectors are given, they are
-the means of the task's own texts, cross-fitted: texts are halved by the passage that they belong to,
-and each half is turned by the means of the other, so that no text takes part in its own estimate.
+The passages of all languages of a task are one pool. The audit compares the model as it is, the
+model without its language vectors, and BM25. Unless language vectors are given, they are the means
+of the task's own texts, cross-fitted. The texts are split into halves by the passage that they
+belong to, and each half is turned by the means of the other half. So no text takes part in its own
+estimate.
 
-A language is *hidden* if its relevant passages are found among the first 20 less often than those
-of the other languages, by queries in other languages, and the interval of the difference is below
-zero by more than `MARGIN`. Intervals draw questions, with all their languages, with replacement.
+The audit looks at queries in other languages. A language is *hidden* if these queries find its
+relevant passages among the first 20 less often than those of the other languages, by more than
+`MARGIN`, and if the interval of the difference is below zero. Intervals draw questions, with all
+their languages, with replacement.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,9 +41,9 @@ from hybridbatch.scoring.rank_correlation import mean_rank_correlation
 from hybridbatch.scoring.ranks import Corpus, Passages, Relevance, Wanted, relevant_ranks
 from hybridbatch.scoring.significance import bootstrap_interval
 
-DEPTH = 20  # of TLR, as its paper reports it
+DEPTH = 20  # the k of TLR@k that its paper reports
 CUTOFFS = (10, DEPTH, 100)
-MARGIN = 0.02  # of TLR@20: a smaller gap hides nobody
+MARGIN = 0.02  # difference in TLR@20; a language with a smaller gap is not hidden
 DRAWS = 2000
 RESULT, PAGE = "audit.json", "audit.html"
 AS_IS, CENTRED, LEXICAL = "as it is", "centred", "BM25"
@@ -59,14 +61,14 @@ Vectors = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Line:
-    """What is measured of one ranking of the pool.
+    """The measures of one ranking of the pool.
 
     Attributes:
         questions: names of the n judged queries, of all query languages.
-        asked_in: the language of each.
-        measures: float64 [n] by name; NaN where a query has none.
+        asked_in: the language of each query.
+        measures: float64 [n] by name; NaN if a query does not have the measure.
         found: float64 [n, L]: share of the query's relevant passages in each language among the
-            first 20; NaN for its own language and where there are none.
+            first 20. NaN for the query's own language, and if there are no relevant passages.
         correlation: MRC@10, or None.
     """
 
@@ -80,8 +82,9 @@ class Line:
 def audit(config: AuditConfig, report: Reporter = SILENT) -> tuple[Path, dict[str, Any]]:
     """Audit a model or vectors; writes ``audit.json`` and ``audit.html``.
 
-    Returns: their folder, and the content of the JSON.
-    Raises: `HybridBatchError` for a task without a pool, and models or vectors that cannot be used.
+    Returns: the folder of both files, and the content of the JSON.
+    Raises: `HybridBatchError` for a task without a pool, and for a model or vectors that cannot be
+        used.
     """
     task = load_task(config.task, data_root=config.data_root, languages=config.languages)
     if not pools_of(task, (), ()) or len(task.corpus) < 2:
@@ -120,7 +123,7 @@ def audit(config: AuditConfig, report: Reporter = SILENT) -> tuple[Path, dict[st
 def _vectors(
     config: AuditConfig, task: Task, report: Reporter
 ) -> tuple[Vectors, Vectors, dict[str, Any]]:
-    """Queries and passages by language, and what they are of."""
+    """Queries and passages by language, and a description of their source."""
     if config.vectors is not None:
         queries = _read_side(config.vectors, "queries", task.queries)
         passages = _read_side(config.vectors, "corpus", task.corpus)
@@ -174,7 +177,7 @@ def _turned(
     model: Mapping[str, Any],
     report: Reporter,
 ) -> tuple[Vectors, Vectors, dict[str, Any]]:
-    """The vectors without what tells their language, and in JSON how."""
+    """Subtract the language vectors, and describe in JSON how."""
     if config.debias:
         from hybridbatch.debias.vectors_file import read_vectors
 
@@ -310,7 +313,7 @@ def _summary(line: Line, seed: int) -> dict[str, Any]:
 
 
 def _interval(questions: Sequence[str], values: np.ndarray, seed: int) -> dict[str, float]:
-    """Mean of the values that are there, and its interval, questions being drawn."""
+    """Mean of the values that are not NaN, and its interval over resampled questions."""
     there = ~np.isnan(values)
     clusters = np.unique(
         np.asarray(questions, dtype=object)[there].astype(str), return_inverse=True
@@ -323,8 +326,9 @@ def _interval(questions: Sequence[str], values: np.ndarray, seed: int) -> dict[s
 
 
 def _by_language(task: Task, lines: Mapping[str, Line], seed: int) -> list[dict[str, Any]]:
-    """A row for each language of passages: how well they are found by queries in other languages,
-    and how far behind the others' (negative: hidden).
+    """A row for each passage language: how well queries in other languages find its passages.
+
+    The row has the difference from the other languages, which is negative for a hidden language.
     """
     rows = []
     for number, name in enumerate(task.corpus):

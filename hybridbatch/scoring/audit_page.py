@@ -1,4 +1,4 @@
-"""The page of an audit: HTML in one file, without scripts and without the network."""
+"""Writes the page of an audit: one HTML file, without scripts, that needs no network."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ small { opacity: .7; white-space: nowrap; }
 
 
 def page(result: Mapping[str, Any], measures: Mapping[str, str]) -> str:
-    """The whole page of the content of ``audit.json``.
+    """Write the whole page from the content of ``audit.json``.
 
     Args:
-        measures: those of the first table, in order, with their names for people.
+        measures: the measures of the first table, in order, with their names for people.
     """
     model, task = result["model"]["name"], result["task"]
     title = f"Language audit of {model} on {task['name']}"

@@ -1,25 +1,24 @@
-"""Macro-averages over languages: from means per language pair to the few numbers of a results
-table. Pure.
+"""Macro-averages over languages: from means per language pair to the numbers of a results table.
 
 A *cell* is a pair (query language, corpus language or ``pool``) of one setting, with its means over
 queries.
 
-- The value of a query language is the mean over its cells (over corpus languages).
-- The **macro-average** of a setting is the mean over query languages of that. Every query language
-  weighs the same, whatever its number of queries or corpus languages; so do the corpus languages of
-  one query language.
-- A **group** takes the same average over a part of the cells. Cells are labelled by both languages:
-  ``low`` means both are low-resource, ``high-to-low`` a high-resource query language and a
-  low-resource corpus language. A cell of the pool, which mixes all corpus languages, is labelled by
-  its query language alone.
+- The value of a query language is the mean over its cells, one for each corpus language.
+- The **macro-average** of a setting is the mean of these values over query languages. Every query
+  language has the same weight, whatever its number of queries or corpus languages. So do the corpus
+  languages of one query language.
+- A **group** has the same average over a part of the cells. A label names both languages of a cell:
+  ``low`` means that both are low-resource, and ``high-to-low`` means a high-resource query language
+  and a low-resource corpus language. A cell of the pool, which mixes all corpus languages, is
+  labelled by its query language alone.
 
-Means of a metric leave out cells that do not have it.
+The mean of a metric leaves out cells without this metric. All functions are pure.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-# of all corpus languages; ``pool:GROUP`` is that of a group, and ``multilingual:GROUP`` its setting
+# the pool of all corpus languages; a group's is ``pool:GROUP``, its setting ``multilingual:GROUP``
 POOL = "pool"
 SETTINGS = ("monolingual", "cross-lingual", "multilingual")
 SHARES = "language_distribution"  # the measures that add up to 1 over the languages of a pool
@@ -33,14 +32,14 @@ def is_pool(corpus_language: str) -> bool:
 
 
 def setting_of(query_language: str, corpus_language: str) -> str:
-    """The setting a pair of languages belongs to; of a pool of a group: ``multilingual:GROUP``."""
+    """The setting of a pair of languages; the pool of a group has ``multilingual:GROUP``."""
     if is_pool(corpus_language):
         return "multilingual" + corpus_language.removeprefix(POOL)
     return "monolingual" if query_language == corpus_language else "cross-lingual"
 
 
 def label_of(query_language: str, corpus_language: str, group: Callable[[str], str]) -> str:
-    """The group of a cell: ``low``, or ``high-to-low`` where its two languages differ in group."""
+    """The group of a cell: ``low``, or ``high-to-low`` if its two languages differ in group."""
     first, second = (
         group(query_language),
         group(query_language if is_pool(corpus_language) else corpus_language),
@@ -66,7 +65,7 @@ def by_query_language(cells: Cells) -> dict[str, dict[str, float]]:
 
 
 def macro_average(cells: Cells) -> dict[str, Any]:
-    """The macro-average of every metric, and over how many query languages and cells it was taken."""
+    """The macro-average of every metric, and the number of query languages and cells behind it."""
     languages = by_query_language(cells)
     return {
         "query_languages": len(languages),
@@ -84,11 +83,11 @@ def grouped(cells: Cells, group: Callable[[str], str]) -> dict[str, dict[str, An
 
 
 def summarise(cells: Cells, groups: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
-    """Every setting's macro-average, its groups, and its values by query language.
+    """The macro-average of every setting, its groups, and its values by query language.
 
     Args:
         cells: of all settings of one task.
-        groups: by name, what puts a language into a group, such as ``{"resource_class":
+        groups: by name, a function that gives the group of a language, such as ``{"resource_class":
             resource_class}``.
     """
     summary = {}
@@ -104,8 +103,9 @@ def summarise(cells: Cells, groups: Mapping[str, Callable[[str], str]]) -> dict[
 
 
 def pair_matrix(cells: Cells) -> dict[str, Any]:
-    """Means of all language pairs as one matrix a metric: rows are query languages; None where
-    there is no cell.
+    """Means of all language pairs, as one matrix for each metric.
+
+    Rows are query languages. An entry is None if there is no cell.
     """
     pairs = {pair: means for pair, means in cells.items() if not is_pool(pair[1])}
     rows = [*dict.fromkeys(query for query, _ in pairs)]
@@ -126,18 +126,18 @@ def language_matrices(
     sizes: Mapping[str, int],
     groups: Mapping[str, Callable[[str], str]],
 ) -> dict[str, Any]:
-    """What a pool's languages get of every query language, by pool: matrices, and shares of groups
-    of languages.
+    """By pool, what each language of the pool gets from each query language, and shares of groups.
 
     Args:
         cells: by query language and pool; values by name of the measure and language of the pool.
         sizes: number of passages of every language.
-        groups: as `summarise`.
-    Returns: by pool, ``query_languages``, ``corpus_languages``, ``pool_share`` (of its passages, by
-        language), ``measures`` (one matrix each; rows are query languages; None where there is no
-        value) and ``groups``: by group of query languages and group of the pool's, the mean over
-        those query languages of the sum over these languages of a measure that is a share; under
-        ``pool``, the groups' shares of the passages.
+        groups: as in `summarise`.
+    Returns: by pool, ``query_languages``, ``corpus_languages``, ``pool_share`` (share of each
+        language in the passages of the pool), ``measures`` (one matrix each; rows are query
+        languages; None if there is no value) and ``groups``. ``groups`` is for measures that are
+        shares. By group of query languages and group of pool languages, it has the sum of the share
+        over these pool languages, as a mean over these query languages. Under ``pool`` it has the
+        share of each group in the passages.
     """
     by_pool: dict[str, dict[str, Mapping[str, Means]]] = {}
     for (query, pool), measures in cells.items():
@@ -182,7 +182,7 @@ def _pool_matrices(
 def _shares(
     rows: Mapping[str, Mapping[str, Means]], name: str, share: Means, group: Callable[[str], str]
 ) -> dict[str, dict[str, float]]:
-    """Sums of a share over groups of languages, by group of query languages, and of the pool."""
+    """Sums of a share over groups of languages, by group of query languages, and for the pool."""
     parts: dict[str, list[Means]] = {}
     for query, measures in rows.items():
         if name in measures:

@@ -1,4 +1,4 @@
-"""What encoders are compared with: BM25 and a random order, given to `eval` in place of a model."""
+"""Baselines that `eval` takes in place of a model: BM25 and a random order."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,14 @@ from hybridbatch.scoring.ranks import GridRanks, Passages, Relevance, Wanted, ra
 from hybridbatch.scoring.settings import BM25, RANDOM
 from hybridbatch.search import bm25 as lexical
 
-# of random vectors: as passages are independent, a passage's rank is uniform at any width
+# width of random vectors; passages are independent, so a rank is uniform at any width
 RANDOM_WIDTH = 64
 
 
 class RandomEncoder:
-    """A direction drawn anew for every text: equal texts tie, all else is chance. Used as `Encoder`
-    in a store.
+    """Gives every text a random direction; equal texts tie, and everything else is chance.
+
+    A store uses it like an `Encoder`.
     """
 
     def __init__(self, seed: int) -> None:
@@ -52,10 +53,10 @@ class RandomEncoder:
 
 
 class LexicalRanker:
-    """BM25 rankings of a task: every language's corpus has an index of its own, and every pool one
-    of all its passages.
+    """BM25 rankings of a task.
 
-    What query and passage share across languages are names, numbers and loan words; passages
+    The corpus of each language has its own index, and each pool has one index over all its
+    passages. Across languages, query and passage share only names, numbers and loan words. Passages
     without a shared term score 0 and are ordered by id.
     """
 
@@ -117,15 +118,16 @@ class LexicalRanker:
 
 
 class _Index:
-    """The parts of BM25 scores of several corpora as one sparse matrix, so that many queries are
-    one product.
+    """The parts of the BM25 scores of several corpora, as one sparse matrix.
+
+    So the scores of many queries are one product.
     """
 
     def __init__(self, corpora: Sequence[tuple[Sequence[str], np.ndarray]]) -> None:
-        """Index corpora, each with statistics of its own.
+        """Index corpora, each with its own statistics.
 
         Args:
-            corpora: texts and their columns in the scores.
+            corpora: texts, and their columns in the scores.
         """
         from scipy.sparse import csr_array
 
@@ -147,7 +149,7 @@ class _Index:
         )
 
     def queries(self, texts: Sequence[str]) -> Any:
-        """csr [Q, V]: how often each term of the vocabulary is in each query."""
+        """csr [Q, V]: how often each query has each term of the vocabulary."""
         from scipy.sparse import csr_array
 
         known = []
@@ -160,8 +162,9 @@ class _Index:
         return csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
 
     def scores(self, queries: Any, width: int) -> np.ndarray:
-        """float32 [Q, width]: BM25 of all passages for some rows of `queries`; 0 in columns that
-        are not indexed.
+        """float32 [Q, width]: BM25 of all passages for some rows of `queries`.
+
+        Columns that are not indexed are 0.
         """
         found = np.zeros((queries.shape[0], width), np.float32)
         found[:, : self.columns] = (queries @ self.parts).toarray()
@@ -169,5 +172,5 @@ class _Index:
 
 
 def bm25_fingerprint() -> str:
-    """A hash of what BM25's scores depend on beside the texts."""
+    """A hash of everything that the scores of BM25 depend on, except the texts."""
     return fingerprint([BM25, lexical.K1, lexical.B, "lucene"], 64)

@@ -1,4 +1,4 @@
-"""The columns of the scores per query: one list of names, made from the cutoffs alone."""
+"""The names of the columns of the scores per query, made from the cutoffs alone."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ FIRST = (
     "first_irrelevant_same",
     "first_irrelevant_other",
 )
-# metrics that see a whole ranking: where rankings are cut, the depth stands in their names
+# metrics that need a whole ranking: if rankings are cut, the depth is in their names
 WHOLE = ("average_precision", "reciprocal_rank")
 
 
@@ -57,6 +57,6 @@ def ranked_names(cutoffs: Iterable[int]) -> tuple[str, ...]:
 
 
 def searched_names(cutoffs: Iterable[int], depth: int) -> tuple[str, ...]:
-    """The columns of tasks of which the first `depth` passages are listed."""
+    """The columns of tasks that are searched to the first `depth` passages."""
     names = [f"{name}@{depth}" if name in WHOLE else name for name in plain_names(cutoffs)]
     return (*names, SHARE)

@@ -1,6 +1,4 @@
-"""`hybridbatch compare`: which of several evaluations is better, tested on the scores of every
-query.
-"""
+"""`hybridbatch compare`: which of several evaluations is better, by tests on values per query."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,10 +17,10 @@ from hybridbatch.scoring.drawing import SUFFIXES, write_figure
 
 SCHEMA_VERSION = 1
 LOWER_IS_BETTER = ("rank_distance", "max_rank")
-# all other metrics but `AS_IT_IS` are shares, told in points (hundredths)
+# all other metrics except `AS_IT_IS` are shares, printed in points (hundredths)
 IN_RANKS = ("rank_distance", "max_rank")
 AS_IT_IS = "mlrs"  # from 0 to 100 already
-# beginnings of names; which is wanted, depends
+# beginnings of the names of metrics for which neither direction is better
 NEITHER_IS_BETTER = ("lpr", "same_language_share", "first_", AS_IT_IS)
 
 
@@ -36,27 +34,27 @@ def compare(
     draws: int = 10_000,
     alpha: float = 0.05,
 ) -> dict[str, Any]:
-    """Compare every two of some evaluations, in every setting of every task they share.
+    """Compare every two of some evaluations, in every setting of every task that they share.
 
     The unit is the question: its values in all languages are flipped and drawn together
     (`scoring.significance`). p values are Holm-corrected over all settings, tasks and pairs of
-    runs. Means are over all values of a setting, which is the macro-average where all languages
-    have the same questions.
+    runs. Means are over all values of a setting. If all languages have the same questions, this is
+    the macro-average.
 
     Args:
         runs: folders of `hybridbatch eval`, two or more. A run may be several folders, one for each
-            seed in the same
-            order everywhere: a question then has all their values.
+            seed, in the same order for every run. A question then has the values of all its
+            folders.
         metric: a column of the scores per query, or the name of its mean (``mAP``, ``MRR``).
-        names: of the runs; default: the folders' own.
+        names: names of the runs; default: the names of the folders.
         pairs: which runs are compared, as numbers; default: every two.
         seed, draws: of the randomisation test and the bootstrap.
-        alpha: a difference counts if its corrected p value is below.
+        alpha: a difference counts if its corrected p value is below alpha.
     Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task,
-        setting and the two runs), ``verdicts``, one sentence a row, and ``summaries``, one for each
-        task and pair of runs; JSON types only.
-    Raises: `ConfigError` for fewer than two runs; `DataError` for runs that share no task,
-        evaluated other data under one task's name, or lack the metric.
+        setting and the two runs), ``verdicts`` (one sentence for each row), and ``summaries`` (one
+        for each task and pair of runs). JSON types only.
+    Raises: `ConfigError` for fewer than two runs; `DataError` for runs that share no task, have
+        different data under one task name, or lack the metric.
     """
     if len(runs) < 2:
         raise ConfigError(
@@ -85,7 +83,7 @@ def compare(
             f"{', '.join(names)}: have no query with {metric!r} in common; evaluate the same tasks"
         )
 
-    # All tests count as one family, so p values are corrected once, over everything found.
+    # All tests are one family, so p values are corrected once, over all comparisons.
     corrected = significance.holm(np.array([comparison.p for *_, comparison in found]))
     rows, verdicts = [], []
     told: dict[tuple[int, int, str], list[significance.Comparison]] = {}
@@ -116,7 +114,7 @@ def compare(
 
 @dataclass
 class _Run:
-    """One side of a comparison: an evaluation, or those of several seeds."""
+    """One side of a comparison: an evaluation, or the evaluations of several seeds."""
 
     name: str
     folders: Sequence[Path]
@@ -124,7 +122,7 @@ class _Run:
     scores: Sequence[Any] = ()  # of each folder: keys and values of the queries
 
     def as_json(self) -> dict[str, Any]:
-        """What the comparison says of it."""
+        """The description of the run in the comparison."""
         return {
             "name": self.name,
             "folders": [str(folder) for folder in self.folders],
@@ -135,7 +133,10 @@ class _Run:
 def _compared(
     one: _Run, other: _Run, task: str, seed: int, draws: int
 ) -> list[significance.Comparison]:
-    """Two runs on a task, in every setting; the seeds' values of a question stand together."""
+    """Compare two runs on a task, in every setting.
+
+    The values of a question from all seeds are together.
+    """
     title = f"{one.name} and {other.name}"
     parts: tuple[list[np.ndarray], ...] = ([], [], [], [])
     for scores, others in zip(one.scores, other.scores, strict=True):
@@ -148,7 +149,7 @@ def _compared(
 
 
 def wording(metric: str) -> dict[str, Any]:
-    """How a metric's differences are told: the keyword arguments of `significance.verdict`."""
+    """The keyword arguments of `significance.verdict` that suit a metric."""
     in_ranks = metric in IN_RANKS
     return {
         "metric": f"ranks of {metric.replace('_', ' ')}" if in_ranks else metric,
@@ -159,8 +160,9 @@ def wording(metric: str) -> dict[str, Any]:
 
 
 def write(comparison: Mapping[str, Any], path: Path) -> None:
-    """Write a comparison: a figure (``.svg``, ``.png``), Markdown (``.md``), else JSON. Raises
-    `OutputError`.
+    """Write a comparison: a figure (``.svg``, ``.png``), Markdown (``.md``), else JSON.
+
+    Raises: `OutputError`.
     """
     if path.suffix in SUFFIXES:
         from hybridbatch.scoring.figures import forest
@@ -200,14 +202,15 @@ def markdown(comparison: Mapping[str, Any]) -> str:
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
-    """The folders' own names, or the whole paths where two have the same."""
+    """The names of the folders, or the whole paths if two names are equal."""
     short = [run.resolve().name for run in runs]
     return short if len(set(short)) == len(short) else [str(run) for run in runs]
 
 
 def _shared_tasks(runs: Sequence[_Run]) -> list[str]:
-    """Tasks of all runs. Raises `DataError` when there is none, or when one name stands for other
-    data.
+    """Tasks of all runs.
+
+    Raises: `DataError` if there is no shared task, or if one name stands for different data.
     """
     prints: list[tuple[str, dict[str, str]]] = []  # name of the run, fingerprints of its tasks
     for run in runs:
@@ -233,15 +236,16 @@ def _shared_tasks(runs: Sequence[_Run]) -> list[str]:
 
 
 def _paired(one: Any, other: Any, task: str, runs: str) -> tuple[np.ndarray, ...]:
-    """Values of both runs, question and setting of each query. Raises `DataError` unless they are
-    the same queries.
+    """Values of both runs, question and setting of each query.
+
+    Raises: `DataError` unless both runs have the same queries.
     """
     import pyarrow.compute as pc
 
     keys = [key for key in perquery.KEYS if key != "task"]
     parts = [table.filter(pc.field("task") == task) for table in (one, other)]
     if not parts[0].select(keys).equals(parts[1].select(keys)):
-        # files in another order give languages in another order
+        # the order of the files decides the order of the languages
         parts = [part.sort_by([(key, "ascending") for key in keys]) for part in parts]
         if not parts[0].select(keys).equals(parts[1].select(keys)):
             raise DataError(f"{runs}: do not have the same queries of {task}; evaluate both again")

@@ -1,9 +1,10 @@
-"""Ranks of some passages among all, from their scores: three ways with one result.
+"""Ranks of some passages among all, from their scores: three ways with the same result.
 
 The rank of a passage is 1 + the number of greater scores + the number of equal scores of passages
-that precede it. Which way is fast depends on how many relevant passages a ranking has, and on how
-many passages: for few of them the greater scores are counted, for many passages a histogram is made
-(`ranks_in_row`), else all scores are sorted. `benchmarks/bench_scoring.py` measures them.
+that precede it. The number of passages, and of relevant passages, decides which way is fast. For
+few relevant passages the greater scores are counted. For many passages a histogram is made
+(`ranks_in_row`). Otherwise all scores are sorted. `benchmarks/bench_scoring.py` measures the three
+ways.
 """
 
 import numpy as np
@@ -14,9 +15,9 @@ from hybridbatch.search.order import array_sort_keys, sort_rows
 
 COUNTED = 3  # relevant passages of a ranking: up to here counting is fastest
 HISTOGRAM_PASSAGES = 4096  # from here on a histogram beats sorting
-# Of a histogram: as many as fit into a core's second cache beside a row of scores.
+# Buckets of a histogram: as many as fit into a core's second cache beside a row of scores.
 BUCKETS = 1 << 14
-# Share of a row that is sorted at once where that is all that reaches the least relevant passage.
+# If at most this share of a row reaches the least relevant passage, that share is sorted directly.
 NEAR = 1 / 32
 
 
@@ -59,10 +60,10 @@ def ranks_in_row(scores: np.ndarray, columns: np.ndarray, places: np.ndarray) ->
         places: int64 [P], precedences.
     Returns: int64 [R].
     """
-    # Only passages that are level with a relevant one need an exact comparison. Where few passages
-    # reach the least relevant one (a good model), these few are compared, and none is above them.
-    # Else scores are put into buckets by a monotone function, so that a greater bucket means a
-    # greater score: passages in the relevant ones' buckets are compared, all others are counted.
+    # Only passages with scores close to that of a relevant passage need an exact comparison. If few
+    # passages reach the least relevant passage (a good model), only these are compared.
+    # Otherwise a monotone function puts scores into buckets, so a greater bucket means a greater
+    # score. Passages in the buckets of relevant passages are compared, and all others are counted.
     if not len(columns):
         return np.zeros(0, np.int64)
     own = scores[columns]
@@ -81,9 +82,9 @@ def ranks_in_row(scores: np.ndarray, columns: np.ndarray, places: np.ndarray) ->
 
 
 def _buckets(scores: np.ndarray) -> np.ndarray | None:
-    """int64 [P]: numbers of buckets, 0 .. `BUCKETS`; never less for a greater score.
+    """int64 [P]: numbers of buckets, 0 .. `BUCKETS`; a greater score never has a smaller number.
 
-    None: the scores' range is too small or too large for float32 to divide it.
+    None if the range of the scores is too small or too large for float32 to divide it.
     """
     least, most = scores.min(), scores.max()
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -95,8 +96,9 @@ def _buckets(scores: np.ndarray) -> np.ndarray | None:
 
 
 def _level(buckets: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The passages in the buckets of those in `columns`, and for each of these the number of other
-    passages in greater buckets: int64 [n] and [R].
+    """The passages in the buckets of the passages in `columns`: int64 [n].
+
+    Also, for each passage in `columns`, the number of other passages in greater buckets: int64 [R].
     """
     own = buckets[columns]
     level = np.zeros(BUCKETS + 1, bool)

@@ -1,4 +1,4 @@
-"""`hybridbatch debias`: language vectors from any text by language."""
+"""`hybridbatch debias`: estimates language vectors from any text whose languages are known."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hybridbatch.scoring.audit_settings import AuditConfig
     from hybridbatch.search.embeddings import EmbeddingStore
 
-FEW = 10  # texts of a language: below, its estimate is mostly the global one
+FEW = 10  # texts of a language; with fewer texts its estimate is mostly the global estimate
 
 
 def estimate(
@@ -28,7 +28,7 @@ def estimate(
     """Estimate language vectors as `config` says and write them; returns their folder.
 
     Args:
-        store: the stored embeddings of the settings' model, if they are open.
+        store: the stored embeddings of the model in the settings, if they are open.
     Raises: `HybridBatchError` for texts, models and methods that cannot be used.
     """
     texts, sources = _texts(config, report)
@@ -65,10 +65,11 @@ def _save_model(
 
 
 def rewrite_index(config: DebiasConfig, report: Reporter = SILENT) -> tuple[Path, Path]:
-    """Take language vectors off the stored vectors of ``config.vectors``.
+    """Subtract language vectors from the stored vectors of ``config.vectors``.
 
     Returns: the new file, and the folder of its language vectors.
-    Raises: as `hybridbatch.debias.rewrite.rewrite`; `ConfigError` without the rows' languages.
+    Raises: as `hybridbatch.debias.rewrite.rewrite`; `ConfigError` without the languages of the
+        rows.
     """
     from hybridbatch.debias.index_files import open_index
     from hybridbatch.debias.rewrite import RowLanguages, read_row_languages, rewrite
@@ -106,7 +107,7 @@ def language_vectors(
     store: "EmbeddingStore",
     report: Reporter = SILENT,
 ) -> LanguageVectors:
-    """The language vectors of texts by side and language; each text is encoded once."""
+    """Estimate language vectors from texts by side and language; each text is encoded once."""
     moments = {
         side: _moments(store, side, by_language, config.how.products, report)
         for side, by_language in texts.items()
@@ -136,7 +137,7 @@ def language_vectors(
 
 
 def open_store(config: "DebiasConfig | AuditConfig", report: Reporter = SILENT) -> "EmbeddingStore":
-    """The stored embeddings of the settings' model, which is loaded. Raises: `ModelError`."""
+    """Load the model in the settings and open its stored embeddings. Raises: `ModelError`."""
     from hybridbatch.common.device import resolve_device, resolve_precision
     from hybridbatch.model import Encoder
     from hybridbatch.search.embeddings import EmbeddingStore
@@ -167,7 +168,7 @@ def _moments(
 def _texts(
     config: DebiasConfig, report: Reporter
 ) -> tuple[dict[Side, dict[str, list[str]]], dict[str, str]]:
-    """The texts of each side, and in words where they come from."""
+    """The texts of each side, and a description of their sources."""
     passages = _gathered(config, config.text, "passage", report)
     sources = {"passage": ", ".join(_shown(name) for name in config.text)}
     texts: dict[Side, dict[str, list[str]]] = {
@@ -196,7 +197,7 @@ def _texts(
 def _fill(
     texts: dict[Side, dict[str, list[str]]], sources: dict[str, str], report: Reporter
 ) -> None:
-    """Languages that have passages but no query: their passages, encoded as queries."""
+    """Give languages with passages but no query their passages, to be encoded as queries."""
     lacking = [name for name in texts["passage"] if name not in texts["query"]]
     if not lacking:
         return
@@ -207,7 +208,7 @@ def _fill(
 
 
 def _shown(name: str) -> str:
-    """A source as the result names it: never a path of this machine."""
+    """The name of a source in the result, which never has a path of this machine."""
     return name if name.partition(":")[0] in TASKS else Path(name).name
 
 

@@ -1,10 +1,10 @@
-"""A model folder that carries its language vectors.
+"""A model folder that contains its language vectors. There are two ways:
 
-Two ways. *global*: the one mean of all texts goes into the last bias of the transformer (or into a
-dense layer, where the architecture has none there), so that `SentenceTransformer`, `AutoModel` and
-whatever else reads the folder have it without this package. *language*: all vectors, as modules of
-`hybridbatch.model.language_module`, which sentence-transformers loads where this package is
-installed.
+- *global*: the one mean of all texts goes into the last bias of the transformer, or into a dense
+  layer if the architecture has no such bias. `SentenceTransformer`, `AutoModel` and other readers
+  of the folder then apply it without this package.
+- *language*: the folder has all vectors, as modules of `hybridbatch.model.language_module`.
+  sentence-transformers loads these modules if this package is installed.
 """
 
 import copy
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from hybridbatch.model import Encoder
     from hybridbatch.model.language_module import LanguageVectors as Module
 
-TEXTS = 32  # of each language and side: from them the mean before normalisation is estimated
-PROBES = 4  # texts with which a folded model is compared
+TEXTS = 32  # texts of each language and side, to estimate the mean before normalisation
+PROBES = 4  # texts on which the folded model is checked
 
 
 def save_global(
     encoder: "Encoder", texts: Mapping[Side, Mapping[str, Sequence[str]]], folder: Path
 ) -> str:
-    """Save the model with the mean of all its texts folded in; returns where it went, in words.
+    """Save the model with the mean of all its texts folded in; returns in words where it went.
 
-    What is subtracted is the mean of the pooled vectors *before* normalisation, over languages and
-    sides with equal weight: one vector for queries and passages, for a model has one set of
+    The model subtracts the mean of the pooled vectors *before* normalisation, over languages and
+    sides with equal weight. Queries and passages share one vector, because a model has one set of
     weights.
 
     Raises: `OutputError`.
@@ -50,9 +50,9 @@ def save_global(
 
 
 def save_by_language(encoder: "Encoder", vectors: LanguageVectors, folder: Path) -> None:
-    """Save the model with modules that take off the vectors of each text's side and language.
+    """Save the model with modules that subtract the vector of each text's side and language.
 
-    Raises: `OutputError`; `ModelError` without sentence-transformers, whose modules they are.
+    Raises: `OutputError`; `ModelError` without sentence-transformers, whose modules these are.
     """
     try:
         from hybridbatch.model.language_module import LanguageVectors as Module
@@ -78,7 +78,7 @@ def save_by_language(encoder: "Encoder", vectors: LanguageVectors, folder: Path)
 
 
 def _add_modules(folder: Path, module: "Module", vectors: LanguageVectors) -> None:
-    """Make the saved model in `folder` one whose modules take language vectors off."""
+    """Add the modules that subtract language vectors to the saved model in `folder`."""
     from hybridbatch.model.language_module import LanguageTransformer, marked
 
     steps = read_json(folder / "modules.json")
@@ -118,7 +118,7 @@ def _pooled_mean(encoder: "Encoder", texts: Mapping[Side, Mapping[str, Sequence[
 
 
 def _fold(encoder: "Encoder", folded: "Encoder", mean: Tensor, probes: Sequence[str]) -> str:
-    """Put the mean into `folded`; in the last bias, if that does exactly what it should."""
+    """Put the mean into `folded`: into the last bias, if this has exactly the wanted effect."""
     norms = [
         module
         for module in folded.model.modules()
@@ -158,7 +158,7 @@ def _rows(table: Mapping[str, np.ndarray], names: Sequence[str]) -> Tensor:
 
 
 def require_foldable(fold: str, method: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` where only a mean can be folded, and the method is another."""
+    """Raise `ConfigError` for `fold` "global" with a method other than centring."""
     if fold == "global" and method.get("name") != "centre":
         raise ConfigError(
             f"fold = global: folds a mean, but the method is {method.get('name')}; use --method"

@@ -1,12 +1,13 @@
-"""Any text by language, to estimate language vectors from: no questions, no labels, no order.
+"""Reads any text by language, to estimate language vectors; needs no questions and no labels.
 
-What can be read:
+It reads:
 
 - a folder of a retrieval task (``LANG/corpus.jsonl`` or ``corpus.LANG.jsonl``; for queries
-  ``queries``): its judgements are not looked at;
-- a folder with a file for each language, ``LANG.txt`` (a text a line) or ``LANG.jsonl``, ``.tsv``,
-  ``.csv``, ``.parquet``, ``.gz`` of them too;
-- one such file, whose rows name their language in a column, or do not: then it is identified.
+  ``queries``), without its judgements;
+- a folder with a file for each language: ``LANG.txt`` (one text a line), or ``LANG.jsonl``,
+  ``.tsv``, ``.csv``, ``.parquet``, also with ``.gz``;
+- one such file, with a column for the language of each row. Without this column, the language is
+  identified.
 """
 
 from collections import Counter
@@ -37,18 +38,18 @@ TASK_FILES: dict[Side, str] = {"passage": "corpus", "query": "queries"}
 
 @dataclass
 class TextsByLanguage:
-    """Distinct texts by canonical language, and how they were come by."""
+    """Distinct texts by canonical language, and counts of identified texts and unusable rows."""
 
     texts: dict[str, list[str]] = field(default_factory=dict)
     identified: int = 0  # texts whose language was identified, not named
     left_out: Counter[str] = field(default_factory=Counter)  # rows that cannot be used, by reason
 
     def add(self, language: str, text: str) -> None:
-        """One text more."""
+        """Add one text."""
         self.texts.setdefault(language, []).append(text)
 
     def sample(self, most: int, seed: int) -> dict[str, list[str]]:
-        """At most so many distinct texts of each language, drawn at random; in their old order."""
+        """Draw at most `most` distinct texts of each language at random, and keep their order."""
         chosen = {}
         for language, texts in sorted(self.texts.items()):
             distinct = list(dict.fromkeys(texts))
@@ -57,7 +58,7 @@ class TextsByLanguage:
         return chosen
 
     def tell(self, origin: Path, report: Reporter) -> None:
-        """Say what was identified and what was left out."""
+        """Report what was identified and what was left out."""
         if self.identified:
             report.note(
                 f"{origin}: the languages of {self.identified:,} texts were identified by"
@@ -68,11 +69,11 @@ class TextsByLanguage:
 
 
 def read_texts_by_language(path: Path, side: Side, report: Reporter = SILENT) -> TextsByLanguage:
-    """All texts of a folder or file, by language.
+    """Read all texts of a folder or file, by language.
 
     Args:
-        side: which files and columns of a retrieval task are meant.
-    Raises: `DataError` for a path that is not there, holds no text, or names unknown languages.
+        side: which files and columns of a retrieval task are read.
+    Raises: `DataError` for a path that does not exist, holds no text, or names unknown languages.
     """
     if not path.exists():
         raise DataError(f"{path}: not there; name a folder or file of texts")

@@ -1,4 +1,4 @@
-"""``eval.json`` and the file of scores that belongs to it: their shape, and the door to them."""
+"""The shapes of ``eval.json`` and of its file of scores, and the functions that read them."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,7 +38,7 @@ class Pairs(Shape):
 
 
 class EvaluatedTask(Shape):
-    """A task of an evaluation: what comparisons need."""
+    """A task of an evaluation: the part that comparisons need."""
 
     name: str
     provenance: Provenance
@@ -53,13 +53,13 @@ class TaskScores(EvaluatedTask):
 
 
 class Scored(Shape):
-    """What was evaluated."""
+    """The model that was evaluated."""
 
     name: str
 
 
 class Evaluated(Shape):
-    """``eval.json``: what comparisons need."""
+    """``eval.json``: the part that comparisons need."""
 
     kind_name: ClassVar[str] = "eval"
     versions: ClassVar[tuple[int, ...]] = (SCHEMA_VERSION,)
@@ -70,7 +70,7 @@ class Evaluated(Shape):
 
 
 class Averages(Evaluated):
-    """``eval.json``: what tables and figures need."""
+    """``eval.json``: the part that tables and figures need."""
 
     model: Scored
     tasks: list[TaskScores]  # type: ignore[assignment]
@@ -85,7 +85,10 @@ def read_evaluation(folder: Path, shape: type[Evaluated] = Averages) -> dict[str
 def check_scores(folder: Path, name: str, facts: dict[str, Any] | None = None) -> None:
     """Compare a file of an evaluation with the checksum in its ``eval.json``.
 
-    Evaluations of earlier versions have none. Args: facts: what `read_evaluation` gives, if known.
+    Evaluations of earlier versions have no checksums.
+
+    Args:
+        facts: the result of `read_evaluation`, if known.
     Raises: `DataError` if the file is damaged or belongs to another evaluation.
     """
     if facts is None:

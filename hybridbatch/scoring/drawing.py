@@ -1,4 +1,4 @@
-"""How figures look and are written: the same content gives the same bytes."""
+"""The look and the output of figures: the same content gives the same bytes."""
 
 import io
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ DPI = 200
 
 
 def svg(figure: "Figure") -> str:
-    """A figure as SVG text without date or XML header, to be put into a page."""
+    """A figure as SVG text without date or XML header, to be embedded in a page."""
     import matplotlib
 
     text = io.StringIO()
@@ -29,8 +29,9 @@ def svg(figure: "Figure") -> str:
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as SVG or PNG, as the suffix says. Raises: `ConfigError` for another one,
-    `OutputError`.
+    """Write a figure as SVG or PNG, as the suffix says.
+
+    Raises: `ConfigError` for another suffix, `OutputError`.
     """
     import matplotlib
 
@@ -52,6 +53,6 @@ def write_both(figure: "Figure", folder: Path, name: str) -> list[Path]:
 
 
 def ink(colour: "Sequence[float] | np.ndarray") -> str:
-    """Black or white, whichever is read better on a colour (RGB, each 0 .. 1)."""
+    """Black or white, whichever is easier to read on a colour (RGB, each 0 .. 1)."""
     red, green, blue = colour[:3]
     return "k" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "w"

@@ -1,4 +1,4 @@
-"""What a training source is, and what it may ask of its surroundings."""
+"""The interface of a training source, and the context that it runs in."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,15 +11,14 @@ from hybridbatch.common.records import BadRow, Row
 
 @dataclass(frozen=True)
 class SourceContext:
-    """What a source may ask of its surroundings.
+    """The context that a source runs in.
 
     Attributes:
         data_root: folder with local copies of public data sets, one sub-folder per data set.
-        seed: of every random choice.
-        keeps: whether rows of a canonical language are wanted; all rows may be yielded all the
-            same.
-        revisions: the commits to read of sources that follow a branch, by name.
-        report: where notes and progress go.
+        seed: seed of every random choice.
+        keeps: whether rows of a canonical language are wanted; a source may still yield all rows.
+        revisions: the commits to read, by name, of sources that follow a branch.
+        report: receives notes and progress.
     """
 
     data_root: Path | None = None
@@ -29,7 +28,7 @@ class SourceContext:
     report: Reporter = SILENT
 
     def chance(self, *names: str) -> float:
-        """A number in [0, 1), uniform over names and a function of them and the seed alone."""
+        """A number in [0, 1), uniform over names; it depends only on the names and the seed."""
         digest = hashlib.blake2b(
             "\0".join((str(self.seed), *names)).encode(), digest_size=8
         ).digest()
@@ -38,21 +37,21 @@ class SourceContext:
 
 @dataclass(frozen=True)
 class Source:
-    """A training source: what it is, and a function that yields its rows.
+    """A training source: its description, and a function that yields its rows.
 
     Attributes:
-        name: how the command line and `Row.source` call it.
-        title: one line saying what it holds.
-        licence, url, revision: where it comes from; the revision pins it (commit, version).
-        languages, yields: for people: which languages, and what its pairs are.
-        rows: the rows of the source, good and bad, in any order. A source without splits of its own
-            says train; the store then sets validation records aside.
-        inputs: the local files that `rows` will read, as far as the revision does not pin their
-            content. Raises `DataError` if they are not there.
-        size: how much it is, for people.
-        own: whether it is the user's own data: where that comes with a test split and no validation
-            split, the store sets validation records aside all the same.
-        commit: of a source whose revision is a branch, the commit that `rows` reads.
+        name: its name on the command line and in `Row.source`.
+        title: a description in one line.
+        licence, url, revision: its origin; the revision pins it (commit, version).
+        languages, yields: for people: the languages, and a description of the pairs.
+        rows: the rows of the source, good and bad, in any order. A source without splits yields
+            only train rows; the store then sets validation records aside.
+        inputs: the local files that `rows` will read, if the revision does not pin their content.
+            Raises `DataError` if they are absent.
+        size: its size, for people.
+        own: whether it is the user's own data. If own data has a test split and no validation
+            split, the store still sets validation records aside.
+        commit: for a source whose revision is a branch, the commit that `rows` reads.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Public homes of data sets, and the builders that make our files of theirs."""
+"""Public homes of data sets, and the builders that convert them to our files."""

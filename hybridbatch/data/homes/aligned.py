@@ -32,7 +32,7 @@ def sib_sentences(files: Files) -> dict[str, dict[int, Record]]:
 
 
 def unquoted(cell: str) -> str:
-    """A cell of a table, without the quotes that a writer of CSV puts around one with quotes."""
+    """A cell of a table, without the quotes that a CSV writer puts around a cell with quotes."""
     cell = cell.strip()
     if len(cell) > 1 and cell[0] == cell[-1] == '"':
         cell = cell[1:-1].replace('""', '"')
@@ -40,13 +40,13 @@ def unquoted(cell: str) -> str:
 
 
 def build_sib200(files: Files, folder: Path) -> None:
-    """A file for each language."""
+    """Write a file for each language."""
     for language, table in sib_sentences(files).items():
         write(folder / f"{language}.jsonl.gz", [table[number] for number in sorted(table)])
 
 
 def build_tatoeba(files: Files, folder: Path) -> None:
-    """A file for each language, with its own English side."""
+    """Write a file for each language, with its own English side."""
     for language in TATOEBA:
         place = f"data/tatoeba/v1/tatoeba.{language}-eng"
         texts = files.lines(f"{place}.{language}")
@@ -61,7 +61,7 @@ def build_tatoeba(files: Files, folder: Path) -> None:
         write(folder / f"{language}.jsonl.gz", records)
 
 
-# Of NTREX, without Burmese, which is in Zawgyi's encoding, and regional variants.
+# NTREX without Burmese, which is in Zawgyi's encoding, and without regional variants.
 NTREX_LANGUAGES = (
     "afr", "amh", "arb", "aze-Latn", "bak", "bem", "ben", "bod", "ckb-Arab", "cym", "deu", "div", "dzo", "ell",
     "eng", "eus", "ewe", "fas", "fij", "fil", "fin", "fra", "fuc", "gle", "guj", "hau", "heb", "hin", "hmn", "hye",
@@ -74,7 +74,7 @@ TICO19_LANGUAGES = (
     "ar", "bn", "ckb", "din", "es-LA", "fa", "fuv", "ha", "hi", "id", "km", "kr", "ku", "lg", "ln", "mr", "ms",
     "my", "ne", "nus", "om", "prs", "ps", "ru", "rw", "so", "sw", "ta", "ti", "tl", "ur", "zh", "zu",
 )  # fmt: skip
-# Of MAFAND-MT: (English or French, African language) with documents, and with lines alone.
+# MAFAND-MT: (English or French, African language) with documents, and with lines alone.
 DOCUMENTS = (("en", "kin"), ("en", "pcm"), ("en", "sna"), ("en", "swa"), ("en", "xho"), ("en", "yor"),
              ("fr", "ewe"), ("fr", "fon"))  # fmt: skip
 SENTENCES = (("en", "amh"), ("en", "hau"), ("en", "ibo"), ("en", "lug"), ("en", "swa"), ("en", "twi"),
@@ -84,7 +84,10 @@ TATOEBA = ["afr", "amh", "ara", "arq", "arz", "awa", "aze", "bel", "ben", "ber",
 
 
 def build_lafand(files: Files, folder: Path) -> None:
-    """``doc.*`` files, whose documents blank lines part, and ``sent.*`` files of lines alone."""
+    """Write ``doc.*`` files, whose documents are separated by blank lines, and ``sent.*`` files.
+
+    The ``sent.*`` files have lines alone.
+    """
     for source, language in DOCUMENTS:
         records: list[Record] = []
         side = {"en": "eng", "fr": "fra"}[source]
@@ -108,7 +111,7 @@ def build_lafand(files: Files, folder: Path) -> None:
                 said = (record["src"], record["text"])
                 if said in seen or not all(said) or said[0] == said[1]:
                     continue
-                # Lines beyond the cut count, too: a split has no pair of an earlier one.
+                # Lines beyond the cut count, too: a split has no pair of an earlier split.
                 seen.add(said)
                 if len(records) - held == most:
                     continue
@@ -151,8 +154,9 @@ SPLITS_OF_SENTENCES = {"amh": ("test", "dev"), "swa": ("train",), "ewe": ("train
 
 
 def build_ntrex(files: Files, folder: Path) -> None:
-    """``NTREX-128/newstest2019-ref.LANG.txt``, lines parallel to ``DOCUMENT_IDS.tsv``; English is
-    the source side.
+    """Write NTREX from ``NTREX-128/newstest2019-ref.LANG.txt``.
+
+    Its lines are parallel to ``DOCUMENT_IDS.tsv``. English is the source side.
     """
     documents = [spaced(line) for line in files.lines("DOCUMENT_IDS.tsv")]
     positions: list[int] = []
@@ -177,7 +181,10 @@ def build_ntrex(files: Files, folder: Path) -> None:
 
 
 def build_tico19(files: Files, folder: Path) -> None:
-    """``data/TM/all.en-LANG.tmx.zip``, translation units with ids ``DOCUMENT:NUMBER``."""
+    """Write TICO-19 from ``data/TM/all.en-LANG.tmx.zip``.
+
+    The translation units have ids ``DOCUMENT:NUMBER``.
+    """
     english: dict[str, str] = {}
     for code in TICO19_LANGUAGES:
         translated: dict[str, str] = {}

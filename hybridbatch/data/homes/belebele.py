@@ -1,8 +1,8 @@
-"""The builder of belebele-sib: Belebele's questions, its passages in the languages of SIB-200.
+"""The builder of belebele-sib: Belebele's questions and passages in the languages of SIB-200.
 
-Belebele's passages are made of sentences of FLORES-200, of which SIB-200 has about half, under one
-id in every language. Where the English sentences make up at least nine tenths of an English
-passage, the passage is rebuilt in every language by joining them.
+Belebele's passages consist of sentences of FLORES-200. SIB-200 has about half of these sentences,
+with one id in every language. If SIB-200's English sentences make up at least nine tenths of an
+English passage, the passage is rebuilt in every language by joining its sentences.
 """
 
 from pathlib import Path
@@ -12,12 +12,12 @@ from hybridbatch.data.formats.tables import spaced
 from hybridbatch.data.homes.aligned import sib_sentences
 from hybridbatch.data.homes.home import Files, write
 
-LEAST_SHARE = 0.9  # of a passage's characters that its sentences in SIB-200 have
+LEAST_SHARE = 0.9  # least share of a passage's characters that SIB-200's sentences have
 Record = dict[str, Any]
 
 
 def build_belebele_sib(belebele: Files, sib: Files, folder: Path) -> None:
-    """Questions in English and German, corpora in all languages, one file of judgements."""
+    """Write questions in English and German, corpora in all languages, one file of judgements."""
     passages = list(belebele.records("data/belebele/eng_Latn.jsonl"))
     sentences = sib_sentences(sib)
     parts = _sentences_of([str(passage["text"]) for passage in passages], sentences["eng_Latn"])
@@ -47,7 +47,7 @@ def build_belebele_sib(belebele: Files, sib: Files, folder: Path) -> None:
 
 
 def _sentences_of(passages: list[str], english: dict[int, Record]) -> list[list[tuple[int, int]]]:
-    """For each passage, (place in it, sentence id) of the sentences of SIB-200 in it, in order."""
+    """For each passage, (place, sentence id) of SIB-200's sentences in the passage, in order."""
     found: list[list[tuple[int, int]]] = [[] for _ in passages]
     bare = [_letters(passage) for passage in passages]
     for number in sorted(english):
@@ -70,5 +70,5 @@ def _share(
 
 
 def _letters(text: str) -> str:
-    """Letters and digits alone: the two data sets differ in quotes and blanks."""
+    """Letters and digits alone, because the two data sets differ in quotes and blanks."""
     return "".join(character for character in text.lower() if character.isalnum())

@@ -1,7 +1,7 @@
-"""The builder of bible: verses by chapter, of translations that hold the New Testament or parts.
+"""The builder of bible: verses by chapter, from translations of the New Testament or parts of it.
 
-English is the King James Version. A chapter whose verses have lengths unlike the English ones is
-left out: there the verses are numbered in another way.
+English is the King James Version. A chapter is left out if the lengths of its verses are unlike the
+English lengths, because its verses are numbered differently.
 """
 
 from pathlib import Path
@@ -19,12 +19,12 @@ BIBLES = {"dik": "Dinka-NT", "eus": "Basque-NT", "ewe": "Ewe-NT", "guj": "Gujara
 BOOKS = {"GEN": "Genesis", "RUT": "Ruth", "EST": "Esther", "JON": "Jonah", "MAT": "Matthew", "MAR": "Mark",
          "LUK": "Luke", "JOH": "John", "ACT": "Acts"}  # fmt: skip
 LEAST_CORRELATION = 0.3
-Verses = dict[str, dict[int, str]]  # chapter such as MAT.1 -> number -> text
+Verses = dict[str, dict[int, str]]  # chapter such as MAT.1 -> verse number -> text
 Record = dict[str, Any]
 
 
 def build_bible(corpus: Files, king_james: Files, folder: Path) -> None:
-    """A file for each language."""
+    """Write a file for each language."""
     english: Verses = {}
     for book, name in BOOKS.items():
         for chapter in king_james.json(f"{name}.json")["chapters"]:
@@ -57,7 +57,7 @@ def _read(files: Files, name: str) -> Verses:
 
 
 def _go_along(verses: dict[int, str], english: dict[int, str]) -> bool:
-    """Whether the lengths of a chapter's verses correlate with those of the English ones."""
+    """Whether the lengths of a chapter's verses correlate with the English lengths."""
     shared = [number for number in verses if number in english]
     if len(shared) < 3:
         return False
@@ -65,7 +65,7 @@ def _go_along(verses: dict[int, str], english: dict[int, str]) -> bool:
     theirs = [len(english[number]) for number in shared]
     try:
         return correlation(ours, theirs) >= LEAST_CORRELATION
-    except StatisticsError:  # all of one length
+    except StatisticsError:  # all verses have one length
         return False
 
 

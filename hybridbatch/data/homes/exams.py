@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 
 def build_exams(files: Files, folder: Path) -> None:
-    """One file of questions; `group` is the same for parallel ones."""
+    """Write one file of questions; parallel questions have one `group`."""
     parallel: dict[str, list[str]] = {}
     for record in files.records("data/exams/parallel_questions.jsonl"):
         for key, others in record.items():
@@ -49,7 +49,7 @@ def build_exams(files: Files, folder: Path) -> None:
 
 
 def _groups(parallel: dict[str, list[str]]) -> dict[str, str]:
-    """By question, the question that stands for all that are parallel to it, directly or not."""
+    """By question, the question that represents all questions parallel to it, directly or not."""
     leader: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -65,7 +65,7 @@ def _groups(parallel: dict[str, list[str]]) -> dict[str, str]:
 
 
 def _packed(path: Path) -> list[Record]:
-    """The records of the one file of an archive."""
+    """The records of the only file of an archive."""
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:

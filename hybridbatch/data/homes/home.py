@@ -1,9 +1,8 @@
 """Where a data set is public, and how it gets from there into the cache folder.
 
-A home is one or more repositories of GitHub at fixed commits. A builder reads their files, in the
-layout that their authors gave them, and writes ours: JSON Lines. The result is held against a
-checksum of all its texts, so it is the same data on every machine, whether the files were
-downloaded or lie in a clone.
+A home is one or more repositories of GitHub at fixed commits. A builder reads their files in the
+authors' layout, and writes our files: JSON Lines. The result is compared with a checksum of all its
+texts. So the data is equal on every machine, for downloaded files and for clones.
 """
 
 import gzip
@@ -24,7 +23,7 @@ from hybridbatch.data.download.web import web_file
 
 RAW = "https://raw.githubusercontent.com"
 ARCHIVES = "https://codeload.github.com"
-BUILDER_VERSION = 1  # part of the cached folder's name: raise it when what is written changes
+BUILDER_VERSION = 1  # part of the cached folder's name: raise it when the written content changes
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Repository:
 
     Attributes:
         name: ``owner/name``.
-        marker: a file or folder in it, by which a clone is known.
+        marker: a file or folder by which a clone is recognized.
         whole: whether it is downloaded as one archive, because very many of its files are read.
     """
 
@@ -44,21 +43,22 @@ class Repository:
 
     @property
     def url(self) -> str:
-        """Where people find it."""
+        """The address for people."""
         return f"https://github.com/{self.name}"
 
     @property
     def archive(self) -> str:
-        """The address of all its files in one."""
+        """The address of an archive of all files."""
         return f"{ARCHIVES}/{self.name}/tar.gz/{self.commit}"
 
     def address(self, path: str) -> str:
-        """The address of one of its files."""
+        """The address of one file."""
         return f"{RAW}/{self.name}/{self.commit}/{quote(path)}"
 
     def clone(self, data_root: Path | None, folder: str) -> Path | None:
-        """A clone under the data root, if there is one: named as the repository, or as `folder`, or
-        the data root itself.
+        """A clone under the data root, if there is one.
+
+        The clone is named as the repository or as `folder`, or is the data root itself.
         """
         if data_root is None:
             return None
@@ -71,13 +71,17 @@ class Repository:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a repository: of a clone, or of the web."""
+    """The files of a repository, from a clone or from the web."""
 
     repository: Repository
     clone: Path | None = None
 
     def path(self, name: str) -> Path:
-        """The local path of a file. Raises: `DataError` if it cannot be had."""
+        """The local path of a file.
+
+        Raises:
+            DataError: The file cannot be downloaded.
+        """
         if self.clone is None:
             return self._download(self.repository.address(name))
         path = self.clone / name
@@ -98,7 +102,11 @@ class Files:
             ) from error
 
     def text(self, name: str) -> str:
-        """The text of a file. Raises: `DataError` as `path`, and for what is not UTF-8."""
+        """The text of a file.
+
+        Raises:
+            DataError: The file cannot be downloaded, or is not UTF-8.
+        """
         path = self.path(name)
         try:
             return path.read_text(encoding="utf-8")
@@ -106,11 +114,15 @@ class Files:
             raise DataError(f"{path}: not valid UTF-8 at byte {error.start}") from error
 
     def lines(self, name: str) -> list[str]:
-        """The lines of a file, without their ends."""
+        """The lines of a file, without line ends."""
         return self.text(name).removesuffix("\n").split("\n")
 
     def records(self, name: str) -> Iterator[dict[str, Any]]:
-        """The objects of a JSON Lines file. Raises: `DataError` naming a bad line."""
+        """The objects of a JSON Lines file.
+
+        Raises:
+            DataError: A line is bad; the message names it.
+        """
         for number, line in enumerate(self.lines(name), 1):
             if line.strip():
                 try:
@@ -119,7 +131,11 @@ class Files:
                     raise DataError(f"{self.path(name)}:{number}: malformed JSON") from error
 
     def json(self, name: str) -> Any:
-        """A JSON file's content. Raises: `DataError` if it is malformed."""
+        """The content of a JSON file.
+
+        Raises:
+            DataError: The file is malformed.
+        """
         try:
             return json.loads(self.text(name))
         except ValueError as error:
@@ -146,8 +162,9 @@ class Files:
 
 
 def _members(path: Path, wanted: re.Pattern[str]) -> dict[str, bytes]:
-    """The wanted files of an archive of GitHub, in which all lie in one folder. Nothing is
-    unpacked.
+    """The wanted files of a GitHub archive, whose files all lie in one folder.
+
+    Nothing is unpacked.
     """
     found: dict[str, bytes] = {}
     try:
@@ -164,19 +181,20 @@ def _members(path: Path, wanted: re.Pattern[str]) -> dict[str, bytes]:
     return found
 
 
-# One `Files` for each repository of the home, in its order, and the folder to write into.
+# One `Files` for each repository of the home, in order, and the folder to write into.
 Build = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Home:
-    """A public data set that our files are made of.
+    """A public data set that our files are built from.
 
     Attributes:
-        folder: of our files, under a data root and in the cache.
-        megabytes: to download.
-        sha256: of the texts that `build` writes (`content_hash`).
-        build: (files of each repository, in order, and the folder): writes our files.
+        folder: folder of our files, under a data root and in the cache.
+        megabytes: size of the download.
+        sha256: hash of the texts that `build` writes (`content_hash`).
+        build: function of the files of each repository, in order, and the folder; it writes our
+            files.
     """
 
     folder: str
@@ -193,23 +211,25 @@ class Home:
 
     @property
     def kept(self) -> Path:
-        """Where the files are, once they are built."""
+        """The folder of the files after they are built."""
         commits = [self.sha256, *(repository.commit for repository in self.repositories)]
         key = hashlib.sha256("\0".join(commits).encode()).hexdigest()[:16]
         return cache_folder() / "sources" / f"{self.folder}-{key}-v{BUILDER_VERSION}"
 
     def built(self) -> Path | None:
-        """The folder of our files, if they have been built."""
+        """The folder of our files, if they are built."""
         return self.kept if self.kept.is_dir() else None
 
     def cloned(self, data_root: Path | None) -> bool:
-        """Whether all of its repositories lie under the data root as clones."""
+        """Whether all repositories of the home lie under the data root as clones."""
         return all(one.clone(data_root, self.folder) for one in self.repositories)
 
     def obtain(self, data_root: Path | None = None) -> Path:
-        """The folder of our files: as it was built, else built of clones, else of downloads.
+        """The folder of our files: already built, else built from clones, else from downloads.
 
-        Raises: `DataError` when a file cannot be had or is not what was expected; `OutputError`.
+        Raises:
+            DataError: A file cannot be downloaded or has unexpected content.
+            OutputError: The folder cannot be written.
         """
         target = self.kept
         if target.is_dir():
@@ -239,7 +259,7 @@ class Home:
         )
 
     def whereabouts(self, data_root: Path | None = None) -> str:
-        """Where the data is, for people: here, in clones, or to download."""
+        """Where the data is, for people: on this machine, in clones, or to download."""
         if self.built():
             return "here"
         if self.cloned(data_root):
@@ -259,12 +279,12 @@ def content_hash(folder: Path) -> str:
 
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write packed JSON Lines; the bytes depend on the records alone."""
+    """Write packed JSON Lines; the bytes depend only on the records."""
     with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
 def short_hash(text: str) -> str:
-    """Ten hex digits that stand for a text in ids."""
+    """Ten hex digits that represent a text in ids."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:10]

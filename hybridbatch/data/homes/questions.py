@@ -9,7 +9,10 @@ from hybridbatch.data.homes.home import Files, write
 
 
 def build_mkqa_mia(files: Files, folder: Path) -> None:
-    """``data/eval/mkqa_dev.zip``, a file of questions per language, ids ``QUESTION_LANG``."""
+    """Write mkqa-mia from ``data/eval/mkqa_dev.zip``.
+
+    The zip has one file of questions per language, with ids ``QUESTION_LANG``.
+    """
     questions: dict[str, dict[str, str]] = {}
     pattern = re.compile(r"mkqa_dev/mkqa-(?P<code>\w+)\.jsonl")
     for match, records in zipped_json(files.path("data/eval/mkqa_dev.zip"), pattern, lines=True):

@@ -1,4 +1,4 @@
-"""All homes, by the folder that our files of them have."""
+"""All homes, by the folder of the files that we build from them."""
 
 from collections.abc import Mapping
 

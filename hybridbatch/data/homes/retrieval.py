@@ -10,8 +10,8 @@ from hybridbatch.data.homes.home import Files, short_hash, write
 
 Record = dict[str, Any]
 
-# AfriQA: pivot language by African language; the test sets are left alone. Two languages have no
-# gold passages outside of the test set.
+# AfriQA: pivot language by African language, without the test sets. Two languages have gold
+# passages only in the test set.
 PIVOTS = {"bem": "en", "fon": "fr", "hau": "en", "ibo": "en", "kin": "en", "swa": "en", "twi": "en",
           "wol": "fr", "yor": "en", "zul": "en"}  # fmt: skip
 GOLD = {"bem": ("train", "dev"), "fon": ("train", "dev"), "hau": ("train", "dev"),
@@ -20,7 +20,7 @@ GOLD = {"bem": ("train", "dev"), "fon": ("train", "dev"), "hau": ("train", "dev"
 
 
 def build_afriqa(files: Files, folder: Path) -> None:
-    """Questions by African language, gold passages by pivot language, judgements."""
+    """Write questions by African language, gold passages by pivot language, and judgements."""
     corpora: dict[str, dict[str, Record]] = {"en": {}, "fr": {}}
     for language, pivot in PIVOTS.items():
         queries: list[Record] = []
@@ -32,7 +32,7 @@ def build_afriqa(files: Files, folder: Path) -> None:
                 if not question:
                     continue
                 passage = gold.get(str(record["id"]))
-                # One gold passage is that of another question.
+                # One gold passage belongs to another question.
                 if passage and passage["question"] != question:
                     passage = None
                 if passage:
@@ -59,7 +59,7 @@ def build_afriqa(files: Files, folder: Path) -> None:
 
 
 def _afriqa_gold(files: Files, language: str, pivot: str, split: str) -> dict[str, Record]:
-    """By question id, the gold passage and the question it belongs to."""
+    """By question id, the gold passage and the question that it belongs to."""
     if split not in GOLD.get(language, ()):
         return {}
     name = f"gold_span_passages.afriqa.{language}.{pivot}.{split}.json"
@@ -87,7 +87,7 @@ def squad_paragraphs(content: Any, place: str) -> Iterator[tuple[str, Record]]:
     try:
         for article in content["data"]:
             paragraphs = article["paragraphs"]
-            # AmQA has a paragraph in place of a list of one.
+            # AmQA has a paragraph instead of a list of one paragraph.
             for paragraph in [paragraphs] if isinstance(paragraphs, dict) else paragraphs:
                 yield spaced(article.get("title") or ""), paragraph
     except (KeyError, TypeError) as error:
@@ -107,7 +107,7 @@ def _write_set(
 
 
 def build_amqa(files: Files, folder: Path) -> None:
-    """Three sets: train, dev and test."""
+    """Write three sets: train, dev and test."""
     for split in ("train", "dev", "test"):
         corpus: dict[str, Record] = {}
         queries: list[Record] = []
@@ -126,7 +126,7 @@ def build_amqa(files: Files, folder: Path) -> None:
 
 
 def build_tydi(files: Files, folder: Path) -> None:
-    """The training set in three languages."""
+    """Write the training set in three languages."""
     for code, name in (("en", "english"), ("ko", "korean"), ("sw", "swahili")):
         corpus: dict[str, Record] = {}
         queries: list[Record] = []
@@ -144,7 +144,7 @@ def build_tydi(files: Files, folder: Path) -> None:
 
 
 def build_xquad_ro(files: Files, folder: Path) -> None:
-    """Romanian questions and paragraphs."""
+    """Write Romanian questions and paragraphs."""
     corpus: list[Record] = []
     queries: list[Record] = []
     qrels: list[Record] = []

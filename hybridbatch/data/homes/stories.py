@@ -1,7 +1,8 @@
-"""The builder of stories: picture books of four repositories, a page under each ``##``.
+"""The builder of stories: picture books of four repositories, with a ``##`` before each page.
 
-A version goes along with the English one (``aligned_en``) where both have as many pages and the
-lengths of their pages correlate; what has no English version has no value there.
+A version matches the English version (``aligned_en``) if both have equally many pages and the
+lengths of their pages correlate. A version of a story without an English version has no value of
+``aligned_en``.
 """
 
 import re
@@ -13,7 +14,7 @@ from hybridbatch.data.formats.tables import spaced
 from hybridbatch.data.homes.home import Files, write
 
 LEAST_CORRELATION = 0.5
-LEFT_OUT = ("adx", "khg")  # the same files as bo
+LEFT_OUT = ("adx", "khg")  # the files are those of bo
 _NAME = re.compile(r"([^/]+)/(\d{4})_[^/]+\.md")
 _PAGE = re.compile(r"^##[ \t]*$", re.MULTILINE)
 Pages = dict[tuple[str, str], list[str]]  # (story, language) -> title and pages
@@ -23,7 +24,7 @@ Record = dict[str, Any]
 def build_stories(
     asp_source: Files, global_asp: Files, pb_source: Files, global_pb: Files, folder: Path
 ) -> None:
-    """``docs`` with a record for each version of a story, ``pages`` with its texts."""
+    """Write ``docs`` with a record for each version of a story, and ``pages`` with its texts."""
     stories: Pages = {}
     for name, files in (
         ("asp", asp_source),
@@ -44,7 +45,7 @@ def build_stories(
         aligned = None if english is None else _go_along(texts, english)
         docs.append({"doc": story, "lang": language, "aligned_en": aligned})
         for place, text in enumerate(texts):
-            # An empty page keeps its number, so that those after it stay aligned.
+            # An empty page keeps its number, so that the later pages stay aligned.
             if text:
                 pages.append({"lang": language, "doc": story, "pos": place, "text": text})
     write(folder / "docs.jsonl.gz", docs)
@@ -52,7 +53,7 @@ def build_stories(
 
 
 def _pages(text: str) -> list[str]:
-    """The title, then the pages; the last part tells of licence and authors."""
+    """The title, then the pages; the last part is dropped, because it states licence and authors."""
     title, *parts = _PAGE.split(text)
     pages = [spaced(part) for part in parts]
     if pages and "* License:" in pages[-1]:

@@ -1,1 +1,1 @@
-"""Queries and passages made of text that has none."""
+"""Makes queries and passages from text that has none."""

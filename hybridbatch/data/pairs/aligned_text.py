@@ -1,7 +1,7 @@
-"""Pseudo pairs from aligned text: documents whose lines mean the same in every language.
+"""Pseudo pairs from aligned text: documents whose lines are parallel in every language.
 
-A document is cut into blocks of four lines by their position alone, so that the blocks are the same
-in every language::
+A document is cut into blocks of four lines by position alone, so that the blocks are parallel in
+every language::
 
     position  0  query     headline, title, or any sentence
               1  passage ┐
@@ -9,9 +9,9 @@ in every language::
               3  query     the sentence after it
               4  query     next block
 
-The first and the last line of a block are queries for the passage between them. So no query's text
-occurs in any passage, and two passages are either the same text (which the schedule keeps apart) or
-have no line in common: a batch holds no false negative that overlapping windows would make.
+The first and the last line of a block are queries for the passage between them. So no query text
+occurs in any passage. Two passages either are equal (the schedule keeps them apart) or have no line
+in common. So a batch has none of the false negatives that overlapping windows would cause.
 """
 
 import unicodedata
@@ -27,14 +27,15 @@ from hybridbatch.data.formats.tables import Record, RowProblem, read_records
 from hybridbatch.data.source import SourceContext
 
 BLOCK = 4
-QUERY_LETTERS = 8  # fewer say too little to be looked for ("Oh no!"); a Chinese headline has more
+# Fewer letters have too little content to search for ("Oh no!"); a Chinese headline has more.
+QUERY_LETTERS = 8
 PASSAGE_LETTERS = 16  # two lines of a picture book reach it in nearly all languages
 
 
 class Entry(NamedTuple):
     """One line of a document in one language."""
 
-    document: str  # the same in every language
+    document: str  # equal in every language
     language: str  # canonical
     position: int
     text: str
@@ -42,7 +43,7 @@ class Entry(NamedTuple):
 
 
 class DocumentLine(NamedTuple):
-    """A line of a document, as it stands in its file."""
+    """A line of a document, as it is in its file."""
 
     number: int  # in the file
     text: str
@@ -61,8 +62,8 @@ class Document:
 def document_rows(source: str, document: Document, file: str) -> Iterator[Row | BadRow]:
     """The pairs of a document in one language; record ids are ``document:position of the query``.
 
-    Pairs with too few letters, or whose query occurs inside the passage (a refrain), become bad
-    rows of `file`.
+    A pair becomes a bad row of `file` if it has too few letters, or if its query occurs inside the
+    passage (a refrain).
     """
     lines = document.lines
     for block in sorted({at // BLOCK for at in lines}):
@@ -91,8 +92,9 @@ def _unfit(query: str, passage: str) -> str | None:
 
 
 def has_letters(text: str, least: int) -> bool:
-    """Whether `text` has `least` letters or more, vowel signs counted: they are marks in the
-    scripts of South Asia.
+    """Whether `text` has at least `least` letters.
+
+    Vowel signs count, because they are marks in the scripts of South Asia.
     """
     if len(text) < least:
         return False
@@ -112,16 +114,17 @@ def gather(
     keeps: Callable[[str], bool],
     records: Iterable[tuple[int, Record] | BadRow] | None = None,
 ) -> Iterator[BadRow | Document]:
-    """The documents of a file: first its bad rows, then every document in every language that
-    `keeps` wants.
+    """The bad rows of a file, then every document in every language that `keeps` wants.
 
     Args:
         path: the file, held in memory as a whole.
-        file: how bad rows call it.
-        parse: the entries of a (line, record); may raise `RowProblem`.
-        records: of the file, where they are read by other means.
-    Raises: `DataError` if a document has two lines at one position in one language, or as
-        `read_records`.
+        file: the file's name in bad rows.
+        parse: returns the entries of a (line, record); may raise `RowProblem`.
+        records: the records of the file, if they are read by other means.
+
+    Raises:
+        DataError: A document has two lines at one position in one language, or the file cannot be
+            read (see `read_records`).
     """
     documents: dict[tuple[str, str], Document] = {}
     for item in read_records(path, file) if records is None else records:
@@ -157,7 +160,7 @@ def file_rows(
     context: SourceContext,
     records: Iterable[tuple[int, Record] | BadRow] | None = None,
 ) -> Iterator[Row | BadRow]:
-    """The pairs of all documents of one file; arguments and errors as `gather`."""
+    """The pairs of all documents of one file; for arguments and errors see `gather`."""
     for item in gather(path, file, parse, context.keeps, records):
         if isinstance(item, BadRow):
             yield item

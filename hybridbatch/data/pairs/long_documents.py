@@ -1,8 +1,9 @@
-"""Passages of long documents: whole sentences, about a hundred words, none shared by two passages.
+"""Passages of long documents: whole sentences, about a hundred words, without overlap.
 
-A hundred words are the passages of dense passage retrieval (Karpukhin et al. 2020,
-arXiv:2004.04906). They are cut without looking at the question, so that two questions about one
-place have the same passage, which the schedule keeps out of one batch, and not two that overlap.
+Passages of a hundred words follow dense passage retrieval (Karpukhin et al. 2020,
+arXiv:2004.04906). The cuts do not depend on the question. So two questions about one place share a
+passage instead of having two overlapping passages, and the schedule keeps equal passages out of one
+batch.
 """
 
 import re
@@ -14,8 +15,9 @@ _WORD = re.compile(r"\w+")
 
 
 def cut(document: str, words: int = WORDS) -> list[tuple[int, str]]:
-    """(start, text) of the passages of a document; each ends with the sentence that reaches `words`
-    words.
+    """(start, text) of the passages of a document.
+
+    A passage ends with the sentence that reaches `words` words.
     """
     passages: list[tuple[int, str]] = []
     start = count = 0
@@ -39,11 +41,10 @@ def passage_at(document: str, offset: int) -> str | None:
 
 
 def passage_with(document: str, answers: list[str], question: str) -> str | None:
-    """Of the passages that hold an answer word by word, the one that shares most words with the
-    question.
+    """The passage that holds an answer word by word and shares the most words with the question.
 
-    None if no passage holds one: the answer is in other words than the document, and its place is
-    not known.
+    None if no passage holds an answer. Then the document expresses the answer in other words, and
+    its place is unknown.
     """
     asked = set(_WORD.findall(question.casefold()))
     stated = [answer for answer in answers if answer.strip()]

@@ -1,9 +1,8 @@
-"""Question <-> question records: the same question in several languages, without a passage that
-answers it.
+"""Question <-> question records: one question in several languages, without a passage.
 
-A question must not be its own passage: a pair of a text with itself teaches nothing. So every
-language of a record carries one side only, half of the languages the query and half the passage,
-drawn per record. Such records can then meet in cross-lingual batches alone, and pair a question
+A question must not be its own passage, because a pair of a text with itself teaches nothing. So
+every language of a record has only one side: half of the languages have the query and half the
+passage, drawn per record. Only cross-lingual batches can use such records, and they pair a question
 with its translation.
 """
 
@@ -19,9 +18,9 @@ def question_rows(
     """One-sided rows of a question.
 
     Args:
-        texts: the question by canonical language. Languages that are not wanted are left out before
-            sides are drawn, so that both sides remain; a question in fewer than two of the wanted
-            languages has no row.
+        texts: the question by canonical language. Unwanted languages are left out before sides are
+            drawn, so that both sides remain. A question in fewer than two wanted languages has no
+            row.
     """
     wanted = [code for code in texts if context.keeps(code)]
     if len(wanted) < 2:

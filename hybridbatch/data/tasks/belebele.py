@@ -1,10 +1,9 @@
-"""Belebele as retrieval: each question against the 488 passages of any of 122 languages, all of
-them parallel.
+"""Belebele as retrieval: each question against the 488 passages of any of 122 languages.
 
-Layout read on 2026-11-24 from the repository's pages: ``data/CODE.jsonl`` for each FLORES-200 code,
-lines {link, question_number, flores_passage, question, ...}. ``link`` names the passage and
-``link`` with ``question_number`` the question, the same in all languages. Source: Bandarkar et al.
-2023, The Belebele Benchmark, arXiv:2308.16884.
+All passages are parallel. Layout read on 2026-11-24 from the repository's pages:
+``data/CODE.jsonl`` for each FLORES-200 code, lines {link, question_number, flores_passage,
+question, ...}. ``link`` names the passage, and ``link`` with ``question_number`` the question; both
+are equal in all languages. Source: Bandarkar et al. 2023, The Belebele Benchmark, arXiv:2308.16884.
 """
 
 from collections.abc import Iterable
@@ -41,10 +40,11 @@ CODES = tuple(
 def read_belebele(
     name: str, data_root: Path | None, languages: str, trained: Iterable[str], **fields: Any
 ) -> Task:
-    """The task in the wanted languages, one file of the hub each.
+    """The task in the wanted languages, read from one file of the hub per language.
 
-    Raises: `DataError` in one line for data that cannot be had, is faulty or not parallel,
-    `ConfigError` for the languages.
+    Raises:
+        DataError: The data cannot be downloaded, is faulty or is not parallel.
+        ConfigError: A language is unknown or not in the task.
     """
     codes = {canonical(code): code for code in CODES}
     queries: dict[str, Texts] = {}

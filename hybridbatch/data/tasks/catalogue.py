@@ -1,6 +1,4 @@
-"""The public data sets known by name: where they come from, what to expect, and the caveat beside
-their numbers.
-"""
+"""The public data sets known by name: sources, expected sizes, and caveats."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,20 +22,20 @@ class Description:
     """One data set: files under the data root, or repositories of the hub."""
 
     about: str
-    languages: str  # for people: how many, or which
+    languages: str  # for people: the number or names of languages
     size: str  # for people
     source: str  # repository @ commit
     licence: str
     read: Reader | None = None  # of a folder of files
-    folder: str | None = None  # under the data root; None: the task's name
-    splits: tuple[str, ...] = ()  # of which the first is the default
+    folder: str | None = None  # folder under the data root; None: the task's name
+    splits: tuple[str, ...] = ()  # the first one is the default
     # expected in every language, or by language code
     queries: int | Mapping[str, int] | None = None
     # expected in every language, or by language code
     passages: int | Mapping[str, int] | None = None
-    megabytes: float | None = None  # to download; None: as its home says, or depends on languages
-    fetch: Callable[[], Path] | None = None  # downloads the files when they are in no data root
-    fetched: Callable[[], Path | None] = lambda: None  # where `fetch` has put them before
+    megabytes: float | None = None  # to download; None: as the home states, or by language
+    fetch: Callable[[], Path] | None = None  # downloads the files if no data root has them
+    fetched: Callable[[], Path | None] = lambda: None  # the folder of an earlier `fetch`
     hub: Callable[..., Task] | None = (
         None  # (name, data_root, languages, trained, **fields of Task): reads from the hub
     )
@@ -197,16 +195,18 @@ def read_named(
     languages: str = "all",
     trained: Iterable[str] = (),
 ) -> Task:
-    """A task of the catalogue, its counts checked, in all its languages; one from the hub in those
-    asked for.
+    """A task of the catalogue, with its counts checked.
+
+    A task from files has all its languages, and a task from the hub has the wanted languages.
 
     Args:
         split: one of the description's splits, or empty for its default.
         data_root: folder that holds the data set's folder.
-        languages, trained: as `resolve` takes them, where data of each language is fetched on its
-            own.
-    Raises: `ConfigError` for an unknown split; `DataError` when the data is absent, faulty or
-        incomplete.
+        languages, trained: as `resolve` takes them, for data that is downloaded by language.
+
+    Raises:
+        ConfigError: The split is unknown.
+        DataError: The data is absent, faulty or incomplete.
     """
     description = CATALOGUE[name]
     if split and split not in description.splits:
@@ -238,8 +238,9 @@ def read_named(
 
 
 def local_folder(name: str, data_root: Path | None) -> Path | None:
-    """The folder of a task's files, if it is on this machine: under the data root, or downloaded
-    before.
+    """The folder of a task's files, if it is on this machine.
+
+    The folder is under the data root, or was downloaded before.
     """
     description = CATALOGUE[name]
     folder = description.folder or name
@@ -249,8 +250,9 @@ def local_folder(name: str, data_root: Path | None) -> Path | None:
 
 
 def expected_sizes(name: str, languages: str, trained: Iterable[str]) -> dict[str, int]:
-    """How many languages, queries and passages a task has in the wanted languages, as far as it is
-    known without its data.
+    """The number of languages, queries and passages of a task in the wanted languages.
+
+    The numbers that depend on the data itself are left out.
     """
     description = CATALOGUE[name.partition(":")[0]]
     sizes: dict[str, int] = {}
@@ -264,7 +266,7 @@ def expected_sizes(name: str, languages: str, trained: Iterable[str]) -> dict[st
 
 
 def whereabouts(name: str, data_root: Path | None) -> str:
-    """Where a task's data is, for people: here, or what would be downloaded."""
+    """Where a task's data is, for people: on this machine, or what would be downloaded."""
     description = CATALOGUE[name]
     if local_folder(name, data_root):
         return "here"
@@ -277,8 +279,10 @@ def whereabouts(name: str, data_root: Path | None) -> str:
 
 
 def find_folder(name: str, data_root: Path | None) -> Path:
-    """The folder of a task's files, downloaded if need be. Raises `DataError` when they cannot be
-    had.
+    """The folder of a task's files, downloaded if necessary.
+
+    Raises:
+        DataError: The files cannot be downloaded.
     """
     description = CATALOGUE[name]
     folder = local_folder(name, data_root)
@@ -306,8 +310,10 @@ def find_folder(name: str, data_root: Path | None) -> Path:
 
 
 def _check_counts(task: Task, description: Description, origin: str) -> None:
-    """A benchmark's name stands for all of it. Raises `DataError` when a language has another
-    count.
+    """Check that the task is complete, because a benchmark's name stands for all of it.
+
+    Raises:
+        DataError: A language has an unexpected count.
     """
     queries, passages = (
         {canonical(code): count for code, count in expected.items()}

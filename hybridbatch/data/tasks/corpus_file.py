@@ -1,5 +1,6 @@
-"""Corpora too large for memory: an Arrow file of ids and texts, memory-mapped, that reads like two
-sequences of text.
+"""Corpora too large for memory, as memory-mapped Arrow files of ids and texts.
+
+A file reads like two sequences of text.
 """
 
 import hashlib
@@ -44,10 +45,13 @@ class StoredStrings(Sequence[str]):
 
 
 def write_texts(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    """Write (id, text) rows; the file appears when all are there, the hash of its content beside
-    it.
+    """Write (id, text) rows.
 
-    Raises: what `rows` raises; `OutputError`.
+    The file appears when all rows are written, with the hash of its content beside it. Errors of
+    `rows` pass through.
+
+    Raises:
+        OutputError: The file cannot be written.
     """
     import pyarrow as pa
 
@@ -78,12 +82,16 @@ def write_texts(path: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def sha256_path(path: Path) -> Path:
-    """Where the hash of a file's content lies."""
+    """The path of the hash of a file's content."""
     return path.with_suffix(".sha256")
 
 
 def open_texts(path: Path) -> Texts:
-    """The rows of a file of `write_texts`. Raises: `DataError` for a damaged or empty file."""
+    """The rows of a file that `write_texts` wrote.
+
+    Raises:
+        DataError: The file is damaged or empty.
+    """
     import pyarrow as pa
 
     try:

@@ -1,5 +1,6 @@
-"""Evaluation data in repositories of the hub: read as training sources are, but a bad record is an
-error.
+"""Evaluation data in repositories of the hub, read like training sources but strictly.
+
+A bad record is an error.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ T = TypeVar("T")
 
 
 def local_copy(repository: Repository, data_root: Path | None, path: str) -> Path | None:
-    """A file or folder of a copy of the repository under the data root, named as the repository, if
-    it is there.
+    """A file or folder of a local copy of the repository under the data root, if it exists.
+
+    The copy has the name of the repository.
     """
     found = data_root / repository.name.rpartition("/")[2] / path if data_root else None
     return found if found and found.exists() else None
@@ -29,12 +31,13 @@ def rows_of(
     parse: Callable[[Record], T],
     columns: list[str] | None = None,
 ) -> Iterator[tuple[str, T]]:
-    """(``file:line``, what `parse` makes of the record) for a file of a local copy, else of the
-    hub.
+    """(``file:line``, result of `parse`) for each record of a local copy, else of the hub.
 
     Args:
-        columns: of a table without a header.
-    Raises: `DataError` for the first bad record, and for a file that cannot be had or read.
+        columns: the columns of a table without a header.
+
+    Raises:
+        DataError: A record is bad, or a file cannot be downloaded or read.
     """
     file, label = (
         local_copy(repository, data_root, path) or repository.file(path),

@@ -1,5 +1,6 @@
-"""Qrels, in the ways people write them: BEIR's tables, with any of the usual headers or none, TREC's
-four columns, between tabs or blanks, and JSON Lines.
+"""Reads qrels in common forms: BEIR tables, TREC's four columns, and JSON Lines.
+
+BEIR tables may have any of the usual headers or none. Columns may be separated by tabs or blanks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from hybridbatch.data.tasks.texts_and_qrels import existing, identifier, json_ro
 
 Judgement = tuple[str, str, int]  # query id, passage id, relevance
 TABLES = (".tsv", ".txt", ".trec", ".qrels", ".qrel")
-# Splits in the order in which one is scored, where none is named, by the names of their files.
+# Splits in the order of preference if none is named, by the names of their files.
 SPLITS = ("test", "dev", "validation", "valid", "val", "train")
 _NAMES = {
     "query": "query_id qid query topic topic_id query_id queryid q_id question_id qry_id",
@@ -26,11 +27,13 @@ _PART_OF_NAME = {name: part for part, names in _NAMES.items() for name in names.
 
 
 def find_qrels(folder: Path, split: str | None = None) -> tuple[str, Path]:
-    """The split that is scored, and its file: ``qrels/test.tsv``, else those of other splits.
+    """The split that is scored, and its file: ``qrels/test.tsv``, else another split.
 
     Args:
-        split: the one that is wanted; None: the first that is there, test before all.
-    Raises: `DataError` where there is none.
+        split: the wanted split; None: the first that exists, test before all others.
+
+    Raises:
+        DataError: There is no file of judgements.
     """
     for name in (split,) if split else SPLITS:
         for end in (*TABLES, ".jsonl"):
@@ -48,12 +51,17 @@ def find_qrels(folder: Path, split: str | None = None) -> tuple[str, Path]:
 
 
 def read_judgements(path: Path, split: str | None = None) -> list[Judgement]:
-    """The judgements of a file: a table of three columns (query, passage, relevance) or TREC's four,
-    or JSON Lines with ``query_id``, ``doc_id`` and ``rel``.
+    """The judgements of a file.
+
+    The file is a table of three columns (query, passage, relevance), a table of TREC's four
+    columns, or JSON Lines with ``query_id``, ``doc_id`` and ``rel``.
 
     Args:
-        split: of JSON Lines with a ``split``, the one whose judgements are kept.
-    Raises: `DataError` naming the line, also where one passage is judged in two ways.
+        split: of JSON Lines with a ``split``, keep only the judgements of this split.
+
+    Raises:
+        DataError: A line is faulty, or one passage is judged in two ways; the message names the
+            line.
     """
     json_lines = ".jsonl" in path.suffixes
     rows = _json_judgements(path, split) if json_lines else _table_judgements(path)
@@ -122,7 +130,7 @@ def _table_judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
 
 
 def _cells(line: str) -> list[str]:
-    """The cells between tabs, where the line has some, else between blanks."""
+    """The cells between tabs if the line has tabs, else between blanks."""
     if "\t" in line.strip():
         return [cell.strip() for cell in line.rstrip().split("\t")]
     return line.split()
@@ -139,7 +147,7 @@ def _header(cells: list[str]) -> dict[str, int] | None:
             found.setdefault(part, place)
     if {"query", "passage", "grade"} <= found.keys():
         return found
-    # one name that is known shows a header in the usual order
+    # one known name shows a header in the usual order
     return dict(_places(len(cells), "")) if found and len(cells) in (3, 4) else None
 
 

@@ -1,13 +1,12 @@
-"""LAReQA's retrieval sets: SQuAD-like JSON, one file per language, with `sentence_breaks`.
+"""LAReQA's retrieval sets: SQuAD-like JSON with `sentence_breaks`, one file per language.
 
-Source: Roy et al. 2020, LAReQA, arXiv:2004.05484, section 3: every sentence of every paragraph is a
-passage, and the
-sentence whose span contains `answer_start` is the relevant one. A question has the same id in all
-languages that have it.
+Source: Roy et al. 2020, LAReQA, arXiv:2004.05484, section 3. Every sentence of every paragraph is a
+passage, and the sentence whose span contains `answer_start` is the relevant passage. A question has
+one id in all its languages.
 
 XQuAD-R is at the head of the public repository. MLQA-R (the development set of MLQA with the
-authors' sentence breaks) was taken out of it in 2020 and is read from the last commit that has it;
-only these breaks give the paper's candidates.
+authors' sentence breaks) was removed from it in 2020, and is read from the last commit that has it.
+Only these sentence breaks give the paper's candidates.
 """
 
 from collections.abc import Mapping
@@ -28,33 +27,34 @@ from hybridbatch.data.tasks.texts_and_qrels import collect, make_task
 class Files:
     """The files of one data set in the public repository."""
 
-    name: str  # of the task, and of the folder in the repository
+    name: str  # name of the task, and of the folder in the repository
     revision: str
     sha256: Mapping[str, str]  # by language code, of the files at the revision
     home: str = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
 
     @property
     def source(self) -> str:
-        """What a task's provenance says."""
+        """The source in a task's provenance."""
         return f"github.com/google-research-datasets/lareqa @ {self.revision}"
 
     @property
     def address(self) -> str:
-        """Of the folder of files."""
+        """The address of the folder of files."""
         return f"{self.home}/{self.revision}/{self.name}"
 
     @property
     def kept(self) -> Path:
-        """Where `fetch` downloads to by default."""
+        """The default download folder of `fetch`."""
         return cache_folder() / "downloads" / f"{self.name}-{self.revision[:12]}"
 
     def fetch(self, folder: Path | None = None) -> Path:
-        """The folder of the original files, downloaded unless it is there and complete.
+        """The folder of the original files, downloaded unless it is complete.
 
         Args:
-            folder: where to keep them; default: in the user's cache.
-        Raises: `DataError` when the address cannot be reached or gives other bytes than those of
-            the revision.
+            folder: where to keep the files; default: in the user's cache.
+
+        Raises:
+            DataError: The address cannot be reached, or its bytes are not the revision's.
         """
         folder = folder or self.kept
         for code, digest in self.sha256.items():
@@ -62,7 +62,7 @@ class Files:
         return folder
 
     def fetched(self) -> Path | None:
-        """The folder that `fetch` downloads into by default, if all files are there."""
+        """The default folder of `fetch`, if it has all files."""
         return (
             self.kept
             if all((self.kept / f"{code}.json").is_file() for code in self.sha256)

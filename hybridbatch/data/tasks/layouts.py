@@ -1,15 +1,13 @@
-"""The three file layouts a retrieval task may have on disk, each read into one `Task` of all its
-languages.
+"""The three file layouts of a retrieval task; each is read into one `Task` of all languages.
 
-- **BEIR per language**: ``FOLDER/LANG/{corpus.jsonl, queries.jsonl, qrels/test.tsv}``, or one such
-folder alone.
+- **BEIR per language**: ``FOLDER/LANG/{corpus.jsonl, queries.jsonl, qrels/test.tsv}``, or a single
+  folder of this form.
 - **flat**: ``queries.LANG.jsonl``, ``corpus.LANG.jsonl`` and either ``qrels.LANG.jsonl`` or one
-``qrels.jsonl``.
-- **aligned sentences** (bitext): ``LANG.jsonl``, the same id for the same sentence in every
-  language.
+  ``qrels.jsonl``.
+- **aligned sentences** (bitext): ``LANG.jsonl``, with one id for one sentence in every language.
 
-Every file may be gzip'ed (``.gz``). The same query id in two languages must mean the same question
-(`hybridbatch.data.tasks.parallel` looks whether it can). Judgements may be written in any of the ways
+Every file may be gzip'ed (``.gz``). A query id that occurs in two languages must mean one question
+(`hybridbatch.data.tasks.parallel` checks whether this is plausible). Judgements may have any form
 of `hybridbatch.data.tasks.judgements`.
 """
 
@@ -51,15 +49,18 @@ LAYOUTS = (
 def read_folder(
     folder: Path, languages: str, split: str | None = None, parallel: Parallel = "auto"
 ) -> Task:
-    """The user's own task, in whichever layout `folder` has, or the test split of prepared data.
+    """The user's task in any layout, or the test split of prepared data.
 
     A BEIR folder without language folders is in one language, which `languages` must name.
 
     Args:
-        split: that is scored; None: test, or the one that is there.
+        split: the split to score; None: test, or the split that exists.
         parallel: whether equal ids mean equal questions in all languages, as `settle_parallel`
             takes it.
-    Raises: `DataError`, `ConfigError`.
+
+    Raises:
+        DataError: The data is absent or faulty.
+        ConfigError: A setting does not fit the data.
     """
     if is_prepared(folder):
         return read_prepared(folder, split or "test")
@@ -86,7 +87,7 @@ def read_folder(
 
 def _single_language(folder: Path, languages: str) -> str:
     try:
-        if languages != "all":  # which is a language too, Allar, but here the default
+        if languages != "all":  # also the code of the language Allar, but here it is the default
             return canonical(languages)
     except DataError:
         pass  # a group or a list
@@ -99,8 +100,10 @@ def _single_language(folder: Path, languages: str) -> str:
 
 
 def _by_language(paths: Mapping[str, Path]) -> dict[str, Path]:
-    """Paths by the canonical language of their code. Raises `DataError` for unknown and repeated
-    languages.
+    """Paths by the canonical language of their code.
+
+    Raises:
+        DataError: A language is unknown or repeated.
     """
     found: dict[str, Path] = {}
     for code, path in paths.items():
@@ -119,7 +122,7 @@ def files_by_code(
     """``KIND.CODE.jsonl[.gz]`` files of a folder (``CODE.jsonl[.gz]`` without a kind), by code.
 
     Args:
-        ends: suffixes that files may have instead.
+        ends: suffixes to accept in place of ``.jsonl``.
     """
     start = f"{kind}." if kind else ""
     found: dict[str, Path] = {}
@@ -138,9 +141,7 @@ def files_by_code(
 def _read_beir(
     folders: Mapping[str, Path], origin: Path, split: str | None, fields: Mapping[str, Any]
 ) -> Task:
-    """BEIR folders by language; queries judged only in other splits than the one that is scored are
-    left out.
-    """
+    """BEIR folders by language, without the queries that are judged only in other splits."""
     elsewhere: set[str] = set()
     notes: list[str] = []
     queries, corpus, qrels = {}, {}, {}
@@ -168,14 +169,14 @@ def _read_beir(
 
 @dataclass(frozen=True)
 class _FlatFiles:
-    """The files of a folder in the flat layout; attributes as the arguments of `read_flat`."""
+    """The files of a folder in the flat layout; for the attributes see `read_flat`."""
 
     folder: Path
     codes: Mapping[str, str] | None
     strip_language: bool
 
     def of(self, kind: str, ends: tuple[str, ...] = (".jsonl",)) -> dict[str, tuple[str, Path]]:
-        """By language, the code in the name of a file, and the file."""
+        """By language, the code in the file's name, and the file."""
         found = files_by_code(self.folder, kind, ends)
         if self.codes:
             by_language = {
@@ -195,7 +196,7 @@ class _FlatFiles:
         return read
 
     def judgements(self, split: str | None) -> dict[str, list[Judgement]]:
-        """The judgements of the files that name a language, by it."""
+        """The judgements of the files whose names have a language, by language."""
         read = {}
         for language, (code, path) in self.of("qrels", (".jsonl", *TABLES)).items():
             rows = read_judgements(path, split)
@@ -220,13 +221,14 @@ def read_flat(
 ) -> Task:
     """A task in the flat layout.
 
-    ``qrels.LANG`` judges the corpus of LANG. Where LANG has no corpus (AfriQA judges by query
-    language), and in ``qrels.jsonl``, a judgement holds for every corpus that has its passage.
+    ``qrels.LANG`` judges the corpus of LANG. If LANG has no corpus (AfriQA judges by query
+    language), a judgement applies to every corpus that has its passage. The judgements of
+    ``qrels.jsonl`` do so too.
 
     Args:
-        split: keep judgements of this split where rows have one.
+        split: keep only judgements of this split, if rows name one.
         codes: language by the code in the file names; default: the code is the language.
-        strip_language: ids end in ``-CODE``, without which they are the same in all languages.
+        strip_language: ids end in ``-CODE``, and are equal in all languages without this ending.
         fields: further arguments of `make_task`.
     """
 
@@ -259,8 +261,12 @@ def read_flat(
 def _spread(
     judgements: list[Judgement], corpus: Mapping[str, Texts], origin: Path, as_it_is: bool
 ) -> dict[str, dict[str, dict[str, int]]]:
-    """Judgements by every corpus that holds their passage; those of a passage that none holds by
-    all corpora, if `as_it_is`. Raises `DataError` for such a passage otherwise.
+    """Judgements by every corpus that holds their passage.
+
+    A passage may be in no corpus. With `as_it_is`, its judgements apply to all corpora.
+
+    Raises:
+        DataError: A judged passage is in no corpus, and `as_it_is` is not set.
     """
     wanted = {passage for _, passage, _ in judgements}
     found = {language: wanted.intersection(texts.ids) for language, texts in corpus.items()}
@@ -281,9 +287,9 @@ def _spread(
 
 
 def read_bitext(folder: Path, name: str, **fields: Any) -> Task:
-    """Aligned sentences as a retrieval task: find the sentence of the same id in another language.
+    """Aligned sentences as a retrieval task: find the sentence with the query's id.
 
-    A language is never searched in itself, where query and passage would be one text.
+    A language is never searched in itself, because query and passage would be one text.
     """
     texts = {}
     for language, path in _by_language(files_by_code(folder)).items():
@@ -303,9 +309,7 @@ def read_bitext(folder: Path, name: str, **fields: Any) -> Task:
 
 
 def read_english_to(folder: Path, name: str, **fields: Any) -> Task:
-    """Tatoeba's layout: each language's file has its own English side (``en``), which asks for its
-    translations.
-    """
+    """Tatoeba's layout: each language has English queries (``en``) for its translations."""
     english: list[tuple[str, str, str]] = []
     corpus: dict[str, Texts] = {}
     for language, path in _by_language(files_by_code(folder)).items():
@@ -333,5 +337,5 @@ def read_english_to(folder: Path, name: str, **fields: Any) -> Task:
 
 
 def _same_ids(texts: Texts) -> Qrels:
-    """Judgements by which every text answers the one of its id."""
+    """Judgements by which every text answers the query with its id."""
     return {key: {key: 1} for key in texts.ids}

@@ -1,9 +1,9 @@
-"""MIRACL's development set: each language's questions against all of its Wikipedia, in 18
-languages. Not parallel.
+"""MIRACL's development set: questions in 18 languages against each language's Wikipedia.
 
-Layout as in `hybridbatch.data.sources.miracl`, with ``-dev`` for ``-train``. A language's corpus,
-up to 33 million passages, is read once into an Arrow file in the cache and memory-mapped from
-there; only the languages asked for are fetched.
+The languages are not parallel. The layout is that of `hybridbatch.data.sources.miracl`, with
+``-dev`` for ``-train``. A language's corpus of up to 33 million passages is read once into an Arrow
+file in the cache, and memory-mapped from there. Only the wanted languages are downloaded.
+
 Source: Zhang et al. 2023, MIRACL, TACL 11.
 """
 
@@ -36,10 +36,12 @@ def read_miracl(
     """The task in the wanted languages.
 
     Args:
-        data_root: may hold ``miracl`` and ``miracl-corpus``, copies of the repositories; else the
-            hub is asked.
-    Raises: `DataError` in one line for data that cannot be had or is faulty, `ConfigError` for the
-        languages.
+        data_root: may hold ``miracl`` and ``miracl-corpus``, copies of the repositories; the hub
+            serves what is absent.
+
+    Raises:
+        DataError: The data cannot be downloaded or is faulty.
+        ConfigError: A language is unknown or not in the task.
     """
     codes = {canonical(code): code for code in QUERIES}
     wanted = resolve(languages, tuple(codes), tuple(trained))
@@ -51,7 +53,7 @@ def read_miracl(
         topics, judgements = (
             f"{folder}/{kind}/{kind}.{folder}-dev.tsv" for kind in ("topics", "qrels")
         )
-        # a question's number means another question in another language
+        # the number of a question means different questions in different languages
         queries[language] = collect(
             (
                 (place, f"{language}-{number}", question)

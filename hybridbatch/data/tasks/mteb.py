@@ -1,6 +1,4 @@
-"""mteb's tasks by name or benchmark, loaded without letting mteb touch the random state of the
-process.
-"""
+"""Loads mteb's tasks by name or benchmark without changing the process's random state."""
 
 import copy
 import os
@@ -16,17 +14,16 @@ import numpy as np
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical
 
-TEXTS_AT_ONCE = 2_000_000  # of the subsets of a task that are in memory together
+TEXTS_AT_ONCE = 2_000_000  # most texts of subsets that are in memory together
 RETRIEVAL_TYPES = ("Retrieval", "Reranking", "InstructionReranking", "InstructionRetrieval")
 
 
 @contextmanager
 def fenced() -> Iterator[None]:
-    """Keep the global random states of python, numpy and torch: mteb's constructors reseed all
-    three with 42.
+    """Keep the global random states of python, numpy and torch.
 
-    mteb also makes a result cache in the home folder when it is imported; it is pointed at a place
-    that we own.
+    mteb's constructors reseed all three with 42. When it is imported, mteb also makes a result
+    cache in the home folder; this function redirects the cache to a folder of hybridbatch.
     """
     import torch
 
@@ -54,28 +51,32 @@ def is_mteb_task(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Subset:
-    """One split and subset of a task, as stock mteb's retriever would see it."""
+    """One split and subset of a task, in the form that mteb's retriever sees."""
 
     split: str
     name: str
     query_ids: list[str]
-    queries: list[str]  # instruction appended where the task has one
+    queries: list[str]  # with the instruction appended, if the task has one
     passage_ids: list[str]
     passages: list[str]  # title and text joined
     qrels: dict[str, dict[str, int]]
-    # reranking tasks: the passages each query is scored against
+    # reranking tasks: the passages that each query is scored against
     candidates: dict[str, list[str]] | None
 
 
 def find_tasks(names: Sequence[str] = (), benchmark: str | None = None) -> list[Any]:
-    """mteb task objects, in the order asked. Raises `ConfigError` with the nearest names."""
+    """mteb task objects, in the requested order.
+
+    Raises:
+        ConfigError: A name is unknown; the message has the nearest names.
+    """
     with fenced():
         tasks = _tasks_of(benchmark) if benchmark else []
         return tasks + [_task(name) for name in names]
 
 
 def _tasks_of(benchmark: str) -> list[Any]:
-    """The tasks of a benchmark on public text; an alias names a benchmark, too."""
+    """The tasks of a benchmark on public text, by its name or an alias."""
     import mteb
 
     try:
@@ -108,18 +109,19 @@ def _task(name: str) -> Any:
 
 
 def is_on_text(task: Any) -> bool:
-    """Whether an encoder of text can do a task of mteb."""
+    """Whether an encoder of text can run a task of mteb."""
     return list(task.metadata.modalities) == ["text"]
 
 
 def is_retrieval(task: Any) -> bool:
-    """Whether a task is scored by ranking passages, which we do ourselves."""
+    """Whether a task ranks passages; hybridbatch itself scores these tasks."""
     return task.metadata.type in RETRIEVAL_TYPES
 
 
 def keep_languages(task: Any, wanted: Sequence[str] | None) -> None:
-    """Restrict a task to the subsets all of whose languages are wanted (canonical ids; None: no
-    restriction).
+    """Restrict a task to the subsets whose languages are all wanted.
+
+    Languages are canonical ids. None means no restriction.
     """
     if wanted is None:
         return
@@ -140,10 +142,10 @@ def _all_wanted(codes: Sequence[str], wanted: Sequence[str]) -> bool:
 
 
 def languages_of(task: Any, subset: str) -> tuple[str, str] | None:
-    """(query language, corpus language) of a subset, canonical; None where mteb does not say.
+    """(query language, corpus language) of a subset, canonical; None if mteb does not state them.
 
-    The two `eval_langs` of a cross-lingual subset have an order that differs by task and is nowhere
-    in mteb's metadata: ``data/mteb_directions.tsv`` has it, with the place it was read from.
+    The order of the two `eval_langs` of a cross-lingual subset differs by task, and mteb's metadata
+    does not state it. ``data/mteb_directions.tsv`` has the order, with the place it was read from.
     """
     listed = task.metadata.eval_langs
     codes = list(
@@ -155,7 +157,7 @@ def languages_of(task: Any, subset: str) -> tuple[str, str] | None:
         return codes[0], codes[0]
     order = _directions().get(task.metadata.name)
     if order is None and task.metadata.type == "BitextMining":
-        order = "query-corpus"  # the sentences of the first language look for those of the second
+        order = "query-corpus"  # sentences of the first language search those of the second
     if order is None or len(codes) != 2:
         return None
     return (codes[0], codes[1]) if order == "query-corpus" else (codes[1], codes[0])
@@ -172,10 +174,10 @@ def _directions() -> dict[str, str]:
 
 
 def parts(task: Any, most_texts: int = TEXTS_AT_ONCE) -> Iterator[Any]:
-    """Copies of a task, each with some of its subsets, of at most `most_texts` texts together.
+    """Copies of a task with some of its subsets each, of at most `most_texts` texts together.
 
-    mteb states how many texts a subset has. A subset with more makes a part of its own, so that
-    memory holds one of them at a time.
+    mteb states the number of texts of a subset. A subset with more texts becomes a separate part,
+    so that memory holds one such subset at a time.
     """
     if not task.metadata.is_multilingual:
         yield task
@@ -206,7 +208,7 @@ def _restricted(task: Any, subsets: list[str]) -> Any:
 
 
 def _texts_by_subset(task: Any) -> dict[str, int]:
-    """How many texts mteb says each subset has, over the splits that are evaluated."""
+    """The number of texts that mteb states for each subset, over the evaluated splits."""
     stated = task.metadata.descriptive_stats or {}
     sizes: dict[str, int] = {}
     for split in task.eval_splits:
@@ -217,8 +219,10 @@ def _texts_by_subset(task: Any) -> dict[str, int]:
 
 
 def load(task: Any) -> None:
-    """Load a task's data with mteb's own loader. Raises `DataError` naming the task and the
-    address.
+    """Load a task's data with mteb's loader.
+
+    Raises:
+        DataError: The data cannot be loaded; the message names the task and the address.
     """
     with fenced():
         from datasets.utils.logging import disable_progress_bar
@@ -229,7 +233,7 @@ def load(task: Any) -> None:
                 task.load_data()
             if is_retrieval(task):
                 task.convert_v1_dataset_format_to_v2(num_proc=None)
-        # what a hub, a network or a parquet reader may raise has no common base
+        # errors of a hub, a network or a parquet reader have no common base
         except Exception as error:
             path = task.metadata.dataset["path"]
             raise DataError(
@@ -266,7 +270,7 @@ def subsets(task: Any) -> Iterator[Subset]:
 
 
 def _columns(data: Any, *names: str) -> list[list[Any]]:
-    """Whole columns of a `datasets.Dataset` as lists; an absent one as Nones."""
+    """Whole columns of a `datasets.Dataset` as lists; an absent column becomes a list of Nones."""
     table = data.with_format("arrow")[:]
     return [
         table[name].to_pylist() if name in table.column_names else [None] * len(table)
@@ -275,8 +279,9 @@ def _columns(data: Any, *names: str) -> list[list[Any]]:
 
 
 def _query_columns(queries: Any) -> tuple[list[str], list[str]]:
-    """Ids, and texts with the instruction behind them, as mteb's
-    `_combine_queries_with_instruction_text` joins them.
+    """The ids, and the texts followed by their instructions.
+
+    They are joined as in mteb's `_combine_queries_with_instruction_text`.
     """
     ids, texts, instructions = _columns(queries, "id", "text", "instruction")
     return ids, [
@@ -286,7 +291,7 @@ def _query_columns(queries: Any) -> tuple[list[str], list[str]]:
 
 
 def _passage_columns(corpus: Any) -> tuple[list[str], list[str]]:
-    """Ids, and title and text in one, as mteb's `_corpus_to_dict` joins them."""
+    """The ids, and title and text joined as in mteb's `_corpus_to_dict`."""
     ids, titles, texts = _columns(corpus, "id", "title", "text")
     return ids, [
         (f"{title} {text}" if title else text).strip()

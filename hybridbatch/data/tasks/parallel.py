@@ -1,8 +1,9 @@
-"""Whether the languages of a user's task are parallel: whether equal ids mean equal questions.
+"""Tests whether the languages of a user's task are parallel.
 
-Cross-lingual scores and the pool of all languages mean something only if they do. But languages
-whose questions have nothing to do with each other often share running numbers, too. A text and its
-translation have similar lengths, so over many ids the lengths tell.
+A task is parallel if equal ids mean equal questions. Only then do cross-lingual scores and the pool
+of all languages make sense. But languages with unrelated questions often share running numbers,
+too. A text and its translation have similar lengths, so over many ids the lengths show the
+difference.
 """
 
 from collections.abc import Mapping
@@ -16,44 +17,45 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.records import Qrels, Task, Texts
 
 Parallel = Literal["auto", "yes", "no"]
-FEWEST = 50  # texts with shared ids; with fewer, chance can look like either
-PAIRS = 20  # pairs of languages that are looked at, those with the most shared ids
-TEXTS = 2000  # texts of a pair that are looked at
-SIGNIFICANT = 2.33  # standard errors of a correlation of unrelated texts: one in a hundred
-LEAST = 0.15  # correlation of translations, in however many texts
-SPREAD = 0.05  # texts of hardly different lengths tell nothing
+FEWEST = 50  # least number of texts with shared ids; with fewer, chance can look like either case
+PAIRS = 20  # most pairs of languages to compare, those with the most shared ids
+TEXTS = 2000  # most texts of a pair to compare
+SIGNIFICANT = 2.33  # standard errors; unrelated texts exceed them one time in a hundred
+LEAST = 0.15  # correlation of translations, in any number of texts
+SPREAD = 0.05  # texts of nearly equal lengths carry no information
 
 
 class Likeness(NamedTuple):
-    """What the lengths of texts with shared ids say of two languages."""
+    """How similar the lengths of two languages' texts with shared ids are."""
 
     languages: tuple[str, str]
     texts: int  # with shared ids
-    correlation: float | None  # of the logarithms of their lengths; None: cannot be told
+    correlation: float | None  # of the logarithms of their lengths; None: unknown
 
     @property
     def unlike(self) -> bool:
-        """Whether the texts are hardly translations of each other."""
+        """Whether the texts are unlikely to be translations of each other."""
         if self.correlation is None or self.texts < FEWEST:
             return False
         return self.correlation < max(LEAST, SIGNIFICANT / np.sqrt(self.texts - 3))
 
     @property
     def unsure(self) -> bool:
-        """Whether they may be either."""
+        """Whether the lengths do not decide."""
         if self.correlation is None or self.texts < 4:
             return True
         return self.correlation < SIGNIFICANT / np.sqrt(self.texts - 3)
 
 
 def settle_parallel(task: Task, choice: Parallel) -> Task:
-    """The task with its languages kept together, or apart.
+    """The task with its languages kept together, or separated.
 
     Args:
-        choice: ``yes``: equal ids are equal questions; ``no``: they are not, so that every language
-            is searched with its own questions alone; ``auto``: they are, unless lengths say
-            otherwise.
-    Raises: `ConfigError` where the user must choose.
+        choice: ``yes``: equal ids are equal questions; ``no``: they are not, so every language is
+            searched only with its own questions; ``auto``: they are, unless the lengths contradict.
+
+    Raises:
+        ConfigError: The lengths do not decide, and the user must choose.
     """
     languages = list(dict.fromkeys([*task.queries, *task.corpus]))
     if len(languages) < 2 or choice == "yes":
@@ -82,7 +84,7 @@ def settle_parallel(task: Task, choice: Parallel) -> Task:
 
 
 def likenesses(task: Task) -> list[Likeness]:
-    """Of pairs of languages that share ids of questions, those with the most of them."""
+    """The likenesses of the pairs of languages that share the most question ids."""
     shared: list[tuple[int, str, str]] = []
     ids = {language: set(texts.ids) for language, texts in task.queries.items()}
     for one, other in combinations(ids, 2):
@@ -92,7 +94,7 @@ def likenesses(task: Task) -> list[Likeness]:
 
 
 def _likeness(task: Task, one: str, other: str) -> Likeness:
-    """Lengths are compared among questions and among passages, and then pooled."""
+    """The likeness of two languages; questions and passages are compared separately, then pooled."""
     products: list[np.ndarray] = []
     count = 0
     for side in (task.queries, task.corpus):
@@ -109,7 +111,7 @@ def _likeness(task: Task, one: str, other: str) -> Likeness:
 
 
 def _shared_lengths(side: Mapping[str, Texts], one: str, other: str) -> np.ndarray:
-    """float64 [n, 2]: logarithms of the lengths of texts with the same id in two languages."""
+    """float64 [n, 2]: logarithms of the lengths of texts with one id in two languages."""
     if one not in side or other not in side:
         return np.empty((0, 2))
     lengths = []

@@ -14,7 +14,7 @@ from hybridbatch.data.tasks.layouts import files_by_code
 from hybridbatch.data.tasks.registry import TASKS, load_task
 from hybridbatch.data.tasks.texts_and_qrels import existing, language_of
 
-UNDETERMINED = "und"  # ISO 639's code for passages that do not say their language
+UNDETERMINED = "und"  # ISO 639's code for passages without a stated language
 IDS = ("_id", "id", "docid", "passage_id")
 TEXTS = ("text", "passage", "contents", "content")
 LANGUAGES = ("language", "lang")
@@ -32,10 +32,12 @@ def read_passages(
 
     Args:
         name: a built-in task, a folder of corpora (judgements are not needed), or a file.
-        language: of passages that do not say theirs; None: `UNDETERMINED`.
+        language: language of passages that do not state one; None: `UNDETERMINED`.
         data_root: folder of local copies of public data sets.
-    Raises: `ConfigError` for a name of nothing; `DataError` naming file, line and field of what
-        cannot be read.
+
+    Raises:
+        ConfigError: The name stands for nothing.
+        DataError: Something cannot be read; the message names file, line and field.
     """
     path = Path(name)
     if name.partition(":")[0] in TASKS:
@@ -72,12 +74,16 @@ def _read_folder(folder: Path, default: str) -> dict[str, Texts]:
     return passages
 
 
-# where a row stands, and the row
+# place of a row, and the row
 Placed = tuple[str, Mapping[str, Any]]
 
 
 def _rows(path: Path) -> Iterator[Placed]:
-    """(``file:line``, columns) of every passage. Raises: `DataError` for one that is unreadable."""
+    """(``file:line``, columns) of every passage.
+
+    Raises:
+        DataError: A row is unreadable.
+    """
     if path.suffix == ".txt" or path.name.endswith((".txt.gz", ".txt.zst")):
         yield from _lines(path)
         return
@@ -105,8 +111,10 @@ def _lines(path: Path) -> Iterator[Placed]:
 
 
 def _collect(rows: Iterator[Placed], default: str) -> dict[str, Texts]:
-    """Texts by language. Raises: `DataError` for a row without text, an unknown language, and an id
-    that is there twice.
+    """Texts by language.
+
+    Raises:
+        DataError: A row has no text or an unknown language, or an id occurs twice.
     """
     found: dict[str, dict[str, str]] = {}
     codes: dict[str, str] = {}
@@ -146,7 +154,7 @@ def _text(row: Mapping[str, Any], place: str) -> str:
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The first of some columns that holds something."""
+    """The first of some columns that is not empty."""
     for name in names:
         if row.get(name) not in (None, ""):
             return row[name]

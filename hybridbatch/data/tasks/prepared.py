@@ -1,4 +1,4 @@
-"""A split of prepared data as a retrieval task: the own answer to own data."""
+"""A split of prepared data as a retrieval task, to evaluate on the user's data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,12 @@ from hybridbatch.common.files import read_json
 from hybridbatch.common.records import SPLITS, Qrels, Row, Split, Task, Texts
 from hybridbatch.data.store.reader import Store
 
-ROWS = 1 << 14  # read at a time
+ROWS = 1 << 14  # rows read at a time
 Record = dict[str, Row]  # by language
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder is one that `hybridbatch prepare` wrote."""
+    """Whether `hybridbatch prepare` wrote a folder."""
     path = folder / "manifest.json"
     if not path.is_file():
         return False
@@ -26,10 +26,11 @@ def is_prepared(folder: Path) -> bool:
 def read_prepared(folder: Path, split: str) -> Task:
     """The records of a split: their queries, and their passages as the corpus of each language.
 
-    Relevant for a question, in every language, are the passages of all records that have one of its
-    queries, and every passage with the same text. A text is in a corpus once.
+    The relevant passages of a question, in every language, are the passages of all records with one
+    of its queries, and every passage with an equal text. A corpus has each text once.
 
-    Raises: `DataError` if the split is not there, or has no query or no passage.
+    Raises:
+        DataError: The split is absent, or has no query or no passage.
     """
     store = Store.open(folder)
     known = next((name for name in SPLITS if name == split), None)
@@ -63,7 +64,7 @@ def read_prepared(folder: Path, split: str) -> Task:
 
 
 def _records(store: Store, split: Split) -> dict[str, Record]:
-    """The records of a split by name: the record id, with its source where there are several."""
+    """The records of a split by name: the record id, with the source if there are several."""
     rows = store.index(split).rows
     records: dict[str, Record] = {}
     for start in range(0, rows, ROWS):
@@ -78,7 +79,7 @@ def _records(store: Store, split: Split) -> dict[str, Record]:
 def _corpora(
     records: Mapping[str, Record],
 ) -> tuple[dict[str, Texts], dict[str, dict[str, str]]]:
-    """The corpus of each language; by language, the id of each text in it."""
+    """The corpus of each language, and the id of each text in it."""
     ids: dict[str, dict[str, str]] = {}
     for name, record in records.items():
         for language, row in record.items():
@@ -91,7 +92,7 @@ def _corpora(
 
 
 def _questions(records: Mapping[str, Record]) -> dict[tuple[tuple[str, str], ...], list[str]]:
-    """The names of the records that ask the same in all their languages, by what they ask."""
+    """The names of the records that ask one question in all their languages, by that question."""
     questions: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, record in records.items():
         asked = [(language, row.query) for language, row in record.items()]

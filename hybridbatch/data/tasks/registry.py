@@ -1,4 +1,4 @@
-"""Retrieval tasks by name, or from the user's own folder."""
+"""Finds retrieval tasks by name or in the user's folders."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +17,7 @@ TASKS = ("atlas", *CATALOGUE)
 
 
 def is_task(name: str) -> bool:
-    """Whether `load_task` knows a name: a built-in task or a folder, perhaps with a split."""
+    """Whether `load_task` knows a name: a built-in task or a folder, possibly with a split."""
     base, _, split = name.partition(":")
     return base in TASKS or Path(name).is_dir() or (bool(split) and Path(base).is_dir())
 
@@ -33,17 +33,19 @@ def load_task(
     """A retrieval task in the wanted languages, checked and fingerprinted.
 
     Args:
-        name: one of `TASKS`, possibly with a split (``afriqa:train``), or a folder in one of the
-            layouts of `hybridbatch.data.tasks.layouts`, or of prepared data, possibly with a split
-            too (``data/mine:validation``). A built-in name wins over a folder of that name; write
-            ``./atlas`` for the folder.
-        data_root: folder that holds copies of public data sets, looked at before any download.
+        name: one of `TASKS`, possibly with a split (``afriqa:train``), or a folder. The folder has
+            one of the layouts of `hybridbatch.data.tasks.layouts`, or is prepared data, possibly
+            with a split (``data/mine:validation``). A built-in name takes precedence over a folder
+            of that name; write ``./atlas`` for the folder.
+        data_root: folder that holds copies of public data sets, checked before any download.
         languages: names, groups and exclusions, such as ``low-resource,-swh``; see
-            `reading.select`.
+            `texts_and_qrels.select`.
         trained: training languages of the model, for the group ``unseen``.
-        parallel: of a folder, whether equal ids mean equal questions in all its languages.
-    Raises: `ConfigError` for an unknown task, split or language; `DataError` for data that is
-        absent or faulty.
+        parallel: for a folder, whether equal ids mean equal questions in all its languages.
+
+    Raises:
+        ConfigError: A task, split or language is unknown.
+        DataError: Data is absent or faulty.
     """
     base, _, split = name.partition(":")
     if base == "atlas":
@@ -68,13 +70,13 @@ def is_here(name: str, data_root: Path | None = None) -> bool:
     """Whether a task can be loaded without a download."""
     base = name.partition(":")[0]
     if base not in CATALOGUE:
-        return True  # the atlas, or a folder of the user's
+        return True  # the atlas, or one of the user's folders
     home = HOMES.get(CATALOGUE[base].folder or base)
     return bool(local_folder(base, data_root)) or (home is not None and home.cloned(data_root))
 
 
 def describe_tasks(data_root: Path | None = None) -> list[dict[str, str]]:
-    """A row for each built-in task: languages, size, splits, where its data is, licence, source."""
+    """A row for each built-in task: languages, size, splits, location of its data, licence, source."""
     from hybridbatch.data.atlas.source import LICENCE
 
     atlas = {"task": "atlas", "languages": "137", "size": "a territory's card in each; several questions each",

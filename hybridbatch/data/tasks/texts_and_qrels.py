@@ -1,5 +1,6 @@
-"""Reading queries and corpora, and making a task of them and of judgements: every fault is one line
-that names file, line, value and mend.
+"""Reads queries and corpora, and makes a task of them and of judgements.
+
+Every fault is one line that names file, line, value and remedy.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from hybridbatch.common.records import BadRow, Qrels, Task, Texts
 from hybridbatch.common.texts import is_blank, nfc
 from hybridbatch.data.formats.json_files import json_line_records
 
-# How faults of a data set are taken: see `make_task`.
+# How faults of a data set are handled: see `make_task`.
 Rules = Literal["strict", "drop unjudged", "as it is"]
 
 
@@ -27,7 +28,11 @@ def existing(folder: Path, *names: str) -> Path | None:
 
 
 def required(folder: Path, name: str) -> Path:
-    """`name` or ``name.gz`` in `folder`. Raises `DataError` when neither is there."""
+    """`name` or ``name.gz`` in `folder`.
+
+    Raises:
+        DataError: Neither file exists.
+    """
     path = existing(folder, name)
     if path is None:
         raise DataError(
@@ -38,7 +43,11 @@ def required(folder: Path, name: str) -> Path:
 
 
 def language_of(code: str, place: Path) -> str:
-    """The canonical language of a folder's or file's code. Raises `DataError` naming the place."""
+    """The canonical language of the code in a folder's or file's name.
+
+    Raises:
+        DataError: The code is unknown; the message names the place.
+    """
     try:
         return canonical(code)
     except DataError as error:
@@ -48,8 +57,10 @@ def language_of(code: str, place: Path) -> str:
 
 
 def json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(``file:line``, object) of a JSON Lines file; blank lines are passed over. Raises
-    `DataError`.
+    """(``file:line``, object) of a JSON Lines file; blank lines are skipped.
+
+    Raises:
+        DataError: A line is not a JSON object.
     """
     with open_lines(path) as lines:
         for item in json_line_records(lines, str(path)):
@@ -60,7 +71,11 @@ def json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def identifier(row: Mapping[str, Any], place: str, *names: str) -> str:
-    """The value of the first of `names` in `row`, as text. Raises `DataError` when there is none."""
+    """The value of the first of `names` in `row`, as text.
+
+    Raises:
+        DataError: None of `names` has a value.
+    """
     for name in names:
         value = row.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
@@ -73,8 +88,10 @@ def identifier(row: Mapping[str, Any], place: str, *names: str) -> str:
 def text_of(
     row: Mapping[str, Any], place: str, field: str = "text", *, may_be_empty: bool = False
 ) -> str:
-    """Title (if any) and text, joined by a space as mteb does, in NFC. Raises `DataError` when
-    empty, unless it may be.
+    """Title (if any) and text, joined by a space as mteb does, in NFC.
+
+    Raises:
+        DataError: The text is empty and must not be.
     """
     parts = [row.get("title") or "", row.get(field) or ""]
     if not all(isinstance(part, str) for part in parts):
@@ -88,7 +105,11 @@ def text_of(
 
 
 def collect(rows: Iterable[tuple[str, str, str]], origin: Path | str) -> Texts:
-    """Texts from (place, id, text). Raises `DataError` for a repeated id or no row at all."""
+    """Texts from (place, id, text).
+
+    Raises:
+        DataError: An id is repeated, or there is no row.
+    """
     texts: dict[str, str] = {}
     for place, key, text in rows:
         if key in texts:
@@ -107,7 +128,7 @@ def read_texts(path: Path, *, may_be_empty: bool = False) -> Texts:
     """Queries or a corpus from JSON Lines with ``_id`` or ``id``, ``text``, and possibly ``title``.
 
     Args:
-        may_be_empty: passages of public corpora sometimes are.
+        may_be_empty: accept empty texts, because public corpora have some empty passages.
     """
 
     def rows() -> Iterator[tuple[str, str, str]]:
@@ -132,15 +153,18 @@ def make_task(
     """A checked task.
 
     Args:
-        qrels: by corpus language; may name only known query ids.
-        origin: what an error names.
-        rules: ``strict``: every query has a relevant passage, and every judged passage is there;
-            ``drop unjudged``: queries without a relevant passage are left out (the data set says
-            that it has such); ``as it is``: they are left out and told, and judged passages that
-            are not there count as relevant and never found, as in trec_eval.
-        judged_elsewhere: ids of queries that belong to another split, left out too.
+        qrels: judgements by corpus language; they may name only known query ids.
+        origin: the name of the data in errors.
+        rules: ``strict``: every query has a relevant passage, and every judged passage exists;
+            ``drop unjudged``: queries without a relevant passage are left out, because the data set
+            states that it has such queries; ``as it is``: such queries are left out and reported,
+            and judged passages that do not exist count as relevant and never found, as in
+            trec_eval.
+        judged_elsewhere: ids of queries that belong to another split, also left out.
         fields: further fields of `Task`.
-    Raises: `DataError` for unknown ids, and for queries without any relevant passage.
+
+    Raises:
+        DataError: An id is unknown, or a query has no relevant passage.
     """
     known = {query for texts in queries.values() for query in texts.ids}
     notes: list[str] = []
@@ -183,7 +207,7 @@ def make_task(
 
 
 def _absent_passages(judged: Qrels, corpus: Texts) -> list[str]:
-    """Judged passages that the corpus does not have."""
+    """Judged passages that are not in the corpus."""
     named = set(chain.from_iterable(judged.values()))
     there = named.intersection(corpus.ids)
     return [passage for row in judged.values() for passage in row if passage not in there]
@@ -224,20 +248,22 @@ def _keep(texts: Texts, wanted: Container[str]) -> Texts:
 def select(task: Task, languages: str, trained: Iterable[str] = ()) -> Task:
     """The part of a task in the wanted languages, fingerprinted.
 
-    Queries and corpora each keep the wanted languages they have. A side that has none of them stays
-    whole: of a task with English questions only, `amh,yor` means English questions against Amharic
-    and Yoruba passages.
+    Queries and corpora each keep those of their languages that are wanted. A side without any
+    wanted language stays whole. For example, if a task has only English questions, `amh,yor`
+    selects English questions against Amharic and Yoruba passages.
 
     Args:
         languages: names, groups and exclusions for `hybridbatch.common.languages.resolve`.
         trained: training languages of the model, for the group `unseen`.
-    Raises: `ConfigError` when no language of the task is wanted.
+
+    Raises:
+        ConfigError: No language of the task is wanted.
     """
     wanted = set(
         resolve(languages, tuple(dict.fromkeys([*task.corpus, *task.queries])), tuple(trained))
     )
     corpus = _wanted_or_all(task.corpus, wanted)
-    # Of the queries, those that are judged in a corpus that stays.
+    # Keep only queries that are judged in a remaining corpus.
     judged = Counter(query for language in corpus for query in task.qrels.get(language, ()))
     queries: dict[str, Texts] = {}
     for language, texts in _wanted_or_all(task.queries, wanted).items():
@@ -268,13 +294,13 @@ def select(task: Task, languages: str, trained: Iterable[str] = ()) -> Task:
 
 
 def _wanted_or_all(side: Mapping[str, Texts], wanted: Container[str]) -> dict[str, Texts]:
-    """The wanted languages of a side; all, where it has none of them."""
+    """The wanted languages of a side; all languages, if the side has no wanted one."""
     found = {language: texts for language, texts in side.items() if language in wanted}
     return found or dict(side)
 
 
 def _content(side: Mapping[str, Texts]) -> list[Any]:
-    """What the fingerprint of a side is made of."""
+    """The data that the fingerprint of a side is computed from."""
     content: list[Any] = []
     for language, texts in sorted(side.items()):
         if texts.fingerprint:

@@ -18,7 +18,7 @@ from hybridbatch.scoring.debias_settings import DebiasConfig
     ],
 )
 def debias(config: DebiasConfig) -> None:
-    """Estimate language vectors from any text by language, or take them off an index that exists."""
+    """Estimate language vectors from text by language, or remove them from an existing index."""
     from hybridbatch.common.files import read_json
     from hybridbatch.debias.vectors_file import FACTS
     from hybridbatch.scoring.debias import estimate, rewrite_index

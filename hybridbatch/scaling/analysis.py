@@ -159,14 +159,21 @@ class Sweep:
         import pandas as pd
 
         return pd.DataFrame(
-            {**cell["axes"], "key": cell["key"], "task": task["name"], "setting": setting, "language": code,
-             "metric": metric, "value": value}
+            {
+                **cell["axes"],
+                "key": cell["key"],
+                "task": task["name"],
+                "setting": setting,
+                "language": code,
+                "metric": metric,
+                "value": value,
+            }
             for cell in self.cells
             for task in cell["eval"]["tasks"]
             for setting, languages in task["settings"].items()
             for code, metrics in languages.items()
             for metric, value in metrics.items()
-        )  # fmt: skip
+        )
 
     def measures(self, metrics: Sequence[str]) -> list[Measure]:
         """Every (task, setting, metric, group) of the targets; the group of all languages is first.

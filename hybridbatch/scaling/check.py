@@ -21,7 +21,7 @@ class Check:
     """One cell that was run again."""
 
     cell: Cell
-    # by task, setting and metric: the means over languages, and the largest difference in a language
+    # by task, setting and metric: means over languages, and the largest difference of a language
     rows: list[dict[str, Any]]
 
     @property

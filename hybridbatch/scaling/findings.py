@@ -248,10 +248,16 @@ def _optima(part: Responses) -> Iterator[Row]:
     for size, values in sizes:
         best = optimum_mix(part.mixes, values, seed=SEED, lower_is_better=lower)
         yield {
-            **place(part), "pairs": size, "best_mix": best.mix.value, "low": best.mix.interval[0],
-            "high": best.mix.interval[1], "gain_over_pure": best.gain.value, "gain_low": best.gain.interval[0],
-            "gain_high": best.gain.interval[1], "keys": _keys(part, size),
-        }  # fmt: skip
+            **place(part),
+            "pairs": size,
+            "best_mix": best.mix.value,
+            "low": best.mix.interval[0],
+            "high": best.mix.interval[1],
+            "gain_over_pure": best.gain.value,
+            "gain_low": best.gain.interval[0],
+            "gain_high": best.gain.interval[1],
+            "keys": _keys(part, size),
+        }
 
 
 def _break_evens(part: Responses) -> Iterator[Row]:
@@ -266,11 +272,16 @@ def _break_evens(part: Responses) -> Iterator[Row]:
                     part.sizes, sign * (part.values[m] - part.values[other]), seed=SEED
                 )
                 yield {
-                    **place(part), "mix": mix, "against": against, "pairs": found.size,
-                    "low": _number(found.interval[0]), "high": _number(found.interval[1]),
-                    "always_ahead": found.always_ahead, "chance_ahead_at_largest": found.reached,
+                    **place(part),
+                    "mix": mix,
+                    "against": against,
+                    "pairs": found.size,
+                    "low": _number(found.interval[0]),
+                    "high": _number(found.interval[1]),
+                    "always_ahead": found.always_ahead,
+                    "chance_ahead_at_largest": found.reached,
                     "keys": [*part.keys[m].ravel().tolist(), *part.keys[other].ravel().tolist()],
-                }  # fmt: skip
+                }
 
 
 def _keys(part: Responses, size: Any) -> list[str]:
@@ -291,10 +302,18 @@ def _interactions(part: Responses) -> Iterator[Row]:
 
     def row(of: str, trend: Trend, keys: np.ndarray, **about: Any) -> Row:
         return {
-            **place(part), "over": part.over, "of": of, **about, "per_doubling": trend.value, "low": trend.interval[0],
-            "high": trend.interval[1], "p": trend.p, "from": part.sizes[0], "to": part.sizes[-1],
+            **place(part),
+            "over": part.over,
+            "of": of,
+            **about,
+            "per_doubling": trend.value,
+            "low": trend.interval[0],
+            "high": trend.interval[1],
+            "p": trend.p,
+            "from": part.sizes[0],
+            "to": part.sizes[-1],
             "keys": [str(key) for key in keys.ravel()],
-        }  # fmt: skip
+        }
 
     lower = part.measure.lower_is_better
     yield row(

@@ -169,7 +169,7 @@ def sweep_path(config: SweepConfig) -> Path:
 
 
 def _question(config: SweepConfig, report: Reporter, facts: Facts | None, runner: Runner) -> str:
-    """The message about a huge grid: its size, and its cost as measured on its first trained cell."""
+    """The message about a huge grid: its size, and its cost by a measurement of one cell."""
     first = {name: getattr(config, name)[:1] for name in AXES} | {
         "set": {n: v[:1] for n, v in config.set.items()}
     }

@@ -41,10 +41,18 @@ LENGTHS = ("max_query_tokens", "max_passage_tokens")
 EVAL_BOOKKEEPING = {"name", "out", "data_root", "model", "tasks", "device", "cache", "kernels"}
 # Training settings that an axis, a target or the sweep itself decides.
 DECIDED = {
-    "mix": "--mix", "max_records": "--pairs", "languages": "--train-languages", "batch_size": "--batch-size",
-    "model": "--model", "steps": "--steps", "seed": "--seeds", "data": "--data", "data_root": "--data-root",
-    "name": "--name", "out": "--out",
-}  # fmt: skip
+    "mix": "--mix",
+    "max_records": "--pairs",
+    "languages": "--train-languages",
+    "batch_size": "--batch-size",
+    "model": "--model",
+    "steps": "--steps",
+    "seed": "--seeds",
+    "data": "--data",
+    "data_root": "--data-root",
+    "name": "--name",
+    "out": "--out",
+}
 
 
 @dataclass(frozen=True)
@@ -183,10 +191,13 @@ def _points(config: SweepConfig) -> Iterator[tuple[dict[str, Any], dict[str, Any
                 f" {name!r}{nearest(name, list(TrainConfig.model_fields))}"
             )
     axes = {
-        "seed": config.seeds, "model": config.model, "train_languages": config.train_languages,
-        "batch_size": config.batch_size, "epochs" if config.epochs else "steps": config.epochs or config.steps,
+        "seed": config.seeds,
+        "model": config.model,
+        "train_languages": config.train_languages,
+        "batch_size": config.batch_size,
+        "epochs" if config.epochs else "steps": config.epochs or config.steps,
         "pairs": config.pairs,
-    }  # fmt: skip
+    }
     grid = [*axes.values(), *config.set.values(), config.mix]
     for values in itertools.product(*grid):
         *known, mix = values
@@ -265,11 +276,19 @@ def _train_settings(
         TrainConfig,
         None,
         {
-            "data": config.data, "data_root": config.data_root, "languages": ",".join(trained),
-            "max_records": pairs, "mix": axes["mix"], "batch_size": axes["batch_size"],
-            "model": axes["model"], "steps": steps, "seed": axes["seed"], "log_to": "none", **extra,
+            "data": config.data,
+            "data_root": config.data_root,
+            "languages": ",".join(trained),
+            "max_records": pairs,
+            "mix": axes["mix"],
+            "batch_size": axes["batch_size"],
+            "model": axes["model"],
+            "steps": steps,
+            "seed": axes["seed"],
+            "log_to": "none",
+            **extra,
         },
-    ).without_unused()  # fmt: skip
+    ).without_unused()
 
 
 def _cell(

@@ -43,8 +43,8 @@ def launcher(config: SweepConfig, logs: Path, report: Reporter = SILENT) -> Laun
     if config.launcher == "slurm":
         if config.gpus not in (0, 1):
             raise ConfigError(
-                f"gpus = {config.gpus:g}: Slurm gives whole GPUs, and a cell uses one; use --gpus 1,"
-                " or --launcher ray for parts of GPUs"
+                f"gpus = {config.gpus:g}: Slurm gives whole GPUs, and a cell uses one; use --gpus"
+                " 1, or --launcher ray for parts of GPUs"
             )
         parameters = slurm_parameters(config)
         return partial(

@@ -1,4 +1,4 @@
-"""One cell on this machine: train, evaluate, keep the few numbers that the analysis needs."""
+"""Run one cell on this machine: train, evaluate, and keep the numbers that the analysis needs."""
 
 import time
 from collections.abc import Sequence
@@ -34,19 +34,30 @@ METRICS = [
     "contrastive_entropy",
 ]
 ENTROPY_SEED = 13  # the same negatives for all cells
-# Entropies at different temperatures cannot be compared: those of untrained models, and of cells
-# that find their temperature, are taken at this one.
+# Entropies at different temperatures cannot be compared. So the entropies of untrained models, and
+# of cells that learn their temperature, are computed at this temperature.
 ENTROPY_TEMPERATURE = 0.05
 TRAIN_FACTS = (
-    "steps", "stopped_early", "best_step", "temperature", "validation", "trained_languages", "throughput", "memory",
-    "precision", "versions", "hardware", "notes",
-)  # fmt: skip
+    "steps",
+    "stopped_early",
+    "best_step",
+    "temperature",
+    "validation",
+    "trained_languages",
+    "throughput",
+    "memory",
+    "precision",
+    "versions",
+    "hardware",
+    "notes",
+)
 
 
 def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
-    """Look up what the grid must know; prepares the data where that has not been done.
+    """Look up the facts for the grid, and prepare the data if they are not prepared yet.
 
-    Raises: HybridBatchError for data, tasks or models that cannot be used.
+    Raises:
+        HybridBatchError: data, tasks or models cannot be used.
     """
     from hybridbatch.data.prepare import ensure_prepared
     from hybridbatch.data.store.reader import Store
@@ -70,7 +81,7 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
 
 
 def _teachers(config: SweepConfig) -> list[str]:
-    """Names of the encoders that cells distil from."""
+    """The names of the encoders from which cells are distilled."""
     return [
         name
         for name in config.set.get("teacher", ())
@@ -79,17 +90,16 @@ def _teachers(config: SweepConfig) -> list[str]:
 
 
 def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
-    """Train as the cell says (unless it is an untrained model), evaluate, and reduce the scores to
-    questions.
+    """Train and evaluate a cell, and reduce its scores to questions.
 
-    A half-trained run in `work` is gone on with. Models and embeddings stay in `work`, which its
-    owner removes.
+    The cell of an untrained model is only evaluated. A half-trained run in `work` goes on where it
+    stopped. Models and embeddings stay in `work`, and the owner of `work` removes it.
     """
     from hybridbatch.scoring.evaluate import evaluate, open_store
     from hybridbatch.training.train import train
 
     started = time.monotonic()
-    # Plain kernels, always: a cell done again must give the same bits on every version.
+    # Always plain kernels: a repeated cell must give the same bits with every version.
     evaluation = cell.evaluation.model_copy(
         update={"out": work / "eval", "cache": work / "embeddings", "kernels": "plain"}
     )
@@ -120,7 +130,7 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
 
 
 def _questions(folder: Path) -> "pd.DataFrame":
-    """The scores of an evaluation by question and query language, averaged over corpus languages."""
+    """An evaluation's scores by question and query language, averaged over corpus languages."""
     import pyarrow.parquet as pq
 
     check_scores(folder, perquery.FILE)
@@ -176,7 +186,7 @@ def _entropies(
 
 
 def _summaries(tasks: list[dict[str, Any]], questions: "pd.DataFrame") -> list[dict[str, Any]]:
-    """What a cell keeps of eval.json: the tasks, and means by setting and query language."""
+    """The part of eval.json that a cell keeps: tasks, and means by setting and query language."""
     means = questions.drop(columns="query_id").groupby(QUESTION[:-1]).mean()
     summaries = []
     for task in tasks:

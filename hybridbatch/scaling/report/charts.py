@@ -1,6 +1,4 @@
-"""What the page's interactive figures show, as JSON values: rows packed by column, and how they are
-drawn.
-"""
+"""The interactive figures of the page as JSON values: rows packed by column, and their drawing."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,9 +12,9 @@ from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 
 Chart = dict[str, Any]
-DIGITS = 5  # significant ones of a number in a figure
+DIGITS = 5  # significant digits of a number in a figure
 CURVE_POINTS = 40
-BEYOND = 4  # a law is drawn up to so many times the largest size
+BEYOND = 4  # figures draw a law up to this multiple of the largest size
 BIAS_METRICS = ("rank_distance", "same_language_share@10")
 SCALE_WORDS = {
     "pairs": "training records",
@@ -26,11 +24,13 @@ SCALE_WORDS = {
 
 
 def charts(findings: Findings) -> list[Chart]:
-    """The figures that the findings have rows for.
+    """The figures for which the findings have rows.
 
-    Returns: ``kind`` "lines" (with ``rows``: x, y, low, high, ref, keys; ``panel``, ``series`` and
-        the ``choices`` that the reader makes are names of columns) or "heat" (``rows``: languages,
-        ``columns``: mixes); ``title``, ``note``.
+    Returns:
+        A mapping for each figure with ``kind``, ``title`` and ``note``. A figure of kind "lines"
+        has ``rows`` with x, y, low, high, ref and keys; its ``panel``, ``series`` and ``choices``
+        (of the reader) are names of columns. A figure of kind "heat" has languages as ``rows`` and
+        mixes as ``columns``.
     """
     found = [
         _mix_response(findings),
@@ -43,8 +43,9 @@ def charts(findings: Findings) -> list[Chart]:
 
 
 def packed(rows: Sequence[TableRow], names: Iterable[str] | None = None) -> dict[str, Any]:
-    """Rows by column: numbers as they are, texts as numbers into a list of the distinct ones,
-    ``keys`` likewise.
+    """Rows packed by column.
+
+    Numbers stay as they are. Texts and ``keys`` become indices into a list of the distinct values.
     """
     found = {}
     for name in columns(rows) if names is None else names:
@@ -75,53 +76,88 @@ def _rounded(value: Any) -> Any:
 def _scaling(findings: Findings) -> Chart:
     rows = [
         {
-            **_place(row), "along": SCALE_WORDS.get(row["over"], row["over"]), "part": _words(findings, row, row["over"]),
-            "series": _arm(row), "x": row["size"], **_values(row),
+            **_place(row),
+            "along": SCALE_WORDS.get(row["over"], row["over"]),
+            "part": _words(findings, row, row["over"]),
+            "series": _arm(row),
+            "x": row["size"],
+            **_values(row),
         }
         for row in findings.curves
-    ]  # fmt: skip
+    ]
     return {
-        "kind": "lines", "title": "Scaling", "log": True, "panel": "setting", "series": "series",
+        "kind": "lines",
+        "title": "Scaling",
+        "log": True,
+        "panel": "setting",
+        "series": "series",
         "choices": ["along", "metric", "group", "task", "part"],
-        "note": "Means with 95 % bands over seeds and questions; dashed: the model before training.",
+        "note": (
+            "Means with 95 % bands over seeds and questions. The dashed line is the model before"
+            " training."
+        ),
         "rows": packed(rows),
-    }  # fmt: skip
+    }
 
 
 def _mix_response(findings: Findings) -> Chart:
     rows = [
         {
-            **_place(row), "part": _words(findings, row), "series": f"{row['pairs']:,} records", "x": row["mix"],
+            **_place(row),
+            "part": _words(findings, row),
+            "series": f"{row['pairs']:,} records",
+            "x": row["mix"],
             **_values(row),
         }
         for row in findings.means
         if row["mix"] is not None
-    ]  # fmt: skip
+    ]
     return {
-        "kind": "lines", "title": "Response to the mix", "log": False, "panel": "setting", "series": "series",
-        "choices": ["metric", "group", "task", "part"], "x": "mix: 0 cross-lingual, 1 monolingual batches",
-        "note": "Means with 95 % bands over seeds and questions; dashed: the model before training.",
+        "kind": "lines",
+        "title": "Response to the mix",
+        "log": False,
+        "panel": "setting",
+        "series": "series",
+        "choices": ["metric", "group", "task", "part"],
+        "x": "mix: 0 cross-lingual, 1 monolingual batches",
+        "note": (
+            "Means with 95 % bands over seeds and questions. The dashed line is the model before"
+            " training."
+        ),
         "rows": packed(rows if len({row["x"] for row in rows}) > 1 else []),
-    }  # fmt: skip
+    }
 
 
 def _bias(findings: Findings) -> Chart:
     rows = [
         {
-            **_place(row), "part": _words(findings, row), "series": f"{row['pairs']:,} records", "x": row["mix"],
+            **_place(row),
+            "part": _words(findings, row),
+            "series": f"{row['pairs']:,} records",
+            "x": row["mix"],
             **_values(row),
         }
         for row in findings.means
-        if row["mix"] is not None and row["metric"] in BIAS_METRICS and row["setting"] == "multilingual"
-    ]  # fmt: skip
+        if row["mix"] is not None
+        and row["metric"] in BIAS_METRICS
+        and row["setting"] == "multilingual"
+    ]
     return {
-        "kind": "lines", "title": "Language bias in the pool of all languages", "log": False, "panel": "metric",
-        "series": "series", "choices": ["group", "task", "part"], "x": "mix: 0 cross-lingual, 1 monolingual batches",
-        "note": "Rank distance: ranks between the best and the worst placed translation of the answer. Share of the first"
-        " ten passages in the language of the query: the higher, the more a model prefers its"
-        " language.",
+        "kind": "lines",
+        "title": "Language bias in the pool of all languages",
+        "log": False,
+        "panel": "metric",
+        "series": "series",
+        "choices": ["group", "task", "part"],
+        "x": "mix: 0 cross-lingual, 1 monolingual batches",
+        "note": (
+            "Rank distance is the number of ranks between the best and the worst placed translation"
+            " of the answer. The second measure is the share of the first ten passages that are in"
+            " the language of the query. A model with a high share prefers the language of the"
+            " query."
+        ),
         "rows": packed(rows if len({row["x"] for row in rows}) > 1 else []),
-    }  # fmt: skip
+    }
 
 
 def _laws(findings: Findings) -> Chart:
@@ -132,10 +168,14 @@ def _laws(findings: Findings) -> Chart:
         law: Law = row["law"]
         sizes = np.array(row["sizes"])[:, 0]
         about = {
-            "task": row["task"], "setting": row["setting"], "group": row["group"], "of": row["of"],
-            "along": SCALE_WORDS.get(row["over"], row["over"]), "part": _words(findings, row, row["over"]),
+            "task": row["task"],
+            "setting": row["setting"],
+            "group": row["group"],
+            "of": row["of"],
+            "along": SCALE_WORDS.get(row["over"], row["over"]),
+            "part": _words(findings, row, row["over"]),
             "series": _arm(row),
-        }  # fmt: skip
+        }
         curve = np.geomspace(sizes.min(), BEYOND * sizes.max(), CURVE_POINTS)
         low, high = law.band(curve)
         rows += [
@@ -155,21 +195,31 @@ def _laws(findings: Findings) -> Chart:
             for x, y, key in zip(sizes, row["values"], row["keys"], strict=True)
         ]
     return {
-        "kind": "lines", "title": "Laws of scale", "log": True, "panel": "setting", "series": "series",
+        "kind": "lines",
+        "title": "Laws of scale",
+        "log": True,
+        "panel": "setting",
+        "series": "series",
         "choices": ["of", "along", "group", "task", "part"],
-        "note": f"Runs, and the fitted E + A x^-b with its 95 % band, drawn to {BEYOND} times the largest size.",
+        "note": (
+            "Points are runs. Lines are the fitted laws E + A x^-b with their 95 % bands, drawn up"
+            f" to {BEYOND} times the largest size."
+        ),
         "rows": packed(rows),
-    }  # fmt: skip
+    }
 
 
 def _languages(findings: Findings) -> Chart:
     rows = [row for row in findings.languages if row["setting"] in SETTINGS]
     mixes = [name for name in columns(rows) if name.startswith("mix ")]
     return {
-        "kind": "heat", "title": "Languages", "columns": mixes, "choices": ["setting", "task"],
-        "note": "Difference in mAP, in points, by query language and mix, at the largest size.",
+        "kind": "heat",
+        "title": "Languages",
+        "columns": mixes,
+        "choices": ["setting", "task"],
+        "note": "Differences in mAP by query language and mix, in points, at the largest size.",
         "rows": packed(rows if mixes else []),
-    }  # fmt: skip
+    }
 
 
 def _place(row: TableRow) -> dict[str, Any]:
@@ -191,9 +241,7 @@ def _arm(row: TableRow) -> str:
 
 
 def _words(findings: Findings, row: TableRow, along: str = "pairs") -> str:
-    """The part of the grid in words, without the axis that the figure runs along and without the
-    strategy's name.
-    """
+    """The part of the grid in words, without the axis of the figure and without the strategy."""
     names = [name for name in ("pairs", *findings.axes) if name != along and name in row]
     if along == "pairs":
         names = [name for name in names if name != "pairs"]

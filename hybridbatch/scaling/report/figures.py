@@ -45,8 +45,8 @@ def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
                 yield f"{task}-mix-{metric}", caption, _lines(rows, label, x="mix", line="pairs")
             if rows and len({row["pairs"] for row in rows}) > 1:
                 caption = (
-                    f"{task}: {label} against the number of training records; the dashed line is the"
-                    " model before training"
+                    f"{task}: {label} against the number of training records; the dashed line is"
+                    " the model before training"
                 )
                 yield f"{task}-pairs-{metric}", caption, _lines(rows, label, x="pairs", line="mix")
         languages = [

@@ -1,9 +1,9 @@
-"""The self-contained HTML page of a report: no network, readable on a phone, in print, and without
-scripts.
+"""The self-contained HTML page of a report.
 
-The page is a template (``report.html.j2``) with a style and a script beside it. Figures are drawn
-by the script from rows in the page, which are packed and compressed; tables stand in the page with
-their main rows, and the script adds the others.
+The page needs no network. It is readable on a phone, in print, and without scripts. The page is a
+template (``report.html.j2``), with a style and a script in files beside it. The script draws the
+figures from packed and compressed rows in the page. The page has the main rows of every table, and
+the script adds the other rows.
 """
 
 import base64
@@ -20,7 +20,7 @@ from hybridbatch.scaling.report.charts import Chart, packed
 from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 
-FEW = 40  # rows of a table that stand in the page without a script
+FEW = 40  # rows of a table that the page shows without a script
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class Headline:
 
     caption: str = ""
     rows: Sequence[Mapping[str, str]] = ()
-    classes: Sequence[str] = ()  # of each row: better, worse, or nothing
-    rule: str = ""  # how it was tested
+    classes: Sequence[str] = ()  # of each row: its verdict, or nothing
+    rule: str = ""  # the rule of the verdicts
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the page says."""
+    """The contents of the page."""
 
     title: str
     about: str  # one sentence under the title
     answers: Mapping[str, Sequence[str]]  # sentences, by question
-    charts: Sequence[Chart]  # the first two stand above the sentences
+    charts: Sequence[Chart]  # the page shows the first two above the sentences
     # by title; a row's ``keys`` become links to the JSON of its cells
     tables: Mapping[str, Sequence[TableRow]]
     notes: Mapping[str, str]  # what a table's columns mean, by title
@@ -56,14 +56,14 @@ class PageTable:
 
     rows: Sequence[TableRow]
     columns: Sequence[str]  # without those that are the same in all rows
-    constant: str  # these, in words
+    constant: str  # the columns that are the same in all rows, in words
     main: Sequence[TableRow]
     numbers: Sequence[int]  # of the main rows
     linked: bool
 
     @property
     def more(self) -> bool:
-        """Whether there are rows beside the main ones."""
+        """Whether there are rows other than the main ones."""
         return len(self.rows) > len(self.main)
 
     def packed(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _beside(name: str) -> str:
 
 
 def compressed(value: Any) -> str:
-    """JSON, gzipped, in base 64: what `report.js` unpacks. Nothing in it can end the script block."""
+    """Gzipped JSON in base 64, which `report.js` unpacks. It cannot end the script block."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 

@@ -26,8 +26,8 @@ from hybridbatch.scoring.drawing import write_both
 
 HIDDEN = ("law", "sizes", "values")  # fields of a row that figures draw and tables leave out
 NOTES = {
-    "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds and"
-    " questions.",
+    "means": "Macro-averages over the query languages of a group, with 95 % intervals over seeds"
+    " and questions.",
     "comparisons": "Hybrid mixes against the pure strategies (0 cross-lingual, 1 monolingual"
     " batches) and against baselines: strategies that have no mix, and the same mix with a teacher."
     " The interval and p come from one t test over seeds and questions at once, and degrees are its"
@@ -38,25 +38,25 @@ NOTES = {
     " test would find with a chance of 80 %. languages_low, languages_high and languages_p take the"
     " query languages as the units, and so cover other languages like these.",
     "optima": "The best mix is the top of a quadratic through the responses, or the best measured"
-    " mix if the quadratic has no inner top. The gain is the gain of the best measured hybrid. It is"
-    " slightly too high, because the same data choose this hybrid.",
+    " mix if the quadratic has no inner top. The gain is the gain of the best measured hybrid. It"
+    " is slightly too high, because the same data choose this hybrid.",
     "break_evens": "The number of training records from which a hybrid stays ahead of a pure"
     " strategy. It is interpolated, never extrapolated.",
     "interactions": "The change per doubling of scale of the best mix, and of a hybrid's difference"
-    " from a pure strategy (in units of the metric). The p value of a difference comes from a t test"
-    " of the slopes over seeds and questions at once, and the p value of the best mix comes from the"
-    " bootstrap. Rows about mAP and rank distance of all query languages have p_holm (corrected"
+    " from a pure strategy (in units of the metric). The p value of a difference comes from a t"
+    " test of the slopes over seeds and questions at once, and the p value of the best mix comes from"
+    " the bootstrap. Rows about mAP and rank distance of all query languages have p_holm (corrected"
     " inside the family) and settled.",
     "laws": "E + A x^-b, fitted by robust least squares, with 95 % bootstrap intervals. Over two"
     " axes the law is E + A_1 x_1^-b_1 + A_2 x_2^-b_2. extrapolation_error is the error at the"
     " largest sizes of a law fitted without them.",
-    "languages": "mAP by query language at the largest size, before training and after training with"
-    " every mix. Shares are shares of the training languages. lexical_distance is 1 - the cosine of"
-    " character trigram counts of the evaluation texts, to the nearest training language.",
-    "traits": "How the gain of a hybrid over a pure strategy, in points of mAP, depends on traits of"
-    " the query language. rank_correlation is Spearman's, for each trait alone. slope is from least"
-    " squares on all traits, with a 95 % bootstrap interval over languages; p is from t tests with"
-    " HC3 standard errors.",
+    "languages": "mAP by query language at the largest size, before training and after training"
+    " with every mix. Shares are shares of the training languages. lexical_distance is 1 - the cosine"
+    " of character trigram counts of the evaluation texts, to the nearest training language.",
+    "traits": "How the gain of a hybrid over a pure strategy, in points of mAP, depends on traits"
+    " of the query language. rank_correlation is Spearman's, for each trait alone. slope is from"
+    " least squares on all traits, with a 95 % bootstrap interval over languages; p is from t tests"
+    " with HC3 standard errors.",
     "missing": "Cells without a result. The log of a failed cell is in failed/KEY.log.",
 }
 

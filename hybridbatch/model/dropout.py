@@ -1,10 +1,9 @@
-"""Dropout with a cheap random source on the CPU, where torch's own takes a fifth of a packed bf16
-training step.
+"""Dropout with a cheap random source on the CPU.
 
-torch draws one Bernoulli variable per element (5 ns each); here one 64-bit draw serves four
-elements, and the mask is made and applied in integer arithmetic, which runs at the speed of memory.
-The chance is thereby a multiple of 2^-15, and the scale is that chance's own, so the mean stays
-exact.
+torch's own dropout takes a fifth of a packed bf16 training step. It draws one Bernoulli variable
+per element (5 ns each). Here one 64-bit draw serves four elements, and integer arithmetic makes and
+applies the mask at the speed of memory. So the dropout probability is a multiple of 2^-15. The
+scale is computed from this rounded probability, so the mean stays exact.
 """
 
 from typing import Any
@@ -18,10 +17,10 @@ BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the size of an ele
 
 
 def dropout(values: Tensor, p: float) -> Tensor:
-    """`values` with each element zeroed with chance `p` (0 <= p < 1), the others divided by the
-    chance to stay.
+    """`values` with each element set to zero with probability `p` (0 <= p < 1).
 
-    Draws from torch's current generator of the device: restoring its state repeats the mask.
+    The other elements are divided by the probability to stay. Random numbers come from torch's
+    current generator of the device, so restoring its state repeats the mask.
     """
     if values.device.type != "cpu":
         return F.dropout(values, p)
@@ -55,16 +54,17 @@ def _apply(values: Tensor, mask: Tensor, scale: float) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout` by `dropout`."""
+    """`torch.nn.Dropout`, computed by `dropout`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The same shape as `input`."""
+        """A tensor of the shape of `input`."""
         return dropout(input, self.p) if self.training else input
 
 
 def use_cheap_dropout(model: nn.Module) -> None:
-    """Put `Dropout` in the place of every `torch.nn.Dropout` inside `model`; weights and settings
-    stay.
+    """Replace every `torch.nn.Dropout` inside `model` by `Dropout`.
+
+    Weights and settings stay as they are.
     """
     for parent in list(model.modules()):
         for name, child in parent.named_children():

@@ -1,4 +1,4 @@
-"""The encoder: text in, unit vectors out; the same weights for queries and passages."""
+"""The encoder: text in, unit vectors out, with the same weights for queries and passages."""
 
 import copy
 import hashlib
@@ -52,21 +52,22 @@ from hybridbatch.model.packed import forward_packed, forward_padded, use_packed_
 
 DEFAULT_PROMPTS: dict[Side, str] = {"query": "query: ", "passage": "passage: "}
 TEXTS_PER_CALL = 1024  # bounds the tokenizer's temporary objects
-TEXTS_AHEAD = 2048  # tokenised for a GPU while it computes the ones before
-TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}  # of encode: what fits in caches
+TEXTS_AHEAD = 2048  # tokenised for a GPU while it computes the previous texts
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}  # of `encode`; as many as fit in caches
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How texts become vectors, beside the weights.
+    """How texts become vectors, apart from the weights.
 
     Attributes:
-        pooling: over the last hidden states.
-        prompts: put before every text of a side.
-        max_tokens: kept of a text of a side, prompt and special tokens included.
-        own_max_tokens: where the model itself cuts texts.
-        stated: what the model's files say.
-        composed: whether texts are brought to NFC first. A saved folder does that in its tokenizer.
+        pooling: pooling over the last hidden states.
+        prompts: prompt in front of every text, by side.
+        max_tokens: number of tokens kept of a text, by side, including prompt and special tokens.
+        own_max_tokens: number of tokens at which the model itself cuts texts.
+        stated: what the model's files state.
+        composed: whether texts are converted to NFC first. The tokenizer of a saved folder does the
+            conversion itself.
     """
 
     pooling: Pooling
@@ -78,11 +79,11 @@ class Usage:
 
 
 class Encoder(nn.Module):
-    """A shared-weight dual encoder: prompt, tokenizer, transformer, pooling, dense layers (if any),
-    L2 norm.
+    """A dual encoder with shared weights.
 
-    `model` is the unmodified transformers module and `head` the dense layers after pooling (empty
-    for most models); both train. Load one with `Encoder.load`.
+    It consists of prompt, tokenizer, transformer, pooling, dense layers (if any) and L2 norm.
+    `model` is the unmodified transformers module. `head` holds the dense layers after pooling
+    (empty for most models). Both train. `Encoder.load` loads an encoder.
     """
 
     def __init__(
@@ -101,24 +102,24 @@ class Encoder(nn.Module):
         self.tokenizer = tokenizer
         self.source = source
         self.name = source.name
-        self.commit = source.commit  # of a hub model, to name exactly what was loaded
+        self.commit = source.commit  # of a hub model; identifies exactly what was loaded
         self.usage = usage
         self._packs = packs
         self._first_position, _ = positions(model)
 
     @property
     def pooling(self) -> Pooling:
-        """Over the last hidden states."""
+        """The pooling over the last hidden states."""
         return self.usage.pooling
 
     @property
     def prompts(self) -> dict[Side, str]:
-        """Put before every text of a side."""
+        """The prompt in front of every text, by side."""
         return self.usage.prompts
 
     @property
     def max_tokens(self) -> dict[Side, int]:
-        """Kept of a text of a side, prompt and special tokens included."""
+        """The tokens kept of a text, by side, including prompt and special tokens."""
         return self.usage.max_tokens
 
     @classmethod
@@ -184,7 +185,7 @@ class Encoder(nn.Module):
         return cls(model, tokenizer, head, usage, source=source, packs=packs).eval()
 
     def using(self, **changes: Any) -> "Encoder":
-        """The same weights, used in another way: `changes` of the fields of `Usage`.
+        """An encoder with the same weights and another usage: `changes` to the fields of `Usage`.
 
         The result shares its modules with this encoder, so it trains and moves with it.
         """
@@ -201,15 +202,16 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.model.parameters()).device
 
     def tokenise(self, texts: Sequence[str], side: Side) -> TokenArrays:
-        """Token ids of n texts with prompt and special tokens, cut to the side's length; texts are
-        brought to NFC.
+        """Token ids of n texts, with prompt and special tokens, cut to the length of the side.
 
-        Raises: `DataError` for a text that is not valid Unicode or gives no token, naming its
-        index.
+        Texts are converted to NFC first.
+
+        Raises: `DataError` that names the index of a text that is not valid Unicode or gives no
+            token.
         """
         prompt, parts = self.prompts[side], []
         for start in range(0, len(texts), TEXTS_PER_CALL):
@@ -247,7 +249,7 @@ class Encoder(nn.Module):
         return F.normalize(self.pooled(tokens, precision), dim=1)
 
     def pooled(self, tokens: TokenArrays, precision: ResolvedPrecision = "fp32") -> Tensor:
-        """As `embed`, before the vectors are brought to length 1."""
+        """The result of `embed` before the vectors are normalised to length 1."""
         _refuse_empty(tokens, "token")
         if not len(tokens):
             return torch.empty(0, self.dimension, device=self.device)
@@ -264,18 +266,24 @@ class Encoder(nn.Module):
         return values.index_select(0, upload(np.argsort(order), self.device))
 
     def _half_weights(self, precision: ResolvedPrecision) -> AbstractContextManager[None]:
-        """On a GPU one kernel casts all weights, where autocast would launch one for each."""
+        """Cast all weights with one kernel on a GPU.
+
+        Autocast would launch one kernel for each weight.
+        """
         if precision == "fp32" or self.device.type != "cuda":
             return nullcontext()
         return cast_weights(self, HALF[precision])
 
     def _pool(self, hidden: Tensor, offsets: np.ndarray) -> Tensor:
-        """[n, D] of token states [T, D], in at least fp32 and always summed in the same order."""
+        """[n, D] from token states [T, D].
+
+        The sums are in at least fp32 and always in the same order.
+        """
         if self.pooling in ("cls", "lasttoken"):
             places = offsets[:-1] if self.pooling == "cls" else offsets[1:] - 1
             return _at_least_fp32(hidden.index_select(0, upload(places, hidden.device)))
         lengths, states = upload(np.diff(offsets), hidden.device), _at_least_fp32(hidden)
-        # unsafe: the lengths are right, and checking them on a GPU means to wait for it
+        # unsafe: the lengths are right, and checking them would mean waiting for the GPU
         return torch.segment_reduce(states, "mean", lengths=lengths, axis=0, unsafe=True)
 
     def encode(
@@ -330,8 +338,10 @@ class Encoder(nn.Module):
         return result[[place[text] for text in texts]] if len(distinct) < len(texts) else result
 
     def _tokenised(self, texts: Sequence[str], side: Side) -> Iterator[tuple[int, TokenArrays]]:
-        """The tokens of all texts, with the number of the first one. For a GPU they come in parts,
-        the next of which is made by another thread while the GPU computes.
+        """The tokens of all texts, each part with the number of its first text.
+
+        For a GPU the tokens come in parts. Another thread makes the next part while the GPU
+        computes.
         """
         if self.device.type != "cuda" or len(texts) <= TEXTS_AHEAD:
             yield 0, self.tokenise(texts, side)
@@ -350,8 +360,9 @@ class Encoder(nn.Module):
                 yield start, tokens
 
     def fingerprint(self) -> str:
-        """Hex sha256 of all that decides an embedding: weights, tokenizer, prompts, pooling,
-        lengths; not precision.
+        """Hex sha256 of everything that decides an embedding, except precision.
+
+        That is weights, tokenizer, prompts, pooling and lengths.
         """
         digest = hashlib.sha256()
         for name, weight in self.state_dict().items():
@@ -369,13 +380,14 @@ class Encoder(nn.Module):
         return digest.hexdigest()
 
     def tokens_key(self) -> str:
-        """Hex hash of all that decides the tokens of a text: tokenizer, prompts, lengths."""
+        """Hex hash of everything that decides the tokens of a text: tokenizer, prompts, lengths."""
         parts = [self.prompts, self.max_tokens, self._tokenizer_text()]
         return fingerprint(parts, length=32)
 
     def _tokenizer_text(self) -> str:
-        """The tokenizer as JSON, without the NFC that `save` puts before it: texts are in NFC when
-        they get there.
+        """The tokenizer as JSON, without the NFC step that `save` puts in front.
+
+        Texts are already in NFC when they reach the tokenizer.
         """
         text = self._plain_tokenizer().backend_tokenizer.to_str()
         return plain_json(text) if self.usage.composed else text
@@ -393,7 +405,7 @@ class Encoder(nn.Module):
                 self.model.save_pretrained(temporary)
                 save_tokenizer(self._plain_tokenizer(), temporary)
                 dense = write_head(temporary, self.head)
-            except SafetensorError as error:  # its way of saying that the disk is full
+            except SafetensorError as error:  # safetensors raises it when the disk is full
                 raise OutputError(f"{folder}: the weights cannot be written ({error})") from error
             write_layout(
                 temporary,
@@ -408,14 +420,17 @@ class Encoder(nn.Module):
             write_sums(temporary)
 
     def _plain_tokenizer(self) -> PreTrainedTokenizerFast:
-        """The tokenizer without the truncation that the last call of it left switched on."""
+        """The tokenizer with the truncation of its last call switched off."""
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
         return self.tokenizer
 
 
 def _prompt(side: Side, wanted: str | None, stated: Layout, name: str, report: Reporter) -> str:
-    """The user's prompt of a side, else the model's, else the default, which is announced; NFC."""
+    """The prompt of a side, in NFC.
+
+    It is the user's, else the model's, else the default, which is announced.
+    """
     if wanted is None and not stated.states_prompts:
         report.note(
             f"{name}: states no prompt for a {side}, so {DEFAULT_PROMPTS[side]!r} is put before it;"
@@ -428,7 +443,7 @@ def _prompt(side: Side, wanted: str | None, stated: Layout, name: str, report: R
 def _lengths(
     model: PreTrainedModel, name: str, query: int, passage: int, report: Reporter
 ) -> dict[Side, int]:
-    """Tokens kept of a text of either side: as wanted, at most the model's positions."""
+    """Tokens kept of a text, by side: the wanted number, at most the model's positions."""
     _, places = positions(model)
     lengths: dict[Side, int] = {"query": query, "passage": passage}
     for side, length in lengths.items():
@@ -441,8 +456,9 @@ def _lengths(
 
 
 def _own_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, stated: Layout) -> int:
-    """Where sentence-transformers cuts the texts of a model: as its files say, else where its
-    tokenizer or its positions end.
+    """The length at which sentence-transformers cuts the texts of a model.
+
+    The model's files state it; else it is the limit of the tokenizer or of the positions.
     """
     _, places = positions(model)
     if stated.max_tokens is not None:
@@ -452,10 +468,12 @@ def _own_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, stat
 
 
 class Arrivals:
-    """Brings embeddings to the host. From a GPU each part travels while the next one is computed.
+    """Moves embeddings to the host.
+
+    From a GPU, each part is copied while the next one is computed.
 
     Args:
-        result: float32 [n, D], to be filled.
+        result: float32 [n, D], filled in place.
     """
 
     def __init__(self, result: np.ndarray) -> None:
@@ -463,7 +481,7 @@ class Arrivals:
         self._travelling: tuple[np.ndarray, Tensor, Any] | None = None
 
     def put(self, rows: np.ndarray, values: Tensor) -> None:
-        """`values` [m, D] are those of `rows` (int [m])."""
+        """Take `values` [m, D] as the values of `rows` (int [m])."""
         if values.device.type != "cuda":
             self._result[rows] = values.cpu().numpy()
             return
@@ -473,7 +491,7 @@ class Arrivals:
         self._travelling = rows, copy, arrived
 
     def finish(self) -> None:
-        """Wait for what is on its way."""
+        """Wait for the copies that are not complete."""
         if self._travelling is not None:
             rows, copy, arrived = self._travelling
             arrived.synchronize()
@@ -482,10 +500,10 @@ class Arrivals:
 
 
 def positions(model: PreTrainedModel) -> tuple[int, int]:
-    """The position id of a first token, and how many tokens the model can place.
+    """The position id of a first token, and the number of tokens that the model has positions for.
 
-    RoBERTa's descendants give their table of positions a padding row and count from the one after
-    it.
+    RoBERTa's descendants have a padding row in their table of positions and count from the row
+    after it.
     """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
@@ -506,9 +524,9 @@ def _at_least_fp32(values: Tensor) -> Tensor:
 
 
 def _require_whole(source: Source) -> None:
-    """Compare a model's files with the checksums that `Encoder.save` wrote, where there are any.
+    """Compare a model's files with the checksums that `Encoder.save` wrote, if there are any.
 
-    Raises: `ModelError` naming the file that has changed.
+    Raises: `ModelError` that names the changed file.
     """
     folder = Path(source.location)
     again = "delete the folder" if source.name in BUILTIN else "train or fetch the model again"

@@ -21,7 +21,7 @@ class Dense(nn.Sequential):
 
     @property
     def linear(self) -> nn.Linear:
-        """The layer with the weights."""
+        """The linear layer, which holds the weights."""
         return self[0]
 
 

@@ -1,10 +1,11 @@
-"""Faster forward passes on a CPU where no gradient is asked: packed weights and fused attention.
+"""Faster forward passes on a CPU without gradients: packed weights and fused attention.
 
-Torch lays the weights of a linear layer out anew for every product. Here oneDNN lays them out once
-for many products (`torch.ops.mkldnn`, which torch's own compiler uses), and attention in fp32 is
-torch's fused kernel, whose backward pass is slow but is not needed. Sums are taken in another order
-than by the plain modules, so vectors differ from theirs by about 1e-7; whoever keeps vectors must
-keep the two kinds apart (`hybridbatch.search.embeddings` does). Training never runs this way.
+Torch converts the weights of a linear layer to another layout for every product. Here oneDNN
+converts them once for many products (`torch.ops.mkldnn`, which torch's own compiler uses).
+Attention in fp32 is torch's fused kernel, whose backward pass is slow but not needed here. Sums are
+taken in another order than in the plain modules, so vectors differ from theirs by about 1e-7. Code
+that stores vectors must keep the two kinds apart, as `hybridbatch.search.embeddings` does. Training
+never uses these kernels.
 """
 
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def resolve_kernels(wanted: Literal["auto", "plain", "packed"], device: torch.de
 
 @cache
 def packs_weights() -> bool:
-    """Whether this torch has packed weights that compute what a linear layer computes."""
+    """Whether this torch has packed weights that compute the result of a linear layer."""
     if not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
@@ -70,7 +71,7 @@ def _is_amd() -> bool:
 
 
 def fused_attention() -> bool:
-    """Whether attention on the CPU is to be torch's fused kernel."""
+    """Whether attention on the CPU uses torch's fused kernel."""
     return _fused.get()
 
 
@@ -78,9 +79,10 @@ def fused_attention() -> bool:
 def inference_kernels(
     module: nn.Module, kernels: Kernels, precision: ResolvedPrecision
 ) -> Iterator[None]:
-    """Inside the block `module` computes with these kernels; nothing changes for `PLAIN`, and in fp16.
+    """Make `module` compute with these kernels inside the block.
 
-    The block must not compute gradients, and the weights must stay as they are in it.
+    Nothing changes for `PLAIN`, and in fp16. The block must not compute gradients, and the weights
+    must not change inside it.
     """
     if kernels == PLAIN or precision == "fp16":
         yield
@@ -99,7 +101,7 @@ def inference_kernels(
 
 
 class _PackedLinear:
-    """What a linear layer computes, from weights in oneDNN's layout."""
+    """Computes the result of a linear layer from weights in oneDNN's layout."""
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
         self.dtype = dtype

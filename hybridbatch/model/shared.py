@@ -1,4 +1,4 @@
-"""Encoding shared by the processes of a run: each embeds a part of the texts."""
+"""Encoding by all processes of a run together: each process embeds a part of the texts."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from hybridbatch.common.settings import ResolvedPrecision
 from hybridbatch.model.encoder import Encoder
 from hybridbatch.model.layout import Side
 
-BLOCK = 1 << 16  # texts between two exchanges, of all processes together
+BLOCK = 1 << 16  # texts of all processes together between two exchanges
 
 
 class SharedEncoder:
@@ -38,7 +38,7 @@ class SharedEncoder:
         encode, workers = self.encoder.encode, self.workers
         if workers.size == 1:
             return encode(texts, side, precision=self.precision, report=report)
-        # Long and short texts alike for every process.
+        # Every process gets long and short texts alike.
         order = np.argsort([len(text) for text in texts], kind="stable")
         found = np.empty((len(texts), self.encoder.dimension), np.float32)
         with report.bar("encode", total=len(texts), unit="texts") as bar:

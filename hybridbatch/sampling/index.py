@@ -14,26 +14,25 @@ from hybridbatch.common.seeding import stream
 
 
 def shared_passage_groups(record: np.ndarray, passage: np.ndarray, records: int) -> np.ndarray:
-    """int32 [records]: number of the group of records connected by equal passages.
+    """int32 [records]: the group of each record; equal passages connect records to groups.
 
     Args:
         record: int64 [R]: the record of each row.
-        passage: uint64 [R]: hash of the row's passage; 0 where there is none.
+        passage: uint64 [R]: hash of the row's passage; 0 if there is none.
     """
     return shared_text_groups(record, (passage,), records)
 
 
 def shared_text_groups(record: np.ndarray, texts: Sequence[np.ndarray], records: int) -> np.ndarray:
-    """int32 [records]: number of the group of records connected by equal texts.
+    """int32 [records]: the group of each record; equal texts connect records to groups.
 
-    In one batch, each of two records with one passage, or with one query, would be a negative of
-    the other that is none. Groups are numbered by their first record, so that they are the same
-    whichever texts connect them.
+    If two records share a passage or a query, each would be a false negative of the other in one
+    batch. A group is numbered by its first record, so its number does not depend on which texts
+    connect it.
 
     Args:
         record: int64 [R]: the record of each row.
-        texts: uint64 [R] each: hash of a text of the row, such as its passage; 0 where there is
-            none.
+        texts: uint64 [R] each: hash of a text of the row, such as its passage; 0 if there is none.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -75,15 +74,15 @@ class RecordIndex:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "RecordIndex":
-        """The index of rows of your own, in any order.
+        """The index of your own rows, in any order.
 
-        `store_rows` gives back their places in `rows`.
+        `store_rows` returns their places in `rows`.
 
         Args:
-            rows: mappings with ``id`` (of the record, the same in all its languages), ``language``
+            rows: mappings with ``id`` (of the record, equal in all its languages), ``language``
                 (any code or name), ``query`` and ``passage`` (one may be None or empty), and
-                perhaps ``source``.
-        Raises: `DataError` naming the row that lacks a field or that another row repeats,
+                optionally ``source``.
+        Raises: `DataError` that names a row that lacks a field or repeats another row;
             `ConfigError` for an unknown language.
         """
         keys = [_row_key(number, row) for number, row in enumerate(rows)]
@@ -122,12 +121,12 @@ class RecordIndex:
 
     @property
     def rows(self) -> int:
-        """R."""
+        """R, the number of rows."""
         return len(self.language)
 
     @property
     def records(self) -> int:
-        """N."""
+        """N, the number of records."""
         return len(self.source)
 
     def record_of(self, rows: np.ndarray) -> np.ndarray:
@@ -140,7 +139,7 @@ class RecordIndex:
 
 
 def _row_key(number: int, row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Source, record id and language of a row of the user's own."""
+    """Source, record id and language of a row that the user gives."""
     for field in ("id", "language"):
         if row.get(field) in (None, ""):
             raise DataError(f"row {number}: no {field!r}; a row needs id, language, query, passage")
@@ -150,12 +149,12 @@ def _row_key(number: int, row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _sides(row: Mapping[str, Any]) -> int:
-    """Which of query and passage a row has, as the bits of `RecordIndex.has`."""
+    """Whether a row has a query and a passage, as the bits of `RecordIndex.has`."""
     return HAS_QUERY * bool(row.get("query")) | HAS_PASSAGE * bool(row.get("passage"))
 
 
 def _text_hash(text: str) -> int:
-    """64 bits of a passage's hash; 0 where there is none."""
+    """64 bits of the hash of a passage; 0 if there is none."""
     if not text:
         return 0
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
@@ -164,11 +163,10 @@ def _text_hash(text: str) -> int:
 def restrict(
     index: RecordIndex, languages: np.ndarray, max_records: int | None, seed: int
 ) -> RecordIndex:
-    """The rows in `languages` (ascending numbers), of a random `max_records` of the records that
-    have any.
+    """The rows in `languages` (ascending numbers) of a random `max_records` records.
 
-    Subsets are nested, hold every source in proportion, and prefer the same records whatever the
-    languages.
+    Only records with a row in these languages are drawn. Subsets are nested, hold every source in
+    proportion, and prefer the same records whatever the languages.
     """
     kept = np.isin(index.language, languages)
     owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
@@ -193,7 +191,7 @@ def restrict(
 
 
 def _priorities(source: np.ndarray, seed: int) -> np.ndarray:
-    """float64 [N], in [0, 1): the smaller, the earlier a record is in a subset of its source."""
+    """float64 [N], in [0, 1): records with smaller numbers join a subset of their source first."""
     draws = np.empty(len(source))
     for number in np.unique(source).tolist():
         members = source == number
@@ -202,10 +200,11 @@ def _priorities(source: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _subset(source: np.ndarray, priority: np.ndarray, size: int) -> np.ndarray:
-    """Ascending positions of `size` records, every source in proportion to its records, the
-    smallest priorities first.
+    """Ascending positions of `size` records, with the smallest priorities first.
+
+    Every source has a share in proportion to its number of records.
     """
-    # of a record within its source, as a fraction: the next one to take is the smallest
+    # fractional rank of a record within its source; the smallest is taken next
     place = np.empty(len(source))
     for number in np.unique(source):
         members = np.flatnonzero(source == number)

@@ -9,11 +9,11 @@ from hybridbatch.sampling.streams import _AT_ONCE, _BOTH, CROSS_LINGUAL, row_typ
 def draw_pairs(
     index: RecordIndex, kind: int, records: np.ndarray, uniform: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One (query row, passage row) for each record, chosen by its number in `uniform` (float64 [n],
-    in [0, 1)).
+    """One (query row, passage row) for each record, chosen by `uniform`.
 
-    Cross-lingual: uniform over the record's ordered pairs (row with a query, another row with a
-    passage). Mixed: uniform over its rows with both sides, which serve as query and passage.
+    `uniform` (float64 [n], in [0, 1)) has a number for each record. A cross-lingual choice is
+    uniform over the record's ordered pairs (a row with a query, another row with a passage). A
+    mixed choice is uniform over the rows with both sides, and the row serves as query and passage.
     """
     queries, passages = (
         np.empty(len(records), row_type(index)),
@@ -31,12 +31,13 @@ def draw_pairs(
 
 
 def draw_copies(index: RecordIndex, records: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """The row of every pair of mtt batches: two-sided rows of its record, without replacement,
-    chosen by `uniform`.
+    """The row of every pair of mtt batches, chosen by `uniform`.
+
+    The rows are two-sided rows of the pair's record, drawn without replacement.
 
     Args:
-        records: int [n, B]: the record of every pair; the pairs of a record stand together, no more
-            than it has rows.
+        records: int [n, B]: the record of every pair. The pairs of a record stand together, and
+            there are no more of them than the record has rows.
         uniform: float64 [n, B], in [0, 1).
     """
     starts = np.ones(records.shape, bool)
@@ -61,8 +62,9 @@ def draw_copies(index: RecordIndex, records: np.ndarray, uniform: np.ndarray) ->
 def draw_translations(
     index: RecordIndex, rows: np.ndarray, side: int, uniform: np.ndarray
 ) -> np.ndarray:
-    """For each of `rows` (int [T, B]) another row of its record that has `side`, chosen by
-    `uniform`; -1: there is none.
+    """For each of `rows` (int [T, B]), another row of its record that has `side`.
+
+    The row is chosen by `uniform`; -1 means that there is none.
     """
     found = np.empty(rows.size, row_type(index))
     step = max(1, _AT_ONCE // int(np.diff(index.record_start).max(initial=1)))
@@ -77,8 +79,9 @@ def draw_translations(
 
 
 def _sides_of(index: RecordIndex, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of each record, and the sides that its rows have: uint8 [n, rows of the
-    widest].
+    """The first row of each record, and the sides that its rows have.
+
+    The sides are uint8 [n, rows of the widest record].
     """
     start = index.record_start[records]
     width = index.record_start[records + 1] - start
@@ -90,8 +93,9 @@ def _sides_of(index: RecordIndex, records: np.ndarray) -> tuple[np.ndarray, np.n
 def _draw_cross_lingual(
     query: np.ndarray, passage: np.ndarray, uniform: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of an ordered pair for each line of `query` and `passage` (bool [n, rows]): which
-    rows have that side.
+    """The columns of an ordered pair for each line of `query` and `passage`.
+
+    Both are bool [n, rows] and tell which rows have the side.
     """
     partners = query * (passage.sum(axis=1, dtype=np.int32)[:, None] - passage)
     upto = np.cumsum(partners, axis=1)
@@ -106,7 +110,7 @@ def _draw_cross_lingual(
 def _draw_same(
     query: np.ndarray, passage: np.ndarray, uniform: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The column of a two-sided row for each line, twice."""
+    """The column of a two-sided row for each line, twice: as query and as passage."""
     upto = np.cumsum(query & passage, axis=1, dtype=np.int32)
     chosen = (upto <= (uniform * upto[:, -1]).astype(np.int64)[:, None]).sum(axis=1)
     return chosen, chosen

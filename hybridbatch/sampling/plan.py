@@ -165,7 +165,7 @@ def plan_schedule(
 def _parallel_only(
     index: RecordIndex, streams: Mapping[Stream, np.ndarray]
 ) -> dict[Stream, np.ndarray]:
-    """The streams without the records that could not serve both kinds of batches."""
+    """The streams without the records that cannot serve both kinds of batches."""
     parallel = parallel_records(index)
     if not parallel.any():
         raise DataError(
@@ -188,8 +188,9 @@ def _common_records(
     batch_size: int,
     seed: int,
 ) -> np.ndarray:
-    """int [T, B]: the records of every step, whatever its kind: in the order of the source's
-    cross-lingual stream.
+    """int [T, B]: the records of every step, whatever its kind.
+
+    They have the order of the cross-lingual stream of the source.
     """
     found = np.empty((len(source), batch_size), row_type(index))
     for number in np.unique(source).tolist():
@@ -211,7 +212,7 @@ def _kinds(mix: float, strategy: Strategy) -> set[int]:
 
 
 def _weights(index: RecordIndex, by_name: Mapping[str, float]) -> np.ndarray:
-    """float64 [sources]."""
+    """float64 [sources]: the weight of each source."""
     for name, factor in by_name.items():
         if name not in index.sources:
             raise ConfigError(
@@ -231,7 +232,7 @@ def _source_chances(
     batch_size: int,
     copies: int,
 ) -> np.ndarray:
-    """float64 [sources]: chance of each source to be drawn for a batch of `kind`."""
+    """float64 [sources]: probability of each source for a batch of `kind`."""
     if kind == MONOLINGUAL:
         usable = np.zeros((len(index.sources), len(index.languages)), bool)
         for key in fillable:
@@ -289,7 +290,7 @@ def _why_empty(
 def _draw_sources(
     kind: np.ndarray, chances: Mapping[int, np.ndarray], uniform: np.ndarray
 ) -> np.ndarray:
-    """int16 [T]."""
+    """int16 [T]: the source of every batch."""
     source = np.zeros(len(kind), np.int16)
     for which, chance in chances.items():
         possible = np.flatnonzero(chance)
@@ -302,7 +303,7 @@ def _draw_sources(
 def _draw_languages(
     kind: np.ndarray, source: np.ndarray, fillable: Mapping[Stream, np.ndarray], uniform: np.ndarray
 ) -> np.ndarray:
-    """int16 [T]."""
+    """int16 [T]: the language of every batch."""
     language = np.full(len(kind), NO_LANGUAGE, np.int16)
     for number in np.unique(source[kind == MONOLINGUAL]).tolist():
         possible = np.array([key[2] for key in fillable if key[:2] == (MONOLINGUAL, number)])

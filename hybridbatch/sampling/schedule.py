@@ -28,12 +28,12 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """T, the number of steps."""
         return len(self.kind)
 
     @property
     def batch_size(self) -> int:
-        """B."""
+        """B, the number of pairs in a batch."""
         return self.query_row.shape[1]
 
     def slice(self, start: int, stop: int) -> "Schedule":
@@ -49,8 +49,9 @@ class Schedule:
         )
 
     def for_rank(self, rank: int, world: int) -> "Schedule":
-        """The contiguous share of every batch that process `rank` of `world` computes; sizes differ
-        by one at most.
+        """The contiguous share of every batch that process `rank` of `world` computes.
+
+        The sizes of the shares differ by one at most.
         """
         cut = np.s_[:, rank * self.batch_size // world : (rank + 1) * self.batch_size // world]
         return replace(self, query_row=self.query_row[cut], passage_row=self.passage_row[cut])
@@ -63,11 +64,11 @@ class Schedule:
         return digest.hexdigest()[:16]
 
     def summary(self, index: RecordIndex) -> dict[str, Any]:
-        """Counts for people and for JSON: batches by kind, source and language, pairs by languages,
-        epochs by stream.
+        """Counts for people and for JSON.
 
-        ``language_pairs`` counts pairs as ``"query language->passage language"``; ``epochs`` says
-        how often each stream was gone through, on average over its members.
+        It counts batches by kind, source and language, pairs by languages, and epochs by stream.
+        The keys of ``language_pairs`` are ``"query language->passage language"``. ``epochs`` is the
+        average number of times that a member of the stream was drawn.
         """
         pairs = len(index.languages) * index.language[self.query_row].astype(np.int64)
         pairs += index.language[self.passage_row]
@@ -97,7 +98,7 @@ class Schedule:
         }
 
     def _draws(self, index: RecordIndex, key: Stream, steps: np.ndarray) -> int:
-        """How often a member of the stream was drawn in its `steps`."""
+        """The number of times that members of the stream were drawn, in total, in its `steps`."""
         if key[0] != COPIES:
             return len(steps) * self.batch_size
         records = index.record_of(self.query_row[steps])

@@ -27,17 +27,17 @@ _AT_ONCE = 1 << 21  # rows or pairs handled at a time; bounds the temporary arra
 
 
 def row_type(index: RecordIndex) -> type[np.signedinteger]:
-    """The smallest of int32 and int64 that holds every row number of `index`."""
+    """The smaller of int32 and int64 that holds every row number of `index`."""
     return np.int32 if index.rows <= np.iinfo(np.int32).max else np.int64
 
 
 def find_streams(index: RecordIndex, kinds: set[int]) -> dict[Stream, np.ndarray]:
-    """The members of every stream of `kinds`, ascending: row numbers if monolingual, record numbers
-    otherwise.
+    """The members of every stream of `kinds`, ascending.
 
-    A row can serve a monolingual, mixed or mtt batch if it has both sides; a record can serve a
-    cross-lingual one if it has a query in one language and a passage in another. Memory: 4 bytes a
-    row and 4 a record.
+    Members are row numbers if the stream is monolingual, and record numbers otherwise. A row can
+    serve a monolingual, mixed or mtt batch if it has both sides. A record can serve a cross-lingual
+    batch if it has a query in one language and a passage in another. Memory: 4 bytes a row and 4 a
+    record.
     """
     parts: dict[Stream, list[np.ndarray]] = defaultdict(list)
     whole = row_type(index)
@@ -62,8 +62,9 @@ def find_streams(index: RecordIndex, kinds: set[int]) -> dict[Stream, np.ndarray
 
 
 def usable_records(index: RecordIndex, fillable: np.ndarray) -> np.ndarray:
-    """int64 [sources]: records with a two-sided row in a language of `fillable` (bool [sources,
-    languages]).
+    """int64 [sources]: the number of records with a two-sided row in a `fillable` language.
+
+    `fillable` is bool [sources, languages].
     """
     totals = np.zeros(len(index.sources), np.int64)
     for source, first, last in _record_blocks(index):
@@ -74,11 +75,11 @@ def usable_records(index: RecordIndex, fillable: np.ndarray) -> np.ndarray:
 
 
 def parallel_records(index: RecordIndex) -> np.ndarray:
-    """bool [N]: the records that exist whole, query and passage, in every language of their source.
+    """bool [N]: the records that have query and passage in every language of their source.
 
-    A source's languages are those in which it has a row with both sides. A record with a row that
-    has one side only is not among them: cross-lingual batches would meet text that monolingual
-    batches never do.
+    The languages of a source are the languages in which it has a row with both sides. A record with
+    a one-sided row is excluded: cross-lingual batches would use its text, and monolingual batches
+    never would.
     """
     owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
     whole = index.has == _BOTH
@@ -91,8 +92,9 @@ def parallel_records(index: RecordIndex) -> np.ndarray:
 
 
 def copies_of(index: RecordIndex, records: np.ndarray, most: int) -> np.ndarray:
-    """int64 [n]: the pairs that each record brings to an mtt batch: its two-sided rows, `most` at
-    most.
+    """int64 [n]: the number of pairs that each record brings to an mtt batch.
+
+    It is the number of two-sided rows of the record, at most `most`.
     """
     upto = np.concatenate([[0], np.cumsum(index.has == _BOTH)])
     return np.minimum(
@@ -111,9 +113,11 @@ def groups_of(index: RecordIndex, stream: Stream, members: np.ndarray) -> np.nda
 
 
 def capacity(index: RecordIndex, stream: Stream, members: np.ndarray, copies: int) -> int:
-    """The pairs that any batch of the members can have: their different groups, or, of an mtt
-    stream, the fewest pairs that a record of each group brings; 1 at most where there is one group
-    only.
+    """The largest number of pairs that any batch of the members can have.
+
+    For most streams this is the number of different groups. For an mtt stream it is the sum, over
+    all groups, of the fewest pairs that a record of the group brings; with only one group it is 1
+    at most.
     """
     groups, place = np.unique(groups_of(index, stream, members), return_inverse=True)
     if stream[0] != COPIES or len(groups) < 2:
@@ -126,8 +130,9 @@ def capacity(index: RecordIndex, stream: Stream, members: np.ndarray, copies: in
 def can_fill(
     index: RecordIndex, stream: Stream, members: np.ndarray, batch_size: int, copies: int
 ) -> bool:
-    """Whether the `capacity` of the members is at least `batch_size`; looks no further than it
-    must.
+    """Whether the `capacity` of the members is at least `batch_size`.
+
+    It looks at no more members than it must.
     """
     if stream[0] == COPIES:
         return capacity(index, stream, members, copies) >= batch_size
@@ -149,19 +154,20 @@ def _record_blocks(index: RecordIndex) -> Iterator[tuple[int, int, int]]:
 
 
 def _sum_by_record(index: RecordIndex, first: int, last: int, flags: np.ndarray) -> np.ndarray:
-    """int32 [last - first]: how many of each record's rows have the flag (bool, one for each row of
-    these records).
+    """int32 [last - first]: the number of rows with the flag in each record.
+
+    The flag is bool, with one value for each row of these records.
     """
     starts = index.record_start[first : last + 1] - index.record_start[first]
     sums = np.zeros(last - first, np.int32)
-    filled = np.diff(starts) > 0  # reduceat gives an empty slice the value of its neighbour
+    filled = np.diff(starts) > 0  # reduceat gives an empty slice its neighbour's value
     if filled.any():
         sums[filled] = np.add.reduceat(flags, starts[:-1][filled], dtype=np.int32)
     return sums
 
 
 def _choices(index: RecordIndex, kind: int, first: int, last: int, has: np.ndarray) -> np.ndarray:
-    """int32 [last - first]: in how many ways a pair of `kind` can be drawn from each record."""
+    """int32 [last - first]: the number of ways to draw a pair of `kind` from each record."""
     both = _sum_by_record(index, first, last, has == _BOTH)
     if kind in (MIXED, COPIES):
         return both

@@ -7,9 +7,9 @@ belong to, and each half is turned by the means of the other half. So no text ta
 estimate.
 
 The audit looks at queries in other languages. A language is *hidden* if these queries find its
-relevant passages among the first 20 less often than those of the other languages, by more than
-`MARGIN`, and if the interval of the difference is below zero. Intervals draw questions, with all
-their languages, with replacement.
+relevant passages among the first 20 less often than those of the other languages, and the whole
+interval of the difference is below -`MARGIN`. Intervals draw questions, with all their languages,
+with replacement.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

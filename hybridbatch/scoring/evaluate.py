@@ -1,5 +1,6 @@
-"""`hybridbatch eval`: every language pair and the multilingual pool of each task, each distinct
-text encoded once.
+"""`hybridbatch eval`: scores every language pair and the multilingual pool of each task.
+
+Each distinct text is encoded once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from hybridbatch.scoring.top_k import Search
     from hybridbatch.search.embeddings import EmbeddingStore
 
-SECOND = "reranked"  # folder, within the evaluation's, of the scores after the second stage
+SECOND = "reranked"  # subfolder of the evaluation with the scores after the second stage
 
 
 def evaluate(
@@ -42,14 +43,14 @@ def evaluate(
     tasks: Sequence[Task] | None = None,
     store: "EmbeddingStore | None" = None,
 ) -> Path:
-    """Score an encoder and write ``per_query.parquet`` and, last, ``eval.json``; returns their
-    folder.
+    """Score an encoder and write ``per_query.parquet`` and, last, ``eval.json``.
 
     Args:
-        tasks: what `load_tasks` gives for these settings, where it has been called already.
-        store: what `open_store` gives for them.
+        tasks: the result of `load_tasks` for these settings, if it has been called already.
+        store: the result of `open_store` for these settings, if it has been called already.
+    Returns: the folder of both files.
     Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used,
-        `Interrupted` when stopped; an earlier evaluation in the folder is then as it was.
+        `Interrupted` when stopped. An earlier evaluation in the folder is then unchanged.
     """
     evaluation = Evaluation.plan(config, tasks)
     for task in evaluation.tasks:
@@ -120,9 +121,7 @@ def _reranked(
     folder: Path,
     report: Reporter,
 ) -> None:
-    """Score all tasks once more with the first passages of every ranking in the second stage's
-    order.
-    """
+    """Score all tasks again, after the second stage has reordered the first passages."""
     with writing(folder / FILE, ranked_names(evaluation.config.cutoffs)) as writer:
         summaries = [
             _ranked(evaluation, task, scorer.ranker(task), writer, report, second_stage)
@@ -133,7 +132,7 @@ def _reranked(
 
 
 def _remove_earlier(path: Path) -> None:
-    """Remove an earlier eval.json, so that it never stands beside another run's scores."""
+    """Remove an earlier eval.json, so that it is never beside the scores of another run."""
     with output_errors(path):
         path.unlink(missing_ok=True)
 
@@ -144,8 +143,8 @@ class Scorer:
 
     ranker: "Callable[[Task], Ranker]"
     facts: Mapping[str, Any]  # fingerprint and precision, for eval.json
-    store: "EmbeddingStore | None"  # None: it has no embeddings
-    debias: "LanguageVectors | None" = None  # taken off the embeddings
+    store: "EmbeddingStore | None"  # None for a baseline, which has no embeddings
+    debias: "LanguageVectors | None" = None  # subtracted from the embeddings
 
 
 def open_scorer(
@@ -154,7 +153,7 @@ def open_scorer(
     store: "EmbeddingStore | None" = None,
     report: Reporter = SILENT,
 ) -> Scorer:
-    """The model or baseline of the settings. Raises: `ModelError`, `ConfigError`."""
+    """Open the model or baseline of the settings. Raises: `ModelError`, `ConfigError`."""
     if config.model == BM25:
         if config.debias:
             raise ConfigError("debias: bm25 has no embeddings to take language vectors off")
@@ -181,7 +180,7 @@ def open_scorer(
 
 
 def open_debias(path: Path, store: "EmbeddingStore", model: str) -> "LanguageVectors":
-    """Language vectors for the model of a store. Raises: `DataError` for those of another model."""
+    """Read language vectors for the model of a store. Raises: `DataError` for another model's vectors."""
     from hybridbatch.debias.vectors_file import read_vectors
 
     vectors = read_vectors(path)
@@ -192,10 +191,10 @@ def open_debias(path: Path, store: "EmbeddingStore", model: str) -> "LanguageVec
 def open_store(
     config: EvalConfig, report: Reporter = SILENT, machine: Machine | None = None
 ) -> "EmbeddingStore":
-    """The stored embeddings of the settings' model, which is loaded.
+    """Load the model of the settings and open its stored embeddings.
 
     Args:
-        machine: where it computes; None: as the settings say.
+        machine: where the model computes; None: as the settings say.
     Raises: `ModelError`, `ConfigError`.
     """
     from hybridbatch.search.embeddings import EmbeddingStore
@@ -223,7 +222,7 @@ def open_store(
 
 
 def _second_stage(evaluation: Evaluation, report: Reporter) -> "SecondStage | None":
-    """The reranker that the settings ask for, once its cost has been told."""
+    """Open the reranker that the settings ask for, after reporting its cost."""
     config = evaluation.config
     if not config.rerank:
         return None
@@ -263,7 +262,7 @@ def _ranked(
 
 
 def _correlation(task: Task, ranker: "Ranker") -> dict[str, Any]:
-    """MRC@k of a task by embeddings whose questions are in several languages; else nothing."""
+    """MRC@k of a task if an encoder ranks it and its questions are in several languages; else {}."""
     from hybridbatch.scoring.columns import K
     from hybridbatch.scoring.rank_correlation import mean_rank_correlation
     from hybridbatch.scoring.rankers import EmbeddingRanker
@@ -276,7 +275,7 @@ def _correlation(task: Task, ranker: "Ranker") -> dict[str, Any]:
 
 
 def _searched(evaluation: Evaluation, search: "Search", writer: Writer) -> dict[str, Any]:
-    """As `_ranked`, by searching; ``search`` says how."""
+    """As `_ranked`, by search; the entry ``search`` describes the search."""
     cells = {}
     for scores in search.scores():
         writer.add(search.task.name, scores)
@@ -285,9 +284,9 @@ def _searched(evaluation: Evaluation, search: "Search", writer: Writer) -> dict[
 
 
 def _tell_debias(debias: "LanguageVectors", evaluation: Evaluation, report: Reporter) -> None:
-    """Say which languages are turned by another's vectors.
+    """Report which languages are turned by vectors of another language.
 
-    Raises: `ConfigError` for tasks of mteb, whose texts do not come with their language.
+    Raises: `ConfigError` for tasks of mteb, which do not give the language of a text.
     """
     if evaluation.official:
         names = ", ".join(task.metadata.name for task in evaluation.official)
@@ -306,9 +305,9 @@ def open_searches(
     report: Reporter = SILENT,
     debias: "LanguageVectors | None" = None,
 ) -> "dict[str, Search]":
-    """By name, the tasks that are searched instead of ranked whole; announces what each needs.
+    """By name, the tasks that are searched instead of ranked whole; reports what each needs.
 
-    Raises: `ConfigError` for settings that do not go together.
+    Raises: `ConfigError` for settings that do not fit together.
     """
     config = evaluation.config
     if store is None:
@@ -354,7 +353,7 @@ def open_searches(
 
 
 def _columns(evaluation: Evaluation, searches: "Mapping[str, Search]") -> tuple[str, ...]:
-    """Of the scores per query, for tasks of which some are searched."""
+    """The columns of the scores per query, if some of the tasks are searched."""
     config = evaluation.config
     names: list[str] = []
     if len(searches) < len(evaluation.tasks) or not evaluation.tasks:
@@ -390,8 +389,10 @@ def _write(
 
 
 def plan(config: EvalConfig) -> list[dict[str, Any]]:
-    """What `evaluate` would score: a row for each task. Loads no model and no mteb data, downloads
-    nothing, and writes nothing. A task whose data is not here says what would be downloaded.
+    """What `evaluate` would score: one row for each task.
+
+    It loads no model and no mteb data, downloads nothing, and writes nothing. If the data of a task
+    is not on this machine, its row says what would be downloaded.
 
     Raises: as `evaluate`, for tasks and languages.
     """

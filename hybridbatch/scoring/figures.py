@@ -1,6 +1,4 @@
-"""`hybridbatch figures`: heat maps of all language pairs and pictures of language bias, from
-eval.json.
-"""
+"""`hybridbatch figures`: draws language pairs and language bias, from eval.json."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,15 +37,15 @@ OUTCOMES = {
 }
 AHEAD, BEHIND = "#1b7f5c", "#c8553d"
 FAMILIES = 0.35  # opacity of the lines between language families
-NUMBERED = 32  # languages up to which a heat map has its numbers written in
-FIGURES = "figures"  # folder, within the evaluation's
+NUMBERED = 32  # a heat map of at most so many languages has numbers in its cells
+FIGURES = "figures"  # subfolder of the evaluation
 LEAST_CELL = 0.085  # inches
 BAR, GAP = 0.09, 0.05  # inches: thickness of the bars of resource classes, and space before them
-SLIM = 6  # times as many columns as rows: then columns become rows
+SLIM = 6  # with so many times as many columns as rows, columns become rows
 
 
 def draw(folder: Path, metric: str = "mAP", report: Reporter = SILENT) -> list[Path]:
-    """Draw the figures of an evaluation into ``figures/`` within its folder, each as SVG and PNG.
+    """Draw the figures of an evaluation into its folder ``figures/``, each as SVG and PNG.
 
     Args:
         folder: of `hybridbatch eval`.
@@ -85,7 +83,7 @@ def draw(folder: Path, metric: str = "mAP", report: Reporter = SILENT) -> list[P
 def task_figures(
     task: Mapping[str, Any], model: Mapping[str, Any], metric: str
 ) -> Iterator[tuple[str, "Figure"]]:
-    """(name, figure) of a task's part of eval.json: what it has data for."""
+    """Yield (name, figure) for each figure that a task's part of eval.json has data for."""
     pairs, title = task["pairs"], f"{task['name']}, {model['name']}"
     rows, columns = order(pairs["query_languages"]), order(pairs["corpus_languages"])
     if metric in pairs["metrics"] and len(rows.codes) * len(columns.codes) > 1:
@@ -123,8 +121,9 @@ def task_figures(
 
 @dataclass(frozen=True)
 class Order:
-    """Languages in the order of a figure: by resource class from high to low, then family, then
-    name.
+    """Languages in the order of a figure.
+
+    They are ordered by resource class from high to low, then by family, then by name.
     """
 
     codes: tuple[str, ...]
@@ -168,14 +167,14 @@ def heat_map(
     low: float | None = None,
     column_title: str = "corpus language",
 ) -> "Figure":
-    """Values of query language x corpus language; cells without a value are left white.
+    """Draw values of query language x corpus language; cells without a value are white.
 
     Few query languages against many corpus languages are drawn the other way round, so that names
-    stand in rows.
+    are in rows.
 
     Args:
-        values: float [rows, columns], NaN where there is no value; shares (at most 1) or numbers.
-        low: where the colours start; default: at the least value.
+        values: float [rows, columns], NaN if there is no value; shares (at most 1) or numbers.
+        low: where the colours start; default: the least value.
     """
     import matplotlib
     from matplotlib import colormaps
@@ -234,7 +233,7 @@ def heat_map(
 
 
 def _rule(axes: "Axes", rows: Order, columns: Order) -> None:
-    """White lines between classes, thin ones between families."""
+    """Draw white lines between classes, and thin lines between families."""
     for order_, line in ((rows, axes.axhline), (columns, axes.axvline)):
         for place in order_.breaks(order_.families):
             line(place - 0.5, color="white", linewidth=0.5, alpha=FAMILIES)
@@ -243,8 +242,9 @@ def _rule(axes: "Axes", rows: Order, columns: Order) -> None:
 
 
 def _name_classes(axes: "Axes", rows: Order, columns: Order, height: float, width: float) -> None:
-    """The resource classes: coloured bars right of the rows and above the columns, there with
-    names.
+    """Draw coloured bars of the resource classes, right of the rows and above the columns.
+
+    The bars above the columns have names.
 
     Args:
         height, width: of a cell, in inches.
@@ -252,7 +252,7 @@ def _name_classes(axes: "Axes", rows: Order, columns: Order, height: float, widt
     from matplotlib.patches import Rectangle
 
     tall, broad = len(rows.codes) * height, len(columns.codes) * width
-    # one direction as the data, one in axes
+    # one direction in data coordinates, one in axes coordinates
     above, beside = axes.get_xaxis_transform(), axes.get_yaxis_transform()
     for kind, start, end in columns.spans():
         place, size = (start - 0.46, 1 + GAP / tall), (end - start - 0.08, BAR / tall)
@@ -285,12 +285,14 @@ def _name_classes(axes: "Axes", rows: Order, columns: Order, height: float, widt
 def profile(
     means: Mapping[str, Mapping[str, float]], bias: Mapping[str, Any], rows: Order, title: str
 ) -> "Figure":
-    """Language bias by query language: rank distance, what the first passage is, and whose
-    languages the first ones are.
+    """Draw language bias by query language.
+
+    The panels are rank distance, the outcome of the first passage, and the languages of the first
+    passages.
 
     Args:
         means: of the pool, by query language.
-        bias: the pool's part of `tasks[].bias`.
+        bias: the part of `tasks[].bias` for this pool.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -383,7 +385,7 @@ def _stack(axes: "Axes", places: np.ndarray, series: Sequence[tuple[str, str, np
 
 
 def _pool_shares(bias: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """(class, share of the pool's passages), of the classes that it has."""
+    """(class, share in the passages of the pool) for each class that the pool has."""
     sums = dict.fromkeys(CLASSES, 0.0)
     for code, share in zip(bias["corpus_languages"], bias["pool_share"], strict=True):
         sums[language(code).resource_class] += share
@@ -391,8 +393,9 @@ def _pool_shares(bias: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def _class_shares(bias: Mapping[str, Any], rows: Order) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(label, colour, share among the first passages by query language) of each class of the pool's
-    languages.
+    """Yield (label, colour, share) for each class of the languages in the pool.
+
+    The share is the share among the first passages, by query language.
     """
     (matrix,) = (
         matrix
@@ -441,15 +444,16 @@ def forest(
     alpha: float = 0.05,
     verb: str = "",
 ) -> "Figure":
-    """The differences of a comparison with their intervals: a line for each task, pair of runs and
-    setting.
+    """Draw the differences of a comparison with their intervals.
+
+    There is a line for each task, pair of runs and setting.
 
     Args:
         comparison: of `hybridbatch.scoring.compare.compare`.
-        metric, scale: unit of the differences, and what gives it.
-        higher_is_better: whether a difference above 0 speaks for the first run.
-        alpha: filled marks have a corrected p value below.
-        verb: "exceeds" where neither side is better.
+        metric, scale: the unit of the differences, and the factor that gives this unit.
+        higher_is_better: whether a difference above 0 is in favour of the first run.
+        alpha: marks are filled if the corrected p value is below alpha.
+        verb: "exceeds" if neither side is better.
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 def pools_of(
     task: Task, groups: Sequence[str], trained: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """By name, the corpus languages of the pools of a task: of all, and of each group. A task not
-    parallel has none.
+    """By name, the corpus languages of a task's pools: the pool of all, and of each group.
 
-    Raises: `ConfigError` for an unknown group, and for one with fewer than two corpus languages.
+    Only a parallel task has pools.
+
+    Raises: `ConfigError` for an unknown group, and for a group with fewer than two corpus
+        languages.
     """
     if not task.parallel:
         return {}
@@ -72,16 +74,17 @@ def score_rankings(
     ignore_identical: bool = False,
     report: Reporter = SILENT,
 ) -> Iterator[QueryScores]:
-    """The scores of every query of a task: in every corpus language that has judgements for it, and
-    in the pool.
+    """The scores of every query of a task.
 
-    The pool is the union of all corpora of the task; relevant are all language versions of the
-    answer. It is scored for parallel tasks only. In bitext tasks no language is searched in itself.
+    A query is scored in every corpus language that has judgements for it, and in the pools. The
+    pool of all is the union of all corpora of the task, and all language versions of the answer are
+    relevant in it. Only parallel tasks have pools. In bitext tasks a language is not searched with
+    its own queries.
 
     Args:
         pools: by name, the corpus languages of a pool; default: the pool of all.
-        second_stage: orders the first passages of all rankings anew before they are scored.
-        ignore_identical: leave the passage with a query's own id out of its rankings, as BEIR
+        second_stage: reorders the first passages of all rankings before they are scored.
+        ignore_identical: leave the passage with the id of the query out of its rankings, as BEIR
             does.
     """
     from hybridbatch.scoring.columns import K
@@ -110,10 +113,10 @@ def score_rankings(
 def _ranked_ahead(
     task: Task, ranker: "Ranker", wanted: "Wanted", ignore_identical: bool = False
 ) -> "Iterator[tuple[str, GridRanks]]":
-    """The ranks of every query language in turn.
+    """Yield the ranks of every query language in turn.
 
-    Those of the next language are computed meanwhile: metrics are numpy on one thread, which leaves
-    the other cores to the matrix product.
+    The ranks of the next language are computed while the caller works, because metrics use numpy on
+    one thread, which leaves the other cores to the matrix product.
     """
     judgements = _Judgements(task, ignore_identical)
     passages = ranker.passages
@@ -140,7 +143,7 @@ class _Judgements:
         self.found: dict[tuple[str, tuple[str, ...]], Relevance] = {}
 
     def of(self, language: str) -> dict[str, "Relevance"]:
-        """By corpus language, what is relevant for the queries of a language."""
+        """By corpus language, the relevant passages for the queries of a language."""
         from hybridbatch.scoring.ranks import Relevance
 
         task, judged = self.task, {}
@@ -166,7 +169,7 @@ def _scores(
     corpus: Any = None,
     members: Sequence[str] = (),
 ) -> QueryScores:
-    """The scores of one cell; of a pool of the languages `members` also its bias."""
+    """The scores of one cell; for a pool of the languages `members` also its language bias."""
     from hybridbatch.scoring.metrics import all_metrics
     from hybridbatch.scoring.pool_bias import pool_bias
 

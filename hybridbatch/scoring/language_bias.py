@@ -1,10 +1,9 @@
-"""Language bias of a multilingual ranking, per query; each function names the source of its
-definition.
+"""Language bias of a multilingual ranking, per query. Each function names its source.
 
-`ranks` [Q, R] are the ranks of the relevant passages in the pool of all languages, from 1, 0
-filling up; `languages` [R] are the numbers of the languages of its columns (`Ranks.language`).
-Where the full text of a source could not be read, the docstring says what the definition was taken
-from.
+`ranks` [Q, R] are the ranks of the relevant passages in the pool of all languages. They start at 1,
+and 0 fills up rows. `languages` [R] are the numbers of the languages of its columns
+(`Ranks.language`). If the full text of a source could not be read, the docstring says what the
+definition was taken from.
 """
 
 from collections.abc import Mapping
@@ -23,11 +22,11 @@ OUTCOMES = (
 
 
 def rank_distance(ranks: np.ndarray) -> np.ndarray:
-    """Greatest minus smallest rank of a query's relevant passages, in ranks of the pool; lower is
-    better.
+    """Greatest minus smallest rank of a query's relevant passages in the pool; lower is better.
 
     The relevant passages are translations of each other, one per language. With R languages the
-    least possible value is R - 1. Reported as the mean over queries, then over query languages.
+    least possible value is R - 1. It is reported as the mean over queries, then over query
+    languages.
 
     Returns: int64 [Q].
     Source: Huang et al., "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as
@@ -37,25 +36,25 @@ def rank_distance(ranks: np.ndarray) -> np.ndarray:
 
 
 def max_rank(ranks: np.ndarray) -> np.ndarray:
-    """Max@R: the rank down to which one must read to find all of a query's relevant passages; lower
-    is better.
+    """Max@R: the rank of the last relevant passage of a query; lower is better.
+
+    A reader must read down to this rank to find all relevant passages.
 
     Returns: int64 [Q], at least the number of relevant passages.
     Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at
         hand): "the worst rank needed to recover all parallel ground-truth documents". The summaries
-        give no normalisation and none is done.
+        give no normalisation, so there is none here.
     """
     _first(ranks)
     return ranks.max(axis=1)
 
 
 def complete(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Complete@k: 1 if all relevant passages of a query are among the first k, else 0; higher is
-    better.
+    """Complete@k: 1 if all relevant passages are among the first k, else 0; higher is better.
 
-    Returns: float64 [Q]; 0 wherever a query has more than k relevant passages.
+    Returns: float64 [Q]; 0 for a query with more than k relevant passages.
     Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at
-    hand).
+        hand).
     """
     return (max_rank(ranks) <= k).astype(np.float64)
 
@@ -67,15 +66,16 @@ def language_distribution(languages: np.ndarray, count: int) -> np.ndarray:
         languages: int [Q, k], language numbers of the first k passages of the pool (0 .. count -
             1).
         count: number of languages, L.
-    Returns: float64 [Q, L], rows sum to 1. An unbiased ranking of parallel corpora tends to 1 / L
-        everywhere.
+    Returns: float64 [Q, L], rows sum to 1. For an unbiased ranking of parallel corpora all shares
+        tend to 1 / L.
     """
     return np.stack([(languages == number).mean(axis=1) for number in range(count)], axis=1)
 
 
 def same_language_share(languages: np.ndarray, query_language: int) -> np.ndarray:
-    """Share of the first k passages that are in the query's language: float64 [Q]. See
-    `language_distribution`.
+    """float64 [Q]: share of the first k passages that are in the query's language.
+
+    See `language_distribution`.
     """
     return (languages == query_language).mean(axis=1)
 
@@ -83,12 +83,11 @@ def same_language_share(languages: np.ndarray, query_language: int) -> np.ndarra
 def language_preference(
     ranks: np.ndarray, languages: np.ndarray, query_language: int
 ) -> np.ndarray:
-    """1 if the first of a query's parallel relevant passages is the one in its own language, else
-    0.
+    """1 if the first of a query's parallel relevant passages is in its own language, else 0.
 
-    The mean over queries is the Language Preference Rate (LPR). It says which way a model leans,
-    not what is better: 1 is a model that always prefers the query's language, 1 / R one that is
-    indifferent among R languages.
+    The mean over queries is the Language Preference Rate (LPR). It measures a preference, not
+    quality. A model that always prefers the query's language has 1, and a model without preference
+    among R languages has 1 / R.
 
     Returns: float64 [Q].
     Raises: DataError if a query has no relevant passage in its own language.
@@ -109,10 +108,10 @@ def language_ndcg(
     k: int,
     other_gain: float = 0.5,
 ) -> np.ndarray:
-    """Lang-nDCG@k: nDCG@k in which relevant passages in other languages than the query's gain less.
+    """Lang-nDCG@k: nDCG@k in which relevant passages in other languages gain less.
 
-    The gain is the grade in the query's language and `other_gain` times the grade in others, so
-    that an ideal ranking shows the query's language first and its translations after it.
+    The gain is the grade in the query's language, and `other_gain` times the grade in other
+    languages. So an ideal ranking shows the query's language first and its translations next.
 
     Args:
         grades: int64 [Q, R].
@@ -120,19 +119,19 @@ def language_ndcg(
     Returns: float64 [Q].
     Raises: DataError if a query has no relevant passage in its own language.
     Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG
-        that joins ranking quality and query-language preference); the paper's gains were not at
-        hand, 0.5 is our choice.
+        that joins ranking quality and query-language preference). The paper's gains were not at
+        hand; 0.5 is our choice.
     """
     _first(ranks[:, languages == query_language])
     return ndcg(ranks, grades * np.where(languages == query_language, 1.0, other_gain), k)
 
 
 def first_outcome(ranks: np.ndarray, first_language: np.ndarray, query_language: int) -> np.ndarray:
-    """What the first passage of the pool is: relevant or not, in the query's language or not.
+    """The outcome of the first passage: relevant or not, in the query's language or not.
 
     Args:
         first_language: int [Q], language number of the first passage of the ranking.
-    Returns: int64 [Q], numbers of `OUTCOMES`; their shares over queries are the four-way
+    Returns: int64 [Q], numbers of `OUTCOMES`. Their shares over queries are the four-way
         decomposition.
     Source: MLAIRE, arXiv:2605.07249, as described in public summaries ("according to the first
         passage"); the paper's own wording was not at hand.
@@ -147,19 +146,18 @@ def peer(
     k: int,
     weights: Mapping[int, float] | None = None,
 ) -> np.ndarray:
-    """PEER@k, Probability of Equal Expected Rank: p value of the hypothesis that languages are
-    ranked alike.
+    """PEER@k, Probability of Equal Expected Rank: p value of "languages are ranked alike".
 
-    For every relevance level, the Kruskal-Wallis H test of the ranks of its passages, grouped by
-    language: with n passages, R_ij their mid-ranks among themselves, H = (n - 1) * sum over
-    languages of n_i * (mean R_i - mean R)^2 / sum of (R_ij - mean R)^2, which includes the
-    correction for ties, and p = chi-square survival of H with (number of languages - 1) degrees.
+    Each relevance level has a Kruskal-Wallis H test of the ranks of its passages, grouped by
+    language. With n passages and R_ij their mid-ranks among themselves, H = (n - 1) * sum over
+    languages of n_i * (mean R_i - mean R)^2 / sum of (R_ij - mean R)^2. This includes the
+    correction for ties. p is the chi-square survival of H with (number of languages - 1) degrees.
     Passages below rank k count as not retrieved and share the rank after the last. A level whose
     passages are all in one language or all tied has p = 1. Higher is fairer.
 
-    With one relevant passage per language and none beyond k, all groups hold one rank and p depends
-    on their number alone; the measure speaks where there are several relevant passages per
-    language, or a cutoff.
+    With one relevant passage per language and none beyond k, each group has one rank and p depends
+    on the number of groups alone. So the measure needs several relevant passages per language, or a
+    cutoff.
 
     Args:
         weights: of the relevance levels, summing to 1; None: equal weights on the levels that the
@@ -183,15 +181,17 @@ def peer(
 
 
 def target_recall(ranks: np.ndarray, languages: np.ndarray, own: int, k: int) -> np.ndarray:
-    """TLR@k, Target-Languages Recall: the share of a query's relevant passages in languages other
-    than its own that are among the first k of the pool; higher is better.
+    """TLR@k, Target-Languages Recall: recall of relevant passages in other languages.
+
+    It is the share of a query's relevant passages in languages other than its own that are among
+    the first k of the pool. Higher is better.
 
     Args:
-        own: number of the query's language; -1 where it has no corpus.
+        own: number of the query's language; -1 if this language has no corpus.
+    Returns: float64 [Q].
     Raises: `DataError` for a query without a relevant passage in another language: it has no TLR,
         and the mean leaves it out.
-    Returns: float64 [Q].
-    Source: Jang et al., "SHIFT", arXiv:2606.18801, section 4.3, as the authors' code has it
+    Source: Jang et al., "SHIFT", arXiv:2606.18801, section 4.3, as in the authors' code
         (yjoonjang/SHIFT, src/shift/metrics.py).
     """
     target = (ranks > 0) & (languages != own)
@@ -202,18 +202,18 @@ def target_recall(ranks: np.ndarray, languages: np.ndarray, own: int, k: int) ->
 
 
 def rank_correlation(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """RC@k, the part of one question in MRC@k: how alike the rankings of its language versions are.
+    """RC@k, the part of one question in MRC@k: how alike its language versions rank passages.
 
-    For two language versions a and b of a question, Spearman's rank correlation of their scores
-    over the union of both's first k passages; for a, the mean over all other b. Ties get their mean
-    rank. A pair whose scores do not vary has no correlation and is left out. MRC@k of a language is
-    the mean over questions.
+    For two language versions a and b of a question, it is Spearman's rank correlation of their
+    scores over the union of their first k passages. The value of a is the mean over all other b.
+    Ties get their mean rank. A pair whose scores do not vary has no correlation and is left out.
+    MRC@k of a language is the mean over questions.
 
     Args:
         scores: float [L, n], each version's scores of the union of all versions' first passages.
         among: bool [L, n], whether a passage is among the first k of a version.
-    Returns: float64 [L], from -1 to 1 (the authors print 100 times that); NaN without a pair.
-    Source: Jang et al., "MIMO", arXiv:2605.31171, as the authors' code has it (yjoonjang/MIMO,
+    Returns: float64 [L], from -1 to 1 (the authors print 100 times this value); NaN without a pair.
+    Source: Jang et al., "MIMO", arXiv:2605.31171, as in the authors' code (yjoonjang/MIMO,
         src/mimo/evaluation/metrics.py), after Yang et al., MRL 2024.
     """
     from scipy.stats import rankdata
@@ -235,23 +235,22 @@ def rank_correlation(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
-    """MLRS, MultiLingualRankShift towards a language: how far the first k passages rise when
-    translated into it.
+    """MLRS, MultiLingualRankShift: how far the first k passages rise when translated.
 
-    MLRS = 100 * sum of max(r - r', 0) / sum of (r - 1) over a query's first k passages, r the rank
-    before and r' the rank after the passages are replaced by their translations and sorted anew. 0
-    .. 100; a language that a model prefers gives a greater value, since passages hidden by their
-    language rise.
+    MLRS = 100 * sum of max(r - r', 0) / sum of (r - 1) over a query's first k passages. r is the
+    rank before, and r' the rank after the passages are replaced by their translations into one
+    language and sorted anew. The range is 0 .. 100. A language that the model prefers has a greater
+    value, because passages that their own language had kept down rise.
 
     Args:
         translated_scores: [Q, k, L], k >= 2: score of the translation into each of L languages of
-            the passage at rank 1, 2, ... k of the pool. A passage that is in that language already,
-            or lacks a translation, keeps its own score. Ties keep the former order.
+            the passage at rank 1, 2, ... k of the pool. A passage that is already in this language,
+            or has no translation, keeps its own score. Ties keep the former order.
     Returns: float64 [Q, L].
     Source: "Investigating Language Preference of Multilingual RAG Systems", ACL Findings 2025,
-        arXiv:2502.11175; formula checked with the authors' code. They rerank with a cross-encoder
-        and machine translations; here the translations are the parallel passages and the scores the
-        dual encoder's.
+        arXiv:2502.11175; formula checked with the authors' code. The authors rerank machine
+        translations with a cross-encoder. Here the translations are the parallel passages, and the
+        scores are those of the dual encoder.
     """
     k = translated_scores.shape[1]
     if k < 2:
@@ -267,12 +266,12 @@ def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
 
 
 def _kruskal(ranks: np.ndarray, chosen: np.ndarray, languages: np.ndarray) -> np.ndarray:
-    """p values [Q] of the Kruskal-Wallis H test over the `chosen` [Q, R] ranks, grouped by
-    language.
+    """p values [Q] of the Kruskal-Wallis H test over the `chosen` [Q, R] ranks.
 
-    Ranks of a row differ, but for its greatest, which may be shared.
+    Ranks are grouped by language. All ranks of a row differ, except the greatest rank, which may be
+    shared.
     """
-    # the chi-square survival function, without the second that scipy.stats loads
+    # the chi-square survival function; importing scipy.stats would take a second
     from scipy.special import chdtrc
 
     size = chosen.sum(axis=1, keepdims=True)

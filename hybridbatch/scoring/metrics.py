@@ -1,13 +1,12 @@
-"""Metrics of every query from the ranks of its relevant passages: trec_eval's definitions, in
-float64.
+"""Metrics of every query from the ranks of its relevant passages, as in trec_eval, in float64.
 
-Each function takes `ranks` [Q, R] (from 1, any order within a row; 0 fills up) and where it matters
-`grades` [Q, R], and returns float64 [Q]. The mean over queries is the caller's: mAP is the mean of
-`average_precision`, MRR that of `reciprocal_rank`. All raise `DataError` if a query has no relevant
-passage: it has no score, not a score of 0.
+Each function takes `ranks` [Q, R] (from 1, in any order within a row; 0 fills up) and, if needed,
+`grades` [Q, R], and returns float64 [Q]. The caller takes the mean over queries: mAP is the mean of
+`average_precision`, and MRR is the mean of `reciprocal_rank`. All functions raise `DataError` if a
+query has no relevant passage, because such a query has no score, not a score of 0.
 
 Source: trec_eval 9 (measures map, ndcg_cut, recall, P, success, recip_rank),
-https://trec.nist.gov/trec_eval/.
+    https://trec.nist.gov/trec_eval/.
 """
 
 from collections.abc import Iterable
@@ -20,10 +19,10 @@ from hybridbatch.scoring.ranks import NOT_RETRIEVED, Ranks
 
 
 def average_precision(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
-    """AP = 1/R * sum over the relevant passages, by rank r_1 < ... < r_R, of i / r_i. In 0..1,
-    higher is better.
+    """AP = 1/R * sum of i / r_i over the relevant passages, by rank r_1 < ... < r_R.
 
-    With `k` (trec_eval's map_cut) the sum is over those of rank k or less; R stays.
+    In 0..1, higher is better. With `k` (trec_eval's map_cut) the sum is over passages of rank k or
+    less; R does not change.
     """
     relevant = _relevant(ranks)
     ordered = np.sort(np.where(ranks > 0, ranks, np.iinfo(np.int64).max), axis=1)
@@ -49,15 +48,14 @@ def ndcg(ranks: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:
 
 
 def recall(ranks: np.ndarray, k: int) -> np.ndarray:
-    """recall@k: share of the relevant passages that are among the first k. In 0..1, higher is
-    better.
-    """
+    """recall@k: share of the relevant passages among the first k. In 0..1, higher is better."""
     return _found(ranks, k) / _relevant(ranks)
 
 
 def precision(ranks: np.ndarray, k: int) -> np.ndarray:
-    """P@k: relevant passages among the first k, divided by k (also in a corpus of fewer). In 0..1,
-    higher is better.
+    """P@k: relevant passages among the first k, divided by k. In 0..1, higher is better.
+
+    The divisor is k even if the corpus has fewer passages.
     """
     _relevant(ranks)
     return _found(ranks, k) / k
@@ -103,7 +101,7 @@ def all_metrics(ranked: Ranks, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
 def listed_metrics(ranked: Ranks, cutoffs: Iterable[int], depth: int) -> dict[str, np.ndarray]:
     """As `all_metrics`, for rankings of which only the first `depth` passages are known.
 
-    The metrics that see a whole ranking are cut there and carry the depth in their names.
+    Metrics that need a whole ranking are cut at the depth, and have the depth in their names.
     """
     ranks = ranked.ranks[ranked.judged]
     cut = {

@@ -64,7 +64,7 @@ def _patterns() -> tuple[Any, Any]:
     import regex
 
     unspaced = "".join(rf"\p{{Script_Extensions={code}}}" for code in UNSPACED)
-    some = r"[\p{L}\p{N}]"  # with marks, which scripts share
+    some = r"[\p{L}\p{N}]"  # each with its marks, some of which serve both kinds of script
     words = rf"(?V1)(?P<unspaced>(?:[{some}&&[{unspaced}]]\p{{M}}*)+)|(?:[{some}--[{unspaced}]]\p{{M}}*)+"
     return regex.compile(words), regex.compile(r"\X")
 

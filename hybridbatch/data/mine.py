@@ -223,15 +223,13 @@ def _mine_split(
     missing = [language for language in languages if not paths[language].is_file()]
     if missing:
         known = KnownAnswers.read(store, split, report)
+        mining = _SplitMining(config, store, split, asked, known, searching, work)
         done = total - int(
             np.isin(index.language, [index.languages.index(one) for one in missing]).sum()
         )
         with report.bar(f"mining {split}", total, "rows", done) as bar:
             for language in missing:
-                part = _mine_language(
-                    config, store, split, language, asked, known, searching, work, bar
-                )
-                _save(paths[language], part)
+                _save(paths[language], _mine_language(mining, language, bar))
     return {language: _load(path) for language, path in paths.items()}
 
 
@@ -248,32 +246,40 @@ def _load(path: Path) -> Part:
         raise DataError(f"{path}: damaged ({error}); remove {path.parent} and run again") from error
 
 
-def _mine_language(
-    config: MineConfig,
-    store: Store,
-    split: Split,
-    language: str,
-    asked: Sequence[str] | None,
-    known: KnownAnswers,
-    searching: Searching,
-    work: Path,
-    bar: Bar,
-) -> Part:
+@dataclass(frozen=True)
+class _SplitMining:
+    """What the mining of every language of a split needs."""
+
+    config: MineConfig
+    store: Store
+    split: Split
+    asked: Sequence[str] | None  # languages of the queries; None: the language of each row
+    known: KnownAnswers
+    searching: Searching
+    work: Path
+
+
+def _mine_language(job: _SplitMining, language: str, bar: Bar) -> Part:
+    """The negatives of all rows in one language."""
+    store, split, known = job.store, job.split, job.known
     index = store.index(split)
     rows = np.flatnonzero(index.language == index.languages.index(language))
-    numbers = None if asked is None else np.array([index.languages.index(one) for one in asked])
+    numbers = None
+    if job.asked is not None:
+        numbers = np.array([index.languages.index(one) for one in job.asked])
     targets, questions = _questions(index, known.owner, rows, numbers)
     of_row: list[np.ndarray] = []
     negatives: list[np.ndarray] = []
     counts = np.zeros(len(REASONS), np.int64)
-    for members in _corpora(index, known.owner, rows, config.corpus):
+    for members in _corpora(index, known.owner, rows, job.config.corpus):
         with_passage = members[(index.has[members] & HAS_PASSAGE) > 0]
         if len(with_passage):
             first = np.sort(np.unique(known.passage[with_passage], return_index=True)[1])
             passages = with_passage[first]  # each distinct one once
             texts = partial(_passages, store, split, passages)
-            corpus = searching.corpus(texts, len(passages), work, language)
-            mining = Mining(config, store, split, known, corpus, passages, searching.words)
+            corpus = job.searching.corpus(texts, len(passages), job.work, language)
+            words = job.searching.words
+            mining = Mining(job.config, store, split, known, corpus, passages, words)
             mine = np.isin(targets, members)
             for chunk in _chunks(targets[mine]):
                 kept_rows, kept, removed = mining.negatives(

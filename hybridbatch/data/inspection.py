@@ -1,6 +1,4 @@
-"""`hybridbatch inspect`: what is in prepared data, what was left out of it and why, and sample
-parallel records.
-"""
+"""`hybridbatch inspect`: shows prepared data, the rows left out and why, and sample records."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +9,9 @@ from hybridbatch.common.languages import resolve
 from hybridbatch.common.seeding import stream
 from hybridbatch.data.store.reader import REMOVED, Store
 
-SHOWN_LETTERS = 240  # of a sample's text
+SHOWN_LETTERS = 240  # most characters of a sample's text
 SHOWN_LANGUAGES = 30
-# of the manifest, where they were asked for
+# entries of the manifest that exist only on request
 _OUTCOMES = ("quality", "language_check", "translation")
 Rows = list[dict[str, Any]]
 
@@ -21,12 +19,14 @@ Rows = list[dict[str, Any]]
 def describe(
     store: Store, *, records: int = 3, languages: str = "all", seed: int = 0
 ) -> dict[str, Any]:
-    """All that a person wants to know of prepared data, as JSON.
+    """A description of prepared data for people, as JSON.
 
     Args:
-        records: how many samples; those in the most languages are preferred.
+        records: number of samples; records in the most languages are preferred.
         languages: spec of the languages that samples show.
-    Raises: `ConfigError` for an unknown term of `languages`.
+
+    Raises:
+        ConfigError: A term of `languages` is unknown.
     """
     shown = resolve(languages, store.languages)
     manifest = store.manifest
@@ -53,7 +53,7 @@ def describe(
 
 
 def _origin_of(told: dict[str, Any]) -> dict[str, Any]:
-    """What a person wants to know of a source's origin, of all that the manifest has."""
+    """The part of a source's manifest entry that people want to see."""
     return {key: told[key] for key in ("licence", "url", "revision", "commit") if key in told}
 
 
@@ -76,9 +76,7 @@ def _samples(store: Store, records: int, languages: Sequence[str], seed: int) ->
 
 
 def source_table(description: dict[str, Any]) -> Rows:
-    """A line per source: rows of each split, languages, and records that were removed for the
-    evaluation texts in them.
-    """
+    """A line per source: rows of each split, languages, and records removed for evaluation texts."""
     lines = []
     for name in description["sources"]:
         line: dict[str, Any] = {"source": name}
@@ -94,7 +92,7 @@ def source_table(description: dict[str, Any]) -> Rows:
 
 
 def origins(description: dict[str, Any]) -> list[str]:
-    """Licence, home and revision of each source, a line of text each."""
+    """The licence, home and revision of each source, one line of text each."""
     lines = []
     for name, told in description["sources"].items():
         parts = [f"{name}: {told.get('licence') or 'no licence known'}"]
@@ -104,8 +102,9 @@ def origins(description: dict[str, Any]) -> list[str]:
 
 
 def language_table(description: dict[str, Any]) -> Rows:
-    """Rows by language over all sources, the most first; the rest of more than `SHOWN_LANGUAGES`
-    together.
+    """Rows by language over all sources, most first.
+
+    Beyond `SHOWN_LANGUAGES` languages, the rest is one line.
     """
     rows: dict[str, dict[str, int]] = {}
     for split, counted in description["splits"].items():
@@ -125,7 +124,7 @@ def language_table(description: dict[str, Any]) -> Rows:
 
 
 def dropped_table(description: dict[str, Any]) -> Rows:
-    """Rows that could not be used, by reason, the most first."""
+    """Rows that could not be used, by reason, most first."""
     reasons = description["dropped"]["reasons"]
     return [
         {"reason": reason, "rows": count}
@@ -134,8 +133,9 @@ def dropped_table(description: dict[str, Any]) -> Rows:
 
 
 def quality_table(description: dict[str, Any]) -> Rows:
-    """Rows as read with markup, too long ones and duplicates, by source; none of data that older
-    versions prepared.
+    """Rows with markup, too long rows and duplicates among the rows as read, by source.
+
+    The table is empty for data that older versions prepared.
     """
     if "quality" not in description:
         return []
@@ -148,7 +148,7 @@ def quality_table(description: dict[str, Any]) -> Rows:
 
 
 def quality_title(description: dict[str, Any]) -> str:
-    """What was done with the rows of `quality_table`."""
+    """A title that tells how the rows of `quality_table` were handled."""
     done = {"keep": "kept", "remove": "removed", None: "no limit"}
     settings = description["quality"]["settings"].items()
     return ", ".join(
@@ -160,7 +160,7 @@ def quality_title(description: dict[str, Any]) -> str:
 
 
 def removed_table(description: dict[str, Any]) -> Rows:
-    """Evaluation texts that were found, by task, kind and match, over all languages."""
+    """The evaluation texts found, by task, kind and match, over all languages."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for one in description[REMOVED]["counts"]:
         key = (one["task"], one["kind"], one["match"])
@@ -175,7 +175,7 @@ def removed_table(description: dict[str, Any]) -> Rows:
 
 
 def sample_table(sample: dict[str, Any]) -> Rows:
-    """A line per language of a record, query and passage side by side, long ones cut."""
+    """A line per language of a record, query and passage side by side, with long texts cut."""
     lines = []
     for language, texts in sample["texts"].items():
         line: dict[str, Any] = {"language": language}

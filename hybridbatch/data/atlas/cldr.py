@@ -1,10 +1,10 @@
-"""What CLDR says of territories, and what each language itself calls things.
+"""CLDR's facts about territories, and each language's names of things.
 
 The names come with the package (``names.json.xz``, made by `make_names`; Unicode License v3), so
-that the atlas is the same whatever version of CLDR a machine has.
+the atlas does not depend on the CLDR version of a machine.
 
-Only a locale's own names count: CLDR lets an untranslated name fall back to a parent locale or to
-English, which would put English text into a language that has no such name.
+Only names that a locale itself defines count. For an untranslated name, CLDR falls back to a parent
+locale or to English, which would put English text into another language.
 """
 
 import json
@@ -20,8 +20,8 @@ from hybridbatch.common.languages import canonical, language
 from hybridbatch.common.texts import nfc
 
 FILE = "names.json.xz"
-SOURCE = "babel 2.18.0"  # what the names were taken from; `make_names` needs this version
-# Invisible marks of writing direction: they belong to the lines CLDR prints, not to the names
+SOURCE = "babel 2.18.0"  # the origin of the names; `make_names` needs this version
+# Invisible marks of writing direction: they belong to the lines that CLDR prints, not to the names
 _MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u061c"))
 
 
@@ -30,7 +30,7 @@ class Territory:
     """Facts of a territory, as CLDR codes that any language may have a name for."""
 
     code: str  # ISO 3166
-    currencies: tuple[str, ...]  # legal tender without a known end, ISO 4217
+    currencies: tuple[str, ...]  # legal tender without a known end date, ISO 4217
     languages: tuple[str, ...]  # spoken by at least 1 % of the people, most speakers first
     cities: tuple[str, ...]  # IANA time zones, which CLDR names by an exemplar city
     regions: tuple[str, ...]  # UN M49 subregion, then continent
@@ -38,7 +38,7 @@ class Territory:
 
 @dataclass(frozen=True)
 class Names:
-    """The names that one locale has of its own, by code; NFC."""
+    """The names that one locale itself defines, by code; NFC."""
 
     language: str  # canonical id
     territory: dict[str, str] = field(repr=False)  # regions and continents included
@@ -56,13 +56,13 @@ class Names:
         }[kind]
 
     def has_card(self, territory: str, card: Mapping[tuple[str, int], str]) -> bool:
-        """Whether it names a territory and all things on its card (kind and place: code)."""
+        """Whether the locale names a territory and all things on its card (kind and place: code)."""
         return territory in self.territory and all(
             code in self.names(kind) for (kind, _), code in card.items()
         )
 
     def share_equal(self, other: "Names") -> float:
-        """Share of territory and currency names that are spelt as in `other`."""
+        """The share of territory and currency names that are spelt as in `other`."""
         pairs = [
             (name, theirs[code])
             for mine, theirs in ((self.territory, other.territory), (self.currency, other.currency))
@@ -74,7 +74,11 @@ class Names:
 
 @cache
 def _content() -> dict[str, Any]:
-    """The file of names. Raises `DataError` for a damaged one."""
+    """The content of the file of names.
+
+    Raises:
+        DataError: The file is damaged.
+    """
     place = files(__package__).joinpath(FILE)
     try:
         content = json.loads(lzma.decompress(place.read_bytes()))
@@ -84,15 +88,16 @@ def _content() -> dict[str, Any]:
 
 
 def cldr_version() -> str:
-    """Versions of CLDR and of babel that the names are of."""
+    """The versions of CLDR and of babel that the names come from."""
     return str(_content()["version"])
 
 
 @cache
 def territories() -> tuple[Territory, ...]:
-    """The territories of ISO 3166 that have a time zone and inhabitants with a language, by code.
+    """The territories of ISO 3166 with a time zone and inhabitants with a language, by code.
 
-    Nothing depends on today's date: a currency counts as long as CLDR knows no end of it.
+    The result does not depend on today's date: a currency counts unless CLDR has an end date for
+    it.
     """
     tender, speakers, zones = (_content()[name] for name in ("tender", "speakers", "zones"))
     regions = _regions()
@@ -112,8 +117,9 @@ def territories() -> tuple[Territory, ...]:
 
 
 def locales() -> Iterator[Names]:
-    """The names of every language of CLDR, and of each script it is written in; no variants by
-    territory.
+    """The names of every language of CLDR, and of each script that it is written in.
+
+    Variants by territory are left out.
     """
     zones = sorted({zone for territory in territories() for zone in territory.cities})
     for locale, own in _content()["locales"].items():
@@ -128,8 +134,10 @@ def locales() -> Iterator[Names]:
 
 
 def _cities(own: dict[str, str], zones: list[str], latin: bool) -> dict[str, str]:
-    """Exemplar cities. A Latin-script locale leaves out a city that it spells like the time zone's
-    id (CLDR, UTS 35).
+    """Exemplar cities.
+
+    A Latin-script locale leaves out a city whose spelling is that of the time zone's id (CLDR, UTS
+    35).
     """
     named = {zone: own[zone] for zone in zones if zone in own}
     if latin:
@@ -142,8 +150,9 @@ def _clean(names: dict[str, str]) -> dict[str, str]:
 
 
 def _regions() -> dict[str, tuple[str, ...]]:
-    """(subregion, continent) of each territory: UN M49, which CLDR follows; babel leaves this table
-    out.
+    """(subregion, continent) of each territory.
+
+    The regions are UN M49, which CLDR follows. Babel leaves this table out.
     """
     table = files(__package__).joinpath("regions.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = (line.split("\t") for line in table)

@@ -1,8 +1,8 @@
-"""Makes ``names.json.xz`` anew: the names and facts of CLDR that the atlas is made of.
+"""Makes ``names.json.xz``, the names and facts of CLDR that the atlas is built from.
 
-``python -m hybridbatch.data.atlas.make_names``, with the version of `babel` named in `cldr.SOURCE`
-installed. Other versions of babel hold another CLDR and give another atlas, so the package ships
-the names and does not need babel.
+Run ``python -m hybridbatch.data.atlas.make_names`` with the version of `babel` named in
+`cldr.SOURCE`. Other versions of babel hold another CLDR and give another atlas. So the package
+ships the names and does not need babel.
 """
 
 import json
@@ -18,7 +18,7 @@ OUT = Path(__file__).with_name(FILE)
 
 
 def collect() -> dict[str, Any]:
-    """Everything of babel that the atlas reads, as JSON types."""
+    """All content of babel that the atlas reads, as JSON types."""
     import babel
     from babel.core import get_cldr_version, get_global
 
@@ -44,8 +44,10 @@ def collect() -> dict[str, Any]:
 
 
 def _locales(zones: list[str], spoken: set[str]) -> dict[str, dict[str, Any]]:
-    """The names of the languages of CLDR, and of each script they are written in: those that name
-    at least half of the territories, since the atlas takes no others.
+    """The names of the languages of CLDR, and of each script that they are written in.
+
+    Only locales that name at least half of the territories are kept, because the atlas takes no
+    others.
     """
     from babel.core import get_global
     from babel.localedata import load, locale_identifiers
@@ -76,7 +78,7 @@ def _plain(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def packed(content: Mapping[str, Any]) -> bytes:
-    """The bytes of the file: the same for the same content."""
+    """The bytes of the file; equal content gives equal bytes."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
 

@@ -1,5 +1,6 @@
-"""Queries of the atlas: partial descriptions of a territory without its name, the same facts in
-every language.
+"""Queries of the atlas: partial descriptions of a territory without its name.
+
+A query gives equal facts in every language.
 """
 
 import re
@@ -15,7 +16,7 @@ SEPARATOR = " · "  # belongs to no language
 QUERIES = 3  # per territory, at most
 # other cards that a query may fit, mean over languages; each territory keeps its best query anyway
 MOST_RIVALS = 0.5
-# What queries may mention. The continent and a second currency tell too little.
+# What queries may mention. The continent and a second currency reveal too little.
 _ASKABLE: tuple[Slot, ...] = (
     ("currency", 0), ("language", 0), ("language", 1), ("language", 2), ("language", 3),
     ("city", 0), ("city", 1), ("region", 0),
@@ -33,8 +34,8 @@ class Edition:
     Attributes:
         language: canonical id.
         cards: the passage of each territory that the language can describe in full.
-        parts: per territory and slot the text for a query: the name without the territory's own
-            name, maybe empty.
+        parts: per territory and slot the text for a query: the name of the thing without the
+            territory's name, maybe empty.
         fits: per territory and slot, the territories whose cards have this text, as bits.
     """
 
@@ -45,8 +46,9 @@ class Edition:
 
     @staticmethod
     def of(names: Names, contents: Mapping[str, Mapping[Slot, str]]) -> "Edition":
-        """The edition of a locale; `contents` says which CLDR codes are on the card of each
-        territory.
+        """The edition of a locale.
+
+        `contents` has the CLDR codes on the card of each territory.
         """
         spaced = language(names.language).script not in _UNSPACED
         texts: dict[str, dict[Slot, str]] = {}
@@ -65,16 +67,16 @@ class Edition:
         return Edition(names.language, cards, parts, _fits(texts, parts))
 
     def query(self, code: str, slots: Sequence[Slot]) -> str:
-        """The query about a territory by these slots."""
+        """The query about a territory that mentions these slots."""
         return SEPARATOR.join(self.parts[code][slot] for slot in slots)
 
 
 def choose(code: str, editions: Sequence[Edition]) -> list[tuple[Slot, ...]]:
-    """The slots of the queries about a territory, which are askable in every language that has its
-    card.
+    """The slots of a territory's queries; every language with its card can ask all of them.
 
-    Among all combinations: first those that fit the fewest other cards, then those unlike the
-    queries chosen before, then those without a city, which is nearly a name, then the shortest.
+    Among all combinations, the order of preference is: those that fit the fewest other cards, then
+    those unlike the queries already chosen, then those without a city, which is nearly a name, then
+    the shortest.
     """
     having = [edition for edition in editions if code in edition.cards]
     if not having:
@@ -106,7 +108,7 @@ def choose(code: str, editions: Sequence[Edition]) -> list[tuple[Slot, ...]]:
 
 
 def _rivals(fits: Mapping[Slot, int], slots: Sequence[Slot]) -> int:
-    """How many other cards of the language have all these parts."""
+    """The number of other cards of the language that have all these parts."""
     common = fits[slots[0]]
     for slot in slots[1:]:
         common &= fits[slot]
@@ -120,8 +122,10 @@ def _overlap(one: Sequence[Slot], other: Sequence[Slot]) -> float:
 def _fits(
     texts: Mapping[str, Mapping[Slot, str]], parts: Mapping[str, Mapping[Slot, str]]
 ) -> dict[str, dict[Slot, int]]:
-    """Which cards a part fits: those with the same thing or, where a name was cut, those with the
-    rest in any place.
+    """The cards that a part fits, as bits.
+
+    A part fits the cards with the same thing. If the territory's name was cut from the part, it
+    fits the cards that have the rest of the text anywhere.
     """
     bits = {code: 1 << number for number, code in enumerate(texts)}
     holders: dict[str, int] = {}
@@ -147,14 +151,14 @@ def _nameless(kind: str, text: str, name: str, spaced: bool) -> str:
     """`text` without the words that spell the territory's name; maybe nothing is left.
 
     In unspaced scripts, and in a currency written as one word (Kuwaitdinar), the characters of the
-    name go.
+    name are removed.
     """
     if kind == "city" and text.casefold() in name.casefold():
         return ""  # Guatemala, Kuwait, Hong Kong
     rest = _without(text, name, whole_words=spaced)
     if kind == "currency" and not rest:
         rest = _without(text, name, whole_words=False)
-        return "" if spaced and len(rest) < 3 else rest  # a mere ending: Boliviano
+        return "" if spaced and len(rest) < 3 else rest  # only an ending is left: Boliviano
     return rest
 
 

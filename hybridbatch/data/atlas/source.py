@@ -1,14 +1,13 @@
-"""The embedded data set: territories of the world, described in every language that CLDR has their
-names in.
+"""The embedded data set: territories of the world, described in every language that CLDR covers.
 
 A passage is the *card* of a territory in one language: its name, currencies, spoken languages,
-exemplar cities and region, all as that language's own CLDR names. A query gives some of these,
-never the name. Records are parallel by construction: ``KE-0`` asks by the same facts in every
-language. `hybridbatch.data.atlas.queries` makes the queries.
+exemplar cities and region, all by that language's CLDR names. A query gives some of these, but
+never the name. Records are parallel by construction: ``KE-0`` gives equal facts in every language.
+`hybridbatch.data.atlas.queries` makes the queries.
 
-Territories are split once and for all, whatever the seed of a run: the test territories are the
-task of `hybridbatch.data.atlas.task` and never training data. docs/atlas.md has the numbers and the
-limits.
+The split of the territories is fixed and does not depend on the seed of a run. The test territories
+are the task of `hybridbatch.data.atlas.task` and never training data. docs/atlas.md has the numbers
+and the limits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,14 +28,16 @@ DEFAULT_EVALUATION = (
     "arb", "zho", "eng", "hin", "rus", "tha", "jpn", "ell", "vie",
     "swh", "yor", "amh", "tir", "zul", "ibo", "hau", "som", "wol", "quy", "chr", "ewe", "mri",
 )  # fmt: skip
-# share of the cards a language must be able to write; the languages lie above 0.84 or below 0.70
+# share of the cards that a language must be able to write; languages lie above 0.84 or below 0.70
 NEAR_FULL = 0.8
-WIDELY_NAMED = 0.95  # share of the languages that must name a thing for it to be on a card
-# things of a kind on a card, in this order
+WIDELY_NAMED = 0.95  # share of the languages that must name a thing before it may be on a card
+# most things of a kind on a card, in this order
 MOST = {"currency": 2, "language": 4, "city": 3, "region": 2}
-TEST, VALIDATION = 85, 15  # territories; the others are for training
+TEST, VALIDATION = 85, 15  # territories for testing and validation; the others are for training
 LICENCE = "Unicode License v3"
-_SPLIT_SEED = 240810536  # never the seed of a run: no test territory may become a training one
+_SPLIT_SEED = (
+    240810536  # fixed, not the seed of a run, so that test territories stay test territories
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Atlas:
     Attributes:
         cards: by language and territory.
         queries: by language and record id; the record of ``KE-0`` is about territory ``KE``.
-        splits: of each territory.
-        version: of CLDR and babel, on which all texts depend.
-        fingerprint: of all of it.
+        splits: split of each territory.
+        version: version of CLDR and babel, on which all texts depend.
+        fingerprint: fingerprint of the whole atlas.
     """
 
     cards: Mapping[str, Mapping[str, str]]
@@ -65,8 +66,9 @@ class Atlas:
 
 @cache
 def atlas() -> Atlas:
-    """The whole atlas, made anew from the names in the package in some seconds: no clock or
-    random state in it.
+    """The whole atlas, built from the names in the package in a few seconds.
+
+    No clock or random state affects the atlas.
     """
     world = territories()
     known = [names for names in locales() if _names_most(names, world)]
@@ -95,8 +97,9 @@ def territory_of(record_id: str) -> str:
 
 
 def rows(context: SourceContext) -> Iterator[Row]:
-    """Every record of the training and validation territories in every wanted language; never a
-    test territory.
+    """Every record of the training and validation territories in every wanted language.
+
+    Test territories are never included.
     """
     world = atlas()
     for language in world.languages:
@@ -110,7 +113,7 @@ def rows(context: SourceContext) -> Iterator[Row]:
 
 
 def _names_most(names: Names, world: Sequence[Territory]) -> bool:
-    """Whether a locale is worth asking what it names: it has most territories and most currencies."""
+    """Whether a locale names most territories and most currencies."""
     money = {code for territory in world for code in territory.currencies}
     return sum(territory.code in names.territory for territory in world) >= NEAR_FULL * len(
         world
@@ -118,9 +121,7 @@ def _names_most(names: Names, world: Sequence[Territory]) -> bool:
 
 
 def _contents(territory: Territory, known: Sequence[Names]) -> dict[Slot, str]:
-    """What is on the card of a territory: the first things of each kind that nearly all languages
-    name.
-    """
+    """The things on the card of a territory: the first of each kind that nearly all languages name."""
     things = {
         "currency": territory.currencies,
         "language": territory.languages,
@@ -139,8 +140,9 @@ def _widely_named(kind: str, code: str, known: Sequence[Names]) -> bool:
 
 
 def _covers(names: Names, contents: Mapping[str, Mapping[Slot, str]], english: Names) -> bool:
-    """Near-full coverage by names that are not just English: CLDR's Cebuano, for one, repeats
-    English nearly always.
+    """Whether a language covers nearly all cards with names that differ from English.
+
+    For example, CLDR's Cebuano nearly always repeats English.
     """
     complete = sum(names.has_card(code, card) for code, card in contents.items())
     return complete >= NEAR_FULL * len(contents) and (

@@ -1,6 +1,4 @@
-"""The task of the embedded atlas: find the territory that a partial description without its name is
-about.
-"""
+"""The task of the embedded atlas: find a territory by a partial description without its name."""
 
 from functools import cache
 
@@ -15,7 +13,8 @@ def read_atlas(split: Split = "test") -> Task:
 
     A query ``KE-0`` has one relevant passage, ``KE``, in each language that has this card.
 
-    Raises: `ConfigError` for an unknown split.
+    Raises:
+        ConfigError: The split is unknown.
     """
     if split not in SPLITS:
         raise ConfigError(

@@ -1,1 +1,1 @@
-"""The forms in which data sets come."""
+"""Readers of the file forms of data sets."""

@@ -9,13 +9,17 @@ from hybridbatch.common.files import limit_of, read_json
 
 Numbered = tuple[int, Mapping[str, Any]]
 _BATCH_ROWS = 4096
-# what reading a damaged file raises, in names, lengths and texts
+# errors of damaged files, in names, lengths and texts
 _DAMAGED = (OSError, ValueError, OverflowError, SystemError)
-MOST_COLUMN = 1 << 32  # bytes that a column of a row group may unpack to
+MOST_COLUMN = 1 << 32  # most bytes that a column of a row group may unpack to
 
 
 def parquet_columns(path: Path) -> list[str]:
-    """The names of the columns. Raises: `DataError`."""
+    """The names of the columns.
+
+    Raises:
+        DataError: The file is unreadable.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -27,7 +31,11 @@ def parquet_columns(path: Path) -> list[str]:
 
 
 def parquet_records(path: Path) -> Iterator[Numbered]:
-    """The rows, numbered from 1. Raises: `DataError`, naming the last good row."""
+    """The rows, numbered from 1.
+
+    Raises:
+        DataError: The file is damaged; the message names the last good row.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -42,8 +50,12 @@ def parquet_records(path: Path) -> Iterator[Numbered]:
 
 
 def _require_unpackable(path: Path, about: Any) -> None:
-    """Refuse a column that unpacks to more than a machine should be asked for: a few hundred
-    kilobytes of Parquet can stand for gigabytes. Raises: `DataError`.
+    """Refuse a column that unpacks to more than a machine can hold.
+
+    A few hundred kilobytes of Parquet can represent gigabytes.
+
+    Raises:
+        DataError: A column is too large.
     """
     most = limit_of("HYBRIDBATCH_MAX_COLUMN", MOST_COLUMN)
     for group in range(about.num_row_groups):
@@ -58,7 +70,11 @@ def _require_unpackable(path: Path, about: Any) -> None:
 
 
 def arrow_columns(path: Path) -> list[str]:
-    """The names of the columns of an Arrow file. Raises: `DataError`."""
+    """The names of the columns of an Arrow file.
+
+    Raises:
+        DataError: The file is unreadable.
+    """
     import pyarrow as pa
 
     try:
@@ -71,7 +87,8 @@ def arrow_columns(path: Path) -> list[str]:
 def arrow_records(path: Path) -> Iterator[Numbered]:
     """The rows of an Arrow file (stream, as `datasets` writes it, or file format), from 1.
 
-    Raises: `DataError`, naming the last good row.
+    Raises:
+        DataError: The file is damaged; the message names the last good row.
     """
     import pyarrow as pa
 
@@ -90,16 +107,17 @@ def arrow_records(path: Path) -> Iterator[Numbered]:
 
 
 def _validated(batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches, checked: of a damaged one the lengths of texts would be believed."""
+    """The checked batches; without a check, wrong text lengths in a damaged batch would be used."""
     for batch in batches:
         batch.validate(full=True)
         yield batch
 
 
 def saved_files(folder: Path) -> list[Path]:
-    """The Arrow files of a folder of `save_to_disk`, in order; none if it is no such folder.
+    """The Arrow files of a `save_to_disk` folder, in order; an empty list for other folders.
 
-    Raises: `DataError` if its ``state.json`` names files that are not there.
+    Raises:
+        DataError: The folder's ``state.json`` names files that do not exist.
     """
     state = folder / "state.json"
     if not state.is_file():

@@ -1,14 +1,13 @@
-"""Parallel text in the forms that OPUS and translators have it, streamed: translation units,
-numbered from 1.
+"""Parallel text in the forms of OPUS and of translators, read as a stream of numbered units.
 
-- Moses: files of equal names but for a last suffix that is the language, as ``Tanzil.en-sw.en`` and
-``Tanzil.en-sw.sw``;
-  line n of one means the same as line n of the others;
-- TSV: ``NAME.en-sw.tsv``, two columns in the order of the name, without a header;
+- Moses: files whose names differ only in a last suffix, the language, such as ``Tanzil.en-sw.en``
+  and ``Tanzil.en-sw.sw``; line n of one file is parallel to line n of the others.
+- TSV: ``NAME.en-sw.tsv``, two columns in the order of the name, without a header.
 - TMX: ``NAME.tmx``, translation units (``tu``) of variants (``tuv``) with ``xml:lang``.
 
-Each may be packed as ``.gz``, the first two as ``.zst`` too. Layouts read on 2026-11-24: Moses and
-TSV from the OPUS tools' documentation, TMX from the standard (1.4b).
+Units are numbered from 1. Each file may be packed as ``.gz``, Moses and TSV also as ``.zst``.
+Layouts read on 2026-11-24: Moses and TSV from the documentation of the OPUS tools, TMX from the
+standard (1.4b).
 """
 
 import gzip
@@ -32,7 +31,7 @@ from hybridbatch.data.formats.tables import (
     known_language,
 )
 
-# number, text by canonical language; languages without a text there are left out
+# number, text by canonical language; languages without a text are left out
 Unit = tuple[int, dict[str, str]]
 _PACKED = (".gz", ".zst")
 _PAIR = re.compile(r".+\.([^.-]+)-([^.]+)\.tsv")
@@ -41,13 +40,14 @@ _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
 @dataclass(frozen=True)
 class Bitext:
-    """Files that hold the same text in two or more languages.
+    """Files that hold one text in two or more languages.
 
     Attributes:
-        name: of the files, without the suffixes of packing, kind and (Moses) language.
+        name: name of the files, without the suffixes of packing, kind and (Moses) language.
         kind: moses, tsv or tmx.
-        files: one, or for Moses one a language.
-        languages: canonical, of the columns or files; empty for TMX, which says so itself.
+        files: one file, or for Moses one per language.
+        languages: canonical languages of the columns or files; empty for TMX, which names them
+            inside.
     """
 
     name: str
@@ -56,15 +56,17 @@ class Bitext:
     languages: tuple[str, ...] = ()
 
     def units(self) -> Iterator[Unit | BadRow]:
-        """The units in order. Raises: `DataError` if a file cannot be read, or Moses files differ
-        in length.
+        """The units in order.
+
+        Raises:
+            DataError: A file cannot be read, or Moses files differ in length.
         """
         readers = {"moses": _moses_units, "tsv": _tsv_units, "tmx": _tmx_units}
         return readers[self.kind](self)
 
 
 def find_bitexts(paths: Iterable[Path]) -> list[Bitext]:
-    """The bitexts among files, sorted by name; files that are none are left out."""
+    """The bitexts among files, sorted by name; other files are left out."""
     found: list[Bitext] = []
     moses: dict[str, dict[str, Path]] = {}
     for path in sorted(paths):
@@ -84,7 +86,7 @@ def find_bitexts(paths: Iterable[Path]) -> list[Bitext]:
 
 
 def _languages(*codes: str) -> tuple[str, ...]:
-    """The canonical ids of codes; empty if one is unknown, or two are the same."""
+    """The canonical ids of codes; empty if one is unknown, or two are equal."""
     try:
         known = tuple(known_language(code, "name") for code in codes)
     except RowProblem:
@@ -93,8 +95,9 @@ def _languages(*codes: str) -> tuple[str, ...]:
 
 
 def _has_header(path: Path, languages: tuple[str, ...]) -> bool:
-    """Whether the first line names the languages: then it is a table of aligned lines
-    (`hybridbatch.data.formats.user_tables`).
+    """Whether the first line names the languages.
+
+    Then the file is a table of aligned lines (`hybridbatch.data.formats.user_tables`).
     """
     with open_lines(path) as lines:
         first = next(lines, (1, b""))[1].decode("utf-8", "replace").split("\t")
@@ -164,7 +167,7 @@ def _tmx_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
                     number += 1
                     yield from _variants(element, number, path.name)
                     if body is not None:
-                        body.clear()  # lets go of the units read so far
+                        body.clear()  # release the units read so far
     except (ElementTree.ParseError, EOFError, zlib.error, OSError) as error:
         raise DataError(
             f"{path}: cannot be read as TMX after unit {number} ({error}); fetch or export it again"
@@ -189,7 +192,7 @@ def _variants(unit: ElementTree.Element, number: int, name: str) -> Iterator[Uni
 
 
 def _filled(texts: Mapping[str, str]) -> dict[str, str]:
-    """The texts that are not blank, white space (also line ends of TMX) as single blanks."""
+    """The texts that are not blank, with white space (also line ends of TMX) as single blanks."""
     return {
         language: words for language, text in texts.items() if (words := " ".join(text.split()))
     }

@@ -1,4 +1,4 @@
-"""What the columns of a user's table are called, and which part each plays.
+"""The names of columns in a user's table, and the role of each column.
 
 Case and spelling do not matter: ``Record ID``, ``recordId`` and ``record-id`` are ``record_id``.
 """
@@ -10,8 +10,8 @@ from typing import NamedTuple
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.data.formats.tables import RowProblem, known_language
 
-# What a column may be called; where several are there, the first name is taken, and two others are
-# an error.
+# Names that a column may have. If a table has several, the first name in the list wins; two others
+# are an error.
 ALIASES = {
     "record_id": ("record_id", "id", "_id", "qid", "query_id", "question_id"),
     "language": ("language", "lang", "locale", "language_code", "lang_code"),
@@ -50,8 +50,8 @@ _SIDE_NAMES = "|".join(sorted(map(re.escape, _ROLE_OF_SIDE), key=len, reverse=Tr
 _SIDED = re.compile(rf"({_SIDE_NAMES})\s*[._\-:/ (\[]+\s*([^()\[\]]+?)\s*[)\]]?", re.IGNORECASE)
 _NUMBERED_NEGATIVE = re.compile(rf"({'|'.join(ALIASES['negatives'])})_?(\d+)")
 NO_LANGUAGE = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
-# Codes of languages that are also what people call columns: question_no, passage_id, context_len.
-# Such a column is text in that language only where a column of the other side agrees.
+# Codes of languages that are also common column names: question_no, passage_id, context_len.
+# Such a column is text in that language only if a column of the other side has it too.
 _COMMON_WORDS = frozenset(
     [
         "abs",
@@ -173,23 +173,21 @@ _COMMON_WORDS = frozenset(
 
 
 def plain(name: str) -> str:
-    """A column's name as it is compared: lower case, words joined by underscores."""
+    """A column's name in the form that is compared: lower case, words joined by underscores."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
     lowered = re.sub(r"[\s\-./]+", "_", parted).casefold()
     return re.sub(r"(?<=.)_+", "_", lowered).rstrip("_")
 
 
 class Columns(NamedTuple):
-    """The columns of a table by the part they play."""
+    """The columns of a table by role."""
 
     roles: dict[str, str]  # role -> column
     negatives: tuple[str, ...]  # columns of hard negatives, in order
 
 
 def is_known(name: str) -> bool:
-    """Whether a header cell is one that tables usually have: a role, a side in a language, or a
-    language.
-    """
+    """Whether a header cell is a usual column name: a role, a side in a language, or a language."""
     if plain(name) in NO_LANGUAGE or _NUMBERED_NEGATIVE.fullmatch(plain(name)):
         return True
     match = _SIDED.fullmatch(name.strip())
@@ -199,13 +197,15 @@ def is_known(name: str) -> bool:
 
 
 def roles_of(columns: Iterable[str], chosen: Mapping[str, str], place: str) -> Columns:
-    """The part of each column.
+    """The role of each column.
 
     Args:
-        chosen: role -> column, as the user says; they win over what names suggest.
+        chosen: role -> column, as the user states; these win over what names suggest.
         place: the table, for errors.
-    Raises: `ConfigError` for a role or column that is not there; `DataError` where two columns
-        could play one role.
+
+    Raises:
+        ConfigError: A role or column does not exist.
+        DataError: Two columns fit one role.
     """
     columns = list(columns)
     roles = {role: _chosen(role, name, columns, place) for role, name in chosen.items()}
@@ -258,7 +258,7 @@ def _chosen(role: str, name: str, columns: list[str], place: str) -> str:
 
 
 def _settle(roles: dict[str, str], chosen: Mapping[str, str]) -> None:
-    """Names that mean one thing beside queries and another in aligned lines: ``pos``, ``text``."""
+    """Settle ``pos`` and ``text``, whose meaning depends on whether the table has queries."""
     if "query" not in roles:
         if roles.get("passage") == roles.get("position") and "passage" not in chosen:
             roles.pop("passage", None)
@@ -285,13 +285,16 @@ def sided_columns(
 ) -> dict[str, Sided]:
     """The columns such as query_sw, by name.
 
-    A language that is also a common word (``question_no``, ``passage_id``) counts only where
-    columns of both sides have it, and their cells are texts, not numbers or single words.
+    A language that is also a common word (``question_no``, ``passage_id``) counts only if columns
+    of both sides have it, and their cells are texts, not numbers or single words.
 
     Args:
         sample: some records.
-        strict: an unknown language there is an error.
-    Raises: `DataError` for two columns of one side and language, and as `strict` says.
+        strict: an unknown language in a column name is an error.
+
+    Raises:
+        DataError: Two columns have one side and language, or a language is unknown and `strict` is
+            set.
     """
     sided: dict[str, Sided] = {}
     unsure: dict[str, Sided] = {}
@@ -332,7 +335,7 @@ def sided_columns(
 
 
 def _holds_texts(column: str, sample: list[Mapping[str, object]]) -> bool:
-    """Whether most cells are texts of several words, or in a script that writes no blanks."""
+    """Whether most cells are texts of several words, or in a script without blanks."""
     cells = [record.get(column) for record in sample]
     filled = [cell for cell in cells if cell not in (None, "")]
     texts = [

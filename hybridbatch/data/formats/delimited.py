@@ -1,8 +1,8 @@
 """Tables as text: CSV and TSV in the dialects that programs write.
 
-The delimiter is what parts the header: a comma, a semicolon (a spreadsheet in most of Europe), or a
-tab. CSV is quoted as RFC 4180 says. TSV is not quoted at all, unless the whole file shows that it
-was written by a program that quotes every cell with a quote, as pandas and spreadsheets do.
+The delimiter is the character that separates the header: a comma, a semicolon (spreadsheets in most
+of Europe), or a tab. CSV is quoted as in RFC 4180. TSV is not quoted, unless the whole file shows
+that its writer quotes every cell that contains a quote, as pandas and spreadsheets do.
 """
 
 import csv
@@ -30,7 +30,7 @@ class Dialect:
 
     delimiter: str
     quoted: bool
-    hint: bool = False  # the first line only says which delimiter follows ("sep=;")
+    hint: bool = False  # the first line only names the delimiter ("sep=;")
 
 
 CSV, TSV = Dialect(",", quoted=True), Dialect("\t", quoted=False)
@@ -40,9 +40,9 @@ def dialect_of(lines: Lines, fallback: Dialect, is_column: Callable[[str], bool]
     """The dialect that the header shows.
 
     Args:
-        lines: of the file, from its first.
-        fallback: what the file's name says.
-        is_column: whether a header cell is one that tables usually have.
+        lines: lines of the file, from its first.
+        fallback: the dialect that the file's name suggests.
+        is_column: whether a header cell is a usual column name.
     """
     for _, line in lines:
         if not line.strip():
@@ -54,12 +54,12 @@ def dialect_of(lines: Lines, fallback: Dialect, is_column: Callable[[str], bool]
 
 
 def _best(header: str, fallback: Dialect, is_column: Callable[[str], bool]) -> Dialect:
-    """The delimiter that gives the most known columns; the fallback where none gives more."""
+    """The delimiter that gives the most known columns; the fallback unless another gives more."""
 
     def known(delimiter: str) -> int:
         try:
             cells = next(csv.reader([header], delimiter=delimiter), [])
-        except csv.Error:  # a line end in the middle, which the reading will tell of
+        except csv.Error:  # a line end in the middle, which the reader will report
             cells = header.split(delimiter)
         return sum(is_column(cell.strip()) for cell in cells)
 
@@ -74,14 +74,15 @@ def _best(header: str, fallback: Dialect, is_column: Callable[[str], bool]) -> D
 
 
 def is_quoted(lines: Lines, path: Path) -> bool:
-    """Whether a tab-separated file was written by a program that quotes.
+    """Whether the writer of a tab-separated file quotes cells.
 
-    Such programs quote every cell that holds a quote, a tab or a line end, and double the quotes
-    in it. So it is quoted if every cell with a quote in it is of that kind, and one of them could
-    be nothing else: its quotes are doubled, or it holds a tab or a line end, or it is in the
+    Such programs quote every cell that holds a quote, a tab or a line end, and double the quotes in
+    it. So the file counts as quoted if every cell with a quote in it has this form, and at least
+    one cell proves it: its quotes are doubled, or it holds a tab or a line end, or it is in the
     header.
 
-    Raises: `DataError` for a file that is quoted, but whose last quote is never closed.
+    Raises:
+        DataError: The file is quoted, but its last quote is never closed.
     """
     evidence = False
     opened = 0  # line of the quote that is open
@@ -118,13 +119,15 @@ def table_records(
 ) -> Iterator[tuple[int, Mapping[str, Any]] | BadRow]:
     """The records of a table, numbered by their first lines.
 
-    Columns without a name are passed over; a blank line is no record.
+    Columns without a name and blank lines are skipped.
 
     Args:
-        lines: of the file, from its first.
-        name: of the file, for errors.
-        header: the names of the columns, where the file does not say them.
-    Raises: `DataError` for a column name that occurs twice, and a quote that is never closed.
+        lines: lines of the file, from its first.
+        name: name of the file, for errors.
+        header: the names of the columns, if the file does not have them.
+
+    Raises:
+        DataError: A column name occurs twice, or a quote is never closed.
     """
     rows = _quoted_rows(lines, dialect, name) if dialect.quoted else _plain_rows(lines, dialect)
     if dialect.hint:
@@ -150,7 +153,7 @@ def table_records(
         elif (fitting := _fitted(cells, kept, width)) is not None:
             yield number, dict(zip(header, fitting, strict=True))
         elif last > number:
-            # A quote that opens by mistake swallows lines until another one ends it.
+            # A quote that opens by mistake swallows lines until another quote ends it.
             raise DataError(
                 f"{name}:{number}: the quote that opens in this line ends only in line {last},"
                 f" which gives {len(cells)} fields where the header has {width}; mend the quotes"
@@ -168,13 +171,13 @@ def _check_header(header: list[str], name: str, number: int) -> None:
 
 
 def _named(header: list[str]) -> tuple[list[str], list[int], int]:
-    """The names, the places of the columns that have one, and the number of all columns."""
+    """The names, the places of the columns that have one, and the total number of columns."""
     kept = [place for place, cell in enumerate(header) if cell]
     return [header[place] for place in kept], kept, len(header)
 
 
 def _fitted(cells: list[str], kept: list[int], width: int) -> list[str] | None:
-    """The cells of the named columns, where a row differs from the header in empty cells alone."""
+    """The cells of the named columns; None unless the row fits the header apart from empty cells."""
     needed = kept[-1] + 1 if kept else 0
     if len(cells) < needed or any(cell.strip() for cell in cells[width:]):
         return None

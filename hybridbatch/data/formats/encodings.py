@@ -1,8 +1,8 @@
-"""Text files as people save them: which encoding, and their lines as text.
+"""Text files in common encodings, and their lines as text.
 
-UTF-8 is read as it is, and a line that is not valid costs that line alone. A byte order mark, or
-the zero bytes of UTF-16 without one, names another encoding. What names nothing is not guessed:
-bytes that are not UTF-8 may be Windows-1252, or one of fifty others, so the user says which.
+UTF-8 is read directly, and an invalid line affects only that line. A byte order mark, or the zero
+bytes of UTF-16 without one, shows another encoding. Other encodings are not guessed: bytes that are
+not UTF-8 may be Windows-1252 or one of fifty others, so the user names the encoding.
 """
 
 import codecs
@@ -36,22 +36,25 @@ _FOREIGN = (
 
 
 class TextFile(NamedTuple):
-    """What the bytes of a text file say about reading it."""
+    """Facts about a text file that its bytes show."""
 
     encoding: str
-    mac_lines: bool  # lines end in carriage returns alone
-    first: str  # its first character that is no white space; empty if there is none
+    mac_lines: bool  # whether lines end in carriage returns alone
+    first: str  # its first character that is not white space; empty if there is none
     quotes: bool  # whether it holds a double quote
-    valid: bool  # whether it is UTF-8 throughout, if that is its encoding
+    valid: bool  # whether all of it is valid UTF-8, if UTF-8 is its encoding
 
 
 def inspect_text(path: Path, encoding: str = AUTO, *, whole: bool = True) -> TextFile:
     """Look through a text file once.
 
     Args:
-        encoding: as Python calls it; `AUTO`: UTF-8, or what the file's first bytes say.
+        encoding: Python's name of the encoding; `AUTO`: UTF-8, or the encoding that the file's
+            first bytes show.
         whole: look through all of it; else only at its first bytes.
-    Raises: `DataError` if it cannot be read, or is no text.
+
+    Raises:
+        DataError: The file cannot be read, or is not text.
     """
     try:
         with open_stream(path) as stream:
@@ -59,7 +62,7 @@ def inspect_text(path: Path, encoding: str = AUTO, *, whole: bool = True) -> Tex
             found = _encoding_of(path, head, encoding)
             quotes, valid = _look_through(stream, head, found) if whole else (False, True)
     except DataError:
-        with open_lines(path) as lines:  # a damaged file: say after which line
+        with open_lines(path) as lines:  # a damaged file: name the last good line
             for _ in lines:
                 pass
         raise
@@ -79,7 +82,7 @@ def _encoding_of(path: Path, head: bytes, chosen: str) -> str:
         return chosen
     zeros = head.count(0)
     if zeros * 5 > len(head):
-        # most letters of UTF-16 text have a zero in one of their two bytes, always the same one
+        # most letters of UTF-16 text have a zero in one of their two bytes, always the same byte
         even, odd = head[::2].count(0), head[1::2].count(0)
         if even * 10 < odd:
             return "utf-16-le"
@@ -90,7 +93,7 @@ def _encoding_of(path: Path, head: bytes, chosen: str) -> str:
 
 
 def _look_through(stream: BinaryIO, head: bytes, encoding: str) -> tuple[bool, bool]:
-    """Whether there is a double quote; whether all is valid, as far as UTF-8 is concerned."""
+    """Whether there is a double quote; whether all of a UTF-8 file is valid."""
     quotes, valid = False, True
     decoder = codecs.getincrementaldecoder("utf-8")()
     chunk = head
@@ -111,7 +114,7 @@ def _look_through(stream: BinaryIO, head: bytes, encoding: str) -> tuple[bool, b
 
 
 def utf8_lines_of(path: Path) -> tuple[int, int]:
-    """Lines that are not valid UTF-8, and lines with letters beyond ASCII that are."""
+    """The number of invalid UTF-8 lines, and of valid lines with letters beyond ASCII."""
     invalid = valid = 0
     with open_lines(path) as lines:
         for _, raw in lines:
@@ -129,8 +132,10 @@ def utf8_lines_of(path: Path) -> tuple[int, int]:
 def text_lines(path: Path, file: TextFile) -> Iterator[Iterator[tuple[int, str]]]:
     """(number from 1, line without its end) of a text file.
 
-    Bytes that are not UTF-8 become lone surrogates, which are found when a text is looked at.
-    Raises: `DataError` for a missing, truncated or otherwise unreadable file.
+    Bytes that are not UTF-8 become lone surrogates, which later checks of a text find.
+
+    Raises:
+        DataError: The file is missing, truncated or otherwise unreadable.
     """
     if file.encoding == "utf-8" and not file.mac_lines:
         with open_lines(path) as lines:
@@ -157,6 +162,6 @@ def _numbered(lines: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
 
 
 def utf8_lines(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:
-    """Lines of UTF-8 as text; what is not valid becomes lone surrogates."""
+    """Lines of UTF-8 as text; invalid bytes become lone surrogates."""
     for number, raw in lines:
         yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")

@@ -13,12 +13,12 @@ from hybridbatch.common.files import open_stream
 from hybridbatch.common.records import BadRow
 
 Numbered = tuple[int, Mapping[str, Any]]
-_BLOCK = 512  # lines that are parsed at once
-_ROUNDED = 2**63  # longer integers than these become rounded numbers in orjson
+_BLOCK = 512  # lines parsed at once
+_ROUNDED = 2**63  # orjson rounds integers longer than these
 
 
 def parse_json(raw: bytes | str) -> Any:
-    """The value of a JSON text, fast. Raises: as `json.loads`, with its messages."""
+    """The value of a JSON text, parsed fast; errors are those of `json.loads`."""
     if isinstance(raw, str):
         try:
             raw = raw.encode()
@@ -27,8 +27,8 @@ def parse_json(raw: bytes | str) -> Any:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return json.loads(raw.decode())  # says what is wrong, and takes a little more
-    # An id of twenty digits would be a rounded number; `json` keeps all of them.
+        return json.loads(raw.decode())  # slower, but its message says what is wrong
+    # orjson would round an id of twenty digits; `json` keeps all digits.
     if isinstance(value, dict) and float in map(type, value.values()):
         numbers = [number for number in value.values() if type(number) is float]
         if max(map(abs, numbers)) >= _ROUNDED:
@@ -37,7 +37,7 @@ def parse_json(raw: bytes | str) -> Any:
 
 
 def json_type(value: Any) -> str:
-    """What JSON calls the type of a value."""
+    """JSON's name for the type of a value."""
     if isinstance(value, Mapping):
         return "an object"
     names = {
@@ -53,11 +53,11 @@ def json_type(value: Any) -> str:
 def json_line_records(
     lines: Iterable[tuple[int, bytes | str]], name: str
 ) -> Iterator[Numbered | BadRow]:
-    """The records of JSON Lines; blank lines are passed over.
+    """The records of JSON Lines; blank lines are skipped.
 
     Args:
         lines: (number from 1, line), as bytes of UTF-8 or as text.
-        name: of the file, for bad rows.
+        name: name of the file, for bad rows.
     """
     for number, raw in lines:
         try:
@@ -71,7 +71,7 @@ def json_line_records(
 
 
 def _carefully(number: int, raw: bytes | str, name: str) -> Iterator[Numbered | BadRow]:
-    """The record of a line, or why it is none; nothing for a blank line."""
+    """The record of a line, or the reason why it is bad; nothing for a blank line."""
     if number == 1:
         raw = _without_mark(raw)
     if not raw.strip():
@@ -82,7 +82,7 @@ def _carefully(number: int, raw: bytes | str, name: str) -> Iterator[Numbered | 
         yield BadRow(name, number, "line", "not valid UTF-8")
     except json.JSONDecodeError as error:
         yield BadRow(name, number, "line", f"malformed JSON ({error.msg})")
-    # a number of thousands of digits, brackets without end
+    # a number of thousands of digits, or endless brackets
     except (ValueError, RecursionError):
         yield BadRow(name, number, "line", "malformed JSON")
     else:
@@ -94,10 +94,10 @@ def _carefully(number: int, raw: bytes | str, name: str) -> Iterator[Numbered | 
 
 
 def shapes_of(lines: Iterable[tuple[int, bytes]]) -> set[tuple[str, ...]] | None:
-    """The names of the fields of the records of JSON Lines in UTF-8, in every order that occurs.
+    """The field names of the records of UTF-8 JSON Lines, in every order that occurs.
 
-    Many lines are parsed at once, which is faster than `json_line_records`. None if some lines
-    cannot be read so, such as malformed ones.
+    Many lines are parsed at once, which is faster than `json_line_records`. The result is None if
+    some lines cannot be read this way, for example malformed lines.
     """
     shapes: set[tuple[str, ...]] = set()
     lines = iter(lines)
@@ -124,8 +124,10 @@ def _without_mark(raw: bytes | str) -> bytes | str:
 def array_records(path: Path, name: str, encoding: str) -> Iterator[Numbered | BadRow]:
     """The objects of a file that is one JSON array, numbered from 1; the file is held in memory.
 
-    An object with one list of objects in it, such as ``{"data": [...]}``, is read like that list.
-    Raises: `DataError` naming the line for malformed JSON, and for JSON that is no table.
+    An object that holds one list of objects, such as ``{"data": [...]}``, is read like that list.
+
+    Raises:
+        DataError: The JSON is malformed (the message names the line), or is not a table.
     """
     with open_stream(path) as stream:
         raw = stream.read()

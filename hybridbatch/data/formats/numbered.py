@@ -1,4 +1,4 @@
-"""Lines of big files found by number, without holding the text: ``id<TAB>text`` in 20 bytes a line."""
+"""Finds lines of big files by number without holding the text: 20 bytes per ``id<TAB>text`` line."""
 
 import os
 from array import array
@@ -14,13 +14,16 @@ from hybridbatch.common.records import BadRow
 
 
 class NumberedLines:
-    """The texts of a tab-separated file of whole numbers and texts, read from the disk when asked
-    for.
-    """
+    """The texts of a tab-separated file of whole numbers and texts, read from disk on demand."""
 
     def __init__(self, path: Path, name: str) -> None:
-        """Reads the file once. `name`: how `bad` rows call it. Raises: `DataError` if it cannot be
-        read.
+        """Read the file once.
+
+        Args:
+            name: the file's name in bad rows (`bad`).
+
+        Raises:
+            DataError: The file cannot be read.
         """
         self.bad: list[BadRow] = []
         ids, starts, lengths = array("q"), array("q"), array("i")
@@ -58,8 +61,10 @@ class NumberedLines:
         os.close(self._file)
 
     def texts(self, ids: np.ndarray) -> Iterator[str | None]:
-        """The text of each id of an int array; None where the file has none (or a bad line). Of
-        two, the first.
+        """The text of each id of an int array.
+
+        None stands for an id without a text (or with a bad line). If an id has two texts, the first
+        counts.
         """
         if not len(self._ids):
             yield from (None for _ in ids)
@@ -97,12 +102,16 @@ _BLOCK = 1 << 22  # bytes
 def integer_rows(
     path: Path, name: str, columns: tuple[str, ...]
 ) -> tuple[np.ndarray, list[BadRow]]:
-    """The good rows of a tab-separated file without a header, int32 [N, C] for C columns, and the
-    bad ones.
+    """The good rows of a tab-separated file without a header, and the bad rows.
 
     Args:
-        name: how bad rows call the file.
-    Raises: `DataError` if it cannot be read.
+        name: the file's name in bad rows.
+
+    Returns:
+        int32 [N, C] for C columns, and the bad rows.
+
+    Raises:
+        DataError: The file cannot be read.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -139,7 +148,7 @@ def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
 def _slowly(
     block: bytes, first: int, name: str, columns: tuple[str, ...], bad: list[BadRow]
 ) -> np.ndarray:
-    """A block with a bad line in it, line by line; appends to `bad`."""
+    """Read a block that has a bad line, line by line; append to `bad`."""
     good = []
     for number, raw in enumerate(block.split(b"\n"), first):
         cells = raw.rstrip(b"\r").split(b"\t")

@@ -1,5 +1,7 @@
-"""The user's files as tables: every kind of file is opened to the names of all its columns, a sample
-of its records, and a way to read them.
+"""The user's files as tables.
+
+Every kind of file is opened to the names of all its columns, a sample of its records, and a way to
+read them.
 """
 
 import re
@@ -45,12 +47,12 @@ from hybridbatch.data.formats.tables import SPLIT_NAMES, bare_name, kind
 from hybridbatch.data.formats.user_tables import HELP, Sample
 
 Records = Callable[[], Iterator[Numbered | BadRow]]
-SAMPLE = 100  # records that a form is told from
+SAMPLE = 100  # number of records that a form is recognized from
 GIVE = (
     ".jsonl, .json, .tsv, .csv (also .gz, .zst), .parquet, .arrow, .xlsx or .ods, or a folder of"
     " datasets' save_to_disk"
 )
-# What programs put beside data to describe it.
+# Files that programs put beside data to describe it.
 METADATA = frozenset(
     [
         "dataset_info.json",
@@ -68,20 +70,19 @@ METADATA = frozenset(
 )
 # MS MARCO's training triples have no header.
 TRIPLE = ("query", "positive", "negative")
-_LEGACY = 2  # lines of a file that are not UTF-8, beside none that shows it is
+_LEGACY = 2  # lines that are not UTF-8, in a file without a line that shows UTF-8
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the user's.
+    """A table of the user.
 
     Attributes:
         path: its file.
-        name: what errors call it: the path, and the sheet where a file has several.
+        name: its name in errors: the path, and the sheet if the file has several.
         sample: all its columns, and its first records.
         records: reads it; may be called more than once.
-        split: where its rows belong as the names of file, folder or sheet say; None: they say
-            nothing.
+        split: the split that the names of file, folder or sheet state; None: they state none.
         label: its short name, different for each table of a source: records without an id are
             called ``LABEL:LINE``.
     """
@@ -95,7 +96,7 @@ class Table:
 
 
 def own_kind(path: Path) -> str | None:
-    """The kind of a file of the user's by its name; None if it is none that can be read."""
+    """The kind of a user's file by its name; None if it cannot be read."""
     suffix = path.suffix.lower()
     if suffix in spreadsheets.SUFFIXES:
         return "spreadsheet"
@@ -103,7 +104,7 @@ def own_kind(path: Path) -> str | None:
 
 
 def own_name(path: Path) -> str:
-    """The name of a file or folder without the suffixes that say its kind."""
+    """The name of a file or folder without the suffixes of its kind."""
     if path.is_dir():
         name = path.resolve().name
     elif own_kind(path) in ("spreadsheet", "arrow"):
@@ -114,7 +115,8 @@ def own_name(path: Path) -> str:
 
 
 def split_in_name(name: str) -> Split | None:
-    """The split that a name says, as on the hub: a word of it is train, validation, dev, test ...
+    """The split that a name states, as on the hub: one of its words is train, validation, dev, test
+    ...
 
     None if it has no such word, or words of two splits.
     """
@@ -124,12 +126,13 @@ def split_in_name(name: str) -> Split | None:
 
 
 def find_files(path: Path) -> tuple[list[Path], list[Path]]:
-    """The data files at a path, and those in a folder that are passed over.
+    """The data files at a path, and the skipped files of a folder.
 
-    A folder's files are those in it, and those of the folders in it that are named by a split, or
-    that `save_to_disk` wrote.
+    A folder's files are those in it, and those in its sub-folders that are named by a split or that
+    `save_to_disk` wrote.
 
-    Raises: `DataError` if there is none.
+    Raises:
+        DataError: There is no data file.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
@@ -162,13 +165,15 @@ def find_files(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def open_tables(path: Path, root: Path, encoding: str = AUTO) -> list[Table]:
-    """The tables of a file: one, or of a workbook one for each sheet.
+    """The tables of a file: one, or for a workbook one per sheet.
 
     Args:
-        root: the path that the user gave; folders between it and the file may say a split.
-        encoding: of text files, as `inspect_text` takes it.
-    Raises: `DataError` if the file cannot be read, or holds no record; `ConfigError` if a library
-        that reads it is missing.
+        root: the path that the user gave; folders between it and the file may state a split.
+        encoding: encoding of text files, as `inspect_text` takes it.
+
+    Raises:
+        DataError: The file cannot be read, or holds no record.
+        ConfigError: The library that reads the file is not installed.
     """
     names = [own_name(path), *(folder.name for folder in path.parents if root in folder.parents)]
     if path != root and path.parent == root and saved_files(root):
@@ -188,7 +193,7 @@ def open_tables(path: Path, root: Path, encoding: str = AUTO) -> list[Table]:
 
 
 def _label(path: Path, root: Path) -> str:
-    """The name of a file without its kind, with the folders between the user's folder and it."""
+    """The file's name without its kind, after the folders between the user's folder and the file."""
     between = [folder.name for folder in path.parents if root in folder.parents]
     return "/".join([*reversed(between), own_name(path)])
 
@@ -201,9 +206,10 @@ def _table(
     split: Split | None,
     label: str,
 ) -> Table:
-    """A table with its sample. Without `columns` they are those of the sample.
+    """A table with its sample; without `columns`, the columns are those of the sample.
 
-    Raises: `DataError` if no record can be read.
+    Raises:
+        DataError: No record can be read.
     """
     sample: list[Numbered] = []
     first_bad: BadRow | None = None
@@ -230,7 +236,7 @@ def _arrow_table(path: Path, found: str) -> tuple[list[str], Records]:
 
 
 def _json_table(path: Path, encoding: str) -> tuple[list[str], Records]:
-    """Of JSON the columns are those of all records: a later one may have more than the first."""
+    """The columns of all JSON records, because a later record may have more than the first."""
     file = inspect_text(path, encoding, whole=False)
     records = _json_records(path, file)
     columns: dict[str, None] = {}
@@ -241,7 +247,7 @@ def _json_table(path: Path, encoding: str) -> tuple[list[str], Records]:
         with open_lines(path) as lines:
             shapes = shapes_of(lines)
     valid = True
-    if shapes is None:  # slowly, past what cannot be read
+    if shapes is None:  # slowly, so that unreadable lines are skipped
         shapes = set()
         for item in records():
             if isinstance(item, BadRow):
@@ -277,7 +283,7 @@ def _json_records(path: Path, file: TextFile) -> Records:
     first = start[0] if start else None
     if isinstance(first, tuple) and (len(start) > 1 or any(map(is_known, first[1]))):
         return from_lines
-    try:  # one object, perhaps over several lines, with the records in it
+    try:  # one object, possibly over several lines, that holds the records
         next(from_array(), None)
     except DataError:
         return from_lines
@@ -304,7 +310,7 @@ def _text_table(path: Path, named: Dialect, encoding: str) -> tuple[list[str] | 
 
 
 def _is_triple(path: Path, file: TextFile, dialect: Dialect) -> bool:
-    """Whether the first line is three texts, and no header."""
+    """Whether the first line is three texts, and not a header."""
     with text_lines(path, file) as lines:
         first = next((line for _, line in lines if line.strip()), "")
     cells = first.split(dialect.delimiter)
@@ -315,7 +321,11 @@ def _is_triple(path: Path, file: TextFile, dialect: Dialect) -> bool:
 
 
 def _refuse_other_encoding(path: Path) -> None:
-    """Raises `DataError` for a file that is not UTF-8 anywhere, but where all is ASCII."""
+    """Refuse a file without a valid UTF-8 line, apart from ASCII.
+
+    Raises:
+        DataError: The file has another encoding.
+    """
     invalid, valid = utf8_lines_of(path)
     if invalid >= _LEGACY and not valid:
         raise DataError(

@@ -1,5 +1,6 @@
-"""Question -> passage rows of retrieval sets: ``corpus.X``, ``qrels.X`` and ``queries.X`` files of
-JSON Lines.
+"""Question -> passage rows of retrieval sets in JSON Lines.
+
+A set has files ``corpus.X``, ``qrels.X`` and ``queries.X``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,15 +17,16 @@ from hybridbatch.data.formats.tables import (
     text,
 )
 
-NEGATIVES = 4  # hard negatives kept of a row: each makes the store larger by a passage and language
+NEGATIVES = 4  # hard negatives kept of a row: each makes the store larger by a passage per language
 Passages = dict[str, tuple[str, str]]  # passage id -> canonical language, text with its title
 
 
 def question_rows(
     source: str, corpus: Path, qrels: Path, queries: Path, split: Split
 ) -> Iterator[Row | BadRow]:
-    """A row for every question and passage that answers it; further passages of a question make
-    records of their own.
+    """A row for every question and passage that answers it.
+
+    The second and later passages of a question become separate records.
     """
     passages: Passages = {}
     relevant: dict[str, list[str]] = {}
@@ -55,9 +57,7 @@ def question_rows(
 
 
 def take_passage(passages: Passages, record: Record) -> None:
-    """Add a corpus record; its title, if it has one, goes before the text as mteb joins them: with
-    a blank.
-    """
+    """Add a corpus record; its title, if any, precedes the text, joined with a blank as in mteb."""
     title = str(record.get("title") or "").replace("_", " ")
     passages[identifier(record, "id")] = (
         language(record, "lang"),
@@ -66,21 +66,25 @@ def take_passage(passages: Passages, record: Record) -> None:
 
 
 def find_passage(passages: Passages, passage_id: str, field: str) -> tuple[str, str]:
-    """(language, text) of a passage. Raises `RowProblem` for `field` if there is none of that id."""
+    """(language, text) of a passage.
+
+    Raises:
+        RowProblem: No passage has this id; the problem names `field`.
+    """
     if passage_id not in passages:
         raise RowProblem(field, "the corpus has no such passage")
     return passages[passage_id]
 
 
 def display_name(path: Path) -> str:
-    """How a file of a data set is called in reports: the same on every machine."""
+    """The name of a data set's file in reports; it is equal on every machine."""
     return f"{path.parent.name}/{path.name}"
 
 
 def question_with_passages(
     source: str, record_id: str, language: str, question: str, record: Record
 ) -> Iterator[Row]:
-    """A row for each of ``positive_passages``; further ones make records of their own."""
+    """A row for each of ``positive_passages``; the second and later become separate records."""
     negatives = tuple(
         titled(passage) for passage in _passages(record, "negative_passages")[:NEGATIVES]
     )
@@ -90,10 +94,10 @@ def question_with_passages(
 
 
 def titled(passage: Record) -> str:
-    """A passage's text with its title before it, joined with a blank as mteb does."""
+    """A passage's text after its title, joined with a blank as mteb does."""
     title = str(passage.get("title") or "")
     body = passage.get("text")
-    # Some passages of Wikipedia have a title alone, which then says what there is to say.
+    # Some passages of Wikipedia have only a title, which is then the content.
     if isinstance(body, str) and not body.strip() and title.strip():
         return title.strip()
     return f"{title} {text(passage, 'text')}".strip()

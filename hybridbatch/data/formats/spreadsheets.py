@@ -12,9 +12,11 @@ Sheet = tuple[str, list[tuple[int, list[str]]]]  # name, (row number from 1, cel
 
 
 def sheets(path: Path) -> Iterator[Sheet]:
-    """The sheets of a workbook that hold anything, with every cell as text, as a CSV would have it.
+    """The non-empty sheets of a workbook, with every cell as text, as a CSV would have it.
 
-    Raises: `ConfigError` if the library is not there, `DataError` if the workbook cannot be read.
+    Raises:
+        ConfigError: The library is not installed.
+        DataError: The workbook cannot be read.
     """
     try:
         from python_calamine import CalamineError, CalamineWorkbook

@@ -1,5 +1,6 @@
-"""JSON in the form of SQuAD 1.1: {data: [{title, paragraphs: [{context, qas: [{id, question,
-...}]}]}]}.
+"""Reads JSON in the form of SQuAD 1.1.
+
+The form is {data: [{title, paragraphs: [{context, qas: [{id, question, ...}]}]}]}.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,12 +13,13 @@ from hybridbatch.data.formats.tables import Record, RowProblem, checked_text
 def squad_rows(
     whole: Any, name: str, parse: Callable[[str, str, Record], Iterable[Row]]
 ) -> Iterator[Row | BadRow]:
-    """The rows that `parse` makes of (title, context, question record); bad rows are numbered by
-    article.
+    """The rows that `parse` makes of (title, context, question record).
+
+    Bad rows are numbered by article.
 
     Args:
         whole: the content of the file.
-        name: how bad rows call the file.
+        name: the file's name in bad rows.
     """
     articles = whole.get("data") if isinstance(whole, Mapping) else None
     if not isinstance(articles, list):

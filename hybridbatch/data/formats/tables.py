@@ -1,7 +1,6 @@
-"""Tables of records read one at a time: JSON Lines, TSV, CSV (plain, ``.gz``, ``.zst``) and
-Parquet.
+"""Reads tables one record at a time: JSON Lines, TSV, CSV (plain, ``.gz``, ``.zst``) and Parquet.
 
-A record that cannot be used becomes a `BadRow` and the reading goes on; only a damaged file stops
+A record that cannot be used becomes a `BadRow`, and reading continues. Only a damaged file stops
 it.
 """
 
@@ -46,11 +45,11 @@ SPLIT_NAMES: dict[str, Split] = {
 }
 
 
-_KNOWN: dict[str, str] = {}  # canonical languages by the codes that have been read
+_KNOWN: dict[str, str] = {}  # canonical languages by the codes read so far
 
 
 class RowProblem(Exception):
-    """Why a record cannot be used; `convert` makes a `BadRow` of it."""
+    """The reason why a record cannot be used; `convert` turns it into a `BadRow`."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)
@@ -58,14 +57,14 @@ class RowProblem(Exception):
 
 
 def kind(path: Path) -> str | None:
-    """json, tsv, csv or parquet by the file's name; None if it is none of them."""
+    """json, tsv, csv or parquet by the file's name; None for other names."""
     name = Path(path.stem) if path.suffix in _PACKED else path
     found = KINDS.get(name.suffix.lower())
     return None if found == "parquet" and name != path else found
 
 
 def bare_name(path: Path) -> str:
-    """The file's name without the suffixes that say its kind."""
+    """The file's name without the suffixes of its kind."""
     name = Path(path.stem) if path.suffix in _PACKED else Path(path.name)
     return name.stem if name.suffix.lower() in KINDS else path.name
 
@@ -74,9 +73,11 @@ def read_records(path: Path, name: str | None = None) -> Iterator[Numbered | Bad
     """The records of a file, with their line numbers.
 
     Args:
-        path: the file; its kind is known by its name.
-        name: how bad rows call it; default: the path.
-    Raises: `DataError` for a missing, truncated or otherwise unreadable file.
+        path: the file; its name shows its kind.
+        name: the file's name in bad rows; default: the path.
+
+    Raises:
+        DataError: The file is missing, truncated or otherwise unreadable.
     """
     readers = {
         "json": _json_records,
@@ -93,7 +94,7 @@ def read_records(path: Path, name: str | None = None) -> Iterator[Numbered | Bad
 
 @dataclass
 class Tally:
-    """How many records were read, good or bad."""
+    """The number of records read, good or bad."""
 
     records: int = 0
 
@@ -103,8 +104,10 @@ def convert(
 ) -> Iterator[Row | BadRow]:
     """The rows that `parse` makes of each (line, record) of a file.
 
-    A `RowProblem` that it raises becomes a `BadRow` of file `name`. Raises: `DataError` as
-    `read_records`.
+    If `parse` raises `RowProblem`, the record becomes a `BadRow` of file `name`.
+
+    Raises:
+        DataError: See `read_records`.
     """
     return convert_records(read_records(path, name), name, parse)
 
@@ -115,7 +118,7 @@ def convert_records(
     parse: Callable[[int, Record], Iterable[Row | BadRow]],
     tally: Tally | None = None,
 ) -> Iterator[Row | BadRow]:
-    """As `convert`, for records that have been read by other means; `tally` counts them."""
+    """As `convert`, for records that are read by other means; `tally` counts them."""
     tally = tally or Tally()
     for item in records:
         tally.records += 1
@@ -129,8 +132,9 @@ def convert_records(
 
 
 def absorb(path: Path, name: str, take: Callable[[Record], None]) -> Iterator[BadRow]:
-    """Hand every record of a file to `take`; yields what is bad in it, `RowProblem` included, as
-    `convert`.
+    """Pass every record of a file to `take`, and yield its bad records.
+
+    A `RowProblem` makes a bad record, as in `convert`.
     """
     return absorb_records(read_records(path, name), name, take)
 
@@ -138,7 +142,7 @@ def absorb(path: Path, name: str, take: Callable[[Record], None]) -> Iterator[Ba
 def absorb_records(
     records: Iterable[Numbered | BadRow], name: str, take: Callable[[Record], None]
 ) -> Iterator[BadRow]:
-    """As `absorb`, for records that have been read by other means."""
+    """As `absorb`, for records that are read by other means."""
     for item in records:
         if isinstance(item, BadRow):
             yield item
@@ -150,8 +154,10 @@ def absorb_records(
 
 
 def text(record: Record, field: str) -> str:
-    """The text of a field. Raises `RowProblem` if it is missing, of another type, empty, or cannot
-    be UTF-8.
+    """The text of a field.
+
+    Raises:
+        RowProblem: The text is missing, of another type, empty, or cannot be UTF-8.
     """
     if field not in record:
         raise RowProblem(field, "missing")
@@ -159,17 +165,21 @@ def text(record: Record, field: str) -> str:
 
 
 def spaced(text: str) -> str:
-    """`text` without byte order marks, white space of every kind as single blanks."""
+    """`text` without byte order marks, with white space of every kind as single blanks."""
     return " ".join(text.replace("\ufeff", "").split())
 
 
 def checked_text(value: Any, field: str) -> str:
-    """`value`, if it is a text that can be used. Raises `RowProblem`."""
+    """`value`, if it is a usable text.
+
+    Raises:
+        RowProblem: It is not.
+    """
     if not isinstance(value, str):
         raise RowProblem(field, f"must be text, not {json_type(value)}")
     if not value.isascii():
         try:
-            value.encode()  # fails at lone surrogates, which is what invalid UTF-8 is decoded to
+            value.encode()  # fails at lone surrogates, which stand for invalid UTF-8
         except UnicodeEncodeError:
             raise RowProblem(field, "not valid UTF-8") from None
     if not "!" <= value[:1] <= "~" and is_blank(value):
@@ -178,7 +188,11 @@ def checked_text(value: Any, field: str) -> str:
 
 
 def identifier(record: Record, field: str) -> str:
-    """An id: text or a whole number. Raises `RowProblem`."""
+    """An id: text or a whole number.
+
+    Raises:
+        RowProblem: The field has no id.
+    """
     value = record.get(field)
     if type(value) is str:
         return checked_text(value, field)
@@ -190,7 +204,11 @@ def identifier(record: Record, field: str) -> str:
 
 
 def position(record: Record, field: str) -> int:
-    """A whole number, perhaps written as text. Raises `RowProblem`."""
+    """A whole number, possibly written as text.
+
+    Raises:
+        RowProblem: The field has no whole number.
+    """
     value = record.get(field)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise RowProblem(field, f"must be a whole number, not {json_type(value)}")
@@ -201,8 +219,10 @@ def position(record: Record, field: str) -> int:
 
 
 def language(record: Record, field: str) -> str:
-    """The canonical id of a language code. Raises `RowProblem` with the nearest names if it is
-    unknown.
+    """The canonical id of a language code.
+
+    Raises:
+        RowProblem: The code is unknown; the message has the nearest names.
     """
     code = record.get(field)
     if type(code) is str and code in _KNOWN:
@@ -213,7 +233,11 @@ def language(record: Record, field: str) -> str:
 
 
 def known_language(code: str, field: str) -> str:
-    """The canonical id of `code`. Raises `RowProblem` with the nearest names if it is unknown."""
+    """The canonical id of `code`.
+
+    Raises:
+        RowProblem: The code is unknown; the message has the nearest names.
+    """
     found = _canonical(code)
     if isinstance(found, HybridBatchError):
         raise RowProblem(field, str(found))
@@ -221,7 +245,11 @@ def known_language(code: str, field: str) -> str:
 
 
 def split(record: Record, field: str) -> Split:
-    """Train, validation or test, under the names people give them. Raises `RowProblem`."""
+    """Train, validation or test, under any of their usual names.
+
+    Raises:
+        RowProblem: The name is unknown.
+    """
     value = text(record, field)
     if value.lower() not in SPLIT_NAMES:
         raise RowProblem(field, f"{value!r} is no split; use train, validation or test")
@@ -249,20 +277,22 @@ def _json_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
 
 
 def _tsv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
-    """Tab-separated, no quoting: a tab or a line end cannot be part of a cell."""
+    """Tab-separated without quoting: a tab or a line end cannot be part of a cell."""
     with open_lines(path) as lines:
         yield from table_records(utf8_lines(lines), TSV, name)
 
 
 def headless_records(path: Path, name: str, columns: list[str]) -> Iterator[Numbered | BadRow]:
-    """The records of tab-separated text without a header, plain or packed. Raises: `DataError` as
-    `read_records`.
+    """The records of tab-separated text without a header, plain or packed.
+
+    Raises:
+        DataError: See `read_records`.
     """
     with open_lines(path) as lines:
         yield from table_records(utf8_lines(lines), TSV, name, columns)
 
 
 def _csv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
-    """RFC 4180; a quoted cell may span lines, and its record is numbered by its first one."""
+    """RFC 4180; a quoted cell may span lines, and the first line numbers its record."""
     with open_lines(path) as lines:
         yield from table_records(utf8_lines(lines), CSV, name)

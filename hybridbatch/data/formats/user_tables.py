@@ -1,7 +1,7 @@
-"""The forms a user's table may have, and how each makes rows, or lines of documents, of a record.
+"""The forms of a user's table, and the rows or document lines that each form makes of a record.
 
-A form is told from the names of all columns and a sample of the records, so that a language, the
-split or the negatives that first appear in a later record are not lost.
+The form is recognized from the names of all columns and a sample of the records. So a language, a
+split or negatives that first appear in a later record are not lost.
 """
 
 import json
@@ -35,8 +35,13 @@ from hybridbatch.data.formats.tables import (
 
 
 def negatives(value: Any, field: str) -> tuple[str, ...]:
-    """Hard negatives: texts, or objects with title and text, in a list; or as text a JSON list, or
-    texts between tabs. Empty ones are left out. Raises `RowProblem`.
+    """Hard negatives of a cell, without empty ones.
+
+    The cell is a list of texts or of objects with title and text. In a text table it is a JSON
+    list, or texts separated by tabs.
+
+    Raises:
+        RowProblem: The cell is neither.
     """
     if value is None or value == "":
         return ()
@@ -55,7 +60,8 @@ def negatives(value: Any, field: str) -> tuple[str, ...]:
 def passages(value: Any, field: str) -> list[str]:
     """The passages of a cell: one text, or a list of texts or of objects with title and text.
 
-    Raises: `RowProblem`, also for an empty list.
+    Raises:
+        RowProblem: The cell has no such value, or its list is empty.
     """
     if not isinstance(value, list):
         return [checked_text(value, field)]
@@ -65,7 +71,7 @@ def passages(value: Any, field: str) -> list[str]:
 
 
 def _text_of(value: Any, field: str) -> str:
-    """A text, or that of an object with title and text, joined with a blank as mteb does."""
+    """A text, or the title and text of an object, joined with a blank as mteb does."""
     if not isinstance(value, Mapping):
         return checked_text(value, field)
     title = value.get("title") or ""
@@ -81,18 +87,18 @@ def _is_empty(value: Any) -> bool:
 class Item(NamedTuple):
     """A record in one language, as a form reads it."""
 
-    record_id: str | None  # None: the table does not say
+    record_id: str | None  # None: the table does not state it
     language: str
     query: str | None
     passage: str | None
     negatives: tuple[str, ...]
-    split: Split | None  # None: the table does not say
+    split: Split | None  # None: the table does not state it
 
 
 class Line(NamedTuple):
     """A line of a document in one language, as an aligned form reads it."""
 
-    document: str | None  # None: the table does not say
+    document: str | None  # None: the table does not state it
     language: str
     position: int
     text: str
@@ -103,8 +109,8 @@ class Line(NamedTuple):
 class LongForm:
     """A row per record and language.
 
-    `columns` gives the column of each role that the table has; `fixed` the language of all rows
-    where no column says it.
+    `columns` has the column of each role that the table has. `fixed` is the language of all rows if
+    no column has it.
     """
 
     columns: Mapping[str, str]
@@ -113,7 +119,7 @@ class LongForm:
 
     @property
     def about(self) -> str:
-        """What was recognised, for people."""
+        """The recognized form, for people."""
         roles = [f"{role} in {column!r}" for role, column in self.columns.items()]
         if self.negatives:
             roles.append(f"negatives in {', '.join(map(repr, self.negatives))}")
@@ -129,8 +135,9 @@ class LongForm:
         return {*self.columns.values(), *self.negatives}
 
     def items(self, number: int, record: Record) -> Iterator[Item | RowProblem]:
-        """A row for each passage of the record. A null query or passage says that the record has no
-        such side in its language.
+        """A row for each passage of the record.
+
+        A null query or passage means that the record lacks this side in its language.
         """
         columns = self.columns
         query = _side(record, columns["query"])
@@ -163,7 +170,7 @@ class WideForm:
 
     @property
     def about(self) -> str:
-        """What was recognised, for people."""
+        """The recognized form, for people."""
         ids = (
             f"record id in {self.record_id!r}"
             if self.record_id
@@ -180,8 +187,9 @@ class WideForm:
         return {*self.sided, *self.nested.values(), self.record_id or "", self.split or ""}
 
     def items(self, number: int, record: Record) -> Iterator[Item | RowProblem]:
-        """The rows of the record. An empty or null cell says that there is no such text in that
-        language.
+        """The rows of the record.
+
+        An empty or null cell means that the record lacks this text in the cell's language.
         """
         record_id = identifier(record, self.record_id) if self.record_id else None
         part = _split(record, self.split)
@@ -226,8 +234,10 @@ class WideForm:
 
 @dataclass(frozen=True)
 class AlignedForm:
-    """Lines of documents: a row per line and language (`columns`), or per line with a column per
-    language (`texts`).
+    """Lines of documents, in a long or a wide table.
+
+    A long table has a row per line and language (`columns`). A wide table has a row per line with a
+    column per language (`texts`).
     """
 
     columns: Mapping[str, str]
@@ -236,7 +246,7 @@ class AlignedForm:
 
     @property
     def about(self) -> str:
-        """What was recognised, for people."""
+        """The recognized form, for people."""
         where = (
             f"one column per language ({', '.join(self.texts.values())})"
             if self.texts
@@ -250,8 +260,9 @@ class AlignedForm:
         return {*self.columns.values(), *self.texts}
 
     def lines(self, number: int, record: Record) -> Iterator[Line]:
-        """The lines of the record. Without a column of positions, they are counted from the first
-        record.
+        """The lines of the record.
+
+        Without a column of positions, lines are counted from the first record.
         """
         columns = self.columns
         document = identifier(record, columns["document"]) if "document" in columns else None
@@ -267,17 +278,18 @@ class AlignedForm:
 
 @dataclass(frozen=True)
 class TranslationForm:
-    """A sentence and its translations in one object, as the data sets of OPUS on the hub have it:
-    ``{"translation": {"en": ..., "sw": ...}}``.
+    """A sentence and its translations in one object, as in OPUS data sets on the hub.
+
+    The object is ``{"translation": {"en": ..., "sw": ...}}``.
     """
 
     column: str
     split: str | None
-    others: frozenset[str] = field(default_factory=frozenset)  # columns that do not matter
+    others: frozenset[str] = field(default_factory=frozenset)  # columns that are ignored
 
     @property
     def about(self) -> str:
-        """What was recognised, for people."""
+        """The recognized form, for people."""
         return (
             f"translations in {self.column!r}, taken as sentences in any order; each language of a"
             " record has one side, for cross-lingual batches"
@@ -289,7 +301,11 @@ class TranslationForm:
         return {self.column, self.split or "", *self.others}
 
     def texts(self, number: int, record: Record) -> tuple[dict[str, str], Split | None]:
-        """The sentence by canonical language, and its split. Raises `RowProblem`."""
+        """The sentence by canonical language, and its split.
+
+        Raises:
+            RowProblem: The record is unusable.
+        """
         by_language = record.get(self.column)
         if not isinstance(by_language, Mapping):
             raise RowProblem(self.column, "must be an object of texts by language")
@@ -310,7 +326,7 @@ Form = LongForm | WideForm | AlignedForm | TranslationForm
 
 
 def _split(record: Record, column: str | None) -> Split | None:
-    """The split of a record; None where the table, or this record of JSON, does not say."""
+    """The split of a record; None if the table, or this record of JSON, does not state one."""
     if column is None or record.get(column) is None:
         return None
     return split(record, column)
@@ -337,7 +353,7 @@ HELP = (
 
 
 class Sample(NamedTuple):
-    """What a form is told from."""
+    """The data that a form is recognized from."""
 
     columns: tuple[str, ...]  # of all records
     records: tuple[tuple[int, Record], ...]  # the first ones, with their numbers
@@ -353,10 +369,12 @@ def form_of(
 
     Args:
         place: the table, for errors.
-        chosen: role -> column, as the user says.
-        fixed: canonical language of rows in tables that do not say it.
-    Raises: `DataError` with the mend if it fits no form, or more than one; `ConfigError` for a
-        choice that the table does not allow.
+        chosen: role -> column, as the user states.
+        fixed: canonical language of rows in tables that do not state one.
+
+    Raises:
+        DataError: The table fits no form, or more than one; the message has a remedy.
+        ConfigError: The table does not allow a choice of the user.
     """
     columns = roles_of(sample.columns, chosen or {}, place)
     forms = list(_candidates(place, sample, columns, fixed))
@@ -382,7 +400,7 @@ def _candidates(place: str, sample: Sample, columns: Columns, fixed: str | None)
         yield WideForm({}, nested, roles.get("record_id"), roles.get("split"))
         return
     if {"query", "passage", "language"} <= roles.keys():
-        # complete: whatever other columns are called, they are no languages
+        # complete: other columns cannot be languages, whatever their names are
         names = ("record_id", "language", "query", "passage", "split")
         yield LongForm(having(*names), columns.negatives)
         return
@@ -405,15 +423,13 @@ def _candidates(place: str, sample: Sample, columns: Columns, fixed: str | None)
 
 
 def _holds_objects(sample: Sample, column: str) -> bool:
-    """Whether the first record that has the column has an object there."""
+    """Whether the first record with the column has an object there."""
     values = (record.get(column) for _, record in sample.records)
     return isinstance(next((value for value in values if value is not None), None), Mapping)
 
 
 def _language_columns(place: str, columns: Iterable[str]) -> dict[str, str]:
-    """Column -> language, if every column that is not document, position, split or id is a language
-    code.
-    """
+    """Column -> language, if every other column is a document, position, split or id."""
     columns = list(columns)
     texts: dict[str, str] = {}
     for column in columns:
@@ -435,7 +451,7 @@ def _language_columns(place: str, columns: Iterable[str]) -> dict[str, str]:
 
 
 def _missing(roles: Mapping[str, str]) -> str:
-    """What keeps the table from being of the form that it is closest to."""
+    """The reason why the table is not of the form that it is closest to."""
     if "query" in roles or "passage" in roles:
         missing = [role for role in ("language", "query", "passage") if role not in roles]
         told = f"no column for {' and '.join(missing)}"

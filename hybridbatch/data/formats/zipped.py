@@ -1,5 +1,6 @@
-"""JSON files inside of a zip, read where they are: nothing is unpacked, so no member can write
-anywhere.
+"""Reads JSON files inside of a zip in place.
+
+Nothing is unpacked, so no member can write anywhere.
 """
 
 import json
@@ -20,7 +21,9 @@ def zipped_json(
 
     Args:
         lines: members are JSON Lines; their content is then the list of values.
-    Raises: `DataError` if the zip or a member is damaged, or none matches.
+
+    Raises:
+        DataError: The zip or a member is damaged, or no member matches.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -119,7 +119,7 @@ class _Run:
     name: str
     folders: Sequence[Path]
     facts: Sequence[Mapping[str, Any]]  # eval.json of each folder
-    scores: Sequence[Any] = ()  # of each folder: keys and values of the queries
+    scores: Sequence[Any] = ()  # keys and values of the queries, for each folder
 
     def as_json(self) -> dict[str, Any]:
         """The description of the run in the comparison."""

@@ -1,13 +1,14 @@
 """Is one run better than another? Paired tests and intervals whose unit is the question.
 
-A question asked in 11 languages, or searched in 11 corpora, gives 11 values that rise and fall
-together. They are one *cluster*: signs are flipped and questions are drawn with all their values at
-once, so that the number of questions, not of values, decides what is significant.
+A question that is asked in 11 languages, or searched in 11 corpora, gives 11 values that rise and
+fall together. These values form one *cluster*. The randomisation test flips the signs of all values
+of a cluster together, and the bootstrap draws them together. So the number of questions decides
+what is significant, not the number of values.
 
-Runs that were repeated with several seeds have two sources of chance, seeds and questions:
-`crossed_t` covers both at once, with degrees of freedom of its own. What it cannot tell apart is
-either shown to be equal within a margin (`equivalence_p`) or undecided, and then
-`Contrast.detectable` says how large a difference would have been seen.
+Runs with several seeds have two sources of chance, seeds and questions. `crossed_t` covers both
+sources in one t test. If this test finds no difference, the runs are either equivalent within a
+margin (`equivalence_p`) or undecided. `Contrast.detectable` is the difference that the test would
+find with a chance of 80 %.
 
 Sources: paired randomisation test, Smucker, Allan and Carterette, CIKM 2007; clustered resampling,
 Cameron, Gelbach and Miller, Review of Economics and Statistics 90(3), 2008; BCa intervals, Efron,
@@ -27,7 +28,7 @@ from hybridbatch.common.errors import DataError
 from hybridbatch.common.seeding import stream
 
 Method = Literal["percentile", "bca"]
-CHUNK = 256  # draws at a time: bounds the memory to CHUNK x questions
+CHUNK = 256  # draws at a time; this bounds the memory to CHUNK x questions
 SETTINGS = 512  # settings whose bootstrap means are held at a time: 40 MB at 10,000 draws
 
 
@@ -44,8 +45,8 @@ class Comparison:
     low: float  # bounds of the interval of the difference
     high: float
     p: float  # two-sided, randomisation test
-    p_holm: float  # the same, corrected for the number of settings compared
-    # Cohen's d of the questions' mean differences; None where these do not vary
+    p_holm: float  # p after Holm's correction for the number of settings
+    # Cohen's d of the questions' mean differences; None if they do not vary
     effect_size: float | None
     # the difference that a t test over questions at 5 % would find with a chance of 80 %; None
     # for a single question
@@ -73,12 +74,16 @@ def compare(
         values_a, values_b: float [N], the metric of each query; row i of both is the same query.
         questions: [N] id of the question behind each query: the same in all its languages.
         settings: [N] name of the setting; a group of language pairs may be one setting.
-        seed: of signs and resamples; all settings share them.
-        draws: random sign patterns and bootstrap resamples.
+        seed: the seed of signs and resamples, which all settings share.
+        draws: the number of random sign patterns and of bootstrap resamples.
         level: coverage of the interval (BCa).
-    Returns: one comparison per setting, in order of first appearance; p values Holm-corrected over
-        them.
-    Raises: DataError for arrays of different lengths, no values, or values that are not finite.
+
+    Returns:
+        One comparison per setting, in order of first appearance. Holm's correction of the p values
+        covers all settings.
+
+    Raises:
+        DataError: the arrays differ in length, have no values, or have values that are not finite.
     """
     if not len(values_a) == len(values_b) == len(questions) == len(settings):
         raise DataError(
@@ -147,7 +152,7 @@ def _detectable(sums: np.ndarray, counts: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A mean difference over seeds and questions, with what a t test of it needs."""
+    """A mean difference over seeds and questions, with its t test."""
 
     mean: float
     error: float  # standard error of the mean
@@ -165,19 +170,22 @@ POWER = 0.8
 
 
 def crossed_t(differences: np.ndarray, *, level: float = 0.95) -> Contrast:
-    """Is the mean of differences 0? For other seeds and for other questions at once.
+    """Test if the mean of differences is 0, for other seeds and other questions at once.
 
-    The variance of the mean is that between seeds' means plus that between questions' means less
-    that of single cells, which both hold, and never below either of the first two (Cameron,
-    Gelbach and Miller 2011, with the cells' part by analysis of variance). Degrees of freedom: of
-    at least `FEWEST_SEEDS` seeds, Satterthwaite's; of fewer, the smaller of seeds - 1 and
-    questions - 1, which is cautious. Nothing is pooled with other contrasts.
+    The variance of the mean has three parts: the variance between the means of seeds, plus the
+    variance between the means of questions, minus the variance of single cells, because both other
+    parts contain it. The sum is never below either of the first two parts (Cameron, Gelbach and
+    Miller 2011, with the part of the cells by analysis of variance). With at least `FEWEST_SEEDS`
+    seeds, the degrees of freedom are Satterthwaite's. With fewer seeds, they are the smaller of
+    seeds - 1 and questions - 1, which is cautious. Nothing is pooled with other contrasts.
 
     Args:
-        differences: float [S, Q], by seed and question cluster. With one seed the answer is about
-            questions alone, with one question (only means known) about seeds alone.
+        differences: float [S, Q], by seed and question cluster. With one seed, the test covers
+            questions alone. With one question (only means are known), it covers seeds alone.
         level: coverage of the interval.
-    Raises: DataError for less than two values.
+
+    Raises:
+        DataError: there are fewer than two values.
     """
     from scipy.stats import t
 
@@ -217,12 +225,15 @@ def _crossed_variance(values: np.ndarray) -> tuple[float, float]:
 def equivalence_p(found: Contrast, margin: float) -> float:
     """p value of "the difference is as large as `margin`, in one direction or the other".
 
-    The larger of two one-sided t tests (Schuirmann 1987). Below 0.05 the difference lies within
-    the margin, and the 90 % interval of the contrast does so too.
+    It is the larger p value of two one-sided t tests (Schuirmann 1987). If it is below 0.05, the
+    difference and the 90 % interval of the contrast lie within the margin.
 
     Args:
-        margin: > 0, in units of the metric; to be fixed before the data are seen.
-    Raises: DataError for a margin that is not positive.
+        found: the contrast.
+        margin: > 0, in units of the metric. Fix it before you see the data.
+
+    Raises:
+        DataError: the margin is not positive.
     """
     from scipy.stats import t
 
@@ -234,15 +245,18 @@ def equivalence_p(found: Contrast, margin: float) -> float:
 
 
 def decide(found: Contrast, p: float, margin: float, *, alpha: float = 0.05) -> Decision:
-    """What a contrast allows to say.
+    """Decide if a contrast shows a difference, equivalence or neither.
 
     Args:
         found: the contrast.
         p: its p value, corrected for the family it belongs to.
         margin: of the equivalence test.
         alpha: of both tests.
-    Returns: ``difference`` if p is below alpha, else ``equivalent`` if the equivalence test is,
-        else ``undecided``: there may be a difference of up to `Contrast.detectable`.
+
+    Returns:
+        ``difference`` if p is below alpha; else ``equivalent`` if the p value of the equivalence
+        test is below alpha; else ``undecided``: there may be a difference of up to
+        `Contrast.detectable`.
     """
     if p < alpha:
         return "difference"
@@ -250,14 +264,17 @@ def decide(found: Contrast, p: float, margin: float, *, alpha: float = 0.05) -> 
 
 
 def randomisation_p(sums: np.ndarray, *, seed: int, draws: int = 10_000) -> np.ndarray:
-    """Two-sided p values of the paired randomisation test: under the null, a question's sign is a
-    coin's.
+    """Two-sided p values of the paired randomisation test.
+
+    Under the null hypothesis, the sign of every question is random.
 
     Args:
         sums: float64 [C, S], sum of the differences of each cluster in each setting.
-        draws: random sign patterns. If there are no more than this many in all, each is taken once:
-            an exact test.
-    Returns: float64 [S]; the observed pattern counts as one draw, so p is never 0.
+        draws: the number of random sign patterns. If no more patterns than this exist, each is
+            taken once, and the test is exact.
+
+    Returns:
+        float64 [S]. The observed pattern counts as one draw, so p is never 0.
     """
     clusters = len(sums)
     observed = np.abs(sums.sum(axis=0))
@@ -286,14 +303,17 @@ def bootstrap_interval(
     level: float = 0.95,
     method: Method = "bca",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of the mean over all values of a setting, questions being drawn with replacement.
+    """The interval of the mean over all values of a setting. Questions are drawn with replacement.
 
     Args:
         sums, counts: float64 [C, S], sum and number of a cluster's values in each setting; 0 where
             it has none.
         level: coverage, 0 < level < 1.
         method: "percentile", or "bca" (bias-corrected and accelerated, second-order correct).
-    Returns: lower and upper bounds, float64 [S]. A setting's bounds do not depend on the others'.
+
+    Returns:
+        Lower and upper bounds, float64 [S]. The bounds of a setting do not depend on the other
+        settings.
     """
     parts = [
         _interval(
@@ -318,8 +338,7 @@ def _interval(
             np.float64
         )
         drawn = weights @ counts
-        # a draw without any question of a setting says nothing about it and repeats the whole's
-        # mean
+        # a draw without any question of a setting repeats the mean of all questions
         whole = drawn == 0
         means[start : start + size] = np.where(
             whole, sums.sum(axis=0) / counts.sum(axis=0), weights @ sums / np.where(whole, 1, drawn)
@@ -341,8 +360,9 @@ def _interval(
 
 
 def _acceleration(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Skewness of the jackknifed means over 6 (Efron 1987, eq. 6.6), per setting; 0 where they do
-    not vary.
+    """Skewness of the jackknifed means over 6 (Efron 1987, eq. 6.6) of every setting.
+
+    It is 0 if the means do not vary.
     """
     left = counts.sum(axis=0) - counts
     without = np.where(left > 0, (sums.sum(axis=0) - sums) / np.where(left > 0, left, 1), 0.0)
@@ -356,9 +376,7 @@ def _acceleration(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction: p values [S] whose smallest still bounds the family's error
-    rate.
-    """
+    """The p values [S] after Holm's step-down correction, which bounds the family's error rate."""
     order = np.argsort(p)
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(
@@ -368,8 +386,9 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def cohen_d(differences: np.ndarray) -> float | None:
-    """Cohen's d of paired differences [C]: their mean in standard deviations; None if they do not
-    vary.
+    """Cohen's d of paired differences [C], their mean in standard deviations.
+
+    It is None if the differences do not vary.
     """
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     return float(differences.mean()) / spread if spread > 0 else None
@@ -390,8 +409,8 @@ def verdict(
 
     Args:
         scale: multiplies the values; 100 gives points of mAP, 1 ranks of rank distance.
-        alpha: the difference counts if the corrected p value is below.
-        verb: what the better run does to the worse one.
+        alpha: the difference counts if the corrected p value is below this level.
+        verb: the verb between the better run and the worse run.
     """
     size, p = _size(found, metric, scale), p_in_words(found.p_holm)
     if found.p_holm >= alpha:
@@ -418,8 +437,9 @@ def summary(
     alpha: float = 0.05,
     verb: str = "beats",
 ) -> str:
-    """All settings of one task in one sentence: the differences, greatest first, then where there
-    is none.
+    """All settings of one task in one sentence.
+
+    The sentence has the differences, greatest first, and then the settings without a difference.
 
     Args: as `verdict`.
     """
@@ -455,7 +475,7 @@ def _size(found: Comparison, metric: str, scale: float) -> str:
 
 
 def _would_be_seen(found: Comparison, metric: str, scale: float) -> str:
-    """How large a difference would have been seen; nothing where values do not vary at all."""
+    """The detectable difference in words; nothing if the values do not vary at all."""
     if not found.detectable:
         return ""
     size = f"{scale * found.detectable:.1f} {metric}"

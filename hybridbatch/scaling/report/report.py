@@ -44,15 +44,16 @@ NOTES = {
     " strategy. It is interpolated, never extrapolated.",
     "interactions": "The change per doubling of scale of the best mix, and of a hybrid's difference"
     " from a pure strategy (in units of the metric). The p value of a difference comes from a t"
-    " test of the slopes over seeds and questions at once, and the p value of the best mix comes from"
-    " the bootstrap. Rows about mAP and rank distance of all query languages have p_holm (corrected"
-    " inside the family) and settled.",
+    " test of the slopes over seeds and questions at once, and the p value of the best mix comes"
+    " from the bootstrap. Rows about mAP and rank distance of all query languages have p_holm"
+    " (corrected inside the family) and settled.",
     "laws": "E + A x^-b, fitted by robust least squares, with 95 % bootstrap intervals. Over two"
     " axes the law is E + A_1 x_1^-b_1 + A_2 x_2^-b_2. extrapolation_error is the error at the"
     " largest sizes of a law fitted without them.",
     "languages": "mAP by query language at the largest size, before training and after training"
-    " with every mix. Shares are shares of the training languages. lexical_distance is 1 - the cosine"
-    " of character trigram counts of the evaluation texts, to the nearest training language.",
+    " with every mix. Shares are shares of the training languages. lexical_distance is 1 - the"
+    " cosine of character trigram counts of the evaluation texts, to the nearest"
+    " training language.",
     "traits": "How the gain of a hybrid over a pure strategy, in points of mAP, depends on traits"
     " of the query language. rank_correlation is Spearman's, for each trait alone. slope is from"
     " least squares on all traits, with a 95 % bootstrap interval over languages; p is from t tests"

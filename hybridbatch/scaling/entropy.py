@@ -1,4 +1,4 @@
-"""Contrastive entropy of a retrieval task: the loss on which laws of dense retrieval are fitted."""
+"""Contrastive entropy of a retrieval task, the loss to which scaling laws are fitted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,18 +31,17 @@ def task_entropies(
     temperature: float,
     seed: int,
 ) -> Iterator[Entropies]:
-    """Contrastive entropy of every judged query, in its own language, in each other one, and in the
-    pool of all.
+    """Contrastive entropy of every judged query in every corpus and in the pool of all languages.
 
-    The negatives of a query are the first 256 of a random order of the corpus that are not relevant
-    to it (all, in a smaller corpus). The order depends on the seed and the corpus alone, so all
-    runs meet the same negatives and differences between them are not blurred by the draw. A query's
-    value is the mean over its relevant passages.
+    The negatives of a query are the first 256 passages in a random order of the corpus that are not
+    relevant to the query (all such passages, if there are fewer). The order depends only on the
+    seed and the corpus. So all runs have the same negatives, and the draw does not blur differences
+    between runs. A query's value is the mean over its relevant passages.
 
     Args:
         queries, passages: [n, D] by language, rows L2-normalised, in the order of the task's ids.
         temperature: > 0; divides the cosines.
-        seed: of the draw.
+        seed: the seed of the draw.
     """
     corpora = {name: _Corpus(task, [name], passages, seed) for name in passages}
     if task.parallel and len(passages) > 1:
@@ -64,7 +63,7 @@ def task_entropies(
 
 
 class _Corpus:
-    """One corpus or pool: its vectors, the sample of negatives, and what is relevant to whom."""
+    """One corpus or pool: its vectors, its sample of negatives, and the relevant passages."""
 
     def __init__(
         self, task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray], seed: int
@@ -88,7 +87,7 @@ class _Corpus:
     def entropies(
         self, ids: Sequence[str], queries: np.ndarray, temperature: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the queries that are judged here, and their entropies."""
+        """The rows of the queries that have judgements here, and their entropies."""
         rows = np.array(
             [row for row, query in enumerate(ids) if query in self.number], dtype=np.int64
         )
@@ -103,8 +102,9 @@ class _Corpus:
 def _relevant_rows(
     task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray]
 ) -> dict[str, list[int]]:
-    """Rows, in the languages' corpora one after the other, of the relevant passages of every query
-    that has some.
+    """The rows of the relevant passages of every query that has some.
+
+    Rows count through the corpora of the languages, one after the other.
     """
     found: dict[str, list[int]] = {}
     start = 0

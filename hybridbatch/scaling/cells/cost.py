@@ -15,8 +15,9 @@ CALIBRATION_STEPS = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds per drawn training pair, of all else in a training (start, validation, saving), and
-    of an evaluation.
+    """Seconds per drawn training pair, of the rest of a training, and of an evaluation.
+
+    The rest of a training is its start, validation and saving.
     """
 
     pair_seconds: float
@@ -24,14 +25,16 @@ class Cost:
     eval_seconds: float
 
     def of(self, cell: Cell) -> float:
-        """Seconds that a cell should take."""
+        """The expected seconds of a cell."""
         around = self.train_seconds if cell.train else 0.0
         return self.pair_seconds * cell.drawn_pairs + around + self.eval_seconds
 
 
 def measured(finished: Iterable[tuple[Cell, Mapping[str, Any]]]) -> Cost | None:
-    """The cost that finished cells had, or None where there is no trained one. `finished`: cells
-    with their JSON.
+    """The cost of finished cells, or None if no trained cell is among them.
+
+    Args:
+        finished: cells with their JSON.
     """
     trained = [(cell.drawn_pairs, result) for cell, result in finished if cell.train]
     if not trained:
@@ -47,9 +50,7 @@ def measured(finished: Iterable[tuple[Cell, Mapping[str, Any]]]) -> Cost | None:
 
 
 def calibrate(cell: Cell, train: TrainConfig, runner: Runner) -> Cost:
-    """The cost measured by a run of `CALIBRATION_STEPS` of a cell's training, in a folder that is
-    thrown away.
-    """
+    """The cost as measured by `CALIBRATION_STEPS` of a cell's training, in a temporary folder."""
     short = replace(
         cell, train=train.model_copy(update={"steps": CALIBRATION_STEPS, "warmup_steps": None})
     )

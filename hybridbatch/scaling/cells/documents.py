@@ -1,4 +1,4 @@
-"""The shapes of a sweep's JSON: what its readers rely on."""
+"""The shapes of a sweep's JSON, on which its readers rely."""
 
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ class CellEvaluation(Shape):
 
 
 class CellSettings(Shape):
-    """How a cell was trained (None: not at all) and scored."""
+    """The training settings of a cell (None for an untrained model) and its scoring settings."""
 
     train: dict[str, Any] | None
     eval: dict[str, Any]
@@ -51,7 +51,7 @@ class CellDocument(Shape):
 
 
 class PlannedCell(Shape):
-    """A cell as the sweep plans it."""
+    """A planned cell of a sweep."""
 
     key: str = Field(pattern="^[0-9a-z-]+$")
     axes: dict[str, Any]
@@ -69,7 +69,7 @@ class SweepDocument(Shape):
 
 
 class Trace(Shape):
-    """``process.json``: who works on a cell."""
+    """``process.json``: the process that works on a cell."""
 
     what: ClassVar[str] = "trace of a process"
 

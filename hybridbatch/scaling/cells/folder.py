@@ -1,5 +1,6 @@
-"""The folder of a sweep: one JSON per finished cell, named by its key, and the traces of running
-and failed ones.
+"""The folder of a sweep.
+
+It has one JSON for each finished cell, named by its key, and traces of running and failed cells.
 """
 
 import gc
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "scale-sweep"
 QUERIES = "queries.parquet"
 State = Literal["done", "running", "failed", "waiting"]
-# Does one cell in a work folder and returns the parts of its JSON: ``train`` (None for an untrained
-# model), ``eval`` (with ``tasks`` as in eval.json) and ``seconds`` of both. A `QUERIES` file that
-# it leaves in the folder is kept.
+# A runner runs one cell in a work folder and returns the parts of its JSON: ``train`` (None for an
+# untrained model), ``eval`` (with ``tasks`` as in eval.json) and ``seconds`` of both. If it leaves
+# a `QUERIES` file in the folder, the sweep keeps this file.
 Runner = Callable[[Cell, Path], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """Paths of a sweep, and what lies there."""
+    """The paths of a sweep, and the content of its files."""
 
     path: Path
 
@@ -57,7 +58,7 @@ class SweepFolder:
         return self.path / "failed" / f"{key}.log"
 
     def work(self, key: str) -> Path:
-        """Folder that a cell works in; removed when it is done."""
+        """The work folder of a cell, which is removed when the cell is done."""
         return self.path / "work" / key
 
     @property
@@ -66,11 +67,11 @@ class SweepFolder:
         return self.path / "sweep.json"
 
     def files(self, key: str) -> list[Path]:
-        """What a finished cell keeps on disk."""
+        """The files of a finished cell."""
         return [path for path in (self.result(key), self.queries(key)) if path.exists()]
 
     def state(self, key: str) -> State:
-        """What has become of a cell, as any process can see it."""
+        """The state of a cell, which any process can read."""
         if self.result(key).exists():
             return "done"
         if _alive(self.work(key) / "process.json"):
@@ -124,7 +125,7 @@ class SweepFolder:
 
 
 def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
-    """Do one cell and write its JSON last: a cell without JSON is not done."""
+    """Run one cell. Its JSON is written last, so a cell without JSON is not done."""
     work = make_folder(folder.work(cell.key))
     trace = work / "process.json"
     write_json(trace, {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
@@ -158,22 +159,24 @@ def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
 
 
 def _give_memory_back() -> None:
-    """Free what a cell leaves behind, or a process grows by some hundred MB a cell: models are in
-    reference cycles.
+    """Free the memory of a cell.
+
+    Models are in reference cycles. Without this call, a process grows by some hundred MB per cell.
     """
     gc.collect()
     return_freed_memory()
 
 
 def _alive(trace: Path) -> bool:
-    """Whether the process of a trace still runs; on another machine, whether it was there within a
-    day.
+    """Whether the process of a trace still runs.
+
+    A process on another machine counts as running if its trace is less than a day old.
     """
     if not trace.exists():
         return False
     try:
         process = read_document(trace, Trace)
-    except DataError:  # removed a moment ago, or torn: nobody works there who could say so
+    except DataError:  # the trace was just removed, or is damaged: no process works there
         return False
     if process["host"] != socket.gethostname():
         return time.time() - process["started"] < 86400

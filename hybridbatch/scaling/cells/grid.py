@@ -1,6 +1,4 @@
-"""The grid of a sweep: settings and facts about data and models in, a list of content-addressed
-cells out. Pure.
-"""
+"""The grid of a sweep: turn settings and facts into a list of content-addressed cells. Pure."""
 
 import itertools
 import math
@@ -17,10 +15,10 @@ from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig
 
 CELL_SCHEMA = 1
-# Defaults that were others when the first keys were made. Keys leave a setting out at its first
-# default, whatever it is now, so that the cells of older sweeps keep their keys.
+# First defaults of settings whose default has changed since the first keys. A key leaves out a
+# setting that has its first default, so the cells of older sweeps keep their keys.
 FIRST_DEFAULTS = {"temperature": 0.05}
-PLACES = {"data_root", "out", "cache"}  # on one machine; kept out of what is written
+PLACES = {"data_root", "out", "cache"}  # places on one machine, which are not written to files
 # Settings that name places or machines, or trade memory for time; a cell's result does not depend
 # on them.
 TRAIN_BOOKKEEPING = {
@@ -37,9 +35,9 @@ TRAIN_BOOKKEEPING = {
     "log_to",
 }
 LENGTHS = ("max_query_tokens", "max_passage_tokens")
-# kernels: cells are always computed with the plain ones.
+# A cell does not depend on `kernels`, because it is always computed with the plain kernels.
 EVAL_BOOKKEEPING = {"name", "out", "data_root", "model", "tasks", "device", "cache", "kernels"}
-# Training settings that an axis, a target or the sweep itself decides.
+# Training settings that an axis, a target or the sweep itself sets.
 DECIDED = {
     "mix": "--mix",
     "max_records": "--pairs",
@@ -57,11 +55,11 @@ DECIDED = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a grid must know of the world: contents, not places."""
+    """Facts about data, tasks and models that a grid needs: contents, not places."""
 
     data: str  # fingerprint of the prepared data
     training_languages: tuple[str, ...]  # of the prepared data
-    # number of training records that exist in any of some languages
+    # the number of training records that exist in any of the given languages
     records: Callable[[Sequence[str]], int]
     tasks: Mapping[str, str]  # fingerprint by task name
     task_languages: tuple[str, ...]  # languages with evaluation data, over all tasks
@@ -70,7 +68,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training and its evaluation; without `train`, the evaluation of the untrained model."""
+    """One training and its evaluation. Without `train`, it evaluates the untrained model."""
 
     axes: Mapping[str, Any]  # value on every axis, for tables
     train: TrainConfig | None
@@ -78,7 +76,7 @@ class Cell:
     key: str  # hash of everything that determines the result
 
     def settings(self) -> dict[str, Any]:
-        """All settings but places of one machine, as JSON types."""
+        """All settings except places on one machine, as JSON types."""
         return {
             "train": self.train and self.train.model_dump(mode="json", exclude=PLACES),
             "eval": self.evaluation.model_dump(mode="json", exclude=PLACES),
@@ -91,7 +89,7 @@ class Cell:
 
     @property
     def drawn_pairs(self) -> int:
-        """Pairs that training draws: what its cost grows with."""
+        """The number of pairs that training draws, which determines its cost."""
         return self.train.steps * self.train.batch_size if self.train else 0
 
 
@@ -101,8 +99,9 @@ def in_words(axes: Mapping[str, Any]) -> str:
 
 
 def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
-    """All cells of the grid: the untrained models first, then seed by seed, so that an interrupted
-    sweep is balanced.
+    """All cells of the grid: first the untrained models, then the trained ones seed by seed.
+
+    With this order, an interrupted sweep is balanced.
 
     Raises:
         ConfigError: axes that contradict each other, the data or the targets; settings out of
@@ -131,8 +130,9 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
 
 
 def nested_order(codes: Sequence[str]) -> list[str]:
-    """Languages from the best resourced to the least (Joshi et al. 2020 class, then id; unlisted
-    ones last).
+    """Languages from the best resourced to the least resourced.
+
+    The order is by the class of Joshi et al. 2020, then by id. Unlisted languages are last.
     """
     return sorted(codes, key=lambda code: (-_class(code), code))
 
@@ -143,11 +143,11 @@ def _class(code: str) -> int:
 
 
 def spread(cells: Sequence[Cell]) -> list[Cell]:
-    """The same cells in a space-filling order: every next one is the farthest from those before it.
+    """The cells in a space-filling order: each cell is the farthest from all cells before it.
 
     Distances are Euclidean over the axes, each scaled to 0..1 by the order of its values (greedy
-    maximin design; Johnson, Moore and Ylvisaker 1990). Any prefix covers the grid about evenly:
-    what a limited budget wants.
+    maximin design; Johnson, Moore and Ylvisaker 1990). Any prefix covers the grid about evenly,
+    which suits a limited budget.
     """
     import numpy as np
 
@@ -232,7 +232,7 @@ def _training_set(
 
 
 def _named(spec: str) -> list[str]:
-    """Ids that a language spec names one by one; groups and exclusions are passed over."""
+    """The ids that a language spec names one by one, without its groups and exclusions."""
     named = []
     for part in spec.split(","):
         try:
@@ -307,11 +307,11 @@ def _cell(
 
 
 def _counted(settings: TrainConfig | EvalConfig, bookkeeping: set[str]) -> dict[str, Any]:
-    """The settings that a cell's key is made of, as JSON types.
+    """The settings that make up a cell's key, as JSON types.
 
-    Those at their defaults are left out, so that cells outlive the arrival of a new setting.
-    Whoever changes a default must name the old one in `FIRST_DEFAULTS`; whoever changes what it
-    does must raise `CELL_SCHEMA`.
+    Settings at their defaults are left out, so a new setting does not change the keys of old cells.
+    If you change a default, add the old default to `FIRST_DEFAULTS`. If you change the effect of a
+    setting, raise `CELL_SCHEMA`.
     """
     counted = settings.model_dump(mode="json", exclude=bookkeeping, exclude_defaults=True)
     for name, first in FIRST_DEFAULTS.items():

@@ -1,9 +1,9 @@
 """Engines that run the cells of a sweep: this process, worker processes, Ray, Slurm.
 
-A launcher is a function that takes the work and the cells, and yields every cell with the error
-that ended it, or None. `work` does one cell and leaves its result in the sweep's folder, so nothing
-but errors travels back; on several machines that folder must lie on a file system they share.
-Launchers neither retry nor judge: `sweep.run_sweep` does.
+A launcher is a function that takes the work and the cells. It yields every cell with the error that
+ended it, or None. `work` runs one cell and writes its result to the sweep's folder, so only errors
+travel back. If cells run on several machines, this folder must be on a file system that the
+machines share. Launchers do not try cells again; `sweep.run_sweep` does.
 """
 
 import os
@@ -28,9 +28,10 @@ Launcher = Callable[[Work, Iterable[Cell]], Iterator[Outcome]]
 
 
 def launcher(config: SweepConfig, logs: Path, report: Reporter = SILENT) -> Launcher:
-    """The engine that the settings ask for; `logs` is where Slurm writes.
+    """The engine that the settings choose. Slurm writes to `logs`.
 
-    Raises: `ConfigError` for GPUs that the engine cannot give.
+    Raises:
+        ConfigError: the engine cannot give the requested GPUs.
     """
     if config.launcher == "ray":
         if not config.gpus:
@@ -63,7 +64,7 @@ def launcher(config: SweepConfig, logs: Path, report: Reporter = SILENT) -> Laun
 
 
 def slurm_parameters(config: SweepConfig) -> dict[str, Any]:
-    """What submitit is told: the user's wishes under its names; others go to sbatch as they are."""
+    """The parameters for submitit. Parameters that it does not know go to sbatch unchanged."""
     parameters: dict[str, Any] = {"timeout_min": ONE_DAY}
     if config.partition:
         parameters["slurm_partition"] = config.partition
@@ -83,7 +84,7 @@ def slurm_parameters(config: SweepConfig) -> dict[str, Any]:
 
 
 def in_process(work: Work, cells: Iterable[Cell]) -> Iterator[Outcome]:
-    """One cell after the other, here: model, data and tokens stay loaded between cells."""
+    """Run one cell after the other in this process. Model, data and tokens stay loaded."""
     for cell in cells:
         try:
             work(cell)
@@ -106,13 +107,13 @@ def visible_gpus() -> list[str]:
 def in_processes(
     work: Work, cells: Iterable[Cell], *, jobs: int, gpus: Sequence[str] = ()
 ) -> Iterator[Outcome]:
-    """`jobs` cells at a time, each slot with a worker process of its own that is replaced when it
-    dies.
+    """Run `jobs` cells at a time, each in the worker process of its slot.
 
-    One process per slot, because a pool that loses one worker gives up all its running cells.
+    A worker that dies is replaced. Each slot has its own process, because a pool that loses one
+    worker gives up all its running cells.
 
     Args:
-        gpus: each slot has one of them; several slots share one where there are too few.
+        gpus: each slot has one of these GPUs. If there are too few, several slots share a GPU.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
 
@@ -154,7 +155,7 @@ def in_processes(
         for pool in slots:
             workers = list((pool._processes or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
-            # a stopped sweep leaves cells that run; told to end, a training writes a checkpoint
+            # cells of a stopped sweep still run; a training that is told to end writes a checkpoint
             for worker in workers if running else ():
                 worker.terminate()
 
@@ -162,10 +163,10 @@ def in_processes(
 def on_ray(
     work: Work, cells: Iterable[Cell], *, address: str | None, jobs: int, gpus: float
 ) -> Iterator[Outcome]:
-    """One Ray task per cell, on a running cluster (`address`) or one started here for `jobs` cells
-    at a time.
+    """Run one Ray task per cell.
 
-    Ray itself reruns a cell whose worker or node is lost.
+    Tasks run on a running cluster (`address`), or on a cluster started here for `jobs` cells at a
+    time. Ray itself reruns a cell whose worker or node is lost.
     """
     ray = _imported("ray")
     if not ray.is_initialized():
@@ -201,7 +202,7 @@ def on_slurm(
     parameters: dict[str, Any] | None = None,
     poll_seconds: float = 5.0,
 ) -> Iterator[Outcome]:
-    """One array job with a task per cell, at most `jobs` at a time, through submitit.
+    """Run one array job with a task per cell through submitit, at most `jobs` tasks at a time.
 
     Args:
         cluster: submitit's executor; ``local`` and ``debug`` run without Slurm.
@@ -227,11 +228,12 @@ def on_slurm(
 
 
 def _in_folder(folder: Path, share: float, work: Work, cell: Cell) -> None:
-    """Do a cell where the driver works: Ray's workers start elsewhere, and settings may hold
-    relative paths.
+    """Run a cell in the working folder of the driver.
+
+    Ray's workers start in other folders, and settings may have relative paths.
 
     Args:
-        share: of its GPU's memory: Ray itself only counts the parts that it gives.
+        share: the part of the GPU's memory that the cell may use. Ray only counts such parts.
     """
     os.chdir(folder)
     os.environ[FRACTION] = str(share)
@@ -239,7 +241,7 @@ def _in_folder(folder: Path, share: float, work: Work, cell: Cell) -> None:
 
 
 def _limit(threads: int, gpu: str | None = None, share: float = 1.0) -> None:
-    """Share cores and GPUs between worker processes; runs before torch is imported there."""
+    """Share cores and GPUs between worker processes. It runs before a worker imports torch."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu

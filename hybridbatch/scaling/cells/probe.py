@@ -1,9 +1,9 @@
-"""What cells should cost, before any has run: from the shapes of their data and a short probe.
+"""Estimate what cells cost before any cell has run, from counts of tokens and a short probe.
 
 The probe encodes and trains on a few texts of the task with the model itself, for about two
-seconds. Its two numbers, seconds per token, are kept in the cache for this model on this machine.
-All else follows from counts: the tokens that a cell draws for training and validation, and those
-of the texts that its evaluation encodes. Ranking is not counted; it takes a small part of that.
+seconds. The cache keeps its two numbers, seconds per token, for this model on this machine. The
+rest follows from counts: the tokens that a cell draws for training and validation, and the tokens
+that its evaluation encodes. Ranking is not counted, because it takes a small part of that time.
 """
 
 import time
@@ -41,7 +41,7 @@ class Speed:
 
 @dataclass
 class Estimate:
-    """What each cell of a grid should take."""
+    """The expected time of each cell of a grid."""
 
     speeds: Mapping[str, Speed]  # by model
     pair_tokens: Mapping[str, float]  # tokens of a training pair, by model
@@ -50,7 +50,7 @@ class Estimate:
     measured_on: str = field(default="a probe of the model on some texts, and the number of tokens")
 
     def of(self, cell: Cell) -> float:
-        """Seconds that a cell should take."""
+        """The expected seconds of a cell."""
         model = str(cell.axes["model"])
         speed = self.speeds[model]
         encoded = self.evaluation_tokens[model, cell.evaluation.languages] * speed.encode
@@ -67,9 +67,10 @@ class Estimate:
 def estimate(
     config: SweepConfig, cells: Sequence[Cell], facts: Facts, report: Reporter = SILENT
 ) -> Estimate:
-    """Probe every model of the grid, or read what an earlier probe found.
+    """Probe every model of the grid, or read the result of an earlier probe.
 
-    Raises: `HybridBatchError` for data, tasks or models that cannot be used.
+    Raises:
+        HybridBatchError: data, tasks or models cannot be used.
     """
     from hybridbatch.data.prepare import ensure_prepared
     from hybridbatch.data.store.reader import Store
@@ -92,7 +93,7 @@ def estimate(
 
 
 def _training_texts(store: Any) -> tuple[list[str], list[str]]:
-    """A sample of queries and passages, drawn alike each time."""
+    """A sample of queries and passages, which is equal each time."""
     index = store.index("train", store.languages)
     draw = stream(0, "probe").permutation(index.rows)[:SAMPLE]
     rows = np.sort(index.store_rows(draw))
@@ -124,7 +125,7 @@ def _texts(by_language: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _speed(encoder: "Encoder", texts: Sequence[str], model: str, report: Reporter) -> Speed:
-    """The kept speed of a model on this machine, measured where there is none."""
+    """The speed of a model on this machine, from the cache or from a measurement."""
     machine = hardware()
     identity = [SCHEMA, model, machine["cpu"], machine["threads"], versions().get("torch")]
     place = cache_folder() / "probes" / f"{fingerprint(identity)}.json"
@@ -133,7 +134,7 @@ def _speed(encoder: "Encoder", texts: Sequence[str], model: str, report: Reporte
             kept = read_json(place)
             return Speed(float(kept["train"]), float(kept["encode"]))
         except (DataError, KeyError, TypeError, ValueError):
-            pass  # damaged: it is measured anew
+            pass  # the file is damaged, so the speed is measured again
     report.note(f"probing the speed of {encoder.name} on this machine")
     found = _measured(encoder, texts)
     write_json(place, {"train": found.train, "encode": found.encode, "model": encoder.name})
@@ -147,7 +148,7 @@ def _measured(encoder: "Encoder", texts: Sequence[str]) -> Speed:
     few = tokens.take(np.arange(min(TRAINED, len(texts))))
     size = float(few.lengths.sum())
     encode, train = [], []
-    # The best of several short tries: what else runs on the machine does not count.
+    # Take the best of several short tries, so that other work on the machine does not count.
     for _ in range(TRIES):
         encoder.eval()
         started = time.perf_counter()

@@ -1,6 +1,4 @@
-"""`hybridbatch prepare`: rows of built-in sources and of the user's own files become one prepared
-data folder.
-"""
+"""`hybridbatch prepare`: turns built-in sources and the user's files into one data folder."""
 
 import os
 import re
@@ -30,31 +28,36 @@ from hybridbatch.data.store.reader import REMOVED, Store
 from hybridbatch.data.store.writer import add_sums, write_store
 
 _NEWER = {"columns", "language", "encoding", "max_bad_share", "test_share"}
-SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest has more
+SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest lists more
 
 
 class Stage(Protocol):
-    """Changes the rows of a source on their way into the store, and counts what it did."""
+    """Changes the rows of a source on their way into the store, and counts the changes."""
 
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The rows that go on."""
+        """The rows that remain."""
 
     def describe(self) -> dict[str, Any]:
-        """All that what it does depends on besides the rows, as JSON; empty if it only counts."""
+        """Everything besides the rows that the result depends on, as JSON; empty for a stage that
+        counts.
+        """
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
 
     def tell(self, report: Reporter) -> None:
-        """Say what was done."""
+        """Report what was done."""
 
 
 def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
-    """Build the data folder that `config` describes, unless it is there already; returns its path.
+    """Build the data folder that `config` describes, unless it exists already; returns its path.
 
-    Raises: `ConfigError` for an unknown source, an unknown language, or a filter that leaves
-        nothing; `DataError` for data that cannot be used; `OutputError` if the folder cannot be
-        written. Nothing half-written is left.
+    Nothing half-written is left.
+
+    Raises:
+        ConfigError: A source or language is unknown, or a filter leaves nothing.
+        DataError: Data cannot be used.
+        OutputError: The folder cannot be written.
     """
     chosen = choose_sources(config.sources, own_data(config))
     keeps = LanguageFilter(config.languages)
@@ -92,13 +95,14 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
 
 
 def own_data(config: PrepareConfig) -> OwnData:
-    """How the settings say that the user's files are to be read."""
+    """How to read the user's files, according to the settings."""
     return OwnData(config.columns, config.language, config.encoding, config.max_bad_share)
 
 
 def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
-    """What is done with the rows of a source, in this order, by its name in the manifest. Raises:
-    as `open_translation`.
+    """The stages for the rows of a source, in order, by their names in the manifest.
+
+    Errors are those of `open_translation`.
     """
     stages: dict[str, Stage] = {"quality": Quality(config)}
     if config.check_language:
@@ -113,11 +117,13 @@ def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
 def at_commits(
     context: SourceContext, chosen: Sequence[Source], wanted: Mapping[str, str]
 ) -> SourceContext:
-    """The context with a commit for every source that follows a branch: the wanted one, or that of
-    the present.
+    """The context with a commit for every source that follows a branch.
 
-    Raises: `ConfigError` for a wanted commit of another source; `DataError` if a branch cannot be
-    looked up.
+    The commit is the one in the settings, or the branch's present commit.
+
+    Raises:
+        ConfigError: The settings have a commit for another source.
+        DataError: A branch cannot be looked up.
     """
     following = {one.name: one for one in chosen if one.commit}
     for name, commit in wanted.items():
@@ -140,7 +146,10 @@ def at_commits(
 
 
 def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
-    """What finds the evaluation texts of `checks`; None if there are none. Raises: as `finder`."""
+    """The finder of the evaluation texts of `checks`; None if there are none.
+
+    Errors are those of `finder`.
+    """
     if checks.absent:
         context.report.note(
             f"not checked against the evaluation tasks {', '.join(checks.absent)}: not on this"
@@ -159,11 +168,12 @@ def selected_rows(
     found: Findings,
     stages: Iterable[Stage] = (),
 ) -> Iterator[Row | BadRow]:
-    """The rows of all sources in the wanted languages, of at most `limit` records a source; `found`
-    gets their leaks.
+    """The rows of all sources in the wanted languages, with at most `limit` records a source.
 
-    Raises: `ConfigError` at the end, if a language was named that no source has; what the sources
-    raise.
+    The leaks of the rows are added to `found`. Errors of the sources pass through.
+
+    Raises:
+        ConfigError: No source has a named language; raised at the end.
     """
     with context.report.bar("Reading sources", total=len(chosen), unit="sources") as bar:
         for one in chosen:
@@ -178,7 +188,7 @@ def selected_rows(
 def source_rows(
     one: Source, limit: int | None, context: SourceContext, keeps: "LanguageFilter"
 ) -> Iterator[Row | BadRow]:
-    """The rows of one source in the wanted languages, of at most `limit` records."""
+    """The rows of one source in the wanted languages, with at most `limit` records."""
     kept = (
         None
         if limit is None
@@ -198,9 +208,10 @@ def describe(
     checks: Checks,
     stages: Mapping[str, Stage],
 ) -> dict[str, Any]:
-    """What the data is made from, as JSON: with the same provenance the same rows come out.
+    """The provenance of the data, as JSON: equal provenance gives equal rows.
 
-    Raises: `DataError` if a source's files are not there.
+    Raises:
+        DataError: The files of a source do not exist.
     """
     settings = config.model_dump(
         mode="json", include={"languages", "limit", "validation_share", "seed", "strict"}
@@ -222,7 +233,7 @@ def describe(
 
 
 def _origin(one: Source, context: SourceContext) -> dict[str, Any]:
-    """Where a source comes from, and the checksums of the files that it reads."""
+    """The origin of a source, and the checksums of the files that it reads."""
     origin: dict[str, Any] = {
         "name": one.name,
         "title": one.title,
@@ -240,7 +251,7 @@ def _origin(one: Source, context: SourceContext) -> dict[str, Any]:
 
 
 def _is_there(folder: Path, provenance: dict[str, Any], report: Reporter) -> bool:
-    """Whether complete and undamaged prepared data of that provenance is at `folder`."""
+    """Whether complete and undamaged prepared data of this provenance is at `folder`."""
     if not (folder / "manifest.json").is_file():
         return False
     try:
@@ -259,7 +270,7 @@ def _is_there(folder: Path, provenance: dict[str, Any], report: Reporter) -> boo
 
 
 def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
-    """Counts by source and in all, and what was left out and why."""
+    """Report counts by source and in total, and what was left out and why."""
     splits = manifest["splits"]
     for name in manifest["sources"]:
         counts = [counted["counts"].get(name, {}) for counted in splits.values()]
@@ -281,7 +292,7 @@ def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
 
 
 def _dropped_rows(dropped: Mapping[str, Any]) -> str:
-    """The most frequent reasons why rows were left out, and the first of the rows."""
+    """The most frequent reasons for rows left out, and the first of these rows."""
     reasons = sorted(dropped["reasons"].items(), key=lambda item: -item[1])
     shown = [f"{count:,} x {reason}" for reason, count in reasons[:SHOWN_REASONS]]
     if len(reasons) > SHOWN_REASONS:
@@ -297,20 +308,21 @@ def _dropped_rows(dropped: Mapping[str, Any]) -> str:
 
 
 def default_name(chosen: Sequence[Source]) -> str:
-    """The names of the sources with ``+`` between; of many, the first and a hash of all."""
+    """The names of the sources joined by ``+``; for many sources, the first name and a hash of all."""
     names = [one.name for one in chosen]
     joined = "+".join(names)
     return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}-{fingerprint(names, 8)}"
 
 
 def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[Source, ...]:
-    """The sources of names of the registry and of paths of the user's data.
+    """The sources for names of the registry and paths of the user's data.
 
     Args:
-        own: how the user's data is to be read.
+        own: how to read the user's data.
 
-    Raises: `ConfigError` for an unknown name, for two sources of one name, or if there is none;
-        `DataError` for a path without readable data.
+    Raises:
+        ConfigError: A name is unknown, two sources have one name, or there is no source.
+        DataError: A path has no readable data.
     """
     registered = {known.name for known in sources()}
     chosen = []
@@ -338,28 +350,35 @@ def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[
 
 
 class LanguageFilter:
-    """The languages that a spec asks for, where those of the data are known only when all rows have
-    been read.
+    """The languages that a spec selects, while the languages of the data are not yet known.
+
+    They are known only after all rows have been read.
     """
 
     def __init__(self, spec: str) -> None:
-        """Raises: `ConfigError` for an unknown term of `spec`, or a spec that no language can meet."""
+        """Parse the spec.
+
+        Raises:
+            ConfigError: A term of `spec` is unknown, or no language can match it.
+        """
         self.spec = spec
-        self.met: dict[str, None] = {}  # languages asked about, in order
+        self.met: dict[str, None] = {}  # languages seen so far, in order
         self._known = dict.fromkeys((*known_languages(), *_named_languages(spec)))
         self._wanted = set(resolve(spec, self._known))
 
     def __call__(self, language: str) -> bool:
         """Whether rows of a canonical language are wanted."""
         self.met[language] = None
-        if language not in self._known:  # one in a script that is not its usual one
+        if language not in self._known:  # a language in an unusual script
             self._known[language] = None
             self._wanted = set(resolve(self.spec, self._known))
         return language in self._wanted
 
     def check(self) -> None:
-        """Raises `ConfigError` if the data, all asked about by now, lack a language that the spec
-        names, or all of them.
+        """Check the spec after all rows have been read.
+
+        Raises:
+            ConfigError: The data lacks a language that the spec names, or all of its languages.
         """
         if self.met:
             resolve(self.spec, self.met)
@@ -369,13 +388,14 @@ def _named_languages(spec: str) -> Iterator[str]:
     for term in re.split("[,&]", spec):
         try:
             yield canonical(term.strip().removeprefix("-"))
-        except DataError:  # a group, or a mistake that `resolve` will tell of
+        except DataError:  # a group, or a mistake that `resolve` will report
             continue
 
 
 def sample_records(rows: Iterable[Row | BadRow], limit: int, context: SourceContext) -> set[str]:
-    """Ids of at most `limit` records, by the order of a hash: a smaller limit's are among a larger
-    one's.
+    """Ids of at most `limit` records, by the order of a hash.
+
+    The records of a smaller limit are among those of a larger limit.
     """
     kept: set[str] = set()
     worst_first: list[tuple[float, str]] = []  # a heap of (-chance, record id)
@@ -396,12 +416,16 @@ def sample_records(rows: Iterable[Row | BadRow], limit: int, context: SourceCont
 def ensure_prepared(
     data: str, data_root: Path | None, report: Reporter, elsewhere: Path | None = None
 ) -> Path:
-    """The prepared folder that `data` names; a built-in source is prepared into data/NAME, unless
-    it is there.
+    """The prepared folder that `data` names; a built-in source is prepared first if necessary.
+
+    A built-in source is prepared into data/NAME, unless this folder exists. Errors of `prepare`
+    pass through.
 
     Args:
         elsewhere: where to prepare it instead.
-    Raises: `ConfigError` if it names neither, and what `prepare` raises.
+
+    Raises:
+        ConfigError: `data` names neither a folder nor a source.
     """
     for folder in (Path(data), Path("data") / data):
         if (folder / "manifest.json").is_file():
@@ -412,7 +436,7 @@ def ensure_prepared(
                 )
             return folder
     if Path(data).is_dir():
-        Store.open(Path(data))  # says what is wrong with it
+        Store.open(Path(data))  # raises an error that says what is wrong
     if Path(data).is_file():
         raise ConfigError(
             f"data = {data!r}: not prepared yet; run `hybridbatch prepare {data}` and give the"

@@ -35,9 +35,7 @@ WIDELY_NAMED = 0.95  # share of the languages that must name a thing before it m
 MOST = {"currency": 2, "language": 4, "city": 3, "region": 2}
 TEST, VALIDATION = 85, 15  # territories for testing and validation; the others are for training
 LICENCE = "Unicode License v3"
-_SPLIT_SEED = (
-    240810536  # fixed, not the seed of a run, so that test territories stay test territories
-)
+_SPLIT_SEED = 240810536  # fixed, so that test territories stay test territories
 
 
 @dataclass(frozen=True)

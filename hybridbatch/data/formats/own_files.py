@@ -115,8 +115,7 @@ def own_name(path: Path) -> str:
 
 
 def split_in_name(name: str) -> Split | None:
-    """The split that a name states, as on the hub: one of its words is train, validation, dev, test
-    ...
+    """The split that a name states, as on the hub: train, validation, dev, test ... as a word.
 
     None if it has no such word, or words of two splits.
     """

@@ -1,9 +1,9 @@
-"""AfriQA: questions in African languages, their human translation into a pivot language, gold
-passages in the pivot.
+"""AfriQA: questions in African languages with human translations and gold passages in a pivot.
 
-`afriqa` has the questions with a gold passage: the African language has the query alone; the pivot
-(English or French) has the translated question and the passage. `afriqa-questions` has the others,
-as question <-> question records. The splits are the source's own (its test set is not public).
+`afriqa` has the questions with a gold passage. The African language has only the query, and the
+pivot (English or French) has the translated question and the passage. `afriqa-questions` has the
+other questions, as question <-> question records. The splits come from the source (its test set is
+not public).
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""AmQA: Amharic questions on Amharic Wikipedia paragraphs. The splits are the source's own."""
+"""AmQA: Amharic questions on Amharic Wikipedia paragraphs, with the source's splits."""
 
 from hybridbatch.data.sources.kinds import retrieval_source
 
@@ -6,7 +6,7 @@ SOURCES = (
     retrieval_source(
         "amqa",
         folder="amharic-qa",
-        parts={"train": "train", "dev": "validation"},  # its test set is left alone
+        parts={"train": "train", "dev": "validation"},  # its test set is not used
         title="AmQA, Amharic question answering",
         licence="MIT",
         origin=(

@@ -1,11 +1,12 @@
 """DuoRC (IBM): questions about films, answered from the plot (SelfRC).
 
 A plot is long, so the passage is the part of it that holds an answer word by word
-(`passages.passage_with`); questions that have no answer, or one in other words, have no row. Layout
-read on 2026-11-24 from the data set's card and pages of its files: configuration SelfRC, split
-``train`` (60,721 rows), columns plot_id, plot, title, question_id, question, answers (list),
-no_answer, file ``SelfRC/train-00000-of-00001.parquet``. The commit is the conversion to Parquet,
-which the page of the main branch shows on top, and public code names in full.
+(`long_documents.passage_with`). A question has no row if it has no answer or if the plot has the
+answer only in other words. Layout read on 2026-11-24 from the data set's card and pages of its
+files: configuration SelfRC, split ``train`` (60,721 rows), columns plot_id, plot, title,
+question_id, question, answers (list), no_answer, file ``SelfRC/train-00000-of-00001.parquet``. The
+commit is the conversion to Parquet, which the page of the main branch shows on top and public code
+names in full.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
-"""EntityQuestions (Princeton): simple questions about entities, made from Wikidata, each with the
-names that answer it.
+"""EntityQuestions (Princeton): simple questions about entities, made from Wikidata.
 
-There are no passages: the passage is the first name. Layout read on 2026-11-24 from the
-repository's README and public code that reads the data: a zip with ``dataset/train/P*.train.json``,
-each a list of {question, answers}. The zip has no version; a run's provenance has its checksum.
+Each question has the names that answer it. There are no passages, so the first name is the passage.
+Layout read on 2026-11-24 from the repository's README and public code that reads the data: a zip
+with ``dataset/train/P*.train.json``, each a list of {question, answers}. The zip has no version; a
+run's provenance has its checksum.
 """
 
 import re

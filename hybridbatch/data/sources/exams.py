@@ -1,5 +1,6 @@
-"""EXAMS: school exam questions with parallel versions; the wrong choices are hard negatives. The
-splits are its own.
+"""EXAMS: school exam questions with parallel versions; wrong choices are hard negatives.
+
+The splits come from the source.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from hybridbatch.data.sources.local_copies import local_files
 
 URL, REVISION = "https://github.com/mhardalov/exams-qa", "f859e665de6c370f6214ca5f36a34ace36ada6cb"
 LICENCE = "CC BY-SA 4.0"
-# "42", "A, B" or "B и C" say nothing without the question; short words like "rat" go with them
+# "42", "A, B" or "B и C" mean nothing without the question; short words like "rat" go with them
 ANSWER_LETTERS = 4
 
 

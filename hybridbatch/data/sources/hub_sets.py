@@ -1,8 +1,7 @@
-"""Data sets of the hub by their id, read as the user's own files are: ``owner/name`` or
-``owner/name:configuration``.
+"""Data sets of the hub by their id, ``owner/name`` or ``owner/name:configuration``.
 
-No code of a repository is ever run. Which files make a configuration and its splits is what the
-`datasets` library says of it.
+They are read like the user's files. No code of a repository is run. The `datasets` library decides
+which files make a configuration and its splits.
 """
 
 import re
@@ -26,16 +25,20 @@ from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.user import OwnData, table_rows
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.+-]+))?")
-WHOLE = "default"  # how the hub calls the only configuration of a data set
+WHOLE = "default"  # the hub's name for the only configuration of a data set
 
 
 def hub_name(entry: str) -> re.Match[str] | None:
-    """The match of a data set's id, if `entry` can be one: it is no path and no file's name."""
+    """The match of a data set's id, if `entry` can be an id: it is no path and no file's name."""
     return None if own_kind(Path(entry)) else _NAME.fullmatch(entry)
 
 
 def hub_set(entry: str, own: OwnData) -> Source:
-    """The data set of the hub that `entry` names. Raises: `ConfigError` if it can be none."""
+    """The data set of the hub that `entry` names.
+
+    Raises:
+        ConfigError: `entry` cannot be a data set.
+    """
     match = hub_name(entry)
     if match is None:
         raise ConfigError(f"{entry}: is no id of a data set on the hub, as owner/name")
@@ -75,8 +78,11 @@ def hub_set(entry: str, own: OwnData) -> Source:
 def _tables(
     repository: Repository, config: str | None, own: OwnData
 ) -> Iterator[tuple[Table, Form]]:
-    """The tables of all splits. Raises: `ConfigError` where a configuration must be chosen;
-    `DataError` for files that cannot be had or read.
+    """The tables of all splits.
+
+    Raises:
+        ConfigError: The user must choose a configuration.
+        DataError: Files cannot be downloaded or read.
     """
     configs = repository.configs(card=False)
     if config is None and len(configs) > 1 and WHOLE not in configs:

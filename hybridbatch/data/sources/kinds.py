@@ -29,9 +29,7 @@ def table_source(
     size: str,
     yields: str,
 ) -> Source:
-    """A source of aligned tables: one JSON Lines file per language, records {id, lang, doc, pos,
-    text}.
-    """
+    """A source of aligned tables: one JSON Lines file per language, {id, lang, doc, pos, text}."""
 
     def inputs(context: SourceContext) -> list[Path]:
         return local_files(context, name, ["*.jsonl.gz"], f"{url} at {revision} ({licence})")
@@ -71,7 +69,8 @@ def hub_source(
 ) -> Source:
     """A source whose rows come from one repository.
 
-    If that names a branch, `rows` has to read it at the commit of `SourceContext.revisions`.
+    If the repository names a branch, `rows` must read it at the commit of
+    `SourceContext.revisions`.
     """
 
     def at(context: SourceContext) -> Repository:
@@ -109,9 +108,8 @@ def retrieval_source(
 
     Args:
         folder: the data set's folder under the data root.
-        parts: what its files are cut by (languages, splits or domains), and the split that each
-            belongs to.
-        origin: address and revision of where it is public.
+        parts: the parts of its files (languages, splits or domains), with the split of each part.
+        origin: address and revision of its public home.
     """
     url, revision = origin
 

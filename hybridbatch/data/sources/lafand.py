@@ -1,7 +1,7 @@
-"""MAFAND-MT: news in English or French and an African language, a pair per record.
+"""MAFAND-MT: news in English or French and an African language, one pair per record.
 
-``doc.*`` files have documents whose line 0 is the headline; ``sent.*`` files only the order of
-lines, so that each split of one is a document. The splits are the source's own.
+``doc.*`` files have documents whose line 0 is the headline. ``sent.*`` files have only an order of
+lines, so each split of a file is one document. The splits come from the source.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
-"""The files of a data set: a local copy, else made of its public home (`hybridbatch.data.homes`).
+"""The files of a data set: a local copy, else built from its public home.
 
-Either way gives the same rows, so prepared data has the same fingerprint.
+`hybridbatch.data.homes` builds them. Both ways give equal rows, so prepared data has one
+fingerprint.
 """
 
 from collections.abc import Iterable
@@ -14,14 +15,16 @@ from hybridbatch.data.source import SourceContext
 def local_files(
     context: SourceContext, folder: str, patterns: Iterable[str], origin: str
 ) -> list[Path]:
-    """The files of a data set's local copy, sorted by name; without one, made of its public home.
+    """The files of a data set's local copy, sorted by name, or built from its public home.
 
     Args:
         folder: the data set's folder under `context.data_root`.
         patterns: globs; each must match a file.
-        origin: where the data set is public, for the error message.
-    Raises: `DataError` if there is neither a local copy nor a home to make it of, or a file of it
-        is missing.
+        origin: the public address of the data set, for the error message.
+
+    Raises:
+        DataError: There is neither a local copy nor a home to build it from, or one of its files is
+            missing.
     """
     mend = (
         f"get it from {origin}, lay it out as docs/data.md says, and name its parent folder with"
@@ -42,7 +45,9 @@ def local_files(
 
 
 def local_copy(data_root: Path | None, folder: str) -> Path | None:
-    """The folder of our files of a data set under the data root; a clone of its home is none."""
+    """The folder of our files of a data set under the data root; a clone of its home does not
+    count.
+    """
     place = data_root / folder if data_root else None
     if place is None or not place.is_dir():
         return None

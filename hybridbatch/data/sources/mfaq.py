@@ -1,10 +1,9 @@
-"""MFAQ (CLiPS): questions and answers of FAQ pages in 21 languages, from Common Crawl. Not
-parallel.
+"""MFAQ (CLiPS): questions and answers of FAQ pages in 21 languages, from Common Crawl.
 
-Layout read on 2026-11-24 from the data set's card and from public code that reads the files:
-``data/LANG/train.jsonl``, a page a line: {id, language, num_pairs, domain, qa_pairs: [{question,
-answer, language}]}. The pairs carry a language of their own, which is taken. The commit is the last
-of the main branch that public pages show.
+The languages are not parallel. Layout read on 2026-11-24 from the data set's card and from public
+code that reads the files: ``data/LANG/train.jsonl``, a page a line: {id, language, num_pairs,
+domain, qa_pairs: [{question, answer, language}]}. The language of the pair counts, not that of the
+page. The commit is the last one of the main branch on public pages.
 """
 
 from collections.abc import Iterator, Mapping

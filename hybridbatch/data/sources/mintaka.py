@@ -1,13 +1,14 @@
-"""Mintaka (Amazon): complex questions in English and eight translations, answered by Wikidata
-entities and values.
+"""Mintaka (Amazon): complex questions in English and eight translations, answered by Wikidata.
 
-Where the answer is entities, the passage is their names in the question's language, as far as
-Wikidata has them; where it is a number, a date or a truth value, the record pairs the question with
-its translation. Layout read on 2026-11-24 from the repository's README:
-``data/mintaka_train.json``, a list of {id, question, translations: {lang: text}, answer:
-{answerType, answer: [{name, label: {lang: text or null}}], mention}}. (The data set on the hub,
-AmazonScience/mintaka, holds a script alone, which fetches these files.) Only the training set is
-read: mteb's MintakaRetrieval has the test set.
+If the answer is entities, the passage is their names in the question's language, where Wikidata has
+them. If it is a number, a date or a truth value, the record pairs the question with its
+translation.
+
+Layout read on 2026-11-24 from the repository's README: ``data/mintaka_train.json``, a list of {id,
+question, translations: {lang: text}, answer: {answerType, answer: [{name, label: {lang: text or
+null}}], mention}}. (The data set on the hub, AmazonScience/mintaka, has only a script, which
+downloads these files.) Only the training set is read, because mteb's MintakaRetrieval has the test
+set.
 """
 
 from collections.abc import Iterator, Mapping
@@ -71,7 +72,7 @@ def _parse(context: SourceContext, number: int, record: Record) -> Iterator[Row]
 
 
 def _names(entities: list[Record], code: str) -> str | None:
-    """The names of all entities in a language; None if one has none there."""
+    """The names of all entities in a language; None if one of them has no name in it."""
     labels = [(entity.get("label") or {}).get(code) for entity in entities]
     names = [label for label in labels if isinstance(label, str) and label.strip()]
     return ", ".join(names) if len(names) == len(labels) else None

@@ -1,12 +1,11 @@
-"""MIRACL: questions in 16 languages with passages of that language's Wikipedia, judged by people.
-Not parallel.
+"""MIRACL: questions in 16 languages with passages of the language's Wikipedia, judged by people.
 
-Layout read on 2026-11-24 from public code that reads the files, at the commits below:
-``miracl-v1.0-LANG/topics/topics.miracl-v1.0-LANG-train.tsv`` {query id, query} and
-``.../qrels/qrels.miracl-v1.0-LANG-train .tsv`` {query id, Q0, document id, relevance}, both without
-a header, and in the corpus repository ``miracl-corpus-v1.0-LANG/docs-N.jsonl.gz`` {docid, title,
-text}. The corpus is streamed and only judged passages are kept. Passages judged irrelevant are the
-hard negatives. Only the training set is read: the others are evaluation data.
+The languages are not parallel. Layout read on 2026-11-24 from public code that reads the files, at
+the commits below: ``miracl-v1.0-LANG/topics/topics.miracl-v1.0-LANG-train.tsv`` {query id, query}
+and ``.../qrels/qrels.miracl-v1.0-LANG-train.tsv`` {query id, Q0, document id, relevance}, both
+without a header, and in the corpus repository ``miracl-corpus-v1.0-LANG/docs-N.jsonl.gz`` {docid,
+title, text}. The corpus is streamed, and only judged passages are kept. Passages judged irrelevant
+are the hard negatives. Only the training set is read, because the other sets are evaluation data.
 """
 
 from collections.abc import Iterator
@@ -47,7 +46,7 @@ CODES = [
     "te",
     "th",
     "zh",
-]  # the others have no training set
+]  # the other languages have no training set
 _Judged = dict[str, tuple[list[str], list[str]]]  # query id -> relevant, irrelevant document ids
 
 

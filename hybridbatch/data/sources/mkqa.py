@@ -1,10 +1,10 @@
-"""MKQA: open-domain questions translated by people; question <-> question records, as it has no
-passages.
+"""MKQA: open-domain questions translated by people, as question <-> question records.
 
-`mkqa` is the local development set of the MIA 2022 shared task in twelve languages; `mkqa-full` are
-all questions in all 26 languages. Layout of the latter read on 2026-11-24 from the repository at
-the commit below: ``dataset/mkqa.jsonl.gz``, lines {example_id, query, queries: {lang: text},
-answers}. (The data set on the hub, apple/mkqa, holds a script alone, which fetches this file.)
+MKQA has no passages. `mkqa` is the local development set of the MIA 2022 shared task in twelve
+languages. `mkqa-full` has all questions in all 26 languages. Its layout was read on 2026-11-24 from
+the repository at the commit below: ``dataset/mkqa.jsonl.gz``, lines {example_id, query, queries:
+{lang: text}, answers}. (The data set on the hub, apple/mkqa, has only a script, which downloads
+this file.)
 """
 
 from collections.abc import Iterator, Mapping
@@ -62,10 +62,10 @@ def _parse(
         raise RowProblem("queries", "must be an object of texts by language")
     record_id = identifier(record, id_field)
     texts: dict[str, str] = {}
-    # of two versions in one script (zh_hk, zh_tw) the first is taken
+    # of two versions in one script (zh_hk, zh_tw) the first counts
     for code, query in queries.items():
         texts.setdefault(known_language(code, "queries"), checked_text(query, f"queries.{code}"))
-    # The file is a development set as a whole, so its split says nothing here.
+    # The whole file is a development set, so its split carries no information here.
     yield from question_rows(context, source, record_id, texts, "train")
 
 

@@ -1,19 +1,18 @@
-"""mMARCO (arXiv:2108.13897): MS MARCO's passages and search questions in 14 languages, translated
-by machine.
+"""mMARCO (arXiv:2108.13897): MS MARCO's passages and questions, machine-translated to 14 languages.
 
-All languages have the same ids, so that every record exists in all of them. `mmarco` has a record
-for each question and relevant passage, with the first negatives of its triples (which are in random
-order); `mmarco-triples` has one for each of the 39,780,811 triples, which is how arXiv:2408.10536
+All languages share ids, so every record exists in all of them. `mmarco` has a record for each
+question and relevant passage, with the first negatives of its triples (which are in random order).
+`mmarco-triples` has a record for each of the 39,780,811 triples, which is how arXiv:2408.10536
 counts its pairs.
 
-Layout read on 2026-11-24 from the data set's card and from public code that reads the files; the
-commit is one that public code pins. Files, none with a header:
+Layout read on 2026-11-24 from the data set's card and from public code that reads the files. Public
+code pins the commit. The files have no header:
 ``data/google/queries/train/LANGUAGE_queries.train.tsv`` {query id, text},
 ``data/google/collections/LANGUAGE_collection.tsv`` {passage id, text}, 8.8 million lines, and
 ``data/triples.train.ids.small.tsv`` {query id, relevant passage id, irrelevant passage id}.
 
-Memory: the triples as int32, sorted once (about 1.5 GB at the peak), and 20 bytes a line of one
-language's texts at a time; the texts stay on the disk.
+Memory holds the triples as int32, sorted once (about 1.5 GB at the peak), and 20 bytes a line of
+one language's texts at a time. The texts stay on disk.
 """
 
 from collections.abc import Iterator
@@ -54,7 +53,10 @@ _CHUNK = 1 << 14  # records whose texts are looked up together
 
 @dataclass(frozen=True)
 class Judgements:
-    """N records: a question, a passage that answers it, up to K that do not. Ids, -1 for none."""
+    """N records: a question, a passage that answers it, up to K passages that do not.
+
+    All are ids; -1 means none.
+    """
 
     query: np.ndarray  # int32 [N]
     positive: np.ndarray  # int32 [N]
@@ -62,14 +64,12 @@ class Judgements:
 
 
 def as_they_are(triples: np.ndarray) -> Judgements:
-    """A record for each triple; int32 [N, 3] of query, relevant and irrelevant passage."""
+    """A record for each triple; `triples` is int32 [N, 3]: query, relevant and irrelevant passage."""
     return Judgements(triples[:, 0], triples[:, 1], triples[:, 2:])
 
 
 def by_pair(triples: np.ndarray, negatives: int = NEGATIVES) -> Judgements:
-    """A record for each query and relevant passage of triples, with the first `negatives` of their
-    negatives.
-    """
+    """A record for each query and relevant passage, with the first `negatives` of their negatives."""
     key = (triples[:, 0].astype(np.int64) << 32) | triples[:, 1]
     order = np.argsort(key, kind="stable")
     key = key[order]

@@ -1,10 +1,10 @@
-"""Mr. TyDi (Castorini): questions in eleven languages with passages of that language's Wikipedia.
-Not parallel.
+"""Mr. TyDi (Castorini): questions in eleven languages with passages of the language's Wikipedia.
 
-Layout read on 2026-11-24 from the data set's card and pages of its files at the commit below:
-``mrtydi-v1.1-LANGUAGE/train.jsonl.gz``, lines {query_id, query, positive_passages: [{docid, title,
-text}], negative_passages: [the same]}. The negatives are from the top 30 of BM25. Only the training
-set is read: development and test sets are evaluation data.
+The languages are not parallel. Layout read on 2026-11-24 from the data set's card and pages of its
+files at the commit below: ``mrtydi-v1.1-LANGUAGE/train.jsonl.gz``, lines {query_id, query,
+positive_passages: [{docid, title, text}], negative_passages: [in the same form]}. The negatives are
+from the top 30 of BM25. Only the training set is read, because development and test sets are
+evaluation data.
 """
 
 from collections.abc import Iterator

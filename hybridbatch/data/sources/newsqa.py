@@ -1,11 +1,11 @@
-"""NewsQA (Maluuba, Microsoft): questions on CNN articles. The articles may not be passed on, so the
-data is made by hand.
+"""NewsQA (Maluuba, Microsoft): questions on CNN articles.
 
-Layout read on 2026-11-24 from the README of the repository at the commit below:
-``combined-newsqa-data-v1.json`` is {"data": [{storyId, text, type: train, dev or test, questions:
-[{q, consensus: {s, e} or {badQuestion} or {noAnswer}, ...}]}], "version"}; s and e are characters
-of the text. The passage is the part of the article where the consensus starts
-(`passages.passage_at`). Questions without one have no row.
+The articles may not be passed on, so the user makes the data by hand. Layout read on 2026-11-24
+from the README of the repository at the commit below: ``combined-newsqa-data-v1.json`` is {"data":
+[{storyId, text, type: train, dev or test, questions: [{q, consensus: {s, e} or {badQuestion} or
+{noAnswer}, ...}]}], "version"}; s and e are character positions in the text. The passage is the
+part of the article where the consensus starts (`long_documents.passage_at`). Questions without a
+consensus have no row.
 """
 
 from collections.abc import Iterator, Mapping

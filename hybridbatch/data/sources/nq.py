@@ -1,10 +1,9 @@
-"""Natural Questions (Google): questions typed into a search engine, with the paragraph of Wikipedia
-that answers them.
+"""Natural Questions (Google): search engine questions, with a Wikipedia paragraph that answers.
 
-The pairs of the sentence-transformers project: one long answer a question. Layout read on
-2026-11-24 from the library's documentation of its data sets and from public code that loads them:
-configuration ``pair``, split ``train``, columns query and answer, no ids, file
-``pair/train-00000-of-00001.parquet``; the commit is one that model cards name.
+The pairs come from the sentence-transformers project, which has one long answer per question.
+Layout read on 2026-11-24 from the library's documentation of its data sets and from public code
+that loads them: configuration ``pair``, split ``train``, columns query and answer, no ids, file
+``pair/train-00000-of-00001.parquet``. Model cards name the commit.
 """
 
 from collections.abc import Iterator

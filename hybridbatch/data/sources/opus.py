@@ -1,15 +1,14 @@
-"""Parallel text of the user's own or of OPUS, as pseudo pairs: Moses files, TSV and TMX
-(`hybridbatch.data.formats.bitext`).
+"""Parallel text of the user or of OPUS, as pseudo pairs: Moses files, TSV and TMX.
 
-Whether neighbouring lines belong together is known to people alone, so there are two sources, each
-with its folder:
+`hybridbatch.data.formats.bitext` reads the files. Only people know whether neighbouring lines
+belong together, so there are two sources, each with its folder:
 
 - `parallel-documents`: lines in the order of a text (subtitles, laws, scriptures, most translators'
-files). Pairs are made
-  of neighbouring lines as `hybridbatch.data.pairs.aligned_text` says; every file is one document.
+  files). Pairs are made of neighbouring lines (`hybridbatch.data.pairs.aligned_text`), and every
+  file is one document.
 - `parallel-sentences`: lines in any order (texts mined from the web, such as CCMatrix or NLLB). A
-record is a line and its
-  translation; each language has one side only, as in `hybridbatch.data.pairs.translated_questions`.
+  record is a line and its translation, and each language has only one side
+  (`hybridbatch.data.pairs.translated_questions`).
 
 A path given to `prepare` is read as documents.
 """
@@ -37,7 +36,7 @@ FORMS = "Moses files (NAME.en, NAME.sw), NAME.en-sw.tsv without a header, or NAM
 
 
 def own_parallel_text(path: Path) -> Source | None:
-    """The parallel text at `path`, a TMX or TSV file or a folder, as documents; None if there is
+    """The parallel text at `path` (a TMX or TSV file or a folder) as documents; None if there is
     none.
     """
     bitexts = find_bitexts(path.iterdir() if path.is_dir() else [path])
@@ -67,7 +66,7 @@ def own_parallel_text(path: Path) -> Source | None:
 
 
 def document_pairs(source: str, bitext: Bitext, context: SourceContext) -> Iterator[Row | BadRow]:
-    """Pairs of neighbouring lines; a block of `aligned.BLOCK` lines is in memory at a time."""
+    """Pairs of neighbouring lines; memory holds one block of `BLOCK` lines at a time."""
     blocks: dict[str, Document] = {}
     last = 0
     for item in bitext.units():
@@ -91,7 +90,7 @@ def _block_rows(source: str, bitext: Bitext, blocks: dict[str, Document]) -> Ite
 
 
 def sentence_pairs(source: str, bitext: Bitext, context: SourceContext) -> Iterator[Row | BadRow]:
-    """A record for each unit with two different texts or more, each of them of some length."""
+    """A record for each unit with at least two different texts that are long enough."""
     for item in bitext.units():
         if isinstance(item, BadRow):
             yield item

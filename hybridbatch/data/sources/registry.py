@@ -1,8 +1,8 @@
-"""The registry of training sources: one small module each, which yields rows and says where they
-come from.
+"""The registry of training sources, one small module each.
 
-A source module defines `SOURCES`, a tuple of `Source`. It imports nothing heavy at its top level,
-so that listing the registry is quick. Adding a source is a new module and its name in `_MODULES`.
+A source module defines `SOURCES`, a tuple of `Source`, which yields rows and names their origin. It
+imports nothing heavy at its top level, so that listing the registry is quick. To add a source,
+write a module and add its name to `_MODULES`.
 """
 
 from functools import cache
@@ -45,7 +45,7 @@ _MODULES = (
     "sources.opus",
 )
 
-# How papers and people call some sources.
+# Names of some sources in papers and in speech.
 OTHER_NAMES = {
     "mr-tydi": "mrtydi",
     "mr.tydi": "mrtydi",
@@ -73,8 +73,10 @@ def sources() -> tuple[Source, ...]:
 
 
 def source(name: str) -> Source:
-    """The registered source of that name, or of another that papers give it. Raises `ConfigError`
-    with the nearest names.
+    """The registered source of a name, or of a name that papers use.
+
+    Raises:
+        ConfigError: The name is unknown; the message has the nearest names.
     """
     known = {source.name: source for source in sources()}
     name = OTHER_NAMES.get(name.lower(), name)
@@ -87,7 +89,7 @@ def source(name: str) -> Source:
 
 
 def catalogue(data_root: Path | None = None) -> list[dict[str, str]]:
-    """A line per registered source, for people; ``data`` says where its files are."""
+    """A line per registered source, for people; ``data`` is the location of its files."""
     return [
         {
             "source": source.name,
@@ -103,7 +105,7 @@ def catalogue(data_root: Path | None = None) -> list[dict[str, str]]:
     ]
 
 
-# The folders of the sources whose files are made of a public home.
+# The folders of the sources whose files are built from a public home.
 _FOLDERS = {
     "afriqa": "afriqa",
     "afriqa-questions": "afriqa",

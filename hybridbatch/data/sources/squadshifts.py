@@ -1,12 +1,12 @@
-"""SQuADShifts: English questions on new domains. The paper's validation set (arXiv:2408.10536), so
-validation only.
+"""SQuADShifts: English questions on new domains, used only for validation as in arXiv:2408.10536.
 
-`squadshifts` are all questions on Wikipedia and the first 3,000 on Amazon reviews and on Reddit,
-from a local copy under the data root or, the same rows, from the repository at the commit below;
-`squadshifts-full` are all questions of the repository, the New York Times' too. Files in the form
-of SQuAD 1.1: ``datasets/DOMAIN_v1.0.json`` (layout read there on 2026-11-24; the data set on the
-hub, ludwigschmidt/squadshifts, holds a script alone, which fetches these files). None of it is from
-SQuAD's development set: the Wikipedia articles are new ones.
+`squadshifts` has all questions on Wikipedia and the first 3,000 on Amazon reviews and on Reddit. It
+reads a local copy under the data root or the repository at the commit below, with equal rows.
+`squadshifts-full` has all questions of the repository, including the New York Times.
+
+The files have the form of SQuAD 1.1: ``datasets/DOMAIN_v1.0.json`` (layout read there on
+2026-11-24; the data set on the hub, ludwigschmidt/squadshifts, has only a script, which downloads
+these files). No question is from SQuAD's development set, because the Wikipedia articles are new.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from hybridbatch.data.sources.kinds import retrieval_source
 REVISION = "b7cc4d50af791c36c49417fb94dd739d6a9e7bef"
 ADDRESS = f"https://raw.githubusercontent.com/modestyachts/squadshifts-website/{REVISION}/datasets"
 FULL = ("new_wiki", "nyt", "amazon_reviews", "reddit")
-FIRST = {"new_wiki": None, "amazon_reviews": 3000, "reddit": 3000}  # questions taken
+FIRST = {"new_wiki": None, "amazon_reviews": 3000, "reddit": 3000}  # number of questions taken
 _LOCAL = retrieval_source(
     "squadshifts",
     folder="squadshifts",
@@ -69,7 +69,7 @@ def _domain_rows(source: str, domain: str) -> Iterator[Row | BadRow]:
 
 def _parse(source: str, titled: bool, title: str, context: str, record: Record) -> Iterator[Row]:
     # Titles of Wikipedia say what the passage is about, the others' are numbers; joined as
-    # `retrieval.take_passage` does.
+    # as in `retrieval_sets.take_passage`.
     passage = spaced(f"{title.replace('_', ' ')} {context}" if titled else context)
     yield Row(
         source,

@@ -1,8 +1,8 @@
 """African Storybook, Global ASP and Pratham Books: picture books; page 0 is the title.
 
-The versions of a story differ in length in some languages. Only those whose pages go along with the
-English ones (``aligned_en`` in docs.jsonl.gz) join their records; every other version makes records
-of its own.
+The versions of a story differ in length in some languages. A version joins the English record only
+if its pages match the English pages (``aligned_en`` in docs.jsonl.gz). Every other version makes
+separate records.
 """
 
 from collections.abc import Iterator

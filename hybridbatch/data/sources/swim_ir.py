@@ -1,10 +1,9 @@
-"""SWIM-IR (Google, arXiv:2311.05800): passages of Wikipedia with a question that a language model
-wrote for each.
+"""SWIM-IR (Google, arXiv:2311.05800): Wikipedia passages, each with a model-written question.
 
-``swim-ir`` has question and passage in one language; ``swim-ir-cross`` has the question in another
-language than the English passage, so that a record has the question alone in that language and the
-passage alone in English. Layout read on 2026-11-24 from the cards and the pages of the files at the
-commits below: a configuration a language, split ``train``, columns _id, lang, code, query, title,
+``swim-ir`` has question and passage in one language. ``swim-ir-cross`` pairs an English passage
+with a question in another language. So a record has only the question in that language, and only
+the passage in English. Layout read on 2026-11-24 from the cards and the pages of the files at the
+commits below: a configuration per language, split ``train``, columns _id, lang, code, query, title,
 text.
 """
 

@@ -1,4 +1,4 @@
-"""TICO-19: COVID-19 documents translated for emergencies, many of them into low-resource languages."""
+"""TICO-19: COVID-19 documents translated for emergencies, many into low-resource languages."""
 
 from hybridbatch.data.sources.kinds import table_source
 

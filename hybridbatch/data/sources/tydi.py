@@ -1,6 +1,4 @@
-"""TyDi QA, gold passage task: questions by people who wanted to know, in the language of the
-passage.
-"""
+"""TyDi QA, gold passage task: questions of people who seek information, in the passage's language."""
 
 from hybridbatch.data.sources.kinds import retrieval_source
 

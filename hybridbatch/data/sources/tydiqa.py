@@ -1,10 +1,10 @@
-"""TyDi QA (Google), gold passage task in all its nine languages: questions with the passage that
-answers. Not parallel.
+"""TyDi QA (Google), gold passage task: questions and answering passages in nine languages.
 
-`tydi` has the local copy of three of them. Layout read on 2026-11-24 from public code that reads
-the files at the commit below: configuration ``secondary_task``, split ``train``, file
-``secondary_task/train-00000-of-00001.parquet``, the columns of SQuAD: id (which starts with the
-language's English name), title, context, question, answers. Only the training set is read.
+The languages are not parallel. `tydi` has the local copy of three of them. Layout read on
+2026-11-24 from public code that reads the files at the commit below: configuration
+``secondary_task``, split ``train``, file ``secondary_task/train-00000-of-00001.parquet``, the
+columns of SQuAD: id (which starts with the language's English name), title, context, question,
+answers. Only the training set is read.
 """
 
 from collections.abc import Iterator

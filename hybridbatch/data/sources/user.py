@@ -1,17 +1,17 @@
-"""The user's own data: a file, or a folder of files, in forms that are told apart by themselves.
+"""The user's data: a file, or a folder of files, in forms that are recognized automatically.
 
-- long: a row per record and language, with columns for language, query, passage [, record id]
-  [, negatives] [, split]; in one language also as sentence-transformers, FlagEmbedding, Tevatron
-  and MS MARCO's triples have it;
-- wide: a row per record, with columns ``query_sw``, ``passage_sw``, ``query_en`` ... or JSON objects
-  ``{"query": {"sw": ...}, "passage": {"sw": ...}}``;
-- translations: ``{"translation": {"sw": ..., "en": ...}}``;
+- long: a row per record and language, with columns for language, query, passage [, record id] [,
+  negatives] [, split]; for one language also the training files of sentence-transformers,
+  FlagEmbedding, Tevatron and MS MARCO's triples.
+- wide: a row per record, with columns ``query_sw``, ``passage_sw``, ``query_en`` ... or JSON
+  objects ``{"query": {"sw": ...}, "passage": {"sw": ...}}``.
+- translations: ``{"translation": {"sw": ..., "en": ...}}``.
 - aligned lines, long: a row per line and language, with columns for language, position, text [,
-  document];
+  document].
 - aligned lines, wide: a row per line, with one column per language [and document and position].
 
-The last two have no queries: pseudo pairs are made as `hybridbatch.data.pairs.aligned_text` says.
-So they are of parallel text in the forms of OPUS and of translators' tools
+Aligned lines have no queries, so `hybridbatch.data.pairs.aligned_text` makes pseudo pairs of them.
+It also makes pseudo pairs of parallel text in the forms of OPUS and of translators' tools
 (`hybridbatch.data.sources.opus`).
 """
 
@@ -47,21 +47,22 @@ from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.opus import own_parallel_text
 
 BATCH_ROWS = 8192
-FEW = 2  # so many bad records never stop the preparation, however small the file is
+FEW = 2  # this many bad records never stop the preparation, however small the file is
 SHOWN_REASONS = 3
-_ODD = np.uint64(0x9E3779B97F4A7C15)  # multiplying by an odd number loses no bit
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # multiplication by an odd number loses no bit
 
 
 @dataclass(frozen=True)
 class OwnData:
-    """How the user says that their files are to be read.
+    """How to read the user's files.
 
     Attributes:
         columns: role -> name of the column, as `hybridbatch.data.formats.columns.roles_of` takes
             them.
-        language: canonical language of rows in tables that do not say it.
-        encoding: of text files; `AUTO`: UTF-8, or what a file's first bytes say.
-        max_bad_share: of a table's records; with more bad ones the preparation stops.
+        language: canonical language of rows in tables that do not state one.
+        encoding: encoding of text files; `AUTO`: UTF-8, or the encoding that a file's first bytes
+            show.
+        max_bad_share: share of a table's records; with more bad records the preparation stops.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -71,8 +72,10 @@ class OwnData:
 
 
 def user_source(path: Path, own: OwnData | None = None) -> Source:
-    """The data at `path` as a source named like it. Raises `DataError` if there is nothing that can
-    be read.
+    """The data at `path` as a source with the path's name.
+
+    Raises:
+        DataError: Nothing at `path` can be read.
     """
     own = own or OwnData()
     parallel = own_parallel_text(path) if path.exists() else None
@@ -109,8 +112,8 @@ def own_tables(
 ) -> Iterator[tuple[Table, Form]]:
     """The tables of some files with their forms.
 
-    Of a workbook with several sheets, those that fit no form are left out, if one fits. Raises:
-    `DataError`, `ConfigError` as `open_tables` and `form_of`.
+    If one sheet of a workbook fits a form, the sheets that fit no form are left out. Errors are
+    those of `open_tables` and `form_of`.
     """
     for file in files:
         tables = open_tables(file, root, own.encoding)
@@ -135,15 +138,18 @@ def table_rows(
     own: OwnData,
     context: SourceContext,
 ) -> Iterator[Row | BadRow]:
-    """The rows of tables of the user's.
+    """The rows of the user's tables.
 
-    Further passages of one question under one record id become records of their own, named
-    ``id#2`` and so on; the schedule keeps them out of one batch, because their queries are equal.
+    The second and later passages of one question under one record id become separate records, named
+    ``id#2`` and so on. The schedule keeps these records out of one batch, because their queries are
+    equal.
 
     Args:
-        tables: opens them; called again to name the places of two questions under one id.
-    Raises: `DataError` for a record that is there twice, and for more bad records than
-        `OwnData.max_bad_share` allows.
+        tables: opens the tables; called again to name the places of two questions under one id.
+
+    Raises:
+        DataError: A record occurs twice, or more records are bad than `OwnData.max_bad_share`
+            allows.
     """
     places = _Places()
     for table, form in tables(context.report):
@@ -169,7 +175,7 @@ def table_rows(
 
 
 def _tell(table: Table, form: Form, context: SourceContext) -> None:
-    """Say what a table was taken for, and which of its columns are not used."""
+    """Report a table's form, and its unused columns."""
     told = form.about
     if table.split:
         told += f"; its name says {table.split}"
@@ -192,7 +198,7 @@ class _Counted(Tally):
     def records_of(
         self, records: Iterable[tuple[int, Record] | BadRow]
     ) -> Iterator[tuple[int, Record] | BadRow]:
-        """The same records, good and bad."""
+        """The records themselves, good and bad."""
         for item in records:
             self.records += 1
             if isinstance(item, BadRow):
@@ -200,14 +206,18 @@ class _Counted(Tally):
             yield item
 
     def note(self, bad: BadRow) -> None:
-        """Count a bad record, once however many of its rows are bad."""
+        """Count a bad record once, however many of its rows are bad."""
         if bad.line not in self.bad_lines:
             self.bad_lines.add(bad.line)
             self.reasons[f"{bad.field}: {bad.reason}"] += 1
             self.first = self.first or bad
 
     def check(self) -> None:
-        """Raises `DataError` if too many of the records are bad."""
+        """Check the share of bad records.
+
+        Raises:
+            DataError: Too many records are bad.
+        """
         bad = len(self.bad_lines)
         if bad <= FEW or bad <= self.max_bad_share * self.records or self.first is None:
             return
@@ -229,18 +239,18 @@ def _rounded_up(share: float) -> str:
 
 
 class _Places:
-    """Which records have been there, in which language and with which question: 24 bytes a row."""
+    """The records seen so far with their languages and questions, in 24 bytes a row."""
 
     def __init__(self) -> None:
-        self.twins: set[int] = set()  # records that are there twice, by hash
+        self.twins: set[int] = set()  # records that occur twice, by hash
         self._records = HashSet()
         # of all rows: hashes of record and query, and of these and the passage; sorted when needed
         self._unsorted: list[np.ndarray] = []
         self._questions, self._rows = HashSet(), HashSet()
-        self._further: Counter[int] = Counter()  # passages of a record beside its first
+        self._further: Counter[int] = Counter()  # further passages of a record, after its first
 
     def numbered(self, rows: Iterable[Row | BadRow], counted: _Counted) -> Iterator[Row | BadRow]:
-        """The rows, those with further passages of a question renamed; `counted` notes bad ones."""
+        """The rows, with further passages of a question renamed; `counted` notes bad rows."""
         rows = iter(rows)
         while batch := list(islice(rows, BATCH_ROWS)):
             good: list[int] = []
@@ -265,13 +275,14 @@ class _Places:
     def _rename(
         self, batch: list[Row | BadRow], good: list[int], keys: np.ndarray, again: np.ndarray
     ) -> None:
-        """Rename the rows of a batch whose record has been there, if the question is the same; else
-        note the record as a twin.
+        """Rename the rows of a batch whose record was seen before with an equal question.
+
+        A record seen with another question is noted as a twin.
 
         Args:
             good: places of rows in the batch.
-            keys: uint64 [rows, 3]: the hashes of each.
-            again: bool [rows].
+            keys: uint64 [rows, 3]: the hashes of each row.
+            again: bool [rows]: whether the record was seen before.
         """
         for pairs in self._unsorted:
             for known, column in ((self._questions, 0), (self._rows, 1)):
@@ -290,8 +301,10 @@ class _Places:
 
 
 def _earlier(keys: np.ndarray, known: HashSet) -> tuple[np.ndarray, np.ndarray]:
-    """bool [n]: which keys (uint64 [n]) are known, or stand before in `keys`; and the distinct keys
-    that are not known, sorted.
+    """Which keys (uint64 [n]) are known or occur earlier in `keys`.
+
+    Returns:
+        bool [n], and the distinct keys that are not known, sorted.
     """
     distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
@@ -300,15 +313,17 @@ def _earlier(keys: np.ndarray, known: HashSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unsigned(number: int) -> int:
-    """The same 64 bits as a number of 0 or more."""
+    """The 64 bits of a number as a number of 0 or more."""
     return number & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def _refuse_twins(
     tables: Iterable[tuple[Table, Form]], twins: set[int], context: SourceContext
 ) -> None:
-    """Read again, now for rows of these records alone; raises `DataError` naming both places of one
-    that is there twice.
+    """Read the rows of these records again to find the places of one that occurs twice.
+
+    Raises:
+        DataError: Always; the message names both places.
     """
     places: dict[tuple[str, str], tuple[str, str | None, set[str | None]]] = {}
 

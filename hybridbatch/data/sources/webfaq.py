@@ -1,13 +1,15 @@
-"""WebFAQ (University of Passau): questions and answers of FAQ pages in 75 languages. Not parallel.
+"""WebFAQ (University of Passau): questions and answers of FAQ pages in 75 languages.
 
-Layout read on 2026-11-24 from the authors' upload script (padas-lab-de/webfaq,
-cli/huggingface/upload_base.py @ 6122579) and from public code that loads the data: a configuration
-a language (ISO 639-3), split ``default``, columns id, origin, url, question, answer and more; the
-script names one file a language, ``data/LANG.parquet``. It is that of the second release, so no
-name of a file is taken for granted: those that the card lists are read, Parquet or JSON Lines. No
-commit was found in public material, so the branch is named, and the commit that it is at goes into
-the provenance. mteb's WebFAQRetrieval is drawn from these pairs: do not report it after training on
-them without decontamination.
+The languages are not parallel. Layout read on 2026-11-24 from the authors' upload script
+(padas-lab-de/webfaq, cli/huggingface/upload_base.py @ 6122579) and from public code that loads the
+data: a configuration per language (ISO 639-3), split ``default``, columns id, origin, url,
+question, answer and more. The script writes one file per language, ``data/LANG.parquet``. It
+belongs to the second release, so no file name is assumed: the files that the card lists are read,
+Parquet or JSON Lines.
+
+No commit was found in public material. So the source names the branch, and the provenance has the
+branch's commit. mteb's WebFAQRetrieval is drawn from these pairs. After training on them without
+decontamination, do not report WebFAQRetrieval.
 """
 
 from collections.abc import Iterator

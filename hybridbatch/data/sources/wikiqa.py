@@ -1,10 +1,9 @@
-"""WikiQA (Microsoft): search questions, with the sentences of a Wikipedia summary that answer them
-or do not.
+"""WikiQA (Microsoft): search questions with answering and other sentences of Wikipedia summaries.
 
 Layout read on 2026-11-24 from the data set's card and pages of its files: one configuration, split
 ``train`` (20,360 rows), columns question_id, question, document_title, answer, label (1: the
 sentence answers), file ``data/train-00000-of-00001.parquet``. The commit is the conversion to
-Parquet, which the page of the main branch shows on top, and a public report names in full.
+Parquet, which the page of the main branch shows on top and a public report names in full.
 """
 
 from collections.abc import Iterator

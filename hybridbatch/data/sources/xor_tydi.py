@@ -1,12 +1,11 @@
-"""XOR-TyDi QA: questions in seven languages that English Wikipedia answers, with the gold paragraph
-in English.
+"""XOR-TyDi QA: questions in seven languages, with gold paragraphs from English Wikipedia.
 
-A record has the question alone in its language, and the paragraph alone in English. Layout read on
+A record has only the question in its language, and only the paragraph in English. Layout read on
 2026-11-24 from the repository's README and public code that reads the data: a zip with
-``gp_squad_train_data.json`` in the form of SQuAD, where a question has id, question and lang; one
-with several gold paragraphs occurs several times. (The data set on the hub, akariasai/xor_tydi_qa,
-holds a script alone and has no paragraphs.) The zip has no version; a run's provenance has its
-checksum. Only the training set is read.
+``gp_squad_train_data.json`` in the form of SQuAD, where a question has id, question and lang. A
+question with several gold paragraphs occurs several times. (The data set on the hub,
+akariasai/xor_tydi_qa, has only a script and no paragraphs.) The zip has no version; a run's
+provenance has its checksum. Only the training set is read.
 """
 
 import re

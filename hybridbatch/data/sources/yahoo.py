@@ -1,9 +1,9 @@
 """Yahoo! Answers: titles of questions with the best answer of the users.
 
-The pairs of the sentence-transformers project. Layout read on 2026-11-24 from the library's
+The pairs come from the sentence-transformers project. Layout read on 2026-11-24 from the library's
 documentation of its data sets and from public code that loads them: configuration
-``title-answer-pair``, split ``train``, columns title and answer, no ids. The commit is the one that
-the page of the main branch shows on top, named in full by its own page.
+``title-answer-pair``, split ``train``, columns title and answer, no ids. The commit is on top of
+the main branch's page, and the commit's page names it in full.
 """
 
 from collections.abc import Iterator

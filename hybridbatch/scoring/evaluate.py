@@ -180,7 +180,7 @@ def open_scorer(
 
 
 def open_debias(path: Path, store: "EmbeddingStore", model: str) -> "LanguageVectors":
-    """Read language vectors for the model of a store. Raises: `DataError` for another model's vectors."""
+    """Read language vectors for the model of a store. Raises: `DataError` for another model."""
     from hybridbatch.debias.vectors_file import read_vectors
 
     vectors = read_vectors(path)
@@ -262,7 +262,7 @@ def _ranked(
 
 
 def _correlation(task: Task, ranker: "Ranker") -> dict[str, Any]:
-    """MRC@k of a task if an encoder ranks it and its questions are in several languages; else {}."""
+    """MRC@k, if the task has questions in several languages and is ranked by embeddings; else {}."""
     from hybridbatch.scoring.columns import K
     from hybridbatch.scoring.rank_correlation import mean_rank_correlation
     from hybridbatch.scoring.rankers import EmbeddingRanker

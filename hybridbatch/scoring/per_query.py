@@ -1,6 +1,4 @@
-"""Scores of every query, kept as Parquet, from which all averages and later comparisons of runs are
-made.
-"""
+"""Scores of every query, kept as Parquet; all averages and comparisons are made from this file."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,15 +17,15 @@ if TYPE_CHECKING:
     import pyarrow
 
 FILE = "per_query.parquet"
-# rows written at a time: a group for every language pair would take most of an evaluation's time
+# rows written at a time; a row group for every language pair would take most of the time
 ROW_GROUP = 100_000
 KEYS = ("task", "setting", "query_language", "corpus_language", "query_id")
-# what the mean of a column is called, where it differs
+# names of the means that differ from the name of the column
 MEANS = {"average_precision": "mAP", "reciprocal_rank": "MRR"}
 
 
 def mean_name(column: str) -> str:
-    """What the mean of a column is called: ``mAP``, and ``mAP@1000`` where rankings are cut."""
+    """The name of a column's mean: ``mAP``, or ``mAP@1000`` if rankings are cut."""
     name, at, depth = column.partition("@")
     return MEANS.get(name, name) + at + depth
 
@@ -41,7 +39,7 @@ class QueryScores:
     query_ids: tuple[str, ...]  # [n]
     # float64 [n] by column name; NaN where a query has no such score
     metrics: dict[str, np.ndarray]
-    # of a pool: means by name and its languages
+    # for a pool: means by name of the measure and language of the pool
     by_language: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
@@ -64,11 +62,11 @@ class Writer:
         fields = [pa.field(name, pa.string(), nullable=False) for name in KEYS]
         self.schema = pa.schema([*fields, *(pa.field(name, pa.float64()) for name in self.metrics)])
         self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
-        self.waiting: list[Any] = []  # record batches of the next row group,
-        self.rows = 0  # and how many rows they have
+        self.waiting: list[Any] = []  # record batches of the next row group
+        self.rows = 0  # number of rows in `waiting`
 
     def add(self, task: str, scores: QueryScores) -> None:
-        """Append scores of a task; metrics that they lack are null."""
+        """Append scores of a task; metrics that the scores lack are null."""
         size = len(scores.query_ids)
         setting = setting_of(scores.query_language, scores.corpus_language)
         texts = (task, setting, scores.query_language, scores.corpus_language)
@@ -89,7 +87,7 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting as one row group."""
+        """Write the waiting rows as one row group."""
         self.file.write_table(self._arrow.Table.from_batches(self.waiting, self.schema))
         self.waiting, self.rows = [], 0
 
@@ -107,8 +105,9 @@ def writing(path: Path, metrics: Iterable[str]) -> Iterator[Writer]:
 
 
 def read(folder: Path, metric: str) -> "pyarrow.Table":
-    """The `KEYS` of an evaluation's queries and one metric as `value`; queries without the metric
-    are left out.
+    """Read the `KEYS` of an evaluation's queries, and one metric as `value`.
+
+    Queries without the metric are left out.
 
     Args:
         folder: of the evaluation.

@@ -1,4 +1,4 @@
-"""What an evaluation needs to know beside its settings, decided once."""
+"""Decides once, from the settings, everything else that an evaluation needs."""
 
 import os
 from collections import Counter
@@ -41,8 +41,9 @@ class Machine(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Settings of an evaluation with all that follows from them: tasks, languages, pools, folder,
-    the part of this process. Make one with `Evaluation.plan`.
+    """Settings of an evaluation, and what follows from them. Make one with `Evaluation.plan`.
+
+    These are tasks, languages, pools, the folder, and the part of this process.
     """
 
     config: EvalConfig
@@ -50,8 +51,8 @@ class Evaluation:
     tasks: tuple[Task, ...]  # of this project and of the user
     official: tuple[Any, ...]  # mteb's
     folder: Path  # of the results
-    part: tuple[int, int]  # (i, n): encode the i-th of n parts of the corpora; (1, 1): all
-    leads: bool  # whether this process scores and writes; else it only helps to encode
+    part: tuple[int, int]  # (i, n): encode the i-th of n parts of the corpora; (1, 1): all parts
+    leads: bool  # whether this process scores and writes; otherwise it only helps to encode
 
     @classmethod
     def plan(
@@ -60,10 +61,10 @@ class Evaluation:
         """Decide everything; loads the tasks, but no model and no mteb data.
 
         Args:
-            tasks: what `load_tasks` gives for these settings, where it has been called already.
-            complete: whether `tasks` are all; else the languages that are named may be those of
-                others.
-        Raises: `ConfigError` for unknown tasks and languages, and for settings that do not go
+            tasks: the result of `load_tasks` for these settings, if it has been called already.
+            complete: whether `tasks` are all tasks. If not, a named language may be in a task that
+                is not among them.
+        Raises: `ConfigError` for unknown tasks and languages, and for settings that do not fit
             together; `DataError` for bad data.
         """
         from hybridbatch.scoring.mteb.stage import official_tasks, spoken
@@ -73,7 +74,7 @@ class Evaluation:
         tasks = load_tasks(config, own, trained) if tasks is None else tasks
         official = official_tasks(config, others, trained)
         if config.several and complete:
-            # each task was asked for the languages that it has; every named one must be in some
+            # each task gives the languages that it has; some task must have each named language
             codes: dict[str, None] = {}
             for task in tasks:
                 codes |= dict.fromkeys([*task.queries, *task.corpus])
@@ -93,8 +94,9 @@ class Evaluation:
 
     @classmethod
     def plan_of_what_is_here(cls, config: EvalConfig) -> tuple[Self, list[dict[str, Any]]]:
-        """As `plan`, for the tasks whose data is on this machine, and rows of ``--dry-run`` for the
-        others. Downloads nothing.
+        """As `plan`, for the tasks whose data is on this machine; downloads nothing.
+
+        The other tasks give rows of ``--dry-run``.
         """
         own, _ = split_names(config)
         absent = [name for name in own if not is_here(name, config.data_root)]
@@ -121,7 +123,7 @@ class Evaluation:
 
     @cached_property
     def machine(self) -> Machine:
-        """Where it computes. Raises: `ConfigError` for a device that is not there."""
+        """Where the evaluation computes. Raises: `ConfigError` for a missing device."""
         return Machine.of(self.config)
 
     def pools(self, task: Task) -> Mapping[str, tuple[str, ...]]:
@@ -146,7 +148,7 @@ class Evaluation:
         return row
 
     def planned_official(self) -> list[dict[str, Any]]:
-        """The rows of mteb's tasks, whose sizes are not known before their data is loaded."""
+        """The rows of mteb's tasks, whose sizes are unknown before their data is loaded."""
         unknown = dict.fromkeys(
             ("query languages", "corpus languages", "queries", "passages", "distinct texts")
         )
@@ -169,15 +171,17 @@ class Evaluation:
 
 
 def leads(config: EvalConfig) -> bool:
-    """Whether this process scores and writes; else it only helps to encode: --shards, and
-    torchrun's further ones.
+    """Whether this process scores and writes; otherwise it only helps to encode.
+
+    Processes with --shards, and all but the first under torchrun, only help.
     """
     return config.shards is None and os.environ.get("RANK", "0") == "0"
 
 
 def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
-    """The tasks that are ours or the user's, and the names left for mteb; a benchmark alone
-    replaces the default task.
+    """The tasks of this project and of the user, and the names left for mteb.
+
+    A benchmark without other tasks replaces the default task.
     """
     names = () if config.benchmark and "tasks" not in config.model_fields_set else config.tasks
     own = [name for name in names if is_task(name)]
@@ -194,8 +198,8 @@ def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
 def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Task]:
     """The tasks of an evaluation, each in those of the languages that it has.
 
-    Raises: `ConfigError` for unknown tasks, two of one name, and one with none of the languages;
-    `DataError` for bad data.
+    Raises: `ConfigError` for unknown tasks, two tasks of one name, and a task with none of the
+        languages; `DataError` for bad data.
     """
     languages = config.task_languages
     tasks = [
@@ -217,8 +221,9 @@ def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str])
 
 
 def trained_languages(config: EvalConfig) -> tuple[str, ...]:
-    """The languages the model was trained on: as the settings say, else as the run folder's
-    train.json says, else none.
+    """The languages that the model was trained on.
+
+    They are from the settings, else from train.json of the run folder, else there are none.
 
     Raises: `ConfigError` for unknown languages.
     """

@@ -1,17 +1,18 @@
-"""Every measure of language bias that a pool of languages allows, per query; the formulas are
-`scoring.bias`.
+"""Every measure of language bias in a pool of languages, per query.
 
-A measure is there only for queries for which it means something, and NaN for the others:
+The formulas are in `scoring.language_bias`. A query has a measure only if the measure means
+something for it; otherwise the value is NaN:
 
-- rank distance, Max@R and Complete@k ask for two relevant passages or more; Complete@k for no more
-  than k;
-- PEER asks for relevant passages in two languages or more;
-- the preference for the query's language (LPR, Lang-nDCG) asks for relevant passages in it and in
-  another one; what the first passage is, for one in the query's language; the same-language share,
-  for a corpus in it;
-- TLR@k asks for a relevant passage in another language than the query's;
-- MLRS towards a language asks that a passage of the first k have a translation into it, or all be
-  in it.
+- rank distance, Max@R and Complete@k need two relevant passages or more, and Complete@k no more
+  than k of them;
+- PEER needs relevant passages in two languages or more;
+- the preference for the query's language (LPR, Lang-nDCG) needs relevant passages in this language
+  and in another one;
+- the outcome of the first passage needs a relevant passage in the query's language;
+- the same-language share needs a corpus in the query's language;
+- TLR@k needs a relevant passage in a language other than the query's;
+- MLRS towards a language needs a translation into it of one of the first k passages, or first k
+  passages that are all in it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ from hybridbatch.scoring.ranks import NOT_RETRIEVED, Passages, Ranks
 class PoolBias:
     """Language bias of the n judged queries of one language in a pool."""
 
-    # float64 [n] by name of the measure; NaN for queries without it; none all NaN
+    # float64 [n] by name of the measure; NaN for queries without it; no measure is all NaN
     per_query: dict[str, np.ndarray]
     # mean over queries by name of the measure and language of the pool
     by_language: dict[str, dict[str, float]]
@@ -52,11 +53,11 @@ def pool_bias(
     """All measures of a pool.
 
     Args:
-        ranked: of the pool, with its first `K` passages or more, and their translations where there
-            are some.
-        query_language: which need not have a corpus.
-        cutoffs: the k of Complete@k and PEER@k; of PEER, 1 is left out, for it retrieves one
-            passage at most.
+        ranked: of the pool, with its first `K` passages or more, and their translations if there
+            are any.
+        query_language: language of the queries; it need not have a corpus.
+        cutoffs: the k of Complete@k and PEER@k. PEER@1 is left out, because it sees one passage at
+            most.
         members: the languages of the pool.
     """
     pool = _Judged.of(ranked, corpus)
@@ -75,7 +76,7 @@ def pool_bias(
 
 @dataclass(frozen=True)
 class _Judged:
-    """A pool's rankings of the n queries that have a relevant passage in it."""
+    """The rankings in a pool of the n queries that have a relevant passage in it."""
 
     ranks: np.ndarray  # int64 [n, R]
     grades: np.ndarray  # int64 [n, R]
@@ -87,7 +88,7 @@ class _Judged:
     @classmethod
     def of(cls, ranked: Ranks, corpus: Passages) -> "_Judged":
         judged = ranked.judged
-        # Passages that are not in the corpora, and so never found, are nowhere in the ranking.
+        # Relevant passages that are missing from the corpora are never found: they have no rank.
         missing = ranked.ranks[judged] == NOT_RETRIEVED
         ranks = np.where(missing, 0, ranked.ranks[judged])
         grades = np.where(missing, 0, ranked.grades[judged])
@@ -127,7 +128,7 @@ def _targets(
     cutoffs: Iterable[int],
     found: dict[str, np.ndarray],
 ) -> None:
-    """How many of the relevant passages in other languages are found: TLR@k."""
+    """Recall of the relevant passages in other languages: TLR@k."""
     own = corpus.number(query_language) if query_language in corpus.languages else -1
     able = ((pool.ranks > 0) & (pool.languages != own)).any(axis=1)
     if not able.any():
@@ -143,7 +144,7 @@ def _shares(
     members: Sequence[str],
     by_language: dict[str, dict[str, float]],
 ) -> None:
-    """Which languages the first passages are in."""
+    """The languages of the first passages."""
     if pool.top is None or not len(pool.top):
         return
     shares = bias.language_distribution(pool.top, len(corpus.languages)).mean(axis=0)
@@ -158,7 +159,7 @@ def _shifts(
     found: dict[str, np.ndarray],
     by_language: dict[str, dict[str, float]],
 ) -> None:
-    """MLRS towards every language of the pool, and of single queries towards their own."""
+    """MLRS towards every language of the pool, and for single queries towards their own."""
     if pool.top is None or pool.translated is None or pool.top.shape[1] < 2:
         return
     shift = _shift(pool.translated, pool.top)
@@ -173,7 +174,7 @@ def _shifts(
 
 
 def _preference(pool: _Judged, own: int, found: dict[str, np.ndarray]) -> None:
-    """What speaks for the query's language, whose number is `own`, against the others."""
+    """The measures of a preference for the query's language, whose number is `own`."""
     here = ((pool.ranks > 0) & (pool.languages == own)).sum(axis=1)
     if pool.top is not None:
         found[SHARE] = bias.same_language_share(pool.top, own)
@@ -187,10 +188,10 @@ def _preference(pool: _Judged, own: int, found: dict[str, np.ndarray]) -> None:
 
 
 def _shift(translated: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """float64 [Q, L]: MLRS towards every language; NaN where no passage would be another.
+    """float64 [Q, L]: MLRS towards every language; NaN if no passage would be replaced.
 
     Args:
-        translated: float32 [Q, k, L], scores of the translations; NaN: there is none.
+        translated: float32 [Q, k, L], scores of the translations; NaN if there is no translation.
         top: int [Q, k], language numbers of the first k passages.
     """
     own = np.take_along_axis(translated, top[:, :, None], axis=2)

@@ -50,7 +50,7 @@ def mean_rank_correlation(
 
 
 def _first(queries: np.ndarray, passages: np.ndarray, k: int) -> np.ndarray:
-    """int [Q, k]: the first passages of each query, in no order."""
+    """int [Q, k]: the first passages of each query, in any order."""
     count = min(k, len(passages))
     step = max(1, BLOCK_SCORES // len(passages))
     parts = []

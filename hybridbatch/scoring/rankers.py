@@ -1,5 +1,6 @@
-"""What ranks the passages of a task for `hybridbatch.scoring.evaluate`; baselines have rankers of
-their own.
+"""Rankers of the passages of a task, for `hybridbatch.scoring.evaluate`.
+
+The rankers of baselines are in `hybridbatch.scoring.baselines`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ Embed = Callable[[Sequence[str], str], np.ndarray]
 
 
 class Ranker(Protocol):
-    """What ranks the passages of a task: embeddings, or BM25."""
+    """Ranks the passages of a task, by embeddings or by BM25."""
 
     @property
     def passages(self) -> Passages:
@@ -45,7 +46,7 @@ class EmbeddingRanker:
         device: str = "cpu",
         debias: LanguageVectors | None = None,
     ) -> None:
-        """Embed the texts of a task, and take the language vectors off, where there are some."""
+        """Embed the texts of a task, and subtract the language vectors, if there are any."""
         passages = embed_by_language(task.corpus, "passage", embed)
         self.queries = embed_by_language(task.queries, "query", embed)
         if debias:
@@ -69,7 +70,7 @@ class EmbeddingRanker:
 
 
 def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dict[str, np.ndarray]:
-    """[n, D] for each language, from one call for the texts of all."""
+    """[n, D] for each language, from one call for the texts of all languages."""
     joined: list[str] = []
     for texts in side.values():
         joined += texts.texts

@@ -1,13 +1,12 @@
-"""Ranks of the relevant passages, for every corpus language and every pool of languages, from one
-matrix product.
+"""Ranks of the relevant passages, for every corpus language and every pool of languages.
 
-Metrics of a judged ranking depend on the ranks of the relevant passages only, so no ranking is ever
-made. For a block of queries the scores of all passages are computed once; then the relevant
-passages of every language and every pool are ranked in them (`hybridbatch.scoring.counting`). Ties
-follow trec_eval's rule by integer keys (`order.sort_keys`).
+Metrics of a judged ranking depend only on the ranks of the relevant passages, so no ranking is
+made. For a block of queries, one matrix product gives the scores of all passages. In these scores
+the relevant passages of every language and every pool are ranked (`hybridbatch.scoring.counting`).
+Ties follow trec_eval's rule by integer keys (`search.order.sort_keys`).
 
-Cost for Q queries and P passages: one Q x P x D product, and of all scores for every language and
-every pool a few passes, not a sort (benchmarks/bench_scoring.py).
+Cost for Q queries and P passages: one Q x P x D product, and for every language and every pool a
+few passes over all scores, but no sort (benchmarks/bench_scoring.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +36,9 @@ from hybridbatch.search.order import (
 )
 from hybridbatch.search.vectors import as_float32, require_finite, require_width
 
-# Scores of one block of queries. Measured on 59,536 passages x 384: from 64 queries on the product
-# is near its best speed; blocks that outgrow the caches (and glibc's 32 MiB of reused memory) sort
-# more slowly.
+# Scores of one block of queries. Measured on 59,536 passages x 384: with 64 queries or more the
+# product is near its best speed. Blocks larger than the caches (and than glibc's 32 MiB of reused
+# memory) sort more slowly.
 BLOCK_SCORES = 7_500_000
 BLOCK_QUERIES = 64
 JOB_SCORES = 1 << 20  # scores that one thread ranks at a time
@@ -49,10 +48,10 @@ NOT_RETRIEVED = 1 << 62
 
 @dataclass(frozen=True)
 class Relevance:
-    """The relevant passages of Q queries in one corpus language; R is the most any query has."""
+    """The relevant passages of Q queries in one corpus language; R is the most that any query has."""
 
-    # int64 [Q, R]: row of the passage in its corpus; -1 fills up, and where there is a grade, the
-    # passage is relevant but can never be found
+    # int64 [Q, R]: row of the passage in its corpus; -1 fills up. With a grade, -1 means a relevant
+    # passage that can never be found
     columns: np.ndarray
     grades: np.ndarray  # int64 [Q, R]: relevance, >= 1; 0 fills up
 
@@ -65,9 +64,9 @@ class Relevance:
         *,
         ignore_identical: bool = False,
     ) -> "Relevance":
-        """Look up judgements; those of relevance 0 or less are not relevant, as in trec_eval.
+        """Look up judgements; a relevance of 0 or less is not relevant, as in trec_eval.
 
-        Relevant passages that are not among `passage_ids` count, and are never found, as in
+        Relevant passages that are not among `passage_ids` count and are never found, as in
         trec_eval.
 
         Args:
@@ -93,8 +92,9 @@ class Relevance:
 
 
 class Passages:
-    """The order of the passages of one or several languages: whose row is whose, and who wins ties;
-    P in all.
+    """The order of the P passages of one or several languages.
+
+    It says which rows each language has, and which passage wins a tie.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class Passages:
 
         Args:
             ids: by language, the P_l passage ids, distinct within the language. Languages may share
-                ids; in a pool, ties between passages of one id go to the language whose code sorts
+                ids. In a pool, ties between passages of one id go to the language whose code sorts
                 last.
-            device: where they are scored.
-        Raises: DataError for no passages, or an id twice.
+            device: where the passages are scored.
+        Raises: DataError if there are no passages, or an id occurs twice.
         """
         self.languages = tuple(ids)
         for language, block in ids.items():
@@ -138,8 +138,9 @@ class Passages:
         return self.languages.index(language)
 
     def with_ids(self, query_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of queries, ascending, and rows of the passages, in any language, that have their
-        ids.
+        """Numbers of queries, ascending, and the rows of the passages that have their ids.
+
+        The passages may be in any language.
         """
         number = {query: place for place, query in enumerate(query_ids)}
         queries: list[int] = []
@@ -153,8 +154,9 @@ class Passages:
         return np.array(queries, np.int64)[order], np.array(rows, np.int64)[order]
 
     def translations(self) -> np.ndarray | None:
-        """int32 [P, L]: row of the passage with the same id in every language, -1 where there is
-        none; None: all differ.
+        """int32 [P, L]: row of the passage with the same id in every language, -1 if there is none.
+
+        None if all ids differ.
         """
         numbers: dict[str, int] = {}
         of_row = [numbers.setdefault(id_, len(numbers)) for block in self.ids for id_ in block]
@@ -166,8 +168,9 @@ class Passages:
 
 
 class Corpus(Passages):
-    """Embedded passages, ready to be scored. Memory: P x D x 4 bytes. For corpora beyond that, see
-    `search.py`.
+    """Embedded passages, ready to be scored. Memory: P x D x 4 bytes.
+
+    For larger corpora see `top_k.py`.
     """
 
     def __init__(
@@ -182,8 +185,8 @@ class Corpus(Passages):
             embeddings: by language, [P_l, D] of any float type.
             ids: as in `Passages`.
             device: where to score.
-        Raises: DataError as `Passages`, for other numbers of ids than embeddings, or other widths;
-            for NaN or infinite numbers, naming language and passage.
+        Raises: DataError as `Passages`; for different numbers of ids and embeddings, or different
+            widths; for NaN or infinite numbers, naming language and passage.
         """
         languages = tuple(embeddings)
         blocks = [as_float32(block, device) for block in embeddings.values()]
@@ -222,15 +225,13 @@ class Ranks:
 
     @property
     def judged(self) -> np.ndarray:
-        """bool [Q]: queries that have a relevant passage here; only these may be given to the
-        metrics.
-        """
+        """bool [Q]: queries that have a relevant passage here; metrics take only these."""
         return self.ranks.max(axis=1, initial=0) > 0
 
 
 @dataclass(frozen=True)
 class GridRanks:
-    """Ranks of one query language's relevant passages everywhere."""
+    """Ranks of the relevant passages of one query language, in every corpus language and pool."""
 
     languages: dict[str, Ranks]  # by corpus language: monolingual and cross-lingual settings
     pools: dict[str, Ranks]  # by name of the pool: multilingual settings
@@ -242,16 +243,16 @@ Scores = Callable[[slice, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a scoring beside the ranks of the relevant passages in every language."""
+    """What a scoring computes beside the ranks of the relevant passages in every language."""
 
     # by name, the languages whose corpora make one ranking
     pools: Mapping[str, Sequence[str]] = field(default_factory=dict)
     languages: bool = True  # rank each language's corpus alone; else pools only
     top_k: int = 0  # if positive, also list the first k passages of every pool
-    top_of_languages: bool = False  # and those of every language
+    top_of_languages: bool = False  # also list the first k passages of every language
     # `Passages.translations`: also give the scores of the translations of the pools' first k
     translations: np.ndarray | None = None
-    # scores held at a time, if that makes 64 queries or more; each needs up to 30 bytes
+    # scores held at a time, if these are 64 queries or more; each score needs up to 30 bytes
     block_scores: int = BLOCK_SCORES
     # numbers of queries, ascending, and rows of passages that are left out of their rankings
     left_out: tuple[np.ndarray, np.ndarray] | None = None
@@ -263,18 +264,17 @@ def relevant_ranks(
     relevance: Mapping[str, Relevance],
     wanted: Wanted | None = None,
 ) -> GridRanks:
-    """The rank of every relevant passage, in its own language's corpus and in every pool that holds
-    it.
+    """The rank of every relevant passage, in its language's corpus and in every pool with it.
 
     rank = 1 + #(greater scores) + #(equal scores of passages that precede), ties by descending id
     as in trec_eval.
 
     Args:
         queries: [Q, D], any float type, scored by inner product in float32.
-        relevance: by corpus language; languages that are left out are searched in pools but have
+        relevance: by corpus language. A language that is left out is searched in pools, but has
             nothing relevant.
         wanted: pools and lists; None: no pool.
-    Raises: DataError for another width than the corpus has, or NaN in a query (naming its row).
+    Raises: DataError for a width other than that of the corpus, or NaN in a query (naming its row).
     """
     vectors = as_float32(queries, corpus.embeddings.device)
     require_width(vectors, corpus.embeddings.shape[1])
@@ -293,7 +293,7 @@ def ranks_by_score(
     relevance: Mapping[str, Relevance],
     wanted: Wanted | None = None,
 ) -> GridRanks:
-    """As `relevant_ranks`, for any way to score `queries` queries, such as BM25's."""
+    """As `relevant_ranks`, for any way to score `queries` queries, such as BM25."""
     wanted = wanted or Wanted()
     single = _single_rankings(corpus, relevance, queries) if wanted.languages else []
     pooled = {
@@ -337,9 +337,7 @@ def ranks_by_score(
 
 
 def _leave_out(scores: Tensor, start: int, left_out: tuple[np.ndarray, np.ndarray] | None) -> None:
-    """Put passages that are left out of the rankings of the queries from `start` on below all
-    others.
-    """
+    """Put passages that are left out below all others, for the queries from `start` on."""
     if left_out is None:
         return
     queries, rows = left_out
@@ -352,7 +350,7 @@ def _leave_out(scores: Tensor, start: int, left_out: tuple[np.ndarray, np.ndarra
 def _single_rankings(
     corpus: Passages, relevance: Mapping[str, Relevance], queries: int
 ) -> list["_Rankings"]:
-    """The rankings of every language's corpus alone, those of one length together."""
+    """The rankings of each language's corpus alone; rankings of one length are together."""
     same_size: dict[int, list[list[str]]] = {}
     for name in relevance:
         size = len(corpus.ids[corpus.number(name)])
@@ -361,8 +359,9 @@ def _single_rankings(
 
 
 class _Rankings:
-    """G rankings of equal length P, each of the passages of some languages, and the ranks found in
-    them so far.
+    """G rankings of equal length P, each over the passages of some languages.
+
+    It also holds the ranks found in them so far.
     """
 
     def __init__(
@@ -387,22 +386,21 @@ class _Rankings:
         # int64 [Q, G, R], -1 fills up
         self.columns = torch.from_numpy(padded).to(corpus.places.device)
         self.ranks = np.zeros(self.columns.shape, dtype=np.int64)
-        # of each ranking, a block of queries after the other
+        # for each ranking, one block of queries after the other
         self.top: list[list[np.ndarray]] = [[] for _ in pools]
         self.translated: list[np.ndarray] = []
 
     def _cut(self, scores: Tensor) -> Tensor:
-        """The rankings' columns of [Q, all passages], as [Q * G, P]; where they adjoin, without a
-        copy.
+        """The rankings' columns of [Q, all passages], as [Q * G, P].
+
+        Columns that adjoin are not copied.
         """
         pieces = [scores[:, start:stop] for start, stop in self.slices]
         joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
         return joined.reshape(len(scores) * len(self.pools), -1)
 
     def jobs(self, scores: Tensor, start: int) -> list[Callable[[], None]]:
-        """Pieces of work that fill in the ranks of the queries from `start` on, for threads to
-        share.
-        """
+        """Jobs that fill in the ranks of the queries from `start` on, for threads to share."""
         step = max(1, JOB_SCORES // self.places.numel())
         return [
             partial(self._rank, scores[i : i + step], start + i)
@@ -426,8 +424,8 @@ class _Rankings:
 
     def _rank_on_cpu(self, scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """int64 [n, R]: ranks of the passages in `columns`; 0 where there is none."""
-        # Counting reads all scores twice for every relevant passage, so it is for few of them; the
-        # histogram reads them four times for all, but takes rows one by one.
+        # Counting reads all scores twice for every relevant passage, so it suits few of them. The
+        # histogram reads the scores four times for all of them, but takes rows one by one.
         few = columns.shape[1] <= COUNTED
         if few or scores.shape[1] < HISTOGRAM_PASSAGES:
             own = np.take_along_axis(scores, columns.clip(0), axis=1)
@@ -450,8 +448,9 @@ class _Rankings:
         return ranks
 
     def list_top(self, scores: Tensor, k: int, translations: Tensor | None) -> None:
-        """Note the first k passages of the next block of queries, and of a single ranking their
-        translations' scores.
+        """List the first k passages of the next block of queries.
+
+        For a single ranking, also keep the scores of their translations.
 
         Args:
             scores: float32 [Q, all passages].
@@ -480,7 +479,7 @@ class _Rankings:
 
 
 def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The ranges in their order, those that adjoin made one."""
+    """The ranges in their order; ranges that adjoin become one."""
     merged: list[tuple[int, int]] = []
     for start, stop in ranges:
         if merged and merged[-1][1] == start:
@@ -492,9 +491,7 @@ def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def _gather(
     corpus: Passages, pool: Sequence[str], relevance: Mapping[str, Relevance], queries: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns in the pool [Q, R], grades [Q, R] and language numbers [R] of the relevant passages
-    of a pool.
-    """
+    """The relevant passages of a pool: columns [Q, R], grades [Q, R], language numbers [R]."""
     columns, grades = [np.empty((queries, 0), np.int64)], [np.empty((queries, 0), np.int64)]
     owner: list[int] = []
     offset = 0

@@ -19,7 +19,7 @@ from hybridbatch.common.settings import (
     setting,
 )
 
-# what `eval` takes in place of an encoder: `hybridbatch.scoring.baselines`
+# names that `eval` takes in place of an encoder: `hybridbatch.scoring.baselines`
 BM25, RANDOM = "bm25", "random"
 
 

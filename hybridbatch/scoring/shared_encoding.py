@@ -22,16 +22,15 @@ def share_encoding(
     device: "torch.device",
     report: Reporter = SILENT,
 ) -> None:
-    """Put the vectors of all texts into the store, each process those of its share; nothing where
-    this process is alone.
+    """Put the vectors of all texts into the store; each process encodes its share.
 
-    The store lies on a disk that the processes share. What the first process does not find there
-    afterwards, because its disk is another one, it encodes itself.
+    It does nothing if this process is alone. The store is on a disk that the processes share. If
+    the first process has another disk, it encodes the texts that it does not find there itself.
 
     Args:
         tasks: of the evaluation.
-        searches: by task name, those that are searched block by block.
-    Raises: `ConfigError` where processes differ in versions or model.
+        searches: by task name, the tasks that are searched block by block.
+    Raises: `ConfigError` if processes differ in versions or model.
     """
     with join(device) as workers:
         if workers.size == 1:
@@ -48,7 +47,7 @@ def share_encoding(
 
 
 def _share(side: Mapping[str, Texts], workers: Workers) -> list[str]:
-    """The distinct texts that a process encodes, long and short ones alike."""
+    """The distinct texts that a process encodes; each process gets long and short texts alike."""
     distinct: dict[str, None] = {}
     for texts in side.values():
         distinct |= dict.fromkeys(texts.texts)

@@ -1,4 +1,4 @@
-"""What eval.json and the terminal say about the scores of a task."""
+"""The part of a task in eval.json, and the tables for the terminal."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,12 +18,13 @@ def describe(
     trained: Sequence[str],
     by_language: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]] | None = None,
 ) -> dict[str, Any]:
-    """A task's part of eval.json: what it is, its macro-averages (`hybridbatch.scoring.averages`),
-    and all language pairs.
+    """The part of a task in eval.json.
+
+    It has a description, macro-averages (`hybridbatch.scoring.averages`) and all language pairs.
 
     Args:
         cells: means of every cell.
-        by_language: of every cell of a pool, means of measures by language of the pool.
+        by_language: for every cell of a pool, means of measures by language of the pool.
     """
     groups = {
         "training": lambda language: TRAINED if language in trained else ZERO_SHOT,
@@ -48,7 +49,7 @@ def describe(
 
 
 def _distinct(side: Mapping[str, Texts]) -> int:
-    """The number of different texts of all languages."""
+    """The number of distinct texts over all languages."""
     parts: list[np.ndarray] = []
     for texts in side.values():
         parts += _keys(texts)
@@ -56,7 +57,7 @@ def _distinct(side: Mapping[str, Texts]) -> int:
 
 
 def _keys(texts: Texts) -> Iterator[np.ndarray]:
-    """Hashes of texts, some at a time: a corpus may be larger than the memory."""
+    """Yield hashes of texts in blocks, because a corpus may be larger than the memory."""
     from hybridbatch.search.embeddings import SHARD_TEXTS, text_keys
 
     for start in range(0, len(texts.texts), SHARD_TEXTS):
@@ -64,14 +65,13 @@ def _keys(texts: Texts) -> Iterator[np.ndarray]:
 
 
 def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The table for the terminal: a row for each task, and within it for each part of the
-    languages.
+    """The table for the terminal: a row for each task and each part of its languages.
 
     Args:
         evaluation: the content of eval.json.
-    Returns: rows of task (and the depth, where it was searched), languages ("all", then the groups
-        by training if the model was trained), mAP of the three settings, of the pools of groups,
-        and rank distance; None where a task or group has no such setting.
+    Returns: rows of task (with the depth, if it was searched), languages ("all", then the groups by
+        training if the model was trained), mAP of the three settings and of the pools of groups,
+        and rank distance. A value is None if a task or group has no such setting.
     """
     settings = dict.fromkeys(SETTINGS)
     for task in evaluation["tasks"]:
@@ -90,7 +90,11 @@ def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _summary_row(
     task: Mapping[str, Any], settings: Iterable[str], label: str | None
 ) -> dict[str, Any]:
-    """A row of `summary_rows`; `label`: of the group by training, None: of all languages."""
+    """A row of `summary_rows`.
+
+    Args:
+        label: the group by training; None: all languages.
+    """
     mean_ap, name = "mAP", task["name"]
     if "search" in task:
         depth = task["search"]["depth"]
@@ -109,9 +113,7 @@ def _summary_row(
 
 
 def official_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each mteb task of an eval.json: its main metric, subsets, mean over them, result
-    file.
-    """
+    """A row for each mteb task of an eval.json: main metric, subsets, their mean, result file."""
     return [
         {name: row[name] for name in ("task", "metric", "subsets", "mean", "file")}
         | {"verified": len(row["verified"])}

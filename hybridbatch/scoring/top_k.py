@@ -1,10 +1,9 @@
-"""Scoring by search: the first passages of corpora too large to rank whole, from vectors on disk or
-FAISS indexes.
+"""Scoring by search, for corpora too large to rank whole: vectors on disk or FAISS indexes.
 
-A corpus is encoded in blocks (`hybridbatch.search.blocked_vectors`), one at a time is searched by
-the queries of all languages, and a pool's first passages are merged from those of its corpora. What
-is beyond the first `depth` passages is not known: it counts as not retrieved, and the metrics that
-would see it carry the depth in their names (``average_precision@1000``).
+A corpus is encoded in blocks (`hybridbatch.search.blocked_vectors`). The queries of all languages
+search one corpus at a time, and the first passages of a pool are merged from those of its corpora.
+A passage below the first `depth` has no known rank and counts as not retrieved. Metrics that need
+these ranks have the depth in their names (``average_precision@1000``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,15 +33,15 @@ from hybridbatch.search.order import key_places, precedence_of_corpora, sort_key
 from hybridbatch.search.passages import DebiasedVectors
 from hybridbatch.search.vectors import Vectors
 
-SEARCHED_BYTES = 1 << 30  # of lists held for the queries that are searched at a time
-SAMPLE = 1000  # queries whose exact first passages an approximate index is compared with
-TUNED = 200  # of them, queries that the index is tuned on
+SEARCHED_BYTES = 1 << 30  # size of the lists of the queries that are searched at a time
+SAMPLE = 1000  # queries on which an approximate index is compared with exact search
+TUNED = 200  # queries of this sample on which the index is tuned
 
 
 def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | None:
     """How a task is searched; None: it is ranked whole, in memory.
 
-    Raises: `ConfigError` where a cutoff is beyond the depth of the search.
+    Raises: `ConfigError` if a cutoff is greater than the depth of the search.
     """
     if config.index == "auto" and ranked_bytes(task, dimension) <= main_memory().total / 2:
         return None
@@ -55,8 +54,9 @@ def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | No
 
 
 def ranked_bytes(task: Task, dimension: int) -> int:
-    """What ranking a whole task in memory needs: its vectors, twice while they are gathered, and a
-    block of scores.
+    """Bytes that it takes to rank a whole task in memory.
+
+    These are its vectors, twice while they are gathered, and a block of scores.
     """
     passages = sum(len(texts.ids) for texts in task.corpus.values())
     return 3 * 4 * dimension * passages + 30 * max(BLOCK_SCORES, BLOCK_QUERIES * passages)
@@ -64,7 +64,7 @@ def ranked_bytes(task: Task, dimension: int) -> int:
 
 @dataclass
 class Search:
-    """One task, searched."""
+    """The search of one task."""
 
     task: Task
     store: EmbeddingStore
@@ -75,16 +75,17 @@ class Search:
     device: str = "cpu"
     seed: int = 13
     report: Reporter = SILENT
-    debias: LanguageVectors | None = None  # taken off the stored vectors as they are read
-    recall: float = 0.95  # that an approximate index is tuned to
+    debias: LanguageVectors | None = None  # subtracted from the stored vectors as they are read
+    recall: float = 0.95  # an approximate index is tuned to it
     ignore_identical: bool = False  # leave the passage with a query's own id out of its list
     # by corpus language: recall lost at each cutoff
     lost: dict[str, dict[str, float]] = field(default_factory=dict)
     tuned: dict[str, Tuning] = field(default_factory=dict)  # by corpus language
 
     def memory(self) -> int:
-        """Bytes that `scores` holds at most, beside the texts, the model and pages of files that
-        may be dropped.
+        """Bytes that `scores` holds at most.
+
+        The texts, the model and file pages that the system may drop are not counted.
         """
         dimension = self.store.encoder.dimension
         queries = sum(len(texts.ids) for texts in self.task.queries.values())
@@ -105,7 +106,7 @@ class Search:
         return passages * (self.store.encoder.dimension * self.store.dtype.itemsize + 16)
 
     def announcement(self) -> str:
-        """What will be done, and what it needs."""
+        """A sentence about what will be done, and what it needs."""
         largest = max(len(texts.ids) for texts in self.task.corpus.values())
         return (
             f"{self.task.name}: listing the first {self.depth:,} passages by {self.index} search,"
@@ -116,7 +117,7 @@ class Search:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What eval.json says of the search."""
+        """The entry about the search in eval.json."""
         found: dict[str, Any] = {
             "index": self.index,
             "depth": self.depth,
@@ -143,12 +144,10 @@ class Search:
             )
 
     def scores(self) -> Iterator[QueryScores]:
-        """The scores of every query in every corpus language that has judgements for it, and in the
-        pools.
-        """
-        # One corpus is read at a time, by the queries of all languages that need it: those with
-        # judgements in it, and, where it belongs to a pool, every query. What they find is scored
-        # and merged into the pools before the next corpus is read.
+        """The scores of every query in the pools and in every corpus language with judgements for it."""
+        # One corpus is read at a time, by the queries of all languages that need it. These are the
+        # queries with judgements in it or, if it belongs to a pool, all queries. Their results are
+        # scored and merged into the pools before the next corpus is read.
         rows, vectors = self._queries()
         pools = {
             name: _Pool(self.task, members, len(vectors), self.depth, self.ignore_identical)
@@ -231,7 +230,7 @@ class Search:
 
     @property
     def listed(self) -> int:
-        """Passages that are searched for: one more than are listed, where one may be left out."""
+        """Number of passages to search for: one more than the depth if one may be left out."""
         return self.depth + self.ignore_identical
 
     def _own_rows(self, asked: Sequence[str], texts: Texts) -> np.ndarray:
@@ -253,8 +252,8 @@ class Search:
         places = precedence_of_corpora({language: texts})
         if self.index == "exact":
             return self._exact(vectors, queries, places, self.listed)
-        # The sample's exact first passages serve twice: a part of it tunes the index before the
-        # search, and all of it says afterwards what the search has missed.
+        # The exact first passages of the sample have two uses: a part of the sample tunes the index
+        # before the search, and the whole sample shows afterwards what the search has missed.
         order = stream(self.seed, "recall").permutation(len(queries))[:SAMPLE]
         sample = np.sort(order)
         exact = self._exact(vectors, queries[sample], places, self.listed)
@@ -293,7 +292,7 @@ class Search:
 
 
 def _joined(parts: Sequence[Found]) -> Found:
-    """What successive queries found, in one."""
+    """Join the results of successive queries."""
     return Found(
         np.concatenate([part.rows for part in parts]),
         np.concatenate([part.scores for part in parts]),
@@ -301,7 +300,7 @@ def _joined(parts: Sequence[Found]) -> Found:
 
 
 def _without(found: Found, rows: np.ndarray, depth: int) -> Found:
-    """What was found but for one row of each query (int64 [Q]), the first `depth` of it."""
+    """The first `depth` passages found, without one row for each query (int64 [Q])."""
     order = np.argsort(found.rows == rows[:, None], axis=1, kind="stable")[:, :depth]
     return Found(
         np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.scores, order, 1)
@@ -330,7 +329,7 @@ class _Pool:
         self.keys = torch.full((queries, min(depth, sum(sizes))), LEAST_KEY)
 
     def take(self, name: str, queries: np.ndarray, found: Found) -> None:
-        """Merge what these queries found in a corpus."""
+        """Merge the passages that these queries found in a corpus."""
         places = torch.from_numpy(self.places[self.offset[name] + found.rows])
         keys = sort_keys(torch.from_numpy(found.scores), places).masked_fill_(
             torch.from_numpy(found.rows < 0), LEAST_KEY
@@ -341,7 +340,7 @@ class _Pool:
         )
 
     def ranks(self, texts: Texts, rows: slice) -> Ranks:
-        """Of the relevant passages of some queries; `top` holds rows of the pool."""
+        """Ranks of the relevant passages of some queries; `top` holds rows of the pool."""
         keys = self.keys[rows]
         listed = np.where(
             (keys == LEAST_KEY).numpy(), -1, self.rows[key_places(keys).numpy() % len(self.rows)]
@@ -362,7 +361,7 @@ class _Pool:
 
 
 def _in_order(found: Found, places: np.ndarray) -> Found:
-    """The same passages with those of equal score in the order of `places`."""
+    """The same passages; those of equal score are in the order of `places`."""
     keys = sort_keys(torch.from_numpy(found.scores), torch.from_numpy(places[found.rows]))
     keys = keys.masked_fill_(torch.from_numpy(found.rows < 0), LEAST_KEY)
     order = keys.argsort(dim=1, descending=True).numpy()
@@ -372,8 +371,9 @@ def _in_order(found: Found, places: np.ndarray) -> Found:
 
 
 def _ranks(listed: np.ndarray, columns: np.ndarray, grades: np.ndarray) -> Ranks:
-    """Ranks of the relevant `columns` [Q, R] in the `listed` rows [Q, k]; beyond them
-    `metrics.NOT_RETRIEVED`.
+    """Ranks of the relevant `columns` [Q, R] in the `listed` rows [Q, k].
+
+    A passage that is not listed has the rank `NOT_RETRIEVED`.
     """
     ranks = np.zeros(columns.shape, np.int64)
     for m, wanted in enumerate(columns.T):

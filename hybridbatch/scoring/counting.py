@@ -17,7 +17,7 @@ COUNTED = 3  # relevant passages of a ranking: up to here counting is fastest
 HISTOGRAM_PASSAGES = 4096  # from here on a histogram beats sorting
 # Buckets of a histogram: as many as fit into a core's second cache beside a row of scores.
 BUCKETS = 1 << 14
-# If at most this share of a row reaches the least relevant passage, that share is sorted directly.
+# If no more than this share of a row reaches the least relevant passage, these are sorted directly.
 NEAR = 1 / 32
 
 

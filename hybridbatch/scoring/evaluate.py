@@ -262,7 +262,7 @@ def _ranked(
 
 
 def _correlation(task: Task, ranker: "Ranker") -> dict[str, Any]:
-    """MRC@k, if the task has questions in several languages and is ranked by embeddings; else {}."""
+    """MRC@k, if embeddings rank the task and its questions are in several languages; else {}."""
     from hybridbatch.scoring.columns import K
     from hybridbatch.scoring.rank_correlation import mean_rank_correlation
     from hybridbatch.scoring.rankers import EmbeddingRanker

@@ -48,7 +48,7 @@ NOT_RETRIEVED = 1 << 62
 
 @dataclass(frozen=True)
 class Relevance:
-    """The relevant passages of Q queries in one corpus language; R is the most that any query has."""
+    """The relevant passages of Q queries in one corpus language, at most R for a query."""
 
     # int64 [Q, R]: row of the passage in its corpus; -1 fills up. With a grade, -1 means a relevant
     # passage that can never be found

@@ -154,7 +154,7 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSetti
 
     @property
     def task_languages(self) -> str:
-        """What each task is asked for: one of several need not have every language that is named."""
+        """The languages to ask each task for; one of several tasks need not have all of them."""
         return optional(self.languages) if self.several else self.languages
 
     @field_validator("pool", mode="before")

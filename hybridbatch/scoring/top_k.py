@@ -144,7 +144,7 @@ class Search:
             )
 
     def scores(self) -> Iterator[QueryScores]:
-        """The scores of every query in the pools and in every corpus language with judgements for it."""
+        """The scores of every query in each corpus language with judgements for it, and in pools."""
         # One corpus is read at a time, by the queries of all languages that need it. These are the
         # queries with judgements in it or, if it belongs to a pool, all queries. Their results are
         # scored and merged into the pools before the next corpus is read.

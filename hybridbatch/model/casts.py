@@ -32,9 +32,8 @@ def _copies(tensors: Any, dtype: torch.dtype) -> list[Tensor]:
     return copies
 
 
-PART = (
-    1 << 24
-)  # number of weights that are cast together; the gradients of a part are complete together
+# Number of weights that are cast together; the gradients of a part are complete together.
+PART = 1 << 24
 
 
 def _parts(weights: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -51,13 +50,14 @@ def _parts(weights: list[Tensor]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Inside the block the linear layers of `module` hold copies of their fp32 weights in `dtype`.
+    """Let the linear layers of `module` use copies of their fp32 weights in `dtype` in the block.
 
-    Autocast makes the same copies, and casts their gradients back, with a kernel for each: 24 of
-    the 81 kernels of a BERT layer in training. Values and gradients are the same to the last bit.
+    Autocast makes the same copies and casts their gradients back, but with one kernel for each: 24
+    of the 81 kernels of a BERT layer in training. Values and gradients are equal to the last bit.
 
     Args:
-        module: its `torch.nn.Linear` layers are used inside autocast to `dtype` only.
+        module: its `torch.nn.Linear` layers are used only inside autocast to `dtype`.
+        dtype: type of the copies.
     """
     places: list[tuple[dict[str, Any], str]] = []
     for part in module.modules():

@@ -135,21 +135,22 @@ class Encoder(nn.Module):
         trust_remote_code: bool = False,
         report: Reporter = SILENT,
     ) -> "Encoder":
-        """An encoder in fp32 and evaluation mode, on the CPU.
+        """Load an encoder in fp32 and evaluation mode, on the CPU.
 
         Args:
             name: a built-in model, a model folder, a run folder (the model inside it), or a hub id
                 (``id@revision``).
-            pooling: over the last hidden states; auto: as the model's sentence-transformers files
-                say, else mean.
-            query_prompt, passage_prompt: put before every text; None: as the model says, else
-                ``query: `` and ``passage: ``, with a note. A model that states a prompt for one
-                side has none on the other.
-            max_query_tokens, max_passage_tokens: kept of a text, prompt and special tokens
-                included; lowered with a note where the model has fewer positions.
+            pooling: pooling over the last hidden states; auto: as the model's sentence-transformers
+                files state, else mean.
+            query_prompt, passage_prompt: prompt in front of every text; None: the model's own, else
+                ``query: `` or ``passage: ``, with a note. A model that states a prompt for one side
+                has none on the other.
+            max_query_tokens, max_passage_tokens: tokens kept of a text, including prompt and
+                special tokens; lowered with a note if the model has fewer positions.
             trust_remote_code: run code that comes with the model. Without it, no code of a model
-                is ever run.
-        Raises: `ModelError` for anything missing, damaged or not supported, in one line.
+                ever runs.
+            report: notes.
+        Raises: `ModelError`, in one line, for anything missing, damaged or not supported.
         """
         source = locate(name, report, trusted=trust_remote_code)
         _require_whole(source)
@@ -234,16 +235,18 @@ class Encoder(nn.Module):
         return tokens
 
     def embed(self, tokens: TokenArrays, precision: ResolvedPrecision = "fp32") -> Tensor:
-        """Embeddings [n, D] of n token sequences, rows L2-normalised, in the order given;
-        differentiable.
+        """Embeddings [n, D] of n token sequences, rows L2-normalised, in the given order.
 
-        No padding is computed (see `hybridbatch.model.packed`). Training or evaluation mode is the
-        modules' own; in training mode dropout draws from torch's current generator, so restoring
-        its state repeats the masks. Word embeddings are read through
-        ``model.get_input_embeddings()`` only, which may hold fewer rows with ids to match.
+        The result is differentiable, and no padding is computed (see `hybridbatch.model.packed`).
+        The modules decide between training and evaluation mode. In training mode dropout draws from
+        torch's current generator, so restoring its state repeats the masks. Word embeddings are
+        read only through ``model.get_input_embeddings()``, which may hold fewer rows if the ids
+        match.
 
         Args:
-            precision: of the matrix products; sums, norms and the result are at least fp32.
+            tokens: the sequences.
+            precision: precision of the matrix products; sums, norms and the result are at least
+                fp32.
         Raises: `DataError` for an empty sequence.
         """
         return F.normalize(self.pooled(tokens, precision), dim=1)
@@ -295,15 +298,19 @@ class Encoder(nn.Module):
         kernels: Kernels = PLAIN,
         report: Reporter = SILENT,
     ) -> np.ndarray:
-        """Embeddings for search, float32 [n, D], rows L2-normalised, in the order of `texts`; each
-        distinct text once.
+        """Embeddings for search, float32 [n, D], rows L2-normalised, in the order of `texts`.
+
+        Each distinct text is embedded once.
 
         Args:
-            precision: auto: bf16 where the machine computes it fast, else fp32.
-            kernels: as `hybridbatch.model.inference.resolve_kernels` has it; vectors of other
+            texts: the texts, without prompts.
+            side: queries or passages.
+            precision: auto: bf16 if the machine computes it fast, else fp32.
+            kernels: a result of `hybridbatch.model.inference.resolve_kernels`; vectors of other
                 kernels differ by about 1e-7 in fp32.
-        Raises: `DataError` as `tokenise`; `ModelError` naming the first text whose embedding is not
-            finite.
+            report: progress.
+        Raises: `DataError` as in `tokenise`; `ModelError` that names the first text whose embedding
+            is not finite.
         """
         place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct = list(place)
@@ -393,12 +400,14 @@ class Encoder(nn.Module):
         return plain_json(text) if self.usage.composed else text
 
     def save(self, folder: Path, card: str) -> None:
-        """Write a folder that `SentenceTransformer`, `AutoModel` + `AutoTokenizer` and `load` read,
-        at once or not at all.
+        """Write a folder that `SentenceTransformer`, `AutoModel` + `AutoTokenizer` and `load` read.
+
+        The folder appears whole or not at all.
 
         Args:
+            folder: the folder to write.
             card: text of the model card (README.md).
-        Raises: `OutputError`.
+        Raises: `OutputError` if it cannot be written.
         """
         with atomic_folder(folder) as temporary, quiet():
             try:

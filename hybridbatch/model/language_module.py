@@ -1,12 +1,15 @@
-"""Language vectors inside a sentence-transformers model: loaded by `SentenceTransformer(folder)`
-where this package is installed.
+"""Language vectors inside a sentence-transformers model.
 
-`modules.json` of such a folder names two classes of this file. `LanguageTransformer` is the
-library's Transformer that also finds the language and side of each text: from the prompt, where a
-prompt of a language was asked for (``prompt_name="query-swh"``), else the side from the prompt and
-the language by identification. `LanguageVectors` then takes the vectors of that side and language
-off the pooled embedding. A machine without this package cannot import the classes and says so; the
-plain model beside them still loads with `AutoModel`.
+`SentenceTransformer(folder)` loads them where this package is installed. `modules.json` of the
+folder names two classes of this file:
+
+- `LanguageTransformer` is the library's Transformer that also finds the language and side of each
+  text. If the prompt of a language was asked for (``prompt_name="query-swh"``), both come from the
+  prompt. Otherwise the side comes from the prompt, and the language from identification.
+- `LanguageVectors` subtracts the vectors of that side and language from the pooled embedding.
+
+A machine without this package cannot import the classes and says so. The plain model in the same
+folder still loads with `AutoModel`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +28,7 @@ from hybridbatch.common.errors import DataError, ModelError
 from hybridbatch.common.languages import canonical
 
 SIDES = ("query", "passage")
-# Around the name of a prompt, in front of its text; no tokenizer sees them.
+# They enclose the name of a prompt, in front of its text. No tokenizer sees them.
 OPEN, CLOSE = "\u2063", "\u2064"
 SIDE, LANGUAGE = "debias_side", "debias_language"
 NO_LANGUAGE = -1
@@ -46,7 +49,7 @@ def unmarked(prompt: str | None) -> tuple[str, str, str]:
 
 
 class LanguageTransformer(Transformer):
-    """The library's Transformer, whose features also say side and language of each text."""
+    """The library's Transformer, whose features also hold side and language of each text."""
 
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any
@@ -105,7 +108,7 @@ class LanguageVectors(Module):
             self.register_buffer(name, torch.zeros(*shape))
 
     def fill(self, tensors: Mapping[str, Tensor]) -> "LanguageVectors":
-        """Take the numbers over; returns itself."""
+        """Take over the numbers and return the module."""
         for name in self.parts:
             getattr(self, name).copy_(tensors[name])
         return self
@@ -139,11 +142,11 @@ class LanguageVectors(Module):
         return turned
 
     def get_sentence_embedding_dimension(self) -> int:
-        """D."""
+        """D, the length of an embedding."""
         return self.dimension
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What ``config.json`` holds."""
+        """The content of ``config.json``."""
         return {"languages": self.languages, "dimension": self.dimension, "parts": self.parts}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **_: Any) -> None:
@@ -153,7 +156,7 @@ class LanguageVectors(Module):
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> "LanguageVectors":
-        """Read what `save` wrote, from a folder or the hub."""
+        """Read the files that `save` wrote, from a folder or the hub."""
         names = ("token", "cache_folder", "revision", "local_files_only")
         where = {name: kwargs[name] for name in names if name in kwargs}
         config = cls.load_config(model_name_or_path, subfolder=subfolder, **where)
@@ -164,7 +167,7 @@ class LanguageVectors(Module):
 
 
 def identify(texts: Sequence[str]) -> list[str]:
-    """The language of each text by py3langid; empty where it is not known."""
+    """The language of each text by py3langid; empty if it is not known."""
     known = _identifier()
     found = []
     for text in texts:

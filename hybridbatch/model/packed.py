@@ -1,12 +1,12 @@
-"""Transformer forward passes that compute no padding: sequences laid end to end, attention in
-groups of like lengths.
+"""Transformer forward passes without padding: sequences laid end to end, attention in groups.
 
-Everything in a transformer but attention works token by token, so an unmodified transformers model
-computes a *pack* (all sequences as one row of T tokens, each with its own positions) exactly as it
-computes a padded batch, once its attention stays inside each sequence. `packed_attention`,
-registered as an attention implementation of transformers, does that. The sequences of a pack are
-sorted by length; groups of similar lengths are padded to their longest, for the attention products
-alone. On a GPU that can, flash attention takes the pack as it is.
+Everything in a transformer except attention works token by token. So an unmodified transformers
+model computes a *pack* (all sequences as one row of T tokens, each sequence with its own positions)
+exactly as it computes a padded batch, provided that attention stays inside each sequence.
+`packed_attention`, registered as an attention implementation of transformers, does this. It sorts
+the sequences of a pack by length. Groups of similar lengths are padded to their longest sequence,
+for the attention products alone. On a GPU that supports it, flash attention takes the pack as it
+is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,23 +26,24 @@ from hybridbatch.model.dropout import dropout as drop
 from hybridbatch.model.inference import fused_attention
 
 IMPLEMENTATION = "hybridbatch_packed"
-# Families whose tokens meet in attention only, through transformers' attention interface, with
-# plain multi-head attention in both directions. Each is compared with its padded forward pass,
-# values and gradients, in the tests.
+# Families whose tokens interact in attention only, through transformers' attention interface, with
+# plain multi-head attention in both directions. Tests compare values and gradients of each with its
+# padded forward pass.
 PACKABLE = frozenset(
     ("bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "gte", "jina_embeddings_v3", "modernbert",
      "nomic_bert", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
 )  # fmt: skip
-# What one more group costs, in the unit its padding is counted in. Attention: a dozen kernel
-# launches against score elements (query-key pairs). A whole forward pass, for models that cannot be
-# packed: against tokens.
+# The cost of one more group, in the unit that counts padding. In attention it is the cost of a dozen
+# kernel launches, in score elements (query-key pairs). For models that cannot be packed it is the
+# cost of a whole forward pass, in tokens.
 ATTENTION_GROUP_COST = 4096
 FORWARD_GROUP_COST = 256
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:
-    """Switch `model` to packed attention for good; False (and no change) where its family is not
-    known to allow it.
+    """Switch `model` to packed attention for good.
+
+    Returns: False, without a change, if the model's family is not known to allow it.
     """
     if model.config.model_type not in PACKABLE or getattr(model.config, "is_decoder", False):
         return False
@@ -55,16 +56,17 @@ def length_groups(
 ) -> list[int]:
     """The cheapest cut of sorted sequences into groups, each padded to its longest sequence.
 
+    A dynamic programme over the U distinct lengths finds it, with U^2 numpy elements.
+
     Args:
         lengths: int [n], ascending, n >= 1.
-        cost: (length, numbers of sequences) -> costs of groups of so many sequences padded to
-            `length`.
+        cost: (length, numbers of sequences) -> costs of groups with these numbers of sequences,
+            padded to `length`.
         per_group: cost of one more group.
-    Returns: the number of sequences in each group; dynamic programme over the U distinct lengths,
-        U^2 numpy elements.
+    Returns: the number of sequences in each group.
     """
     distinct, counts = np.unique(lengths, return_counts=True)
-    # sequences shorter than the i-th distinct length
+    # number of sequences shorter than the i-th distinct length
     before = np.concatenate([[0], np.cumsum(counts)])
     best, start = np.zeros(len(distinct) + 1), np.zeros(len(distinct) + 1, np.int64)
     for end in range(1, len(distinct) + 1):
@@ -81,12 +83,13 @@ def length_groups(
 class Pack:
     """The layout of T tokens of n sequences, ascending by length, for `packed_attention`.
 
-    Flash attention needs the sequences' bounds alone. The other ways need the padded layout, `slots`:
-    group after group, sequence after sequence, P >= T slots. What is not asked for is not made.
+    Flash attention needs only the bounds of the sequences. The other ways need the padded layout:
+    `slots`, group after group, sequence after sequence, P >= T slots. Each part is made only when
+    it is asked for.
 
     Args:
         lengths: int64 [n], ascending, >= 1; they stay on the host, where reading them is free.
-        device: of the tokens.
+        device: device of the tokens.
     """
 
     def __init__(self, lengths: np.ndarray, device: torch.device) -> None:
@@ -123,12 +126,12 @@ class Pack:
 
     @property
     def token_of_slot(self) -> Tensor:
-        """int64 [P]: some token of the same sequence where the slot is padding."""
+        """int64 [P]: the token of each slot; for padding, some token of the same sequence."""
         return self._slots[0]
 
     @property
     def slot_of_token(self) -> Tensor:
-        """int64 [T]."""
+        """int64 [T]: the slot of each token."""
         return self._slots[1]
 
     @property
@@ -137,11 +140,11 @@ class Pack:
         return len(self.token_of_slot) > len(self.slot_of_token)
 
     def biases(self, window: int | None, dtype: torch.dtype) -> list[Tensor | None]:
-        """Per group, what is added to the scores: -inf for padding and for keys out of the sliding
-        window.
+        """For each group, the numbers to add to the scores.
 
-        [n, 1, 1, L] or [n, 1, L, L], broadcast over heads; None where nothing is hidden. `window`
-        counts the query itself: keys nearer than `window` tokens are seen.
+        They are -inf for padding and for keys outside the sliding window. The shape is [n, 1, 1, L]
+        or [n, 1, L, L], broadcast over heads; None if nothing is hidden. `window` counts the query
+        itself: a query sees the keys that are fewer than `window` tokens away.
         """
         if (window, dtype) not in self._biases:
             self._biases[window, dtype] = list(self._make_biases(window, dtype))
@@ -161,8 +164,8 @@ class Pack:
                 if hidden is None:
                     hidden = far
                 else:
-                    # A padded query must see some key, or its row would be NaN; what it computes
-                    # is dropped.
+                    # A padded query must see some key, or its row would be NaN. Its result is
+                    # dropped.
                     hidden = (far | hidden) & (place < lengths[:, None])[:, None, :, None]
             if hidden is None:
                 yield None
@@ -172,8 +175,10 @@ class Pack:
 
 
 class _Pad(torch.autograd.Function):
-    """Tokens [T, ...] to slots [P, ...]. Padding slots get no gradient (they are hidden as keys and
-    dropped as queries), so the backward pass is a plain selection rather than a scatter-add.
+    """Tokens [T, ...] to slots [P, ...].
+
+    Padding slots get no gradient, because they are hidden as keys and dropped as queries. So the
+    backward pass is a plain selection instead of a scatter-add.
     """
 
     @staticmethod
@@ -210,15 +215,17 @@ def packed_attention(
     pack: Pack | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention inside each sequence of `pack`, with the signature of transformers'
-    `AttentionInterface`.
+    """Attention inside each sequence of `pack`.
+
+    The signature is the one of transformers' `AttentionInterface`.
 
     Args:
         query, key, value: [1, H, T, d].
-        attention_mask: None; the pack says who sees whom.
-        options: ``scaling``, the factor on the scores (default d ** -0.5); ``dropout``, the chance
-            that an attention probability is dropped, from torch's current generator;
-            ``sliding_window``: keys nearer than so many tokens are seen (None: all).
+        attention_mask: None; the pack decides which tokens see each other.
+        options: ``scaling``, the factor on the scores (default d ** -0.5); ``dropout``, the
+            probability that an attention probability is dropped, drawn from torch's current
+            generator; ``sliding_window``: a query sees keys that are fewer than this number of
+            tokens away (None: all).
     Returns: [1, T, H, d], and None for the probabilities.
     """
     if pack is None:
@@ -253,8 +260,10 @@ def packed_attention(
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scaling: float, dropout: float
 ) -> Tensor:
-    """Attention of one group, [n, H, L, d]. Explicit products: torch's fused CPU kernel has a
-    backward pass several times slower than these (4.5 s against 0.8 s in a step of 64 pairs).
+    """Attention of one group, [n, H, L, d], as explicit products.
+
+    torch's fused CPU kernel has a backward pass that is several times slower than these products
+    (4.5 s against 0.8 s in a step of 64 pairs).
     """
     if q.is_cuda or fused_attention():
         return F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=scaling)
@@ -265,12 +274,11 @@ def _attend(
 
 
 def flash_type(states: Tensor) -> torch.dtype | None:
-    """The half-precision type in which torch's flash attention takes `states` [..., d]; None: not
-    at all.
+    """The half-precision type in which torch's flash attention takes `states` [..., d].
 
-    It needs a CUDA build that has it, an Ampere GPU or a later one, half precision (of the states
-    or of autocast), and heads of at most 256. Past 192 its backward pass is limited to the GPUs
-    of data centres (8.0, 9.0, 10.0).
+    None means that flash attention is not possible. It needs a CUDA build that has it, an Ampere
+    GPU or a later one, half precision (of the states or of autocast), and heads of at most 256. For
+    heads above 192, its backward pass is limited to the GPUs of data centres (8.0, 9.0, 10.0).
     """
     if not states.is_cuda or torch.version.hip or not flash_is_built():
         return None
@@ -296,9 +304,10 @@ def flash_attention(
 ) -> Tensor:
     """Flash attention 2 (Dao 2023, arXiv:2307.08691) over sequences of any length, [T, H, d].
 
-    torch's own kernel, called below `torch.nn.attention.varlen`, which takes no dropout. The kernel
-    draws dropout from the device's generator: restoring its state repeats the mask. It wants heads
-    of a multiple of 8: others get zeros at the end, which change no score and are cut off again.
+    It calls torch's own kernel directly, because `torch.nn.attention.varlen`, the layer above it,
+    takes no dropout. The kernel draws dropout from the device's generator, so restoring its state
+    repeats the mask. The kernel needs head widths that are multiples of 8. Other heads get zeros at
+    the end, which change no score and are cut off again.
 
     Args:
         tokens: query, key and value, [T, H, d] in half precision, d <= 256.
@@ -322,14 +331,15 @@ AttentionInterface.register(IMPLEMENTATION, packed_attention)
 def forward_packed(
     model: PreTrainedModel, ids: Tensor, lengths: np.ndarray, first_position: int
 ) -> Tensor:
-    """Last hidden states [T, D] of sequences laid end to end, no padding computed outside
-    attention.
+    """Last hidden states [T, D] of sequences laid end to end.
+
+    No padding is computed outside attention.
 
     Args:
-        model: one that `use_packed_attention` accepted.
-        ids: int64 [T], read through the model's input embeddings only.
-        lengths: int64 [n], ascending, >= 1, sum T.
-        first_position: position id of a sequence's first token.
+        model: a model that `use_packed_attention` accepted.
+        ids: int64 [T], read only through the model's input embeddings.
+        lengths: int64 [n], ascending, >= 1, with sum T.
+        first_position: position id of the first token of a sequence.
     """
     pack = Pack(lengths, ids.device)
     inputs = model.get_input_embeddings()(ids)[None]
@@ -340,7 +350,10 @@ def forward_packed(
 
 
 def forward_padded(model: PreTrainedModel, ids: Tensor, lengths: np.ndarray) -> Tensor:
-    """The same for any model: groups of like lengths, each padded to its longest and run by itself."""
+    """The result of `forward_packed` for any model.
+
+    The sequences run in groups of similar lengths, each padded to its longest sequence.
+    """
     embed, hidden, start = model.get_input_embeddings(), [], 0
     first = 0
     for size in length_groups(
@@ -348,7 +361,7 @@ def forward_padded(model: PreTrainedModel, ids: Tensor, lengths: np.ndarray) -> 
     ):
         group = lengths[first : first + size]
         longest, stop = int(group[-1]), start + int(group.sum())
-        # Made on the host: a GPU would have to be waited for to count what a mask selects.
+        # Made on the host, because counting the selection of a mask would mean waiting for a GPU.
         real = np.arange(longest) < group[:, None]
         places = upload(np.flatnonzero(real), ids.device)
         padded = ids.new_zeros(size * longest).index_copy(0, places, ids[start:stop])
@@ -362,10 +375,10 @@ def forward_padded(model: PreTrainedModel, ids: Tensor, lengths: np.ndarray) -> 
 
 @contextmanager
 def attention_kernels(device: torch.device) -> Iterator[None]:
-    """Inside the block torch's fused attention leaves cuDNN alone.
+    """Keep torch's fused attention from using cuDNN inside the block.
 
     cuDNN makes a plan for every new shape, which takes longer than the attention of a batch, and
-    almost every batch has shapes of its own.
+    almost every batch has new shapes.
     """
     if device.type != "cuda":
         yield

@@ -1,4 +1,4 @@
-"""Laws of scale: power laws with a floor, their intervals, and how far they can be trusted. Pure.
+"""Laws of scale: power laws with a floor, their intervals, and their errors. Pure.
 
 A law here is ``y = E + sum_k A_k * x_k ** -b_k`` with the irreducible ``E >= 0``: Hoffmann et al.
 2022 (arXiv:2203.15556, Eq. 2) for the loss over two axes; Fang et al. 2024 (arXiv:2403.18684) for
@@ -15,7 +15,7 @@ import numpy as np
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.seeding import stream
 
-MIN_SIZES = 5  # three parameters, one size to judge them by, one to leave out
+MIN_SIZES = 5  # three parameters, one size to judge the fit, one size to leave out
 EXPONENTS = (1e-3, 4.0)  # beyond 4 the curve falls to its floor between two measured sizes
 STARTS = (0.05, 0.2, 0.5, 1.0, 2.0)  # exponents to start from; the problem is linear in E and A
 HUBER = 1.345  # 95 % efficiency for normal residuals (Huber 1964)
@@ -24,7 +24,7 @@ Interval = tuple[float, float]
 
 
 class TooFewSizes(DataError):
-    """A law was asked of fewer sizes than can judge it."""
+    """There are too few sizes for a law."""
 
 
 @dataclass(frozen=True)
@@ -48,32 +48,31 @@ class Law:
         return _curve(np.array([self.E, *self.A, *self.b]), _columns(x))
 
     def band(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper end of the interval of the curve at the sizes `x`, [n] each."""
+        """The lower and the upper end of the curve's interval at the sizes `x`, [n] each."""
         curves = np.array([_curve(draw, _columns(x)) for draw in self.draws])
         low, high = _interval(curves, self.level)
         return low, high
 
 
 def fit_law(x: Any, y: Any, *, seed: int = 13, resamples: int = 500, level: float = 0.95) -> Law:
-    """Fit ``E + sum_k A_k x_k^-b_k`` by robust non-linear least squares (soft L1), with bootstrap
-    intervals.
+    """Fit ``E + sum_k A_k x_k^-b_k`` by robust non-linear least squares (soft L1).
 
-    Intervals come from a residual bootstrap whose residuals are widened twice, for the fitted
+    Intervals come from a residual bootstrap. It widens the residuals twice: for the fitted
     parameters (n / (n - p)) and for the small sample (Student's t over the normal quantile).
-    Without it the intervals of six sizes with three seeds covered the truth in 83 % of simulations
-    instead of 95 % (`tests/scaling/test_fits.py` keeps watch).
+    Without this widening, the intervals of six sizes with three seeds covered the truth in 83 % of
+    simulations instead of 95 % (`tests/scaling/test_fits.py` checks the coverage).
 
     Args:
         x: sizes, [n] or [n, K] for K axes, > 0; repeated for the seeds of one size.
-        y: what is measured, [n], or [n, Q] for each of Q question clusters, which are then
-            resampled jointly for all runs, so that the interval covers the choice of test questions
-            too.
-        seed: of the bootstrap.
-        resamples: number of bootstrap fits.
-        level: of the intervals.
+        y: the measured values, [n], or [n, Q] for Q question clusters. The bootstrap resamples the
+            clusters jointly for all runs, so the interval also covers the choice of questions.
+        seed: the seed of the bootstrap.
+        resamples: the number of bootstrap fits.
+        level: the level of the intervals.
 
-    Raises: TooFewSizes below five distinct sizes on an axis; DataError for values that are no sizes
-    or not finite.
+    Raises:
+        TooFewSizes: an axis has fewer than five distinct sizes.
+        DataError: sizes are not above 0, or values are not finite.
     """
     sizes = _columns(x)
     per_question = np.asarray(y, dtype=float)
@@ -113,14 +112,16 @@ def contrastive_entropy(
     """Contrastive entropy of each query, in nats: ``-log(e^s+ / (e^s+ + sum_j e^s-_j))``.
 
     Args:
-        positive: [Q] scores of the relevant passage, or [Q, R] of several, each of which is met
-            alone.
-        negatives: [Q, N] scores of N sampled passages that are not relevant, -inf for none; the
-            paper takes N = 256.
-        temperature: > 0; divides the scores. The paper's scores are inner products of raw
-            embeddings (1); for cosines take the temperature of training.
+        positive: [Q] scores of the relevant passage, or [Q, R] scores of several relevant passages.
+            Each of them meets the negatives alone.
+        negatives: [Q, N] scores of N sampled passages that are not relevant, or -inf where there
+            are fewer. The paper has N = 256.
+        temperature: > 0; it divides the scores. The paper's scores are inner products of raw
+            embeddings, so its temperature is 1. For cosines, use the temperature of training.
 
-    Returns: the shape of `positive`.
+    Returns:
+        Values in the shape of `positive`.
+
     Source: Fang et al. 2024, arXiv:2403.18684.
     """
     rivals = np.logaddexp.reduce(np.asarray(negatives, dtype=np.float64) / temperature, axis=1)
@@ -217,7 +218,7 @@ def _noise(
     resamples: int,
     level: float,
 ) -> Iterator[np.ndarray]:
-    """What a repetition of the whole study would add to the fitted values, once per resample."""
+    """The noise that a repetition of the study would add to the fitted values, per resample."""
     from scipy.stats import norm, t
 
     n, questions = per_question.shape
@@ -232,8 +233,9 @@ def _noise(
 
 
 def _extrapolation_error(sizes: np.ndarray, values: np.ndarray) -> float:
-    """Mean relative error at the points that are largest on any axis, predicted from all the
-    others.
+    """The mean relative error at the points that are largest on any axis.
+
+    The predictions come from a fit to all other points.
     """
     held_out = (sizes == sizes.max(axis=0)).any(axis=1)
     predicted = _curve(_fit(sizes[~held_out], values[~held_out]), sizes[held_out])

@@ -1,8 +1,6 @@
-"""What is known of a target language that may explain what it gains, and a regression of gains on
-it. Pure.
+"""Traits of a target language that may explain its gain, and a regression of gains on them. Pure.
 
-Facts are those of `hybridbatch.common.languages`; distance is measured on the evaluation texts
-themselves.
+The facts come from `hybridbatch.common.languages`. Distance is measured on the evaluation texts.
 """
 
 from collections import Counter
@@ -22,7 +20,7 @@ RESAMPLES = 2000
 
 
 class TooFewLanguages(DataError):
-    """A regression was asked of fewer languages than it has use for."""
+    """There are too few languages for a regression."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,12 @@ class Coefficient:
 
 
 def traits(code: str, trained: Sequence[str], pretraining: str) -> dict[str, float | None]:
-    """The traits of a target language by name; None where not known.
+    """The traits of a target language by name; None if a trait is not known.
 
-    Returns: ``joshi_class`` (0 to 5, Joshi et al. 2020), ``pretrained`` (1 if the published list of
-        `pretraining` has the language, else 0), ``script_share`` and ``family_share`` (shares of
-        the training languages in its script and in its family).
+    Returns:
+        ``joshi_class`` (0 to 5, Joshi et al. 2020), ``pretrained`` (1 if the published list of
+        `pretraining` has the language, else 0), and ``script_share`` and ``family_share`` (the
+        shares of the training languages with the same script and with the same family).
     """
     facts, known = language(code), [language(other) for other in trained]
     return {
@@ -56,8 +55,9 @@ def traits(code: str, trained: Sequence[str], pretraining: str) -> dict[str, flo
 def lexical_distances(
     texts: Mapping[str, Sequence[str]], targets: Sequence[str], trained: Sequence[str]
 ) -> dict[str, float]:
-    """Distance of each target to the nearest training language: 1 - the cosine of their character
-    trigram counts.
+    """The distance of each target to the nearest training language.
+
+    The distance is 1 - the cosine of the character trigram counts of two languages.
 
     Args:
         texts: by language; case and the ends of words count as they are written, a text is bounded
@@ -80,15 +80,15 @@ def lexical_distances(
 def regress(
     design: Mapping[str, Sequence[float]], gains: Sequence[float], *, seed: int, level: float = 0.95
 ) -> list[Coefficient]:
-    """Ordinary least squares of gains on traits, an intercept included.
+    """Ordinary least squares of gains on traits, with an intercept.
 
-    p values are of t tests with HC3 standard errors (MacKinnon and White, Journal of Econometrics
-    29, 1985), which unequal variances do not mislead; intervals are percentiles of refits to
+    The p values come from t tests with HC3 standard errors (MacKinnon and White, Journal of
+    Econometrics 29, 1985), which hold for unequal variances. Intervals are percentiles of refits to
     resampled languages.
 
     Args:
-        design: [L] values of each trait. Those that do not vary, or that the ones before them
-            determine, are left out.
+        design: [L] values of each trait. A trait is left out if it does not vary, or if the traits
+            before it determine it.
         gains: [L].
         seed: of the bootstrap.
         level: of the intervals.
@@ -142,7 +142,7 @@ def _hc3_p(x: np.ndarray, residuals: np.ndarray, fitted: np.ndarray) -> np.ndarr
 
 
 def _refit(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Coefficients of resampled languages; NaN where the resample cannot tell them apart."""
+    """Coefficients of resampled languages; NaN if the resample does not determine them."""
     fitted, _, rank, _ = np.linalg.lstsq(x[rows], y[rows], rcond=None)
     return fitted if rank == x.shape[1] else np.full(x.shape[1], np.nan)
 

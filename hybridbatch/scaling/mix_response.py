@@ -1,9 +1,8 @@
-"""What a grid says between its points: the best mix, and the size from which one strategy beats
-another. Pure.
+"""The best mix, the break-even size and trends, interpolated between the points of a grid. Pure.
 
-Values come as arrays ``[..., S, Q]`` over seeds and question clusters. With Q = 1 (only means
-known) intervals cover the seeds alone, with S = 1 the questions alone, and with neither they are
-points.
+Values are arrays ``[..., S, Q]`` over seeds and question clusters. With Q = 1 (only means are
+known), intervals cover the seeds alone. With S = 1, they cover the questions alone. With Q = 1 and
+S = 1, they are points.
 """
 
 from dataclasses import dataclass
@@ -30,25 +29,24 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The mix where a response is best, and what it gains over the better of the two pure
-    strategies.
-    """
+    """The mix with the best response, and the gain over the better of the two pure strategies."""
 
     mix: Estimate
-    # in units of the metric, at the best measured inner mix; choosing it flatters it a little
+    # in units of the metric, at the best measured inner mix; this choice makes it slightly too high
     gain: Estimate
 
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Where a difference changes from behind to ahead. `size` is None where it never does inside
-    the measured range.
+    """The size at which a difference changes from behind to ahead.
+
+    `size` is None if there is no such change inside the measured range.
     """
 
     size: float | None
     interval: tuple[float, float]  # ends may be 0 (ahead from the start) or infinity (never ahead)
     always_ahead: bool
-    reached: float  # share of the resamples in which it ends ahead
+    reached: float  # share of the resamples that are ahead at the largest size
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,17 @@ class Trend:
 
     value: float
     interval: Interval
-    p: float | None  # two-sided; None where nothing can be tested
+    p: float | None  # two-sided; None if there is no test
 
 
 def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
     """Means over seeds and questions in repetitions of the study, [resamples, ...].
 
-    Questions are resampled with replacement, the same ones in all cells. Two or three seeds are too
-    few to resample: their noise is drawn from Student's t, with the standard deviation pooled over
-    all cells that `values` holds, so pass all cells of a study together. It is drawn for each cell
-    alone, which is conservative for differences between cells that a seed moves together.
+    Questions are resampled with replacement, and all cells get the same questions. Two or three
+    seeds are too few to resample. So the noise of seeds is drawn from Student's t, with the
+    standard deviation pooled over all cells in `values`; pass all cells of a study together. The
+    noise is drawn for each cell alone. This is conservative for differences between cells that a
+    seed moves together.
     """
     array = np.asarray(values, dtype=float)
     *cells, seeds, questions = array.shape
@@ -86,7 +85,7 @@ def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np
 
 @lru_cache(maxsize=4)
 def _question_weights(seed: int, questions: int, resamples: int) -> np.ndarray:
-    """[resamples, questions] shares of the questions in each resample."""
+    """The shares of the questions in each resample, [resamples, questions]."""
     rng = stream(seed, "bootstrap of questions")
     return rng.multinomial(questions, np.full(questions, 1 / questions), size=resamples) / questions
 
@@ -94,7 +93,7 @@ def _question_weights(seed: int, questions: int, resamples: int) -> np.ndarray:
 def estimate(
     values: Any, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES
 ) -> Estimate:
-    """Mean of ``[S, Q]`` with its interval."""
+    """The mean of ``[S, Q]`` with its interval."""
     return _estimate(
         float(np.mean(values)), bootstrap_means(values, seed=seed, resamples=resamples), level
     )
@@ -111,8 +110,8 @@ def optimum_mix(
 ) -> Optimum:
     """The best mix by a quadratic through the responses, with intervals over seeds and questions.
 
-    A quadratic, because the response has one hump and the grids are coarse; where it opens the
-    wrong way or peaks outside the measured mixes, the best measured mix is taken.
+    A quadratic fits, because the response has one hump and the grids are coarse. If the quadratic
+    opens the wrong way or peaks outside the measured mixes, the best measured mix is used.
 
     Args:
         mixes: [M], three or more, ascending, from pure cross-lingual (0) to pure monolingual (1).
@@ -145,8 +144,8 @@ def break_even(
 ) -> BreakEven:
     """The size from which a difference stays above 0, by interpolation over the logarithm of size.
 
-    Nothing is extrapolated: a crossing below the smallest or beyond the largest size is reported as
-    such.
+    Nothing is extrapolated. The result tells if the crossing is below the smallest size or beyond
+    the largest size.
 
     Args:
         sizes: [N] ascending, > 0.
@@ -173,11 +172,11 @@ def break_even(
 
 
 def gain_trend(sizes: Any, differences: Any, *, level: float = 0.95) -> Trend:
-    """How much a difference grows with each doubling of size: the interaction of strategy and
-    scale.
+    """The growth of a difference per doubling of size: the interaction of strategy and scale.
 
-    The slope over the logarithm of size by least squares, for every seed and question; their mean
-    with the test of `significance.crossed_t`. With means alone there is an interval but no p value.
+    Least squares give the slope over the logarithm of size for every seed and question.
+    `significance.crossed_t` tests the mean of these slopes. If only means are known, there is an
+    interval but no p value.
 
     Args:
         sizes: [N] two or more, > 0.
@@ -204,9 +203,9 @@ def mix_trend(
     level: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Trend:
-    """How far the best mix (as in `optimum_mix`) moves with each doubling of size.
+    """The move of the best mix (as in `optimum_mix`) per doubling of size.
 
-    p is the smallest level at which the bootstrap interval leaves 0 out.
+    p is the smallest level at which the bootstrap interval excludes 0.
 
     Args:
         mixes: [M], three or more, ascending, from 0 to 1.
@@ -229,15 +228,16 @@ def mix_trend(
 
 
 def _slope_weights(sizes: Any) -> np.ndarray:
-    """[N] weights whose sum with values is their least-squares slope per doubling of size."""
+    """[N] weights whose product with values is their least-squares slope per doubling of size."""
     logs = np.log2(np.asarray(sizes, dtype=float))
     centred = logs - logs.mean()
     return centred / (centred @ centred)
 
 
 def _crossing(log_sizes: np.ndarray, difference: np.ndarray) -> float:
-    """Log size of the last change from behind to ahead: -inf if always ahead, inf if behind at the
-    largest size.
+    """The log size of the last change from behind to ahead.
+
+    It is -inf if the difference is always ahead, and inf if it is behind at the largest size.
     """
     behind = np.flatnonzero(difference <= 0)
     if len(behind) == 0:
@@ -250,8 +250,9 @@ def _crossing(log_sizes: np.ndarray, difference: np.ndarray) -> float:
 
 
 def _peak(mixes: np.ndarray, responses: np.ndarray) -> np.ndarray:
-    """Argmax of the quadratic through each row of [R, M]; the best measured mix where it has no
-    inner peak.
+    """The peak of the quadratic through each row of [R, M].
+
+    If the quadratic has no inner peak, the result is the best measured mix.
     """
     curvature, slope, _ = np.polyfit(mixes, responses.T, 2)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -261,7 +262,7 @@ def _peak(mixes: np.ndarray, responses: np.ndarray) -> np.ndarray:
 
 
 def _gain(responses: np.ndarray) -> np.ndarray:
-    """Best inner mix minus the better end, of each row of [R, M]."""
+    """The best inner mix minus the better end, for each row of [R, M]."""
     return responses[:, 1:-1].max(axis=1) - np.maximum(responses[:, 0], responses[:, -1])
 
 

@@ -1,8 +1,7 @@
-"""`hybridbatch reproduce`: one start, several mixes, the same everything else; before and after in
-one table.
+"""`hybridbatch reproduce`: train one start with several mixes, and compare before and after.
 
-It is `prepare`, `train` and `eval` in a row, nothing of its own beside the report, and resumes as
-they do.
+All other settings are equal. The command runs `prepare`, `train` and `eval`, resumes as they do,
+and writes a report.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,12 +41,12 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """The name of its folders."""
+        """The name of the arm's folders."""
         return UNTRAINED if self.mix is None else f"mix-{self.mix:g}-seed-{self.seed}"
 
     @property
     def batches(self) -> str:
-        """What its batches are called."""
+        """The name of the arm's kind of batches."""
         return UNTRAINED if self.mix is None else batches_of(self.mix)
 
 
@@ -57,11 +56,14 @@ def batches_of(mix: float) -> str:
 
 
 def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
-    """Run the experiment; returns its folder, with ``results.json``, ``report.md`` and
-    ``figure.svg`` in it.
+    """Run the experiment and write ``results.json``, ``report.md`` and ``figure.svg``.
 
-    Raises: `HybridBatchError` of any stage; what is finished is kept, and the same command goes on
-    from there.
+    Returns:
+        The folder of the experiment.
+
+    Raises:
+        HybridBatchError: a stage failed. Finished parts are kept, and the same command goes on from
+            there.
     """
     from hybridbatch.data.prepare import prepare
     from hybridbatch.scoring.evaluate import evaluate
@@ -106,8 +108,10 @@ def folder_of(config: ReproduceConfig) -> Path:
 
 
 def plan(config: ReproduceConfig) -> dict[Arm, tuple[TrainConfig | None, EvalConfig]]:
-    """All arms with their settings, in the order in which they run. Raises `ConfigError` for any
-    bad setting.
+    """All arms with their settings, in the order in which they run.
+
+    Raises:
+        ConfigError: a setting is bad.
     """
     arms = [Arm(), *(Arm(mix, seed) for seed in config.seeds for mix in config.mixes)]
     return {arm: settings_of(config, arm, folder_of(config)) for arm in arms}
@@ -129,7 +133,7 @@ def preparation(config: ReproduceConfig) -> PrepareConfig:
 def settings_of(
     config: ReproduceConfig, arm: Arm, folder: Path
 ) -> tuple[TrainConfig | None, EvalConfig]:
-    """What an arm trains (nothing for the untrained start) and how it is scored."""
+    """The training settings of an arm (None for the untrained start) and its scoring settings."""
     run = folder / "runs" / arm.name
     training = None
     shared = {"model": config.model} if config.model else {}
@@ -157,14 +161,14 @@ def settings_of(
 
 
 def default_languages(tasks: Sequence[str]) -> str:
-    """The evaluation languages where none are named: a spread of the atlas's, else all."""
+    """The evaluation languages if none are named: a choice of the atlas's languages, else all."""
     from hybridbatch.data.atlas.source import DEFAULT_EVALUATION
 
     return ",".join(DEFAULT_EVALUATION) if tuple(tasks) == ("atlas",) else "all"
 
 
 def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-    """What results.json keeps of an arm."""
+    """The part of an arm that results.json keeps."""
     kept = ("trained_languages", "steps", "data", "schedule", "throughput", "seconds", "validation")
     tasks = []
     for task in scores["tasks"]:
@@ -186,11 +190,11 @@ def _setting_facts(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The table: a row for each task, part of the languages and kind of batches; means over seeds.
+    """The rows of the table: one for each task, part of the languages and kind of batches.
 
-    The parts are all languages, those that the trained arms were trained on, the others
-    (zero-shot), and queries in trained languages against passages in the others; the untrained
-    start is shown on the same parts.
+    Values are means over seeds. The parts are all languages, the languages of the training, the
+    other languages (zero-shot), and queries in languages of the training against passages in the
+    other languages. The untrained start has the same parts.
     """
     arms = result["arms"]
     kinds = dict.fromkeys(arm["batches"] for arm in arms)
@@ -222,11 +226,11 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def comparisons(config: ReproduceConfig, folder: Path) -> list[dict[str, Any]]:
-    """Every hybrid mix against both pure ones, in each setting of each task
-    (`hybridbatch.scoring.compare`), over all seeds.
+    """Compare every hybrid mix with both pure mixes, in each setting of each task, over all seeds.
 
-    Returns: the rows of the comparison with their verdicts and metric; none where a pure mix or a
-    hybrid one is missing.
+    Returns:
+        The rows of `hybridbatch.scoring.compare` with verdict and metric. There are none if the
+        experiment has no pure mix or no hybrid mix.
     """
     from hybridbatch.scoring.compare import compare
 
@@ -250,7 +254,7 @@ def comparisons(config: ReproduceConfig, folder: Path) -> list[dict[str, Any]]:
 
 
 def report_text(result: Mapping[str, Any]) -> str:
-    """The report as Markdown: what was done, the table, the tests, how to run it again."""
+    """The report as Markdown: the experiment, the table, the tests and the command."""
     arms, config = result["arms"], result["config"]
     rows = table_rows(result)
     measures = {name: name if name == "rank distance" else f"{name} mAP" for name in MEASURES}
@@ -281,10 +285,10 @@ def report_text(result: Mapping[str, Any]) -> str:
             "",
             *done,
             "",
-            "Mean average precision, macro-averaged over languages (docs/evaluation.md); rank"
-            " distance in ranks, lower is"
-            " better. Zero-shot: no language of the setting was trained on; trained-to-zero-shot:"
-            " only that of the query was.",
+            "mAP is mean average precision, macro-averaged over languages (docs/evaluation.md). Rank"
+            " distance is in ranks, and lower is better. Zero-shot means that training had no"
+            " language of the setting. Trained-to-zero-shot means that training had the language of"
+            " the query only.",
             "",
             markdown_table(table, right=list(measures.values())),
             "",
@@ -294,15 +298,15 @@ def report_text(result: Mapping[str, Any]) -> str:
             "",
             *verdicts,
             "",
-            "## Beside every number",
+            "## Facts about the tasks",
             "",
             *caveats,
             "",
-            "## Again",
+            "## Run it again",
             "",
             "`hybridbatch reproduce` with the settings under `config` of results.json (a `--config`"
             " file may hold them) gives"
-            " these numbers on this kind of machine; what is finished is not done twice.",
+            " these numbers on this kind of machine. It does not repeat finished parts.",
             "",
         ]
     )
@@ -313,7 +317,7 @@ def _shown(value: float | None, digits: int) -> str:
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
-    """A figure: for each task mAP in the three settings and rank distance, a mark for each arm."""
+    """Draw mAP in the three settings and rank distance of each task, with a mark for each arm."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -348,7 +352,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _mark_arm(arm: Mapping[str, Any], task: int, kinds: list[str], left: Any, right: Any) -> None:
-    """The marks of an arm, beside those of the other kinds of batches."""
+    """Draw the marks of an arm beside the marks of the other kinds of batches."""
     kind = kinds.index(arm["batches"])
     offset = (kind - (len(kinds) - 1) / 2) * 0.16
     mark = {"color": f"C{kind}", "marker": "o", "linestyle": "none", "markersize": 5}

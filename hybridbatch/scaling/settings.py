@@ -12,9 +12,7 @@ from hybridbatch.common.settings import DataRootSettings, separated, setting, sh
 
 
 class SweepConfig(DataRootSettings):
-    """Settings of `hybridbatch scale-sweep`: axes of a grid (several values) and what all cells
-    share.
-    """
+    """Settings of `hybridbatch scale-sweep`: axes of a grid, and settings of all cells."""
 
     name: str | None = setting(None, "Run", "Name of the sweep; default: scale-sweep.")
     out: Path | None = setting(None, "Run", "Folder of the sweep; default: experiments/NAME.")

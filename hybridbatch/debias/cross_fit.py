@@ -14,7 +14,8 @@ Fit = Callable[[Embeddings], Debiasing]
 def fold_of_groups(groups: Sequence[str], folds: int, seed: int) -> dict[str, int]:
     """Deal distinct groups (articles, documents) into folds: shuffled, then in turn.
 
-    Raises: `DataError` for fewer groups than folds.
+    Raises:
+        DataError: fewer groups than folds.
     """
     names = sorted(set(groups))
     if len(names) < folds:
@@ -32,8 +33,12 @@ def cross_fit(
         vectors: [n, D] by language.
         folds: int [n] by language, the fold of each vector. Texts with the same meaning must be in
             one fold, whatever their language.
-    Returns: float32 [n, D] by language.
-    Raises: `DataError` for fewer than two folds.
+
+    Returns:
+        float32 [n, D] by language.
+
+    Raises:
+        DataError: fewer than two folds.
     """
     numbers = sorted(set(np.concatenate(list(folds.values())).tolist()))
     if len(numbers) < 2:

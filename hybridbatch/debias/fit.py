@@ -43,7 +43,8 @@ class Method:
     def fit(self, moments: Moments) -> Debiasing:
         """Fit the map of one side.
 
-        Raises: `ConfigError`, `DataError` as the functions of `methods`.
+        Raises:
+            `ConfigError`, `DataError` as the functions of `methods`.
         """
         if self.name == "centre":
             return methods.centre(moments, self.scope, shrink=self.shrink)
@@ -66,7 +67,9 @@ class Method:
             sides: the moments of each side.
             together: fit one map for both sides, from the texts of both. Each side has the same
                 weight.
-        Raises: `ConfigError` if one side is missing; otherwise as `fit`.
+
+        Raises:
+            ConfigError: if one side is missing; otherwise as `fit`.
         """
         if self.name == "shift":
             return {"passage": self.fit(sides["passage"])}

@@ -60,8 +60,10 @@ def open_index(
         dimension, dtype: of a raw memory map, which states neither.
         column: column of a Parquet file with the vectors as lists of numbers.
         language_column: column of a Parquet file with the languages.
-    Raises: `DataError` for a file that is missing, damaged, or of a kind that does not keep its
-        vectors; `ConfigError` for an unknown format.
+
+    Raises:
+        DataError: a file that is missing, damaged, or of a kind that does not keep its vectors.
+        ConfigError: an unknown format.
     """
     if not path.is_file():
         raise DataError(f"{path}: not there; name a file of vectors: {FORMATS}")

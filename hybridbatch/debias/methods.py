@@ -52,7 +52,8 @@ class Moments:
     def of(cls, vectors: Embeddings, products: bool = False) -> Self:
         """The moments of `vectors` ([n, D] by language); languages without vectors are left out.
 
-        Raises: `DataError` when there is no vector at all, or one is not finite.
+        Raises:
+            DataError: when there is no vector at all, or one is not finite.
         """
         names = tuple(name for name, rows in vectors.items() if len(rows))
         if not names:
@@ -78,8 +79,9 @@ class Moments:
     def add(self, vectors: np.ndarray, numbers: np.ndarray) -> None:
         """Add `vectors` [n, D]; `numbers` [n] has the number of each vector's language.
 
-        Raises: `DataError` for vectors of another width, and for NaN or infinite numbers. The
-            moments do not change in this case.
+        Raises:
+            DataError: vectors of another width, or NaN or infinite numbers. The moments do not
+                change in this case.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.sums.shape[1]:
             raise DataError(
@@ -145,7 +147,8 @@ class Moments:
         one language, its mean is the global mean, and w is 1. If no language has two texts, tau²
         cannot be told from sigma²; then w is 0, which gives the global mean.
 
-        Source: empirical Bayes with one variance for all dimensions; Efron and Morris, "Stein's
+        Source:
+            Empirical Bayes with one variance for all dimensions; Efron and Morris, "Stein's
             Estimation Rule and Its Competitors", JASA 1973.
         """
         languages = len(self.languages)
@@ -205,7 +208,9 @@ class Debiasing:
 
         Args:
             languages: one language for all vectors, or one for each.
-        Raises: `DataError` for vectors of another width, and for another number of languages.
+
+        Raises:
+            DataError: vectors of another width, or another number of languages.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise DataError(
@@ -285,7 +290,9 @@ def centre(
         scope: ``language``: the mean of each language; ``global``: the mean of the languages'
             means.
         shrink: draw the mean of a language with few texts to the global mean.
-    Source: Libovický, Rosa and Fraser, "On the Language Neutrality of Pre-trained Multilingual
+
+    Source:
+        Libovický, Rosa and Fraser, "On the Language Neutrality of Pre-trained Multilingual
         Representations", EMNLP Findings 2020, arXiv:2004.05160, section 3 (a mean per language).
     """
     moments = _moments(data)
@@ -311,8 +318,12 @@ def remove_directions(
         shrink: mix the second moment M_l' M_l / n of a language with the mean of all languages'
             second moments, by `Moments.weights`. This is our addition, for languages with few
             texts.
-    Raises: `ConfigError` for a rank outside 1 .. D - 1.
-    Source: Yang et al., "A Simple and Effective Method To Eliminate the Self Language Bias in
+
+    Raises:
+        ConfigError: a rank outside 1 .. D - 1.
+
+    Source:
+        Yang et al., "A Simple and Effective Method To Eliminate the Self Language Bias in
         Multilingual Representations", EMNLP 2021, arXiv:2109.04727, section 2; singular vectors as
         in SHIFT's code, which has LIR as a baseline (principal components of centred vectors are
         another reading).
@@ -342,8 +353,12 @@ def remove_subspace(
     Args:
         data: vectors of one side, [n, D] by language, or their moments.
         rank: r; at most L - 1, which is the default.
-    Raises: `ConfigError` for fewer than two languages, and for a rank outside 1 .. L - 1.
-    Source: Xie et al., "Discovering Low-rank Subspaces for Language-agnostic Multilingual
+
+    Raises:
+        ConfigError: fewer than two languages, or a rank outside 1 .. L - 1.
+
+    Source:
+        Xie et al., "Discovering Low-rank Subspaces for Language-agnostic Multilingual
         Representations", EMNLP 2022, arXiv:2401.05792, algorithm 1; the decomposition is from
         Piratla et al., ICML 2020.
     """
@@ -388,8 +403,12 @@ def shift(
             parallel texts only.
         pivot: the language to which the other languages are moved; English in the paper.
         alpha: strength; 0 leaves the vectors as they are.
-    Raises: `ConfigError` for a pivot without vectors.
-    Source: Jang et al., "SHIFT: Semantic Harmonization via Index-side Feature Transformation for
+
+    Raises:
+        ConfigError: a pivot without vectors.
+
+    Source:
+        Jang et al., "SHIFT: Semantic Harmonization via Index-side Feature Transformation for
         Multilingual Information Retrieval", arXiv:2606.18801, equation 1 and algorithm 1, as in the
         authors' code (yjoonjang/SHIFT, src/shift/langvec.py and apply.py).
     """
@@ -421,10 +440,14 @@ def whiten(
         scope: which mean is subtracted, as for `centre`.
         shrink: shrink the means, and shrink the covariance to a multiple of the identity (OAS),
             which is needed with fewer texts than dimensions.
-    Raises: `DataError` if the vectors do not differ, or are too few without shrinking.
-    Source: Su et al., "Whitening Sentence Representations for Better Semantics and Faster
-        Retrieval", arXiv:2103.15316, algorithm 1 without its cut of dimensions; OAS: Chen, Wiesel,
-        Eldar and Hero, IEEE Transactions on Signal Processing 2010, equation 23.
+
+    Raises:
+        DataError: if the vectors do not differ, or are too few without shrinking.
+
+    Source:
+        Su et al., "Whitening Sentence Representations for Better Semantics and Faster Retrieval",
+        arXiv:2103.15316, algorithm 1 without its cut of dimensions; OAS: Chen, Wiesel, Eldar and
+        Hero, IEEE Transactions on Signal Processing 2010, equation 23.
     """
     moments = _moments(data, products=True)
     assert moments.products is not None

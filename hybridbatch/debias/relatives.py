@@ -21,8 +21,10 @@ def nearest_relatives(code: str, known: Collection[str]) -> tuple[tuple[str, ...
     Args:
         code: any code of a language.
         known: canonical ids.
-    Returns: the relatives, ascending, and one of `DEGREES`, which says what they share. No
-        relatives and ``""`` if no language shares anything, or if the language is unknown.
+
+    Returns:
+        The relatives, ascending, and one of `DEGREES`, which says what they share. No relatives and
+        ``""`` if no language shares anything, or if the language is unknown.
     """
     try:
         wanted = language(code)

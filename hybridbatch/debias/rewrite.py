@@ -83,7 +83,8 @@ def read_row_languages(path: Path, rows: int) -> RowLanguages:
 
     A line is a code, or several columns, the last of which is the code.
 
-    Raises: `DataError` for another number of lines, and for unknown codes.
+    Raises:
+        DataError: another number of lines, or unknown codes.
     """
     codes = []
     with open_lines(path) as lines:
@@ -117,8 +118,12 @@ def rewrite(
         out: the new file, of the same kind.
         method: how to estimate the language vectors from the stored vectors; or give `vectors`.
         vectors: the language vectors to subtract.
-    Returns: the folder of the language vectors, beside `out`.
-    Raises: `DataError` for vectors that do not fit or are not finite, `OutputError`, `Interrupted`.
+
+    Returns:
+        The folder of the language vectors, beside `out`.
+
+    Raises:
+        `DataError` for vectors that do not fit or are not finite, `OutputError`, `Interrupted`.
     """
     from filelock import FileLock, Timeout
 

@@ -65,8 +65,11 @@ class LanguageVectors:
         A language without an entry takes the entry of its nearest relatives, else the global entry;
         `borrowed` says which languages do.
 
-        Returns: float32 [n, D], rows of length 1.
-        Raises: as `Debiasing.apply`.
+        Returns:
+            float32 [n, D], rows of length 1.
+
+        Raises:
+            As `Debiasing.apply`.
         """
         if side not in self.sides:
             return np.asarray(vectors, dtype=np.float32)
@@ -171,7 +174,8 @@ def _lend(turn: Debiasing, language: str, lenders: Sequence[str]) -> Debiasing:
 def write_vectors(folder: Path, vectors: LanguageVectors) -> Path:
     """Write both files into `folder`, the JSON last; returns the path of the tensors.
 
-    Raises: `OutputError`.
+    Raises:
+        OutputError: the file cannot be written.
     """
     from safetensors.numpy import save
 
@@ -216,7 +220,8 @@ def _stacked_directions(turn: Debiasing, names: Sequence[str]) -> np.ndarray:
 def read_vectors(path: Path) -> LanguageVectors:
     """Language vectors from their folder, or from either of its two files.
 
-    Raises: `DataError` for files that are absent, damaged, or do not belong together.
+    Raises:
+        DataError: files that are absent, damaged, or do not belong together.
     """
     folder = path if path.is_dir() else path.parent
     tensors_path, facts_path = folder / TENSORS, folder / FACTS

@@ -82,9 +82,11 @@ class Line:
 def audit(config: AuditConfig, report: Reporter = SILENT) -> tuple[Path, dict[str, Any]]:
     """Audit a model or vectors; writes ``audit.json`` and ``audit.html``.
 
-    Returns: the folder of both files, and the content of the JSON.
-    Raises: `HybridBatchError` for a task without a pool, and for a model or vectors that cannot be
-        used.
+    Returns:
+        The folder of both files, and the content of the JSON.
+
+    Raises:
+        HybridBatchError: a task without a pool, or a model or vectors that cannot be used.
     """
     task = load_task(config.task, data_root=config.data_root, languages=config.languages)
     if not pools_of(task, (), ()) or len(task.corpus) < 2:

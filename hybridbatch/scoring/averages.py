@@ -132,12 +132,14 @@ def language_matrices(
         cells: by query language and pool; values by name of the measure and language of the pool.
         sizes: number of passages of every language.
         groups: as in `summarise`.
-    Returns: by pool, ``query_languages``, ``corpus_languages``, ``pool_share`` (share of each
-        language in the passages of the pool), ``measures`` (one matrix each; rows are query
-        languages; None if there is no value) and ``groups``. ``groups`` is for measures that are
-        shares. By group of query languages and group of pool languages, it has the sum of the share
-        over these pool languages, as a mean over these query languages. Under ``pool`` it has the
-        share of each group in the passages.
+
+    Returns:
+        By pool, ``query_languages``, ``corpus_languages``, ``pool_share`` (share of each language
+        in the passages of the pool), ``measures`` (one matrix each; rows are query languages; None
+        if there is no value) and ``groups``. ``groups`` is for measures that are shares. By group
+        of query languages and group of pool languages, it has the sum of the share over these pool
+        languages, as a mean over these query languages. Under ``pool`` it has the share of each
+        group in the passages.
     """
     by_pool: dict[str, dict[str, Mapping[str, Means]]] = {}
     for (query, pool), measures in cells.items():

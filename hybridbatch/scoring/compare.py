@@ -50,11 +50,16 @@ def compare(
         pairs: which runs are compared, as numbers; default: every two.
         seed, draws: of the randomisation test and the bootstrap.
         alpha: a difference counts if its corrected p value is below alpha.
-    Returns: ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task,
-        setting and the two runs), ``verdicts`` (one sentence for each row), and ``summaries`` (one
-        for each task and pair of runs). JSON types only.
-    Raises: `ConfigError` for fewer than two runs; `DataError` for runs that share no task, have
-        different data under one task name, or lack the metric.
+
+    Returns:
+        ``metric``, ``runs``, ``rows`` (the fields of `significance.Comparison` with task, setting
+        and the two runs), ``verdicts`` (one sentence for each row), and ``summaries`` (one for each
+        task and pair of runs). JSON types only.
+
+    Raises:
+        ConfigError: fewer than two runs.
+        DataError: runs that share no task, have different data under one task name, or lack the
+            metric.
     """
     if len(runs) < 2:
         raise ConfigError(
@@ -162,7 +167,8 @@ def wording(metric: str) -> dict[str, Any]:
 def write(comparison: Mapping[str, Any], path: Path) -> None:
     """Write a comparison: a figure (``.svg``, ``.png``), Markdown (``.md``), else JSON.
 
-    Raises: `OutputError`.
+    Raises:
+        OutputError: the file cannot be written.
     """
     if path.suffix in SUFFIXES:
         from hybridbatch.scoring.figures import forest
@@ -210,7 +216,8 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _shared_tasks(runs: Sequence[_Run]) -> list[str]:
     """Tasks of all runs.
 
-    Raises: `DataError` if there is no shared task, or if one name stands for different data.
+    Raises:
+        DataError: if there is no shared task, or if one name stands for different data.
     """
     prints: list[tuple[str, dict[str, str]]] = []  # name of the run, fingerprints of its tasks
     for run in runs:
@@ -238,7 +245,8 @@ def _shared_tasks(runs: Sequence[_Run]) -> list[str]:
 def _paired(one: Any, other: Any, task: str, runs: str) -> tuple[np.ndarray, ...]:
     """Values of both runs, question and setting of each query.
 
-    Raises: `DataError` unless both runs have the same queries.
+    Raises:
+        DataError: unless both runs have the same queries.
     """
     import pyarrow.compute as pc
 

@@ -27,7 +27,9 @@ def ranks_by_sort(values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         values: [n, P].
         own: [n, R], each one of its row's values.
-    Returns: int64 and bool [n, R].
+
+    Returns:
+        int64 and bool [n, R].
     """
     ordered = sort_rows(values)
     after = torch.searchsorted(ordered, own, right=True)
@@ -58,7 +60,9 @@ def ranks_in_row(scores: np.ndarray, columns: np.ndarray, places: np.ndarray) ->
         scores: float32 [P].
         columns: int64 [R], the passages; may be empty.
         places: int64 [P], precedences.
-    Returns: int64 [R].
+
+    Returns:
+        int64 [R].
     """
     # Only passages with scores close to that of a relevant passage need an exact comparison. If few
     # passages reach the least relevant passage (a good model), only these are compared.

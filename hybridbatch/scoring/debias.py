@@ -29,7 +29,9 @@ def estimate(
 
     Args:
         store: the stored embeddings of the model in the settings, if they are open.
-    Raises: `HybridBatchError` for texts, models and methods that cannot be used.
+
+    Raises:
+        HybridBatchError: texts, models and methods that cannot be used.
     """
     texts, sources = _texts(config, report)
     store = store or open_store(config, report)
@@ -67,9 +69,11 @@ def _save_model(
 def rewrite_index(config: DebiasConfig, report: Reporter = SILENT) -> tuple[Path, Path]:
     """Subtract language vectors from the stored vectors of ``config.vectors``.
 
-    Returns: the new file, and the folder of its language vectors.
-    Raises: as `hybridbatch.debias.rewrite.rewrite`; `ConfigError` without the languages of the
-        rows.
+    Returns:
+        The new file, and the folder of its language vectors.
+
+    Raises:
+        As `hybridbatch.debias.rewrite.rewrite`; `ConfigError` without the languages of the rows.
     """
     from hybridbatch.debias.index_files import open_index
     from hybridbatch.debias.rewrite import RowLanguages, read_row_languages, rewrite

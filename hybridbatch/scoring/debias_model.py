@@ -40,7 +40,8 @@ def save_global(
     sides with equal weight. Queries and passages share one vector, because a model has one set of
     weights.
 
-    Raises: `OutputError`.
+    Raises:
+        OutputError: the file cannot be written.
     """
     mean = _pooled_mean(encoder, texts)
     folded = copy.deepcopy(encoder)
@@ -52,7 +53,8 @@ def save_global(
 def save_by_language(encoder: "Encoder", vectors: LanguageVectors, folder: Path) -> None:
     """Save the model with modules that subtract the vector of each text's side and language.
 
-    Raises: `OutputError`; `ModelError` without sentence-transformers, whose modules these are.
+    Raises:
+        `OutputError`; `ModelError` without sentence-transformers, whose modules these are.
     """
     try:
         from hybridbatch.model.language_module import LanguageVectors as Module

@@ -73,7 +73,9 @@ def read_texts_by_language(path: Path, side: Side, report: Reporter = SILENT) ->
 
     Args:
         side: which files and columns of a retrieval task are read.
-    Raises: `DataError` for a path that does not exist, holds no text, or names unknown languages.
+
+    Raises:
+        DataError: a path that does not exist, holds no text, or names unknown languages.
     """
     if not path.exists():
         raise DataError(f"{path}: not there; name a folder or file of texts")

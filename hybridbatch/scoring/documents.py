@@ -89,7 +89,9 @@ def check_scores(folder: Path, name: str, facts: dict[str, Any] | None = None) -
 
     Args:
         facts: the result of `read_evaluation`, if known.
-    Raises: `DataError` if the file is damaged or belongs to another evaluation.
+
+    Raises:
+        DataError: if the file is damaged or belongs to another evaluation.
     """
     if facts is None:
         if not (folder / RESULT).is_file():

@@ -31,7 +31,8 @@ def svg(figure: "Figure") -> str:
 def write_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as SVG or PNG, as the suffix says.
 
-    Raises: `ConfigError` for another suffix, `OutputError`.
+    Raises:
+        `ConfigError` for another suffix, `OutputError`.
     """
     import matplotlib
 

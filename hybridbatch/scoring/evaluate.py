@@ -48,9 +48,13 @@ def evaluate(
     Args:
         tasks: the result of `load_tasks` for these settings, if it has been called already.
         store: the result of `open_store` for these settings, if it has been called already.
-    Returns: the folder of both files.
-    Raises: `HybridBatchError` for tasks, languages, models or files that cannot be used,
-        `Interrupted` when stopped. An earlier evaluation in the folder is then unchanged.
+
+    Returns:
+        The folder of both files.
+
+    Raises:
+        HybridBatchError: tasks, languages, models or files that cannot be used.
+        Interrupted: when stopped. An earlier evaluation in the folder is then unchanged.
     """
     evaluation = Evaluation.plan(config, tasks)
     for task in evaluation.tasks:
@@ -195,7 +199,9 @@ def open_store(
 
     Args:
         machine: where the model computes; None: as the settings say.
-    Raises: `ModelError`, `ConfigError`.
+
+    Raises:
+        `ModelError`, `ConfigError`.
     """
     from hybridbatch.search.embeddings import EmbeddingStore
 
@@ -286,7 +292,8 @@ def _searched(evaluation: Evaluation, search: "Search", writer: Writer) -> dict[
 def _tell_debias(debias: "LanguageVectors", evaluation: Evaluation, report: Reporter) -> None:
     """Report which languages are turned by vectors of another language.
 
-    Raises: `ConfigError` for tasks of mteb, which do not give the language of a text.
+    Raises:
+        ConfigError: tasks of mteb, which do not give the language of a text.
     """
     if evaluation.official:
         names = ", ".join(task.metadata.name for task in evaluation.official)
@@ -307,7 +314,8 @@ def open_searches(
 ) -> "dict[str, Search]":
     """By name, the tasks that are searched instead of ranked whole; reports what each needs.
 
-    Raises: `ConfigError` for settings that do not fit together.
+    Raises:
+        ConfigError: settings that do not fit together.
     """
     config = evaluation.config
     if store is None:
@@ -394,7 +402,8 @@ def plan(config: EvalConfig) -> list[dict[str, Any]]:
     It loads no model and no mteb data, downloads nothing, and writes nothing. If the data of a task
     is not on this machine, its row says what would be downloaded.
 
-    Raises: as `evaluate`, for tasks and languages.
+    Raises:
+        As `evaluate`, for tasks and languages.
     """
     evaluation, absent = Evaluation.plan_of_what_is_here(config)
     rows = [*map(evaluation.planned, evaluation.tasks), *evaluation.planned_official()]

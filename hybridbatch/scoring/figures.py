@@ -50,9 +50,13 @@ def draw(folder: Path, metric: str = "mAP", report: Reporter = SILENT) -> list[P
     Args:
         folder: of `hybridbatch eval`.
         metric: of the heat map of language pairs.
-    Returns: the files written.
-    Raises: `DataError` for a folder without eval.json, or one whose tasks lack the metric;
-        `OutputError`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        `DataError` for a folder without eval.json, or one whose tasks lack the metric;
+            `OutputError`.
     """
     facts = read_evaluation(folder)
     known = list(

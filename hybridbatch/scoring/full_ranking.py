@@ -28,8 +28,8 @@ def pools_of(
 
     Only a parallel task has pools.
 
-    Raises: `ConfigError` for an unknown group, and for a group with fewer than two corpus
-        languages.
+    Raises:
+        ConfigError: an unknown group, or a group with fewer than two corpus languages.
     """
     if not task.parallel:
         return {}

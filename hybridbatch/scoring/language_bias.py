@@ -28,9 +28,12 @@ def rank_distance(ranks: np.ndarray) -> np.ndarray:
     least possible value is R - 1. It is reported as the mean over queries, then over query
     languages.
 
-    Returns: int64 [Q].
-    Source: Huang et al., "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as
-        used by arXiv:2408.10536 (Table 2).
+    Returns:
+        int64 [Q].
+
+    Source:
+        Huang et al., "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as used
+        by arXiv:2408.10536 (Table 2).
     """
     return max_rank(ranks) - _first(ranks)
 
@@ -40,10 +43,13 @@ def max_rank(ranks: np.ndarray) -> np.ndarray:
 
     A reader must read down to this rank to find all relevant passages.
 
-    Returns: int64 [Q], at least the number of relevant passages.
-    Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at
-        hand): "the worst rank needed to recover all parallel ground-truth documents". The summaries
-        give no normalisation, so there is none here.
+    Returns:
+        int64 [Q], at least the number of relevant passages.
+
+    Source:
+        arXiv:2604.05684, as described in public summaries of it (the full text was not at hand):
+        "the worst rank needed to recover all parallel ground-truth documents". The summaries give
+        no normalisation, so there is none here.
     """
     _first(ranks)
     return ranks.max(axis=1)
@@ -52,9 +58,11 @@ def max_rank(ranks: np.ndarray) -> np.ndarray:
 def complete(ranks: np.ndarray, k: int) -> np.ndarray:
     """Complete@k: 1 if all relevant passages are among the first k, else 0; higher is better.
 
-    Returns: float64 [Q]; 0 for a query with more than k relevant passages.
-    Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at
-        hand).
+    Returns:
+        float64 [Q]; 0 for a query with more than k relevant passages.
+
+    Source:
+        arXiv:2604.05684, as described in public summaries of it (the full text was not at hand).
     """
     return (max_rank(ranks) <= k).astype(np.float64)
 
@@ -66,8 +74,10 @@ def language_distribution(languages: np.ndarray, count: int) -> np.ndarray:
         languages: int [Q, k], language numbers of the first k passages of the pool (0 .. count -
             1).
         count: number of languages, L.
-    Returns: float64 [Q, L], rows sum to 1. For an unbiased ranking of parallel corpora all shares
-        tend to 1 / L.
+
+    Returns:
+        float64 [Q, L], rows sum to 1. For an unbiased ranking of parallel corpora all shares tend
+        to 1 / L.
     """
     return np.stack([(languages == number).mean(axis=1) for number in range(count)], axis=1)
 
@@ -89,11 +99,16 @@ def language_preference(
     quality. A model that always prefers the query's language has 1, and a model without preference
     among R languages has 1 / R.
 
-    Returns: float64 [Q].
-    Raises: DataError if a query has no relevant passage in its own language.
-    Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries
-        ("query-language preference when equivalent translations are available"); the paper's
-        formula was not at hand.
+    Returns:
+        float64 [Q].
+
+    Raises:
+        DataError: if a query has no relevant passage in its own language.
+
+    Source:
+        MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries ("query-language
+        preference when equivalent translations are available"); the paper's formula was not at
+        hand.
     """
     first = _first(ranks)
     own = _first(ranks[:, languages == query_language])
@@ -116,11 +131,17 @@ def language_ndcg(
     Args:
         grades: int64 [Q, R].
         other_gain: 0 .. 1; 1 is plain nDCG, 0 counts the query's language only.
-    Returns: float64 [Q].
-    Raises: DataError if a query has no relevant passage in its own language.
-    Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG
-        that joins ranking quality and query-language preference). The paper's gains were not at
-        hand; 0.5 is our choice.
+
+    Returns:
+        float64 [Q].
+
+    Raises:
+        DataError: if a query has no relevant passage in its own language.
+
+    Source:
+        MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG that
+        joins ranking quality and query-language preference). The paper's gains were not at hand;
+        0.5 is our choice.
     """
     _first(ranks[:, languages == query_language])
     return ndcg(ranks, grades * np.where(languages == query_language, 1.0, other_gain), k)
@@ -131,9 +152,12 @@ def first_outcome(ranks: np.ndarray, first_language: np.ndarray, query_language:
 
     Args:
         first_language: int [Q], language number of the first passage of the ranking.
-    Returns: int64 [Q], numbers of `OUTCOMES`. Their shares over queries are the four-way
-        decomposition.
-    Source: MLAIRE, arXiv:2605.07249, as described in public summaries ("according to the first
+
+    Returns:
+        int64 [Q], numbers of `OUTCOMES`. Their shares over queries are the four-way decomposition.
+
+    Source:
+        MLAIRE, arXiv:2605.07249, as described in public summaries ("according to the first
         passage"); the paper's own wording was not at hand.
     """
     return 2 * (_first(ranks) != 1).astype(np.int64) + (first_language != query_language)
@@ -162,8 +186,12 @@ def peer(
     Args:
         weights: of the relevance levels, summing to 1; None: equal weights on the levels that the
             query has.
-    Returns: float64 [Q], 0 .. 1.
-    Source: Yang et al., "Language Fairness in Multilingual Information Retrieval", SIGIR 2024,
+
+    Returns:
+        float64 [Q], 0 .. 1.
+
+    Source:
+        Yang et al., "Language Fairness in Multilingual Information Retrieval", SIGIR 2024,
         arXiv:2405.00978. Their code (hltcoe/peer_measure) differs: it uses positions in the
         ranking, not ranks among the level's passages.
     """
@@ -188,10 +216,16 @@ def target_recall(ranks: np.ndarray, languages: np.ndarray, own: int, k: int) ->
 
     Args:
         own: number of the query's language; -1 if this language has no corpus.
-    Returns: float64 [Q].
-    Raises: `DataError` for a query without a relevant passage in another language: it has no TLR,
-        and the mean leaves it out.
-    Source: Jang et al., "SHIFT", arXiv:2606.18801, section 4.3, as in the authors' code
+
+    Returns:
+        float64 [Q].
+
+    Raises:
+        DataError: a query without a relevant passage in another language: it has no TLR, and the
+            mean leaves it out.
+
+    Source:
+        Jang et al., "SHIFT", arXiv:2606.18801, section 4.3, as in the authors' code
         (yjoonjang/SHIFT, src/shift/metrics.py).
     """
     target = (ranks > 0) & (languages != own)
@@ -212,8 +246,12 @@ def rank_correlation(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
     Args:
         scores: float [L, n], each version's scores of the union of all versions' first passages.
         among: bool [L, n], whether a passage is among the first k of a version.
-    Returns: float64 [L], from -1 to 1 (the authors print 100 times this value); NaN without a pair.
-    Source: Jang et al., "MIMO", arXiv:2605.31171, as in the authors' code (yjoonjang/MIMO,
+
+    Returns:
+        float64 [L], from -1 to 1 (the authors print 100 times this value); NaN without a pair.
+
+    Source:
+        Jang et al., "MIMO", arXiv:2605.31171, as in the authors' code (yjoonjang/MIMO,
         src/mimo/evaluation/metrics.py), after Yang et al., MRL 2024.
     """
     from scipy.stats import rankdata
@@ -246,8 +284,12 @@ def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
         translated_scores: [Q, k, L], k >= 2: score of the translation into each of L languages of
             the passage at rank 1, 2, ... k of the pool. A passage that is already in this language,
             or has no translation, keeps its own score. Ties keep the former order.
-    Returns: float64 [Q, L].
-    Source: "Investigating Language Preference of Multilingual RAG Systems", ACL Findings 2025,
+
+    Returns:
+        float64 [Q, L].
+
+    Source:
+        "Investigating Language Preference of Multilingual RAG Systems", ACL Findings 2025,
         arXiv:2502.11175; formula checked with the authors' code. The authors rerank machine
         translations with a cross-encoder. Here the translations are the parallel passages, and the
         scores are those of the dual encoder.

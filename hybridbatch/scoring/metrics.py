@@ -38,7 +38,9 @@ def ndcg(ranks: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:
 
     The gain is the grade itself, as in trec_eval and mteb, not 2^grade - 1. In 0..1, higher is
     better.
-    Source: Järvelin and Kekäläinen 2002, ACM TOIS 20(4).
+
+    Source:
+        Järvelin and Kekäläinen 2002, ACM TOIS 20(4).
     """
     _relevant(ranks)
     ideal = np.sort(grades, axis=1)[:, ::-1][:, :k]
@@ -79,7 +81,9 @@ def all_metrics(ranked: Ranks, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
 
     Args:
         cutoffs: the k of recall@k, precision@k and success@k; nDCG is taken at 10 and at these.
-    Returns: float64 [number of judged queries] by name: average_precision, reciprocal_rank, ndcg@k,
+
+    Returns:
+        float64 [number of judged queries] by name: average_precision, reciprocal_rank, ndcg@k,
         recall@k, precision@k, success@k.
     """
     ranks, grades = ranked.ranks[ranked.judged], ranked.grades[ranked.judged]

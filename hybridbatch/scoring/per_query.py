@@ -112,7 +112,9 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
     Args:
         folder: of the evaluation.
         metric: a column, or the name of its mean such as ``mAP``.
-    Raises: `DataError` when the file is absent, damaged, or has no such metric.
+
+    Raises:
+        DataError: when the file is absent, damaged, or has no such metric.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

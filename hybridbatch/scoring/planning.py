@@ -64,8 +64,10 @@ class Evaluation:
             tasks: the result of `load_tasks` for these settings, if it has been called already.
             complete: whether `tasks` are all tasks. If not, a named language may be in a task that
                 is not among them.
-        Raises: `ConfigError` for unknown tasks and languages, and for settings that do not fit
-            together; `DataError` for bad data.
+
+        Raises:
+            ConfigError: unknown tasks and languages, or settings that do not fit together.
+            DataError: bad data.
         """
         from hybridbatch.scoring.mteb.stage import official_tasks, spoken
 
@@ -198,8 +200,9 @@ def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
 def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Task]:
     """The tasks of an evaluation, each in those of the languages that it has.
 
-    Raises: `ConfigError` for unknown tasks, two tasks of one name, and a task with none of the
-        languages; `DataError` for bad data.
+    Raises:
+        ConfigError: unknown tasks, two tasks of one name, and a task with none of the languages.
+        DataError: bad data.
     """
     languages = config.task_languages
     tasks = [
@@ -225,7 +228,8 @@ def trained_languages(config: EvalConfig) -> tuple[str, ...]:
 
     They are from the settings, else from train.json of the run folder, else there are none.
 
-    Raises: `ConfigError` for unknown languages.
+    Raises:
+        ConfigError: unknown languages.
     """
     if config.trained_languages is not None:
         return resolve(config.trained_languages, known_languages())

@@ -20,7 +20,9 @@ def mean_rank_correlation(
     Args:
         queries: float32 [Q, D] by language, in the order of the task's queries.
         passages: float32 [P, D], of all languages.
-    Returns: ``mean`` over query languages, ``by_query_language``, from -1 to 1.
+
+    Returns:
+        ``mean`` over query languages, ``by_query_language``, from -1 to 1.
     """
     versions: dict[str, list[tuple[str, int]]] = {}
     for language, texts in task.queries.items():

@@ -107,7 +107,9 @@ class Passages:
                 ids. In a pool, ties between passages of one id go to the language whose code sorts
                 last.
             device: where the passages are scored.
-        Raises: DataError if there are no passages, or an id occurs twice.
+
+        Raises:
+            DataError: if there are no passages, or an id occurs twice.
         """
         self.languages = tuple(ids)
         for language, block in ids.items():
@@ -185,8 +187,10 @@ class Corpus(Passages):
             embeddings: by language, [P_l, D] of any float type.
             ids: as in `Passages`.
             device: where to score.
-        Raises: DataError as `Passages`; for different numbers of ids and embeddings, or different
-            widths; for NaN or infinite numbers, naming language and passage.
+
+        Raises:
+            DataError: as `Passages`; for different numbers of ids and embeddings, or different
+                widths; for NaN or infinite numbers, naming language and passage.
         """
         languages = tuple(embeddings)
         blocks = [as_float32(block, device) for block in embeddings.values()]
@@ -274,7 +278,9 @@ def relevant_ranks(
         relevance: by corpus language. A language that is left out is searched in pools, but has
             nothing relevant.
         wanted: pools and lists; None: no pool.
-    Raises: DataError for a width other than that of the corpus, or NaN in a query (naming its row).
+
+    Raises:
+        DataError: a width other than that of the corpus, or NaN in a query (naming its row).
     """
     vectors = as_float32(queries, corpus.embeddings.device)
     require_width(vectors, corpus.embeddings.shape[1])

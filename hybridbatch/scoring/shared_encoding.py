@@ -30,7 +30,9 @@ def share_encoding(
     Args:
         tasks: of the evaluation.
         searches: by task name, the tasks that are searched block by block.
-    Raises: `ConfigError` if processes differ in versions or model.
+
+    Raises:
+        ConfigError: if processes differ in versions or model.
     """
     with join(device) as workers:
         if workers.size == 1:

@@ -69,7 +69,9 @@ def summary_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Args:
         evaluation: the content of eval.json.
-    Returns: rows of task (with the depth, if it was searched), languages ("all", then the groups by
+
+    Returns:
+        Rows of task (with the depth, if it was searched), languages ("all", then the groups by
         training if the model was trained), mAP of the three settings and of the pools of groups,
         and rank distance. A value is None if a task or group has no such setting.
     """

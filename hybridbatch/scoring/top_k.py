@@ -41,7 +41,8 @@ TUNED = 200  # queries of this sample on which the index is tuned
 def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | None:
     """How a task is searched; None: it is ranked whole, in memory.
 
-    Raises: `ConfigError` if a cutoff is greater than the depth of the search.
+    Raises:
+        ConfigError: if a cutoff is greater than the depth of the search.
     """
     if config.index == "auto" and ranked_bytes(task, dimension) <= main_memory().total / 2:
         return None

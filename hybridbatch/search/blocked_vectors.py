@@ -40,7 +40,8 @@ class BlockedVectors:
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """[n, D] of a slice without step, or of ascending row numbers.
 
-        Raises: `DataError` for a damaged block, or one of another dimension.
+        Raises:
+            DataError: a damaged block, or one of another dimension.
         """
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(self))
@@ -90,8 +91,10 @@ def encode_blocks(
     Args:
         part: (i, n): encode only the i-th of n parts of the blocks, counted from 1.
         wait: wait until all blocks of the part are there, including blocks of other processes.
-    Raises: `ModelError` naming the text whose embedding is not finite; `OutputError` when a block
-        cannot be written.
+
+    Raises:
+        ModelError: naming the text whose embedding is not finite.
+        OutputError: when a block cannot be written.
     """
     from filelock import FileLock, Timeout
 

@@ -90,7 +90,8 @@ class BM25:
         For each different term of each text, the index takes about 75 bytes, and 125 while it is
         built.
 
-        Raises: `DataError` if there is no text.
+        Raises:
+            DataError: if there is no text.
         """
         if not len(texts):
             raise DataError("BM25: there is no text to index")
@@ -136,8 +137,10 @@ class BM25:
 
         Args:
             k: at least 1; cut to n.
-        Returns: numbers of texts, int64 [Q, k], and their scores, float32 [Q, k]. Texts that share
-            no term with the query come last, with score 0.
+
+        Returns:
+            Numbers of texts, int64 [Q, k], and their scores, float32 [Q, k]. Texts that share no
+            term with the query come last, with score 0.
         """
         k = min(k, self._size)
         numbers = np.empty((len(queries), k), np.int64)

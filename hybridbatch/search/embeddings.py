@@ -137,9 +137,13 @@ class EmbeddingStore:
     def embed(self, texts: Sequence[str], side: Side, report: Reporter = SILENT) -> np.ndarray:
         """Return the embeddings of `texts`; only distinct texts that the store lacks are encoded.
 
-        Returns: [n, D] of the stored type, in the order of `texts`.
-        Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for a
-            damaged store; `OutputError` when the store cannot be written.
+        Returns:
+            [n, D] of the stored type, in the order of `texts`.
+
+        Raises:
+            ModelError: naming the text whose embedding is not finite.
+            DataError: a damaged store.
+            OutputError: when the store cannot be written.
         """
         if not texts:
             return np.empty((0, self.encoder.dimension), dtype=self.dtype)
@@ -168,7 +172,8 @@ class EmbeddingStore:
     def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
         """Encode distinct texts without storing their vectors: float32 [n, D].
 
-        Raises: `ModelError` naming the text whose embedding is not finite.
+        Raises:
+            ModelError: naming the text whose embedding is not finite.
         """
         choice = {} if self.kernels == "plain" else {"kernels": self.kernels}
         encode: Any = self.encoder.encode
@@ -258,7 +263,8 @@ def mend_of(vectors: Path) -> str:
 def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Copy the stored vectors of the ascending `keys` into `out`.
 
-    Returns: the rows of the keys that are not stored.
+    Returns:
+        The rows of the keys that are not stored.
     """
     lacking = np.ones(len(keys), dtype=bool)
     for stored, vectors, path in _shards(space):
@@ -306,8 +312,11 @@ def prune(folder: Path | None = None, max_bytes: int = 0) -> list[Space]:
 
     A space that a process uses is never removed.
 
-    Returns: the removed spaces.
-    Raises: `OutputError` when a space cannot be removed.
+    Returns:
+        The removed spaces.
+
+    Raises:
+        OutputError: when a space cannot be removed.
     """
     spaces = list_spaces(folder)
     total = sum(space.bytes for space in spaces)

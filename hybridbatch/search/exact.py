@@ -65,8 +65,10 @@ def search(
         places: int64 [P], precedence of the passages among equal scores (`order.precedence` of
             their ids). None: in the order of rows.
         device: where to compute; blocks of the corpus are copied to it.
-    Raises: DataError for an empty corpus, for a width other than the queries', and for NaN, naming
-        the row.
+
+    Raises:
+        DataError: an empty corpus, for a width other than the queries', or NaN, naming the
+            row.
     """
     total = len(corpus)
     if not total:
@@ -173,7 +175,8 @@ def recall_lost(found: Found, exact: Found) -> float:
 
     If passages tie across the cut, another choice among them counts as a miss.
 
-    Returns: 0 .. 1; 0 means that the search was exact.
+    Returns:
+        0 .. 1; 0 means that the search was exact.
     """
     hits = []
     for one, other in zip(found.rows, exact.rows, strict=True):

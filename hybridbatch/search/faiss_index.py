@@ -35,7 +35,9 @@ class FaissIndex:
         Args:
             corpus: [P, D], any float type, possibly a memory map; read in blocks.
             seed: of the sample that ivf and ivfpq are trained on.
-        Raises: DataError for an empty corpus, or NaN, naming the row.
+
+        Raises:
+            DataError: an empty corpus, or NaN, naming the row.
         """
         total, dimension = corpus.shape
         if not total:
@@ -78,8 +80,10 @@ class FaissIndex:
             queries: [Q, D], a sample of the queries to come.
             exact: the true first k passages of this sample.
             wanted: recall, 0 .. 1.
-        Returns: the setting and its measured recall, which may be below `wanted` if the index
-            cannot reach it.
+
+        Returns:
+            The setting and its measured recall, which may be below `wanted` if the index cannot
+            reach it.
         """
         k = exact.rows.shape[1]
         most = {"hnsw": max(4 * k, MOST_NEIGHBOURS), "flat": 1}.get(self.kind, self.lists)

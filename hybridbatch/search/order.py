@@ -21,8 +21,11 @@ DUPLICATE_ROWS = 1 << 20  # ids compared at a time
 def precedence_of_corpora(corpora: Mapping[str, Texts]) -> np.ndarray:
     """As `precedence` of (id, language), for any number of passages.
 
-    Returns: int64 [P], for the passages of all corpora in turn.
-    Raises: `DataError` if an id occurs twice in one corpus.
+    Returns:
+        int64 [P], for the passages of all corpora in turn.
+
+    Raises:
+        DataError: if an id occurs twice in one corpus.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -68,8 +71,12 @@ def precedence(ids: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
 
     Args:
         ids: P distinct passage ids, or (id, language) if languages share ids.
-    Returns: int64 [P], a permutation of 0 .. P - 1; 0 goes to the id that sorts last.
-    Raises: DataError if an id occurs twice.
+
+    Returns:
+        int64 [P], a permutation of 0 .. P - 1; 0 goes to the id that sorts last.
+
+    Raises:
+        DataError: if an id occurs twice.
     """
     descending = sorted(range(len(ids)), key=ids.__getitem__, reverse=True)
     for one, other in pairwise(descending):
@@ -112,7 +119,9 @@ def sort_keys(scores: Tensor, places: Tensor) -> Tensor:
         scores: float32, any shape.
         places: int64 precedences (or any tie rule, smaller first), broadcastable to `scores`, below
             2 ** 32.
-    Returns: int64, the shape of `scores`; `key_scores` and `key_places` recover the two parts.
+
+    Returns:
+        int64, the shape of `scores`; `key_scores` and `key_places` recover the two parts.
     """
     bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0, which equals 0.0, into 0.0
     return (_monotone(bits).long() << 32) | (LAST_PLACE - places)
@@ -150,7 +159,9 @@ def top_keys(scores: Tensor, places: Tensor, k: int) -> Tensor:
         scores: float32 [Q, P].
         places: int64 [P] precedence of the columns.
         k: at least 1; cut to P.
-    Returns: int64 [Q, min(k, P)], ascending: the first passage comes last.
+
+    Returns:
+        int64 [Q, min(k, P)], ascending: the first passage comes last.
     """
     if k >= scores.shape[1]:
         return sort_rows(sort_keys(scores, places))

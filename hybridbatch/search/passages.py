@@ -73,8 +73,11 @@ class PassageSearch:
             corpora: passages by language, with distinct ids within a language.
             device: where scores are computed.
             debias: language vectors, subtracted from passages here and from queries in `find`.
-        Raises: `ModelError` naming the text whose embedding is not finite; `DataError` for a
-            repeated id or a damaged store; `OutputError` when the store cannot be written.
+
+        Raises:
+            ModelError: naming the text whose embedding is not finite.
+            DataError: a repeated id or a damaged store.
+            OutputError: when the store cannot be written.
         """
         self.store = store
         self.corpora = dict(corpora)
@@ -115,8 +118,10 @@ class PassageSearch:
         Args:
             asked_in: the language of each query, which language vectors need; None: unknown.
             languages: search only the passages in these languages; None: in all languages.
-        Raises: `ConfigError` for a language that has no passages; `DataError` for a query without
-            any token.
+
+        Raises:
+            ConfigError: a language that has no passages.
+            DataError: a query without any token.
         """
         chosen = tuple(self.corpora if languages is None else languages)
         if unknown := [language for language in chosen if language not in self.corpora]:

@@ -251,7 +251,7 @@ def load_tokenizer(source: Source, *, lower_case: bool = False) -> PreTrainedTok
             that says ``do_lower_case``.
     Raises: `ModelError` where there is none.
     """
-    # Checked before loading, because transformers makes an empty tokenizer if the files are missing.
+    # Checked before loading: if the files are missing, transformers makes an empty tokenizer.
     if not any(source.find(file) for file in TOKENIZER_FILES):
         raise ModelError(
             f"{source.name}: has no tokenizer (such as tokenizer.json); copy that of its base model"

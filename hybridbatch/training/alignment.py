@@ -1,5 +1,6 @@
-"""The language-alignment regulariser: texts of a batch are pulled towards their translations in
-other languages.
+"""The language-alignment regulariser.
+
+It pulls the texts of a batch towards their translations in other languages.
 """
 
 import numpy as np
@@ -16,10 +17,10 @@ Translations = tuple[np.ndarray, np.ndarray]
 
 
 def plan_translations(index: RecordIndex, schedule: Schedule, seed: int) -> Translations:
-    """For the query and the passage of every pair, another row of its record that has that side; -1
-    where none has.
+    """For the query and passage of every pair, draw another row of the record with that side.
 
-    Uniform among those rows, independent for each text; a function of (seed, step).
+    -1 means that there is none. The draw is uniform among these rows and independent for each text.
+    It is a function of (seed, step).
 
     Raises: `DataError` if no text of the schedule has a translation in the training languages.
     """
@@ -39,12 +40,12 @@ def plan_translations(index: RecordIndex, schedule: Schedule, seed: int) -> Tran
 
 
 def alignment(texts: Tensor, translations: Tensor) -> Tensor:
-    """The mean squared distance of unit vectors, mean_i ||f(x_i) - f(y_i)||^2 = 2 - 2 mean_i
-    cos(x_i, y_i).
+    """The mean squared distance of unit vectors.
 
-    This is the alignment loss of Wang and Isola 2020 (arXiv:2005.10242, alpha = 2) with
-    translations as the positive pairs; Hu et al. 2023 (arXiv:2210.06633) add a contrastive loss of
-    parallel texts to a retrieval loss to that end.
+    It is mean_i ||f(x_i) - f(y_i)||^2 = 2 - 2 mean_i cos(x_i, y_i): the alignment loss of Wang and
+    Isola 2020 (arXiv:2005.10242, alpha = 2) with translations as the positive pairs. For the same
+    purpose, Hu et al. 2023 (arXiv:2210.06633) add a contrastive loss of parallel texts to a
+    retrieval loss.
 
     Args:
         texts, translations: [n, D], rows L2-normalised.

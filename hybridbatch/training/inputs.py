@@ -1,4 +1,4 @@
-"""All that is decided before any weights are loaded: languages, records, schedule, validation."""
+"""Everything that is decided before weights are loaded: languages, records, schedule, validation."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,28 +22,29 @@ from hybridbatch.training.rows import StoredRows
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.validation import Validation, plan_validation
 
-# Training languages of data from these sources; of other data, all.
+# Training languages of data from these sources. Other data trains on all its languages.
 RECOMMENDED: dict[tuple[str, ...], tuple[str, ...]] = {("atlas",): TRAINED}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is decided before any weights are loaded."""
+    """Everything that is decided before any weights are loaded."""
 
     store: Store
     languages: tuple[str, ...]
     index: RecordIndex
     schedule: Schedule
     held_out_index: RecordIndex | None  # of the validation split, if there is one
-    held_out: dict[str, Schedule]  # by kind of batch
-    translations: Translations | None  # of the alignment regulariser
-    targets: Targets | None  # of distillation
+    held_out: dict[str, Schedule]  # validation schedules by kind of batch
+    translations: Translations | None  # for the alignment regulariser
+    targets: Targets | None  # for distillation
     notes: tuple[str, ...]
 
     @classmethod
     def plan(cls, config: TrainConfig, store: Store, report: Reporter) -> "Inputs":
-        """Choose languages and records, plan the batches of training and validation, and tell what
-        is left out.
+        """Choose languages and records, and plan the batches of training and validation.
+
+        Notes report what is left out.
         """
         recommended = RECOMMENDED.get(store.sources)
         if config.languages is None and recommended:
@@ -120,8 +121,9 @@ class Inputs:
         )
 
     def identity(self, config: TrainConfig) -> dict[str, Any]:
-        """What two runs must share for one to go on as the other, as far as it is known without the
-        model.
+        """What two runs must share for one to continue the other.
+
+        It holds everything that is known without the model.
         """
         return {
             "config": config.as_json(),
@@ -171,7 +173,7 @@ class Inputs:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Data and schedule, for ``train.json``."""
+        """Facts about data and schedule, for ``train.json``."""
         manifest = self.store.manifest
         return {
             "trained_languages": list(self.languages),

@@ -1,4 +1,4 @@
-"""The licence of a trained model, from what its start and its training data say."""
+"""The licence of a trained model, from the licences of its base model and training data."""
 
 import re
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ PERMISSIVE = {"unicode": "mit"}  # the hub has no name for it; its terms are tho
 
 
 def licence(parts: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The hub's name of the licence of a model made from several parts.
+    """The hub's name of the licence of a model that is made from several parts.
 
     Args:
-        parts: what each part (the start, a source of data) says of its licence, by name.
-    Returns: the strictest of the licences; ``other`` where one is not known, with a reason for each
+        parts: the stated licence of each part (the start, a source of data), by name.
+    Returns: the strictest of the licences, or ``other`` if one is not known; and a reason for each
         part that decides.
     """
     strictest = -1

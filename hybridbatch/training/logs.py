@@ -1,4 +1,4 @@
-"""Where every step is logged besides the terminal: a function per target, chosen by `--log-to`."""
+"""Logs of every step besides the terminal: one function per target, chosen by `--log-to`."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import atomic_path, output_errors
 from hybridbatch.training.settings import TrainConfig
 
-# "step" and numbers by name; names such as "validation/loss" for the rarer ones
+# "step" and numbers by name; numbers that not every step has are named like "validation/loss"
 Record = Mapping[str, Any]
 Log = Callable[[Record], None]
 PACKAGES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
@@ -43,7 +43,7 @@ def _jsonl(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines; a process killed while writing leaves half of one at the end."""
+    """The whole lines of a file; a process killed while writing leaves half a line at the end."""
     if not path.exists():
         return []
     return [
@@ -54,8 +54,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def grouped(record: Record) -> dict[str, float]:
-    """The numbers of a record under the names that dashboards group by: ``loss/...`` (of all
-    batches, and of the batch's kind), ``optimisation/...``, ``rates/...``, ``validation/...``.
+    """The numbers of a record, under names that dashboards group by.
+
+    The names are ``loss/...`` (of all batches, and of the batch's kind), ``optimisation/...``,
+    ``rates/...`` and ``validation/...``.
     """
     found = {}
     for name, value in record.items():
@@ -96,7 +98,7 @@ def _tensorboard(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
 
 
 def _plain(value: Any) -> Any:
-    """TensorBoard's hyperparameters are numbers, texts and truth values."""
+    """`value` as a hyperparameter of TensorBoard: a number, a text or a truth value."""
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
@@ -146,10 +148,12 @@ TARGETS: dict[str, Callable[[Path, TrainConfig, int], AbstractContextManager[Log
 
 
 def open_log(run: Path, config: TrainConfig, done: int) -> AbstractContextManager[Log]:
-    """A function that takes one record per step. Raises `ConfigError` if the target's package is
-    not installed.
+    """A function that takes one record per step.
 
     Args:
-        done: steps already done and logged by an earlier session.
+        run: folder of the run.
+        config: settings, with the target.
+        done: number of steps that an earlier session has taken and logged.
+    Raises: `ConfigError` if the package of the target is not installed.
     """
     return TARGETS[config.log_to](run, config, done)

@@ -1,8 +1,7 @@
-"""LoRA (Hu et al. 2021, arXiv:2106.09685): low-rank updates are trained in the place of the
-weights, then merged.
+"""LoRA (Hu et al. 2021, arXiv:2106.09685): train low-rank updates of the weights, then merge.
 
-Every linear layer W of the transformer computes (W + alpha / rank * B A) x, where only A [rank, in]
-and B [out, rank] train; B starts at zero. `peft` puts the updates in and merges them.
+Every linear layer W of the transformer computes (W + alpha / rank * B A) x. Only A [rank, in] and B
+[out, rank] train. B starts at zero. `peft` inserts the updates and merges them.
 """
 
 import torch
@@ -12,7 +11,7 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.seeding import stream
 from hybridbatch.model import Encoder
 
-UNUSED = "pooler"  # of transformers' encoders; retrieval has poolings of its own
+UNUSED = "pooler"  # a layer of transformers' encoders that retrieval does not use
 
 
 def linear_layers(model: nn.Module) -> list[str]:
@@ -25,14 +24,14 @@ def linear_layers(model: nn.Module) -> list[str]:
 
 
 class Adapters:
-    """The low-rank updates of an encoder's transformer; all else of the encoder stops training.
+    """The low-rank updates of an encoder's transformer; the rest of the encoder stops training.
 
     Args:
         encoder: changed in place.
-        rank: of every update.
-        alpha: an update's factor is alpha / rank.
-        seed: of A, which is drawn as `peft` does: uniform with bound 1 / sqrt(in).
-    Raises: `ConfigError` where `peft` is not installed.
+        rank: rank of every update.
+        alpha: the factor of an update is alpha / rank.
+        seed: seed of A, which is drawn as in `peft`: uniform with bound 1 / sqrt(in).
+    Raises: `ConfigError` if `peft` is not installed.
     """
 
     def __init__(self, encoder: Encoder, rank: int, alpha: float, seed: int) -> None:
@@ -51,5 +50,5 @@ class Adapters:
         encoder.head.requires_grad_(False)
 
     def merge(self) -> None:
-        """Add the updates to the weights, so that the encoder is a plain one again."""
+        """Add the updates to the weights, so that the encoder is an ordinary one again."""
         self._wrapped.merge_and_unload()

@@ -1,22 +1,22 @@
-"""The loss scale of fp16: gradients too small for the format are carried as multiples of it."""
+"""The loss scale of fp16, which multiplies gradients that are too small for the format."""
 
 from dataclasses import dataclass
 
 START = 2.0**16
-LONGEST = 2000  # finite steps after which the scale doubles
+LONGEST = 2000  # number of finite steps after which the scale doubles
 
 
 @dataclass
 class LossScale:
-    """A factor on the gradient of the embeddings, taken off the parameters' gradients again.
+    """A factor on the gradient of the embeddings, removed again from the parameters' gradients.
 
-    As `torch.amp.GradScaler`: it halves after a step whose gradients were not finite, which is
-    skipped, and doubles after `LONGEST` finite steps in a row. Of powers of two only the exponent
-    changes, so what does not overflow is exact.
+    It works as in `torch.amp.GradScaler`. A step whose gradients are not finite is skipped, and the
+    factor halves. After `LONGEST` finite steps in a row it doubles. The factor is a power of two
+    and changes only exponents, so everything that does not overflow is exact.
 
     Args:
-        factor: 1 in other formats than fp16.
-        finite_steps: since the last change.
+        factor: 1 in formats other than fp16.
+        finite_steps: number of finite steps since the factor last changed.
     """
 
     factor: float = 1.0
@@ -24,11 +24,14 @@ class LossScale:
 
     @classmethod
     def of(cls, precision: str) -> "LossScale":
-        """To start with."""
+        """The loss scale at the start of a run."""
         return cls(START if precision == "fp16" else 1.0)
 
     def overflowed(self) -> bool:
-        """After gradients that are not finite: halve. False: the scale is not to blame."""
+        """Halve the factor after gradients that are not finite.
+
+        Returns: False if the scale is not the cause.
+        """
         if self.factor <= 1.0:
             return False
         self.factor /= 2
@@ -36,7 +39,7 @@ class LossScale:
         return True
 
     def stepped(self, precision: str) -> None:
-        """After a step with finite gradients."""
+        """Count a step with finite gradients."""
         if precision != "fp16":
             return
         self.finite_steps += 1

@@ -88,7 +88,7 @@ def train_json(
 
 
 def start_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far: a process may train several models, as the cells of a sweep."""
+    """Reset the memory peak, because a process may train several models (cells of a sweep)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):  # no Linux, or not allowed
@@ -96,7 +96,10 @@ def start_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes since `start_peak_memory`: of the GPU for CUDA, else the most of this process that has been in main memory."""
+    """The peak of memory since `start_peak_memory`, in bytes.
+
+    It is the GPU's memory for CUDA, and otherwise the largest part of this process in main memory.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
@@ -112,7 +115,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _teaching(config: Mapping[str, Any]) -> list[str]:
-    """The line about distillation, if there was any."""
+    """The line about distillation, if a teacher was used."""
     if not config["teacher"] or not config["distill_weight"]:
         return []
     language = config["teacher_language"] or "the language of each text"
@@ -124,7 +127,7 @@ def _teaching(config: Mapping[str, Any]) -> list[str]:
 
 
 def batches_in_words(config: Mapping[str, Any]) -> str:
-    """What the batches of a run hold, without the settings that its strategy does not use."""
+    """The contents of the batches of a run, without settings that its strategy does not use."""
     copies = f"up to {config['copies']}" if config["copies"] else "all"
     return (
         f"{config['batch_size']} pairs; strategy {config['strategy']}; "
@@ -190,7 +193,7 @@ def _metadata(
     identifier: str,
     evaluations: Sequence[Mapping[str, Any]],
 ) -> str:
-    """The block of YAML that the hub reads."""
+    """The YAML block that the hub reads."""
     from huggingface_hub import ModelCardData
 
     found = [each for evaluation in evaluations for each in _eval_results(evaluation)]
@@ -213,7 +216,7 @@ def _metadata(
 
 
 def _hub_language(code: str) -> str:
-    """The hub's id of a language: two letters where there are any, else three."""
+    """The hub's id of a language: two letters if there is such an id, else three."""
     aliases = language(code).aliases
     return next((alias for alias in aliases if len(alias) == 2 and alias.islower()), code[:3])
 

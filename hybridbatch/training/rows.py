@@ -1,4 +1,4 @@
-"""What the row numbers of a schedule stand for: texts, names, records, groups, stored tokens."""
+"""The contents of the row numbers of a schedule: texts, names, records, groups, stored tokens."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,8 +20,8 @@ Tokenise = Callable[[Sequence[str], Side], TokenArrays]
 class Rows:
     """The rows that a schedule numbers. Every method takes row numbers, int64 [n].
 
-    A kind of data needs `queries`, `passages` and `record_ids`; the other methods say that there is
-    nothing more.
+    A kind of data must implement `queries`, `passages` and `record_ids`. By default the other
+    methods report that there is nothing more.
     """
 
     languages: tuple[str, ...] = ()  # the names of the schedule's language numbers
@@ -43,7 +43,7 @@ class Rows:
         return [()] * len(rows)
 
     def records(self, rows: np.ndarray) -> np.ndarray:
-        """The number of each row's record, int64 [n]; mtt batches need it."""
+        """int64 [n]: the number of the record of each row; mtt batches need it."""
         raise ValueError("mtt batches need the records of their rows")
 
     def groups(self, rows: np.ndarray) -> np.ndarray:
@@ -51,11 +51,11 @@ class Rows:
         raise ValueError("negatives with groups need the groups of rows")
 
     def negative_groups(self, rows: np.ndarray) -> list[np.ndarray] | None:
-        """The group of every hard negative of each row, -1 if unknown; None: nothing is known."""
+        """The group of every hard negative of each row, -1 if unknown; None if none is known."""
         return None
 
     def stored_tokens(self, rows: np.ndarray, side: Side) -> TokenArrays | None:
-        """The tokens of each row's text, where they are kept; None: the texts must be tokenised."""
+        """The stored tokens of the text of each row; None: the texts must be tokenised."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""A trained model for others: on the hub, or as ONNX."""
+"""Share a trained model: on the hub, or as ONNX."""
 
 import logging
 import warnings
@@ -78,7 +78,7 @@ def push(
 
 
 def _network_errors() -> type[Exception]:
-    """What the hub's client raises where there is no network."""
+    """The errors that the hub's client raises without a network."""
     from huggingface_hub.utils import get_session
 
     client = import_module(type(get_session()).__module__.partition(".")[0])
@@ -181,7 +181,10 @@ def export_onnx(run: Path, out: Path | None = None, report: Reporter = SILENT) -
 
 
 def _model_folder(run: Path) -> Path:
-    """Where the model's files are. Raises `ConfigError` for one that is not in a folder."""
+    """The folder of the model's files.
+
+    Raises: `ConfigError` for a model that is not in a folder.
+    """
     from hybridbatch.model.loading import locate
 
     folder = Path(locate(str(run), SILENT).location)
@@ -192,7 +195,7 @@ def _model_folder(run: Path) -> Path:
 
 @contextmanager
 def _no_remarks() -> Iterator[None]:
-    """Without the exporter's remarks about its own internals."""
+    """Hide the exporter's remarks about its own internals."""
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:

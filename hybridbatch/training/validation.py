@@ -1,5 +1,6 @@
-"""Validation: the training loss and the reciprocal rank on fixed batches of the validation split,
-both kinds of them.
+"""Validation: the training loss and the reciprocal rank on fixed batches.
+
+The batches are monolingual and cross-lingual, from the validation split.
 """
 
 from collections.abc import Callable
@@ -29,12 +30,13 @@ SEED = 0  # the same batches for every seed and mix of a data set, so that runs 
 def plan_validation(
     index: RecordIndex, batch_size: int, batches: int
 ) -> tuple[dict[str, Schedule], list[str]]:
-    """Schedules of `batches` monolingual and as many cross-lingual batches, by the name of the
-    kind, and notes.
+    """Plan `batches` monolingual and as many cross-lingual validation batches.
 
-    Where the split is too small for `batch_size`, a kind gets the largest batches that fit, and
-    more of them, for the same number of pairs; a kind that is not possible at all is left out, with
-    a note.
+    If the split is too small for `batch_size`, a kind gets the largest batches that fit, and more
+    of them, for the same number of pairs. A kind that is not possible at all is left out, with a
+    note.
+
+    Returns: the schedules by the name of the kind, and notes.
     """
     schedules, notes = {}, []
     for kind, mix in ((MONOLINGUAL, 1.0), (CROSS_LINGUAL, 0.0)):
@@ -62,7 +64,7 @@ def plan_validation(
 
 @dataclass(frozen=True)
 class Validation:
-    """Fixed validation batches by kind; empty: no validation."""
+    """Fixed validation batches by kind; empty if there is no validation."""
 
     kinds: dict[str, Batches]
 

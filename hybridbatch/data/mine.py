@@ -1,8 +1,8 @@
 """`hybridbatch mine`: hard negatives for prepared data, found by BM25 or by any encoder.
 
-Every row gets passages in its own language that a search ranks high for its question and that are
-not known, and not likely, to answer it. So a cross-lingual pair, which joins two rows of a record,
-can have negatives in the language of its passage or of its query, whichever training asks for.
+Every row gets passages in its language that a search ranks high for its question. Passages that are
+known or likely to answer the question are left out. A cross-lingual pair joins two rows of a
+record. So training can choose negatives in the language of the passage or of the query.
 docs/negatives.md has the method.
 """
 
@@ -46,18 +46,22 @@ from hybridbatch.search.embeddings import EmbeddingStore
 
 MINED = "mined"  # in the manifest's provenance
 OUTCOME = "outcome"  # in there: the counts
-CHUNK = 1 << 13  # questions searched at a time
+CHUNK = 1 << 13  # number of questions searched at a time
 
 
 def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
-    """Write prepared data with hard negatives as `config` says, unless it is there already; returns
-    its folder.
+    """Write prepared data with hard negatives as `config` describes, unless it exists already.
 
-    Languages that are finished stay so when the command is interrupted and run again, and the
-    result is the same.
+    Finished languages are kept when the command is interrupted and run again, and the result is
+    equal.
 
-    Raises: `ConfigError`, `DataError` and `ModelError` for what cannot work; `OutputError` if the
-        folder cannot be written or is the data's own; `Interrupted` when stopped.
+    Returns:
+        The folder of the data.
+
+    Raises:
+        ConfigError, DataError, ModelError: The settings, the data or the model cannot be used.
+        OutputError: The folder cannot be written, or is the folder of the input data.
+        Interrupted: The command was stopped.
     """
     from hybridbatch.data.prepare import ensure_prepared
 
@@ -81,7 +85,7 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
         return folder
     work = folder.parent / f".{folder.name}.{fingerprint(identity)}.mining"
     with _alone(work, report):
-        if _is_there(folder, identity, report):  # another process has just made it
+        if _is_there(folder, identity, report):  # another process has just written it
             shutil.rmtree(work)
             return folder
         try:
@@ -110,7 +114,10 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
 
 @contextmanager
 def _alone(work: Path, report: Reporter) -> Iterator[None]:
-    """The folder of unfinished work, held by one process at a time; another one waits and says so."""
+    """The folder of unfinished work, held by one process at a time.
+
+    Another process waits and reports that it waits.
+    """
     told = False
     while True:
         handle = os.open(make_folder(work), os.O_RDONLY)
@@ -120,7 +127,7 @@ def _alone(work: Path, report: Reporter) -> Iterator[None]:
                     report.note(f"{work}: another process is mining the same; waiting for it")
                     told = True
                 lock(handle)
-            # the other one has removed the folder, if it came to its end
+            # the other process removed the folder when it finished
             if work.is_dir() and os.path.samestat(os.fstat(handle), work.stat()):
                 yield
                 return
@@ -130,12 +137,12 @@ def _alone(work: Path, report: Reporter) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Searching:
-    """A way to search."""
+    """A search method."""
 
-    about: dict[str, Any]  # all that its results depend on, as JSON
+    about: dict[str, Any]  # everything that the results depend on, as JSON
     # the passages, their number, a folder to work in, their language
     corpus: Callable[[Texts, int, Path, str], Corpus]
-    words: bool  # whether score 0 says that no word is shared
+    words: bool  # whether score 0 means that no word is shared
 
 
 def _searching(config: MineConfig, report: Reporter) -> Searching:
@@ -187,12 +194,12 @@ class Part:
 
     rows: np.ndarray  # int64 [m]: all rows of the language, ascending
     start: np.ndarray  # int64 [m + 1]: row i has the negatives start[i] to start[i + 1] - 1
-    negatives: np.ndarray  # int64: rows whose passages they are, the hardest first
-    asked: int  # rows for which there was a question to search with
-    counts: np.ndarray  # int64 [REASONS]: passages found, over all rows, by what became of them
+    negatives: np.ndarray  # int64: rows with the negative passages, the hardest first
+    asked: int  # number of rows with a question to search with
+    counts: np.ndarray  # int64 [REASONS]: passages found, over all rows, by outcome
 
     def outcome(self) -> dict[str, Any]:
-        """Counts, as JSON."""
+        """The counts, as JSON."""
         widths = np.diff(self.start)
         return {
             "rows": len(self.rows),
@@ -215,7 +222,7 @@ def _mine_split(
     work: Path,
     report: Reporter,
 ) -> dict[str, Part]:
-    """The parts of a split by language; those that are in the work folder are taken from there."""
+    """The parts of a split by language; finished parts come from the work folder."""
     index = store.index(split)
     numbers = [index.languages.index(language) for language in languages]
     total = int(np.isin(index.language, numbers).sum())
@@ -248,7 +255,7 @@ def _load(path: Path) -> Part:
 
 @dataclass(frozen=True)
 class _SplitMining:
-    """What the mining of every language of a split needs."""
+    """The inputs for mining every language of a split."""
 
     config: MineConfig
     store: Store
@@ -275,7 +282,7 @@ def _mine_language(job: _SplitMining, language: str, bar: Bar) -> Part:
         with_passage = members[(index.has[members] & HAS_PASSAGE) > 0]
         if len(with_passage):
             first = np.sort(np.unique(known.passage[with_passage], return_index=True)[1])
-            passages = with_passage[first]  # each distinct one once
+            passages = with_passage[first]  # each distinct question once
             texts = partial(_passages, store, split, passages)
             corpus = job.searching.corpus(texts, len(passages), job.work, language)
             words = job.searching.words
@@ -303,8 +310,9 @@ def _passages(store: Store, split: Split, rows: np.ndarray, numbers: np.ndarray)
 def _questions(
     index: RecordIndex, owner: np.ndarray, rows: np.ndarray, languages: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(row of `rows`, row whose query is searched for it), by row: its own query, or its record's
-    in `languages`.
+    """(row of `rows`, row whose query is searched for it), by row.
+
+    The query is the row's query, or the record's queries in `languages`.
     """
     if languages is None:
         with_query = rows[(index.has[rows] & HAS_QUERY) > 0]
@@ -323,7 +331,7 @@ def _questions(
 def _corpora(
     index: RecordIndex, owner: np.ndarray, rows: np.ndarray, corpus: str
 ) -> Iterator[np.ndarray]:
-    """The rows of a language that are searched together."""
+    """The rows of a language that one corpus contains."""
     if corpus == "language":
         yield rows
     else:
@@ -333,7 +341,7 @@ def _corpora(
 
 
 def _chunks(targets: np.ndarray) -> Iterator[slice]:
-    """Cuts of about `CHUNK` questions, never between two of one row. `targets` ascend."""
+    """Slices of about `CHUNK` questions that never separate questions of one row; `targets` ascend."""
     start = 0
     while start < len(targets):
         stop = (
@@ -341,7 +349,7 @@ def _chunks(targets: np.ndarray) -> Iterator[slice]:
             if start + CHUNK >= len(targets)
             else int(np.searchsorted(targets, targets[start + CHUNK]))
         )
-        if stop <= start:  # one row with more questions than that
+        if stop <= start:  # one row with more questions than a slice
             stop = int(np.searchsorted(targets, targets[start], side="right"))
         yield slice(start, stop)
         start = stop
@@ -354,7 +362,7 @@ def _identity(
     asked: Sequence[str] | None,
     searching: Searching,
 ) -> dict[str, Any]:
-    """What the result depends on, as JSON."""
+    """Everything that the result depends on, as JSON."""
     names = {
         "negatives", "depth", "skip_first", "positive_share", "positive_margin", "max_score", "corpus", "keep_given",
         "share_of",
@@ -370,7 +378,7 @@ def _identity(
 
 
 def _is_there(folder: Path, identity: dict[str, Any], report: Reporter) -> bool:
-    """Whether complete and undamaged data of that identity is at `folder`."""
+    """Whether complete and undamaged data of this identity is at `folder`."""
     if not (folder / "manifest.json").is_file():
         return False
     try:
@@ -388,7 +396,7 @@ def _is_there(folder: Path, identity: dict[str, Any], report: Reporter) -> bool:
 
 
 def _found(store: Store, split: Split, parts: Sequence[Part], keep_given: bool) -> FoundNegatives:
-    """The parts of all languages as one; rows in other languages keep what they have."""
+    """The parts of all languages together; rows in other languages keep their negatives."""
     rows = store.index(split).rows
     widths, keeps = np.zeros(rows, np.int64), np.ones(rows, bool)
     for part in parts:

@@ -38,9 +38,7 @@ class Stage(Protocol):
         """The rows that remain."""
 
     def describe(self) -> dict[str, Any]:
-        """Everything besides the rows that the result depends on, as JSON; empty for a stage that
-        counts.
-        """
+        """Everything besides the rows that the result depends on, as JSON; empty if it counts."""
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""

@@ -1,4 +1,4 @@
-"""Downloads of data: tried again where that may help, and one clear line where it did not."""
+"""Downloads of data: repeats tries that may succeed, and reports a failure in one clear line."""
 
 import errno
 from collections.abc import Callable
@@ -19,13 +19,15 @@ Result = TypeVar("Result")
 
 
 def fetch(action: Callable[[], Result], address: str) -> Result:
-    """What `action` gives, tried again as `patiently` does.
+    """The result of `action`, tried again as `patiently` does.
 
     Args:
         action: a call of the hub's client or of `datasets`.
-        address: what it fetches, for the message.
-    Raises: `DataError` with what failed, the address and the mend; `OutputError` if the cache
-        cannot be written.
+        address: the address that it fetches, for the message.
+
+    Raises:
+        DataError: The download failed; the message has the reason, the address and the remedy.
+        OutputError: The cache cannot be written.
     """
     from huggingface_hub.errors import HTTPError, XetDownloadError
 

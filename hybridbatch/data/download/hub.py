@@ -1,12 +1,10 @@
-"""Files of public data sets: from repositories of the Hugging Face hub, and from plain addresses.
+"""Files of public data sets in repositories of the Hugging Face hub.
 
-No code of a repository is ever run. Where a repository is a table that the `datasets` library knows
-without a script, that library tells which files make a configuration (`Repository.config`); where
-its loader is a script, the source names the files itself. Either way the hub's client fetches them,
-whole and once: a download that breaks off goes on where it stopped, also in a later run, and what
-was fetched is found in the client's cache ($HF_HOME). The files are then read record by record
-(`hybridbatch.data.formats.tables`), so that memory stays small and a bad record is told by its
-line.
+No code of a repository is run. If a repository is a table that the `datasets` library knows without
+a script, that library decides which files make a configuration (`Repository.config`). If its loader
+is a script, the source names the files itself. The hub's client fetches whole files once into its
+cache ($HF_HOME). The files are then read record by record (`hybridbatch.data.formats.tables`). So
+memory stays small, and a bad record is reported by its line.
 """
 
 import re
@@ -38,28 +36,34 @@ class Repository:
 
     @property
     def url(self) -> str:
-        """Where people find it."""
+        """The address for people."""
         return f"https://huggingface.co/datasets/{self.name}"
 
     def at(self, commit: str | None) -> "Repository":
-        """The same repository at a commit; None leaves the revision as it is."""
+        """This repository at a commit; None leaves the revision unchanged."""
         return replace(self, revision=commit) if commit else self
 
     def commit(self) -> str:
-        """The commit that the revision stands for, of a branch the present one. Raises: as `file`."""
+        """The commit of the revision; for a branch, its present commit.
+
+        Errors are those of `file`.
+        """
         (readme,) = self.inputs() or (Path(self.revision, "README.md"),)
         return readme.parent.name
 
     def inputs(self) -> list[Path]:
-        """What a source's `inputs` has to give: of a branch, a file in whose path the hub's client
-        puts the commit.
+        """The result for a source's `inputs`.
+
+        For a branch it is a file whose path in the hub's cache contains the commit.
         """
         return [] if _COMMIT.fullmatch(self.revision) else [self.file("README.md")]
 
     def file(self, path: str) -> Path:
-        """The local copy of a file, downloaded if it is not there yet.
+        """The local copy of a file, downloaded if it does not exist yet.
 
-        Raises: `DataError` in one line if it cannot be had, `OutputError` if it cannot be stored.
+        Raises:
+            DataError: The file cannot be downloaded.
+            OutputError: The file cannot be stored.
         """
         from huggingface_hub import hf_hub_download
 
@@ -71,7 +75,10 @@ class Repository:
         return fetch(download, f"{self.name}@{self.revision}: {path}")
 
     def folder(self, path: str) -> list[str]:
-        """The paths of the files in a folder, sorted by name and number. Raises: as `file`."""
+        """The paths of the files in a folder, sorted by name and number.
+
+        Errors are those of `file`.
+        """
         from huggingface_hub import HfApi
 
         def ask() -> list[str]:
@@ -83,8 +90,9 @@ class Repository:
         return fetch(ask, f"{self.name}@{self.revision}: {path}")
 
     def config(self, name: str, split: str = "train") -> list[str]:
-        """The paths of the files of a split of a configuration, in the order of `datasets`. Raises:
-        as `file`.
+        """The paths of the files of a split of a configuration, in the order of `datasets`.
+
+        Errors are those of `file`.
         """
 
         def ask() -> list[str]:
@@ -106,7 +114,7 @@ class Repository:
         return found
 
     def splits(self, name: str) -> dict[str, list[str]]:
-        """The paths of the files of every split of a configuration. Raises: as `file`."""
+        """The paths of the files of every split of a configuration; errors are those of `file`."""
 
         def ask() -> dict[str, list[str]]:
             from datasets import load_dataset_builder
@@ -120,7 +128,7 @@ class Repository:
         return fetch(ask, f"{self.name}@{self.revision}: configuration {name!r}")
 
     def present_commit(self) -> str:
-        """The commit that the revision stands for now. Raises: as `file`."""
+        """The present commit of the revision; errors are those of `file`."""
         from huggingface_hub import HfApi
 
         def ask() -> str:
@@ -132,10 +140,12 @@ class Repository:
         return fetch(ask, f"{self.name}@{self.revision}")
 
     def configs(self, *, card: bool = True) -> list[str]:
-        """The names of all configurations. Raises: as `file`.
+        """The names of all configurations.
+
+        Errors are those of `file`.
 
         Args:
-            card: whether the repository has a card (README.md), as all that sources name have.
+            card: whether the repository has a card (README.md), as all repositories of sources do.
         """
 
         def ask() -> list[str]:
@@ -148,13 +158,14 @@ class Repository:
         return fetch(ask, f"{self.name}@{self.revision}")
 
     def _check(self) -> None:
-        """Raises as `file` if repository or revision is not there; `datasets`, which needs the card
-        anyway, says less.
+        """Check that repository and revision exist, with a clearer error than that of `datasets`.
+
+        `datasets` needs the card anyway. Errors are those of `file`.
         """
         self.file("README.md")
 
     def label(self, path: str) -> str:
-        """How bad rows call a file: the same on every machine."""
+        """The name of a file in bad rows; it is equal on every machine."""
         return f"{self.name}/{path}"
 
     def read(self, paths: Iterable[str], parse: Parse) -> Iterator[Row | BadRow]:
@@ -163,7 +174,10 @@ class Repository:
         Args:
             parse: makes rows of (place, record), where place is ``number of file:line``, unique in
                 the table; may raise `RowProblem`.
-        Raises: `DataError` as `file` and `read_records`.
+
+        Raises:
+            DataError: A file cannot be downloaded or read (see `file` and `read_records`).
+            OutputError: A file cannot be stored.
         """
         for number, path in enumerate(paths):
             yield from convert(self.file(path), self.label(path), _placed(parse, number))

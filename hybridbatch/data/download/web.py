@@ -1,7 +1,7 @@
-"""Files from plain web addresses, downloaded once and kept: the one downloader beside the hub's.
+"""Downloads files from plain web addresses once, and keeps them.
 
-A download that breaks off goes on where it stopped, in the next try and in a later run. Where the
-checksum is known, a file of other content is never kept.
+Only the hub has another downloader. An interrupted download continues where it stopped, in the next
+try and in a later run. If the checksum is known, a file with other content is never kept.
 """
 
 import hashlib
@@ -17,20 +17,23 @@ from hybridbatch.data.download.failures import fetch
 
 
 def web_path(address: str) -> Path:
-    """Where `web_file` keeps the file of an address."""
+    """The path where `web_file` keeps the file of an address."""
     name = Path(urlsplit(address).path).name
     key = hashlib.sha256(address.encode()).hexdigest()[:16]
     return cache_folder() / "downloads" / key / name
 
 
 def web_file(address: str, sha256: str | None = None, target: Path | None = None) -> Path:
-    """The local copy of a file of the web, downloaded if it is not there yet.
+    """The local copy of a file of the web, downloaded if it does not exist yet.
 
     Args:
-        address: of one content for ever, such as a file at a commit.
-        sha256: hex; a file of other content is refused.
-        target: where to keep it; default: `web_path`.
-    Raises: as `Repository.file`; `DataError` for other content than `sha256` says.
+        address: address whose content never changes, such as a file at a commit.
+        sha256: hex; a file with another hash is refused.
+        target: where to keep the file; default: `web_path`.
+
+    Raises:
+        DataError: The file cannot be downloaded, or does not have the hash `sha256`.
+        OutputError: The file cannot be stored.
     """
     target = target or web_path(address)
     if not target.is_file():
@@ -39,10 +42,10 @@ def web_file(address: str, sha256: str | None = None, target: Path | None = None
 
 
 def _download(address: str, target: Path, sha256: str | None) -> None:
-    """One try. What it fetched stays in a file beside `target`, and the next try adds the rest."""
+    """Try once; the fetched part stays in a file beside `target`, and the next try adds the rest."""
     part = make_folder(target.parent) / f".{target.name}.part"
     with part.open("ab") as file:
-        # Of several processes one downloads and the others wait.
+        # One of several processes downloads, and the others wait.
         lock(file.fileno())
         if target.is_file():
             part.unlink(missing_ok=True)
@@ -62,12 +65,12 @@ def _add_rest(address: str, file: BinaryIO, name: str) -> None:
     from huggingface_hub.file_download import http_get
 
     have = file.seek(0, os.SEEK_END)
-    # Packed on the way, the bytes that are there could not be counted.
+    # With compression in transit, the bytes already here could not be counted.
     headers = {"Accept-Encoding": "identity"}
     try:
         http_get(address, file, resume_size=have, headers=headers, displayed_filename=name)
     except HfHubHTTPError as error:
-        # 416: nothing is left to fetch, so what is there is whole, or not of this file at all.
+        # 416: nothing is left to fetch, so the file is whole, or belongs to other content.
         if error.response.status_code != 416:
             raise
         file.truncate(0)

@@ -45,9 +45,7 @@ def local_files(
 
 
 def local_copy(data_root: Path | None, folder: str) -> Path | None:
-    """The folder of our files of a data set under the data root; a clone of its home does not
-    count.
-    """
+    """The folder of our files of a data set under the data root; a clone is not one."""
     place = data_root / folder if data_root else None
     if place is None or not place.is_dir():
         return None

@@ -36,9 +36,7 @@ FORMS = "Moses files (NAME.en, NAME.sw), NAME.en-sw.tsv without a header, or NAM
 
 
 def own_parallel_text(path: Path) -> Source | None:
-    """The parallel text at `path` (a TMX or TSV file or a folder) as documents; None if there is
-    none.
-    """
+    """The parallel text at `path` (a TMX or TSV file or a folder) as documents, or None."""
     bitexts = find_bitexts(path.iterdir() if path.is_dir() else [path])
     if not bitexts:
         return None

@@ -68,7 +68,7 @@ def _domain_rows(source: str, domain: str) -> Iterator[Row | BadRow]:
 
 
 def _parse(source: str, titled: bool, title: str, context: str, record: Record) -> Iterator[Row]:
-    # Titles of Wikipedia say what the passage is about, the others' are numbers; joined as
+    # Titles of Wikipedia articles describe the passage; other titles are numbers. Joined
     # as in `retrieval_sets.take_passage`.
     passage = spaced(f"{title.replace('_', ' ')} {context}" if titled else context)
     yield Row(

@@ -1,6 +1,4 @@
-"""Order, groups and splits of a store's rows, from integer keys alone: what belongs together, and
-where it goes.
-"""
+"""Order, groups and splits of a store's rows, computed from integer keys alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,17 +18,17 @@ class RowKeys:
     """One entry a row, in any order. R rows."""
 
     source: np.ndarray  # int16 [R], numbered in the order of names
-    # uint64 [R, 2]: 128-bit hash of the record id, so that collisions need no thought
+    # uint64 [R, 2]: 128-bit hash of the record id, so that collisions can be ignored
     record: np.ndarray
     language: np.ndarray  # int16 [R], numbered in the order of ids
     has: np.ndarray  # uint8 [R]
-    query: np.ndarray  # uint64 [R]: hash of source and query text; 0 where there is none
-    passage: np.ndarray  # uint64 [R]: the same of the passage
+    query: np.ndarray  # uint64 [R]: hash of source and query text; 0 if there is no query
+    passage: np.ndarray  # uint64 [R]: hash of source and passage text
     split: np.ndarray  # uint8 [R]: number in `records.SPLITS`
 
 
 class DuplicateRow(Exception):
-    """Two rows are the same record in the same language; `row` is one of them."""
+    """Two rows have one record and one language; `row` is one of them."""
 
     def __init__(self, row: int) -> None:
         self.row = row
@@ -53,16 +51,16 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """What is set aside of sources, and what may meet in a batch.
+    """The shares of sources to set aside, and the rule for equal queries.
 
     Attributes:
-        validation_share: of the records of a source, where it has none of its own.
-        test_share: likewise.
-        seed: of the choice.
-        equal_queries: ``apart``: records with an equal query are of one group, as those with an
-            equal passage are, so that they never meet in a batch; ``together``: they may.
-        own: names of the user's own sources. Where one has a test split and no validation split,
-            validation records are set aside of its training records all the same.
+        validation_share: share of the records of a source without a validation split.
+        test_share: share of the records of a source without a test split.
+        seed: seed of the choice.
+        equal_queries: ``apart``: records with equal queries are in one group, like records with
+            equal passages, so that they never meet in a batch; ``together``: they may meet.
+        own: names of the user's own sources. If one has a test split and no validation split,
+            validation records are still set aside from its training records.
     """
 
     validation_share: float = 0.05
@@ -79,15 +77,17 @@ def arrange(
     plan: SplitPlan,
     without: np.ndarray | None = None,
 ) -> dict[Split, Arrangement]:
-    """The non-empty splits, of all rows but those of the mask `without` (bool [R]).
+    """The non-empty splits of all rows except those of the mask `without` (bool [R]).
 
-    Records of one source that share a passage or a query, directly or through others, form a
-    group. Where a source has training rows only, about `validation_share` of its records become
-    validation records: whole groups, so that no validation passage is trained on, chosen by a hash
-    of seed, source and record. A source that comes with splits of its own keeps them. Test records
-    are set aside in the same way, the same share of every language.
+    Records of one source that share a passage or a query, directly or through others, form a group.
+    If a source has only training rows, about `validation_share` of its records become validation
+    records. Whole groups move, so that no validation passage is trained on. A hash of seed, source
+    and record chooses them. A source with splits keeps its splits. Test records are set aside by
+    equal rules, with an equal share of every language.
 
-    Raises: `DuplicateRow`, `SplitRecord`.
+    Raises:
+        DuplicateRow: Two rows have one record and one language.
+        SplitRecord: A record has rows in two splits.
     """
     order = np.lexsort((keys.language, keys.record[:, 1], keys.record[:, 0], keys.source))
     if without is not None:
@@ -137,7 +137,7 @@ def arrange(
 
 
 def _starts_record(keys: RowKeys, order: np.ndarray) -> np.ndarray:
-    """bool [R]: whether the row at each place of `order` is the first of its record."""
+    """bool [R]: whether the row at each place of `order` is the first row of its record."""
     first = np.ones(len(order), bool)
     first[1:] = keys.source[order[1:]] != keys.source[order[:-1]]
     for half in range(2):
@@ -152,8 +152,8 @@ class _Records:
 
     source: np.ndarray  # int16 [N]
     group: np.ndarray  # int32 [N]
-    draw: np.ndarray  # uint64 [N]: random, of seed and record
-    languages: np.ndarray  # uint64 [N]: hash of the languages that the record's group is in
+    draw: np.ndarray  # uint64 [N]: random, determined by seed and record
+    languages: np.ndarray  # uint64 [N]: hash of the languages of the record's group
 
 
 def _language_sets(group_of_row: np.ndarray, language: np.ndarray, groups: int) -> np.ndarray:
@@ -167,9 +167,7 @@ def _language_sets(group_of_row: np.ndarray, language: np.ndarray, groups: int) 
 def _set_aside(
     split: np.ndarray, records: _Records, source: int, plan: SplitPlan, *, own: bool
 ) -> None:
-    """Move records of a source from the training split to the test and validation splits that it
-    lacks.
-    """
+    """Move records of a source from the training split to missing test and validation splits."""
     members = np.flatnonzero(records.source == source)
     given = set(split[members].tolist())
     if plan.test_share and TEST not in given:
@@ -190,10 +188,10 @@ def _choose_evenly(
 ) -> np.ndarray:
     """bool [n]: whole groups, about `share` of the members of each set of languages.
 
-    Systematic sampling: the groups stand in a row, those with the same languages and of the same
-    size side by side in random order, and of every 1 / share of them one is taken. So every set of
-    languages gives its share, up to one group of each size. Groups of more than `quota` members,
-    which would be the whole test set, are passed over.
+    This is systematic sampling. The groups stand in a row, where groups with equal languages and
+    equal size are side by side in random order. One group in every 1 / share is taken. So every set
+    of languages gives its share, up to one group of each size. Groups of more than `quota` members,
+    which would be the whole test set, are skipped.
     """
     _, first, number, sizes = np.unique(
         group, return_index=True, return_inverse=True, return_counts=True
@@ -213,7 +211,7 @@ def _choose_groups(group: np.ndarray, draw: np.ndarray, quota: int) -> np.ndarra
     _, number, sizes = np.unique(group, return_inverse=True, return_counts=True)
     smallest = np.full(len(sizes), np.iinfo(np.uint64).max)
     np.minimum.at(smallest, number, draw)
-    # a larger one would be the whole validation set, or more
+    # a larger group would be the whole validation set, or more
     small = np.flatnonzero(sizes <= quota)
     ranked = small[np.argsort(smallest[small], kind="stable")]
     chosen = np.zeros(len(sizes), bool)
@@ -224,8 +222,9 @@ def _choose_groups(group: np.ndarray, draw: np.ndarray, quota: int) -> np.ndarra
 def renumbered(
     numbers: np.ndarray, kept: np.ndarray, names: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
-    """The numbers (int16 [R]) among the names that kept rows (bool [R]) have, and those names;
-    others become any number.
+    """The numbers (int16 [R]) of kept rows (bool [R]) among the remaining names, and these names.
+
+    Other rows get any number.
     """
     used = np.unique(numbers[kept])
     return np.searchsorted(used, numbers).astype(numbers.dtype), [
@@ -234,7 +233,7 @@ def renumbered(
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele et al. 2014): a bijection of uint64 that looks random."""
+    """The finaliser of splitmix64 (Steele et al. 2014), a bijection of uint64 that looks random."""
     values = (values + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,5 +1,6 @@
-"""Rows at the door of the store: cleaned, counted, and spilled to disk in sorted runs, so that no
-text stays in memory.
+"""Takes rows into the store: cleans and counts them, and spills them to disk in sorted runs.
+
+No text stays in memory.
 """
 
 import hashlib
@@ -19,13 +20,13 @@ from hybridbatch.data.store.arrangement import RowKeys
 from hybridbatch.data.store.row_files import SCHEMA, TRANSLATED_SCHEMA
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
 
-EXAMPLES = 20  # bad rows listed in full
+EXAMPLES = 20  # number of bad rows listed in full
 _RUN_ROWS = 1 << 19
-_RUN_CHARACTERS = 1 << 27  # bounds the memory of a run of long texts
+_RUN_CHARACTERS = 1 << 27  # limits the memory of a run of long texts
 
 
 def clean_row(row: Row) -> Row | BadRow:
-    """The row with clean texts; negatives that are empty or equal to the passage are left out."""
+    """The row with clean texts, without negatives that are empty or equal to the passage."""
     query, passage = clean_text(row.query), clean_text(row.passage)
     record_id = clean_text(row.record_id)
     if record_id is None:
@@ -41,17 +42,15 @@ def clean_row(row: Row) -> Row | BadRow:
 
 
 class Ingest:
-    """Takes in rows and writes them to one Arrow file, in runs that are sorted as the store will
-    be.
+    """Takes in rows and writes them to one Arrow file, in runs in the store's order.
 
-    A run is sorted so that reading the rows in the store's order reads every run from its start to
-    its end.
+    Reading the rows in the store's order then reads every run from its start to its end.
 
     Attributes:
-        sources, languages: numbers by name, in the order they came.
+        sources, languages: numbers by name, in the order of arrival.
         dropped: bad rows by reason.
         examples: the first bad rows.
-        schema: of the rows: `row_files.TRANSLATED_SCHEMA` if one of them is a translation, else
+        schema: schema of the rows: `row_files.TRANSLATED_SCHEMA` if a row is a translation, else
             `row_files.SCHEMA`.
     """
 
@@ -67,10 +66,14 @@ class Ingest:
         self._keys: list[RowKeys] = []
 
     def read(self, rows: Iterable[Row | BadRow]) -> RowKeys:
-        """Take in all rows; returns their keys in the order of the file, sources and languages
-        numbered by name.
+        """Take in all rows.
 
-        Raises: `DataError` at a bad row if strict, and if no good row comes.
+        Returns:
+            The keys of the rows in the order of the file, with sources and languages numbered by
+                name.
+
+        Raises:
+            DataError: A row is bad and `strict` is set, or no row is good.
         """
         with (
             pa.OSFile(str(self._path), "wb") as sink,
@@ -98,8 +101,9 @@ class Ingest:
         return self._all_keys()
 
     def belonging(self, keys: RowKeys, records: Collection[tuple[str, str]]) -> np.ndarray:
-        """bool [R]: which rows that were read belong to one of `records`, each a source and a
-        record id.
+        """bool [R]: which of the rows read belong to one of `records`.
+
+        A record is a source and a record id.
         """
         place = {name: number for number, name in enumerate(sorted(self.sources))}
         wanted = set()
@@ -176,7 +180,7 @@ class Ingest:
 
 
 def _with_data_errors(rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-    """The rows; a source's own failure to read is told apart from a failure to write the store."""
+    """The rows; a source's failure to read is told apart from a failure to write the store."""
     try:
         yield from rows
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The shape of ``manifest.json``: what the readers of prepared data rely on."""
+"""The shape of ``manifest.json``, which the readers of prepared data rely on."""
 
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +13,7 @@ SCHEMA_VERSION = 1
 class FileEntry(Shape):
     """A file of prepared data, as the manifest names it."""
 
-    # within the folder: no name of a path begins with a dot
+    # within the folder; no part of a path begins with a dot
     file: str = Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -35,7 +35,7 @@ class SumsEntry(Shape):
 
 
 class SplitCounts(Shape):
-    """What a split holds."""
+    """The contents of a split."""
 
     records: int = Field(ge=0)
     rows: int = Field(ge=0)

@@ -23,8 +23,8 @@ class FoundNegatives:
     """Hard negatives of the R rows of a split: passages of other rows."""
 
     start: np.ndarray  # int64 [R + 1]: row i has the negatives start[i] to start[i + 1] - 1
-    row: np.ndarray  # int64: the row whose passage each is
-    keeps_given: np.ndarray  # bool [R]: whether the row's present negatives stay, before these
+    row: np.ndarray  # int64: the rows that the passages belong to
+    keeps_given: np.ndarray  # bool [R]: whether the row's old negatives stay, before the new ones
 
 
 def write_with_negatives(
@@ -36,16 +36,18 @@ def write_with_negatives(
     report: Reporter = SILENT,
     shard_rows: int = 1 << 20,
 ) -> dict[str, Any]:
-    """Write the data of `store` with other hard negatives, all or nothing, as `write_store`.
-    Returns the manifest.
+    """Write the data of `store` with other hard negatives, all or nothing, as `write_store` does.
+
+    Returns:
+        The manifest.
     """
     check_free(folder)
-    store.verify()  # or damage would be copied, with checksums that fit it
+    store.verify()  # otherwise damage would be copied, with matching checksums
     with atomic_folder(folder) as temporary:
         for entry in store.manifest["index"]:
             (temporary / entry["file"]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(store.folder / entry["file"], temporary / entry["file"])
-        # the widths and groups of the new negatives become known while the rows are written
+        # writing the rows determines the widths and groups of the new negatives
         groups: dict[Split, list[tuple[np.ndarray, np.ndarray]]] = {}
         blocks = {}
         for split in store.splits:
@@ -75,8 +77,9 @@ def write_with_negatives(
 def _with_negatives(
     store: "Store", split: Split, found: FoundNegatives, groups: list[tuple[np.ndarray, np.ndarray]]
 ) -> Iterator[pa.Table]:
-    """The rows of a split with their new negatives, in blocks; (negatives of each row, their
-    groups) go to `groups`.
+    """The rows of a split with their new negatives, in blocks.
+
+    (negatives of each row, their groups) go to `groups`.
     """
     index = store.index(split)
     field = SCHEMA.field("negatives")
@@ -94,8 +97,9 @@ def _with_negatives(
 def _negatives_of(
     store: "Store", split: Split, found: FoundNegatives, rows: np.ndarray
 ) -> list[dict[str, int]]:
-    """The hard negatives of consecutive rows: text -> group of the record whose passage it is, -1
-    if unknown. The given ones come first where they stay.
+    """The hard negatives of consecutive rows: text -> group of the passage's record.
+
+    The group is -1 if it is unknown. Old negatives that stay come first.
     """
     index = store.index(split)
     first, last = rows[0], rows[-1]

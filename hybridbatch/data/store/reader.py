@@ -1,13 +1,13 @@
-"""Prepared data: a folder of rows, the integer index the schedule works on, and a manifest.
+"""Prepared data: a folder of rows, the integer index for the schedule, and a manifest.
 
-    manifest.json              what is in it: counts, checksums, provenance, fingerprint; written last
+    manifest.json              counts, checksums, provenance, fingerprint; written last
     train-00000.arrow ...      rows, as `row_files.SCHEMA`, by split; sorted by source, hash of
                                record id, language
     index/train/group.npy ...  the arrays of `RecordIndex`, memory-mapped
-    index/train/negative_*.npy where negatives were mined: the group of each hard negative
+    index/train/negative_*.npy if negatives were mined: the group of each hard negative
 
-The order of rows is a function of their content: the same rows give the same bytes in whatever
-order they come.
+The order of rows depends only on their content: equal rows give equal bytes in any order of
+arrival.
 """
 
 import os
@@ -31,7 +31,7 @@ from hybridbatch.data.store.manifest import Manifest
 from hybridbatch.data.store.row_files import PREPARE_AGAIN, FileSums, Shards
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex, restrict
 
-# in the manifest's provenance: the evaluation texts found, an outcome and not a cause
+# in the manifest's provenance: the evaluation texts found, a result and not an input
 REMOVED = "removed"
 ARRAYS = ("record_start", "source", "group", "language", "has")
 NEGATIVE_ARRAYS = ("negative_start", "negative_group")
@@ -57,8 +57,8 @@ def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
 class Store:
     """Prepared data, opened without reading it: files are memory-mapped, and checked by size.
 
-    What is read is compared with its checksum, once per process, block by block (`verify`: all of
-    it); data of earlier versions has no checksums, and is read as it is.
+    Every block that is read is compared with its checksum, once per process (`verify` reads all
+    blocks). Data of earlier versions has no checksums, and is read unchecked.
 
     Rows are numbered from 0 within a split.
     """
@@ -69,8 +69,11 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
-        """Raises `DataError` if there is no prepared data, it is of another version, or a file is
-        missing or cut.
+        """Open prepared data.
+
+        Raises:
+            DataError: There is no prepared data, it has another version, or a file is missing or
+                cut.
         """
         folder = Path(folder)
         path = folder / "manifest.json"
@@ -90,7 +93,11 @@ class Store:
         return store
 
     def verify(self) -> None:
-        """Read everything; raises `DataError` naming the first file whose content has changed."""
+        """Read everything.
+
+        Raises:
+            DataError: The content of a file has changed; the message names the first such file.
+        """
         for file, entry in self._files():
             if self.has_checksums:
                 self._sums.blocks(entry["file"]).check_all()
@@ -99,7 +106,7 @@ class Store:
 
     @property
     def has_checksums(self) -> bool:
-        """Whether damage is seen when the data is read."""
+        """Whether damage is detected when the data is read."""
         return "checksums" in self.manifest
 
     @cached_property
@@ -133,15 +140,14 @@ class Store:
         max_records: int | None = None,
         seed: int = 0,
     ) -> RecordIndex:
-        """The index of a split, of its rows in `languages`, of a random `max_records` of the
-        records that remain.
+        """The index of a split, restricted to `languages` and to `max_records` random records.
 
-        Subsets are nested: those of 500 records are among those of 1,000. They hold every source in
-        proportion, and prefer the same records whatever the languages. Without `languages` and
+        Subsets are nested: a subset of 500 records is part of a subset of 1,000. They hold every
+        source in proportion, and prefer equal records for any languages. Without `languages` and
         `max_records` nothing is read.
 
-        Raises: `DataError` if the split, or a language of the list, is not in the data, or nothing
-        remains.
+        Raises:
+            DataError: The split or a language is not in the data, or nothing remains.
         """
         index = self._whole_index(split)
         if languages is None and max_records is None:
@@ -154,11 +160,11 @@ class Store:
         return kept
 
     def queries(self, split: Split, rows: np.ndarray) -> list[str]:
-        """The queries of rows that have one."""
+        """The queries of rows; every row must have one."""
         return self._texts(split, rows, "query")
 
     def passages(self, split: Split, rows: np.ndarray) -> list[str]:
-        """The passages of rows that have one."""
+        """The passages of rows; every row must have one."""
         return self._texts(split, rows, "passage")
 
     def negatives(self, split: Split, rows: np.ndarray) -> list[tuple[str, ...]]:
@@ -166,10 +172,9 @@ class Store:
         return [tuple(texts) for texts in self._column(split, rows, "negatives")]
 
     def negative_groups(self, split: Split, rows: np.ndarray) -> list[np.ndarray] | None:
-        """Of every hard negative of rows, the group (`RecordIndex.group`) of the record whose
-        passage it is, -1 if unknown.
+        """The group (`RecordIndex.group`) of every hard negative's record, -1 if unknown.
 
-        None where nothing is known of any.
+        The result is None if no group is known.
         """
         folder = self.folder / "index" / self._known(split)
         if not (folder / f"{NEGATIVE_ARRAYS[0]}.npy").is_file():
@@ -187,11 +192,11 @@ class Store:
         return [Row(**{**row, "negatives": tuple(row["negatives"])}, split=split) for row in table]
 
     def table(self, split: Split, rows: np.ndarray) -> pa.Table:
-        """Whole rows, as `shards.SCHEMA`."""
+        """Whole rows, as `row_files.SCHEMA`."""
         return self._shards[self._known(split)].take(rows)
 
     def columns(self, split: Split, names: Sequence[str]) -> pa.Table:
-        """Whole columns of a split, memory-mapped: nothing is read before it is asked for."""
+        """Whole columns of a split, memory-mapped: nothing is read until it is needed."""
         return self._shards[self._known(split)].columns(names)
 
     def tokens(
@@ -204,15 +209,15 @@ class Store:
         cache: Path | None = None,
         report: Reporter = SILENT,
     ) -> TokenArrays:
-        """The memory-mapped tokens of all rows of a split, length 0 where a row lacks the side
-        (`tokens.stored_tokens`).
+        """The memory-mapped tokens of all rows of a split, length 0 if a row lacks the side.
 
-        Kept in ``tokens/KEY/`` of the data folder, or under `cache` where that folder is read-only.
+        They are kept in ``tokens/KEY/`` of the data folder, or under `cache` if that folder is
+        read-only (`tokens.stored_tokens`).
 
         Args:
             tokenise: texts and side -> tokens, as `model.Encoder.tokenise`.
-            key: hash of all that `tokenise` depends on (tokenizer, prompt, truncation); names a
-                folder.
+            key: hash of everything that `tokenise` depends on (tokenizer, prompt, truncation);
+                names a folder.
         """
         home = (
             self.folder
@@ -222,7 +227,7 @@ class Store:
         texts, bit = (self.queries, HAS_QUERY) if side == "query" else (self.passages, HAS_PASSAGE)
 
         def read(rows: np.ndarray) -> list[str]:
-            # a pass over all of them would end with the whole store mapped
+            # one pass over all rows would end with the whole store mapped
             self._shards[split].release()
             return texts(split, rows)
 
@@ -261,8 +266,10 @@ class Store:
         return RecordIndex(sources=self.sources, languages=self.languages, **arrays)
 
     def _require_index(self, split: Split, arrays: Mapping[str, np.ndarray]) -> None:
-        """Refuse an index that does not fit the manifest: other lengths, types, or numbers of
-        sources and languages that do not exist.
+        """Refuse an index that does not fit the manifest.
+
+        The faults are wrong lengths or types, and numbers of sources or languages that do not
+        exist.
         """
         counts = self.manifest["splits"][split]
         records, rows = counts["records"], counts["rows"]
@@ -304,7 +311,7 @@ class Store:
         return split
 
     def _language_numbers(self, languages: Sequence[str] | None) -> np.ndarray:
-        """Ascending."""
+        """The numbers of the languages, ascending."""
         if languages is None:
             return np.arange(len(self.languages))
         for language in languages:

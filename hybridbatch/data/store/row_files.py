@@ -1,8 +1,8 @@
 """The rows of a store on disk: Arrow IPC files, memory-mapped.
 
-Uncompressed Arrow, not Parquet, because training and negatives need rows in random order: a
-memory-mapped batch gives a row by its offset, while Parquet must decompress a whole row group for
-it. Opening reads only the footer.
+Training and negatives need rows in random order, so the files are uncompressed Arrow and not
+Parquet. A memory-mapped batch gives a row by its offset, while Parquet must decompress a whole row
+group for it. Opening a file reads only the footer.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ SCHEMA = pa.schema(
         pa.field("negatives", pa.list_(pa.large_string()), nullable=False),
     ]
 )
-# Of data with translated rows; other data has no such column, so that it is what it was before
-# there were any.
+# For data with translated rows. Other data has no such column, so that it is equal to data of
+# versions without translation.
 TRANSLATED_SCHEMA = SCHEMA.append(pa.field("translated_from", pa.large_string()))
 BLOCK_ROWS = 1 << 15  # rows of an Arrow record batch
 
@@ -46,10 +46,10 @@ PREPARE_AGAIN = "run the `hybridbatch prepare` or `mine` command that made it ag
 
 
 class FileSums:
-    """The checksums of the blocks of a store's files, read from one file when they are needed."""
+    """The checksums of the blocks of a store's files, read from one file on demand."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        """Without the entry ``checksums`` in the manifest, no file has any."""
+        """Set the folder; without the manifest's entry ``checksums``, no file has any."""
         self._folder = folder
         self._entry = manifest.get("checksums")
         self._places: dict[str, tuple[int, int]] = {}
@@ -71,7 +71,11 @@ class FileSums:
         return sums
 
     def blocks(self, name: str) -> Blocks:
-        """Of a file by its name in the manifest. Raises `DataError`."""
+        """The blocks of a file, by its name in the manifest.
+
+        Raises:
+            DataError: The checksums are damaged.
+        """
         path, sums = self._folder / name, self._sums
         if sums is not None:
             start, end = self._places[name]
@@ -83,7 +87,7 @@ class FileSums:
 
 
 def write_sums(folder: Path, entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Write the checksums of the files of `entries`, in that order; returns their own entry."""
+    """Write the checksums of the files of `entries`, in order; returns their manifest entry."""
     path = folder / "checksums"
     parts = [np.empty(0, "<u8"), *(block_sums(folder / entry["file"]) for entry in entries)]
     path.write_bytes(np.concatenate(parts).tobytes())
@@ -91,13 +95,11 @@ def write_sums(folder: Path, entries: Iterable[Mapping[str, Any]]) -> dict[str, 
 
 
 class _RowFile:
-    """One memory-mapped Arrow file, whose bytes are compared with their checksums when they are
-    read.
-    """
+    """One memory-mapped Arrow file whose bytes are compared with their checksums when read."""
 
     def __init__(self, path: Path, sums: FileSums | None) -> None:
         self.blocks = sums.blocks(path.name) if sums else None
-        # without checksums, Arrow's own look at the offsets and the UTF-8 of a batch must do
+        # without checksums, Arrow checks the offsets and the UTF-8 of a batch
         self._valid: set[int] | None = None
         if self.blocks is not None and self.blocks.sums is None:
             self._valid = set()
@@ -115,8 +117,9 @@ class _RowFile:
             raise damage(path, f"{str(error)[:200]}", PREPARE_AGAIN) from error
 
     def _check_descriptions(self, path: Path) -> None:
-        """Compare all that Arrow reads to open a file: the footer, and the message that describes
-        each batch and stands before it.
+        """Compare everything that Arrow reads to open a file.
+
+        This is the footer, and the message before each batch that describes it.
         """
         if self.blocks is None:
             return
@@ -126,7 +129,7 @@ class _RowFile:
         if not 0 < footer <= size - 10:
             raise damage(path, "it has no footer", PREPARE_AGAIN)
         self._check_range(size - 10 - footer, size)
-        place = 8  # behind the name of the format
+        place = 8  # after the name of the format
         while place + 8 <= size - 10 - footer:
             self._check_range(place, place + 8)
             length = int.from_bytes(content[place + 4 : place + 8], "little")
@@ -140,12 +143,20 @@ class _RowFile:
         self.check(np.array([start]), np.array([stop]))
 
     def check(self, starts: np.ndarray, stops: np.ndarray) -> None:
-        """Compare the blocks of some ranges of bytes. Raises `DataError`."""
+        """Compare the blocks of some ranges of bytes.
+
+        Raises:
+            DataError: A block is damaged.
+        """
         if self.blocks is not None:
             self.blocks.check(memoryview(self.content), starts, stops)
 
     def validate(self, batch: pa.RecordBatch, number: int) -> None:
-        """Where there are no checksums: look whether the batch is whole, once. Raises `DataError`."""
+        """Without checksums, check once that the batch is whole.
+
+        Raises:
+            DataError: The batch is damaged.
+        """
         if self._valid is None or number in self._valid:
             return
         try:
@@ -155,7 +166,11 @@ class _RowFile:
         self._valid.add(number)
 
     def check_rows(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
-        """Compare what `rows` (int64 [n]) of a batch are read from. Raises `DataError`."""
+        """Compare the bytes that `rows` (int64 [n]) of a batch are read from.
+
+        Raises:
+            DataError: A block is damaged.
+        """
         if self.blocks is None or self.blocks.sums is None or not len(rows):
             return
         for column in batch.columns:
@@ -171,7 +186,7 @@ class _RowFile:
         width = 4 if pa.types.is_list(column.type) else 8
         place = offsets.address - self.content.address
         self.check(place + starts * width, place + (stops + 1) * width)
-        # only now that the offsets are known to be right do they say where the content is
+        # only verified offsets show where the content is
         ends = np.frombuffer(offsets, np.int32 if width == 4 else np.int64)
         first, last = ends[starts].astype(np.int64), ends[stops].astype(np.int64)
         if pa.types.is_list(column.type):
@@ -184,16 +199,16 @@ class _RowFile:
 
 
 class Shards:
-    """Rows 0 to R - 1 of some Arrow files, one after the other; nothing is read before it is asked
-    for.
-    """
+    """Rows 0 to R - 1 of some Arrow files, one after the other; reads only on demand."""
 
     def __init__(
         self, paths: Sequence[Path], sums: FileSums | None = None, rows: int | None = None
     ) -> None:
-        """Args:
-        sums: of the files; None: they were written a moment ago, and are trusted.
-        rows: how many there must be; None: any number.
+        """Set the files.
+
+        Args:
+            sums: checksums of the files; None: they were just written, and are trusted.
+            rows: required number of rows; None: any number.
         """
         self._paths, self._sums, self._rows = tuple(paths), sums, rows
 
@@ -236,8 +251,9 @@ class Shards:
         return table.take(pa.array(back))
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Whole columns, memory-mapped. The files are compared with their checksums first, for what
-        is read later is not.
+        """Whole columns, memory-mapped.
+
+        The files are compared with their checksums first, because later reads are not checked.
         """
         fields = [SCHEMA.field(name) for name in names]
         for number, (file, batch) in enumerate(self._batches):
@@ -256,9 +272,7 @@ class Shards:
             self.release()
 
     def release(self) -> None:
-        """Unmap what was read, so that it does not count as memory; it is mapped again when it is
-        needed.
-        """
+        """Unmap what was read, so that it does not count as memory; it is mapped again on demand."""
         self.__dict__.pop("_batches", None)
 
 
@@ -270,8 +284,10 @@ def write_shards(
     digest: "ContentDigest",
     bar: Bar,
 ) -> list[dict[str, Any]]:
-    """Write ``SPLIT-00000.arrow`` ... of about `shard_rows` rows each; returns their entries for
-    the manifest.
+    """Write ``SPLIT-00000.arrow`` ... of about `shard_rows` rows each.
+
+    Returns:
+        Their entries for the manifest.
     """
     entries: list[dict[str, Any]] = []
     block = next(blocks, None)
@@ -289,7 +305,7 @@ def write_shards(
 
 
 def file_entry(path: Path, folder: Path) -> dict[str, Any]:
-    """Name, size and checksum of a file, as the manifest keeps them."""
+    """Name, size and checksum of a file, in the form of the manifest."""
     return {
         "file": path.relative_to(folder).as_posix(),
         "bytes": path.stat().st_size,
@@ -298,8 +314,9 @@ def file_entry(path: Path, folder: Path) -> dict[str, Any]:
 
 
 class ContentDigest:
-    """sha256 of rows in order, the same however they are cut into blocks: each column is hashed as
-    one long stream.
+    """sha256 of rows in order, independent of how they are cut into blocks.
+
+    Each column is hashed as one long stream.
     """
 
     def __init__(self) -> None:
@@ -326,7 +343,7 @@ class ContentDigest:
 
 
 def _lengths(column: pa.Array) -> bytes:
-    """Length of every value, -1 where it is missing, as little-endian int64."""
+    """The length of every value as little-endian int64, -1 if the value is missing."""
     if pa.types.is_large_string(column.type):
         lengths = pc.binary_length(column)
     else:

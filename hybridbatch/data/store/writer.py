@@ -37,17 +37,17 @@ from hybridbatch.data.store.row_files import (
     write_sums,
 )
 
-# the names of what lies in a folder of prepared data
+# the names of all entries of a folder of prepared data
 _PART = re.compile(rf"manifest\.json|checksums|index|tokens|({'|'.join(SPLITS)})-\d{{5,}}\.arrow")
 
 
 class LeakingRecords(Protocol):
-    """Records with evaluation texts in them; see `decontaminate.Findings`."""
+    """Records that contain evaluation texts; see `decontamination.Findings`."""
 
     records: set[tuple[str, str]]  # (source, record id)
 
     def as_json(self) -> dict[str, Any]:
-        """What was found, for the manifest."""
+        """The findings, for the manifest."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,12 @@ class WritePlan:
     """How rows become a store, apart from the rows themselves.
 
     Attributes:
-        provenance: where the rows come from, for the manifest; its ``sources`` may name licences.
-        leaking: records to leave out; looked at when all rows have been read, so that it can be
-            filled on the way.
-        outcomes: asked when all rows have been read, for further entries of the manifest.
+        provenance: origin of the rows, for the manifest; its ``sources`` may name licences.
+        leaking: records to leave out; read after all rows, so that reading may fill it.
+        outcomes: called after all rows have been read; returns further entries of the manifest.
         strict: stop at the first bad row instead of counting it.
-        validation_share, test_share, seed, equal_queries, own: as `SplitPlan` has them.
-        shard_rows: rows of a file, about; does not change the fingerprint.
+        validation_share, test_share, seed, equal_queries, own: see `SplitPlan`.
+        shard_rows: approximate number of rows of a file; does not change the fingerprint.
     """
 
     provenance: Mapping[str, Any]
@@ -79,16 +78,18 @@ class WritePlan:
 def write_store(
     folder: Path, rows: Iterable[Row | BadRow], *, report: Reporter = SILENT, **settings: Any
 ) -> dict[str, Any]:
-    """Write prepared data, all or nothing; an older store at `folder` is replaced. Returns the
-    manifest.
+    """Write prepared data, all or nothing; an older store at `folder` is replaced.
 
-    Texts are cleaned (`intake.clean_row`); a side that is empty then is missing. Rows are streamed:
-    memory is about 60 bytes a row, whatever the length of the texts. What becomes validation data:
-    `arrangement.arrange`.
+    Texts are cleaned (`intake.clean_row`); a side that is then empty is missing. Rows are streamed:
+    memory is about 60 bytes a row, whatever the length of the texts. `arrangement.arrange` chooses
+    the validation data.
 
     Args:
-        rows: in any order; of a record, at most one row per language.
-        settings: the attributes of `WritePlan`; `provenance` must be among them.
+        rows: in any order; a record has at most one row per language.
+        settings: the attributes of `WritePlan`, including `provenance`.
+
+    Returns:
+        The manifest.
 
     Raises:
         DataError: no usable row, two rows of a record in one language, a record in two splits,
@@ -126,7 +127,11 @@ def write_store(
 def _arranged(
     ingest: Ingest, keys: RowKeys, spill: Shards, plan: WritePlan
 ) -> dict[Split, Arrangement]:
-    """The rows of each split in their final order, leaking records left out. Raises `DataError`."""
+    """The rows of each split in their final order, without leaking records.
+
+    Raises:
+        DataError: Rows are contradictory, or none remains.
+    """
     sources, languages = sorted(ingest.sources), sorted(ingest.languages)
     without = None
     if plan.leaking and plan.leaking.records:
@@ -136,7 +141,7 @@ def _arranged(
                 f"all {len(plan.leaking.records):,} records hold evaluation texts, so nothing is"
                 " left to train on; choose other sources, or other tasks with --decontaminate"
             )
-        # a source or language whose rows all leak is no longer part of the data
+        # a source or language whose rows all leak is not part of the data
         source, sources = renumbered(keys.source, ~without, sources)
         language, languages = renumbered(keys.language, ~without, languages)
         keys = replace(keys, source=source, language=language)
@@ -167,7 +172,7 @@ def _arranged(
 def _manifest(
     ingest: Ingest, arranged: Mapping[Split, Arrangement], plan: WritePlan, fingerprint: str
 ) -> dict[str, Any]:
-    """All of the manifest but the entries of the files."""
+    """All of the manifest except the entries of the files."""
     index = next(iter(arranged.values())).index
     licences = {}
     for source in plan.provenance.get("sources", ()):
@@ -218,9 +223,11 @@ def write_manifest(
 
 
 def add_sums(store: Store) -> None:
-    """Give data of an earlier version the checksums that it lacks, once its sha256 are right.
+    """Add the missing checksums to data of an earlier version, after its sha256 are verified.
 
-    Raises: `DataError` for damage; `OutputError`.
+    Raises:
+        DataError: The data is damaged.
+        OutputError: The data cannot be written.
     """
     store.verify()
     manifest = dict(store.manifest)
@@ -230,10 +237,10 @@ def add_sums(store: Store) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Only prepared data may be replaced: whatever is at `folder` is deleted when the new data is
-    complete.
+    """Check that `folder` may be replaced: only prepared data, which is deleted at the end.
 
-    Raises: `OutputError` if something else is there.
+    Raises:
+        OutputError: Something else is there.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: a file is in the way; choose another folder with --out")
@@ -250,7 +257,7 @@ def _is_data(folder: Path) -> bool:
         return False
     try:
         manifest = read_json(path)
-    except DataError:  # damaged: its other files tell
+    except DataError:  # damaged: the other files show what it is
         return all(_PART.fullmatch(each.name) for each in folder.iterdir())
     return isinstance(manifest, dict) and manifest.get("kind") == "data"
 
@@ -261,8 +268,10 @@ def write_rows(
     shard_rows: int,
     report: Reporter,
 ) -> tuple[list[dict[str, Any]], str]:
-    """The shards of all splits, given the number of rows and the rows of each; (entries for the
-    manifest, fingerprint).
+    """Write the shards of all splits, given the number of rows and the rows of each split.
+
+    Returns:
+        Entries for the manifest, and the fingerprint.
     """
     shards: list[dict[str, Any]] = []
     digests = []

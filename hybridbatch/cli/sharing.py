@@ -14,7 +14,10 @@ from hybridbatch.common.errors import ConfigError
     SHARING,
     examples=[
         "hybridbatch push experiments/first my-name/my-encoder",
-        "hybridbatch push experiments/first my-name/my-encoder --public --eval experiments/first-eval",
+        (
+            "hybridbatch push experiments/first my-name/my-encoder --public"
+            " --eval experiments/first-eval"
+        ),
     ],
 )
 def push(

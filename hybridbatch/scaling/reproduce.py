@@ -285,8 +285,8 @@ def report_text(result: Mapping[str, Any]) -> str:
             "",
             *done,
             "",
-            "mAP is mean average precision, macro-averaged over languages (docs/evaluation.md). Rank"
-            " distance is in ranks, and lower is better. Zero-shot means that training had no"
+            "mAP is mean average precision, macro-averaged over languages (docs/evaluation.md)."
+            " Rank distance is in ranks, and lower is better. Zero-shot means that training had no"
             " language of the setting. Trained-to-zero-shot means that training had the language of"
             " the query only.",
             "",

@@ -69,7 +69,7 @@ class Method:
                 weight.
 
         Raises:
-            ConfigError: if one side is missing; otherwise as `fit`.
+            ConfigError: one side is missing; otherwise as `fit`.
         """
         if self.name == "shift":
             return {"passage": self.fit(sides["passage"])}

@@ -53,7 +53,7 @@ class Moments:
         """The moments of `vectors` ([n, D] by language); languages without vectors are left out.
 
         Raises:
-            DataError: when there is no vector at all, or one is not finite.
+            DataError: there is no vector at all, or one is not finite.
         """
         names = tuple(name for name, rows in vectors.items() if len(rows))
         if not names:
@@ -442,7 +442,7 @@ def whiten(
             which is needed with fewer texts than dimensions.
 
     Raises:
-        DataError: if the vectors do not differ, or are too few without shrinking.
+        DataError: the vectors do not differ, or are too few without shrinking.
 
     Source:
         Su et al., "Whitening Sentence Representations for Better Semantics and Faster Retrieval",

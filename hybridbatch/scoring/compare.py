@@ -217,7 +217,7 @@ def _shared_tasks(runs: Sequence[_Run]) -> list[str]:
     """Tasks of all runs.
 
     Raises:
-        DataError: if there is no shared task, or if one name stands for different data.
+        DataError: there is no shared task, or if one name stands for different data.
     """
     prints: list[tuple[str, dict[str, str]]] = []  # name of the run, fingerprints of its tasks
     for run in runs:

@@ -54,7 +54,8 @@ def save_by_language(encoder: "Encoder", vectors: LanguageVectors, folder: Path)
     """Save the model with modules that subtract the vector of each text's side and language.
 
     Raises:
-        `OutputError`; `ModelError` without sentence-transformers, whose modules these are.
+        OutputError: a file cannot be written.
+        ModelError: sentence-transformers, whose modules these are, is not installed.
     """
     try:
         from hybridbatch.model.language_module import LanguageVectors as Module

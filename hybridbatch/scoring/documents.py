@@ -91,7 +91,7 @@ def check_scores(folder: Path, name: str, facts: dict[str, Any] | None = None) -
         facts: the result of `read_evaluation`, if known.
 
     Raises:
-        DataError: if the file is damaged or belongs to another evaluation.
+        DataError: the file is damaged or belongs to another evaluation.
     """
     if facts is None:
         if not (folder / RESULT).is_file():

@@ -32,7 +32,8 @@ def write_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as SVG or PNG, as the suffix says.
 
     Raises:
-        `ConfigError` for another suffix, `OutputError`.
+        ConfigError: another suffix.
+        OutputError: the file cannot be written.
     """
     import matplotlib
 

@@ -103,7 +103,7 @@ def language_preference(
         float64 [Q].
 
     Raises:
-        DataError: if a query has no relevant passage in its own language.
+        DataError: a query has no relevant passage in its own language.
 
     Source:
         MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries ("query-language
@@ -136,7 +136,7 @@ def language_ndcg(
         float64 [Q].
 
     Raises:
-        DataError: if a query has no relevant passage in its own language.
+        DataError: a query has no relevant passage in its own language.
 
     Source:
         MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG that

@@ -114,7 +114,7 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
         metric: a column, or the name of its mean such as ``mAP``.
 
     Raises:
-        DataError: when the file is absent, damaged, or has no such metric.
+        DataError: the file is absent, damaged, or has no such metric.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

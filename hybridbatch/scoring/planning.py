@@ -201,7 +201,7 @@ def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str])
     """The tasks of an evaluation, each in those of the languages that it has.
 
     Raises:
-        ConfigError: unknown tasks, two tasks of one name, and a task with none of the languages.
+        ConfigError: unknown tasks, two tasks of one name, or a task with none of the languages.
         DataError: bad data.
     """
     languages = config.task_languages

@@ -109,7 +109,7 @@ class Passages:
             device: where the passages are scored.
 
         Raises:
-            DataError: if there are no passages, or an id occurs twice.
+            DataError: there are no passages, or an id occurs twice.
         """
         self.languages = tuple(ids)
         for language, block in ids.items():

@@ -32,7 +32,7 @@ def share_encoding(
         searches: by task name, the tasks that are searched block by block.
 
     Raises:
-        ConfigError: if processes differ in versions or model.
+        ConfigError: processes differ in versions or model.
     """
     with join(device) as workers:
         if workers.size == 1:

@@ -42,7 +42,7 @@ def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | No
     """How a task is searched; None: it is ranked whole, in memory.
 
     Raises:
-        ConfigError: if a cutoff is greater than the depth of the search.
+        ConfigError: a cutoff is greater than the depth of the search.
     """
     if config.index == "auto" and ranked_bytes(task, dimension) <= main_memory().total / 2:
         return None

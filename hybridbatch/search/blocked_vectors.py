@@ -93,8 +93,8 @@ def encode_blocks(
         wait: wait until all blocks of the part are there, including blocks of other processes.
 
     Raises:
-        ModelError: naming the text whose embedding is not finite.
-        OutputError: when a block cannot be written.
+        ModelError: an embedding is not finite; the error names its text.
+        OutputError: a block cannot be written.
     """
     from filelock import FileLock, Timeout
 

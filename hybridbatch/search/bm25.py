@@ -91,7 +91,7 @@ class BM25:
         built.
 
         Raises:
-            DataError: if there is no text.
+            DataError: there is no text.
         """
         if not len(texts):
             raise DataError("BM25: there is no text to index")

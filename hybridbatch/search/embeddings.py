@@ -141,9 +141,9 @@ class EmbeddingStore:
             [n, D] of the stored type, in the order of `texts`.
 
         Raises:
-            ModelError: naming the text whose embedding is not finite.
+            ModelError: an embedding is not finite; the error names its text.
             DataError: a damaged store.
-            OutputError: when the store cannot be written.
+            OutputError: the store cannot be written.
         """
         if not texts:
             return np.empty((0, self.encoder.dimension), dtype=self.dtype)
@@ -173,7 +173,7 @@ class EmbeddingStore:
         """Encode distinct texts without storing their vectors: float32 [n, D].
 
         Raises:
-            ModelError: naming the text whose embedding is not finite.
+            ModelError: an embedding is not finite; the error names its text.
         """
         choice = {} if self.kernels == "plain" else {"kernels": self.kernels}
         encode: Any = self.encoder.encode
@@ -316,7 +316,7 @@ def prune(folder: Path | None = None, max_bytes: int = 0) -> list[Space]:
         The removed spaces.
 
     Raises:
-        OutputError: when a space cannot be removed.
+        OutputError: a space cannot be removed.
     """
     spaces = list_spaces(folder)
     total = sum(space.bytes for space in spaces)

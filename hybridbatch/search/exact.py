@@ -67,8 +67,8 @@ def search(
         device: where to compute; blocks of the corpus are copied to it.
 
     Raises:
-        DataError: an empty corpus, for a width other than the queries', or NaN, naming the
-            row.
+        DataError: an empty corpus, a width other than that of the queries, or NaN; the error
+            names the row.
     """
     total = len(corpus)
     if not total:

@@ -25,7 +25,7 @@ def precedence_of_corpora(corpora: Mapping[str, Texts]) -> np.ndarray:
         int64 [P], for the passages of all corpora in turn.
 
     Raises:
-        DataError: if an id occurs twice in one corpus.
+        DataError: an id occurs twice in one corpus.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -76,7 +76,7 @@ def precedence(ids: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
         int64 [P], a permutation of 0 .. P - 1; 0 goes to the id that sorts last.
 
     Raises:
-        DataError: if an id occurs twice.
+        DataError: an id occurs twice.
     """
     descending = sorted(range(len(ids)), key=ids.__getitem__, reverse=True)
     for one, other in pairwise(descending):

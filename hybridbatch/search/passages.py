@@ -75,9 +75,9 @@ class PassageSearch:
             debias: language vectors, subtracted from passages here and from queries in `find`.
 
         Raises:
-            ModelError: naming the text whose embedding is not finite.
+            ModelError: an embedding is not finite; the error names its text.
             DataError: a repeated id or a damaged store.
-            OutputError: when the store cannot be written.
+            OutputError: the store cannot be written.
         """
         self.store = store
         self.corpora = dict(corpora)

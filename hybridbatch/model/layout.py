@@ -60,11 +60,11 @@ class Layout:
 def read_layout(
     name: str, find: Callable[[str], Path | None], *, pooling: Pooling | None = None
 ) -> Layout:
-    """The layout of the model `name`, whose files `find` gives (None: no such file).
+    """The layout of the model `name`, whose files `find` returns (None: no such file).
 
     Args:
-        pooling: chosen by the user; the model's own is not read then.
-    Raises: `ModelError` for modules and poolings that `Encoder` does not have, never ignoring one.
+        pooling: pooling that the user chose; the model's own is then not read.
+    Raises: `ModelError` for modules and poolings that `Encoder` does not have; none is ignored.
     """
     dense, pooling_found = [], pooling
     for module in _read(find("modules.json"), []):

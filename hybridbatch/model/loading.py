@@ -83,12 +83,16 @@ class Source:
 
 
 def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
-    """The source of a built-in model, a model folder, a run folder (holding ``model/``), or a hub
-    id (``id@revision``), whose files are downloaded.
+    """The source of a model.
+
+    The model is a built-in model, a model folder, a run folder (holding ``model/``), or a hub id
+    (``id@revision``), whose files are downloaded.
 
     Args:
-        trusted: whether code that comes with the model may be run.
-    Raises: `ModelError` naming what is missing and the nearest built-in name.
+        name: the name that the user gave.
+        trusted: whether code that comes with the model may run.
+    Raises: `ModelError` that names what is missing and the built-in model with the most similar
+        name.
     """
     if name in BUILTIN:
         location = builtin_location(name, report)
@@ -185,11 +189,12 @@ def _cached_snapshot(repository: str, revision: str) -> Path | None:
 
 
 def needed_files(files: Sequence[str], trusted: bool = False) -> list[str]:
-    """Of the files of a repository, those that an encoder needs: not the same weights again in
-    other formats, and no code.
+    """The files of a repository that an encoder needs.
+
+    They exclude code, and copies of the weights in other formats.
 
     Args:
-        trusted: Python files are taken too.
+        trusted: also take Python files.
     """
     kept: list[str] = []
     for file in files:
@@ -244,12 +249,12 @@ def _hub_errors(name: str) -> Iterator[None]:
 
 
 def load_tokenizer(source: Source, *, lower_case: bool = False) -> PreTrainedTokenizerFast:
-    """The fast tokenizer, one object for folders whose files are the same.
+    """The fast tokenizer; folders with equal files share one object.
 
     Args:
-        lower_case: texts are put into lower case first, as sentence-transformers does for a model
-            that says ``do_lower_case``.
-    Raises: `ModelError` where there is none.
+        lower_case: lowercase texts first, as sentence-transformers does for a model with
+            ``do_lower_case``.
+    Raises: `ModelError` if there is no fast tokenizer.
     """
     # Checked before loading: if the files are missing, transformers makes an empty tokenizer.
     if not any(source.find(file) for file in TOKENIZER_FILES):
@@ -385,10 +390,9 @@ def load_weights(
     dtype: torch.dtype = torch.float32,
     optional: str | None = None,
 ) -> tuple[Any, list[str]]:
-    """A model of an Auto class, and the names of weights that the source lacks, which start with
-    `optional`.
+    """A model of an Auto class, and the missing weights that start with `optional`.
 
-    Raises: `ModelError` for other weights that are missing, and for misshapen ones.
+    Raises: `ModelError` for other missing weights, and for weights of a wrong shape.
     """
     try:
         with quiet():

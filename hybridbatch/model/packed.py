@@ -34,8 +34,8 @@ PACKABLE = frozenset(
      "nomic_bert", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
 )  # fmt: skip
 # The cost of one more group, in the unit that counts padding. In attention it is the cost of a
-# dozen kernel launches, in score elements (query-key pairs). For models that cannot be packed it is the
-# cost of a whole forward pass, in tokens.
+# dozen kernel launches, in score elements (query-key pairs). For models that cannot be packed it is
+# the cost of a whole forward pass, in tokens.
 ATTENTION_GROUP_COST = 4096
 FORWARD_GROUP_COST = 256
 

@@ -53,10 +53,12 @@ class Work:
 
 @cache
 def measured_peak(device: torch.device, precision: ResolvedPrecision, threads: int) -> float:
-    """The best rate of a large matrix product, in operations per second; takes `SECONDS`, once.
+    """The best rate of a large matrix product, in operations per second.
+
+    The measurement takes `SECONDS`, once.
 
     Args:
-        threads: of this process, on which the rate of a CPU depends.
+        threads: threads of this process; the rate of a CPU depends on them.
     """
     side = SIDE.get(device.type, 1024)
     dtype = HALF.get(precision, torch.float32)

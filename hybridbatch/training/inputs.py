@@ -1,4 +1,4 @@
-"""Everything that is decided before weights are loaded: languages, records, schedule, validation."""
+"""All decisions before weights are loaded: languages, records, schedule, validation."""
 
 from dataclasses import dataclass, replace
 from typing import Any

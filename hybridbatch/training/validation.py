@@ -71,8 +71,10 @@ class Validation:
     def measure(
         self, embed: Callable[[Batch], tuple[Tensor, Tensor, Tensor]], objective: InfoNCE
     ) -> dict[str, float]:
-        """``loss`` (nats) and ``mrr``: of each kind, as ``loss/monolingual`` ..., and their plain
-        mean over the kinds.
+        """Measure ``loss`` (nats) and ``mrr``.
+
+        Both are given for each kind, as ``loss/monolingual`` ..., and as the plain mean over the
+        kinds.
 
         Args:
             embed: a batch -> its queries, passages and keys as `objective` takes them.

@@ -214,7 +214,7 @@ def describe(
     settings = config.model_dump(
         mode="json", include={"languages", "limit", "validation_share", "seed", "strict"}
     )
-    # Settings that are newer than prepared data of older versions: without them it is the same.
+    # Newer settings are left out at their defaults, so that provenance equals that of older data.
     settings |= config.model_dump(mode="json", include=_NEWER, exclude_defaults=True)
     if config.equal_queries != "together":
         settings["equal_queries"] = config.equal_queries

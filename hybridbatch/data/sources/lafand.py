@@ -47,7 +47,7 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
 
 def _entries(pair: str, number: int, record: Record) -> Iterator[Entry]:
     part = split(record, "split")
-    # The name of the file is in the document's: swa and ewe are in a doc.* and in a sent.* file.
+    # The document's name includes the file's: swa and ewe have a doc.* and a sent.* file.
     document = f"{pair}/{identifier(record, 'doc') if 'doc' in record else part}"
     at = position(record, "pos")
     for code, words in (("src_lang", "src"), ("lang", "text")):

@@ -108,8 +108,8 @@ def _output_is_lost(mistake: Exception) -> bool:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if not isinstance(mistake, BrokenPipeError):
         console.error(
-            f"standard output: cannot be written ({mistake.strerror}); free some space, or send it"
-            " elsewhere"
+            f"standard output: cannot be written ({mistake.strerror}); free some space, or"
+            " send the output elsewhere"
         )
     return True
 

@@ -58,7 +58,10 @@ def search(
         _show(text, found.find([text], config.k, languages, asked_in([text]))[0])
         count += 1
     if not count:
-        raise ConfigError("search: no query; give --query TEXT, or one a line on standard input")
+        raise ConfigError(
+            "search: there is no query; give --query TEXT, or write one query a line to standard"
+            " input"
+        )
 
 
 def _is_dialogue(query: list[str] | None) -> bool:
@@ -69,7 +72,7 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
     """The corpus of the settings, encoded, and what turns a list of languages into those it has."""
     if config.corpus is None:
         raise ConfigError(
-            "search: no corpus; give MODEL and CORPUS (see hybridbatch search --help)"
+            "search: there is no corpus; give MODEL and CORPUS (see hybridbatch search --help)"
         )
     from hybridbatch.common.languages import resolve
     from hybridbatch.data.tasks.passages import UNDETERMINED, read_passages
@@ -85,8 +88,8 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
         known = [language for language in corpora if language != UNDETERMINED]
         if not known:
             raise ConfigError(
-                f"language = {spec!r}: the passages do not say their language; name it with"
-                " --corpus-language, or give them a column 'language'"
+                f"language = {spec!r}: the passages state no language; name it with"
+                " --corpus-language, or give the passages a column 'language'"
             )
         return resolve(spec, known)
 
@@ -134,7 +137,9 @@ def _lines() -> Iterator[str]:
         try:
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError as error:
-            raise ConfigError(f"standard input, line {number}: not valid UTF-8") from error
+            raise ConfigError(
+                f"standard input, line {number}: is not valid UTF-8; convert the input to UTF-8"
+            ) from error
 
 
 def _show(query: str, hits: "Sequence[Hit]") -> None:

@@ -68,7 +68,7 @@ def export(
 ) -> None:
     """Write a trained model in another format."""
     if not onnx:
-        raise ConfigError("say the format: --onnx")
+        raise ConfigError("export: no format is given; add --onnx")
     from hybridbatch.training.sharing import export_onnx
 
     console.path(export_onnx(run, out, reporter()))

@@ -67,7 +67,8 @@ def _debias_config(config: TrainConfig, text: str) -> "DebiasConfig":
     for name in texts:
         if not Path(name).exists() and name.partition(":")[0] not in TASKS:
             raise ConfigError(
-                f"debias-text = {name!r}: neither a folder or file nor a built-in task"
+                f"debias-text = {name!r}: is neither a folder or file nor a built-in task;"
+                " check the path, or name a task"
             )
     return DebiasConfig(
         text=texts,

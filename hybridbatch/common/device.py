@@ -37,7 +37,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> ResolvedPre
     if device.type == "cuda":
         return _precision_of_gpu(precision, device)
     if precision == "fp16":
-        raise ConfigError("precision = 'fp16': is for GPUs; use bf16, fp32 or auto on this device")
+        raise ConfigError(
+            "precision = 'fp16': works on GPUs only; use bf16, fp32 or auto on this device"
+        )
     if precision != "auto":
         return precision
     if device.type == "cpu":
@@ -56,8 +58,9 @@ def _precision_of_gpu(precision: Precision, device: torch.device) -> ResolvedPre
         return "fp16" if properties.major >= 7 else "fp32"
     if precision == "bf16" and not has_bf16:
         raise ConfigError(
-            f"precision = 'bf16': the {properties.name} has no bf16 (compute capability"
-            f" {properties.major}.{properties.minor}, it takes 8.0); use fp16, fp32 or auto"
+            f"precision = 'bf16': the {properties.name} cannot compute bf16 (its compute"
+            f" capability is {properties.major}.{properties.minor}, and bf16 needs 8.0); use"
+            " fp16, fp32 or auto"
         )
     return precision
 
@@ -94,7 +97,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(
-            f"device = {name!r}: not a device; use cpu, cuda, cuda:0 ..., mps or auto"
+            f"device = {name!r}: is not a device; use cpu, cuda, cuda:0 ..., mps or auto"
         ) from error
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device = {name!r}: torch sees no Apple GPU here; use --device cpu")
@@ -114,23 +117,24 @@ def _gpu(name: str, device: torch.device) -> torch.device:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if device.index is not None:
             raise ConfigError(
-                f"device = {name!r}: under torchrun each process takes the GPU of its own rank;"
-                " use --device cuda, and CUDA_VISIBLE_DEVICES to choose among the GPUs"
+                f"device = {name!r}: under torchrun each process takes the GPU of its own"
+                " rank; use --device cuda, and choose among the GPUs with"
+                " CUDA_VISIBLE_DEVICES"
             )
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if os.environ.get(BACKEND):
             local %= count  # over gloo several processes may share a GPU
         if local >= count:
             raise ConfigError(
-                f"device = {name!r}: process {local} of this machine has no GPU, there are {count};"
-                f" use torchrun --nproc-per-node {count}"
+                f"device = {name!r}: process {local} of this machine has no GPU, because"
+                f" there are {count}; use torchrun --nproc-per-node {count}"
             )
         return torch.device("cuda", local)
     device = torch.device("cuda", device.index or 0)
     if device.index >= count:
         raise ConfigError(
-            f"device = {name!r}: there {'is 1 GPU' if count == 1 else f'are {count} GPUs'}; count"
-            " from cuda:0"
+            f"device = {name!r}: there {'is 1 GPU' if count == 1 else f'are {count} GPUs'};"
+            " the numbers start at cuda:0"
         )
     return device
 

@@ -396,11 +396,14 @@ def join(device: torch.device) -> Iterator[Workers]:
 def _require(backend: str) -> None:
     """Raises: `ConfigError` if this torch cannot meet over `backend`."""
     if backend not in ("nccl", "gloo"):
-        raise ConfigError(f"{BACKEND} = {backend!r}: processes meet over nccl or gloo")
+        raise ConfigError(
+            f"{BACKEND} = {backend!r}: is no backend for communication between processes; use"
+            " nccl or gloo"
+        )
     if backend == "nccl" and not dist.is_nccl_available():
         raise ConfigError(
-            f"this torch ({torch.__version__}) has no NCCL, over which processes on GPUs meet; set"
-            f" {BACKEND}=gloo, or install a torch that has it"
+            f"this torch ({torch.__version__}) has no NCCL, which processes on GPUs use to"
+            f" communicate; set {BACKEND}=gloo, or install a torch that has NCCL"
         )
 
 

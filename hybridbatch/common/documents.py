@@ -46,13 +46,14 @@ def read_document(path: Path, shape: type[Shape], mend: str = REMAKE) -> dict[st
     value = read_json(path, mend)
     if shape.kind_name:
         if not isinstance(value, dict) or value.get("kind") != shape.kind_name:
-            raise DataError(f"{path}: not the {shape.what}; {mend}")
+            raise DataError(f"{path}: is not the {shape.what}; {mend}")
         version = value.get("schema_version")
         if shape.versions and version not in shape.versions:
             known = ", ".join(map(str, shape.versions))
             raise DataError(
-                f"{path}: schema version {_cut(version)}, but this version of hybridbatch reads"
-                f" {known}; {mend}, or use the version of hybridbatch that wrote it"
+                f"{path}: has schema version {_cut(version)}, but this version of hybridbatch"
+                f" reads {known}; {mend}, or use the version of hybridbatch that wrote the"
+                " file"
             )
     require_shape(value, shape, path, mend)
     return value
@@ -68,8 +69,8 @@ def require_shape(value: Any, shape: type[Shape], place: object, mend: str = REM
         reason = first["msg"][:1].lower() + first["msg"][1:]
         found = "" if first["type"] == "missing" else f" (found {_cut(first['input'])})"
         raise DataError(
-            f"{place}: not usable as the {shape.what}: {where[:SHOWN]}: {reason[:200]}{found};"
-            f" {mend}"
+            f"{place}: cannot be used as the {shape.what}: {where[:SHOWN]}:"
+            f" {reason[:200]}{found}; {mend}"
         ) from error
 
 

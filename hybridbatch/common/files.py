@@ -230,8 +230,8 @@ def read_json(path: Path, mend: str = REMAKE) -> JsonValue:
     seal = value.pop("checksum", None) if isinstance(value, dict) else None
     if isinstance(seal, str) and seal.startswith("xxh3:") and not _seal_fits(raw, value, seal):
         raise DataError(
-            f"{path}: damaged or edited since it was written (its checksum does not fit); {mend}."
-            ' To keep an edit, remove its last line "checksum"'
+            f"{path}: is damaged, or was edited since it was written (its checksum does not"
+            f' fit); {mend}. To keep an edit, remove the last line "checksum"'
         )
     return value
 
@@ -258,13 +258,15 @@ def parse_json(raw: bytes | str, place: object, mend: str = "") -> JsonValue:
         return json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else raw)
     except json.JSONDecodeError as error:
         line = f":{error.lineno}" if error.lineno > 1 or isinstance(place, Path) else ""
-        raise DataError(f"{place}{line}: not valid JSON ({error.msg}){after}") from error
+        raise DataError(f"{place}{line}: is not valid JSON ({error.msg}){after}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not valid UTF-8 at byte {error.start}{after}") from error
+        raise DataError(f"{place}: is not valid UTF-8 at byte {error.start}{after}") from error
     except RecursionError as error:
-        raise DataError(f"{place}: not usable JSON (nested too deeply){after}") from error
+        raise DataError(
+            f"{place}: cannot be used as JSON (it is nested too deeply){after}"
+        ) from error
     except ValueError as error:  # a number of more than 4,300 digits
-        raise DataError(f"{place}: not usable JSON (a number is too long){after}") from error
+        raise DataError(f"{place}: cannot be used as JSON (a number is too long){after}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -279,7 +281,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not valid UTF-8 at byte {error.start}") from error
+        raise ConfigError(
+            f"{path}: is not valid UTF-8 at byte {error.start}; save the file as UTF-8"
+        ) from error
     value = _parse_yaml(path, text)
     if value is None:
         return {}
@@ -299,9 +303,12 @@ def _parse_yaml(path: Path, text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ConfigError(f"{path}{line}: not valid YAML ({problem[:200]})") from error
+        raise ConfigError(f"{path}{line}: is not valid YAML ({problem[:200]})") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: is nested too deeply for a file of settings") from error
+        raise ConfigError(
+            f"{path}: is nested too deeply for a file of settings; write settings as `name:"
+            " value` lines"
+        ) from error
     except (ValueError, OverflowError) as error:  # such as a number of 5,000 digits
         raise ConfigError(f"{path}: holds a number that cannot be read; shorten it") from error
 
@@ -418,8 +425,8 @@ def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
             line += 1
             if len(raw) > most:
                 raise DataError(
-                    f"{path}:{line}: a line of more than {most:,} bytes; HYBRIDBATCH_MAX_LINE=1GB"
-                    " in the environment lets longer ones be read"
+                    f"{path}:{line}: has more than {most:,} bytes in one line; to read longer"
+                    " lines, set HYBRIDBATCH_MAX_LINE=1GB in the environment"
                 )
             yield line, raw.rstrip(b"\r\n")
 
@@ -428,7 +435,7 @@ def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
             yield numbered(handle)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{path}: truncated or damaged after line {line} ({error}); fetch it again"
+            f"{path}: is truncated or damaged after line {line} ({error}); fetch it again"
         ) from error
     except OSError as error:
         raise DataError(
@@ -443,7 +450,7 @@ def open_stream(path: Path) -> Iterator[BinaryIO]:
         with _opened(path) as stream:
             yield stream
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: truncated or damaged ({error}); fetch it again") from error
+        raise DataError(f"{path}: is truncated or damaged ({error}); fetch it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 

@@ -126,7 +126,7 @@ def _untouched(first: np.ndarray, last: np.ndarray, seen: np.ndarray) -> Iterato
 
 def damage(path: Path, what: str, mend: str) -> DataError:
     """The error for a damaged file."""
-    return DataError(f"{path}: damaged ({what}); {mend}")
+    return DataError(f"{path}: is damaged ({what}); {mend}")
 
 
 def check_file(path: Path, expected: str | None, mend: str) -> None:

@@ -242,8 +242,8 @@ def canonical(code: str) -> str:
         return found
     if names_no_language(code):
         raise DataError(
-            f"unknown language {code!r}: it stands for text whose language is not known, or for"
-            " several; name the language"
+            f"unknown language {code!r}: this code stands for text whose language is not"
+            " known, or for several languages; name the language"
         )
     raise DataError(
         f"unknown language {code!r}{nearest(_key(code), list(_registry()[1]))}; use an ISO 639-3"
@@ -308,7 +308,7 @@ def resolve(spec: str, available: Iterable[str], trained: Iterable[str] = ()) ->
             chosen |= _members(term, offered, seen)
     if not chosen:
         raise ConfigError(
-            f"languages = {spec!r}: none of the {len(offered)} available languages"
+            f"languages = {spec!r}: matches none of the {len(offered)} available languages"
             f" ({_some(offered)})"
         )
     return tuple(code for key, code in offered.items() if key in chosen)
@@ -374,8 +374,8 @@ def _part(name: str, offered: Collection[str], seen: Collection[str], removing: 
     if found in offered or not needed:
         return {found} & set(offered)
     raise ConfigError(
-        f"language {name!r} ({language(found).name}) is not in this data, which has {len(offered)}:"
-        f" {_some(offered)}"
+        f"language {name!r} ({language(found).name}) is not in this data, which has"
+        f" {len(offered)} languages: {_some(offered)}"
     )
 
 
@@ -400,7 +400,8 @@ def _with_fact(name: str, prefix: str, value: str, offered: Collection[str]) -> 
         }
     else:
         raise ConfigError(
-            f"unknown group {name!r}; a group with ':' starts with one of {', '.join(_PREFIXES)}"
+            f"unknown group {name!r}; a group with ':' must start with one of"
+            f" {', '.join(_PREFIXES)}"
         )
     if wanted not in (fact.casefold() for fact in known):
         raise ConfigError(f"unknown {prefix} {value!r} in {name!r}{nearest(value, known)}")

@@ -156,8 +156,8 @@ def in_parts(rows: "np.ndarray", compute: "Callable[[np.ndarray], None]") -> Non
                 raise
             if len(part) == 1:
                 raise ConfigError(
-                    "out of memory with a single text; use shorter texts (--max-passage-tokens), a"
-                    " smaller model or --device cpu"
+                    "out of memory with a single text; use shorter texts"
+                    " (--max-passage-tokens), a smaller model or --device cpu"
                 ) from error
         # Here, where the failed attempt's tensors are gone.
         return_freed_memory()

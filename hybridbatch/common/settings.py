@@ -46,7 +46,7 @@ class Settings(BaseModel):
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise ValueError("is beyond 64 bits")
         if isinstance(value, str) and UNWRITABLE.search(value):
-            raise ValueError("holds a character that no file name or terminal takes")
+            raise ValueError("holds a character that neither file names nor terminals accept")
         return value
 
     def as_json(self) -> dict[str, Any]:

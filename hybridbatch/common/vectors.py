@@ -16,7 +16,7 @@ def require_finite_embeddings(vectors: np.ndarray, texts: Sequence[str], model: 
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise ModelError(
-            f"{model}: {len(bad)} of {len(texts)} embeddings are not finite numbers (first: of the"
-            f" text {texts[bad[0]][:60]!r}); the weights are damaged, training diverged, or bf16"
-            " overflows (--precision fp32 tells which)"
+            f"{model}: {len(bad)} of {len(texts)} embeddings are not finite numbers (the"
+            f" first is of the text {texts[bad[0]][:60]!r}); the weights are damaged,"
+            " training diverged, or bf16 overflows (try --precision fp32 to find out)"
         )

@@ -68,7 +68,9 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
     store = Store.open(ensure_prepared(config.data, config.data_root, report))
     folder = config.out or Path("data") / f"{store.folder.name}-{config.method}"
     if folder.resolve() == store.folder.resolve():
-        raise OutputError(f"{folder}: is the data itself; choose another folder with --out")
+        raise OutputError(
+            f"{folder}: holds the data to mine itself; choose another folder with --out"
+        )
     check_free(folder)
     languages = resolve(config.languages, store.languages)
     asked = (
@@ -80,7 +82,8 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
     identity = _identity(config, store, languages, asked, searching)
     if _is_there(folder, identity, report):
         report.note(
-            f"{folder}: mined before from the same data with the same settings; nothing to do"
+            f"{folder}: these negatives were mined before, from the same data with the same"
+            " settings; there is nothing to do"
         )
         return folder
     work = folder.parent / f".{folder.name}.{fingerprint(identity)}.mining"
@@ -124,7 +127,7 @@ def _alone(work: Path, report: Reporter) -> Iterator[None]:
         try:
             if lock(handle, wait=False) is False:
                 if not told:
-                    report.note(f"{work}: another process is mining the same; waiting for it")
+                    report.note(f"{work}: another process mines the same negatives; waiting for it")
                     told = True
                 lock(handle)
             # the other process removed the folder when it finished
@@ -148,7 +151,9 @@ class Searching:
 def _searching(config: MineConfig, report: Reporter) -> Searching:
     if config.method == "bm25":
         if config.debias:
-            raise ConfigError("debias: bm25 has no embeddings; add --method dense")
+            raise ConfigError(
+                "debias: BM25 has no embeddings; add --method dense, or leave --debias out"
+            )
         return Searching(
             {"method": "bm25"},
             lambda texts, size, work, language: LexicalCorpus(texts(np.arange(size))),
@@ -250,7 +255,9 @@ def _load(path: Path) -> Part:
         with np.load(path, allow_pickle=False) as arrays:
             return Part(**{**arrays, "asked": int(arrays["asked"])})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged ({error}); remove {path.parent} and run again") from error
+        raise DataError(
+            f"{path}: is damaged ({error}); remove {path.parent} and run the command again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -390,7 +397,7 @@ def _is_there(folder: Path, identity: dict[str, Any], report: Reporter) -> bool:
         if same:
             there.verify()
     except DataError as error:
-        report.warn(f"{error}. It is mined again")
+        report.warn(f"{error}. This part is mined again")
         return False
     return same
 
@@ -422,13 +429,13 @@ def _tell(folder: Path, outcome: Mapping[Split, dict[str, Any]], report: Reporte
         for one in languages.values():
             removed.update(one["removed"])
         report.note(
-            f"{split}: {total['negatives']:,} negatives for {total['rows_with_negatives']:,} of"
-            f" {total['rows_with_question']:,} rows with a question ({total['rows']:,} rows in"
-            f" {len(languages)} languages)"
+            f"{split}: {total['rows_with_negatives']:,} of {total['rows_with_question']:,}"
+            f" rows with a question got {total['negatives']:,} negatives ({total['rows']:,}"
+            f" rows in {len(languages)} languages)"
         )
         if removed:
             report.note(
                 f"{split}: no negatives because "
                 + "; ".join(f"{why}: {n:,}" for why, n in removed.items())
             )
-    report.note(f"{folder}: counts by language are in manifest.json")
+    report.note(f"{folder}: manifest.json has the counts by language")

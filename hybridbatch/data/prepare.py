@@ -68,7 +68,8 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     if _is_there(folder, provenance, report):
         clear_leftovers(folder)
         report.note(
-            f"{folder}: prepared before from the same data with the same settings; nothing to do"
+            f"{folder}: was prepared before from the same data with the same settings; there"
+            " is nothing to do"
         )
         return folder
     leak_finder, found = checker(checks, context), Findings()
@@ -127,18 +128,17 @@ def at_commits(
     for name, commit in wanted.items():
         if name not in following:
             raise ConfigError(
-                f"revision = {name}={commit}: only for sources that are prepared and follow a"
-                " branch"
-                f" ({', '.join(following) or 'there is none here'}); the others are pinned, or not"
-                " of the hub"
+                f"revision = {name}={commit}: works only for sources that are prepared here"
+                f" and follow a branch ({', '.join(following) or 'there is none here'});"
+                " other sources are pinned, or do not come from the hub"
             )
     context = replace(context, revisions=wanted)
     commits = {name: one.commit(context) for name, one in following.items() if one.commit}
     for name, commit in commits.items():
         if name not in wanted:
             context.report.warn(
-                f"{name}: no commit of it is known here, so its branch was read, at {commit};"
-                f" --revision {name}={commit} reads the same again"
+                f"{name}: this version knows no commit of the source, so it read the branch,"
+                f" at commit {commit}; --revision {name}={commit} reads the same data again"
             )
     return replace(context, revisions=commits)
 
@@ -150,9 +150,9 @@ def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
     """
     if checks.absent:
         context.report.note(
-            f"not checked against the evaluation tasks {', '.join(checks.absent)}: not on this"
-            " machine; name the folder"
-            " that holds them with --data-root"
+            "the data was not checked against the evaluation tasks"
+            f" {', '.join(checks.absent)}, because they are not on this machine; name the"
+            " folder that holds them with --data-root"
         )
     return finder(checks, context.data_root, report=context.report) if checks.names else None
 
@@ -259,11 +259,11 @@ def _is_there(folder: Path, provenance: dict[str, Any], report: Reporter) -> boo
         if same:
             store.verify()
     except DataError as error:
-        report.warn(f"{error}. It is prepared again")
+        report.warn(f"{error}. The data is prepared again")
         return False
     if same and not store.has_checksums and os.access(folder, os.W_OK):
         add_sums(store)
-        report.note(f"{folder}: was prepared without checksums; they have been added")
+        report.note(f"{folder}: was prepared without checksums; they were added now")
     return same
 
 
@@ -339,10 +339,11 @@ def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice or not names:
         raise ConfigError(
-            f"sources = {', '.join(entries)!r}: two of them are called {twice!r}; rename a file or"
-            " drop one"
+            f"sources = {', '.join(entries)!r}: two sources are called {twice!r}; rename a"
+            " file, or leave one of them out"
             if twice
-            else "sources: none is given; name built-in ones (`hybridbatch prepare --list`) or files of your own"
+            else "sources: none is given; name built-in sources (`hybridbatch prepare --list`) or"
+            " your own files"
         )
     return tuple(chosen)
 
@@ -429,22 +430,22 @@ def ensure_prepared(
         if (folder / "manifest.json").is_file():
             if not Store.open(folder).has_checksums:
                 report.note(
-                    f"{folder}: has no checksums, so damage to it would not be seen; `hybridbatch"
-                    " prepare` with its settings adds them"
+                    f"{folder}: has no checksums, so damage would go unnoticed; run"
+                    " `hybridbatch prepare` with the same settings to add them"
                 )
             return folder
     if Path(data).is_dir():
         Store.open(Path(data))  # raises an error that says what is wrong
     if Path(data).is_file():
         raise ConfigError(
-            f"data = {data!r}: not prepared yet; run `hybridbatch prepare {data}` and give the"
-            " folder it writes"
+            f"data = {data!r}: is not prepared yet; run `hybridbatch prepare {data}` and give"
+            " the folder that it writes"
         )
     if "/" in data:
         raise ConfigError(
-            f"data = {data!r}: no such folder; give one that `hybridbatch prepare` wrote, or a"
-            " built-in source"
+            f"data = {data!r}: no such folder; give a folder that `hybridbatch prepare`"
+            " wrote, or a built-in source"
         )
     source(data)
-    report.note(f"data {data}: not there yet, preparing it")
+    report.note(f"data {data}: does not exist yet, and is prepared now")
     return prepare(PrepareConfig(sources=(data,), out=elsewhere, data_root=data_root), report)

@@ -157,7 +157,7 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         for commit in commits.values():
             if not re.fullmatch("[0-9a-f]{40}", commit):
                 raise ValueError(
-                    "must name commits in full, 40 hexadecimal digits, as source=commit"
+                    "must name full commits of 40 hexadecimal digits, as source=commit"
                 )
         return commits
 
@@ -184,8 +184,8 @@ class PrepareConfig(DataRootSettings, MachineSettings):
             return name if name == "auto" else codecs.lookup(name).name
         except LookupError:
             raise ValueError(
-                "no such encoding; use utf-8, utf-16, cp1252 (Windows), latin-1 or another that"
-                " Python knows"
+                "is no known encoding; use utf-8, utf-16, cp1252 (Windows), latin-1 or"
+                " another that Python knows"
             ) from None
 
     @field_validator("decontaminate")
@@ -283,10 +283,10 @@ class MineConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
     def _consistent(self) -> Self:
         if self.method == "bm25" and self.query_languages != "own":
             raise ValueError(
-                f"query_languages {self.query_languages!r} needs --method dense: BM25 compares"
-                " words, and finds nothing"
-                " with a query in another language; leave it out, and the passages of every"
-                " language are searched with"
-                " the record's own query in that language, which cross-lingual batches can use, too"
+                f"query_languages {self.query_languages!r} needs --method dense: BM25"
+                " compares words, and finds nothing with a query in another language. Leave"
+                " query_languages out: then the record's own query in each language searches"
+                " the passages of this language, and cross-lingual batches can use these"
+                " negatives, too"
             )
         return self

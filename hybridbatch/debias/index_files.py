@@ -66,7 +66,7 @@ def open_index(
         ConfigError: an unknown format.
     """
     if not path.is_file():
-        raise DataError(f"{path}: not there; name a file of vectors: {FORMATS}")
+        raise DataError(f"{path}: does not exist; name a file of vectors: {FORMATS}")
     end = path.suffix.lower()
     if dimension is not None:
         return _open_raw(path, dimension, np.dtype(dtype))
@@ -76,14 +76,16 @@ def open_index(
         return _open_parquet(path, column, language_column)
     if end in FAISS_ENDS:
         return _open_faiss(path)
-    raise ConfigError(f"{path}: not known what it holds by its name; known are {FORMATS}")
+    raise ConfigError(
+        f"{path}: the name does not show what the file holds; known files are {FORMATS}"
+    )
 
 
 def _open_npy(path: Path) -> IndexFile:
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise DataError(f"{path}: damaged or not a numpy array ({error})") from error
+        raise DataError(f"{path}: is damaged, or not a numpy array ({error})") from error
     _check_array(path, vectors.shape, vectors.dtype)
     return IndexFile(
         path, "npy", vectors.shape, vectors.dtype, lambda start, stop: vectors[start:stop]
@@ -94,8 +96,8 @@ def _open_raw(path: Path, dimension: int, dtype: np.dtype) -> IndexFile:
     size, row = path.stat().st_size, dimension * dtype.itemsize
     if size % row or not size:
         raise DataError(
-            f"{path}: its {size:,} bytes are no whole number of vectors of {dimension} {dtype}"
-            f" numbers ({row} bytes); check --dimension and --dtype"
+            f"{path}: has {size:,} bytes, which is no whole number of vectors of {dimension}"
+            f" {dtype} numbers ({row} bytes); check --dimension and --dtype"
         )
     vectors = np.memmap(path, dtype, mode="r", shape=(size // row, dimension))
     return IndexFile(path, "raw", vectors.shape, dtype, lambda start, stop: vectors[start:stop])
@@ -115,12 +117,13 @@ def _open_parquet(path: Path, column: str, language_column: str | None) -> Index
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: damaged or not a Parquet file ({error})") from error
+        raise DataError(f"{path}: is damaged, or not a Parquet file ({error})") from error
     schema = file.schema_arrow
     for name, flag in ((column, "--column"), (language_column, "--languages")):
         if name is not None and name not in schema.names:
             raise DataError(
-                f"{path}: has no column {name!r} but {', '.join(schema.names)}; name it with {flag}"
+                f"{path}: has no column {name!r}; its columns are {', '.join(schema.names)};"
+                f" name one with {flag}"
             )
     kind = schema.field(column).type
     lists = (
@@ -184,13 +187,13 @@ class _ParquetRows:
         first = int(self.ends[group - 1]) if group else 0
         if lists.null_count:
             row = first + int(np.flatnonzero(lists.is_null().to_numpy(zero_copy_only=False))[0])
-            raise DataError(f"{self.path}: row {row} has no {self.column!r}; drop it first")
+            raise DataError(f"{self.path}: row {row} has no {self.column!r}; remove the row first")
         lengths = np.asarray(lists.value_lengths())
         if len(set(lengths.tolist())) > 1:
             row = int(np.flatnonzero(lengths != lengths[0])[0])
             raise DataError(
-                f"{self.path}: row {first + row} has {lengths[row]} numbers, others"
-                f" {lengths[0]}; all vectors must have one width"
+                f"{self.path}: row {first + row} has {lengths[row]} numbers, but other rows"
+                f" have {lengths[0]}; all vectors must have the same dimension"
             )
         return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
 
@@ -246,7 +249,7 @@ def _open_faiss(path: Path) -> IndexFile:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise DataError(f"{path}: damaged or not a FAISS index ({reason})") from error
+        raise DataError(f"{path}: is damaged, or not a FAISS index ({reason})") from error
     if not index.ntotal:
         raise DataError(f"{path}: holds no vectors")
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
@@ -258,8 +261,9 @@ def _open_faiss(path: Path) -> IndexFile:
         _check_ids(path, inner)
     else:
         raise DataError(
-            f"{path}: a {type(inner).__name__} does not keep its vectors as they were; only flat"
-            " and IVF-flat indexes can be rewritten: build it again from debiased vectors"
+            f"{path}: a {type(inner).__name__} does not keep its vectors exactly, and only"
+            " flat and IVF-flat indexes can be rewritten; build the index again from"
+            " debiased vectors"
         )
     return IndexFile(
         path,
@@ -284,8 +288,9 @@ def _check_ids(path: Path, index: Any) -> None:
     ids = np.sort(np.concatenate(parts))
     if not np.array_equal(ids, np.arange(index.ntotal)):
         raise DataError(
-            f"{path}: its vectors have ids of their own, not 0 to {index.ntotal - 1}, so the lines"
-            " of --languages cannot be told; rewrite the vectors it was built from instead"
+            f"{path}: its vectors have their own ids, not 0 to {index.ntotal - 1}, so the"
+            " lines of --languages cannot be matched to them; rewrite the vectors from which"
+            " the index was built"
         )
 
 

@@ -215,7 +215,7 @@ class Debiasing:
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise DataError(
                 f"vectors have shape {vectors.shape}, but the language vectors have"
-                f" {self.dimension} dimensions; they are of another model"
+                f" {self.dimension} dimensions, so they belong to another model"
             )
         out = np.empty(vectors.shape, dtype=np.float32)
         if isinstance(languages, str):
@@ -366,8 +366,8 @@ def remove_subspace(
     languages = len(moments.languages)
     if languages < 2:
         raise ConfigError(
-            f"lsar: finds what tells languages apart, but there is only {moments.languages[0]};"
-            " give texts of two languages or use --method centre"
+            "lsar: removes what distinguishes languages, but the texts are only in"
+            f" {moments.languages[0]}; give texts in two languages, or use --method centre"
         )
     rank = languages - 1 if rank is None else rank
     _check_rank(rank, languages - 1, "the number of languages less one")
@@ -415,8 +415,8 @@ def shift(
     moments = _moments(data)
     if pivot not in moments.languages:
         raise ConfigError(
-            f"pivot = {pivot!r}: has no texts among {', '.join(moments.languages)}; SHIFT moves the"
-            " other languages to where its texts lie"
+            f"pivot = {pivot!r}: has no texts among {', '.join(moments.languages)}; SHIFT"
+            " moves the other languages to where the texts of the pivot lie"
         )
     means = moments.shrunk_means(shrink)
     home = means[moments.languages.index(pivot)]
@@ -466,8 +466,9 @@ def whiten(
     values, directions = np.linalg.eigh(covariance)
     if values[-1] <= 0 or values[0] <= values[-1] * 1e-10:
         raise DataError(
-            f"whitening needs vectors that differ in all {len(values)} dimensions; the"
-            f" {int(moments.counts.sum())} given do not: give more texts, or use another method"
+            f"whitening needs vectors that differ in all {len(values)} dimensions, but the"
+            f" {int(moments.counts.sum())} given vectors do not; give more texts, or use"
+            " another method"
         )
     matrix = (directions / np.sqrt(values)) @ directions.T
     return Debiasing(centred.offsets, matrix=_single(matrix))

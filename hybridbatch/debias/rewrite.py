@@ -72,7 +72,7 @@ class RowLanguages:
             except DataError as error:
                 row = int(np.flatnonzero(numbers == number)[0])
                 raise DataError(
-                    f"{place}:{row + 1}: {error}; write und where it is not known"
+                    f"{place}:{row + 1}: {error}; write und if the language is not known"
                 ) from error
         mapped[unknown] = len(names)
         return cls((*names, "und"), mapped[numbers])
@@ -92,11 +92,11 @@ def read_row_languages(path: Path, rows: int) -> RowLanguages:
             try:
                 codes.append(raw.decode("utf-8").rstrip("\n").rpartition("\t")[2].strip())
             except UnicodeDecodeError as error:
-                raise DataError(f"{path}:{number}: not valid UTF-8") from error
+                raise DataError(f"{path}:{number}: is not valid UTF-8") from error
     if len(codes) != rows:
         raise DataError(
-            f"{path}: has {len(codes):,} lines, but there are {rows:,} vectors; write the language"
-            " of each vector on a line, in their order"
+            f"{path}: has {len(codes):,} lines, but there are {rows:,} vectors; write the"
+            " language of each vector on a line, in the order of the vectors"
         )
     return RowLanguages.of(codes, str(path))
 
@@ -128,12 +128,15 @@ def rewrite(
     from filelock import FileLock, Timeout
 
     if out.exists() and out.samefile(index.path):
-        raise OutputError(f"{out}: is the index itself; choose another file with --out")
+        raise OutputError(f"{out}: is the index to rewrite itself; choose another file with --out")
     work = out.with_name(f".{out.name}.debiasing")
     job = _job(index, languages, method, vectors)
     if (work / PROGRESS).is_file() and read_json(work / PROGRESS).get("job") != job:
         shutil.rmtree(work)
-        report.note(f"{out}: an earlier run was of other vectors or another method; starting anew")
+        report.note(
+            f"{out}: an earlier run rewrote other vectors or used another method, so the work"
+            " starts again"
+        )
     make_folder(work)
     try:
         with FileLock(work / "lock", timeout=0):
@@ -143,7 +146,9 @@ def rewrite(
             rewritten = _rewritten(index, languages, vectors.sides["passage"], work, job, report)
             _put(index, rewritten, work, out)
     except Timeout:
-        raise OutputError(f"{out}: another process is writing it; wait for it") from None
+        raise OutputError(
+            f"{out}: another process is writing this file; wait until it ends"
+        ) from None
     except KeyboardInterrupt:
         raise Interrupted(
             f"{out}: stopped; what is done is kept in {work}, run the same command to go on"
@@ -214,14 +219,16 @@ def _check(
     """Refuse vectors of another width; report rows that another language's vector turns."""
     if vectors.dimension != index.shape[1]:
         raise DataError(
-            f"{index.path}: its vectors have {index.shape[1]} dimensions, the language vectors"
-            f" {vectors.dimension}; they are of another model"
+            f"{index.path}: its vectors have {index.shape[1]} dimensions and the language"
+            f" vectors {vectors.dimension}, so they belong to different models"
         )
     if "passage" not in vectors.sides:
         raise DataError("the language vectors have no map for passages")
     nameless = int((languages.numbers == len(languages.names) - 1).sum())
     if nameless:
-        report.warn(f"{nameless:,} vectors have no language; they are turned by the global one")
+        report.warn(
+            f"{nameless:,} vectors have no language; the global language vector is applied to them"
+        )
     for sentence in vectors.tell({"passage": languages.names[:-1]}):
         report.warn(sentence)
     lengths = np.linalg.norm(index.read(0, min(1000, index.shape[0])).astype(np.float32), axis=1)
@@ -250,7 +257,7 @@ def _rewritten(
     if (work / PROGRESS).is_file() and path.is_file() and path.stat().st_size == size:
         done = int(read_json(work / PROGRESS)["rows"])
     if done:
-        report.note(f"going on after {done:,} of {total:,} vectors")
+        report.note(f"continuing after {done:,} of {total:,} vectors")
     with output_errors(path):
         if not done:
             with path.open("wb") as file:

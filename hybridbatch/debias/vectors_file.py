@@ -227,22 +227,22 @@ def read_vectors(path: Path) -> LanguageVectors:
     tensors_path, facts_path = folder / TENSORS, folder / FACTS
     if not path.is_dir() and path.name not in (TENSORS, FACTS):
         raise DataError(
-            f"{path}: not language vectors; name the folder with {TENSORS} and {FACTS}, which"
-            " `hybridbatch debias` writes"
+            f"{path}: holds no language vectors; name the folder with {TENSORS} and {FACTS},"
+            " which `hybridbatch debias` writes"
         )
     for one in (tensors_path, facts_path):
         if not one.is_file():
             raise DataError(
-                f"{one}: not there; language vectors are {TENSORS} and {FACTS} side by side, make"
-                " them with `hybridbatch debias MODEL --text FOLDER`"
+                f"{one}: does not exist; language vectors are {TENSORS} and {FACTS} in one"
+                " folder; make them with `hybridbatch debias MODEL --text FOLDER`"
             )
     facts = read_json(facts_path)
     if not isinstance(facts, dict) or facts.get("kind") != KIND:
         raise DataError(f"{facts_path}: not the facts of language vectors (kind is not {KIND!r})")
     if facts.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
-            f"{facts_path}: schema_version {facts.get('schema_version')!r}; this version reads"
-            f" {SCHEMA_VERSION}: make the file again with `hybridbatch debias`"
+            f"{facts_path}: has schema_version {facts.get('schema_version')!r}, but this"
+            f" version reads {SCHEMA_VERSION}; make the file again with `hybridbatch debias`"
         )
     tensors = _read_tensors(tensors_path, facts.get("sha256"))
     try:
@@ -257,7 +257,10 @@ def read_vectors(path: Path) -> LanguageVectors:
             " debias`"
         ) from error
     if not sides:
-        raise DataError(f"{facts_path}: names no side; make it again with `hybridbatch debias`")
+        raise DataError(
+            f"{facts_path}: names neither queries nor passages; make it again with `hybridbatch"
+            " debias`"
+        )
     return LanguageVectors(sides, facts)
 
 
@@ -269,8 +272,9 @@ def _read_tensors(path: Path, sha256: Any) -> dict[str, np.ndarray]:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
             raise DataError(
-                f"{path}: is not the file that {FACTS} describes (sha256 differs): damaged, or of"
-                " another run; make both again with `hybridbatch debias`"
+                f"{path}: is not the file that {FACTS} describes (its sha256 differs),"
+                " because it is damaged or comes from another run; make both again with"
+                " `hybridbatch debias`"
             )
         tensors = load(content)
     except (OSError, SafetensorError, ValueError) as error:

@@ -155,8 +155,8 @@ class HybridBatchSampler(BatchSampler):
         self._steps = self.index.records // max(1, global_batch) if steps is None else steps
         if self._steps < 1:
             raise ConfigError(
-                f"batch_size: {global_batch} pairs a step are more than the"
-                f" {self.index.records} records of the data"
+                f"batch_size: a step takes {global_batch} pairs, but the data has only"
+                f" {self.index.records} records; lower the batch size"
             )
         self._plan(1)  # raises now, not in the first epoch
 

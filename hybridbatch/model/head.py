@@ -37,14 +37,15 @@ def _load_dense(source: Source, path: str) -> Dense:
     place = f"{source.name}: {path}"
     config_path = source.find(f"{path}/config.json")
     if config_path is None:
-        raise ModelError(f"{place}/config.json is missing, which modules.json asks for")
+        raise ModelError(f"{place}/config.json is missing, but modules.json names it")
     config = read_json(config_path)
     if (
         config.get("use_residual")
         or config.get("module_input_name", "sentence_embedding") != "sentence_embedding"
     ):
         raise ModelError(
-            f"{place}: is not a plain dense layer on the pooled embedding, and no other is known"
+            f"{place}: is not a plain dense layer on the pooled embedding, which is the only"
+            " kind supported"
         )
     kind = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activation = (

@@ -75,13 +75,14 @@ def read_layout(
             dense.append(path)
         elif kind in ("LanguageTransformer", "LanguageVectors"):
             raise ModelError(
-                f"{name}: holds language vectors by language, whose modules sentence-transformers"
-                " runs; here, use the model it was made from with --debias and this folder"
+                f"{name}: holds language vectors by language in modules that only"
+                " sentence-transformers runs; here, use the original model with --debias and"
+                " this folder"
             )
         elif kind not in ("Transformer", "Pooling", "Normalize"):
             raise ModelError(
-                f"{name}: its modules.json asks for a {kind} module; known are Transformer, Pooling"
-                f" ({', '.join(POOLINGS)}), Dense and Normalize"
+                f"{name}: its modules.json asks for a {kind} module; the known modules are"
+                f" Transformer, Pooling ({', '.join(POOLINGS)}), Dense and Normalize"
             )
     stated = _read(find("config_sentence_transformers.json"), {})
     prompts = {key: text for key, text in (stated.get("prompts") or {}).items() if text is not None}
@@ -113,9 +114,9 @@ def _read_pooling(name: str, config: Mapping[str, Any]) -> Pooling:
     pooling = next((known for known in POOLINGS if modes == [known]), None)
     if pooling is None:
         raise ModelError(
-            f"{name}: pools by {' + '.join(modes) or 'nothing'}, known are {', '.join(POOLINGS)}."
-            " Another pooling gives other vectors than the model was made for: choose one with"
-            " --pooling only to train it anew"
+            f"{name}: pools by {' + '.join(modes) or 'nothing'}, but only"
+            f" {', '.join(POOLINGS)} are known. Another pooling gives other vectors than the"
+            " model was made for; choose one with --pooling only to train the model anew"
         )
     if config.get("include_prompt", True) is False:
         raise ModelError(

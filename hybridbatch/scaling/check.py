@@ -72,15 +72,14 @@ def check_cells(
     cells = [cell for cell in plan_cells(config, facts) if folder.result(cell.key).exists()]
     if not cells:
         raise DataError(
-            f"{path}: none of its finished cells can be made from what is here (training data"
-            f" {config.data} has the"
-            f" fingerprint {facts.data}); prepare the same data, install the same models, or run"
-            " the sweep again"
+            f"{path}: none of its finished cells can be run again with what is here (the"
+            f" training data {config.data} has the fingerprint {facts.data}); prepare the"
+            " same data, install the same models, or run the sweep again"
         )
     chosen = stream(seed, "check").choice(len(cells), size=min(count, len(cells)), replace=False)
     checks = []
     for cell in (cells[number] for number in sorted(chosen)):
-        report.note(f"doing again: {cell.label}")
+        report.note(f"running again: {cell.label}")
         with tempfile.TemporaryDirectory(prefix="hybridbatch-") as work:
             again = runner(cell, Path(work))
         checks.append(Check(cell, _compare(folder.read(cell.key)["eval"], again["eval"])))

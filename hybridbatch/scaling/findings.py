@@ -92,7 +92,8 @@ def find(sweep: Sweep, texts: Texts | None = None) -> Findings:
     """
     if not sweep.trained:
         raise DataError(
-            f"{sweep.folders[0].path}: no trained cell is finished yet; nothing can be reported"
+            f"{sweep.folders[0].path}: no trained cell is finished yet, so there is nothing"
+            " to report"
         )
     axes = tuple(name for name in sweep.varying if name not in ("mix", "pairs", "seed"))
     centre = _centre(sweep, axes)

@@ -141,9 +141,7 @@ def settings_of(
         fixed = {"data": str(preparation(config).out), "mix": arm.mix, "seed": arm.seed, "out": run}
         clash = sorted(set(fixed) & set(config.train))
         if clash:
-            raise ConfigError(
-                f"train: {', '.join(clash)} is set by the experiment itself; take it out"
-            )
+            raise ConfigError(f"train: the experiment itself sets {', '.join(clash)}; leave it out")
         training = build(TrainConfig, overrides={**shared, **config.train, **fixed})
     evaluation = build(
         EvalConfig,

@@ -158,7 +158,7 @@ class SweepConfig(DataRootSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.epochs and "steps" in self.model_fields_set:
-            raise ValueError("steps and epochs both say how long to train; give one of them")
+            raise ValueError("steps and epochs both set the length of training; give one of them")
         for axis in ("mix", "pairs", "train_languages", "batch_size", "model", "seeds", "tasks"):
             values = getattr(self, axis)
             if not values:
@@ -276,5 +276,5 @@ class ReproduceConfig(DataRootSettings):
         for name in ("mixes", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} must hold different values, at least one")
+                raise ValueError(f"{name} must hold at least one value, and no value twice")
         return self

@@ -75,7 +75,7 @@ def run_sweep(
             for cell in cells
             if not folder.result(cell.key).exists()
         )
-        report.note(f"{taken} finished cells taken over from {other}")
+        report.note(f"copied {taken} finished cells from {other}")
     try:
         _run_missing(config, cells, folder, runner, report)
     except (KeyboardInterrupt, Interrupted):

@@ -91,8 +91,8 @@ def audit(config: AuditConfig, report: Reporter = SILENT) -> tuple[Path, dict[st
     task = load_task(config.task, data_root=config.data_root, languages=config.languages)
     if not pools_of(task, (), ()) or len(task.corpus) < 2:
         raise ConfigError(
-            f"task = {config.task}: has no pool of languages that hold the same answers; an audit"
-            " needs parallel corpora in two languages or more"
+            f"task = {config.task}: has no pool of languages that hold the same answers; an"
+            " audit needs parallel corpora in two languages or more"
         )
     queries, passages, model = _vectors(config, task, report)
     turned_queries, turned_passages, how = _turned(config, task, queries, passages, model, report)
@@ -132,8 +132,8 @@ def _vectors(
         widths = {rows.shape[1] for rows in (*queries.values(), *passages.values())}
         if len(widths) > 1:
             raise DataError(
-                f"{config.vectors}: vectors have {' and '.join(map(str, sorted(widths)))}"
-                " dimensions; encode all with one model"
+                f"{config.vectors}: the vectors have {' and '.join(map(str, sorted(widths)))}"
+                " dimensions; encode all texts with one model"
             )
         return queries, passages, {"name": config.vectors.name, "fingerprint": None}
     from hybridbatch.scoring.debias import open_store
@@ -159,8 +159,9 @@ def _read_side(folder: Path, name: str, side: Mapping[str, Any]) -> dict[str, np
         index = open_index(path)
         if index.shape[0] != len(texts.ids):
             raise DataError(
-                f"{path}: has {index.shape[0]} vectors, but the task has {len(texts.ids)} {name} in"
-                f" {code}; a row for each, in the order of its file"
+                f"{path}: has {index.shape[0]} vectors, but the task has {len(texts.ids)}"
+                f" {name} in {code}; write one row for each text, in the order of the task's"
+                " file"
             )
         rows = index.read(0, index.shape[0]).astype(np.float32)
         if not np.isfinite(rows).all():

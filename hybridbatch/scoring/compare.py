@@ -68,7 +68,7 @@ def compare(
     folders = [(run,) if isinstance(run, Path) else tuple(run) for run in runs]
     sizes = [len(group) for group in folders]
     if len(set(sizes)) > 1:
-        raise ConfigError(f"compare: the runs have {sizes} folders; give as many for each")
+        raise ConfigError(f"compare: the runs have {sizes} folders; give the same number for each")
     names = list(names or _names([group[0] for group in folders]))
     read = [
         _Run(name, group, [read_evaluation(run, Evaluated) for run in group])
@@ -235,9 +235,9 @@ def _shared_tasks(runs: Sequence[_Run]) -> list[str]:
         for name, other in prints:
             if other[task] != first[task]:
                 raise DataError(
-                    f"{first_name} and {name} evaluated other data as {task} (fingerprints"
-                    f" {first[task]} and"
-                    f" {other[task]}); evaluate both with the same files and --languages"
+                    f"{first_name} and {name} evaluated different data as {task}"
+                    f" (fingerprints {first[task]} and {other[task]}); evaluate both with the"
+                    " same files and --languages"
                 )
     return shared
 

@@ -56,13 +56,16 @@ def _save_model(
 
     folder, encoder = config.save_model, store.encoder
     if folder is None or not isinstance(encoder, Encoder):
-        raise ConfigError(f"save_model: {config.model} is no model that can be saved")
+        raise ConfigError(
+            f"save_model: {config.model} cannot be saved as a model; leave --save-model out"
+        )
     require_foldable(config.fold, vectors.facts["method"])
     if config.fold == "language":
         save_by_language(encoder, vectors, folder)
     else:
         report.note(
-            f"{folder}: the mean of all texts went into {save_global(encoder, texts, folder)}"
+            f"{folder}: the saved model includes the mean of all texts, in"
+            f" {save_global(encoder, texts, folder)}"
         )
 
 
@@ -82,8 +85,8 @@ def rewrite_index(config: DebiasConfig, report: Reporter = SILENT) -> tuple[Path
     path = config.vectors
     if path is None or config.languages is None:
         raise ConfigError(
-            "vectors: each needs its language; give --languages FILE with a line for each vector"
-            " (of a Parquet file, the name of its column)"
+            "vectors: each vector needs its language; give --languages FILE with a line for"
+            " each vector (for a Parquet file, the name of its column)"
         )
     column = str(config.languages)
     of_column = path.suffix.lower() == ".parquet" and not config.languages.is_file()
@@ -122,8 +125,8 @@ def language_vectors(
         few = [name for name, count in counts_by_language(found).items() if count < FEW]
         if few:
             report.warn(
-                f"fewer than {FEW} {side} texts of {', '.join(few)}: their vectors stay near the"
-                " global one"
+                f"there are fewer than {FEW} {side} texts in {', '.join(few)}, so the vectors"
+                " of these languages stay near the global vector"
             )
     facts: dict[str, Any] = {
         "hybridbatch": hybridbatch.__version__,
@@ -190,11 +193,14 @@ def _texts(
         texts["query"] = texts["passage"]
         sources["query"] = f"no queries: {sources['passage']}, encoded as queries"
         report.note(
-            "no queries were given: their vectors are estimated from the texts, encoded as queries"
+            "no queries were given, so their vectors are estimated from the texts, encoded"
+            " as queries"
         )
     else:
         sources["query"] = "no queries: the vectors of the passages"
-        report.note("no queries were given: passages' vectors stand for theirs")
+        report.note(
+            "no queries were given, so the vectors of the passages are used for queries, too"
+        )
     return texts, sources
 
 
@@ -208,7 +214,7 @@ def _fill(
     texts["query"] |= {name: texts["passage"][name] for name in lacking}
     shown = ", ".join(lacking[:8]) + (" ..." if len(lacking) > 8 else "")
     sources["query"] += f"; {shown}: passages, encoded as queries"
-    report.note(f"no queries in {shown}: their vectors are estimated from passages")
+    report.note(f"there are no queries in {shown}, so their vectors are estimated from passages")
 
 
 def _shown(name: str) -> str:
@@ -239,8 +245,8 @@ def _of_source(
 ) -> dict[str, list[str]]:
     if name.partition(":")[0] in TASKS and not Path(name).exists():
         report.warn(
-            f"{name}: is an evaluation set; scores on it with these vectors are of vectors that saw"
-            " its texts (though no label)"
+            f"{name}: is an evaluation set; these vectors have seen its texts (but no label),"
+            " so scores on it are not independent of them"
         )
         task = load_task(name, data_root=config.data_root)
         texts = task.corpus if side == "passage" else task.queries
@@ -248,7 +254,7 @@ def _of_source(
     path = Path(name)
     if not path.exists():
         raise ConfigError(
-            f"text = {name!r}: neither a folder or file nor a built-in task"
+            f"text = {name!r}: is neither a folder or file nor a built-in task"
             f" ({', '.join(TASKS[:4])}, ...)"
         )
     return read_texts_by_language(path, side, report).texts

@@ -61,7 +61,7 @@ def save_by_language(encoder: "Encoder", vectors: LanguageVectors, folder: Path)
         from hybridbatch.model.language_module import LanguageVectors as Module
     except ImportError as error:
         raise ModelError(
-            f"{folder}: needs sentence-transformers, whose modules it is made of ({error}); pip"
+            f"{folder}: saving this model needs sentence-transformers ({error}); run pip"
             " install sentence-transformers, or use --fold global"
         ) from error
     languages = list(vectors.languages)
@@ -164,8 +164,8 @@ def require_foldable(fold: str, method: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for `fold` "global" with a method other than centring."""
     if fold == "global" and method.get("name") != "centre":
         raise ConfigError(
-            f"fold = global: folds a mean, but the method is {method.get('name')}; use --method"
-            " centre, or --fold language"
+            f"fold = global: works only for a mean, but the method is {method.get('name')};"
+            " use --method centre, or --fold language"
         )
 
 

@@ -138,13 +138,16 @@ class DebiasConfig(EncoderSettings):
     def _something_to_do(self) -> Self:
         if self.vectors is None and not self.text:
             raise ValueError(
-                "nothing to estimate from; give --text FOLDER (any text by language, best the"
-                " corpus that is to be searched), or --vectors FILE (an index that exists)"
+                "there is nothing to estimate from; give --text FOLDER (any text by"
+                " language, at best the corpus to be searched), or --vectors FILE (an"
+                " existing index)"
             )
         if self.vectors is not None and self.text:
-            raise ValueError("--vectors takes no --text: it encodes nothing; give one of them")
+            raise ValueError(
+                "--vectors does not go with --text, because it encodes nothing; give one of them"
+            )
         if self.vectors is None and self.debias is not None:
-            raise ValueError("--debias FILE says what to apply to --vectors; give --vectors too")
+            raise ValueError("--debias FILE is applied to --vectors; give --vectors, too")
         return self
 
     @property

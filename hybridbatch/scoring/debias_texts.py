@@ -61,11 +61,11 @@ class TextsByLanguage:
         """Report what was identified and what was left out."""
         if self.identified:
             report.note(
-                f"{origin}: the languages of {self.identified:,} texts were identified by"
-                f" {identifier().name}, which knows {len(identifier().languages)}"
+                f"{origin}: {identifier().name}, which knows {len(identifier().languages)}"
+                f" languages, identified the languages of {self.identified:,} texts"
             )
         for reason, count in self.left_out.most_common(5):
-            report.warn(f"{origin}: {count:,} rows left out: {reason}")
+            report.warn(f"{origin}: {count:,} rows were left out: {reason}")
 
 
 def read_texts_by_language(path: Path, side: Side, report: Reporter = SILENT) -> TextsByLanguage:
@@ -78,7 +78,7 @@ def read_texts_by_language(path: Path, side: Side, report: Reporter = SILENT) ->
         DataError: a path that does not exist, holds no text, or names unknown languages.
     """
     if not path.exists():
-        raise DataError(f"{path}: not there; name a folder or file of texts")
+        raise DataError(f"{path}: does not exist; name a folder or file of texts")
     found = TextsByLanguage()
     if path.is_file():
         _read_file(path, None, side, found)
@@ -192,7 +192,8 @@ def _plain_rows(path: Path) -> Iterator[tuple[str, str]]:
                 text = raw.decode("utf-8").strip()
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{path}:{number}: not valid UTF-8 at byte {error.start} of the line"
+                    f"{path}:{number}: is not valid UTF-8 at byte {error.start} of the line;"
+                    " save the file as UTF-8"
                 ) from error
             if text:
                 yield "", text

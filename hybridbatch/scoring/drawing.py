@@ -43,7 +43,7 @@ def write_figure(figure: "Figure", path: Path) -> None:
         with matplotlib.rc_context(STYLE), atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
     else:
-        raise ConfigError(f"{path}: figures are written as {' or '.join(SUFFIXES)}")
+        raise ConfigError(f"{path}: figures can only be written as {' or '.join(SUFFIXES)}")
 
 
 def write_both(figure: "Figure", folder: Path, name: str) -> list[Path]:

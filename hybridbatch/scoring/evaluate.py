@@ -160,7 +160,10 @@ def open_scorer(
     """Open the model or baseline of the settings. Raises: `ModelError`, `ConfigError`."""
     if config.model == BM25:
         if config.debias:
-            raise ConfigError("debias: bm25 has no embeddings to take language vectors off")
+            raise ConfigError(
+                "debias: BM25 has no embeddings to subtract language vectors from; leave"
+                " --debias out"
+            )
         from hybridbatch.scoring.baselines import LexicalRanker, bm25_fingerprint
 
         return Scorer(LexicalRanker, {"fingerprint": bm25_fingerprint(), "precision": None}, None)
@@ -298,8 +301,8 @@ def _tell_debias(debias: "LanguageVectors", evaluation: Evaluation, report: Repo
     if evaluation.official:
         names = ", ".join(task.metadata.name for task in evaluation.official)
         raise ConfigError(
-            f"debias: cannot be used for mteb's tasks ({names}): they do not say the language of a"
-            " text; use built-in tasks or a folder of your own"
+            f"debias: cannot be used for mteb tasks ({names}), because they do not state the"
+            " language of a text; use built-in tasks or your own folder"
         )
     for task in evaluation.tasks:
         for sentence in debias.tell({"query": task.queries, "passage": task.corpus}):
@@ -349,13 +352,13 @@ def open_searches(
         report.note(search.announcement())
     if searches and config.rerank:
         raise ConfigError(
-            f"rerank: {', '.join(searches)} is searched, not ranked; a second stage needs rankings"
-            " in memory"
+            f"rerank: {', '.join(searches)} is searched, but a second stage needs full"
+            " rankings in memory; leave --rerank out, or use --index auto"
         )
     if config.shards and not searches:
         raise ConfigError(
-            f"shards = {config.shards}: no task is searched, so there is nothing to share; add"
-            " --index exact"
+            f"shards = {config.shards}: no task is searched, so there is no corpus to divide;"
+            " add --index exact"
         )
     return searches
 

@@ -38,7 +38,8 @@ def pools_of(
         members = resolve(group, tuple(task.corpus), trained)
         if len(members) < 2:
             raise ConfigError(
-                f"pool = {group!r}: is only {members[0]} in {task.name}; a pool needs two languages"
+                f"pool = {group!r}: matches only {members[0]} in {task.name}; a pool needs"
+                " two languages"
             )
         pools[f"{POOL}:{group}"] = members
     return pools

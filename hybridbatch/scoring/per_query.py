@@ -130,7 +130,7 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
         metric,
     )
     if not path.is_file():
-        raise DataError(f"{path}: not there; run `hybridbatch eval` first and give its folder")
+        raise DataError(f"{path}: does not exist; run `hybridbatch eval` first and give its folder")
     check_scores(folder, FILE)
     try:
         known = [name for name in pq.read_schema(path).names if name not in KEYS]
@@ -142,6 +142,6 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
         table = pq.read_table(path, columns=[*KEYS, column])
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: damaged ({str(error).splitlines()[0]}); run the evaluation again"
+            f"{path}: is damaged ({str(error).splitlines()[0]}); run the evaluation again"
         ) from error
     return table.rename_columns([*KEYS, "value"]).filter(pc.is_valid(pc.field("value")))

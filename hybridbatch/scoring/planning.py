@@ -190,9 +190,9 @@ def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
     others = [name for name in names if name not in own]
     if config.model == BM25 and (others or config.benchmark):
         raise ConfigError(
-            "model = bm25 has no embeddings, which mteb's tasks"
-            f" ({', '.join(filter(None, [*others, config.benchmark]))}) are"
-            " scored with; evaluate built-in tasks and folders with it"
+            "model = bm25 has no embeddings, but mteb's tasks need them"
+            f" ({', '.join(filter(None, [*others, config.benchmark]))}); evaluate bm25 on"
+            " built-in tasks and folders"
         )
     return own, others
 

@@ -176,8 +176,8 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSetti
     def _ranked_once(self) -> Self:
         if self.ignore_identical_ids and self.rerank:
             raise ValueError(
-                "ignore_identical_ids does not go with rerank: the second stage orders all passages"
-                " that the first one lists; leave one of them out"
+                "ignore_identical_ids does not go with rerank, because the second stage"
+                " orders all passages that the first stage lists; leave one of them out"
             )
         return self
 

@@ -92,7 +92,7 @@ def compare(
             f"{len(settings)} settings"
         )
     if not len(values_a):
-        raise DataError("there is nothing to compare: the runs share no query")
+        raise DataError("there is nothing to compare, because the runs share no query")
     difference = np.asarray(values_a, dtype=np.float64) - np.asarray(values_b, dtype=np.float64)
     if not np.isfinite(difference).all():
         raise DataError(

@@ -68,9 +68,8 @@ class BlockedVectors:
         wanted = (min(BLOCK_TEXTS, len(self) - number * BLOCK_TEXTS), self.shape[1])
         if vectors.shape != wanted:
             raise DataError(
-                f"{path}: holds {vectors.shape} numbers, but the model and the corpus make"
-                f" {wanted}; delete"
-                f" {path.parent} and run again"
+                f"{path}: holds {vectors.shape} numbers, but the model and the corpus need"
+                f" {wanted}; delete {path.parent} and run the command again"
             )
         return vectors
 

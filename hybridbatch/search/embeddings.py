@@ -270,8 +270,8 @@ def _look_up(space: Path, keys: np.ndarray, out: np.ndarray) -> np.ndarray:
     for stored, vectors, path in _shards(space):
         if vectors.shape != (len(stored), out.shape[1]):
             raise DataError(
-                f"{path}: holds {vectors.shape} numbers, but the model has dimension {out.shape[1]}"
-                f" and the shard {len(stored)} texts; {mend_of(path)}"
+                f"{path}: holds {vectors.shape} numbers, but the model has {out.shape[1]}"
+                f" dimensions and the shard has {len(stored)} texts; {mend_of(path)}"
             )
         rows = np.searchsorted(keys, stored)
         rows[rows == len(keys)] = 0  # a key beyond the last one equals none of them

@@ -126,7 +126,8 @@ class PassageSearch:
         chosen = tuple(self.corpora if languages is None else languages)
         if unknown := [language for language in chosen if language not in self.corpora]:
             raise ConfigError(
-                f"language {unknown[0]!r}: no passage is in it; there are {', '.join(self.corpora)}"
+                f"language {unknown[0]!r}: has no passages; the corpus has"
+                f" {', '.join(self.corpora)}"
             )
         if not queries:
             return []

@@ -50,8 +50,7 @@ def require_finite(vectors: Tensor, what: str, names: Sequence[object]) -> None:
     if len(bad):
         raise DataError(
             f"the embedding of {what} {names[int(bad[0])]!r} holds NaN or infinite numbers"
-            f" ({len(bad)} do); "
-            "look at the model and its precision"
+            f" ({len(bad)} embeddings do); check the model and its precision"
         )
 
 

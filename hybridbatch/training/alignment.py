@@ -32,9 +32,8 @@ def plan_translations(index: RecordIndex, schedule: Schedule, seed: int) -> Tran
     )
     if schedule.steps and max(queries.max(), passages.max()) < 0:
         raise DataError(
-            "align_weight: no record that is trained on has a text in two of the training"
-            " languages; use 0, or data in"
-            " more languages"
+            "align_weight: no training record has a text in two of the training languages;"
+            " use 0, or data in more languages"
         )
     return queries, passages
 

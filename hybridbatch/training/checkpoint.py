@@ -213,7 +213,7 @@ def newest(run: Path, report: Reporter) -> int | None:
         try:
             load(run, step)
         except DataError as error:
-            report.warn(f"{error}. Going on from an earlier checkpoint")
+            report.warn(f"{error}. Training continues from an earlier checkpoint")
         else:
             return step
     return None
@@ -242,7 +242,8 @@ def locked(run: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise OutputError(
-                f"{run}: another process is training there; wait for it or choose another --name"
+                f"{run}: another process is training in this folder; wait until it ends, or"
+                " choose another --name"
             ) from error
     try:
         yield
@@ -257,9 +258,8 @@ def require_own_folder(run: Path) -> None:
     strangers = [name for name in names if name != LOCK and not LEFTOVER.fullmatch(name)]
     if strangers and RUN not in strangers:
         raise OutputError(
-            f"{run}: is not a training run (it holds {', '.join(strangers[:3])}); choose another"
-            " place with --name or"
-            " --out"
+            f"{run}: is not a training run (it holds {', '.join(strangers[:3])}); choose"
+            " another folder with --name or --out"
         )
 
 

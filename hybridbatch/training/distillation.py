@@ -66,9 +66,9 @@ class Targets:
         targets = cls(found)
         if not targets.coverage:
             raise DataError(
-                f"teacher_language = {language!r}: no record that is trained on has a query and a"
-                " passage in it; choose"
-                " another language, or none to let the teacher read the batch's own texts"
+                f"teacher_language = {language!r}: no training record has a query and a"
+                " passage in this language; choose another language, or none to let the"
+                " teacher read the batch's own texts"
             )
         return targets
 
@@ -187,9 +187,8 @@ def check_dimensions(form: Form, teacher: Encoder, dimension: int) -> None:
     """
     if form == "embeddings" and teacher.dimension != dimension:
         raise ConfigError(
-            f"teacher = {teacher.name!r}: its embeddings have {teacher.dimension} dimensions, the"
-            f" model's {dimension};"
-            " use --distill-from scores"
+            f"teacher = {teacher.name!r}: its embeddings have {teacher.dimension} dimensions,"
+            f" but the model's have {dimension}; use --distill-from scores"
         )
 
 

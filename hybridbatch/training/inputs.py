@@ -50,8 +50,8 @@ class Inputs:
         if config.languages is None and recommended:
             languages = resolve(",".join(recommended), store.languages)
             report.note(
-                f"training languages: {', '.join(languages)} (--languages all for all"
-                f" {len(store.languages)})"
+                f"training languages: {', '.join(languages)} (give --languages all to train"
+                f" on all {len(store.languages)})"
             )
         else:
             languages = resolve(config.languages or "all", store.languages)
@@ -136,8 +136,8 @@ class Inputs:
         made = self._batches("train", self.index, self.schedule, encoder, config, report)
         if config.hard_negatives and not made.hard_negatives:
             report.warn(
-                f"hard_negatives = {config.hard_negatives}: no row of the schedule has any, so the"
-                " batches hold none; `hybridbatch mine` finds some"
+                f"hard_negatives = {config.hard_negatives}: no row of the schedule has hard"
+                " negatives, so the batches hold none; `hybridbatch mine` finds some"
             )
         return made
 

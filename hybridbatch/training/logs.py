@@ -134,8 +134,8 @@ def _require(target: str) -> None:
         import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"log_to = {target!r}: not installed; `pip install {target}` or `pip install"
-            " 'hybridbatch[logs]'`"
+            f"log_to = {target!r}: the package is not installed; run `pip install {target}`"
+            " or `pip install 'hybridbatch[logs]'`"
         ) from error
 
 

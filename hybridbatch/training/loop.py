@@ -238,7 +238,7 @@ class Trainer:
 
     def _halved(self, budget: int) -> None:
         self.progress.token_budget = budget
-        self.report.note(f"out of memory: going on with {budget} tokens per forward pass")
+        self.report.note(f"out of memory: continuing with {budget} tokens per forward pass")
 
     def _step(self, log: Log, bar: Bar) -> None:
         started = time.perf_counter()
@@ -282,8 +282,8 @@ class Trainer:
             self._give_up()
         if progress.streak:
             self.report.warn(
-                f"step {step + 1}: the loss is {loss}, the gradient norm {norm}; this step is"
-                " skipped"
+                f"step {step + 1}: the loss is {loss} and the gradient norm is {norm}; this"
+                " step is skipped"
             )
 
     def _dropout_seed(self, step: int, number: int) -> int:

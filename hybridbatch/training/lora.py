@@ -40,7 +40,7 @@ class Adapters:
             from peft.tuners.lora import LoraModel
         except ImportError as error:
             raise ConfigError(
-                f"lora_rank = {rank}: the package peft is not installed; `pip install"
+                f"lora_rank = {rank}: the package peft is not installed; run `pip install"
                 " 'hybridbatch[lora]'`"
             ) from error
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear_layers(encoder.model))

@@ -73,8 +73,8 @@ class InfoNCE(nn.Module):
         for size in self.dims:
             if not 0 < size <= dimension:
                 raise ConfigError(
-                    f"matryoshka_dims = {size}: must be between 1 and {dimension}, the embedding"
-                    f" has {dimension} dimensions"
+                    f"matryoshka_dims = {size}: must be between 1 and {dimension}, because"
+                    f" the embedding has {dimension} dimensions"
                 )
         self.dims = tuple(size for size in self.dims if size < dimension)
 

@@ -128,6 +128,7 @@ class StoredRows(Rows):
             )
         except DataError as error:
             raise DataError(
-                f"{self._store.folder}: {error}; without --store-tokens its record is named"
+                f"{self._store.folder}: {error}; run without --store-tokens to see which"
+                " record it is"
             ) from error
         return tokens.take(self._index.store_rows(rows))

@@ -61,7 +61,9 @@ def push(
         report.note(f"{repository}: sending {len(operations)} files")
         done = api.create_commit(repository, operations, commit_message=message)
     except HFValidationError as error:
-        raise ConfigError(f"{repository!r} is no name of a repository; write OWNER/NAME") from error
+        raise ConfigError(
+            f"{repository!r} is not the name of a repository; write OWNER/NAME"
+        ) from error
     except ValueError as error:
         raise DataError(f"{run}: the hub refuses the model card: {_line(error)}") from error
     except LocalTokenNotFoundError as error:
@@ -69,7 +71,9 @@ def push(
     except HfHubHTTPError as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         mend = LOGIN if status in (401, 403) else "try again later"
-        raise ConfigError(f"{repository}: the hub refuses ({_line(error)}); {mend}") from error
+        raise ConfigError(
+            f"{repository}: the hub refuses the request ({_line(error)}); {mend}"
+        ) from error
     except (OSError, _network_errors()) as error:
         raise ConfigError(
             f"{repository}: the hub cannot be reached ({_line(error)}); check the network"
@@ -97,18 +101,18 @@ def trained(run: Path) -> Mapping[str, Any]:
     """The train.json of a finished run. Raises `DataError`."""
     if not (run / "model" / "config.json").is_file() or not (run / "train.json").is_file():
         raise DataError(
-            f"{run}: not the folder of a finished training; it needs model/ and train.json"
+            f"{run}: is not the folder of a finished training, which holds model/ and train.json"
         )
     result = read_json(run / "train.json")
     if not isinstance(result, dict) or result.get("kind") != "train":
-        raise DataError(f"{run / 'train.json'}: not the JSON of a training")
+        raise DataError(f"{run / 'train.json'}: is not the JSON of a training")
     return result
 
 
 def _evaluation(folder: Path) -> Mapping[str, Any]:
     result = read_json(folder / "eval.json")
     if not isinstance(result, dict) or result.get("kind") != "eval":
-        raise DataError(f"{folder / 'eval.json'}: not the JSON of an evaluation")
+        raise DataError(f"{folder / 'eval.json'}: is not the JSON of an evaluation")
     return result
 
 
@@ -132,7 +136,7 @@ def export_onnx(run: Path, out: Path | None = None, report: Reporter = SILENT) -
         import onnxscript  # noqa: F401 - the exporter needs it
     except ImportError as error:
         raise ConfigError(
-            f"export needs the extra onnx ({error.name} is not installed): pip install"
+            f"export needs the extra onnx ({error.name} is not installed); run pip install"
             " 'hybridbatch[onnx]'"
         ) from error
     import numpy as np
@@ -175,8 +179,10 @@ def export_onnx(run: Path, out: Path | None = None, report: Reporter = SILENT) -
             found = session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
             worst = max(worst, float(np.abs(found - expected[rows]).max()))
         if not worst <= TOLERANCE:
-            raise ModelError(f"{run}: the ONNX file gives other vectors (by {worst:.2g})")
-    report.note(f"largest difference from the model: {worst:.1e}")
+            raise ModelError(
+                f"{run}: the vectors of the ONNX file differ from the model's by up to {worst:.2g}"
+            )
+    report.note(f"the largest difference from the model is {worst:.1e}")
     return target
 
 
@@ -189,7 +195,9 @@ def _model_folder(run: Path) -> Path:
 
     folder = Path(locate(str(run), SILENT).location)
     if not folder.is_dir():
-        raise ConfigError(f"{run}: export takes the folder of a run or a model")
+        raise ConfigError(
+            f"{run}: is neither the folder of a run nor of a model; export needs one of them"
+        )
     return folder
 
 

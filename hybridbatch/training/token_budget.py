@@ -133,10 +133,10 @@ def gpu_token_budget(
     room = SHARE_OF_GPU_MEMORY * (gpu.total - CONTEXT_BYTES - states - loss)
     if room < MIN_BUDGET * per_token:
         raise ConfigError(
-            f"{gpu.name}: has {gpu.total / 1e9:.1f} GB, but weights, gradients and optimizer take"
-            f" {(states + CONTEXT_BYTES) / 1e9:.1f} GB and the loss of a batch"
-            f" {loss / 1e9:.1f} GB; use a smaller model, --lora-rank, a smaller --batch-size, or"
-            " --device cpu"
+            f"{gpu.name}: has {gpu.total / 1e9:.1f} GB, but weights, gradients and optimizer"
+            f" need {(states + CONTEXT_BYTES) / 1e9:.1f} GB and the loss of a batch needs"
+            f" {loss / 1e9:.1f} GB; use a smaller model, --lora-rank, a smaller --batch-size,"
+            " or --device cpu"
         )
     wanted = 1 << int(math.log2(room / per_token))
     left = SHARE_OF_FREE_GPU_MEMORY * (gpu.free - missing - loss)
@@ -145,8 +145,8 @@ def gpu_token_budget(
         budget //= 2
     if budget < wanted:
         report.note(
-            f"{gpu.name}: others use it, {gpu.free / 1e9:.1f} GB are free; {budget:,} tokens per"
-            f" forward pass instead of {wanted:,}"
+            f"{gpu.name}: other processes use this GPU, and {gpu.free / 1e9:.1f} GB are free,"
+            f" so a forward pass takes {budget:,} tokens instead of {wanted:,}"
         )
     return budget
 

@@ -79,8 +79,8 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
         if checkpoint.is_finished(run):
             checkpoint.require_same(run, inputs.identity(config))
             report.note(
-                f"{run}: already finished; choose another --name or remove the folder to train"
-                " again"
+                f"{run}: is already finished; to train again, choose another --name or remove"
+                " the folder"
             )
             if workers.leads:
                 checkpoint.clear(run)
@@ -146,8 +146,8 @@ def _train(
 ) -> None:
     if config.batch_size < workers.size:
         raise ConfigError(
-            f"batch_size = {config.batch_size} is less than the {workers.size} processes; each"
-            " needs a pair"
+            f"batch_size = {config.batch_size} is less than the {workers.size} processes;"
+            " every process needs at least one pair"
         )
     encoder = Encoder.load(config.model, **config.encoder_options, report=report)
     # Refuses impossible settings before anything is read.
@@ -186,13 +186,13 @@ def _train(
         trainer.use_budget(_budget(config, trainer, report))
         if trainer.cut:
             report.note(
-                f"{len(trainer.cut.ids):,} of {trainer.cut.full.num_embeddings:,} words are"
-                " trained: gradients and"
-                f" optimizer take {trainer.cut.bytes_saved / 2**20:,.0f} MiB less"
+                f"{len(trainer.cut.ids):,} of {trainer.cut.full.num_embeddings:,} word"
+                " embeddings are trained, so gradients and optimizer need"
+                f" {trainer.cut.bytes_saved / 2**20:,.0f} MiB less"
             )
         if done:
             trainer.resume(done)
-            report.note(f"{run}: going on after step {done} of {config.steps}")
+            report.note(f"{run}: continuing after step {done} of {config.steps}")
         trainer.train()
 
         def save(trained: Encoder) -> None:

@@ -54,7 +54,7 @@ def test_a_sealed_document_is_compared_and_may_be_laid_out_anew(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text())))  # another layout, the same values
     assert read_json(path) == value
     path.write_bytes(path.read_bytes().replace(b"0.605", b"0.705"))
-    with pytest.raises(DataError, match=r"result\.json: damaged or edited.*checksum"):
+    with pytest.raises(DataError, match=r"result\.json: is damaged, or was edited.*checksum"):
         read_json(path)
     edited = json.loads(path.read_text())
     del edited["checksum"]
@@ -90,7 +90,7 @@ def test_an_array_without_checksums_is_read(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(5))
     assert integrity.load_array(tmp_path / "x.npy", MEND).tolist() == [0, 1, 2, 3, 4]
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00\x0a\x00{'descr': (")
-    with pytest.raises(DataError, match=r"x\.npy: damaged .*make it again"):
+    with pytest.raises(DataError, match=r"x\.npy: is damaged .*make it again"):
         integrity.load_array(tmp_path / "x.npy", MEND)
 
 
@@ -102,7 +102,7 @@ def test_the_files_of_a_folder(tmp_path):
     integrity.write_sums(tmp_path)
     assert integrity.check_sums(tmp_path, MEND)
     (tmp_path / "1_Pooling" / "config.json").write_text("[]")
-    with pytest.raises(DataError, match=r"1_Pooling/config\.json: damaged"):
+    with pytest.raises(DataError, match=r"1_Pooling/config\.json: is damaged"):
         integrity.check_sums(tmp_path, MEND)
 
 
@@ -171,7 +171,7 @@ def test_only_what_is_read_is_compared(tmp_path):
     damaged = store.record_ids("train", rows).index("r099")
     far = rows[abs(rows - damaged) > 20]
     assert len(store.passages("train", far)) == len(far)
-    with pytest.raises(DataError, match=r"train-00000.arrow: damaged .bytes .* have changed"):
+    with pytest.raises(DataError, match=r"train-00000.arrow: is damaged .bytes .* have changed"):
         store.passages("train", rows)
 
 

@@ -206,7 +206,7 @@ def test_codes_of_the_data_come_back_as_they_were_given():
         ("pretrained:xlmr", "unknown pretrained 'xlmr'.*xlm-r"),
         ("colour:red", "unknown group 'colour:red'"),
         ("fra", r"'fra' \(French\) is not in this data, which has 10: eng, swh"),
-        ("low-resource&high-resource", "'low-resource&high-resource': none of the 10"),
+        ("low-resource&high-resource", "'low-resource&high-resource': matches none of the 10"),
         ("tha,-tha", "'tha,-tha': none"),
         ("", "names no language"),
         (" , ", "names no language"),

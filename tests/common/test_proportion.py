@@ -166,6 +166,6 @@ def test_a_line_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     with open_lines(path) as lines:
         assert len(list(lines)) == 2
     monkeypatch.setenv("HYBRIDBATCH_MAX_LINE", "2MB")
-    refused = pytest.raises(HybridBatchError, match=r"gz:2: a line of more than .*MAX_LINE=1GB")
+    refused = pytest.raises(HybridBatchError, match=r"gz:2: has more than .*MAX_LINE=1GB")
     with refused, open_lines(path) as lines:
         list(lines)

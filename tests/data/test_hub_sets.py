@@ -83,5 +83,5 @@ def test_what_is_an_id_and_what_is_a_path(tmp_path):
     assert hub_name("owner/name:config")[2] == "config"
     for entry in ("data/mine.jsonl", "./owner/name", "/owner/name", "a/b/c", "name"):
         assert hub_name(entry) is None
-    with pytest.raises(ConfigError, match="two of them are called 'name'"):
+    with pytest.raises(ConfigError, match="two sources are called 'name'"):
         choose_sources(("one/name", "two/name"))

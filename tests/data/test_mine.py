@@ -431,7 +431,7 @@ def test_a_stop_by_the_user_says_how_to_go_on(data, tmp_path, monkeypatch):
 def test_what_cannot_work_is_said(data, tmp_path):
     with pytest.raises(ConfigError, match="query_languages 'all' needs --method dense"):
         build(MineConfig, None, {"query_languages": "all"})
-    with pytest.raises(OutputError, match="is the data itself"):
+    with pytest.raises(OutputError, match="holds the data to mine itself"):
         run(data, data)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").touch()

@@ -46,8 +46,8 @@ def test_folders_need_no_judgements(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}', r":2: id 'a' was there before"),
-        ('{"id": "a", "text": "x"}\n{"id": "b"}', r":2: no text or passage"),
+        ('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}', r":2: the id 'a' occurs before"),
+        ('{"id": "a", "text": "x"}\n{"id": "b"}', r":2: has no text or passage"),
         ('{"id": "a", "text": 3}', r":1: title and text must be texts"),
         ('{"id": "a", "text": "\u200b"}', r":1: the text is empty"),
         ('{"id": "a", "text": "x", "language": "q!"}', r":1: .*language"),
@@ -66,7 +66,7 @@ def test_a_name_of_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="did you mean atlas"):
         read_passages("atlass")
     (tmp_path / "a.pdf").write_bytes(b"x")
-    with pytest.raises(DataError, match="unknown kind of file"):
+    with pytest.raises(DataError, match="this kind of file is not known"):
         read_passages(str(tmp_path / "a.pdf"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no passage"):

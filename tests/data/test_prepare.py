@@ -170,7 +170,7 @@ def test_a_damaged_file_and_a_duplicate_stop_with_one_line_and_nothing_written(t
         extra='{"id": "r3", "lang": "eng", "query": "Q", "passage": "P"}\n',
     )
     for name, told in {
-        "cut.jsonl.gz": r"cut\.jsonl\.gz: truncated or damaged after line \d+",
+        "cut.jsonl.gz": r"cut\.jsonl\.gz: is truncated or damaged after line \d+",
         "twice.jsonl": r"twice\.jsonl:161: record 'r3' in language 'eng' is already at .*twice\.jsonl:13",
     }.items():
         with pytest.raises(DataError, match=told) as caught:
@@ -198,7 +198,7 @@ def test_sources_are_found_by_name_or_path(tmp_path, monkeypatch):
         (["ntrx"], ConfigError, r"unknown source 'ntrx' \(did you mean ntrex"),
         (["mine.tsv"], DataError, "mine.tsv: no such file or folder"),
         (["some/folder/in"], DataError, "some/folder/in: no such file or folder"),
-        (["atlas", "atlas"], ConfigError, "two of them are called 'atlas'"),
+        (["atlas", "atlas"], ConfigError, "two sources are called 'atlas'"),
         ([], ConfigError, "none is given"),
     ]:
         with pytest.raises(error, match=told):

@@ -292,7 +292,7 @@ def test_prepare_counts_without_changing_and_acts_when_told(tmp_path, files):
     }
     assert any("3 rows with markup (kept" in note for note in told.notes)
     assert any(
-        "1 rows say what an earlier" in note and "1 what one of a source before" in note
+        "1 rows repeat an earlier" in note and "1 rows repeat a row of an earlier source" in note
         for note in told.notes
     )
 

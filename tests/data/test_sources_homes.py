@@ -221,7 +221,7 @@ def test_a_local_copy_comes_first(web, tmp_path: Path):
 def test_a_file_with_a_line_missing_is_refused_and_leaves_nothing(web, tmp_path: Path):
     address = NTREX.address("NTREX-128/newstest2019-ref.swa.txt")
     web[address] = web[address].partition(b"\n")[2]
-    with pytest.raises(DataError, match=r"NTREX in swa: 4 lines, but 5 in DOCUMENT_IDS.tsv"):
+    with pytest.raises(DataError, match=r"NTREX in swa: has 4 lines, but DOCUMENT_IDS.tsv has 5"):
         HOMES["ntrex"].obtain()
     assert not list((tmp_path / "cache" / "sources").iterdir())
 

@@ -325,8 +325,8 @@ def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, small_hub: Pat
     assert "no such file there (404)" in messages["mfaq"]
     assert "no such data set there" in messages["mrtydi"]
     assert "nthakur/swim-ir-monolingual" in messages["swim-ir"]
-    assert "dataset.zip: not a zip that can be read" in messages["entityquestions"]
-    assert "it is not the archive that was expected" in messages["xor-tydi"]
+    assert "dataset.zip: cannot be read as a zip" in messages["entityquestions"]
+    assert "so it is not the expected one" in messages["xor-tydi"]
     assert "mintaka_train.json: no such file there (404)" in messages["mintaka"]
     with hub_mirror.HubMirror(small_hub) as url:
         gone = read(

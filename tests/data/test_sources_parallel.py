@@ -171,7 +171,7 @@ def test_files_that_cannot_be_read_stop_with_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     for name in ("parallel-documents", "parallel-sentences"):
         for root in (None, tmp_path):
-            with pytest.raises(DataError, match="no parallel text there; put Moses files"):
+            with pytest.raises(DataError, match="holds no parallel text; put Moses files"):
                 source(name).inputs(SourceContext(root))
 
 

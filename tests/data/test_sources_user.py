@@ -242,7 +242,7 @@ def test_a_bad_cell_of_a_wide_record_costs_that_language_only(tmp_path):
         ("id\tquery_sw\tpassage_sw\tquery_swh", "query_sw and query_swh hold the same language"),
         ("query_sw\tpassage_sw\ten\tsw\tlang\tpos\ttext", "fit two forms"),
         ("id\tlang\tquery\tpositive\tcontext", "positive and context could both be the passage"),
-        ("en\tid\tsw", "column 'id' may be the line's id or Indonesian"),
+        ("en\tid\tsw", "column 'id' can be the id of the line or Indonesian text"),
         ("sw\tswh", "two columns hold the language swh"),
     ],
 )
@@ -280,7 +280,7 @@ def test_the_same_line_twice_names_both_places(tmp_path):
     line = {"lang": "en", "text": "A sentence.", "doc": "d", "pos": 3}
     path = jsonl(tmp_path / "mine.jsonl", line, line | {"lang": "sw"}, line)
     with pytest.raises(
-        DataError, match=rf"{path}:3: position 3 of document 'd' .* is already at line 1"
+        DataError, match=rf"{path}:3: position 3 of document 'd' .* is already taken by line 1"
     ):
         rows_of(path)
 
@@ -295,7 +295,7 @@ def test_paths_without_data_are_refused(tmp_path):
         "empty.jsonl": "it holds none",
         "bad.jsonl": "line 1: malformed JSON",
         "notes": "holds no .jsonl",
-        "notes/x.md": "unknown kind of file",
+        "notes/x.md": "this kind of file is not known",
     }.items():
         with pytest.raises(DataError, match=told) as caught:
             rows_of(tmp_path / name)

@@ -349,14 +349,14 @@ def test_opening_names_what_is_wrong(tmp_path):
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     with pytest.raises(
-        DataError, match=rf"{shard.name}: damaged .*have changed.*hybridbatch prepare"
+        DataError, match=rf"{shard.name}: is damaged .*have changed.*hybridbatch prepare"
     ):
         Store.open(tmp_path / "data").verify()
     shard.write_bytes(content[:-100])
-    with pytest.raises(DataError, match=rf"{shard.name}: damaged"):
+    with pytest.raises(DataError, match=rf"{shard.name}: is damaged"):
         Store.open(tmp_path / "data")
     shard.unlink()
-    with pytest.raises(DataError, match=rf"{shard.name}: damaged \(missing"):
+    with pytest.raises(DataError, match=rf"{shard.name}: is damaged \(missing"):
         Store.open(tmp_path / "data")
 
 

@@ -146,7 +146,7 @@ BROKEN = {
     "id twice": ("sw/corpus.jsonl", '{"_id":"d0","text":"x"}\n' * 2, r"corpus.jsonl:2: id 'd0'"),
     "not JSON": ("sw/corpus.jsonl", '{"_id":"d0","text":"x"}\n{"_id"\n', r"corpus.jsonl:2"),
     "not an object": ("sw/queries.jsonl", "[1]\n", r"queries.jsonl:1"),
-    "no id": ("sw/queries.jsonl", '{"text":"x"}\n', r"queries.jsonl:1: no '_id'"),
+    "no id": ("sw/queries.jsonl", '{"text":"x"}\n', r"queries.jsonl:1: has no '_id'"),
     "no text": ("sw/queries.jsonl", '{"_id":"q0","text":" "}\n', r"queries.jsonl:1: 'text'"),
     "grade": ("sw/qrels/test.tsv", QRELS + "q0\td0\thigh\n", r"test.tsv:2: relevance 'high'"),
     "columns": ("sw/qrels/test.tsv", QRELS + "q0 d0\n", r"test.tsv:2: has 2 columns"),
@@ -284,7 +284,7 @@ def test_download_is_checked_retried_and_resumed(tmp_path, monkeypatch):
     files.fetch(tmp_path / "cache")
     assert len(requests) == 3
     other = lareqa.Files("xquad-r", revision, dict.fromkeys(digests, "0" * 64), address)
-    with pytest.raises(DataError, match="other content"):
+    with pytest.raises(DataError, match="differs from the expected content"):
         other.fetch(tmp_path / "other")
     assert not list((tmp_path / "other").glob("*"))
     (tmp_path / "web" / revision / "xquad-r" / "en.json").unlink()

@@ -206,7 +206,7 @@ def test_records_that_the_translator_cannot_read_are_counted_and_unknown_targets
     assert stage.as_json()["counts"][0]["unfinished"] == 2
     assert told.notes == ["translated: 0 rows (swh 0)"]
     assert told.warnings == [
-        "2 of 2 translated texts left out: 2 x unfinished. Counts in manifest.json",
+        "2 of 2 translated texts were left out: 2 x unfinished. manifest.json has the counts",
         "s: 1 records are in no language that this translator translates from",
     ]
     with pytest.raises(
@@ -491,7 +491,7 @@ def test_translations_that_are_no_good_are_left_out_and_counted(server: ChatServ
     assert rows["r1", "swh"].passage == says(f"{ANSWER} 1.", "Swahili")
     assert ("r6", "swh") not in rows
     assert any(
-        "7 of 24 translated texts left out: 2 x unfinished; 1 x" in warning
+        "7 of 24 translated texts were left out: 2 x unfinished; 1 x" in warning
         for warning in told.warnings
     )
 

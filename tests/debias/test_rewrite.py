@@ -169,7 +169,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, stored, lines, monkeypatch
     reporter = RecordingReporter()
     run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy", reporter)
     assert blocks == [50, 50, 50, 50, 30]
-    assert any("going on after 150 of 230" in note for note in reporter.notes)
+    assert any("continuing after 150 of 230" in note for note in reporter.notes)
     np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(stored), atol=1e-6)
 
 
@@ -220,7 +220,7 @@ def _broken(make):
 @pytest.mark.parametrize(
     ("name", "make", "said"),
     [
-        ("corpus.npy", lambda p, v: None, "not there"),
+        ("corpus.npy", lambda p, v: None, "does not exist"),
         ("corpus.npy", lambda p, v: p.write_bytes(b"nothing"), "damaged"),
         ("corpus.npy", lambda p, v: (np.save(p, v), p.write_bytes(p.read_bytes()[:-99])), "damaged"),
         ("corpus.npy", lambda p, v: np.save(p, v[0]), "not vectors"),
@@ -252,7 +252,7 @@ def test_lossy_and_unknown_indexes_are_refused(tmp_path, stored, lines):
     with pytest.raises(DataError, match="IndexHNSWFlat does not keep"):
         open_index(tmp_path / "corpus.faiss")
     (tmp_path / "corpus.bin").write_bytes(b"1234567")
-    with pytest.raises(ConfigError, match="not known"):
+    with pytest.raises(ConfigError, match="does not show what the file holds"):
         open_index(tmp_path / "corpus.bin")
     with pytest.raises(DataError, match="no whole number of vectors"):
         open_index(tmp_path / "corpus.bin", dimension=3)
@@ -267,5 +267,5 @@ def test_lines_that_do_not_fit_are_refused(tmp_path, stored, lines):
     with pytest.raises(DataError, match=r"ids.txt:2: unknown language 'blorp'"):
         run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
     lines.write_text("\n".join(CODES))
-    with pytest.raises(OutputError, match="is the index itself"):
+    with pytest.raises(OutputError, match="is the index to rewrite itself"):
         run(tmp_path / "corpus.npy", lines, tmp_path / "corpus.npy")

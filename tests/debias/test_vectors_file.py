@@ -111,13 +111,13 @@ def damage_json(folder, **changes):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda f: (f / FACTS).unlink(), "not there"),
-        (lambda f: (f / TENSORS).unlink(), "not there"),
+        (lambda f: (f / FACTS).unlink(), "does not exist"),
+        (lambda f: (f / TENSORS).unlink(), "does not exist"),
         (lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-9]), "sha256 differs"),
         (lambda f: (f / FACTS).write_text("{"), "not valid JSON"),
         (lambda f: (f / FACTS).write_text("[]"), "not the facts"),
         (lambda f: damage_json(f, schema_version=9), "schema_version 9"),
-        (lambda f: damage_json(f, sides={}), "names no side"),
+        (lambda f: damage_json(f, sides={}), "names neither queries nor passages"),
         (lambda f: damage_json(f, sides={"query": {"languages": ["eng"]}}), "does not fit"),
         (lambda f: damage_json(f, sides={"query": {}}), "does not fit"),
     ],
@@ -131,7 +131,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, damage, said):
 
 
 def test_another_file_and_another_model_are_refused(tmp_path):
-    with pytest.raises(DataError, match="not language vectors"):
+    with pytest.raises(DataError, match="holds no language vectors"):
         read_vectors(tmp_path / "vectors.npy")
     with pytest.raises(DataError, match="estimate them with"):
         vectors_of().require_model("def", "other")

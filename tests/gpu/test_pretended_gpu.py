@@ -108,7 +108,7 @@ def test_an_old_card_gets_what_it_can(watched):
     assert found["old_bf16"] > 0.999
     assert found["old_fp16"] > 0.999
     assert found["old_flash"] == 0
-    assert "has no bf16" in found["refused_bf16"]
+    assert "cannot compute bf16" in found["refused_bf16"]
     assert "there is 1 GPU" in found["refused_cuda:7"]
 
 

@@ -135,5 +135,5 @@ def test_a_bad_row_of_ones_own_is_named(change: dict, told: str) -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size: 64 pairs a step"):
+    with pytest.raises(ConfigError, match="batch_size: a step takes 64 pairs"):
         HybridBatchSampler(PairReader.open(folder), batch_size=32, processes=2)

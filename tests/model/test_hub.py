@@ -74,14 +74,14 @@ def test_loading_by_id_pinning_and_failing(mirror: str, root: Path, tmp_path: Pa
     assert len(by_id.split()[1]) == 40
     assert by_revision.split() == [expected, pinned]
     assert unknown == "acme/nothing: no folder and no public model of the hub has this name"
-    assert revision == "acme/tiny@refs/pr/1: the hub's model has no such revision"
+    assert revision == "acme/tiny@refs/pr/1: the model on the hub has no such revision"
     assert (
         no_model
-        == "acme/no-model: the hub's repository has no config.json, so it is no transformers model"
+        == "acme/no-model: the repository on the hub has no config.json, so it holds no transformers model"
     )
     assert (
         invalid
-        == "acme/e5 small: neither a folder nor a possible hub id (did you mean e5-small-q4?)"
+        == "acme/e5 small: is neither a folder nor a possible hub id (did you mean e5-small-q4?)"
     )
 
     # What is in the cache needs no network; the rest says so.

@@ -153,7 +153,7 @@ def test_prompts_that_a_model_does_not_state_are_announced(tiny_model: Path, spo
     report = RecordingReporter()
     Encoder.load(str(tiny_model), report=report)
     assert any(
-        "states no prompt for a query, so 'query: ' is put before it" in n for n in report.notes
+        "states no prompt for a query, so 'query: ' is put before each" in n for n in report.notes
     )
     for name, options in ((spoken, {}), (tiny_model, {"query_prompt": "", "passage_prompt": ""})):
         report = RecordingReporter()

@@ -117,6 +117,6 @@ def test_texts_that_are_all_missing_have_no_tokens(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("is a file, where a folder is needed")
     with pytest.raises(OutputError, match="file"):
         store(tmp_path / "file" / "t", Tokeniser())

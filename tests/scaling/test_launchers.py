@@ -188,7 +188,7 @@ def test_cells_share_gpus_where_there_are_too_few(tmp_path, monkeypatch):
     recorder = RecordingReporter()
     config = synthetic.sweep_config(seeds="13", pairs="100", jobs=2)
     launch = launcher(config, tmp_path, recorder)
-    assert "share one" in recorder.notes[0]
+    assert "share a GPU" in recorder.notes[0]
     cells, work = cells_and_work(tmp_path, which_gpu)
     assert [error for _, error in launch(work, cells)] == [None] * 4
     assert {path.read_text() for path in tmp_path.glob("gpu-*")} == {'["7", "0.5"]'}
@@ -197,7 +197,7 @@ def test_cells_share_gpus_where_there_are_too_few(tmp_path, monkeypatch):
 def test_gpus_that_an_engine_cannot_give_are_refused_or_announced(tmp_path):
     recorder = RecordingReporter()
     launcher(synthetic.sweep_config(launcher="ray"), tmp_path, recorder)
-    assert "gives cells no GPU" in recorder.notes[0]
+    assert "gives the cells no GPU" in recorder.notes[0]
     with pytest.raises(ConfigError, match="whole GPUs"):
         launcher(synthetic.sweep_config(launcher="slurm", gpus=0.5), tmp_path)
     with pytest.raises(ConfigError, match="one GPU"):

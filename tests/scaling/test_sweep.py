@@ -139,9 +139,9 @@ def test_any_training_setting_can_be_an_axis():
         ({"train_languages": "7"}, "ask for 1 to 5"),
         (
             {"train_languages": "1"},
-            "cross-lingual batches, but train_languages = 1 is one language",
+            "cross-lingual batches, but train_languages = 1 has one language only",
         ),
-        ({"languages": "all"}, "say --allow-seen"),
+        ({"languages": "all"}, "give --allow-seen"),
         ({"languages": "swh,fra"}, "fra"),
         ({"pairs": "4001"}, "has 4000 training records"),
         ({"pairs": "3"}, "batch_size = 4 is more than pairs = 3"),
@@ -406,7 +406,9 @@ def test_cells_done_again_are_the_same_and_a_changed_record_is_found(tmp_path, l
 def test_cells_of_other_data_cannot_be_done_again(tmp_path):
     folder = run_sweep(sweep_config(out=tmp_path), runner=synthetic.run, facts=facts())
     other = replace(facts(), data="another", models={"e5-small-q4": "another"})
-    with pytest.raises(DataError, match="none of its finished cells can be made from what is here"):
+    with pytest.raises(
+        DataError, match="none of its finished cells can be run again with what is here"
+    ):
         check_cells(folder, 1, seed=1, runner=synthetic.run, facts=other)
 
 

@@ -101,6 +101,6 @@ def test_what_cannot_be_audited_is_refused(tmp_path, task):
         audit(AuditConfig(vectors=vectors, task=str(task), out=tmp_path / "out"))
     with pytest.raises(ConfigError, match="two languages"):
         audit(AuditConfig(vectors=vectors, task=str(task), languages="deu", out=tmp_path / "out"))
-    with pytest.raises(DataError, match="not there"):
+    with pytest.raises(DataError, match="does not exist"):
         audit(AuditConfig(vectors=tmp_path / "no", task=str(task), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

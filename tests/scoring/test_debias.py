@@ -231,10 +231,10 @@ def test_a_file_without_languages_is_identified(tmp_path):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda p: None, "not there"),
+        (lambda p: None, "does not exist"),
         (lambda p: p.mkdir(), "holds no texts"),
         (lambda p: (p.mkdir(), (p / "blorp.txt").write_text("x")), "name the file by its language"),
-        (lambda p: (p.mkdir(), (p / "en.txt").write_bytes(b"a\n\xff\n")), "en.txt:2: not valid UTF-8"),
+        (lambda p: (p.mkdir(), (p / "en.txt").write_bytes(b"a\n\xff\n")), "en.txt:2: is not valid UTF-8"),
         (lambda p: (p.mkdir(), (p / "en.jsonl").write_text('{"a": 1}\n')), "no text that can be"),
     ],
 )  # fmt: skip

@@ -155,5 +155,5 @@ def test_automodel_users_have_the_folded_mean_by_mean_pooling(tiny_model, text, 
 
 
 def test_only_a_mean_can_be_folded(tiny_model, text, tmp_path):
-    with pytest.raises(ConfigError, match="folds a mean"):
+    with pytest.raises(ConfigError, match="works only for a mean"):
         saved(tiny_model, text, tmp_path, fold="global", method="lir")

@@ -436,7 +436,7 @@ def test_trained_languages_come_from_the_settings_or_the_run(tmp_path):
 
 
 def test_reading_scores_names_what_is_wrong(evaluated, tmp_path):
-    with pytest.raises(DataError, match="not there"):
+    with pytest.raises(DataError, match="does not exist"):
         read(tmp_path, "mAP")
     with pytest.raises(DataError, match="recall@10"):
         read(evaluated, "recall@11")

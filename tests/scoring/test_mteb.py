@@ -383,7 +383,10 @@ def test_settings_of_the_user_hold_and_are_told(tiny_model: Path, tmp_path: Path
         "query_prompt": {"here": "mine: ", "published": "q: "},
     }
     assert published.own_loader(None) is None
-    assert any("these scores are not those of mteb" in warning for warning in report.warnings)
+    assert any(
+        "these scores are not comparable with those of mteb" in warning
+        for warning in report.warnings
+    )
 
 
 def test_subsets_beyond_a_number_of_texts_are_loaded_one_after_the_other(

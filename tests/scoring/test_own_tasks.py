@@ -205,7 +205,7 @@ def test_languages_whose_lengths_go_together_are_parallel(tmp_path):
 def test_too_few_texts_to_check_are_told(tmp_path):
     folder = write_task(tmp_path / "task")
     write_task(folder, language="sw")
-    assert "say --parallel no" in load_task(str(folder)).notes[0]
+    assert "give --parallel no" in load_task(str(folder)).notes[0]
     assert load_task(str(folder), parallel="yes").notes == ()
 
 

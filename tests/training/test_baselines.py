@@ -170,7 +170,7 @@ def test_translations_are_drawn_evenly_and_do_not_depend_on_the_number_of_steps(
 
 def test_alignment_of_one_language_is_refused():
     index = make_index(parallel(30, 1))
-    with pytest.raises(DataError, match=r"align_weight: no record"):
+    with pytest.raises(DataError, match=r"align_weight: no training record"):
         plan_translations(index, plan_schedule(index, mix=1.0, batch_size=5, steps=3, seed=1), 1)
 
 
@@ -189,7 +189,7 @@ def test_the_teacher_reads_the_record_in_its_language_even_if_that_is_not_traine
     assert own.coverage == 1
     with pytest.raises(DataError, match=r"teacher_language = 'l0'.*did you mean l0"):
         Targets.plan(whole, scheduled, "l0")
-    with pytest.raises(DataError, match="'l03': no record that is trained on"):
+    with pytest.raises(DataError, match="'l03': no training record"):
         Targets.plan(whole, scheduled, "l03")
 
 
@@ -609,7 +609,7 @@ def test_two_processes_share_one_teacher(job, tmp_path):
 def test_embeddings_of_another_size_are_refused(job, tmp_path):
     config = job[0].model_copy(update={"out": tmp_path / "run", "distill_from": "embeddings"})
     with pytest.raises(
-        ConfigError, match=r"have 16 dimensions, the model's 32; use --distill-from scores"
+        ConfigError, match=r"have 16 dimensions, but the model's have 32; use --distill-from scores"
     ):
         train(config)
     assert not (tmp_path / "run").exists()
@@ -625,5 +625,5 @@ def test_a_teacher_needs_texts(job, tmp_path, language, message):
 
 def test_damaged_vectors_are_named(tmp_path):
     (tmp_path / "teacher.safetensors").write_bytes(b"short")
-    with pytest.raises(DataError, match=r"teacher.safetensors: damaged"):
+    with pytest.raises(DataError, match=r"teacher.safetensors: is damaged"):
         read_vectors(tmp_path / "teacher.safetensors")

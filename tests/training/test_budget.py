@@ -83,7 +83,7 @@ def test_a_gpus_budget_is_a_power_of_two_of_its_whole_memory():
 def test_others_on_a_gpu_are_told_of_and_a_small_gpu_is_refused():
     recorder = RecordingReporter()
     assert gpu_budget(80, 20, 4.5, recorder) == 32_768
-    assert "others use it" in recorder.notes[0]
+    assert "other processes use this GPU" in recorder.notes[0]
     with pytest.raises(ConfigError, match=r"has 6\.0 GB"):
         gpu_budget(6, 6, 5)
 

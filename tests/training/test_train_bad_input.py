@@ -107,7 +107,7 @@ def test_a_foreign_folder_is_no_run_to_go_on_with(call, tmp_path):
 def test_a_damaged_run_is_named_with_its_line(call, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{\n")
-    assert "run.json:2: not valid JSON" in refused(call, tmp_path)
+    assert "run.json:2: is not valid JSON" in refused(call, tmp_path)
 
 
 def copied(model: Path, folder: Path) -> Path:

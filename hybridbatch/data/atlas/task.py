@@ -18,7 +18,8 @@ def read_atlas(split: Split = "test") -> Task:
     """
     if split not in SPLITS:
         raise ConfigError(
-            f"atlas split {split!r}{nearest(split, SPLITS)}; it has {', '.join(SPLITS)}"
+            f"atlas: unknown split {split!r}{nearest(split, SPLITS)}; use one of"
+            f" {', '.join(SPLITS)}"
         )
     world = atlas()
     wanted = {territory for territory, its_split in world.splits.items() if its_split == split}

@@ -108,8 +108,8 @@ class Repository:
         found = fetch(ask, where)
         if not found:
             raise DataError(
-                f"{where} has no split {split!r}; {self.url} is not what this version of"
-                " hybridbatch knows"
+                f"{where} has no split {split!r}; {self.url} has changed since this version"
+                " of hybridbatch"
             )
         return found
 
@@ -134,7 +134,9 @@ class Repository:
         def ask() -> str:
             found = HfApi().dataset_info(self.name, revision=self.revision).sha
             if not found:
-                raise DataError(f"{self.name}@{self.revision}: the hub names no commit of it")
+                raise DataError(
+                    f"{self.name}@{self.revision}: the hub reports no commit for this revision"
+                )
             return found
 
         return fetch(ask, f"{self.name}@{self.revision}")
@@ -191,7 +193,8 @@ def _path_in(address: str) -> str:
     match = _HF_FILE.fullmatch(address)
     if match is None:
         raise DataError(
-            f"{address}: a data file outside of the repository; this source cannot be read as it is"
+            f"{address}: the data file lies outside of the repository; this source cannot be"
+            " read as it is"
         )
     return match[2]
 

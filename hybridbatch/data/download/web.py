@@ -54,8 +54,9 @@ def _download(address: str, target: Path, sha256: str | None) -> None:
         if sha256 and sha256_file(part) != sha256:
             part.unlink()
             raise DataError(
-                f"{address}: gave other content than expected (sha256 {sha256[:12]}...); something"
-                " between here and there changed it, so try again later or from another network"
+                f"{address}: the download differs from the expected content (sha256"
+                f" {sha256[:12]}...), so something on the way changed it; try again later or"
+                " from another network"
             )
         os.replace(part, target)
 

@@ -191,7 +191,7 @@ def finder(
             except HybridBatchError as error:
                 if not checks.optional:
                     raise
-                report.warn(f"not checked against {name}: {error}")
+                report.warn(f"the data was not checked against {name}: {error}")
             bar.advance()
     return LeakFinder(texts)
 
@@ -222,9 +222,8 @@ def audit(
     checks = choose_checks(names, data_root)
     if not checks.names:
         raise ConfigError(
-            f"audit of {data}: no evaluation task to compare with is on this machine; name the"
-            " folder that holds"
-            " copies of them with --data-root, or name tasks"
+            f"audit of {data}: this machine has no evaluation task to compare with; name the"
+            " folder of local copies with --data-root, or name tasks"
         )
     leak_finder, found = finder(checks, data_root, languages, report), Findings()
     sizes = {split: store.index(split).rows for split in store.splits}

@@ -135,9 +135,8 @@ class Quality:
                 else "kept; --duplicates remove leaves them out"
             )
             report.note(
-                f"{total['within']:,} rows say what an earlier one of their source says,"
-                f" {total['across']:,} what one of"
-                f" a source before says ({done})"
+                f"{total['within']:,} rows repeat an earlier row of their source, and"
+                f" {total['across']:,} rows repeat a row of an earlier source ({done})"
             )
 
 

@@ -63,9 +63,9 @@ def _require_unpackable(path: Path, about: Any) -> None:
             column = about.row_group(group).column(place)
             if column.total_uncompressed_size > most:
                 raise DataError(
-                    f"{path}: column {column.path_in_schema!r} of row group {group} unpacks to"
-                    f" {column.total_uncompressed_size:,} bytes, more than {most:,};"
-                    " HYBRIDBATCH_MAX_COLUMN=16GB in the environment lets it be read"
+                    f"{path}: column {column.path_in_schema!r} of row group {group} unpacks"
+                    f" to {column.total_uncompressed_size:,} bytes, more than {most:,}; to"
+                    " read it, set HYBRIDBATCH_MAX_COLUMN=16GB in the environment"
                 )
 
 
@@ -130,7 +130,9 @@ def saved_files(folder: Path) -> list[Path]:
     for entry in entries:
         name = entry.get("filename") if isinstance(entry, dict) else None
         if not isinstance(name, str) or "/" in name or not (folder / name).is_file():
-            raise DataError(f"{state}: names {name!r}, which is not there; save the data set again")
+            raise DataError(
+                f"{state}: names {name!r}, but this file does not exist; save the data set again"
+            )
         files.append(folder / name)
     return files
 
@@ -170,5 +172,5 @@ def _column_values(column: Any) -> list[Any]:
 def _unreadable(path: Path, kind: str, number: int, error: Exception) -> DataError:
     reason = str(error).partition("\n")[0] or type(error).__name__
     return DataError(
-        f"{path}: cannot be read as {kind} after row {number} ({reason}); write it anew"
+        f"{path}: cannot be read as {kind} after row {number} ({reason}); write the file again"
     )

@@ -223,8 +223,8 @@ def roles_of(columns: Iterable[str], chosen: Mapping[str, str], place: str) -> C
             continue
         if len(found) > 1 and (plain(found[0]) != aliases[0] or plain(found[1]) == aliases[0]):
             raise DataError(
-                f"{place}: the columns {' and '.join(found)} could both be the {role}; rename the"
-                f" right one to {aliases[0]}, or say --columns {role}={found[0]}"
+                f"{place}: the columns {' and '.join(found)} could both be the {role}; rename"
+                f" the right one to {aliases[0]}, or give --columns {role}={found[0]}"
             )
         if found:
             roles[role] = found[0]

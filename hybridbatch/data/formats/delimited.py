@@ -166,7 +166,8 @@ def _check_header(header: list[str], name: str, number: int) -> None:
     named = [cell for cell in header if cell]
     if len(set(named)) < len(named):
         raise DataError(
-            f"{name}:{number}: a column name occurs twice in the header {named}; rename one"
+            f"{name}:{number}: the header {named} has one column name twice; rename one of"
+            " the columns"
         )
 
 

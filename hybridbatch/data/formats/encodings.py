@@ -150,8 +150,8 @@ def text_lines(path: Path, file: TextFile) -> Iterator[Iterator[tuple[int, str]]
             yield _numbered(io.TextIOWrapper(stream, encoding, errors, newline))
         except UnicodeError as error:
             raise DataError(
-                f"{path}: not valid {file.encoding} ({error}); it is cut or damaged, or in another"
-                " encoding: name it with --encoding"
+                f"{path}: is not valid {file.encoding} ({error}). The file is cut or damaged,"
+                " or has another encoding; name the encoding with --encoding"
             ) from error
 
 

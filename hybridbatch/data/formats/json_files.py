@@ -135,14 +135,15 @@ def array_records(path: Path, name: str, encoding: str) -> Iterator[Numbered | B
         text = raw.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: not valid {encoding} at byte {error.start + 1}; if it is in another encoding,"
-            " name it with --encoding"
+            f"{path}: is not valid {encoding} at byte {error.start + 1}; if the file has"
+            " another encoding, name it with --encoding"
         ) from error
     try:
         value = parse_json(text)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{error.lineno}: malformed JSON ({error.msg}); is the file cut?"
+            f"{path}:{error.lineno}: malformed JSON ({error.msg}); check whether the file is"
+            " cut off"
         ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: malformed JSON; write one object a line (.jsonl)") from error

@@ -137,7 +137,7 @@ def find_files(path: Path) -> tuple[list[Path], list[Path]]:
         raise DataError(f"{path}: no such file or folder")
     if path.is_file():
         if own_kind(path) is None:
-            raise DataError(f"{path}: unknown kind of file; give {GIVE}")
+            raise DataError(f"{path}: this kind of file is not known; give {GIVE}")
         return [path], []
     if saved := saved_files(path):
         return saved, []
@@ -328,8 +328,9 @@ def _refuse_other_encoding(path: Path) -> None:
     invalid, valid = utf8_lines_of(path)
     if invalid >= _LEGACY and not valid:
         raise DataError(
-            f"{path}: {invalid:,} lines are not UTF-8, and no line shows that the others are; save"
-            " it as UTF-8, or name its encoding, as in --encoding cp1252 (Windows-1252)"
+            f"{path}: {invalid:,} lines are not UTF-8, and no other line proves that the file"
+            " is; save it as UTF-8, or name its encoding, such as --encoding cp1252"
+            " (Windows-1252)"
         )
 
 
@@ -354,7 +355,8 @@ def _sheet_table(
     named = [name for name in header if name]
     if len(set(named)) < len(named):
         raise DataError(
-            f"{place}:{number}: a column name occurs twice in the header {named}; rename one"
+            f"{place}:{number}: the header {named} has one column name twice; rename one of"
+            " the columns"
         )
     kept = [column for column, name in enumerate(header) if name]
 

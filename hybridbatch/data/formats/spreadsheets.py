@@ -41,7 +41,7 @@ def sheets(path: Path) -> Iterator[Sheet]:
     except (CalamineError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{path}: cannot be read as a spreadsheet ({reason}); save it anew, or as CSV"
+            f"{path}: cannot be read as a spreadsheet ({reason}); save it again, or save it as CSV"
         ) from error
 
 

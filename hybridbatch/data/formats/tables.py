@@ -262,8 +262,8 @@ def _canonical(code: str) -> str | HybridBatchError:
 
     if names_no_language(code):
         return DataError(
-            f"unknown language {code!r}: it stands for text whose language is not known, or for"
-            " several; name the language"
+            f"unknown language {code!r}: this code stands for text whose language is not"
+            " known, or for several languages; name the language"
         )
     try:
         return canonical(code)

@@ -384,7 +384,8 @@ def form_of(
     if forms:
         both = " and ".join(form.about for form in forms)
         raise DataError(
-            f"{place}: the columns {shown} fit two forms ({both}); leave out those of one"
+            f"{place}: the columns {shown} fit two forms ({both}); leave out the columns of"
+            " one form"
         )
     raise DataError(f"{place}: {_missing(columns.roles)} (columns: {shown}); {HELP}")
 
@@ -444,8 +445,8 @@ def _language_columns(place: str, columns: Iterable[str]) -> dict[str, str]:
         texts[column] = code
     if len(texts) > 1 and "id" in columns and columns[0] != "id":
         raise DataError(
-            f"{place}: column 'id' may be the line's id or Indonesian; rename it to record_id or to"
-            " ind"
+            f"{place}: column 'id' can be the id of the line or Indonesian text; rename it to"
+            " record_id or to ind"
         )
     return texts if len(texts) > 1 else {}
 

@@ -32,8 +32,8 @@ def zipped_json(
             ]
             if not matches:
                 raise DataError(
-                    f"{path}: no file {pattern.pattern} in it; it is not the archive that was"
-                    " expected"
+                    f"{path}: the archive holds no file {pattern.pattern}, so it is not the"
+                    " expected one; delete it and run the same command again"
                 )
             for match in matches:
                 content = archive.read(match[0])
@@ -45,11 +45,10 @@ def zipped_json(
                 )
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise DataError(
-            f"{path}: not a zip that can be read ({error}); delete it and run the same command"
-            " again"
+            f"{path}: cannot be read as a zip ({error}); delete it and run the same command again"
         ) from error
     except ValueError as error:
         raise DataError(
-            f"{path}: a member is not valid JSON ({error}); delete it and run the same command"
-            " again"
+            f"{path}: a file in the archive is not valid JSON ({error}); delete the archive"
+            " and run the same command again"
         ) from error

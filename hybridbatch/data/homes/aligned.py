@@ -52,7 +52,9 @@ def build_tatoeba(files: Files, folder: Path) -> None:
         texts = files.lines(f"{place}.{language}")
         english = files.lines(f"{place}.eng")
         if len(texts) != len(english):
-            raise DataError(f"{place}: {len(texts)} lines, but {len(english)} in English")
+            raise DataError(
+                f"{place}: has {len(texts)} lines, but the English file has {len(english)}"
+            )
         records: list[Record] = []
         for number, (text, other) in enumerate(zip(texts, english, strict=True)):
             records.append(
@@ -169,7 +171,8 @@ def build_ntrex(files: Files, folder: Path) -> None:
         lines = files.lines(f"NTREX-128/newstest2019-{side}.{code}.txt")
         if len(lines) != len(documents):
             raise DataError(
-                f"NTREX in {code}: {len(lines)} lines, but {len(documents)} in DOCUMENT_IDS.tsv"
+                f"NTREX in {code}: has {len(lines)} lines, but DOCUMENT_IDS.tsv has"
+                f" {len(documents)}"
             )
         table = zip(documents, positions, lines, strict=True)
         records: list[Record] = []
@@ -204,7 +207,7 @@ def _units(path: Path) -> Iterable[ElementTree.Element]:
             return ElementTree.fromstring(archive.read(name)).iter("tu")
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, ElementTree.ParseError) as error:
         raise DataError(
-            f"{path}: not a zip with one TMX file ({error}); delete it and run the command again"
+            f"{path}: is not a zip with one TMX file ({error}); delete it and run the command again"
         ) from error
 
 

@@ -47,7 +47,9 @@ def _read(files: Files, name: str) -> Verses:
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
-        raise DataError(f"{path}: not valid XML ({error}); delete it and run again") from error
+        raise DataError(
+            f"{path}: is not valid XML ({error}); delete it and run the command again"
+        ) from error
     for verse in root.iter("seg"):
         _, book, chapter, number = verse.attrib["id"].split(".")
         text = spaced(verse.text or "")

@@ -74,5 +74,7 @@ def _packed(path: Path) -> list[Record]:
                     lines = content.read().decode("utf-8").splitlines()
                     return [json.loads(line) for line in lines if line.strip()]
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete it and run again") from error
-    raise DataError(f"{path}: holds no JSON Lines; delete it and run again")
+        raise DataError(
+            f"{path}: cannot be read ({error}); delete it and run the command again"
+        ) from error
+    raise DataError(f"{path}: holds no JSON Lines; delete it and run the command again")

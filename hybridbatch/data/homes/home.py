@@ -87,8 +87,8 @@ class Files:
         path = self.clone / name
         if not path.is_file():
             raise DataError(
-                f"{path}: not there; {self.clone} is no complete clone of {self.repository.url} at"
-                f" {self.repository.commit[:12]}"
+                f"{path}: does not exist; {self.clone} is not a complete clone of"
+                f" {self.repository.url} at {self.repository.commit[:12]}"
             )
         return path
 
@@ -97,8 +97,9 @@ class Files:
             return web_file(address)
         except DataError as error:
             raise DataError(
-                f"{error}. Or clone {self.repository.url}, check {self.repository.commit} out, and"
-                " name the folder that holds the clone with --data-root"
+                f"{error}. Or clone {self.repository.url}, check out"
+                f" {self.repository.commit}, and name the folder that holds the clone with"
+                " --data-root"
             ) from error
 
     def text(self, name: str) -> str:
@@ -111,7 +112,7 @@ class Files:
         try:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not valid UTF-8 at byte {error.start}") from error
+            raise DataError(f"{path}: is not valid UTF-8 at byte {error.start}") from error
 
     def lines(self, name: str) -> list[str]:
         """The lines of a file, without line ends."""
@@ -157,7 +158,7 @@ class Files:
                 yield name, found[name].decode("utf-8")
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{self.repository.name}/{name}: not valid UTF-8 at byte {error.start}"
+                    f"{self.repository.name}/{name}: is not valid UTF-8 at byte {error.start}"
                 ) from error
 
 

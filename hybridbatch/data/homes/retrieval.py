@@ -91,7 +91,7 @@ def squad_paragraphs(content: Any, place: str) -> Iterator[tuple[str, Record]]:
             for paragraph in [paragraphs] if isinstance(paragraphs, dict) else paragraphs:
                 yield spaced(article.get("title") or ""), paragraph
     except (KeyError, TypeError) as error:
-        raise DataError(f"{place}: not in SQuAD's form ({error!r})") from error
+        raise DataError(f"{place}: does not have the form of SQuAD ({error!r})") from error
 
 
 def _write_set(

@@ -146,8 +146,9 @@ def _add(documents: dict[tuple[str, str], Document], entry: Entry, number: int, 
     lines = documents.setdefault(key, Document(*key)).lines
     if entry.position in lines:
         raise DataError(
-            f"{path}:{number}: position {entry.position} of document {entry.document!r} in language"
-            f" {entry.language!r} is already at line {lines[entry.position].number}; remove one"
+            f"{path}:{number}: position {entry.position} of document {entry.document!r} in"
+            f" language {entry.language!r} is already taken by line"
+            f" {lines[entry.position].number}; remove one of the lines"
         )
     lines[entry.position] = DocumentLine(number, entry.text, entry.split)
 

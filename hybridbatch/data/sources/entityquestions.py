@@ -32,7 +32,8 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     for member, questions in zipped_json(path, _TRAIN):
         if not isinstance(questions, list):
             raise DataError(
-                f"{path}: {member[0]} must be a list of questions; it is not what this source knows"
+                f"{path}: {member[0]} must be a list of questions; the file differs from what"
+                " this source expects"
             )
         yield from convert_records(
             enumerate(questions, 1), f"entityquestions/{member[0]}", partial(_parse, member[1])

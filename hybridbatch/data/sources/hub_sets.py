@@ -41,7 +41,7 @@ def hub_set(entry: str, own: OwnData) -> Source:
     """
     match = hub_name(entry)
     if match is None:
-        raise ConfigError(f"{entry}: is no id of a data set on the hub, as owner/name")
+        raise ConfigError(f"{entry}: is not the id of a data set on the hub; write owner/name")
     repository, config = Repository(match[1]), match[2]
     name = match[1].partition("/")[2] + (f"-{config}" if config else "")
 
@@ -88,7 +88,7 @@ def _tables(
     if config is None and len(configs) > 1 and WHOLE not in configs:
         shown = ", ".join(configs[:20]) + (", ..." if configs[20:] else "")
         raise ConfigError(
-            f"{repository.name}: has the configurations {shown}; name one, as in"
+            f"{repository.name}: has the configurations {shown}; name one, such as"
             f" {repository.name}:{configs[0]}"
         )
     chosen = config or (WHOLE if WHOLE in configs else configs[0])
@@ -99,7 +99,7 @@ def _tables(
     for split, paths in repository.splits(chosen).items():
         for path in paths:
             if own_kind(Path(path)) is None:
-                raise DataError(f"{repository.label(path)}: a kind of file that is not read here")
+                raise DataError(f"{repository.label(path)}: this kind of file cannot be read here")
             local = repository.file(path)
             for table in open_tables(local, local, own.encoding):
                 place = repository.label(path)

@@ -33,15 +33,14 @@ def _inputs(context: SourceContext) -> list[Path]:
     path = (context.data_root or Path("DATA_ROOT")) / "newsqa" / FILE
     if context.data_root is None or not path.is_file():
         raise DataError(
-            f"{path}: not there, and it cannot be downloaded: its articles may not be passed on."
-            f" Clone {URL} at {REVISION},"
-            " put the questions (newsqa-data-v1.tar.gz, from"
-            " microsoft.com/en-us/research/project/newsqa-dataset/) and the"
-            " articles (cnn_stories.tgz, from cs.nyu.edu/~kcho/DMQA/) into maluuba/newsqa, run"
-            " `docker build -t"
-            " maluuba/newsqa . && docker run --rm -it -v ${PWD}:/usr/src/newsqa maluuba/newsqa`,"
-            " copy the"
-            f" {FILE} that it writes to DATA_ROOT/newsqa/, and give --data-root DATA_ROOT"
+            f"{path}: does not exist, and cannot be downloaded, because its articles may not"
+            f" be passed on. Clone {URL} at {REVISION}, put the questions"
+            " (newsqa-data-v1.tar.gz, from"
+            " microsoft.com/en-us/research/project/newsqa-dataset/) and the articles"
+            " (cnn_stories.tgz, from cs.nyu.edu/~kcho/DMQA/) into maluuba/newsqa, run"
+            " `docker build -t maluuba/newsqa . && docker run --rm -it -v"
+            f" ${{PWD}}:/usr/src/newsqa maluuba/newsqa`, copy the {FILE} that it writes to"
+            " DATA_ROOT/newsqa/, and give --data-root DATA_ROOT"
         )
     return [path]
 
@@ -52,8 +51,8 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     stories = whole.get("data") if isinstance(whole, Mapping) else None
     if not isinstance(stories, list):
         raise DataError(
-            f"{path}: must be an object with a list of stories as 'data'; make it anew as {URL}"
-            " says"
+            f"{path}: must be an object with a list of stories as 'data'; make the file again"
+            f" as {URL} describes"
         )
     yield from convert_records(enumerate(stories, 1), f"newsqa/{FILE}", _parse)
 

@@ -44,9 +44,8 @@ def own_parallel_text(path: Path) -> Source | None:
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         context.report.note(
-            f"{path}: parallel text, taken as documents whose lines are in order; if they are not,"
-            " put it into"
-            " DATA_ROOT/parallel-sentences and prepare that source"
+            f"{path}: this parallel text is read as documents whose lines are in order; if"
+            " they are not, put it into DATA_ROOT/parallel-sentences and prepare that source"
         )
         for bitext in bitexts:
             yield from document_pairs(name, bitext, context)
@@ -111,8 +110,8 @@ def _registered(name: str, title: str, yields: str, make: Maker) -> Source:
         found = find_bitexts(folder.iterdir()) if folder.is_dir() else []
         if not found:
             raise DataError(
-                f"{folder}: no parallel text there; put {FORMS} into it and name its parent with"
-                " --data-root"
+                f"{folder}: holds no parallel text; put {FORMS} into it and name its parent"
+                " folder with --data-root"
             )
         return found
 

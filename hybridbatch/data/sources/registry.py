@@ -82,8 +82,8 @@ def source(name: str) -> Source:
     name = OTHER_NAMES.get(name.lower(), name)
     if name not in known:
         raise ConfigError(
-            f"unknown source {name!r}{nearest(name, list(known))}; `hybridbatch prepare --list` has"
-            " all"
+            f"unknown source {name!r}{nearest(name, list(known))}; `hybridbatch prepare"
+            " --list` shows all sources"
         )
     return known[name]
 

@@ -228,9 +228,10 @@ class _Counted(Tally):
         if any("UTF-8" in reason for reason in self.reasons):
             hint = "name its encoding if it is not UTF-8 (as in --encoding cp1252), "
         raise DataError(
-            f"{self.name}: {bad:,} of {self.records:,} records cannot be used ({'; '.join(reasons)};"
-            f" first in line {self.first.line}); {hint}mend the file, or leave them out with"
-            f" --max-bad-share {_rounded_up(bad / self.records)}"
+            f"{self.name}: {bad:,} of {self.records:,} records cannot be used"
+            f" ({'; '.join(reasons)}; first in line {self.first.line}); {hint}mend the file,"
+            " or leave these records out with --max-bad-share"
+            f" {_rounded_up(bad / self.records)}"
         )
 
 
@@ -338,8 +339,8 @@ def _refuse_twins(
             there, query, passages = places.setdefault(key, (here, row.query, set()))
             if passages and (query != row.query or row.passage in passages):
                 raise DataError(
-                    f"{here}: record {row.record_id!r} in language {row.language!r} is already"
-                    f" at {there}; remove one, or give it another record id"
+                    f"{here}: record {row.record_id!r} in language {row.language!r} is"
+                    f" already at {there}; remove one, or give it another record id"
                 )
             passages.add(row.passage)
             yield row

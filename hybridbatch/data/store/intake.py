@@ -96,7 +96,7 @@ class Ingest:
         if not self._keys:
             first = f" (first bad row: {_describe(self.examples[0])})" if self.examples else ""
             raise DataError(
-                f"no usable row in the data; {sum(self.dropped.values())} bad rows{first}"
+                f"the data has no usable row, but {sum(self.dropped.values())} bad rows{first}"
             )
         return self._all_keys()
 

@@ -79,8 +79,8 @@ class Store:
         path = folder / "manifest.json"
         if not path.is_file():
             raise DataError(
-                f"{folder}: no prepared data there (no manifest.json); make it with `hybridbatch"
-                " prepare`"
+                f"{folder}: holds no prepared data (no manifest.json); make it with"
+                " `hybridbatch prepare`"
             )
         manifest = read_document(path, Manifest, PREPARE_AGAIN)
         store = cls(folder, manifest)

@@ -138,8 +138,9 @@ def _arranged(
         without = ingest.belonging(keys, plan.leaking.records)
         if without.all():
             raise DataError(
-                f"all {len(plan.leaking.records):,} records hold evaluation texts, so nothing is"
-                " left to train on; choose other sources, or other tasks with --decontaminate"
+                f"all {len(plan.leaking.records):,} records hold evaluation texts, so no"
+                " record is left to train on; choose other sources, or other tasks with"
+                " --decontaminate"
             )
         # a source or language whose rows all leak is not part of the data
         source, sources = renumbered(keys.source, ~without, sources)
@@ -243,7 +244,9 @@ def check_free(folder: Path) -> None:
         OutputError: Something else is there.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: a file is in the way; choose another folder with --out")
+        raise OutputError(
+            f"{folder}: is a file, where a folder is needed; choose another folder with --out"
+        )
     if folder.is_dir() and any(folder.iterdir()) and not _is_data(folder):
         raise OutputError(
             f"{folder}: holds something other than prepared data; choose another folder with --out"

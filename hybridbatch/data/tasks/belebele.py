@@ -58,7 +58,8 @@ def read_belebele(
         for place, (link, number, passage, question) in rows_of(HUB, data_root, path, _row):
             if passages.setdefault(link, passage) != passage:
                 raise DataError(
-                    f"{place}: another passage than before has the link {link}; get the file again"
+                    f"{place}: the link {link} belongs to another passage before; get the"
+                    " file again"
                 )
             questions.append((place, f"{link}#{number}", question))
             judged[f"{link}#{number}"] = {link: 1}

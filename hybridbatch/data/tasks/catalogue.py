@@ -294,8 +294,8 @@ def find_folder(name: str, data_root: Path | None) -> Path:
         return home.obtain(data_root)
     if description.hub:
         raise DataError(
-            f"task {name}: comes from the hub ({description.source}), language by language, not as"
-            " a folder"
+            f"task {name}: its data comes from the hub ({description.source}) language by"
+            " language, and cannot be a folder"
         )
     where = (
         f"{data_root / (description.folder or name)} is not there"

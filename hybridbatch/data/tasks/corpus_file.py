@@ -98,7 +98,9 @@ def open_texts(path: Path) -> Texts:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         fingerprint = sha256_path(path).read_text()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: damaged ({error}); delete it and run again") from error
+        raise DataError(
+            f"{path}: is damaged ({error}); delete it and run the command again"
+        ) from error
     if not len(table):
         raise DataError(f"{path}: holds no text; an empty corpus cannot be scored")
     return Texts(StoredStrings(table["id"]), StoredStrings(table["text"]), fingerprint)

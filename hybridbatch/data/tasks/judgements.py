@@ -45,8 +45,8 @@ def find_qrels(folder: Path, split: str | None = None) -> tuple[str, Path]:
             if found := existing(folder, f"qrels{end}"):
                 return "test", found
     raise DataError(
-        f"{folder / 'qrels' / (split or 'test')}.tsv: not there (nor as .gz); a language needs its"
-        " queries, corpus and qrels"
+        f"{folder / 'qrels' / (split or 'test')}.tsv: does not exist (nor as .gz); a language"
+        " needs queries, a corpus and qrels"
     )
 
 
@@ -72,7 +72,7 @@ def read_judgements(path: Path, split: str | None = None) -> list[Judgement]:
         if before[0] != grade:
             raise DataError(
                 f"{place}: passage {passage!r} of query {query!r} is judged {grade} here and"
-                f" {before[0]} at {before[1]}; keep one"
+                f" {before[0]} at {before[1]}; keep one of the two lines"
             )
         if before[1] == place:
             found.append((query, passage, grade))
@@ -106,7 +106,7 @@ def _table_judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{place}: not valid UTF-8 at byte {error.start} of the line"
+                    f"{place}: is not valid UTF-8 at byte {error.start} of the line"
                 ) from error
             if not line.strip():
                 continue

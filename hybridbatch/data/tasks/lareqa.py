@@ -136,7 +136,7 @@ def _read_language(path: Path) -> tuple[Texts, Texts, Qrels]:
                 qrels[qa["id"]] = {holder: 1}
     except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
         raise DataError(
-            f"{path}: not in LAReQA's layout (data, paragraphs, context, sentence_breaks, qas,"
-            f" answers: {error!r})"
+            f"{path}: does not have the layout of LAReQA (data, paragraphs, context,"
+            f" sentence_breaks, qas, answers: {error!r})"
         ) from error
     return collect(questions, path), collect(sentences, path), qrels

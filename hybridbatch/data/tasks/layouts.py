@@ -92,10 +92,9 @@ def _single_language(folder: Path, languages: str) -> str:
     except DataError:
         pass  # a group or a list
     raise ConfigError(
-        f"{folder}: is one BEIR folder, which does not say its language; name it with --languages,"
-        " such as"
-        f" --languages swh (now {languages!r}), or move the files into a folder named by the"
-        " language"
+        f"{folder}: is one BEIR folder, which does not state its language; name it with"
+        f" --languages, such as --languages swh (now {languages!r}), or move the files into a"
+        " folder named by the language"
     )
 
 
@@ -110,7 +109,7 @@ def _by_language(paths: Mapping[str, Path]) -> dict[str, Path]:
         language = language_of(code, path)
         if language in found:
             raise DataError(
-                f"{path}: is {language}, and so is {found[language].name}; keep one of them"
+                f"{path}: is {language}, and {found[language].name} is, too; keep one of them"
             )
         found[language] = path
     return found

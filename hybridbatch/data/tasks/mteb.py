@@ -104,7 +104,10 @@ def _task(name: str) -> Any:
         raise ConfigError(f"unknown task {name!r}{nearest(name, every)}") from None
     if not is_on_text(task):
         needed = ", ".join(task.metadata.modalities)
-        raise ConfigError(f"mteb task {name} needs {needed}; an encoder of text cannot do it")
+        raise ConfigError(
+            f"mteb task {name} needs {needed}, which a text encoder cannot handle; leave the task"
+            " out"
+        )
     return task
 
 
@@ -237,9 +240,10 @@ def load(task: Any) -> None:
         except Exception as error:
             path = task.metadata.dataset["path"]
             raise DataError(
-                f"{task.metadata.name}: its data {path} cannot be loaded ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else 'no message'}); is the hub"
-                " reachable (HF_ENDPOINT)?"
+                f"{task.metadata.name}: its data {path} cannot be loaded"
+                f" ({type(error).__name__}:"
+                f" {str(error).splitlines()[0] if str(error) else 'no message'}); check that"
+                " the hub can be reached (HF_ENDPOINT)"
             ) from error
 
 

@@ -68,16 +68,17 @@ def settle_parallel(task: Task, choice: Parallel) -> Task:
     if unlike := next((pair for pair in found if pair.unlike), None):
         raise ConfigError(
             f"task {task.name}: {' and '.join(unlike.languages)} share the ids of"
-            f" {unlike.texts:,} texts, but their lengths hardly go together (correlation"
-            f" {unlike.correlation:.2f}), so equal ids may not mean equal questions; say --parallel"
-            " no to score each language by itself, or --parallel yes if they do"
+            f" {unlike.texts:,} texts, but the lengths of these texts hardly correlate"
+            f" ({unlike.correlation:.2f}), so equal ids may not mean equal questions; give"
+            " --parallel no to score each language by itself, or --parallel yes if equal ids"
+            " do mean equal questions"
         )
     if unsure := next((pair for pair in found if pair.unsure), None):
         note = (
-            f"task {task.name}: equal ids are taken for the same question or passage in every"
-            f" language, which the {unsure.texts} shared ids of {' and '.join(unsure.languages)}"
-            " are too few to check; say --parallel no if they are not, as cross-lingual and pool"
-            " scores would mean nothing, or --parallel yes"
+            f"task {task.name}: equal ids are assumed to mean the same question or passage in every"
+            f" language, because {' and '.join(unsure.languages)} share only {unsure.texts} ids,"
+            " which are too few for a check; give --parallel no if the assumption is wrong, because"
+            " cross-lingual and pool scores would mean nothing, or --parallel yes if it is right"
         )
         return replace(task, notes=(*task.notes, note))
     return task

@@ -49,7 +49,7 @@ def read_passages(
         passages = _collect(_rows(path), default)
     else:
         raise ConfigError(
-            f"corpus {name!r}: neither a file, a folder nor a built-in"
+            f"corpus {name!r}: is neither a file, a folder nor a built-in"
             f" task{nearest(name, TASKS)}; give {FORMS}"
         )
     if not passages:
@@ -88,7 +88,7 @@ def _rows(path: Path) -> Iterator[Placed]:
         yield from _lines(path)
         return
     if kind(path) is None:
-        raise DataError(f"{path}: unknown kind of file; give .txt or {', '.join(KINDS)}")
+        raise DataError(f"{path}: this kind of file is not known; give .txt or {', '.join(KINDS)}")
     for item in read_records(path):
         if isinstance(item, BadRow):
             raise DataError(f"{path}:{item.line}: {item.field}: {item.reason}; mend or remove it")
@@ -103,8 +103,8 @@ def _lines(path: Path) -> Iterator[Placed]:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{path}:{number}: not valid UTF-8 at byte {error.start} of the line; save the"
-                    " file as UTF-8"
+                    f"{path}:{number}: is not valid UTF-8 at byte {error.start} of the line;"
+                    " save the file as UTF-8"
                 ) from error
             if text:
                 yield f"{path}:{number}", {"_row": number, "text": text}
@@ -132,7 +132,7 @@ def _collect(rows: Iterator[Placed], default: str) -> dict[str, Texts]:
         texts = found.setdefault(language, {})
         if key in texts:
             raise DataError(
-                f"{place}: id {key!r} was there before; every id may occur once in a language"
+                f"{place}: the id {key!r} occurs before; every id may occur only once in a language"
             )
         texts[key] = _text(row, place)
     return {name: Texts(tuple(texts), tuple(texts.values())) for name, texts in found.items()}
@@ -146,7 +146,7 @@ def _text(row: Mapping[str, Any], place: str) -> str:
         raise DataError(f"{place}: title and text must be texts")
     if text is None:
         known = ", ".join(name for name in row if name != "_row")
-        raise DataError(f"{place}: no {' or '.join(TEXTS)} among its columns ({known})")
+        raise DataError(f"{place}: has no {' or '.join(TEXTS)} among its columns ({known})")
     cleaned = clean_text(" ".join(part.strip() for part in parts if part))
     if cleaned is None:
         raise DataError(f"{place}: the text is empty; remove the row")

@@ -60,8 +60,8 @@ def load_task(
         task = replace(read_folder(Path(base), languages, split, parallel), name=Path(name).name)
     else:
         raise ConfigError(
-            f"task {name!r}: neither a built-in task{nearest(base, TASKS)} nor a folder; built in:"
-            f" {', '.join(TASKS)}"
+            f"task {name!r}: is neither a built-in task{nearest(base, TASKS)} nor a folder;"
+            f" the built-in tasks are {', '.join(TASKS)}"
         )
     return select(task, languages, trained)
 

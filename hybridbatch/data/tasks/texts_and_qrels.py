@@ -36,8 +36,8 @@ def required(folder: Path, name: str) -> Path:
     path = existing(folder, name)
     if path is None:
         raise DataError(
-            f"{folder / name}: not there (nor as .gz); a language needs its queries, corpus and"
-            " qrels"
+            f"{folder / name}: does not exist (nor as .gz); a language needs queries, a"
+            " corpus and qrels"
         )
     return path
 
@@ -52,7 +52,7 @@ def language_of(code: str, place: Path) -> str:
         return canonical(code)
     except DataError as error:
         raise DataError(
-            f"{place}: {error}; name it by its language, such as 'swh' or 'zh'"
+            f"{place}: {error}; name the folder by its language, such as 'swh' or 'zh'"
         ) from error
 
 
@@ -81,7 +81,7 @@ def identifier(row: Mapping[str, Any], place: str, *names: str) -> str:
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
             return str(value)
     raise DataError(
-        f"{place}: no {' or '.join(repr(name) for name in names)} (a non-empty text or integer)"
+        f"{place}: has no {' or '.join(repr(name) for name in names)} (a non-empty text or integer)"
     )
 
 
@@ -114,7 +114,7 @@ def collect(rows: Iterable[tuple[str, str, str]], origin: Path | str) -> Texts:
     for place, key, text in rows:
         if key in texts:
             raise DataError(
-                f"{place}: id {key!r} was there before; every id may occur once in a language"
+                f"{place}: the id {key!r} occurs before; every id may occur only once in a language"
             )
         texts[key] = text
     if not texts:
@@ -189,7 +189,8 @@ def make_task(
     if lost and rules == "as it is":
         if len(lost) == len(known):
             raise DataError(
-                f"{origin}: no query has a relevant passage; do the ids belong together?"
+                f"{origin}: no query has a relevant passage; check that the ids of queries,"
+                " corpus and qrels belong together"
             )
         notes.append(
             f"{origin}: {len(lost):,} of {len(known):,} queries have no relevant passage and are"
@@ -278,9 +279,9 @@ def select(task: Task, languages: str, trained: Iterable[str] = ()) -> Task:
             qrels[language] = {query: row for query, row in rows if query in asked}
     if not queries or (task.bitext and set(queries) == set(corpus) and len(corpus) == 1):
         raise ConfigError(
-            f"languages = {languages!r}: leave {task.name} nothing to search; choose languages"
-            " whose questions are"
-            f" answered in each other's passages"
+            f"languages = {languages!r}: {task.name} has nothing to search in these"
+            " languages; choose languages whose questions are answered in each other's"
+            " passages"
         )
     content = [_content(queries), _content(corpus)]
     return replace(

@@ -113,13 +113,13 @@ class TranslationCache:
             yield
         except sqlite3.OperationalError as error:
             raise OutputError(
-                f"{self.path}: cannot be used ({error}); free space or mend its permissions, or"
-                " name another folder with"
-                " HYBRIDBATCH_CACHE, and run the same command again"
+                f"{self.path}: cannot be used ({error}); free space, change its permissions,"
+                " or name another folder with HYBRIDBATCH_CACHE, and run the same command"
+                " again"
             ) from error
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise DataError(
-                f"{self.path}: damaged ({error}); delete it and run the same command again"
+                f"{self.path}: is damaged ({error}); delete it and run the same command again"
             ) from error
 
 

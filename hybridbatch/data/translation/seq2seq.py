@@ -52,9 +52,8 @@ class Seq2SeqTranslator:
         self._codes = dict(_language_codes(self._tokenizer))
         if not self._codes:
             raise ModelError(
-                f"{name}: its {type(self._tokenizer).__name__} has no language tokens of NLLB-200"
-                " or M2M-100, so it is no"
-                " translator that is understood here"
+                f"{name}: its {type(self._tokenizer).__name__} has no language tokens of"
+                " NLLB-200 or M2M-100; give a model of these two families"
             )
 
     def describe(self) -> dict[str, Any]:

@@ -147,8 +147,8 @@ class Translation:
             told = "; ".join(f"{count:,} x {name}" for name, count in faults.most_common() if count)
             texts = sum(counts["texts"] for counts in self._counts.values())
             report.warn(
-                f"{faults.total():,} of {texts:,} translated texts left out: {told}. Counts in"
-                " manifest.json"
+                f"{faults.total():,} of {texts:,} translated texts were left out: {told}."
+                " manifest.json has the counts"
             )
         for source, count in self._untranslatable.items():
             report.warn(

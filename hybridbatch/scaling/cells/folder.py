@@ -102,7 +102,9 @@ class SweepFolder:
     def read_plan(self) -> dict[str, Any]:
         """The sweep's settings and cells. Raises `DataError`, too where the folder is no sweep."""
         if not self.plan.exists():
-            raise DataError(f"{self.path}: not the folder of a sweep, it has no {self.plan.name}")
+            raise DataError(
+                f"{self.path}: is not the folder of a sweep, because it has no {self.plan.name}"
+            )
         return read_document(self.plan, SweepDocument, "run the sweep again, which writes it anew")
 
     def adopt(self, key: str, other: "SweepFolder") -> bool:

@@ -184,7 +184,7 @@ def _points(config: SweepConfig) -> Iterator[tuple[dict[str, Any], dict[str, Any
     """(axes of the grid, other training settings) of every trained cell."""
     for name in config.set:
         if name in DECIDED:
-            raise ConfigError(f"set: {name} has an option of its own; use {DECIDED[name]}")
+            raise ConfigError(f"set: {name} has its own option; use {DECIDED[name]}")
         if name not in TrainConfig.model_fields:
             raise ConfigError(
                 "set: unknown training setting"
@@ -221,12 +221,12 @@ def _training_set(
     if clash:
         raise ConfigError(
             f"train_languages = {spec!r} names targets of the evaluation ({', '.join(clash)}); "
-            "drop them there or in languages, or say --allow-seen"
+            "remove them from train_languages or from languages, or give --allow-seen"
         )
     chosen = [code for code in languages.resolve(spec, facts.training_languages) if code in unseen]
     if not chosen:
         raise ConfigError(
-            f"train_languages = {spec!r}: nothing is left beside the targets; say --allow-seen"
+            f"train_languages = {spec!r}: no language is left beside the targets; give --allow-seen"
         )
     return chosen
 
@@ -254,18 +254,18 @@ def _train_settings(
     where = f"train_languages = {axes['train_languages']!r}"
     if pairs > available:
         raise ConfigError(
-            f"pairs = {pairs}: {where} has {available} training records; ask for at most that, or"
-            " 'all'"
+            f"pairs = {pairs}: {where} has {available} training records; ask for at most that"
+            " many, or for 'all'"
         )
     if axes["batch_size"] > pairs:
         raise ConfigError(
-            f"batch_size = {axes['batch_size']} is more than pairs = {pairs}; a batch needs other"
-            " records"
+            f"batch_size = {axes['batch_size']} is more than pairs = {pairs}; every pair of a"
+            " batch needs another record"
         )
     hybrid = extra.get("strategy", "hybrid") == "hybrid"
     if hybrid and axes["mix"] < 1 and len(trained) < 2:
         raise ConfigError(
-            f"mix = {axes['mix']:g} needs cross-lingual batches, but {where} is one language"
+            f"mix = {axes['mix']:g} needs cross-lingual batches, but {where} has one language only"
         )
     steps = (
         axes["steps"]

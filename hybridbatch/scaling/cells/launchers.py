@@ -36,16 +36,19 @@ def launcher(config: SweepConfig, logs: Path, report: Reporter = SILENT) -> Laun
     if config.launcher == "ray":
         if not config.gpus:
             report.note(
-                "Ray gives cells no GPU; with --gpus 1 each has one, with --gpus 0.5 two share one"
+                "Ray gives the cells no GPU; with --gpus 1 each cell has one, and with"
+                " --gpus 0.5 two cells share one"
             )
         elif config.gpus > 1:
-            raise ConfigError(f"gpus = {config.gpus:g}: a cell uses one GPU, or a part of one")
+            raise ConfigError(
+                f"gpus = {config.gpus:g}: a cell uses at most one GPU; give 1 or a fraction"
+            )
         return partial(on_ray, address=config.address, jobs=config.jobs, gpus=config.gpus)
     if config.launcher == "slurm":
         if config.gpus not in (0, 1):
             raise ConfigError(
-                f"gpus = {config.gpus:g}: Slurm gives whole GPUs, and a cell uses one; use --gpus"
-                " 1, or --launcher ray for parts of GPUs"
+                f"gpus = {config.gpus:g}: Slurm gives whole GPUs, and a cell uses one; use"
+                " --gpus 1, or --launcher ray for fractions of GPUs"
             )
         parameters = slurm_parameters(config)
         return partial(
@@ -57,8 +60,8 @@ def launcher(config: SweepConfig, logs: Path, report: Reporter = SILENT) -> Laun
     if len(gpus) and config.jobs > len(gpus):
         most = -(-config.jobs // len(gpus))
         report.note(
-            f"{config.jobs} cells at a time on {len(gpus)} GPU{'s' * (len(gpus) > 1)}: up to {most}"
-            " share one, each with its part of the memory"
+            f"{config.jobs} cells run at a time on {len(gpus)} GPU{'s' * (len(gpus) > 1)}: up"
+            f" to {most} cells share a GPU, and each gets its part of the memory"
         )
     return partial(in_processes, jobs=config.jobs, gpus=gpus)
 
@@ -255,5 +258,5 @@ def _imported(engine: str) -> Any:
         return import_module(engine)
     except ImportError as error:
         raise ConfigError(
-            f"this launcher needs {engine}, which is not installed; pip install {engine}"
+            f"this launcher needs {engine}, which is not installed; run pip install {engine}"
         ) from error

@@ -135,7 +135,7 @@ def _speed(encoder: "Encoder", texts: Sequence[str], model: str, report: Reporte
             return Speed(float(kept["train"]), float(kept["encode"]))
         except (DataError, KeyError, TypeError, ValueError):
             pass  # the file is damaged, so the speed is measured again
-    report.note(f"probing the speed of {encoder.name} on this machine")
+    report.note(f"measuring the speed of {encoder.name} on this machine")
     found = _measured(encoder, texts)
     write_json(place, {"train": found.train, "encode": found.encode, "model": encoder.name})
     return found

@@ -63,8 +63,8 @@ class Published:
         if self.departures:
             told = ", ".join(f"{name} = {both['here']!r}" for name, both in self.departures.items())
             self.report.warn(
-                f"mteb's tasks: {told} is not as the model's files say, so these scores are not"
-                " those of mteb; the results say so"
+                f"mteb's tasks: {told} differs from the files of the model, so these scores"
+                " are not comparable with those of mteb; the results record this"
             )
 
     @property

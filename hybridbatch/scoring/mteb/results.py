@@ -242,6 +242,6 @@ def _gaps(
         both_undefined = np.isnan(ours[name]) and np.isnan(value)
         gap = 0.0 if both_undefined else abs(ours[name] - value)
         if not gap <= tolerance:
-            raise DataError(f"{place}: {name} is {ours[name]}, stock mteb says {value}")
+            raise DataError(f"{place}: {name} is {ours[name]}, but stock mteb computes {value}")
         gaps.append(gap)
     return gaps

@@ -34,11 +34,12 @@ def official_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[s
     except ConfigError as error:
         unknown = next((name for name in names if name in str(error)), "")
         raise ConfigError(
-            f"{error}; the project's own tasks: {', '.join(TASKS)}{nearest(unknown, TASKS)}"
+            f"{error}; the built-in tasks are {', '.join(TASKS)}{nearest(unknown, TASKS)}"
         ) from None
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"tasks {', '.join(names)}: not built in, and {error.name} is not installed"
+            f"tasks {', '.join(names)}: are not built in, and {error.name} is not installed;"
+            " install it, or name built-in tasks"
         ) from None
     if config.languages != "all":
         for task in tasks:

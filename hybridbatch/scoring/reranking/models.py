@@ -76,7 +76,8 @@ def load_reranker(
     if architecture.endswith("ForSequenceClassification"):
         if config.num_labels != 1:
             raise ModelError(
-                f"{name}: gives {config.num_labels} numbers for a pair; a reranker gives one"
+                f"{name}: gives {config.num_labels} numbers for a pair, but a reranker gives"
+                " one; choose another model"
             )
         return CrossEncoder(source, config, device, precision)
     if architecture.endswith("ForCausalLM"):
@@ -363,7 +364,9 @@ def _own_tokenizer(source: Source, model: Any) -> Any:
     tokenizer = deepcopy(load_tokenizer(source))
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise ModelError(f"{source.name}: its tokenizer has neither a padding nor an end token")
+            raise ModelError(
+                f"{source.name}: its tokenizer has neither a padding token nor an end token"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return tokenizer

@@ -29,7 +29,7 @@ SHARING = "Sharing"
 
 
 def with_examples(kind: type, examples: Sequence[str]) -> Any:
-    """A class of commands whose help shows these examples."""
+    """Return a subclass of a command class whose help shows these examples."""
     return type(kind.__name__, (kind,), {"examples": tuple(examples)})
 
 
@@ -90,7 +90,7 @@ EVERYWHERE: dict[str, Any] = {
 
 
 def reporter() -> Reporter:
-    """The terminal's reporter; silent on all ranks of a distributed run but the first."""
+    """Return the reporter of the terminal; only rank 0 of a distributed run reports."""
     return console.TerminalReporter() if os.environ.get("RANK", "0") == "0" else SILENT
 
 
@@ -113,9 +113,9 @@ def command(
         settings: the settings class whose fields become options. The function gets the built
             settings as its first argument.
         arguments: fields that can be given as positional arguments, with their metavar.
-        name: of the command; default: the function's.
+        name: name of the command; default: the name of the function.
         examples: two or more command lines for its help.
-        to: the group of commands that it belongs to.
+        to: the group to which the command belongs.
     """
 
     def register(handler: Callable[..., None]) -> Callable[..., None]:
@@ -132,7 +132,7 @@ def command(
 
 
 def with_output_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The function with the options of all commands, which it does not see itself."""
+    """Add the options of all commands to a function; the function does not receive them."""
 
     @functools.wraps(function)
     def run(**given: Any) -> None:

@@ -28,7 +28,7 @@ def languages() -> Iterable[str]:
 
 
 def models() -> Iterable[str]:
-    """Built-in encoders. Their module imports torch, so the names stand here, too."""
+    """Built-in encoders. The names are repeated here because their module imports torch."""
     return ("e5-small-q4", "e5-small-q4-reset6")
 
 
@@ -50,7 +50,7 @@ NAMED: dict[str, Callable[[], Iterable[str]]] = {
 
 
 def completer(name: str, annotation: Any) -> Complete | None:
-    """What completes a setting, by its name and kind; None where nothing does."""
+    """Return the function that completes a setting, or None if there is none."""
     choices = _choices(annotation)
     if choices:
         return lambda incomplete: [each for each in choices if each.startswith(incomplete)]
@@ -60,7 +60,7 @@ def completer(name: str, annotation: Any) -> Complete | None:
 
 
 def of(known: Callable[[], Iterable[str]]) -> Complete:
-    """Completes the last of several names that commas separate."""
+    """Complete the last of several names that are separated by commas."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")

@@ -1,4 +1,4 @@
-"""All that the terminal shows: notes, progress, tables. The only module that imports rich.
+"""Everything the terminal shows: notes, progress, tables. Only this module imports rich.
 
 Results go to standard output: as tables on a terminal, one record a line in a pipe, or as JSON.
 Notes, warnings and progress go to standard error.
@@ -30,7 +30,7 @@ FIRST = 3.0  # seconds until the first of them, which tells how long it takes
 
 @dataclass
 class Mode:
-    """What the user asked of all output."""
+    """How the user wants all output to be shown."""
 
     quiet: bool = False
     verbose: bool = False
@@ -44,7 +44,7 @@ mode = Mode()
 
 
 def begin(*, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
-    """Set how everything after is shown; a flag that is on stays on."""
+    """Set how all further output is shown; a flag that is on stays on."""
     mode.quiet, mode.verbose, mode.json = (
         mode.quiet or quiet,
         mode.verbose or verbose,
@@ -53,13 +53,13 @@ def begin(*, quiet: bool = False, verbose: bool = False, json: bool = False) -> 
 
 
 def reset() -> None:
-    """Start anew: for each run of the command line in this process."""
+    """Forget all output options, at the start of each run of the command line in this process."""
     global mode
     mode = Mode()
 
 
 def finish() -> None:
-    """With ``--json``, print what was shown: a list where it is one table, else a mapping."""
+    """With ``--json``, print the collected results: a list for one table, else a mapping."""
     if not mode.json or not mode.collected:
         return
     names = list(mode.collected)
@@ -69,20 +69,20 @@ def finish() -> None:
 
 
 def error(message: str) -> None:
-    """One line on standard error."""
+    """Write an error as one line to standard error."""
     err.print(Text(f"error: {message}", style="red" if err.is_terminal else ""))
 
 
 class TerminalReporter:
-    """Draws progress on a terminal; elsewhere a line tells of it every 30 seconds."""
+    """Draws progress on a terminal; elsewhere it writes a line every 30 seconds."""
 
     def note(self, text: str) -> None:
-        """A line on standard error, unless ``--quiet``."""
+        """Write a line to standard error, unless ``--quiet`` is given."""
         if not mode.quiet:
             err.print(Text(f"{_clock()}{text}"))
 
     def warn(self, text: str) -> None:
-        """A line on standard error, marked."""
+        """Write a line to standard error, marked as a warning."""
         text = f"{_clock()}warning: {text}"
         err.print(Text(text, style="yellow" if err.is_terminal else ""))
 
@@ -122,7 +122,7 @@ def _clock() -> str:
 
 
 class _TellingBar:
-    """Progress as lines: soon after the start how long it will take, then every 30 seconds."""
+    """Progress as lines: the first soon after the start, then one every 30 seconds."""
 
     def __init__(self, line: ProgressLine) -> None:
         self.line = line
@@ -131,7 +131,7 @@ class _TellingBar:
         self.lock = threading.Lock()
 
     def advance(self, amount: int = 1, **fields: float | str) -> None:
-        """Count on, and print a line when it is time for one."""
+        """Count further units, and print a line if it is time for one."""
         self.line.advance(amount, **fields)
         now = time.monotonic()
         with self.lock:
@@ -190,7 +190,7 @@ def _field(value: Any) -> str:
 
 
 def _print_line(text: str) -> None:
-    """A line as it is, however long; rich would turn its tabs into spaces."""
+    """Print a line unchanged, at any length; rich would turn its tabs into spaces."""
     if out.quiet:
         return
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -225,7 +225,7 @@ def cell(value: Any) -> str:
 
 
 def lines(texts: Iterable[str], name: str = "lines") -> None:
-    """Plain lines on standard output."""
+    """Print plain lines to standard output."""
     if mode.json:
         mode.collected.setdefault(name, []).extend(texts)
         return
@@ -234,7 +234,7 @@ def lines(texts: Iterable[str], name: str = "lines") -> None:
 
 
 def path(place: Path, name: str = "path") -> None:
-    """Where a result lies."""
+    """Print the path of a result."""
     if mode.json:
         mode.collected[name] = str(place)
     else:
@@ -242,7 +242,7 @@ def path(place: Path, name: str = "path") -> None:
 
 
 def json(value: Any) -> None:
-    """A JSON value on standard output, for the next tool."""
+    """Print a JSON value to standard output, for the next tool."""
     mode.collected = {}
     _print_json(value)
 
@@ -254,7 +254,7 @@ def _print_json(value: Any) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     if isinstance(value, Mapping):
         return {str(name): _finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -276,7 +276,7 @@ def document(value: Mapping[str, Any]) -> None:
 
 
 def show_traceback() -> None:
-    """The traceback of the error at hand, with ``--verbose``."""
+    """With ``--verbose``, print the traceback of the current error."""
     if mode.verbose:
         import traceback
 

@@ -64,9 +64,7 @@ def inspect(
     records: Annotated[int, typer.Option(help="Number of sample records to show.")] = 3,
     languages: Languages = "all",
 ) -> None:
-    """Show what is in prepared data, what was left out and why, and sample parallel records side by
-    side.
-    """
+    """Show what prepared data holds, what was left out and why, and sample parallel records."""
     from hybridbatch.data import inspection
     from hybridbatch.data.store.reader import Store
 
@@ -112,7 +110,7 @@ def audit(
         Path | None, typer.Option(help="File to which the report is also written, as JSON.")
     ] = None,
 ) -> None:
-    """Report evaluation texts in prepared data, exact and nearly so, without changing it."""
+    """Report exact and near copies of evaluation texts in prepared data, without changing it."""
     from hybridbatch.common.files import write_json
     from hybridbatch.data.filters.decontamination import audit as run
     from hybridbatch.data.filters.decontamination import summary

@@ -43,7 +43,7 @@ def debias(config: DebiasConfig) -> None:
     ],
 )
 def audit_bias(config: AuditConfig) -> None:
-    """Which languages does a model hide, and does centring mend it? One page of HTML."""
+    """Measure which languages a model hides, and whether centring helps; write one HTML page."""
     from hybridbatch.scoring.audit_bias import CORRELATION, MEASURES, PAGE, audit
 
     folder, result = audit(config, reporter())

@@ -89,7 +89,7 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Test which of several evaluations is better, with questions as the unit."""
+    """Test which of several evaluations is better, question by question."""
     from hybridbatch.scoring.compare import compare as run
     from hybridbatch.scoring.compare import write
 
@@ -134,9 +134,7 @@ def figures(
         str, typer.Option(help="Metric that the heat map of language pairs shows.")
     ] = "mAP",
 ) -> None:
-    """Draw evaluations: heat maps of language pairs, and language bias, as SVG and PNG in
-    EVAL/figures.
-    """
+    """Draw heat maps of language pairs and language bias as SVG and PNG, in EVAL/figures."""
     from hybridbatch.scoring.figures import draw
 
     for folder in runs:
@@ -153,7 +151,7 @@ def cache(
         ),
     ] = None,
 ) -> None:
-    """Show the stored embeddings, and prune them."""
+    """Show the stored embeddings, and remove old ones."""
     from datetime import UTC, datetime
 
     from hybridbatch.search import embeddings

@@ -37,12 +37,12 @@ class HelpfulCommand(TyperCommand):
 
 
 class HelpfulGroup(TyperGroup):
-    """A command of several commands, listed by topic. A stopped command says how to go on."""
+    """A group of commands, listed by topic. A stopped command says how to continue."""
 
     examples: Sequence[str] = ()
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; Typer would end without a word at Ctrl-C."""
+        """Run the command and report Ctrl-C, on which Typer would end silently."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -159,7 +159,7 @@ def _definition(parameter: Any) -> tuple[str, str]:
 
 
 def _kind(parameter: Any) -> str:
-    """What a value is, of an option that does not say it itself."""
+    """The kind of value an option takes, if the option does not state it."""
     described = getattr(parameter, "type_descriptor", None)  # of newer typers
     if described is not None:
         kind = getattr(described.annotation, "__name__", "")
@@ -197,7 +197,7 @@ def _long_name(name: str, width: int) -> Iterator[str]:
 
 
 def context_settings() -> dict[str, Any]:
-    """What all commands take: ``-h`` beside ``--help``."""
+    """The click settings of all commands: ``-h`` is the same as ``--help``."""
     return {"help_option_names": ["-h", "--help"]}
 
 

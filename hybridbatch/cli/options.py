@@ -102,7 +102,7 @@ def _help(field: FieldInfo) -> str:
 
 
 def shown(default: Any) -> str:
-    """A default as a person would write it on the command line; nothing where there is none."""
+    """A default as a person would write it on the command line; empty if there is none."""
     if default is None or default in ((), {}):
         return ""
     if isinstance(default, bool):

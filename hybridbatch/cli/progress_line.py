@@ -9,7 +9,7 @@ REST = "─"
 
 
 class ProgressLine:
-    """Counts units and writes how it goes as a line of at most so many columns."""
+    """Counts units and describes the progress in a line of limited width."""
 
     def __init__(self, description: str, total: int, unit: str = "", done: int = 0) -> None:
         self.description, self.total, self.unit = description, total, unit
@@ -28,16 +28,16 @@ class ProgressLine:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left."""
+        """Whether all units are done."""
         return self.done >= self.total
 
     def rate(self) -> float | None:
-        """Units per second, lately; None before the first."""
+        """Recent units per second; None before the first unit."""
         (then, before), (now, after) = self.samples[0], self.samples[-1]
         return (after - before) / (now - then) if after > before and now > then else None
 
     def seconds_left(self) -> float | None:
-        """Seconds to the end at the present rate."""
+        """Seconds to the end at the current rate."""
         rate = self.rate()
         return None if rate is None else max(0, self.total - self.done) / rate
 
@@ -69,7 +69,7 @@ class ProgressLine:
         return count[:width]
 
     def plain(self) -> str:
-        """The line for a log: no bar, with the share that is done."""
+        """The line for a log: without a bar, and with the share that is done."""
         unit = f" {self.unit}" if self.unit else ""
         share = f"{100 * self.done / self.total:.0f} %" if self.total else ""
         extra = ", ".join(f"{name} {_shown(value)}" for name, value in self.fields.items())

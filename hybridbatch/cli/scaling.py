@@ -43,7 +43,7 @@ app.add_typer(sweeps, name="scale-sweep", rich_help_panel=SCALING)
     ],
 )
 def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
-    """Train and score several mixes from one start, and write a report."""
+    """Train several mixes from one encoder, score them, and write a report."""
     if dry_run:
         from hybridbatch.scaling.reproduce import plan
 
@@ -76,8 +76,9 @@ def _scale_sweep(
         bool, typer.Option("--yes", help="Allow a grid of more than 10,000 cells.")
     ] = False,
 ) -> None:
-    """Train and score a grid of mix, pairs, languages, batch size, model and seed; go on where it
-    was interrupted.
+    """Train and score a grid of mix, pairs, languages, batch size, model and seed.
+
+    An interrupted sweep continues where it stopped.
     """
     if context.invoked_subcommand:
         return
@@ -114,7 +115,7 @@ def status(
 
 
 def _show_cells(rows: list[dict[str, Any]], title: str) -> None:
-    """A table of a sweep's cells; axes that are the same in all of them are below it."""
+    """Show a table of the cells; axes with one value for all cells are listed below it."""
     from hybridbatch.scaling.sweep import varying
 
     told_apart, same = varying(rows)
@@ -151,7 +152,7 @@ def check(
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Do random cells of a sweep again and compare them with the record."""
+    """Run random cells of a sweep again and compare the results with the stored ones."""
     from hybridbatch.scaling.check import check_cells
 
     checks = check_cells(
@@ -187,7 +188,7 @@ def report(
     ],
     data_root: DataRoot = None,
 ) -> None:
-    """Write the findings of a sweep into it: one HTML page, figures, CSV, LaTeX and Markdown."""
+    """Write the report of a sweep into its folder: HTML page, figures, CSV, LaTeX and Markdown."""
     from hybridbatch.scaling.report.report import report as run
 
     console.path(run(*folders, data_root=data_root, progress=reporter()))

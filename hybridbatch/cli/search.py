@@ -37,11 +37,10 @@ def search(
         typer.Option("--query", help="What to search for; can be repeated."),
     ] = None,
 ) -> None:
-    """Search passages of any languages: for --query, for every line of standard input, or in a
-    dialogue.
+    """Search passages in any languages, with --query, lines of standard input, or a dialogue.
 
-    Queries may also be piped in, a line each. In a pipe every passage found is a line of JSON.
-    Vectors are kept, so only the first search of a corpus encodes it.
+    Write one query a line to standard input. If the output goes to a pipe, every passage found is
+    a line of JSON. Vectors are stored, so only the first search of a corpus encodes it.
     """
     dialogue = _is_dialogue(query)
     found, choose = _open(config)
@@ -69,7 +68,7 @@ def _is_dialogue(query: list[str] | None) -> bool:
 
 
 def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
-    """The corpus of the settings, encoded, and what turns a list of languages into those it has."""
+    """Encode the corpus; return its search, and a function that resolves a list of languages."""
     if config.corpus is None:
         raise ConfigError(
             "search: there is no corpus; give MODEL and CORPUS (see hybridbatch search --help)"
@@ -117,8 +116,9 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
 
 
 def _asked_in(config: SearchConfig) -> Callable[[Sequence[str]], list[str]]:
-    """What tells the language of each query, which only language vectors ask for: as the settings
-    say, else by identification, which errs on short queries.
+    """Return a function that gives the language of each query, which language vectors need.
+
+    The language comes from the settings, else from identification, which errs on short queries.
     """
     if config.debias is None:
         return lambda queries: ["und"] * len(queries)
@@ -168,7 +168,7 @@ def _converse(
     k: int,
     asked_in: Callable[[Sequence[str]], list[str]],
 ) -> None:
-    """Ask for queries until the user ends; a mistake is told, and the dialogue goes on."""
+    """Ask for queries until the user ends the dialogue; an error does not end it."""
     counts = {language: len(texts.ids) for language, texts in found.corpora.items()}
     console.TerminalReporter().note(
         f"{sum(counts.values()):,} passages in {len(counts)} languages ({_listed(counts)}); {HELP}"

@@ -1,4 +1,4 @@
-"""Commands that hand a trained model on: push, export."""
+"""Commands that publish or convert a trained model: push, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +36,7 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     message: Annotated[str, typer.Option(help="Message of the commit.")] = "Add the model",
 ) -> None:
-    """Put a trained model on the Hugging Face hub, with its model card."""
+    """Upload a trained model with its model card to the Hugging Face hub."""
     from hybridbatch.training.sharing import push as run_push
 
     address = run_push(

@@ -56,9 +56,7 @@ def train(
 
 
 def _debias_config(config: TrainConfig, text: str) -> "DebiasConfig":
-    """The settings of the estimate that follows a training; a text that is not there is told before
-    it.
-    """
+    """The settings of the estimate after training; a missing text is reported before training."""
     from hybridbatch.common.errors import ConfigError
     from hybridbatch.data.tasks.registry import TASKS
     from hybridbatch.scoring.debias_settings import DebiasConfig

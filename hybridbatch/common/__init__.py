@@ -1,1 +1,1 @@
-"""What every part stands on."""
+"""Code that every other room uses."""

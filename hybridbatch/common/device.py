@@ -11,7 +11,7 @@ from hybridbatch.common.settings import Precision, ResolvedPrecision
 
 
 def gpu_fraction() -> float:
-    """The share of its GPU's memory that this process may use, over 0 and at most 1."""
+    """The share of the GPU memory that this process may use, above 0 and at most 1."""
     text = os.environ.get(FRACTION, "1")
     try:
         share = float(text)
@@ -66,7 +66,7 @@ def _precision_of_gpu(precision: Precision, device: torch.device) -> ResolvedPre
 
 
 def upload(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """`values` as a tensor on `device`; a GPU copies them while the host goes on."""
+    """Copy `values` to a tensor on `device`; the host does not wait for the copy to a GPU."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     if device.type == "cuda":
         # The copy is asynchronous from pinned memory only. torch keeps the memory till it is done.

@@ -95,11 +95,11 @@ class Workers:
         return int(numbers.item())
 
     def wait(self) -> None:
-        """Go on when every process has come here."""
+        """Wait until every process has made this call."""
         self.anywhere(False)
 
     def texts(self, text: str) -> list[str]:
-        """What every process says, by rank."""
+        """Return the texts of all processes, by rank."""
         if self.size == 1:
             return [text]
         data = text.encode()
@@ -112,7 +112,7 @@ class Workers:
         return [bytes(each.tolist()).rstrip(b"\0").decode() for each in everywhere]
 
     def require_same(self, facts: Mapping[str, Any]) -> None:
-        """Refuse to go on where processes differ, as when machines have other data or versions.
+        """Refuse to continue if processes differ, such as machines with other data or versions.
 
         Args:
             facts: as JSON; the same names on every process.
@@ -408,12 +408,12 @@ def _require(backend: str) -> None:
 
 
 def _lost() -> str | None:
-    """What this process is to tell when another is gone."""
+    """The error that this process raises when another process has ended."""
     return LOST if tells(PeerStopped(LOST)) else None
 
 
 def tells(error: HybridBatchError) -> bool:
-    """Whether this process of several is the one to tell the user of `error`: the first that asks.
+    """Whether this process reports `error` to the user; the first process that asks does.
 
     Processes meet in torchrun's own store, which outlives them. A `PeerStopped` is told only if
     nothing else was.

@@ -17,7 +17,7 @@ SHOWN = 80  # characters of a value in a message
 
 
 class Shape(BaseModel):
-    """What is needed of a document. Values are not converted: ``"3"`` is no number."""
+    """The entries that a document must have. Values are not converted: ``"3"`` is no number."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
     kind_name: ClassVar[str] = ""  # what ``kind`` must be; empty: the document has none
@@ -26,7 +26,7 @@ class Shape(BaseModel):
 
 
 class Trained(Shape):
-    """``train.json``: what other commands read of it."""
+    """The entries of ``train.json`` that other commands read."""
 
     kind_name: ClassVar[str] = "train"
     versions: ClassVar[tuple[int, ...]] = (1,)

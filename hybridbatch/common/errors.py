@@ -1,8 +1,8 @@
-"""The errors a person can act on: one line that names the place, the value and the mend."""
+"""Errors that a user can act on: one line names the place, the value and the remedy."""
 
 
 class HybridBatchError(Exception):
-    """Something the user can mend. The command line prints it as one line and exits with code 2."""
+    """An error the user can fix. The command line prints it as one line and exits with code 2."""
 
 
 class ConfigError(HybridBatchError):
@@ -22,15 +22,15 @@ class OutputError(HybridBatchError):
 
 
 class PeerStopped(HybridBatchError):
-    """Another process of a distributed run has gone; if that was by a mistake, it tells of it."""
+    """Another process of a distributed run has ended; if it failed, it reports the error."""
 
 
 class Interrupted(HybridBatchError):
-    """The user stopped the run; its state is saved and the message says how to go on."""
+    """The user stopped the run; its state is saved, and the message says how to continue."""
 
 
 def nearest(name: str, known: "list[str] | tuple[str, ...]", count: int = 3) -> str:
-    """A phrase ` (did you mean a, b?)` with the known names closest to `name`, or an empty string."""
+    """Return ` (did you mean a, b?)` with the known names closest to `name`, or an empty string."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=count, cutoff=0.5)

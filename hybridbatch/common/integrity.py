@@ -57,7 +57,7 @@ def block_sums(path: Path) -> np.ndarray:
 
 
 def forget() -> None:
-    """Compare everything anew, as a new process would."""
+    """Forget which files were compared, so that all are compared again."""
     _seen.clear()
 
 

@@ -1,5 +1,6 @@
-"""Main memory: how much this process may have (of the machine, its containers, its own limits), and
-keeping it; and what to do where it runs out, here or on a GPU.
+"""Main memory: how much this process may use, how to keep it, and what to do when it runs out.
+
+The limits are those of the machine, its containers and the process. The last part also serves GPUs.
 """
 
 import ctypes
@@ -27,14 +28,14 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # parameters of glibc's m
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes; both the least of all limits that hold."""
+    """Amounts in bytes; each is the smallest of all limits that apply."""
 
     total: int
     free: int  # what can still be taken before a limit is met
 
 
 def main_memory(root: Path = Path("/")) -> Memory:
-    """The memory that this process may count on.
+    """Return the memory that this process may use.
 
     Args:
         root: of ``/proc`` and ``/sys``.

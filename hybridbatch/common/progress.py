@@ -1,4 +1,4 @@
-"""How the core tells what it is doing, without knowing of terminals: it speaks to a `Reporter`.
+"""How the core reports what it does without knowing of terminals: it calls a `Reporter`.
 
 `console.RichReporter` draws it; `SILENT` drops it, which is what library users get by default.
 """
@@ -24,14 +24,14 @@ class Reporter(Protocol):
     """Where notes, warnings and progress of long work go."""
 
     def note(self, text: str) -> None:
-        """Say something the user should know."""
+        """Report a fact that the user should know."""
 
     def warn(self, text: str) -> None:
-        """Say something the user should mend or at least consider."""
+        """Report a problem that the user should fix or at least consider."""
 
     # -> AbstractContextManager[Bar]
     def bar(self, description: str, total: int, unit: str = "", done: int = 0):
-        """A context manager giving a `Bar` of `total` units, `done` of them already behind us."""
+        """Return a context manager that gives a `Bar` of `total` units, of which `done` are done."""
 
     def live(self, title: str, overview: Overview):  # -> AbstractContextManager[None]
         """A context manager that keeps a table up to date by asking `overview` again and again."""

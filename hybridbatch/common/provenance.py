@@ -1,4 +1,4 @@
-"""What a result was made with: package versions and hardware, as JSON."""
+"""The package versions and the hardware that made a result, as JSON."""
 
 import os
 import platform

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 def patiently(action: Callable[[], Result]) -> Result:
-    """What `action` gives, tried again after each of `PAUSES` while it fails in a passing way.
+    """Return the result of `action`; after a temporary failure, try again after each of `PAUSES`.
 
     After a failure of the Xet transport the further tries use plain HTTP: the same bytes, checked
     in the same way, over another road.
@@ -51,7 +51,7 @@ def patiently(action: Callable[[], Result]) -> Result:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed a little later."""
+    """Whether the same call may succeed later."""
     from huggingface_hub import errors as hub
 
     if isinstance(error, HybridBatchError) or not isinstance(error, Exception):
@@ -89,7 +89,7 @@ def is_xet_error(error: BaseException) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The status of the answer that `error` tells of, if it tells of one."""
+    """The HTTP status in `error`, if it has one."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 

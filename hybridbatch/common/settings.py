@@ -28,12 +28,12 @@ FACTORS = {"%": Decimal("0.01"), "k": Decimal(1_000), "m": Decimal(1_000_000)}
 
 
 def setting(default: Any, panel: str, description: str, **bounds: Any) -> Any:
-    """A field with its help text, the panel of `--help` it belongs to, and bounds such as ``ge=0``."""
+    """Make a field with its help text, its panel of `--help`, and bounds such as ``ge=0``."""
     return Field(default, description=description, json_schema_extra={"panel": panel}, **bounds)
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, unknown names refused."""
+    """Base of all settings: they are immutable, and unknown names are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
@@ -42,7 +42,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _within_reason(cls, value: Any) -> Any:
-        """Integers of thousands of digits, and texts that no file or terminal takes, are slips."""
+        """Refuse integers beyond 64 bits, and texts that no file or terminal accepts."""
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise ValueError("is beyond 64 bits")
         if isinstance(value, str) and UNWRITABLE.search(value):
@@ -90,7 +90,7 @@ class EncoderSettings(Settings):
 
 
 class DataRootSettings(Settings):
-    """Where local copies of public data sets are looked for."""
+    """Where local copies of public data sets are."""
 
     data_root: Path | None = setting(
         None,
@@ -100,7 +100,7 @@ class DataRootSettings(Settings):
 
 
 class MachineSettings(Settings):
-    """What computes, and in which numbers."""
+    """The device that computes, and its number format."""
 
     device: str = setting(
         "auto", "Machine", "cpu, cuda, cuda:1 or mps; auto: a GPU if there is one."
@@ -111,7 +111,7 @@ class MachineSettings(Settings):
 
 
 class KernelSettings(Settings):
-    """How texts are encoded where nothing is trained."""
+    """How texts are encoded outside of training."""
 
     kernels: Literal["auto", "plain", "packed"] = setting(
         "auto",
@@ -122,7 +122,7 @@ class KernelSettings(Settings):
 
 
 class CacheSettings(Settings):
-    """Where embeddings are kept."""
+    """Where embeddings are stored."""
 
     cache: Path | None = setting(
         None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
@@ -137,7 +137,7 @@ def checked_memory_size(value: str | None) -> str | None:
 
 
 def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> S:
-    """Settings from a YAML file (if any) with `overrides` on top.
+    """Build settings from a YAML file, if there is one; `overrides` take precedence.
 
     Numbers may be written as people write them: ``50%``, ``10k``, ``1.5M``. Lists and mappings may
     be one text: ``64,128`` and ``afriqa=2,ntrex=0.5``.
@@ -177,9 +177,9 @@ def _read(file: Path | None) -> dict[str, Any]:
 
 
 def _layered(default: Any, written: Any, given: Any) -> Any:
-    """The value of a setting: the last layer's.
+    """Return the value of a setting: that of the last layer that gives one.
 
-    A mapping is set name by name instead, on top of the file's and of the default.
+    A mapping is merged name by name: default, then file, then command line.
     """
     layers = [layer for layer in (default, written, given) if layer is not None]
     if not isinstance(given, dict) or not all(isinstance(layer, dict) for layer in layers):
@@ -191,7 +191,7 @@ def _layered(default: Any, written: Any, given: Any) -> Any:
 
 
 def _problem(problem: Mapping[str, Any], place: str, of_file: Collection[str]) -> str:
-    """One finding of pydantic in words.
+    """Describe one finding of pydantic in words.
 
     Args:
         place: the file, as a prefix.
@@ -207,7 +207,7 @@ def _problem(problem: Mapping[str, Any], place: str, of_file: Collection[str]) -
 
 
 def shortened(value: Any, most: int = 60) -> str:
-    """A value as part of a message: one line, cut in the middle where it is long."""
+    """A value for a message: one line, cut in the middle if it is long."""
     text = value if isinstance(value, str) else reprlib.repr(value)
     text = " ".join(text[: 4 * most].split()) if len(text) > most else " ".join(text.split())
     text = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -1,4 +1,4 @@
-"""A lack of memory, told as what it is: which command, what it needed, what there is, what helps."""
+"""A clear message for a lack of memory: the command, what it needed, what there is, what helps."""
 
 import errno
 import os
@@ -57,7 +57,7 @@ def shortage(error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it came from."""
+    """An error and all errors that caused it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -66,7 +66,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def least() -> str | None:
-    """What to say to a process that may not even have the memory to load the libraries; or None.
+    """Return a message if the memory may not even suffice to load the libraries, else None.
 
     Asked for limits of the process itself (``ulimit -v``), in which a library would abort.
     """
@@ -81,7 +81,7 @@ def least() -> str | None:
 
 
 def in_words(needed: str) -> str:
-    """One line about a shortage in the command that runs."""
+    """Describe a shortage in the running command in one line."""
     memory = main_memory()
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     there = f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB are free for this process"

@@ -24,7 +24,7 @@ def constant(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def shown(value: Any, digits: int = 4) -> str:
-    """A value as people read it: four significant digits, thousands apart, nothing for None."""
+    """A value for people: four significant digits, separated thousands, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, bool):

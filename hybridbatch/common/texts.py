@@ -1,4 +1,4 @@
-"""The one door through which text comes in: its normal form, and what counts as no text.
+"""The one place where text comes in: its normal form, and which texts count as empty.
 
 Every text is brought to Unicode's normal form C, because the same letter may be one character or
 two, and the encoder, the words of BM25 and the hashes of duplicates must see one spelling.
@@ -25,7 +25,7 @@ def nfc(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of `text` can be seen: white space and zero-width characters alone."""
+    """Whether `text` is invisible: it has only white space and zero-width characters."""
     if "!" <= text[:1] <= "~":  # most texts show something at once
         return False
     return _INVISIBLE.fullmatch(text) is not None

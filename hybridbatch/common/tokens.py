@@ -186,7 +186,7 @@ def _open_stored(folder: Path, number: int) -> StoredTokens:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[Path]:
-    """A folder for the unfinished work on `folder`, held by one process at a time."""
+    """Lock the folder of unfinished work on `folder` for one process at a time."""
     make_folder(folder.parent)
     with output_errors(folder), open(folder.with_name(f".{folder.name}.lock"), "wb") as handle:
         lock(handle.fileno())

@@ -375,7 +375,7 @@ def _part(name: str, offered: Collection[str], seen: Collection[str], removing: 
         return {found} & set(offered)
     raise ConfigError(
         f"language {name!r} ({language(found).name}) is not in this data, which has"
-        f" {len(offered)} languages: {_some(offered)}"
+        f" {len(offered)}: {_some(offered)}"
     )
 
 

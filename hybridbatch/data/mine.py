@@ -152,7 +152,7 @@ def _searching(config: MineConfig, report: Reporter) -> Searching:
     if config.method == "bm25":
         if config.debias:
             raise ConfigError(
-                "debias: BM25 has no embeddings; add --method dense, or leave --debias out"
+                "debias: bm25 has no embeddings; add --method dense, or leave --debias out"
             )
         return Searching(
             {"method": "bm25"},

@@ -161,7 +161,7 @@ def open_scorer(
     if config.model == BM25:
         if config.debias:
             raise ConfigError(
-                "debias: BM25 has no embeddings to subtract language vectors from; leave"
+                "debias: bm25 has no embeddings to subtract language vectors from; leave"
                 " --debias out"
             )
         from hybridbatch.scoring.baselines import LexicalRanker, bm25_fingerprint

@@ -207,7 +207,7 @@ def test_codes_of_the_data_come_back_as_they_were_given():
         ("colour:red", "unknown group 'colour:red'"),
         ("fra", r"'fra' \(French\) is not in this data, which has 10: eng, swh"),
         ("low-resource&high-resource", "'low-resource&high-resource': matches none of the 10"),
-        ("tha,-tha", "'tha,-tha': none"),
+        ("tha,-tha", "'tha,-tha': matches none"),
         ("", "names no language"),
         (" , ", "names no language"),
         ("-swahilli", "unknown language or group 'swahilli'"),

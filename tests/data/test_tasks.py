@@ -143,7 +143,11 @@ BROKEN = {
         r"test.tsv:3: passage 'd0' of query 'q0' is judged 2 here and 1 at .*test.tsv:2",
     ),
     "empty corpus": ("sw/corpus.jsonl", "", "corpus.jsonl"),
-    "id twice": ("sw/corpus.jsonl", '{"_id":"d0","text":"x"}\n' * 2, r"corpus.jsonl:2: id 'd0'"),
+    "id twice": (
+        "sw/corpus.jsonl",
+        '{"_id":"d0","text":"x"}\n' * 2,
+        r"corpus.jsonl:2: the id 'd0'",
+    ),
     "not JSON": ("sw/corpus.jsonl", '{"_id":"d0","text":"x"}\n{"_id"\n', r"corpus.jsonl:2"),
     "not an object": ("sw/queries.jsonl", "[1]\n", r"queries.jsonl:1"),
     "no id": ("sw/queries.jsonl", '{"text":"x"}\n', r"queries.jsonl:1: has no '_id'"),

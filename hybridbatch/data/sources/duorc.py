@@ -44,7 +44,7 @@ SOURCES = (
         title="DuoRC SelfRC, training set",
         licence="MIT",
         languages="en",
-        size="60,721 questions, of which those with an answer in the plot's words",
+        size="those of 60,721 questions that the plot answers word by word",
         yields="question -> part of the plot that holds the answer",
         rows=_rows,
     ),

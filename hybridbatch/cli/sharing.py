@@ -15,8 +15,8 @@ from hybridbatch.common.errors import ConfigError
     examples=[
         "hybridbatch push experiments/first my-name/my-encoder",
         (
-            "hybridbatch push experiments/first my-name/my-encoder --public"
-            " --eval experiments/first-eval"
+            "hybridbatch push experiments/first my-name/my-encoder --public --eval"
+            " experiments/first-eval"
         ),
     ],
 )

@@ -3,9 +3,10 @@
 XXH3 (64 bits; Collet 2019) reads as fast as memory, so that a check costs about as much as reading.
 It finds accidents, not forgers: identity stays with sha256. Three ways to keep the checksums:
 
-- `Blocks`: one checksum for every 16 KiB of a file, compared when a block is first touched. Prepared
-  data of many GB opens at once, and a training run checks only what it reads.
-- a trailer behind the arrays of ``.npy`` files (`save_array`, `load_array`). NumPy does not look at it.
+- `Blocks`: one checksum for every 16 KiB of a file, compared when a block is first touched.
+  Prepared data of many GB opens at once, and a training run checks only what it reads.
+- a trailer behind the arrays of ``.npy`` files (`save_array`, `load_array`). NumPy does not look at
+  it.
 - ``XXH3SUMS`` beside the files of a folder, which ``xxhsum -c XXH3SUMS`` understands too.
 
 Files without checksums, written by earlier versions, are read as they are.

@@ -150,9 +150,9 @@ def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
     """
     if checks.absent:
         context.report.note(
-            "the data was not checked against the evaluation tasks"
-            f" {', '.join(checks.absent)}, because they are not on this machine; name the"
-            " folder that holds them with --data-root"
+            f"the data was not checked against the evaluation tasks {', '.join(checks.absent)},"
+            " because they are not on this machine; name the folder that holds them with"
+            " --data-root"
         )
     return finder(checks, context.data_root, report=context.report) if checks.names else None
 

@@ -147,8 +147,7 @@ class Moments:
         one language, its mean is the global mean, and w is 1. If no language has two texts, tau²
         cannot be told from sigma²; then w is 0, which gives the global mean.
 
-        Source:
-            Empirical Bayes with one variance for all dimensions; Efron and Morris, "Stein's
+        Source: Empirical Bayes with one variance for all dimensions; Efron and Morris, "Stein's
             Estimation Rule and Its Competitors", JASA 1973.
         """
         languages = len(self.languages)
@@ -291,8 +290,7 @@ def centre(
             means.
         shrink: draw the mean of a language with few texts to the global mean.
 
-    Source:
-        Libovický, Rosa and Fraser, "On the Language Neutrality of Pre-trained Multilingual
+    Source: Libovický, Rosa and Fraser, "On the Language Neutrality of Pre-trained Multilingual
         Representations", EMNLP Findings 2020, arXiv:2004.05160, section 3 (a mean per language).
     """
     moments = _moments(data)
@@ -322,8 +320,7 @@ def remove_directions(
     Raises:
         ConfigError: a rank outside 1 .. D - 1.
 
-    Source:
-        Yang et al., "A Simple and Effective Method To Eliminate the Self Language Bias in
+    Source: Yang et al., "A Simple and Effective Method To Eliminate the Self Language Bias in
         Multilingual Representations", EMNLP 2021, arXiv:2109.04727, section 2; singular vectors as
         in SHIFT's code, which has LIR as a baseline (principal components of centred vectors are
         another reading).
@@ -357,8 +354,7 @@ def remove_subspace(
     Raises:
         ConfigError: fewer than two languages, or a rank outside 1 .. L - 1.
 
-    Source:
-        Xie et al., "Discovering Low-rank Subspaces for Language-agnostic Multilingual
+    Source: Xie et al., "Discovering Low-rank Subspaces for Language-agnostic Multilingual
         Representations", EMNLP 2022, arXiv:2401.05792, algorithm 1; the decomposition is from
         Piratla et al., ICML 2020.
     """
@@ -407,8 +403,7 @@ def shift(
     Raises:
         ConfigError: a pivot without vectors.
 
-    Source:
-        Jang et al., "SHIFT: Semantic Harmonization via Index-side Feature Transformation for
+    Source: Jang et al., "SHIFT: Semantic Harmonization via Index-side Feature Transformation for
         Multilingual Information Retrieval", arXiv:2606.18801, equation 1 and algorithm 1, as in the
         authors' code (yjoonjang/SHIFT, src/shift/langvec.py and apply.py).
     """
@@ -444,10 +439,9 @@ def whiten(
     Raises:
         DataError: the vectors do not differ, or are too few without shrinking.
 
-    Source:
-        Su et al., "Whitening Sentence Representations for Better Semantics and Faster Retrieval",
-        arXiv:2103.15316, algorithm 1 without its cut of dimensions; OAS: Chen, Wiesel, Eldar and
-        Hero, IEEE Transactions on Signal Processing 2010, equation 23.
+    Source: Su et al., "Whitening Sentence Representations for Better Semantics and Faster
+        Retrieval", arXiv:2103.15316, algorithm 1 without its cut of dimensions; OAS: Chen, Wiesel,
+        Eldar and Hero, IEEE Transactions on Signal Processing 2010, equation 23.
     """
     moments = _moments(data, products=True)
     assert moments.products is not None

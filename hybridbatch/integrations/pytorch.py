@@ -1,8 +1,8 @@
 """Hybrid batches for a plain PyTorch `DataLoader`.
 
-A `PairReader` holds the rows: a record in one language each. A `HybridBatchSampler` plans which rows
-meet in a batch. A pair of a batch is one whole number, its `key`, which names the row of the query
-and the row of the passage; so no pair of languages is ever copied:
+A `PairReader` holds the rows: a record in one language each. A `HybridBatchSampler` plans which
+rows meet in a batch. A pair of a batch is one whole number, its `key`, which names the row of the
+query and the row of the passage; so no pair of languages is ever copied:
 
     pairs = PairReader.open("data/mine")
     loader = DataLoader(pairs, batch_sampler=HybridBatchSampler(pairs, batch_size=64, mix=0.5))
@@ -31,8 +31,8 @@ ReadTexts = Callable[[np.ndarray], list[str]]  # store rows -> their texts
 class PairReader:
     """Reads the texts of pairs, by key. A map-style dataset of ``{"query": ..., "passage": ...}``.
 
-    `index` has R rows; the pair of query row q and passage row p has the key
-    ``q + R * ((p - q) % R)``, so that the keys below R are the pairs within one row.
+    `index` has R rows; the pair of query row q and passage row p has the key ``q + R * ((p - q) %
+    R)``, so that the keys below R are the pairs within one row.
     """
 
     def __init__(self, index: RecordIndex, queries: ReadTexts, passages: ReadTexts) -> None:
@@ -112,13 +112,13 @@ class HasIndex(Protocol):
 class HybridBatchSampler(BatchSampler):
     """Yields batches of keys, each monolingual with probability `mix`, else cross-lingual.
 
-    The batches are those of `plan_schedule`, and so those of `hybridbatch train` with the same data,
-    settings and seed. An epoch is as many steps as its records fill; the next one goes on where it
-    ended. Batch t depends on the seed and t alone, so that a run which skips the batches it has seen
-    goes on with the batches it would have had.
+    The batches are those of `plan_schedule`, and so those of `hybridbatch train` with the same
+    data, settings and seed. An epoch is as many steps as its records fill; the next one goes on
+    where it ended. Batch t depends on the seed and t alone, so that a run which skips the batches
+    it has seen goes on with the batches it would have had.
 
-    With P processes a step is one batch of ``batch_size * P`` pairs, given out in P equal parts: the
-    losses that gather embeddings from all processes see one hybrid batch, not P different ones.
+    With P processes a step is one batch of ``batch_size * P`` pairs, given out in P equal parts:
+    the losses that gather embeddings from all processes see one hybrid batch, not P different ones.
 
     Args:
         dataset: a `PairReader`, or what has an `index` of R rows and takes keys.
@@ -129,7 +129,8 @@ class HybridBatchSampler(BatchSampler):
         strategy, copies, source_weights: as in `plan_schedule`.
         processes: P; None: as `torch.distributed` or the environment variable ``WORLD_SIZE`` says.
 
-    Raises: `ConfigError` for a setting out of bounds, `DataError` where the data cannot fill a batch.
+    Raises: `ConfigError` for a setting out of bounds, `DataError` where the data cannot fill a
+    batch.
     """
 
     def __init__(

@@ -91,8 +91,9 @@ def _without_nulls(column: pa.ChunkedArray) -> pa.ChunkedArray:
 class HybridBatchSampler(pytorch.HybridBatchSampler):
     """`pytorch.HybridBatchSampler` as sentence-transformers calls it.
 
-    Give ``batch_sampler=partial(HybridBatchSampler, mix=0.5)`` to the training arguments. A batch is
-    always full, so `drop_last` changes nothing; labels and the trainer's generator are not needed.
+    Give ``batch_sampler=partial(HybridBatchSampler, mix=0.5)`` to the training arguments. A batch
+    is always full, so `drop_last` changes nothing; labels and the trainer's generator are not
+    needed.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Hybrid batches for the `Trainer` of transformers.
 
-`HybridTrainer` is `Trainer` with hybrid batches; the model, the loss and the collator are yours. The
-collator gets a list of ``{"query": ..., "passage": ...}``.
+`HybridTrainer` is `Trainer` with hybrid batches; the model, the loss and the collator are yours.
+The collator gets a list of ``{"query": ..., "passage": ...}``.
 """
 
 from typing import Any

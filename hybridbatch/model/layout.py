@@ -114,9 +114,9 @@ def _read_pooling(name: str, config: Mapping[str, Any]) -> Pooling:
     pooling = next((known for known in POOLINGS if modes == [known]), None)
     if pooling is None:
         raise ModelError(
-            f"{name}: pools by {' + '.join(modes) or 'nothing'}, but only"
-            f" {', '.join(POOLINGS)} are known. Another pooling gives other vectors than the"
-            " model was made for; choose one with --pooling only to train the model anew"
+            f"{name}: pools by {' + '.join(modes) or 'nothing'}, but only {', '.join(POOLINGS)} are"
+            " known. Another pooling gives other vectors than the model was made for; choose one"
+            " with --pooling only to train the model anew"
         )
     if config.get("include_prompt", True) is False:
         raise ModelError(

@@ -239,8 +239,8 @@ def _hub_errors(name: str) -> Iterator[None]:
     except Exception as error:
         if is_connection_error(error) and status_of(error) is None:
             raise ModelError(
-                f"{name}: {_UNREACHABLE};"
-                f" check the network, or use a folder or a built-in model ({', '.join(BUILTIN)})"
+                f"{name}: {_UNREACHABLE}; check the network, or use a folder or a built-in model"
+                f" ({', '.join(BUILTIN)})"
             ) from error
         if isinstance(error, OSError) or may_pass(error):
             raise ModelError(
@@ -416,8 +416,7 @@ def load_weights(
     if wrong:
         raise ModelError(
             f"{source.name}: {len(wrong)} weights of the {config.model_type} are missing or"
-            " misshapen"
-            f" (first: {sorted(wrong)[0]})"
+            f" misshapen (first: {sorted(wrong)[0]})"
         )
     return model.eval(), missing
 

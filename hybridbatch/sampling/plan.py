@@ -268,10 +268,9 @@ def _why_empty(
     if not streams:
         if kind == CROSS_LINGUAL:
             return (
-                "cross-lingual batches need records in at least two languages, a query in one and a"
-                " passage in another,"
-                f" and none of the {index.records} records has that; use --mix 1 or data in more"
-                " languages"
+                "cross-lingual batches need records in at least two languages, a query in one and"
+                f" a passage in another, and none of the {index.records} records has that; use"
+                " --mix 1 or data in more languages"
             )
         return (
             f"{KIND_NAMES[kind]} batches need rows with a query and a passage in the same language,"
@@ -282,10 +281,8 @@ def _why_empty(
     largest = max(passages, key=passages.__getitem__)
     return (
         f"no {KIND_NAMES[kind]} batch of {batch_size} pairs can be filled: the largest stream,"
-        f" {_name(index, largest)},"
-        f" has {len(streams[largest])} records with {passages[largest]} different passages; use"
-        " --batch-size"
-        f" {passages[largest]} or less, or more data"
+        f" {_name(index, largest)}, has {len(streams[largest])} records with {passages[largest]}"
+        f" different passages; use --batch-size {passages[largest]} or less, or more data"
     )
 
 
@@ -331,7 +328,6 @@ def _notes(
             small.setdefault(key[:2], []).append(name + what)
     return tuple(
         f"{index.sources[source]}: left out of {KIND_NAMES[kind]} batches, too small for"
-        f" {batch_size} pairs"
-        f" ({'; '.join(streams)})"
+        f" {batch_size} pairs ({'; '.join(streams)})"
         for (kind, source), streams in small.items()
     )

@@ -141,8 +141,7 @@ def _check(sizes: np.ndarray, values: np.ndarray) -> None:
         if distinct < MIN_SIZES:
             raise TooFewSizes(
                 f"a power law is not fitted to {distinct} sizes: its three parameters would always"
-                " agree with them; "
-                f"measure at least {MIN_SIZES}"
+                f" agree with them; measure at least {MIN_SIZES}"
             )
 
 

@@ -303,8 +303,8 @@ def report_text(result: Mapping[str, Any]) -> str:
             "## Run it again",
             "",
             "`hybridbatch reproduce` with the settings under `config` of results.json (a `--config`"
-            " file may hold them) gives"
-            " these numbers on this kind of machine. It does not repeat finished parts.",
+            " file may hold them) gives these numbers on this kind of machine. It does not repeat"
+            " finished parts.",
             "",
         ]
     )

@@ -180,8 +180,7 @@ def _question(config: SweepConfig, report: Reporter, facts: Facts | None, runner
     hours = cost.of(cell) * config.cells / config.jobs / 3600
     return (
         f"the grid has {config.cells:,} cells, about {hours:,.1f} hours if all cost what the first"
-        " one does; "
-        "take values off its axes, or run them all with --yes"
+        " one does; take values off its axes, or run them all with --yes"
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hybridbatch.common.errors import ConfigError, ModelError
 from hybridbatch.common.files import atomic_folder, make_folder, read_json, write_json
+from hybridbatch.common.integrity import write_sums
 from hybridbatch.debias.methods import EVERY
 from hybridbatch.debias.vectors_file import LanguageVectors, Side, write_vectors
 from hybridbatch.model.head import Dense
@@ -105,6 +106,7 @@ def _add_modules(folder: Path, module: "Module", vectors: LanguageVectors) -> No
     write_json(folder / "config_sentence_transformers.json", {**settings, "prompts": marks})
     config = read_json(folder / "config.json")
     write_json(folder / "config.json", {**config, "language_vectors": list(module.languages)})
+    write_sums(folder)
 
 
 def _pooled_mean(encoder: "Encoder", texts: Mapping[Side, Mapping[str, Sequence[str]]]) -> Tensor:

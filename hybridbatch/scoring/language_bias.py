@@ -31,9 +31,8 @@ def rank_distance(ranks: np.ndarray) -> np.ndarray:
     Returns:
         int64 [Q].
 
-    Source:
-        Huang et al., "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as used
-        by arXiv:2408.10536 (Table 2).
+    Source: Huang et al., "Soft Prompt Decoding for Multilingual Dense Retrieval", SIGIR 2023, as
+        used by arXiv:2408.10536 (Table 2).
     """
     return max_rank(ranks) - _first(ranks)
 
@@ -46,10 +45,9 @@ def max_rank(ranks: np.ndarray) -> np.ndarray:
     Returns:
         int64 [Q], at least the number of relevant passages.
 
-    Source:
-        arXiv:2604.05684, as described in public summaries of it (the full text was not at hand):
-        "the worst rank needed to recover all parallel ground-truth documents". The summaries give
-        no normalisation, so there is none here.
+    Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at
+        hand): "the worst rank needed to recover all parallel ground-truth documents". The summaries
+        give no normalisation, so there is none here.
     """
     _first(ranks)
     return ranks.max(axis=1)
@@ -61,8 +59,8 @@ def complete(ranks: np.ndarray, k: int) -> np.ndarray:
     Returns:
         float64 [Q]; 0 for a query with more than k relevant passages.
 
-    Source:
-        arXiv:2604.05684, as described in public summaries of it (the full text was not at hand).
+    Source: arXiv:2604.05684, as described in public summaries of it (the full text was not at
+        hand).
     """
     return (max_rank(ranks) <= k).astype(np.float64)
 
@@ -105,10 +103,9 @@ def language_preference(
     Raises:
         DataError: a query has no relevant passage in its own language.
 
-    Source:
-        MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries ("query-language
-        preference when equivalent translations are available"); the paper's formula was not at
-        hand.
+    Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries
+        ("query-language preference when equivalent translations are available"); the paper's
+        formula was not at hand.
     """
     first = _first(ranks)
     own = _first(ranks[:, languages == query_language])
@@ -138,10 +135,9 @@ def language_ndcg(
     Raises:
         DataError: a query has no relevant passage in its own language.
 
-    Source:
-        MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG that
-        joins ranking quality and query-language preference). The paper's gains were not at hand;
-        0.5 is our choice.
+    Source: MLAIRE, arXiv:2605.07249, as described in its abstract and public summaries (an nDCG
+        that joins ranking quality and query-language preference). The paper's gains were not at
+        hand; 0.5 is our choice.
     """
     _first(ranks[:, languages == query_language])
     return ndcg(ranks, grades * np.where(languages == query_language, 1.0, other_gain), k)
@@ -156,8 +152,7 @@ def first_outcome(ranks: np.ndarray, first_language: np.ndarray, query_language:
     Returns:
         int64 [Q], numbers of `OUTCOMES`. Their shares over queries are the four-way decomposition.
 
-    Source:
-        MLAIRE, arXiv:2605.07249, as described in public summaries ("according to the first
+    Source: MLAIRE, arXiv:2605.07249, as described in public summaries ("according to the first
         passage"); the paper's own wording was not at hand.
     """
     return 2 * (_first(ranks) != 1).astype(np.int64) + (first_language != query_language)
@@ -190,8 +185,7 @@ def peer(
     Returns:
         float64 [Q], 0 .. 1.
 
-    Source:
-        Yang et al., "Language Fairness in Multilingual Information Retrieval", SIGIR 2024,
+    Source: Yang et al., "Language Fairness in Multilingual Information Retrieval", SIGIR 2024,
         arXiv:2405.00978. Their code (hltcoe/peer_measure) differs: it uses positions in the
         ranking, not ranks among the level's passages.
     """
@@ -224,8 +218,7 @@ def target_recall(ranks: np.ndarray, languages: np.ndarray, own: int, k: int) ->
         DataError: a query without a relevant passage in another language: it has no TLR, and the
             mean leaves it out.
 
-    Source:
-        Jang et al., "SHIFT", arXiv:2606.18801, section 4.3, as in the authors' code
+    Source: Jang et al., "SHIFT", arXiv:2606.18801, section 4.3, as in the authors' code
         (yjoonjang/SHIFT, src/shift/metrics.py).
     """
     target = (ranks > 0) & (languages != own)
@@ -250,8 +243,7 @@ def rank_correlation(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
     Returns:
         float64 [L], from -1 to 1 (the authors print 100 times this value); NaN without a pair.
 
-    Source:
-        Jang et al., "MIMO", arXiv:2605.31171, as in the authors' code (yjoonjang/MIMO,
+    Source: Jang et al., "MIMO", arXiv:2605.31171, as in the authors' code (yjoonjang/MIMO,
         src/mimo/evaluation/metrics.py), after Yang et al., MRL 2024.
     """
     from scipy.stats import rankdata
@@ -288,8 +280,7 @@ def rank_shift(translated_scores: np.ndarray) -> np.ndarray:
     Returns:
         float64 [Q, L].
 
-    Source:
-        "Investigating Language Preference of Multilingual RAG Systems", ACL Findings 2025,
+    Source: "Investigating Language Preference of Multilingual RAG Systems", ACL Findings 2025,
         arXiv:2502.11175; formula checked with the authors' code. The authors rerank machine
         translations with a cross-encoder. Here the translations are the parallel passages, and the
         scores are those of the dual encoder.

@@ -39,8 +39,7 @@ def ndcg(ranks: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:
     The gain is the grade itself, as in trec_eval and mteb, not 2^grade - 1. In 0..1, higher is
     better.
 
-    Source:
-        Järvelin and Kekäläinen 2002, ACM TOIS 20(4).
+    Source: Järvelin and Kekäläinen 2002, ACM TOIS 20(4).
     """
     _relevant(ranks)
     ideal = np.sort(grades, axis=1)[:, ::-1][:, :k]

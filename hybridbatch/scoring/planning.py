@@ -191,8 +191,8 @@ def split_names(config: EvalConfig) -> tuple[list[str], list[str]]:
     if config.model == BM25 and (others or config.benchmark):
         raise ConfigError(
             "model = bm25 has no embeddings, but mteb's tasks need them"
-            f" ({', '.join(filter(None, [*others, config.benchmark]))}); evaluate bm25 on"
-            " built-in tasks and folders"
+            f" ({', '.join(filter(None, [*others, config.benchmark]))}); evaluate bm25 on built-in"
+            " tasks and folders"
         )
     return own, others
 

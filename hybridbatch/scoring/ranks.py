@@ -205,8 +205,7 @@ class Corpus(Passages):
             if block.shape[1] != blocks[0].shape[1]:
                 raise DataError(
                     f"{language} embeddings have {block.shape[1]} dimensions, {languages[0]}'s have"
-                    " "
-                    f"{blocks[0].shape[1]}; encode all languages with the same model"
+                    f" {blocks[0].shape[1]}; encode all languages with the same model"
                 )
             require_finite(block, f"{language} passage", ids[language])
         super().__init__({language: ids[language] for language in languages}, device)

@@ -88,8 +88,7 @@ def compare(
     if not len(values_a) == len(values_b) == len(questions) == len(settings):
         raise DataError(
             f"runs cannot be paired: {len(values_a)} and {len(values_b)} values, {len(questions)}"
-            " questions, "
-            f"{len(settings)} settings"
+            f" questions, {len(settings)} settings"
         )
     if not len(values_a):
         raise DataError("there is nothing to compare, because the runs share no query")
@@ -416,8 +415,7 @@ def verdict(
     if found.p_holm >= alpha:
         sign = "-" if found.difference < 0 else ""
         return (
-            f"there is no significant difference between {name_a} and {name_b} on"
-            f" {found.setting}"
+            f"there is no significant difference between {name_a} and {name_b} on {found.setting}"
             f" ({sign}{size}, {p}{_would_be_seen(found, metric, scale)})"
         )
     better, worse = (

@@ -111,10 +111,8 @@ class Search:
         largest = max(len(texts.ids) for texts in self.task.corpus.values())
         return (
             f"{self.task.name}: listing the first {self.depth:,} passages by {self.index} search,"
-            " corpora of up to"
-            f" {largest:,}; at most {self.memory() / 1e9:,.1f} GB of memory beside texts and model,"
-            " and"
-            f" {self.disk() / 1e9:,.1f} GB on disk in {self.store.folder}"
+            f" corpora of up to {largest:,}; at most {self.memory() / 1e9:,.1f} GB of memory beside"
+            f" texts and model, and {self.disk() / 1e9:,.1f} GB on disk in {self.store.folder}"
         )
 
     def facts(self) -> dict[str, Any]:

@@ -279,8 +279,7 @@ def require_same(run: Path, identity: Mapping[str, Any]) -> None:
     if changes:
         raise ConfigError(
             f"{run}: was started with other settings or data ({'; '.join(changes)}); choose another"
-            " --name, or remove"
-            " the folder to start again"
+            " --name, or remove the folder to start again"
         )
 
 

@@ -103,8 +103,7 @@ class Inputs:
             targets = Targets.plan(store.index("train"), scheduled, language)
             notes.append(
                 f"distillation: the teacher reads {language or 'the texts of the pairs'};"
-                f" {targets.coverage:.1%} of the"
-                " pairs have both texts for it"
+                f" {targets.coverage:.1%} of the pairs have both texts for it"
             )
         for note in notes:
             report.note(note)

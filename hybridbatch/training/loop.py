@@ -390,10 +390,8 @@ class Trainer:
             write_json(path, {"schema_version": 1, "kind": "bad_batch", "batches": bad})
         raise DataError(
             f"{path}: {len(steps)} steps in a row had a loss or gradient that is not finite (steps"
-            f" {steps[0] + 1} to"
-            f" {steps[-1] + 1}); the file names their records. Lower --learning-rate, use"
-            " --precision fp32, or mend the"
-            " records"
+            f" {steps[0] + 1} to {steps[-1] + 1}); the file names their records. Lower"
+            " --learning-rate, use --precision fp32, or mend the records"
         )
 
 

@@ -121,8 +121,7 @@ def _teaching(config: Mapping[str, Any]) -> list[str]:
     language = config["teacher_language"] or "the language of each text"
     return [
         f"- distillation: {config['distill_weight']:.0%} of the loss, from the"
-        f" {config['distill_from']} of"
-        f" {config['teacher']}, which read the records in {language}"
+        f" {config['distill_from']} of {config['teacher']}, which read the records in {language}"
     ]
 
 

@@ -43,8 +43,7 @@ def _failure(error: Exception, address: str) -> DataError | OutputError:
     if isinstance(error, OSError) and error.errno in _NO_WRITING:
         return OutputError(
             f"{address}: cannot be stored ({error.strerror}); free some space, or name other"
-            " folders with HF_HOME and"
-            " HYBRIDBATCH_CACHE, and run the same command again"
+            " folders with HF_HOME and HYBRIDBATCH_CACHE, and run the same command again"
         )
     return DataError(f"{address}: {_reason(error)}")
 

@@ -121,8 +121,7 @@ class LanguageCheck:
             total.update(counts)
         report.note(
             f"language check: {total['judged']:,} texts judged, {total['wrong']:,} of them in the"
-            " wrong language;"
-            f" {total['not_judged']:,} not judged (too short, or in a language that"
+            f" wrong language; {total['not_judged']:,} not judged (too short, or in a language that"
             f" {identifier().name} does not know)"
         )
 

@@ -113,8 +113,8 @@ def _moses_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
                 short = bitext.files[lines.index(None)]
                 raise DataError(
                     f"{short}: ends before line {number}, which"
-                    f" {' and '.join(_others(bitext, short))} have; give files whose lines"
-                    " belong together"
+                    f" {' and '.join(_others(bitext, short))} have; give files whose lines belong"
+                    " together"
                 )
             number = lines[0][0]
             texts: dict[str, str] = {}

@@ -22,8 +22,8 @@ def sheets(path: Path) -> Iterator[Sheet]:
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
         raise ConfigError(
-            f"{path}: reading spreadsheets needs the package python-calamine; run"
-            " `pip install 'hybridbatch[spreadsheets]'`, or save the sheet as CSV"
+            f"{path}: reading spreadsheets needs the package python-calamine; run `pip install"
+            " 'hybridbatch[spreadsheets]'`, or save the sheet as CSV"
         ) from None
     try:
         with CalamineWorkbook.from_path(path) as workbook:

@@ -347,8 +347,7 @@ def _negatives_in(record: Record, columns: Iterable[str]) -> tuple[str, ...]:
 
 HELP = (
     "a long table has the columns record_id, language, query, passage; a wide one query_LANG and"
-    " passage_LANG;"
-    " aligned lines have language, pos, text, or a column per language (docs/data.md)"
+    " passage_LANG; aligned lines have language, pos, text, or a column per language (docs/data.md)"
 )
 
 

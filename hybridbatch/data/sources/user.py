@@ -229,9 +229,8 @@ class _Counted(Tally):
             hint = "name its encoding if it is not UTF-8 (as in --encoding cp1252), "
         raise DataError(
             f"{self.name}: {bad:,} of {self.records:,} records cannot be used"
-            f" ({'; '.join(reasons)}; first in line {self.first.line}); {hint}mend the file,"
-            " or leave these records out with --max-bad-share"
-            f" {_rounded_up(bad / self.records)}"
+            f" ({'; '.join(reasons)}; first in line {self.first.line}); {hint}mend the file, or"
+            f" leave these records out with --max-bad-share {_rounded_up(bad / self.records)}"
         )
 
 

@@ -304,8 +304,7 @@ def find_folder(name: str, data_root: Path | None) -> Path:
     )
     raise DataError(
         f"task {name}: {where}; point --data-root at a folder that holds"
-        f" {description.folder or name}/"
-        f" (its data comes from {description.source})"
+        f" {description.folder or name}/ (its data comes from {description.source})"
     )
 
 
@@ -333,6 +332,6 @@ def _check_counts(task: Task, description: Description, origin: str) -> None:
             if wanted is not None and len(texts.ids) != wanted:
                 raise DataError(
                     f"{origin}: {task.name} has {wanted} {what} in {language}, not"
-                    f" {len(texts.ids)};"
-                    f" get the files again, or evaluate the folder itself by its path"
+                    f" {len(texts.ids)}; get the files again, or evaluate the folder itself by its"
+                    " path"
                 )

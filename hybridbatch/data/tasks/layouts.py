@@ -274,8 +274,7 @@ def _spread(
         first = next(passage for _, passage, _ in judgements if passage in unknown)
         raise DataError(
             f"{origin}: qrels name {len(unknown)} passage ids that are in no corpus (first:"
-            f" {first!r});"
-            " add the texts or remove the judgements"
+            f" {first!r}); add the texts or remove the judgements"
         )
     spread = {}
     for language, held in found.items():

@@ -240,10 +240,9 @@ def load(task: Any) -> None:
         except Exception as error:
             path = task.metadata.dataset["path"]
             raise DataError(
-                f"{task.metadata.name}: its data {path} cannot be loaded"
-                f" ({type(error).__name__}:"
-                f" {str(error).splitlines()[0] if str(error) else 'no message'}); check that"
-                " the hub can be reached (HF_ENDPOINT)"
+                f"{task.metadata.name}: its data {path} cannot be loaded ({type(error).__name__}:"
+                f" {str(error).splitlines()[0] if str(error) else 'no message'}); check that the"
+                " hub can be reached (HF_ENDPOINT)"
             ) from error
 
 

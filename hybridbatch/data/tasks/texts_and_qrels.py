@@ -183,8 +183,7 @@ def make_task(
     if lost and rules == "strict":
         raise DataError(
             f"{origin}: {len(lost)} of {len(known)} queries have no relevant passage (first:"
-            f" {lost[0]!r});"
-            " add their judgements to the qrels or remove them from the queries"
+            f" {lost[0]!r}); add their judgements to the qrels or remove them from the queries"
         )
     if lost and rules == "as it is":
         if len(lost) == len(known):
@@ -236,8 +235,7 @@ def _refuse(unknown: list[str], place: str, what: str, where: str) -> None:
     if unknown:
         raise DataError(
             f"{place} name {len(unknown)} {what} that are not in the {where} (first:"
-            f" {unknown[0]!r});"
-            " add the texts or remove the judgements"
+            f" {unknown[0]!r}); add the texts or remove the judgements"
         )
 
 

@@ -22,10 +22,9 @@ LONGEST_PAUSE = 300.0
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _INSTRUCTION = (
     "You are a professional translator. Translate the user's message from {source} to {target},"
-    " written in {script}"
-    " script. Keep its meaning, names and numbers; add nothing and leave nothing out. If it is a"
-    " question, translate the"
-    " question and do not answer it. Reply with the translation alone."
+    " written in {script} script. Keep its meaning, names and numbers; add nothing and leave"
+    " nothing out. If it is a question, translate the question and do not answer it. Reply with the"
+    " translation alone."
 )
 
 

@@ -81,8 +81,7 @@ class Translation:
             if not translator.speaks(target):
                 raise ConfigError(
                     f"translate_to = {target}: {translator.describe()['name']} does not translate"
-                    " into"
-                    f" {language(target).name}; choose another translator or drop the language"
+                    f" into {language(target).name}; choose another translator or drop the language"
                 )
         self._translator, self._targets, self._prefer = (
             translator,

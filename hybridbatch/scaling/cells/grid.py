@@ -213,8 +213,9 @@ def _training_set(
     if isinstance(spec, int):
         if not 1 <= spec <= len(unseen):
             raise ConfigError(
-                f"train_languages = {spec}: the data has {len(unseen)} languages"
-                f"{'' if config.allow_seen else ' beside the targets'}; ask for 1 to {len(unseen)}"
+                f"train_languages = {spec}: the data has {len(unseen)}"
+                f" languages{'' if config.allow_seen else ' beside the targets'}; ask for 1 to"
+                f" {len(unseen)}"
             )
         return nested_order(unseen)[:spec]
     clash = [] if config.allow_seen else [code for code in _named(spec) if code in targets]

@@ -173,8 +173,8 @@ def _if_no_difference(row: TableRow, unit: str, scale: float) -> str:
     verdict = row.get("verdict")
     if verdict == VERDICTS["equivalent"]:
         return (
-            f" The difference is smaller than {row['margin'] * scale:.1f} {unit}"
-            f" (p = {row['p_equivalence']:.2g}, two one-sided tests)."
+            f" The difference is smaller than {row['margin'] * scale:.1f} {unit} (p ="
+            f" {row['p_equivalence']:.2g}, two one-sided tests)."
         )
     if verdict == VERDICTS["undecided"]:
         return (
@@ -200,8 +200,8 @@ def _optima(findings: Findings) -> Iterator[str]:
         if row["pairs"] == "all" or len({r["pairs"] for r in rows}) == 1:
             settled = "" if row["gain_low"] > 0 else ". The gain is not settled"
             yield (
-                f"The best mix for {row['setting']} mAP on {row['task']} is {row['best_mix']:.2f} "
-                f"(95 % interval {row['low']:.2f} to {row['high']:.2f}). The best measured hybrid"
+                f"The best mix for {row['setting']} mAP on {row['task']} is {row['best_mix']:.2f}"
+                f" (95 % interval {row['low']:.2f} to {row['high']:.2f}). The best measured hybrid"
                 f" gains {100 * row['gain_over_pure']:+.1f} points over the better pure strategy"
                 f" (95 % interval {100 * row['gain_low']:+.1f} to"
                 f" {100 * row['gain_high']:+.1f}){settled}."
@@ -253,8 +253,8 @@ def _interactions(findings: Findings) -> Iterator[str]:
         )
         yield (
             f"The gain of hybrid batches in mAP changes significantly with {_unit(over)} in"
-            f" {len(moved)} of {len(part)} tests"
-            f"{f' (mix {half:g}, change per doubling: {told})' if told else ''}."
+            f" {len(moved)} of {len(part)}"
+            f" tests{f' (mix {half:g}, change per doubling: {told})' if told else ''}."
         )
 
 

@@ -34,12 +34,10 @@ def prompt(query: str, passages: Sequence[str]) -> str:
     )
     return (
         f"Below are {count} passages, each with a number in square brackets. Rank them by their"
-        " relevance to the search"
-        f" query: {query}\n\n{listed}\n\nSearch query: {query}\nRank the {count} passages above by"
-        " their relevance to the"
-        " search query. List the numbers of all passages, the most relevant first, in the form [2]"
-        " > [1]. Answer with"
-        " the ranking only, without any explanation."
+        f" relevance to the search query: {query}\n\n{listed}\n\nSearch query: {query}\nRank the"
+        f" {count} passages above by their relevance to the search query. List the numbers of all"
+        " passages, the most relevant first, in the form [2] > [1]. Answer with the ranking only,"
+        " without any explanation."
     )
 
 

@@ -84,8 +84,7 @@ def load_reranker(
         return ListwiseReranker(source, config, device, precision)
     raise ModelError(
         f"{name}: is a {architecture}; a reranker is a model for sequence classification with one"
-        " output, or a causal"
-        " language model"
+        " output, or a causal language model"
     )
 
 

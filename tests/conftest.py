@@ -7,6 +7,7 @@ out.
 
 import gc
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -23,14 +24,15 @@ DATA = Path(
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "data_set(name): needs this folder of the real data")
+    config.addinivalue_line("markers", "package(name): needs this optional package")
     # On machines with a GPU too the tests stay on the CPU, unless `-m gpu` asks for those of GPUs.
     if "gpu" not in (config.getoption("markexpr") or "").replace("not gpu", ""):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests whose real data is not there."""
-    lacking = [item for item in items if not _has_data(item)]
+    """Leave out the tests whose real data or optional package is not there."""
+    lacking = [item for item in items if not (_has_data(item) and _has_packages(item))]
     if lacking:
         items[:] = [item for item in items if item not in lacking]
         config.hook.pytest_deselected(items=lacking)
@@ -41,6 +43,11 @@ def _has_data(item: pytest.Item) -> bool:
         return True
     wanted = [mark.args[0] for mark in item.iter_markers("data_set")]
     return all((DATA / name).is_dir() for name in ["", *wanted])
+
+
+def _has_packages(item: pytest.Item) -> bool:
+    names = [mark.args[0] for mark in item.iter_markers("package")]
+    return all(find_spec(name) for name in names)
 
 
 def pytest_collection_finish() -> None:

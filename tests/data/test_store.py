@@ -304,7 +304,7 @@ def test_a_record_in_two_splits_is_refused_by_name(tmp_path):
 
 
 def test_data_without_a_usable_row_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"no usable row .* 1 bad rows .*f:3: query: empty"):
+    with pytest.raises(DataError, match=r"no usable row, but 1 bad rows .*f:3: query: empty"):
         write(tmp_path / "data", [BadRow("f", 3, "query", "empty")])
 
 

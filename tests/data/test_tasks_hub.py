@@ -152,7 +152,7 @@ def test_a_part_of_miracl_does_not_pass_for_it(copies):
         (
             "miracl/miracl-v1.0-sw/topics/topics.miracl-v1.0-sw-dev.tsv",
             "1\tx\n1\ty\n",
-            r"dev.tsv:2: id 'swh-1'",
+            r"dev.tsv:2: the id 'swh-1'",
         ),
         (
             "miracl-corpus/miracl-corpus-v1.0-sw/docs-3.jsonl.gz",

@@ -20,7 +20,7 @@ def test_lsar_of_questions_in_one_language_uses_the_subspace_of_the_passages():
     np.testing.assert_array_equal(
         maps["query"].directions["eng"], maps["passage"].directions["eng"]
     )
-    with pytest.raises(ConfigError, match="only eng"):
+    with pytest.raises(ConfigError, match="only in eng"):
         Method("lsar").fit_sides({"query": moments("eng"), "passage": moments("eng")})
 
 

@@ -215,7 +215,7 @@ def test_bad_input_is_named(biased):
         methods.remove_subspace(biased, 3)
     with pytest.raises(ConfigError, match="from 1 to 11"):
         methods.remove_directions(biased, 12)
-    with pytest.raises(ConfigError, match="only eng"):
+    with pytest.raises(ConfigError, match="only in eng"):
         methods.remove_subspace({"eng": biased["eng"]})
     with pytest.raises(ConfigError, match="pivot = 'fra'"):
         methods.shift(biased, "fra")

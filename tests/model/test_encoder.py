@@ -455,7 +455,7 @@ def test_a_tokenizer_of_another_model(folder: Path):
     ].clone()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     edit(folder / "config.json", vocab_size=50)
-    assert "tokenizer has 204 pieces but the model 50 embeddings" in refused(folder)
+    assert "tokenizer has 204 pieces but the model has 50 embeddings" in refused(folder)
 
 
 def test_broken_config(folder: Path):

@@ -137,9 +137,9 @@ def test_what_is_no_time_is_refused(text, tmp_path):
         synthetic.sweep_config(out=tmp_path, slurm=f"time={text or 'x'}")
 
 
+@pytest.mark.package("submitit")
 def test_slurm_is_asked_for_what_the_user_wants(tmp_path, monkeypatch):
     """A stand-in for sbatch keeps the script that the real submitit hands in."""
-    pytest.importorskip("submitit")
     script = tmp_path / "bin" / "sbatch"
     script.parent.mkdir()
     script.write_text(f"#!/bin/sh\ncp $1 {tmp_path}/handed-in.sh\necho Submitted batch job 12\n")

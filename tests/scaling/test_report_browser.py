@@ -16,8 +16,11 @@ from hybridbatch.scaling.report.report import report
 from hybridbatch.scaling.sweep import run_sweep
 from tests.helpers import synthetic
 
-pytestmark = pytest.mark.slow
-playwright = pytest.importorskip("playwright.sync_api", reason="the extra 'browser' is not there")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.package("playwright"),
+    pytest.mark.package("axe_playwright_python"),
+]
 WIDTHS = (1280, 390)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -40,7 +43,9 @@ def browser() -> Iterator[Any]:
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
     if chromium is None:
         pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -125,7 +130,8 @@ def test_points_of_several_series_do_not_hide_each_other(page: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(page: Any, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    from axe_playwright_python import sync_playwright as axe
+
     page.emulate_media(color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     found = axe.Axe().run(page)

@@ -137,7 +137,7 @@ def test_a_damaged_shard_and_another_dimension_are_named(tmp_path):
     EmbeddingStore(HashEncoder(), tmp_path).embed(TEXTS, "query")
     wide = HashEncoder()
     wide.dimension = 16
-    with pytest.raises(DataError, match="dimension 16"):
+    with pytest.raises(DataError, match="the model has 16 dimension"):
         EmbeddingStore(wide, tmp_path).embed(TEXTS, "query")
     shard = next(tmp_path.glob("*/*.vectors.npy"))
     shard.write_bytes(shard.read_bytes()[:100])

@@ -47,7 +47,7 @@ def test_a_corpus_is_encoded_once(tmp_path):
 
 def test_a_language_without_passages_is_refused(tmp_path):
     found = PassageSearch(EmbeddingStore(HashEncoder(), tmp_path), CORPORA)
-    with pytest.raises(ConfigError, match="there are eng, swh, tha"):
+    with pytest.raises(ConfigError, match="the corpus has eng, swh, tha"):
         found.find(["a"], 3, ["deu"])
     assert len(found.find(["a"], 1000)[0]) == 23 + 11 + 17
     assert found.find([], 3) == []

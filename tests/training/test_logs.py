@@ -75,8 +75,8 @@ def test_wandb_gets_every_step_under_the_runs_name(tmp_path, monkeypatch):
     assert calls[1:] == [(4, GROUPED), "finished"]
 
 
+@pytest.mark.package("tensorboard")
 def test_tensorboard_gets_the_numbers_and_the_settings(tmp_path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with open_log(tmp_path, TrainConfig(log_to="tensorboard", mix=0.25), 3) as log:

@@ -178,6 +178,6 @@ def test_alpha_alone_and_rank_zero_are_refused():
 def test_without_peft_the_mend_is_named(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(
-        ConfigError, match=r"peft is not installed; `pip install 'hybridbatch\[lora\]'`"
+        ConfigError, match=r"peft is not installed; run `pip install 'hybridbatch\[lora\]'`"
     ):
         make_trainer(tiny_model, tmp_path, **LORA)

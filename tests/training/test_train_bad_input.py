@@ -144,7 +144,7 @@ def test_a_tokenizer_of_another_model(call, tmp_path, tiny_model):
     )
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"vocab_size": 50}))
-    assert "tokenizer has 204 pieces but the model 50 embeddings" in refused(
+    assert "tokenizer has 204 pieces but the model has 50 embeddings" in refused(
         call, tmp_path, model=model
     )
 

@@ -6,7 +6,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,7 @@ from hybridbatch.common.settings import Precision
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.common.vectors import require_finite_embeddings
 from hybridbatch.model.builtin import BUILTIN
-from hybridbatch.model.casts import cast_weights
+from hybridbatch.model.casts import HalfWeights
 from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.head import load_head, write_head
 from hybridbatch.model.inference import PLAIN, Kernels, inference_kernels
@@ -105,6 +105,7 @@ class Encoder(nn.Module):
         self.commit = source.commit  # of a hub model; identifies exactly what was loaded
         self.usage = usage
         self._packs = packs
+        self._halved: HalfWeights | None = None
         self._first_position, _ = positions(model)
 
     @property
@@ -267,14 +268,26 @@ class Encoder(nn.Module):
         values = _at_least_fp32(pooled)
         return values.index_select(0, upload(np.argsort(order), self.device))
 
-    def _half_weights(self, precision: ResolvedPrecision) -> AbstractContextManager[None]:
-        """Cast all weights with one kernel on a GPU.
+    @contextmanager
+    def weights_fixed(self, precision: ResolvedPrecision) -> Iterator[None]:
+        """State that the weights do not change inside the block.
 
-        Autocast would launch one kernel for each weight.
+        On a GPU, all forward passes in it share one copy of the weights in `precision`.
         """
+        if precision == "fp32" or self.device.type != "cuda" or self._halved is not None:
+            yield
+            return
+        self._halved = HalfWeights(self, HALF[precision])
+        try:
+            yield
+        finally:
+            self._halved = None
+
+    def _half_weights(self, precision: ResolvedPrecision) -> AbstractContextManager[None]:
+        """Use copies of the weights in `precision` for a forward pass on a GPU."""
         if precision == "fp32" or self.device.type != "cuda":
             return nullcontext()
-        return cast_weights(self, HALF[precision])
+        return (self._halved or HalfWeights(self, HALF[precision])).used()
 
     def _pool(self, hidden: Tensor, offsets: np.ndarray) -> Tensor:
         """[n, D] from token states [T, D].
@@ -322,6 +335,7 @@ class Encoder(nn.Module):
             with (
                 torch.no_grad(),
                 autocast(resolved, self.device),
+                self.weights_fixed(resolved),
                 inference_kernels(self, kernels, resolved),
                 report.bar("encode", total=len(distinct), unit="texts") as bar,
             ):

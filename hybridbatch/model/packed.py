@@ -10,7 +10,7 @@ is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from hybridbatch.common.device import upload
 from hybridbatch.model.dropout import dropout as drop
 from hybridbatch.model.inference import fused_attention
+from hybridbatch.model.rotary import fused_rotary
 
 IMPLEMENTATION = "hybridbatch_packed"
 # Families whose tokens interact in attention only, through transformers' attention interface, with
@@ -236,10 +237,9 @@ def packed_attention(
     scaling = options.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     dropout, window = options.get("dropout", 0.0), options.get("sliding_window")
-    tokens = [states.transpose(1, 2)[0] for states in (query, key, value)]  # [T, H, d]
+    tokens = [states.transpose(1, 2).squeeze(0) for states in (query, key, value)]  # [T, H, d]
     half = flash_type(query)
     if half is not None:
-        # Rotary positions leave queries and keys in fp32.
         tokens = [states.to(half) for states in tokens]
         return flash_attention(tokens, pack, scaling, dropout, window)[None], None
     slots = [_Pad.apply(states, pack) for states in tokens] if pack.padded else tokens
@@ -344,7 +344,8 @@ def forward_packed(
     pack = Pack(lengths, ids.device)
     inputs = model.get_input_embeddings()(ids)[None]
     positions = (pack.positions + first_position)[None]
-    with attention_kernels(ids.device):
+    rotary = fused_rotary(model) if ids.is_cuda else nullcontext()
+    with attention_kernels(ids.device), rotary:
         output = model(inputs_embeds=inputs, position_ids=positions, pack=pack)
     return output.last_hidden_state[0]
 

@@ -247,11 +247,12 @@ class Trainer:
         shares = batch.shares(self.workers.size)
         self.encoder.train()
         self.cache.scale = self.optimizer.scale = self.scale.factor
-        device_loss = self.cache.backward(
-            batch.tokens.take(shares[self.workers.rank]),
-            lambda embeddings: self._loss(step, batch, embeddings, shares),
-            lambda number: self._dropout_seed(step, number),
-        )
+        with self.encoder.weights_fixed(self.precision):
+            device_loss = self.cache.backward(
+                batch.tokens.take(shares[self.workers.rank]),
+                lambda embeddings: self._loss(step, batch, embeddings, shares),
+                lambda number: self._dropout_seed(step, number),
+            )
         self.sums.finish()
         # The only wait for the device in a step fetches both numbers at once.
         numbers = torch.stack([device_loss.double(), self.optimizer.total_norm().double()])
@@ -344,7 +345,7 @@ class Trainer:
             mine = self.cache.embed_all(batch.tokens.take(shares[self.workers.rank]))
             return self._sides(batch, mine, shares)[:3]
 
-        with self.optimizer.averaged():
+        with self.optimizer.averaged(), self.encoder.weights_fixed(self.precision):
             measured = self.validation.measure(embed, self.objective)
         progress, metric = self.progress, self.config.validation_metric
         best = progress.best_value(metric)

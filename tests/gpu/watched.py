@@ -23,6 +23,7 @@ from hybridbatch.common.errors import ConfigError  # noqa: E402
 from hybridbatch.common.tokens import TokenArrays  # noqa: E402
 from hybridbatch.model import Encoder  # noqa: E402
 from hybridbatch.model import encoder as encoder_module  # noqa: E402
+from hybridbatch.model.casts import HalfWeights  # noqa: E402
 from hybridbatch.model.packed import PACKABLE  # noqa: E402
 from hybridbatch.training.gradient_cache import GradientCache, dropout_seed, split  # noqa: E402
 from tests.helpers.tiny import write_tiny_model  # noqa: E402
@@ -150,6 +151,39 @@ def replay() -> dict[str, Any]:
     }
 
 
+def casts() -> dict[str, Any]:
+    """Copies of the weights of a step in several passes; gradients with and without sharing them;
+    a layer that reads other states than its siblings.
+    """
+    model = encoder("gte").to(DEVICE).train()
+    parts = split(TOKENS.lengths, 45)
+
+    def passes() -> torch.Tensor:
+        model.zero_grad()
+        for part in parts:
+            model.embed(TOKENS.take(part), "bf16")[:, 0].sum().backward()
+        return gradient(model)
+
+    apart = passes()
+    WATCH.reset()
+    with model.weights_fixed("bf16"):
+        together = passes()
+    copies = WATCH.operations["_foreach_copy_"]
+    layers = model.model.get_submodule("layers.0.self_attn")
+    states = torch.randn(3, 32).to(DEVICE)
+    expected = layers.k_proj(states + 1)
+    halves = HalfWeights(model, torch.bfloat16)
+    with torch.autocast("cuda", torch.bfloat16), halves.used():
+        layers.q_proj(states)
+        found = layers.k_proj(states + 1)
+    return {
+        "passes": len(parts),
+        "copies": copies,
+        "same_bits": torch.equal(apart, together),
+        "states_read_apart": float((found.float() - expected).abs().max()),
+    }
+
+
 def training() -> dict[str, Any]:
     """Whole runs with every part of the loss; one stopped half-way and resumed; losses as on the CPU."""
     folder = write_tiny_model(ROOT / "trained", "xlm-roberta", dropout=0.1, layers=1)
@@ -248,7 +282,16 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {}
     with PretendCuda():
-        for part in (numbers, head_widths, step_counts, replay, training, encoding, refusals):
+        for part in (
+            numbers,
+            head_widths,
+            step_counts,
+            replay,
+            casts,
+            training,
+            encoding,
+            refusals,
+        ):
             started = time.process_time()
             found[part.__name__] = part()
             print(part.__name__, time.process_time() - started, file=sys.stderr)

@@ -12,6 +12,7 @@ calls `install` first and works inside `PretendCuda()`.
 """
 
 import collections
+import hashlib
 import itertools
 import os
 import shutil
@@ -45,16 +46,20 @@ INDEXING = frozenset(("index", "index_put", "index_put_", "_index_put_impl_", "_
 
 
 def build(folder: Path) -> Path | None:
-    """Compile the library; None where there is no compiler."""
+    """The library, compiled into `folder` unless it is there; None where there is no compiler."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         return None
     torch_folder = Path(torch.__file__).parent
     include, libraries = torch_folder / "include", torch_folder / "lib"
-    library = folder / "pretend_cuda.so"
+    made_of = f"{SOURCE.read_text()} {torch.__version__} {torch_folder} {compiler}"
+    library = folder / f"pretend_cuda-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+    unfinished = library.with_suffix(f".{os.getpid()}")
     subprocess.run(
         [
-            compiler, "-O0", "-std=c++20", "-shared", "-fPIC", str(SOURCE), "-o", str(library),
+            compiler, "-O0", "-std=c++20", "-shared", "-fPIC", str(SOURCE), "-o", str(unfinished),
             f"-I{include}", f"-I{include}/torch/csrc/api/include", f"-L{libraries}",
             "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{libraries}",
         ],
@@ -62,6 +67,7 @@ def build(folder: Path) -> Path | None:
         capture_output=True,
         text=True,
     )  # fmt: skip
+    unfinished.replace(library)
     return library
 
 

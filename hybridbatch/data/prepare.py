@@ -1,50 +1,40 @@
 """`hybridbatch prepare`: turns built-in sources and the user's files into one data folder."""
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from heapq import heappush, heapreplace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import hybridbatch
-from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.files import clear_leftovers, fingerprint, sha256_file
-from hybridbatch.common.languages import canonical, known_languages, resolve
 from hybridbatch.common.progress import SILENT, Reporter
-from hybridbatch.common.records import BadRow, Row
-from hybridbatch.data.filters.decontamination import Findings, LeakFinder, finder, summary, watched
+from hybridbatch.data.filters.decontamination import Findings, LeakFinder, finder, summary
 from hybridbatch.data.filters.evaluation_texts import Checks, choose_checks
 from hybridbatch.data.filters.language_id import LanguageCheck
 from hybridbatch.data.filters.quality import Quality
 from hybridbatch.data.formats.own_files import own_kind
+from hybridbatch.data.selection import LanguageFilter, Selection, selected_rows
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.hub_sets import hub_name, hub_set
-from hybridbatch.data.sources.registry import source, sources
+from hybridbatch.data.sources.registry import OTHER_NAMES, source, sources
 from hybridbatch.data.sources.user import OwnData, user_source
+from hybridbatch.data.stages import Stage
 from hybridbatch.data.store.reader import REMOVED, Store
 from hybridbatch.data.store.writer import add_sums, write_store
 
-_NEWER = {"columns", "language", "encoding", "max_bad_share", "test_share"}
+_NEWER = {
+    "columns",
+    "language",
+    "encoding",
+    "max_bad_share",
+    "test_share",
+    "source_languages",
+    "record_share",
+}
 SHOWN_REASONS, SHOWN_EXAMPLES = 5, 3  # of the rows left out; the manifest lists more
-
-
-class Stage(Protocol):
-    """Changes the rows of a source on their way into the store, and counts the changes."""
-
-    def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The rows that remain."""
-
-    def describe(self) -> dict[str, Any]:
-        """Everything besides the rows that the result depends on, as JSON; empty if it counts."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The counts, for the manifest."""
-
-    def tell(self, report: Reporter) -> None:
-        """Report what was done."""
 
 
 def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
@@ -62,7 +52,8 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     context = SourceContext(config.data_root, config.seed, keeps, report=report)
     context = at_commits(context, chosen, config.revision)
     checks = choose_checks(config.decontaminate, config.data_root)
-    stages = text_stages(config, report)
+    single = single_languages(config, chosen)
+    stages = text_stages(config, report, chosen)
     provenance = describe(config, chosen, context, checks, stages)
     folder = config.out or Path("data") / default_name(chosen)
     if _is_there(folder, provenance, report):
@@ -75,7 +66,14 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     leak_finder, found = checker(checks, context), Findings()
     manifest = write_store(
         folder,
-        selected_rows(chosen, config.limit, context, keeps, leak_finder, found, stages.values()),
+        selected_rows(
+            chosen,
+            Selection(config.limit, config.record_share, keeps, single),
+            context,
+            leak_finder,
+            found,
+            stages.values(),
+        ),
         provenance=provenance,
         leaking=found,
         outcomes=lambda: {name: stage.as_json() for name, stage in stages.items()},
@@ -98,10 +96,40 @@ def own_data(config: PrepareConfig) -> OwnData:
     return OwnData(config.columns, config.language, config.encoding, config.max_bad_share)
 
 
-def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
+def single_languages(config: PrepareConfig, chosen: Sequence[Source]) -> dict[str, LanguageFilter]:
+    """The filters of `source_languages`, by the names of the sources.
+
+    Raises:
+        ConfigError: A source is not among the sources, or a language is unknown.
+    """
+    names = named_sources("source_languages", config.source_languages, chosen)
+    specs = zip(names, config.source_languages.values(), strict=True)
+    return {name: LanguageFilter(spec.replace(";", ",")) for name, spec in specs}
+
+
+def named_sources(setting: str, names: Iterable[str], chosen: Sequence[Source]) -> list[str]:
+    """The names of sources in a setting, as the sources call themselves.
+
+    Raises:
+        ConfigError: A source is not among the chosen sources.
+    """
+    known = {one.name for one in chosen}
+    found = [OTHER_NAMES.get(name.lower(), name) if name not in known else name for name in names]
+    for name, own in zip(names, found, strict=True):
+        if own not in known:
+            raise ConfigError(
+                f"{setting}: {name!r} is none of the sources{nearest(name, sorted(known))}; name"
+                f" one of {', '.join(sorted(known))}"
+            )
+    return found
+
+
+def text_stages(
+    config: PrepareConfig, report: Reporter, chosen: Sequence[Source]
+) -> dict[str, Stage]:
     """The stages for the rows of a source, in order, by their names in the manifest.
 
-    Errors are those of `open_translation`.
+    Errors are those of `named_sources` and `open_translation`.
     """
     stages: dict[str, Stage] = {"quality": Quality(config)}
     if config.check_language:
@@ -109,7 +137,8 @@ def text_stages(config: PrepareConfig, report: Reporter) -> dict[str, Stage]:
     if config.translate_to:
         from hybridbatch.data.translation.open import open_translation
 
-        stages["translation"] = open_translation(config, report)
+        only = named_sources("translate_sources", config.translate_sources, chosen)
+        stages["translation"] = open_translation(config, report, only)
     return stages
 
 
@@ -155,48 +184,6 @@ def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
             " --data-root"
         )
     return finder(checks, context.data_root, report=context.report) if checks.names else None
-
-
-def selected_rows(
-    chosen: Sequence[Source],
-    limit: int | None,
-    context: SourceContext,
-    keeps: "LanguageFilter",
-    leak_finder: LeakFinder | None,
-    found: Findings,
-    stages: Iterable[Stage] = (),
-) -> Iterator[Row | BadRow]:
-    """The rows of all sources in the wanted languages, with at most `limit` records a source.
-
-    The leaks of the rows are added to `found`. Errors of the sources pass through.
-
-    Raises:
-        ConfigError: No source has a named language; raised at the end.
-    """
-    with context.report.bar("Reading sources", total=len(chosen), unit="sources") as bar:
-        for one in chosen:
-            rows = source_rows(one, limit, context, keeps)
-            for stage in stages:
-                rows = stage.rows(rows)
-            yield from watched(rows, leak_finder, found) if leak_finder else rows
-            bar.advance()
-    keeps.check()
-
-
-def source_rows(
-    one: Source, limit: int | None, context: SourceContext, keeps: "LanguageFilter"
-) -> Iterator[Row | BadRow]:
-    """The rows of one source in the wanted languages, with at most `limit` records."""
-    kept = (
-        None
-        if limit is None
-        else sample_records(one.rows(replace(context, report=SILENT)), limit, context)
-    )
-    for row in one.rows(context):
-        if isinstance(row, BadRow) or (
-            keeps(row.language) and (kept is None or row.record_id in kept)
-        ):
-            yield row
 
 
 def describe(
@@ -346,70 +333,6 @@ def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[
             " your own files"
         )
     return tuple(chosen)
-
-
-class LanguageFilter:
-    """The languages that a spec selects, while the languages of the data are not yet known.
-
-    They are known only after all rows have been read.
-    """
-
-    def __init__(self, spec: str) -> None:
-        """Parse the spec.
-
-        Raises:
-            ConfigError: A term of `spec` is unknown, or no language can match it.
-        """
-        self.spec = spec
-        self.met: dict[str, None] = {}  # languages seen so far, in order
-        self._known = dict.fromkeys((*known_languages(), *_named_languages(spec)))
-        self._wanted = set(resolve(spec, self._known))
-
-    def __call__(self, language: str) -> bool:
-        """Whether rows of a canonical language are wanted."""
-        self.met[language] = None
-        if language not in self._known:  # a language in an unusual script
-            self._known[language] = None
-            self._wanted = set(resolve(self.spec, self._known))
-        return language in self._wanted
-
-    def check(self) -> None:
-        """Check the spec after all rows have been read.
-
-        Raises:
-            ConfigError: The data lacks a language that the spec names, or all of its languages.
-        """
-        if self.met:
-            resolve(self.spec, self.met)
-
-
-def _named_languages(spec: str) -> Iterator[str]:
-    for term in re.split("[,&]", spec):
-        try:
-            yield canonical(term.strip().removeprefix("-"))
-        except DataError:  # a group, or a mistake that `resolve` will report
-            continue
-
-
-def sample_records(rows: Iterable[Row | BadRow], limit: int, context: SourceContext) -> set[str]:
-    """Ids of at most `limit` records, by the order of a hash.
-
-    The records of a smaller limit are among those of a larger limit.
-    """
-    kept: set[str] = set()
-    worst_first: list[tuple[float, str]] = []  # a heap of (-chance, record id)
-    for row in rows:
-        if isinstance(row, BadRow) or row.record_id in kept or not context.keeps(row.language):
-            continue
-        candidate = (-context.chance("limit", row.source, row.record_id), row.record_id)
-        if len(kept) < limit:
-            heappush(worst_first, candidate)
-        elif candidate > worst_first[0]:
-            kept.remove(heapreplace(worst_first, candidate)[1])
-        else:
-            continue
-        kept.add(row.record_id)
-    return kept
 
 
 def ensure_prepared(

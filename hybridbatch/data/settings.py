@@ -62,8 +62,22 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         "Selection",
         "Languages to keep: ids, groups and exclusions, such as 'low-resource,-swh'.",
     )
+    source_languages: dict[str, str] = setting(
+        {},
+        "Selection",
+        "Languages to keep of single sources, within --languages, such as"
+        " 'mfaq=eng,mrtydi=eng;swh'.",
+    )
     limit: int | None = setting(
         None, "Selection", "Largest number of records of each source.", ge=1
+    )
+    record_share: float = setting(
+        1.0,
+        "Selection",
+        "Share of the records of each source to keep, drawn at random: a small version of the"
+        " same data. At least 200 records of a source are kept, or all that it has.",
+        gt=0,
+        le=1,
     )
     validation_share: float = setting(
         0.05,
@@ -137,6 +151,9 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         "Translation",
         "Languages to translate from, the best first; the best resourced languages follow them.",
     )
+    translate_sources: tuple[str, ...] = setting(
+        (), "Translation", "Sources whose records are translated; default: all sources."
+    )
     beams: int = setting(
         4,
         "Translation",
@@ -165,6 +182,10 @@ class PrepareConfig(DataRootSettings, MachineSettings):
     def _translatable(self) -> Self:
         if bool(self.translate_to) != bool(self.translator):
             raise ValueError("translate_to and translator go together; give both, or neither")
+        if self.translate_sources and not self.translate_to:
+            raise ValueError("translate_sources does nothing without translate_to; set both")
+        if self.limit is not None and self.record_share < 1:
+            raise ValueError("limit and record_share exclude each other; leave one of them out")
         return self
 
     @field_validator("language")

@@ -82,6 +82,39 @@ def test_languages_are_filtered_and_a_limit_keeps_whole_records_nested(tmp_path)
     assert set(other) != set(found[5])
 
 
+def test_a_share_keeps_whole_records_and_is_nested(tmp_path):
+    mine = write_mine(tmp_path / "mine.jsonl", records=2000, codes=("en", "sw"))
+    found = {}
+    for share in (0.01, 0.2, 0.4):
+        settings = config(tmp_path, mine, record_share=share, decontaminate=("none",))
+        found[share] = everything(prepare(settings))
+    assert len(found[0.01]) == 200  # the least number of records
+    assert 330 < len(found[0.2]) < 470
+    assert set(found[0.01]) < set(found[0.2]) < set(found[0.4])
+    assert all(set(versions) == {"eng", "swh"} for versions in found[0.2].values())
+
+
+def test_single_sources_have_fewer_languages(tmp_path):
+    ours = write_mine(tmp_path / "ours.jsonl", records=5)
+    theirs = write_mine(tmp_path / "theirs.jsonl", records=5)
+    narrow = {"theirs": "eng;swh"}
+    settings = config(
+        tmp_path, ours, theirs, languages="-amh", source_languages=narrow, validation_share=0.0
+    )
+    found = everything(prepare(settings))
+    assert set(found["ours", "r1"]) == {"eng", "swh", "yor"}
+    assert set(found["theirs", "r1"]) == {"eng", "swh"}
+    with pytest.raises(ConfigError, match="'other' is none of the sources"):
+        prepare(settings.model_copy(update={"source_languages": {"other": "eng"}}))
+    with pytest.raises(ConfigError, match="fra"):
+        prepare(settings.model_copy(update={"source_languages": {"ours": "eng,fra"}}))
+
+
+def test_a_limit_and_a_share_exclude_each_other():
+    with pytest.raises(ValueError, match="exclude each other"):
+        PrepareConfig(limit=5, record_share=0.5)
+
+
 def test_the_same_data_and_settings_are_not_prepared_twice(tmp_path):
     mine, notes = write_mine(tmp_path / "mine.jsonl"), RecordingReporter()
     wanted = config(tmp_path, mine)

@@ -464,6 +464,23 @@ def test_an_endpoint_translates_whole_texts_and_the_key_comes_from_the_environme
     }  # fmt: skip
 
 
+def test_only_the_named_sources_are_translated(server: ChatServer, tmp_path: Path):
+    ours, theirs = (write_english(tmp_path / f"{name}.jsonl") for name in ("ours", "theirs"))
+    address = f"{server.address}#m"
+    settings = config(
+        tmp_path, ours, address, sources=f"{ours},{theirs}", translate_sources="theirs"
+    )
+    store = Store.open(prepare(settings))
+    counts = store.manifest["splits"]["train"]["counts"]
+    assert set(counts["ours"]) == {"eng"}
+    assert set(counts["theirs"]) == {"amh", "eng", "swh"}
+    assert store.manifest["provenance"]["translation"]["sources"] == ["theirs"]
+    with pytest.raises(ConfigError, match="did you mean theirs"):
+        prepare(settings.model_copy(update={"translate_sources": ("their",)}))
+    with pytest.raises(ConfigError, match="translate_sources does nothing without translate_to"):
+        build(PrepareConfig, None, {"translate_sources": "ours"})
+
+
 def test_translations_that_are_no_good_are_left_out_and_counted(server: ChatServer, tmp_path: Path):
     answers = {
         f"{QUESTION} 1?": completion(""),

@@ -1,5 +1,7 @@
 """Opens the translator and the translation that the settings name."""
 
+from collections.abc import Sequence
+
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.progress import Reporter
 from hybridbatch.data.settings import PrepareConfig
@@ -7,8 +9,13 @@ from hybridbatch.data.translation.translate_rows import Translation
 from hybridbatch.data.translation.translators import Decoding, Translator
 
 
-def open_translation(config: PrepareConfig, report: Reporter) -> Translation:
+def open_translation(
+    config: PrepareConfig, report: Reporter, only: Sequence[str] = ()
+) -> Translation:
     """The translation that `config` asks for.
+
+    Args:
+        only: names of the sources whose records are translated; empty: all sources.
 
     Raises:
         ConfigError: The translator lacks a language.
@@ -20,7 +27,11 @@ def open_translation(config: PrepareConfig, report: Reporter) -> Translation:
     )
     decoding = Decoding(config.beams, config.batch_tokens, config.device, config.precision)
     return Translation(
-        open_translator(config.translator or "", decoding, report), targets, prefer, report
+        open_translator(config.translator or "", decoding, report),
+        targets,
+        prefer,
+        report,
+        only=only,
     )
 
 

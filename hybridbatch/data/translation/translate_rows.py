@@ -64,6 +64,7 @@ class Translation:
         prefer: Sequence[str],
         report: Reporter,
         folder: Path | None = None,
+        only: Sequence[str] = (),
     ) -> None:
         """Open the stored translations of earlier runs; nothing is translated yet.
 
@@ -72,6 +73,7 @@ class Translation:
             prefer: canonical languages to translate from, best first; after them the best resourced
                 (Joshi class), then by id. Rows with both query and passage come before all others.
             folder: folder of the stored translations; default: in the user's cache folder.
+            only: names of the sources whose records are translated; empty: all sources.
 
         Raises:
             ConfigError: The translator does not know a target language.
@@ -88,6 +90,7 @@ class Translation:
             tuple(dict.fromkeys(targets)),
             tuple(prefer),
         )
+        self._only = tuple(only)
         self._report, self._folder = report, folder or default_folder()
         self._cache = TranslationCache(translator.describe(), folder)
         self._counts: dict[tuple[str, str, str], Counter[str]] = {}
@@ -102,20 +105,22 @@ class Translation:
         with tempfile.TemporaryFile(dir=self._folder) as spilled:
             records: dict[tuple[str, str], _Record] = {}
             for row in rows:
-                good = clean_row(row) if isinstance(row, Row) else row
-                if isinstance(good, Row):
-                    self._note(good, records, spilled)
+                if isinstance(row, Row) and self._wants(row.source):
+                    good = clean_row(row)
+                    if isinstance(good, Row):
+                        self._note(good, records, spilled)
                 yield row
             yield from self._translated(records, spilled)
 
     def describe(self) -> dict[str, Any]:
-        """The translator and the languages."""
-        return {
+        """The translator, the languages, and the sources if not all are translated."""
+        described = {
             "translator": self._translator.describe(),
             "to": list(self._targets),
             "prefer": list(self._prefer),
             "identifier": identifier().name,
         }
+        return described | ({"sources": list(self._only)} if self._only else {})
 
     def as_json(self) -> dict[str, Any]:
         """``counts`` of texts by source and languages: translated, kept, and left out by fault."""
@@ -154,6 +159,9 @@ class Translation:
                 f"{source}: {count:,} records are in no language that this translator translates"
                 " from"
             )
+
+    def _wants(self, source: str) -> bool:
+        return not self._only or source in self._only
 
     def _note(self, row: Row, records: dict[tuple[str, str], _Record], spilled: IO[bytes]) -> None:
         record = records.setdefault((row.source, row.record_id), _Record())

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hybridbatch.cli import console
-from hybridbatch.cli.base import DATA, DataRoot, Languages, Tasks, command, reporter
+from hybridbatch.cli.base import DATA, DataRoot, DryRun, Languages, Tasks, command, reporter
 from hybridbatch.cli.completion import languages as language_names
 from hybridbatch.cli.completion import of
 from hybridbatch.data.settings import MineConfig, PrepareConfig
@@ -24,6 +24,7 @@ from hybridbatch.data.settings import MineConfig, PrepareConfig
 )
 def prepare(
     config: PrepareConfig,
+    dry_run: DryRun = False,
     list_: Annotated[bool, typer.Option("--list", help="List the built-in sources.")] = False,
 ) -> None:
     """Build training data from built-in sources or your own parallel files."""
@@ -31,6 +32,14 @@ def prepare(
         from hybridbatch.data.sources.registry import catalogue
 
         return console.table(catalogue(config.data_root), title="Built-in sources")
+    if dry_run:
+        from hybridbatch.data.needs import needs_table
+        from hybridbatch.data.prepare import plan
+
+        needs = plan(config)
+        console.table(needs_table(needs), title=f"To prepare in {needs.folder}")
+        console.lines([line for line in (needs.sentence(), needs.warning()) if line])
+        return
     from hybridbatch.data.prepare import prepare as run
 
     console.path(run(config, reporter()))

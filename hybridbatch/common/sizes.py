@@ -1,7 +1,9 @@
-"""Amounts of memory as people write them."""
+"""Amounts of memory and disk as people write them."""
 
 import math
 import re
+import shutil
+from pathlib import Path
 
 
 def memory_bytes(size: str) -> int:
@@ -16,3 +18,22 @@ def memory_bytes(size: str) -> int:
     if not 1e6 <= value < math.inf:
         raise ValueError(f"{size[:60]!r} is not an amount of memory; write 512MB, 8GB or 16GiB")
     return int(value)
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes of the disk that a path is on, or will be on."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def gigabytes(size: float | None) -> str:
+    """Bytes in MB, GB or TB, with two digits; `unknown` for None."""
+    if size is None:
+        return "unknown"
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            value = size / unit
+            return f"{value:.1f} {name}" if value < 10 else f"{value:,.0f} {name}"
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else "less than 0.1 MB"

@@ -15,6 +15,7 @@ from hybridbatch.data.filters.evaluation_texts import Checks, choose_checks
 from hybridbatch.data.filters.language_id import LanguageCheck
 from hybridbatch.data.filters.quality import Quality
 from hybridbatch.data.formats.own_files import own_kind
+from hybridbatch.data.needs import Needs, needs_of
 from hybridbatch.data.selection import LanguageFilter, Selection, selected_rows
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext
@@ -63,17 +64,12 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
             " is nothing to do"
         )
         return folder
+    selection = Selection(config.limit, config.record_share, keeps, single)
+    _tell_needs(needs_of(config, chosen, selection, context, folder), report)
     leak_finder, found = checker(checks, context), Findings()
     manifest = write_store(
         folder,
-        selected_rows(
-            chosen,
-            Selection(config.limit, config.record_share, keeps, single),
-            context,
-            leak_finder,
-            found,
-            stages.values(),
-        ),
+        selected_rows(chosen, selection, context, leak_finder, found, stages.values()),
         provenance=provenance,
         leaking=found,
         outcomes=lambda: {name: stage.as_json() for name, stage in stages.items()},
@@ -89,6 +85,33 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
         stage.tell(report)
     _tell(folder, manifest, report)
     return folder
+
+
+def plan(config: PrepareConfig) -> Needs:
+    """What `prepare` would download and write; it downloads and writes nothing.
+
+    Raises:
+        ConfigError: A source or language is unknown.
+        DataError: The user's files cannot be used.
+    """
+    chosen = choose_sources(config.sources, own_data(config))
+    selection = Selection(
+        config.limit,
+        config.record_share,
+        LanguageFilter(config.languages),
+        single_languages(config, chosen),
+    )
+    named_sources("translate_sources", config.translate_sources, chosen)
+    context = SourceContext(config.data_root, config.seed, revisions=config.revision)
+    folder = config.out or Path("data") / default_name(chosen)
+    return needs_of(config, chosen, selection, context, folder)
+
+
+def _tell_needs(needs: Needs, report: Reporter) -> None:
+    if needs.is_large:
+        report.note(needs.sentence())
+    if warning := needs.warning():
+        report.warn(warning)
 
 
 def own_data(config: PrepareConfig) -> OwnData:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.download.sizes import Files
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Source:
         size: its size, for people.
         own: whether it is the user's own data. If own data has a test split and no validation
             split, the store still sets validation records aside.
+        files: the files that `rows` will download, to tell their size before.
+        stored: bytes of prepared rows for a byte of text in `files`, roughly.
         commit: for a source whose revision is a branch, the commit that `rows` reads.
     """
 
@@ -66,3 +69,5 @@ class Source:
     size: str = "as its files say"
     commit: Callable[[SourceContext], str] | None = None
     own: bool = False
+    files: Callable[[SourceContext], Sequence[Files]] = lambda context: ()
+    stored: float = 1.0

@@ -28,7 +28,7 @@ from hybridbatch.data.formats.tables import (
 )
 from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext
-from hybridbatch.data.sources.local_copies import local_files
+from hybridbatch.data.sources.local_copies import home_files, local_files
 
 URL, REVISION = "https://github.com/masakhane-io/afriqa", "5c29933753692c28773c34ac1f68482007f1d2bb"
 LICENCE = "CC BY 4.0 (passages: Wikipedia, CC BY-SA)"
@@ -89,6 +89,7 @@ SOURCES = (
         yields="African question -> English or French passage; its translation -> the passage",
         rows=_passage_rows,
         inputs=lambda context: _corpora(context) + _queries(context),
+        files=partial(home_files, "afriqa"),
     ),
     Source(
         name="afriqa-questions",
@@ -101,5 +102,6 @@ SOURCES = (
         yields="question <-> its translation, for cross-lingual batches",
         rows=_question_rows,
         inputs=_queries,
+        files=partial(home_files, "afriqa"),
     ),
 )

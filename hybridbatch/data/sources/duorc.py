@@ -47,5 +47,6 @@ SOURCES = (
         size="those of 60,721 questions that the plot answers word by word",
         yields="question -> part of the plot that holds the answer",
         rows=_rows,
+        files=lambda context: ["SelfRC/train-.*"],
     ),
 )

@@ -12,6 +12,7 @@ from functools import partial
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.download.sizes import WebFile
 from hybridbatch.data.download.web import web_file
 from hybridbatch.data.formats.tables import Record, RowProblem, checked_text, convert_records, text
 from hybridbatch.data.formats.zipped import zipped_json
@@ -66,5 +67,6 @@ SOURCES = (
         yields="question -> name of the entity that answers it",
         rows=_rows,
         inputs=lambda context: [web_file(ADDRESS)],
+        files=lambda context: [WebFile(ADDRESS)],
     ),
 )

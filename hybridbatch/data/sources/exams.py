@@ -4,6 +4,7 @@ The splits come from the source.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from hybridbatch.common.records import BadRow, Row
@@ -19,7 +20,7 @@ from hybridbatch.data.formats.tables import (
 )
 from hybridbatch.data.pairs.aligned_text import has_letters
 from hybridbatch.data.source import Source, SourceContext
-from hybridbatch.data.sources.local_copies import local_files
+from hybridbatch.data.sources.local_copies import home_files, local_files
 
 URL, REVISION = "https://github.com/mhardalov/exams-qa", "f859e665de6c370f6214ca5f36a34ace36ada6cb"
 LICENCE = "CC BY-SA 4.0"
@@ -65,5 +66,6 @@ SOURCES = (
         yields="question -> correct answer, hard negatives: the other choices",
         rows=_rows,
         inputs=_inputs,
+        files=partial(home_files, "exams"),
     ),
 )

@@ -13,6 +13,7 @@ from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.progress import Reporter
 from hybridbatch.common.records import BadRow, Row
 from hybridbatch.data.download.hub import Repository
+from hybridbatch.data.download.sizes import HubFiles
 from hybridbatch.data.formats.own_files import (
     Table,
     open_tables,
@@ -72,6 +73,7 @@ def hub_set(entry: str, own: OwnData) -> Source:
         revision=repository.revision,
         commit=commit,
         own=True,
+        files=lambda context: [HubFiles(at(context), ".*")],
     )
 
 

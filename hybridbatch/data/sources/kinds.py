@@ -1,10 +1,13 @@
 """Kinds of sources: from a hub repository, from retrieval files, from aligned tables."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hybridbatch.common.records import BadRow, Row, Split
 from hybridbatch.data.download.hub import _COMMIT, Repository
+from hybridbatch.data.download.sizes import HubFiles
 from hybridbatch.data.formats.retrieval_sets import question_rows
 from hybridbatch.data.formats.tables import (
     Record,
@@ -16,7 +19,7 @@ from hybridbatch.data.formats.tables import (
 )
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
 from hybridbatch.data.source import Source, SourceContext
-from hybridbatch.data.sources.local_copies import local_files
+from hybridbatch.data.sources.local_copies import home_files, local_files
 
 
 def table_source(
@@ -38,7 +41,19 @@ def table_source(
         for path in inputs(context):
             yield from file_rows(name, path, f"{name}/{path.name}", _table_entry, context)
 
-    return Source(name, title, licence, url, languages, yields, rows, revision, inputs, size)
+    return Source(
+        name,
+        title,
+        licence,
+        url,
+        languages,
+        yields,
+        rows,
+        revision,
+        inputs,
+        size,
+        files=partial(home_files, name),
+    )
 
 
 def _table_entry(number: int, record: Record) -> Iterator[Entry]:
@@ -60,37 +75,44 @@ def hub_source(
     repository: Repository,
     *,
     name: str,
-    title: str,
-    licence: str,
-    languages: str,
-    size: str,
-    yields: str,
     rows: Callable[[SourceContext], Iterator[Row | BadRow]],
+    files: Callable[[SourceContext], Iterable[str | HubFiles]],
+    stored: float = 1.0,
+    **about: Any,
 ) -> Source:
     """A source whose rows come from one repository.
 
     If the repository names a branch, `rows` must read it at the commit of
     `SourceContext.revisions`.
+
+    Args:
+        files: patterns of the paths of the files that `rows` reads, and files of other
+            repositories; see `Source.files`.
+        stored: see `Source.stored`.
+        about: title, licence, languages, size and yields; see `Source`.
     """
 
     def at(context: SourceContext) -> Repository:
         return repository.at(context.revisions.get(name))
 
+    commit = (
+        None if _COMMIT.fullmatch(repository.revision) else lambda context: at(context).commit()
+    )
     return Source(
         name=name,
-        title=title,
-        licence=licence,
         url=repository.url,
         revision=repository.revision,
-        languages=languages,
-        size=size,
-        yields=yields,
         rows=rows,
         inputs=lambda context: at(context).inputs(),
-        commit=None
-        if _COMMIT.fullmatch(repository.revision)
-        else lambda context: at(context).commit(),
+        files=lambda context: [_in(at(context), one) for one in files(context)],
+        stored=stored,
+        commit=commit,
+        **about,
     )
+
+
+def _in(repository: Repository, files: str | HubFiles) -> HubFiles:
+    return HubFiles(repository, files) if isinstance(files, str) else files
 
 
 def retrieval_source(
@@ -127,5 +149,15 @@ def retrieval_source(
             yield from question_rows(name, corpus, qrels, queries, split)
 
     return Source(
-        name, title, licence, url, languages, "question -> passage", rows, revision, inputs, size
+        name,
+        title,
+        licence,
+        url,
+        languages,
+        "question -> passage",
+        rows,
+        revision,
+        inputs,
+        size,
+        files=partial(home_files, folder),
     )

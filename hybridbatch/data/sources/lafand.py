@@ -20,7 +20,7 @@ from hybridbatch.data.formats.tables import (
 )
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
 from hybridbatch.data.source import Source, SourceContext
-from hybridbatch.data.sources.local_copies import local_files
+from hybridbatch.data.sources.local_copies import home_files, local_files
 
 URL, REVISION = (
     "https://github.com/masakhane-io/lafand-mt",
@@ -66,5 +66,6 @@ SOURCES = (
         yields="pseudo pairs: headline -> body, sentence -> neighbouring sentences",
         rows=_rows,
         inputs=_inputs,
+        files=partial(home_files, "lafand-mt"),
     ),
 )

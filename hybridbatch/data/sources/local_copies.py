@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hybridbatch.common.errors import DataError
+from hybridbatch.data.download.sizes import KnownSize
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.source import SourceContext
 
@@ -42,6 +43,15 @@ def local_files(
             raise DataError(f"{place}: no file {pattern}; {mend}")
         found += matches
     return found
+
+
+def home_files(folder: str, context: SourceContext) -> list[KnownSize]:
+    """The files of a data set for `Source.files`: those of its public home, if it has one."""
+    home = HOMES.get(folder)
+    if home is None:
+        return []
+    here = local_copy(context.data_root, folder) or home.built() or home.cloned(context.data_root)
+    return [KnownSize(home.megabytes, bool(here))]
 
 
 def local_copy(data_root: Path | None, folder: str) -> Path | None:

@@ -69,5 +69,6 @@ SOURCES = (
         size="6,346,693 pairs, 3,719,484 of them in English",
         yields="question -> answer",
         rows=_rows,
+        files=lambda context: [f"data/{code}/train.*" for code, _ in wanted(context, CODES)],
     ),
 )

@@ -17,6 +17,7 @@ from functools import partial
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import read_json
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.download.sizes import WebFile
 from hybridbatch.data.download.web import web_file
 from hybridbatch.data.formats.tables import (
     Record,
@@ -89,5 +90,6 @@ SOURCES = (
         size="14,000 questions, all in 9 languages",
         yields="question -> names of the answer; question <-> translation where the answer is a value",
         rows=_rows,
+        files=lambda context: [WebFile(ADDRESS)],
     ),
 )

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.download.sizes import WebFile
 from hybridbatch.data.download.web import web_file
 from hybridbatch.data.formats.tables import (
     Record,
@@ -23,7 +24,7 @@ from hybridbatch.data.formats.tables import (
 )
 from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext
-from hybridbatch.data.sources.local_copies import local_files
+from hybridbatch.data.sources.local_copies import home_files, local_files
 
 URL, REVISION = (
     "https://github.com/mia-workshop/MIA-Shared-Task-2022",
@@ -81,6 +82,7 @@ SOURCES = (
         yields=YIELDS,
         rows=_rows,
         inputs=_inputs,
+        files=partial(home_files, "mkqa-mia"),
     ),
     Source(
         name="mkqa-full",
@@ -92,5 +94,6 @@ SOURCES = (
         size="10,000 questions",
         yields=YIELDS,
         rows=_full_rows,
+        files=lambda context: [WebFile(ADDRESS)],
     ),
 )

@@ -23,6 +23,7 @@ import numpy as np
 
 from hybridbatch.common.records import BadRow, Row
 from hybridbatch.data.download.hub import Repository
+from hybridbatch.data.download.sizes import HubFiles
 from hybridbatch.data.formats.numbered import NumberedLines, integer_rows
 from hybridbatch.data.formats.retrieval_sets import NEGATIVES
 from hybridbatch.data.source import SourceContext
@@ -46,6 +47,15 @@ LANGUAGES = [
     "spanish",
     "vietnamese",
 ]
+# Bytes of a language's files where they are far from 3.4 GB: its script has more bytes a character.
+ROUGHLY = {
+    "arabic": 4.8e9,
+    "chinese": 2.7e9,
+    "hindi": 7.6e9,
+    "japanese": 3.8e9,
+    "russian": 5.8e9,
+    "vietnamese": 4.2e9,
+}
 LICENCE = "Apache-2.0 (translations); MS MARCO: non-commercial research"
 MISSING = "not in this file, or on a bad line of it, but in a triple"
 _CHUNK = 1 << 14  # records whose texts are looked up together
@@ -85,6 +95,14 @@ def by_pair(triples: np.ndarray, negatives: int = NEGATIVES) -> Judgements:
         kept[there, at] = triples[order[first[there] + at], 2]
     pairs = order[first]
     return Judgements(triples[pairs, 0], triples[pairs, 1], kept)
+
+
+def _files(context: SourceContext) -> list[HubFiles]:
+    found = [HubFiles(HUB, TRIPLES, 0.9e9)] if wanted(context, LANGUAGES) else []
+    for language, _ in wanted(context, LANGUAGES):
+        texts = rf"data/google/(queries/train|collections)/{language}_.*\.tsv"
+        found.append(HubFiles(HUB, texts, ROUGHLY.get(language, 3.4e9)))
+    return found
 
 
 def _rows(name: str, context: SourceContext) -> Iterator[Row | BadRow]:
@@ -147,19 +165,23 @@ SOURCES = tuple(
         size=size,
         yields=yields,
         rows=partial(_rows, name),
+        files=_files,
+        stored=stored,
     )
-    for name, title, size, yields in (
+    for name, title, size, yields, stored in (
         (
             "mmarco",
             "mMARCO, a record for each question and relevant passage",
             "14 languages, parallel; 2.7 to 7.6 GB of files a language",
             f"question -> passage, {NEGATIVES} hard negatives",
+            0.3,  # some 500,000 records with up to five of the 8.8 million passages
         ),
         (
             "mmarco-triples",
             "mMARCO, a record for each triple, as arXiv:2408.10536 counts",
             "39,780,811 records in each of 14 languages; 2.7 to 7.6 GB of files a language",
             "question -> passage, 1 hard negative",
+            8.0,  # a passage is in nine rows
         ),
     )
 )

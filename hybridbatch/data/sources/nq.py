@@ -38,5 +38,6 @@ SOURCES = (
         size="100,231 pairs",
         yields="question -> paragraph",
         rows=_rows,
+        files=lambda context: ["pair/train-.*"],
     ),
 )

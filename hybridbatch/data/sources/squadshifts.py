@@ -9,7 +9,7 @@ The files have the form of SQuAD 1.1: ``datasets/DOMAIN_v1.0.json`` (layout read
 these files). No question is from SQuAD's development set, because the Wikipedia articles are new.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hybridbatch.common.files import read_json
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.download.sizes import WebFile
 from hybridbatch.data.download.web import web_file
 from hybridbatch.data.formats.squad import squad_rows
 from hybridbatch.data.formats.tables import Record, identifier, spaced, text
@@ -67,6 +68,10 @@ def _domain_rows(source: str, domain: str) -> Iterator[Row | BadRow]:
     yield from squad_rows(read_json(web_file(f"{ADDRESS}/{file}")), f"squadshifts/{file}", parse)
 
 
+def _files(domains: Iterable[str]) -> list[WebFile]:
+    return [WebFile(f"{ADDRESS}/{domain}_v1.0.json") for domain in domains]
+
+
 def _parse(source: str, titled: bool, title: str, context: str, record: Record) -> Iterator[Row]:
     # Titles of Wikipedia articles describe the passage; other titles are numbers. Joined
     # as in `retrieval_sets.take_passage`.
@@ -82,7 +87,7 @@ def _parse(source: str, titled: bool, title: str, context: str, record: Record) 
 
 
 SOURCES = (
-    replace(_LOCAL, rows=_rows, inputs=_inputs),
+    replace(_LOCAL, rows=_rows, inputs=_inputs, files=lambda context: _files(FIRST)),
     replace(
         _LOCAL,
         name="squadshifts-full",
@@ -90,5 +95,6 @@ SOURCES = (
         size="37,691 questions",
         rows=_full_rows,
         inputs=lambda context: (),
+        files=lambda context: _files(FULL),
     ),
 )

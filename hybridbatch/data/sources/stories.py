@@ -21,7 +21,7 @@ from hybridbatch.data.formats.tables import (
 )
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
 from hybridbatch.data.source import Source, SourceContext
-from hybridbatch.data.sources.local_copies import local_files
+from hybridbatch.data.sources.local_copies import home_files, local_files
 
 URL, REVISION = (
     "https://github.com/global-asp",
@@ -75,5 +75,6 @@ SOURCES = (
         yields="pseudo pairs: title -> first pages, page -> neighbouring pages",
         rows=_rows,
         inputs=_inputs,
+        files=partial(home_files, "stories"),
     ),
 )

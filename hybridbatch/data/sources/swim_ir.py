@@ -73,6 +73,7 @@ SOURCES = (
         size="1 to 10 million pairs",
         yields="synthetic question -> passage",
         rows=_rows,
+        files=lambda context: [f"{code}/train-.*" for code, _ in wanted(context, CODES)],
     ),
     hub_source(
         CROSS,
@@ -83,5 +84,6 @@ SOURCES = (
         size="10 to 100 million pairs",
         yields="synthetic question -> English passage, for cross-lingual batches",
         rows=_cross_rows,
+        files=lambda context: [f"{code}/train-.*" for code, _ in wanted(context, CROSS_CODES)],
     ),
 )

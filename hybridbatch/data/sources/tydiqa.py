@@ -41,5 +41,6 @@ SOURCES = (
         size="49,881 questions",
         yields="question -> passage",
         rows=_rows,
+        files=lambda context: ["secondary_task/train-.*"],
     ),
 )

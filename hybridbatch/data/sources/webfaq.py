@@ -38,6 +38,11 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
             )
 
 
+def _files(context: SourceContext) -> list[str]:
+    """All files: the names of the languages are known only to the repository."""
+    return [r"data/.*"]
+
+
 def _parse(name: str, language: str, place: str, record: Record) -> Iterator[Row]:
     yield Row(
         "webfaq", f"{name}:{place}", language, text(record, "question"), text(record, "answer")
@@ -54,5 +59,6 @@ SOURCES = (
         size="96 million pairs",
         yields="question -> answer",
         rows=_rows,
+        files=_files,
     ),
 )

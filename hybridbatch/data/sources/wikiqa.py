@@ -67,5 +67,6 @@ SOURCES = (
         size="1,040 pairs",
         yields="question -> sentence, hard negatives: the other sentences of the summary",
         rows=_rows,
+        files=lambda context: ["data/train-.*"],
     ),
 )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.download.sizes import WebFile
 from hybridbatch.data.download.web import web_file
 from hybridbatch.data.formats.squad import squad_rows
 from hybridbatch.data.formats.tables import Record, identifier, language, text
@@ -58,5 +59,6 @@ SOURCES = (
         yields="question -> English paragraph, for cross-lingual batches",
         rows=_rows,
         inputs=lambda context: [web_file(ADDRESS)],
+        files=lambda context: [WebFile(ADDRESS)],
     ),
 )

@@ -36,5 +36,6 @@ SOURCES = (
         languages="en",
         yields="question -> answer",
         rows=_rows,
+        files=lambda context: ["title-answer-pair/train-.*"],
     ),
 )

@@ -1,10 +1,11 @@
-"""Everything the terminal shows: notes, progress, tables. Only this module imports rich.
+"""Everything the terminal shows: notes, progress, tables. Only this module and `tables` import rich.
 
 Results go to standard output: as tables on a terminal, one record a line in a pipe, or as JSON.
 Notes, warnings and progress go to standard error.
 """
 
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from hybridbatch.cli.progress_line import ProgressLine
+from hybridbatch.cli.tables import drawn
 from hybridbatch.common.progress import Bar, Overview
 
 out = Console(soft_wrap=True)  # results: pipes carry them
@@ -79,11 +79,11 @@ class TerminalReporter:
     def note(self, text: str) -> None:
         """Write a line to standard error, unless ``--quiet`` is given."""
         if not mode.quiet:
-            err.print(Text(f"{_clock()}{text}"))
+            err.print(Text(_wrapped(f"{_clock()}{text}", err)))
 
     def warn(self, text: str) -> None:
         """Write a line to standard error, marked as a warning."""
-        text = f"{_clock()}warning: {text}"
+        text = _wrapped(f"{_clock()}warning: {text}", err)
         err.print(Text(text, style="yellow" if err.is_terminal else ""))
 
     @contextmanager
@@ -111,9 +111,15 @@ class TerminalReporter:
             yield
             return
         with Live(
-            get_renderable=lambda: _drawn(*overview(), title), console=err, refresh_per_second=0.5
+            get_renderable=lambda: _overview(*overview(), title),
+            console=err,
+            refresh_per_second=0.5,
         ):
             yield
+
+
+def _overview(rows: Sequence[Mapping[str, Any]], caption: str, title: str) -> RenderableType:
+    return drawn(rows, err.width, title, caption)
 
 
 def _clock() -> str:
@@ -162,9 +168,9 @@ def table(
     elif not out.is_terminal:
         _print_records(rows, title)
     elif not rows:
-        out.print(Text(f"{title or 'table'}: nothing"))
+        out.print(Text(f"{title or 'rows'}: none"))
     else:
-        out.print(_drawn(rows, caption, title))
+        out.print(drawn(rows, out.width, title, caption))
 
 
 def _print_records(rows: Sequence[Mapping[str, Any]], title: str | None) -> None:
@@ -172,7 +178,7 @@ def _print_records(rows: Sequence[Mapping[str, Any]], title: str | None) -> None
     if mode.several:
         _print_line("")
     if mode.several or not rows:
-        _print_line(f"# {title or 'rows'}" + ("" if rows else ": nothing"))
+        _print_line(f"# {title or 'rows'}" + ("" if rows else ": none"))
     mode.several = True
     if rows:
         _print_line("\t".join(map(str, rows[0])))
@@ -198,39 +204,22 @@ def _print_line(text: str) -> None:
     sys.stdout.write(f"{writable}\n")
 
 
-def _drawn(rows: Sequence[Mapping[str, Any]], caption: str | None, title: str | None) -> Table:
-    drawn = Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for name in rows[0] if rows else ():
-        numeric = any(isinstance(row.get(name), int | float) for row in rows)
-        drawn.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(cell(row.get(name))) for name in rows[0]))
-    return drawn
-
-
-def cell(value: Any) -> str:
-    """A value as a table shows it."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
 def lines(texts: Iterable[str], name: str = "lines") -> None:
     """Print plain lines to standard output."""
     if mode.json:
         mode.collected.setdefault(name, []).extend(texts)
         return
     for text in texts:
-        _print_line(text)
+        _print_line(_wrapped(text, out))
+
+
+def _wrapped(text: str, console: Console) -> str:
+    """On a terminal, break a long text between words; paths stay whole."""
+    if not console.is_terminal or len(text) < console.width or "\n" in text:
+        return text
+    return textwrap.fill(
+        text, max(20, console.width - 1), break_long_words=False, break_on_hyphens=False
+    )
 
 
 def path(place: Path, name: str = "path") -> None:

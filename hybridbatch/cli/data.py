@@ -86,13 +86,13 @@ def inspect(
         inspection.language_table(found), title=f"Rows by language, {found['languages']} languages"
     )
     console.table(
-        inspection.dropped_table(found), title=f"Rows left out: {found['dropped']['rows']:,}"
+        inspection.dropped_table(found), title=_counted("Rows left out", found["dropped"]["rows"])
     )
     if "quality" in found:
         console.table(inspection.quality_table(found), title=inspection.quality_title(found))
     console.table(
         inspection.removed_table(found),
-        title=f"Evaluation texts, in {found['removed']['records']:,} records left out",
+        title=_counted("Records left out for evaluation texts", found["removed"]["records"]),
     )
     for name in ("language_check", "translation"):
         if name in found:
@@ -101,6 +101,11 @@ def inspect(
         console.table(
             inspection.sample_table(sample), title=f"{sample['source']}, record {sample['record']}"
         )
+
+
+def _counted(what: str, count: int) -> str:
+    """The title of a table that may be empty."""
+    return f"{what}: {count:,}" if count else what
 
 
 @command(

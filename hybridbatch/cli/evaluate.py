@@ -114,7 +114,12 @@ def compare(
     rows = []
     for row in result["rows"]:
         rows.append({name: row[name] for name in shown})
-    console.table(rows, title=f"Comparison by {metric}")
+    console.table(
+        rows,
+        title=f"Comparison by {metric}",
+        caption="difference: mean a - mean b, with its 95 % interval from low to high; p holm:"
+        " below 0.05 is significant",
+    )
     console.lines(result["summaries"])
     if out:
         write(result, out)

@@ -18,6 +18,7 @@ from hybridbatch.cli.base import (
 )
 from hybridbatch.cli.help import HelpfulGroup, context_settings
 from hybridbatch.cli.options import from_settings
+from hybridbatch.cli.tables import cell
 from hybridbatch.scaling.settings import ReproduceConfig, SweepConfig
 
 sweeps = typer.Typer(
@@ -124,7 +125,7 @@ def _show_cells(rows: list[dict[str, Any]], title: str) -> None:
         console.lines(
             [
                 "all trained cells: "
-                + ", ".join(f"{name} {console.cell(value)}" for name, value in same.items())
+                + ", ".join(f"{name} {cell(value)}" for name, value in same.items())
             ]
         )
 

@@ -95,7 +95,7 @@ def origins(description: dict[str, Any]) -> list[str]:
     """The licence, home and revision of each source, one line of text each."""
     lines = []
     for name, told in description["sources"].items():
-        parts = [f"{name}: {told.get('licence') or 'no licence known'}"]
+        parts = [f"{name}: licence {told.get('licence') or 'not known'}"]
         parts += [told[key] for key in ("url", "revision", "commit") if told.get(key)]
         lines.append("; ".join(parts))
     return lines

@@ -203,8 +203,8 @@ def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
     if checks.absent:
         context.report.note(
             f"the data was not checked against the evaluation tasks {', '.join(checks.absent)},"
-            " because they are not on this machine; name the folder that holds them with"
-            " --data-root"
+            " because they are not on this machine; before you score on one of them, name the"
+            " folder that holds them with --data-root"
         )
     return finder(checks, context.data_root, report=context.report) if checks.names else None
 
@@ -292,11 +292,11 @@ def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
     removed = manifest["provenance"][REMOVED]
     if removed["records"]:
         report.warn(f"{summary(removed)} and were left out. Examples in manifest.json")
-    parts = ", ".join(
-        f"{split} {counted['records']:,} records" for split, counted in splits.items()
-    )
+    parts = ", ".join(f"{split} {counted['records']:,}" for split, counted in splits.items())
     rows = sum(counted["rows"] for counted in splits.values())
-    report.note(f"{folder}: {rows:,} rows in {len(manifest['languages'])} languages ({parts})")
+    report.note(
+        f"{folder}: {rows:,} rows in {len(manifest['languages'])} languages; records: {parts}"
+    )
 
 
 def _dropped_rows(dropped: Mapping[str, Any]) -> str:

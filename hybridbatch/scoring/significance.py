@@ -345,7 +345,7 @@ def _interval(
     means.sort(axis=0)
     tails = np.array([(1 - level) / 2, (1 + level) / 2])[:, None].repeat(sums.shape[1], axis=1)
     if method == "bca":
-        below = (means < sums.sum(axis=0) / counts.sum(axis=0)).mean(axis=0)
+        below = _share_below(means, sums.sum(axis=0) / counts.sum(axis=0))
         bias = ndtri(np.clip(below, 1 / (draws + 1), draws / (draws + 1)))
         normal = bias + ndtri(tails)
         tails = ndtr(bias + normal / (1 - _acceleration(sums, counts) * normal))
@@ -356,6 +356,18 @@ def _interval(
         means, over, 0
     ) * (place - under)
     return bounds[0], bounds[1]
+
+
+def _share_below(means: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """The share [S] of the drawn means [draws, S] below the observed mean [S].
+
+    Equal means count half. Otherwise the interval of A - B would not be that of B - A turned
+    around, where few questions have few different values.
+    """
+    slack = 1e-12 * np.abs(means).max(axis=0)
+    below = (means < observed - slack).mean(axis=0)
+    not_above = (means <= observed + slack).mean(axis=0)
+    return (below + not_above) / 2
 
 
 def _acceleration(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What the terminal shows: help at every width, listings in pipes, JSON, progress, completion."""
 
+import io
 import json
 import re
 import shlex
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -14,6 +16,7 @@ from hybridbatch.cli import console, progress_line
 from hybridbatch.cli.app import app
 from hybridbatch.cli.completion import models
 from hybridbatch.cli.progress_line import ProgressLine, duration
+from hybridbatch.cli.tables import drawn
 
 ROOT = get_command(app)
 
@@ -216,3 +219,29 @@ def test_completion_knows_the_built_in_models() -> None:
     from hybridbatch.model import BUILTIN
 
     assert set(models()) == set(BUILTIN)
+
+
+ROWS = [
+    {"task": "faq", "setting": "cross-lingual", "mean_a": 0.8041, "difference": -0.0239},
+    {"task": "faq", "setting": "monolingual", "mean_a": 0.9270, "difference": -0.0312},
+]
+
+
+@pytest.mark.parametrize("width", [10, 20, 30, 40, 60, 80, 200])
+def test_a_table_breaks_no_word_at_any_width(width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    console.print(drawn(ROWS, width, "A title"))
+    text = console.file.getvalue()
+    assert max(map(len, text.rstrip().splitlines())) <= width
+    words = text.replace(",", " ").split()
+    if width >= 30:
+        assert {"cross-lingual", "monolingual", "0.804", "-0.031", "difference"} <= set(words)
+
+
+def test_a_table_that_is_too_wide_tells_what_is_the_same_in_all_rows_below_it() -> None:
+    console = Console(width=42, file=io.StringIO())
+    console.print(drawn(ROWS, 42, "A title", "a note"))
+    title, *_, first, second = console.file.getvalue().rstrip().splitlines()
+    assert title.strip() == "A title"
+    assert first.strip() == "in all rows: task faq"
+    assert second.strip() == "a note"

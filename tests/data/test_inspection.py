@@ -43,7 +43,7 @@ def test_it_tells_what_is_there_and_what_was_left_out(made: Path):
     found = describe(Store.open(made), records=2, languages="eng,swh")
     (line,) = source_table(found)
     assert line == {"source": "mine", "train": 84, "validation": 6, "languages": 3, "leaking": 4}
-    assert origins(found) == ["mine: yours to know"]
+    assert origins(found) == ["mine: licence yours to know"]
     assert language_table(found) == [
         {"language": code, "train": 28, "validation": 2} for code in ("deu", "eng", "swh")
     ]
@@ -75,7 +75,14 @@ def test_it_tells_what_is_there_and_what_was_left_out(made: Path):
 def test_the_terminal_shows_it_and_json_is_all_of_it(made: Path):
     shown = hybridbatch("inspect", made, "--records", "1")
     assert shown.returncode == 0, shown.stderr
-    for part in ("mine", "84", "malformed JSON", "exam", "in 4 records left out", "fingerprint"):
+    for part in (
+        "mine",
+        "84",
+        "malformed JSON",
+        "exam",
+        "left out for evaluation texts: 4",
+        "fingerprint",
+    ):
         assert part in shown.stdout
     whole = hybridbatch("inspect", made, "--json")
     assert json.loads(whole.stdout) == describe(Store.open(made))
@@ -111,7 +118,7 @@ def test_many_languages_and_long_texts_are_cut(tmp_path: Path):
     assert lines[0] == {"language": codes[0], "train": 2}
     assert lines[-1] == {"language": "5 more", "train": 5}
     assert removed_table(found) == dropped_table(found) == []
-    assert origins(found) == ["s: no licence known"]
+    assert origins(found) == ["s: licence not known"]
     (sample,) = found["samples"]
     assert len(sample["texts"]) == len(codes)
     assert all(

@@ -6,7 +6,9 @@ import json
 import pytest
 
 from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.data.store.writer import write_store
 from hybridbatch.data.tasks.passages import UNDETERMINED, read_passages
+from tests.helpers.parallel import rows
 
 
 def plain(passages):
@@ -71,3 +73,13 @@ def test_a_name_of_nothing_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no passage"):
         read_passages(str(tmp_path / "empty"))
+
+
+def test_prepared_data_gives_the_passages_of_all_its_splits(tmp_path):
+    made = [*rows(4), *rows(3, "test")]
+    write_store(tmp_path / "mine", made, provenance={"sources": [{"name": "toy"}]})
+    found = read_passages(str(tmp_path / "mine"))
+    expected: dict[str, set[str]] = {}
+    for row in made:
+        expected.setdefault(row.language, set()).add(row.passage)
+    assert {language: set(texts.texts) for language, texts in found.items()} == expected

@@ -60,6 +60,18 @@ def test_bootstrap_intervals_come_near_scipys(method: str) -> None:
     assert high[0] == pytest.approx(reference.high, abs=tolerance)
 
 
+@pytest.mark.parametrize("values", [[0, 0, 0, 0, 0, 0, 0, 0.25], [0.5, 0, 0, -0.25, 0, 0.5, 0, 0]])
+def test_the_interval_of_equal_values_is_turned_around_with_the_runs(values: list) -> None:
+    sums, counts = column(np.array(values))
+    low, high = bootstrap_interval(sums, counts, seed=1)
+    other_low, other_high = bootstrap_interval(-sums, counts, seed=1)
+    assert (low[0], high[0]) == pytest.approx((-other_high[0], -other_low[0]), abs=1e-12)
+    reference = stats.bootstrap(
+        (np.array(values),), np.mean, n_resamples=20_000, random_state=np.random.default_rng(0)
+    ).confidence_interval
+    assert (low[0], high[0]) == pytest.approx((reference.low, reference.high), abs=0.04)
+
+
 def test_the_bootstrap_of_unequal_clusters_draws_whole_questions() -> None:
     """Against a plain loop that concatenates the values of the drawn questions."""
     rng = np.random.default_rng(5)

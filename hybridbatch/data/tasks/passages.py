@@ -11,6 +11,7 @@ from hybridbatch.common.records import BadRow, Texts
 from hybridbatch.common.texts import clean_text
 from hybridbatch.data.formats.tables import KINDS, kind, read_records
 from hybridbatch.data.tasks.layouts import files_by_code
+from hybridbatch.data.tasks.prepared import is_prepared, prepared_passages
 from hybridbatch.data.tasks.registry import TASKS, load_task
 from hybridbatch.data.tasks.texts_and_qrels import existing, language_of
 
@@ -21,7 +22,7 @@ LANGUAGES = ("language", "lang")
 FORMS = (
     "a file with the columns text, and where there are any id, title and language (.jsonl, .tsv,"
     " .csv, .parquet), a .txt of a passage a line, a folder with LANG/corpus.jsonl or"
-    " corpus.LANG.jsonl, or a built-in task"
+    " corpus.LANG.jsonl, a folder of `hybridbatch prepare`, or a built-in task"
 )
 
 
@@ -31,7 +32,8 @@ def read_passages(
     """The passages that a name stands for, by language.
 
     Args:
-        name: a built-in task, a folder of corpora (judgements are not needed), or a file.
+        name: a built-in task, prepared data (its passages of all splits), a folder of corpora
+            (judgements are not needed), or a file.
         language: language of passages that do not state one; None: `UNDETERMINED`.
         data_root: folder of local copies of public data sets.
 
@@ -43,7 +45,9 @@ def read_passages(
     if name.partition(":")[0] in TASKS:
         return dict(load_task(name, data_root=data_root).corpus)
     default = UNDETERMINED if language is None else canonical(language)
-    if path.is_dir():
+    if is_prepared(path):
+        passages = prepared_passages(path)
+    elif path.is_dir():
         passages = _read_folder(path, default)
     elif path.is_file():
         passages = _collect(_rows(path), default)

@@ -63,6 +63,20 @@ def read_prepared(folder: Path, split: str) -> Task:
     )
 
 
+def prepared_passages(folder: Path) -> dict[str, Texts]:
+    """The passages of all splits by language, each text once.
+
+    Raises:
+        DataError: The folder is damaged.
+    """
+    store = Store.open(folder)
+    records: dict[str, Record] = {}
+    for split in SPLITS:
+        if split in store.splits:
+            records |= _records(store, split)
+    return _corpora(records)[0]
+
+
 def _records(store: Store, split: Split) -> dict[str, Record]:
     """The records of a split by name: the record id, with the source if there are several."""
     rows = store.index(split).rows

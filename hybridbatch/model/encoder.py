@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from xxhash import xxh3_128
 
 from hybridbatch.common.device import (
     HALF,
@@ -193,6 +194,42 @@ class Encoder(nn.Module):
         other = copy.copy(self)
         other.usage = replace(self.usage, **changes)
         return other
+
+    def saved_and_loaded(
+        self,
+        *,
+        pooling: Literal["auto"] | Pooling = "auto",
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
+        max_query_tokens: int = 64,
+        max_passage_tokens: int = 256,
+        trust_remote_code: bool = False,
+    ) -> "Encoder":
+        """The encoder that `load`, with these arguments, would read from a folder of `save`.
+
+        It embeds texts with the same bits as that one, and shares its modules with this encoder.
+        """
+        prompts = dict(self.prompts)
+        if query_prompt is not None:
+            prompts["query"] = unicodedata.normalize("NFC", query_prompt)
+        if passage_prompt is not None:
+            prompts["passage"] = unicodedata.normalize("NFC", passage_prompt)
+        return self.using(
+            pooling=self.pooling if pooling == "auto" else pooling,
+            prompts=prompts,
+            max_tokens=_lengths(
+                self.model, self.name, max_query_tokens, max_passage_tokens, SILENT
+            ),
+        )
+
+    def weights_checksum(self) -> str:
+        """Hex XXH3 of the names and bits of all weights; ten times as fast as `fingerprint`."""
+        digest = xxh3_128()
+        for name, weight in self.state_dict().items():
+            values = weight.detach().cpu().contiguous().reshape(-1)
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+            digest.update(values.view(torch.uint8).numpy().data if len(values) else b"")
+        return digest.hexdigest()
 
     @property
     def dimension(self) -> int:

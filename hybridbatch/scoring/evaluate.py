@@ -28,6 +28,7 @@ from hybridbatch.scoring.summary import describe
 
 if TYPE_CHECKING:
     from hybridbatch.debias.vectors_file import LanguageVectors
+    from hybridbatch.model import Encoder
     from hybridbatch.scoring.rankers import Ranker
     from hybridbatch.scoring.reranking.stage import SecondStage
     from hybridbatch.scoring.top_k import Search
@@ -196,12 +197,18 @@ def open_debias(path: Path, store: "EmbeddingStore", model: str) -> "LanguageVec
 
 
 def open_store(
-    config: EvalConfig, report: Reporter = SILENT, machine: Machine | None = None
+    config: EvalConfig,
+    report: Reporter = SILENT,
+    machine: Machine | None = None,
+    *,
+    encoder: "Encoder | None" = None,
 ) -> "EmbeddingStore":
     """Load the model of the settings and open its stored embeddings.
 
     Args:
         machine: where the model computes; None: as the settings say.
+        encoder: the model in memory, as it was before it was saved. It is not loaded then, and a
+            checksum of its weights names its embeddings.
 
     Raises:
         `ModelError`, `ConfigError`.
@@ -219,7 +226,12 @@ def open_store(
     from hybridbatch.model import Encoder
     from hybridbatch.model.inference import resolve_kernels
 
-    encoder = Encoder.load(config.model, **config.encoder_options, report=report)
+    checksum = None
+    if encoder is None:
+        encoder = Encoder.load(config.model, **config.encoder_options, report=report)
+    else:
+        encoder = encoder.saved_and_loaded(**config.encoder_options)
+        checksum = encoder.weights_checksum()
     return EmbeddingStore(
         encoder.to(machine.device),
         config.cache,
@@ -227,6 +239,7 @@ def open_store(
         dtype=config.stored_as,
         max_bytes=limit,
         kernels=resolve_kernels(config.kernels, machine.device),
+        fingerprint=checksum,
     )
 
 

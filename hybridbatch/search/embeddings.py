@@ -109,6 +109,7 @@ class EmbeddingStore:
         dtype: Literal["float32", "float16"] = "float32",
         max_bytes: int | None = None,
         kernels: str = "plain",
+        fingerprint: str | None = None,
     ) -> None:
         """Open the store; nothing is written before the first text is encoded.
 
@@ -124,9 +125,11 @@ class EmbeddingStore:
                 fit. A space that a running process uses is never removed.
             kernels: the kernels of the encoder, if it has a choice (`hybridbatch.model.inference`).
                 Vectors of different kernels have different spaces.
+            fingerprint: the name of the encoder's vectors in this folder, at least as distinctive
+                as its fingerprint, which is computed by default.
         """
         self.encoder = encoder
-        self.fingerprint = encoder.fingerprint()
+        self.fingerprint = encoder.fingerprint() if fingerprint is None else fingerprint
         self.precision = precision
         self.folder = folder or default_folder()
         self.dtype = np.dtype(dtype)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,26 +185,22 @@ class Trainer:
                         " same command goes on from there"
                     )
 
-    def finish(self, save: Callable[[Encoder], None]) -> None:
-        """Restore the best weights and the full word embedding, and `save` them.
+    def finish(self) -> Encoder:
+        """The trained encoder, with the best weights and the full word embedding.
 
         Without validation the last weights count as the best. If there is a moving average, its
-        weights are used. Only the first process calls `save`, which writes files.
+        weights are used. The trainer cannot take further steps.
         """
         best = self.progress.best
         if best is not None and best != self.progress.step:
             _, tensors = checkpoint.load(self.run, best)
             self.optimizer.load(tensors)
-        self.encoder.eval()
-        with self.optimizer.averaged():
-            if self.cut is not None:
-                self.cut.restore(
-                    self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema
-                )
-            if self.adapters is not None:
-                self.adapters.merge()
-            if self.workers.leads:
-                save(self.encoder)
+        self.optimizer.use_average()
+        if self.cut is not None:
+            self.cut.restore(self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema)
+        if self.adapters is not None:
+            self.adapters.merge()
+        return self.encoder.eval()
 
     def curve(self) -> list[dict[str, Any]]:
         """Kind and language of the batch, loss, gradient norm and learning rate of every step."""

@@ -159,6 +159,11 @@ class Optimizer:
             finally:
                 self._put(own)
 
+    def use_average(self) -> None:
+        """Replace the weights by their moving average, if there is one, for good."""
+        if self.average:
+            self._put(self.average)
+
     @torch.no_grad()
     def _put(self, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in self.named.items():

@@ -64,18 +64,8 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
         something else; `Interrupted` on SIGINT or SIGTERM.
     """
     run = run_folder(config)
-    check_log(config)
     with join(resolve_device(config.device)) as workers:
-        if workers.leads:
-            checkpoint.require_own_folder(run)
-            ensure_prepared(config.data, config.data_root, report)
-        else:
-            report = SILENT
-        workers.wait()
-        inputs = Inputs.plan(
-            config, Store.open(ensure_prepared(config.data, config.data_root, report)), report
-        )
-        workers.require_same(versions() | inputs.identity(config))
+        inputs = _inputs(config, run, workers, report)
         if checkpoint.is_finished(run):
             checkpoint.require_same(run, inputs.identity(config))
             report.note(
@@ -85,8 +75,50 @@ def train(config: TrainConfig, report: Reporter = SILENT) -> Path:
             if workers.leads:
                 checkpoint.clear(run)
         else:
-            _train(config, inputs, run, workers, report)
+            _train(config, inputs, run, workers, report, keep=_save)
     return run
+
+
+def _inputs(config: TrainConfig, run: Path, workers: Workers, report: Reporter) -> Inputs:
+    """What every process reads for a run; the first process prepares the data if need be."""
+    check_log(config)
+    if workers.leads:
+        checkpoint.require_own_folder(run)
+        ensure_prepared(config.data, config.data_root, report)
+    else:
+        report = SILENT
+    workers.wait()
+    store = Store.open(ensure_prepared(config.data, config.data_root, report))
+    inputs = Inputs.plan(config, store, report)
+    workers.require_same(versions() | inputs.identity(config))
+    return inputs
+
+
+def _save(run: Path, trained: Encoder, record: Mapping[str, Any]) -> None:
+    """Write the model and, last, the record of the run; the checkpoints are no longer needed."""
+    trained.save(run / "model", model_card(record, str(run / "model")))
+    write_json(run / checkpoint.TRAINED, record, sealed=True)
+    checkpoint.clear(run)
+
+
+def _keep_record(run: Path, trained: Encoder, record: Mapping[str, Any]) -> None:
+    write_json(run / checkpoint.TRAINED, record, sealed=True)
+
+
+def train_in_memory(config: TrainConfig, report: Reporter = SILENT) -> tuple[Path, Encoder]:
+    """As `train`, but the trained encoder is returned and not saved.
+
+    Returns: the run folder, and the encoder in evaluation mode on the device of the training. The
+        folder holds ``train.json`` and the last checkpoints. From these a repeated call takes the
+        encoder without further steps.
+    Raises: as `train`.
+    """
+    run = run_folder(config)
+    if checkpoint.is_finished(run):
+        return train(config, report), Encoder.load(str(run), report=report)
+    with join(resolve_device(config.device)) as workers:
+        inputs = _inputs(config, run, workers, report)
+        return run, _train(config, inputs, run, workers, report, keep=_keep_record)
 
 
 def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
@@ -142,8 +174,22 @@ def run_folder(config: TrainConfig) -> Path:
 
 
 def _train(
-    config: TrainConfig, inputs: Inputs, run: Path, workers: Workers, report: Reporter
-) -> None:
+    config: TrainConfig,
+    inputs: Inputs,
+    run: Path,
+    workers: Workers,
+    report: Reporter,
+    *,
+    keep: Callable[[Path, Encoder, Mapping[str, Any]], None],
+) -> Encoder:
+    """Train, or continue.
+
+    Args:
+        keep: writes files of the run folder, the encoder and the content of ``train.json``; only
+            the first process calls it.
+    """
+    if not workers.leads:
+        report = SILENT
     if config.batch_size < workers.size:
         raise ConfigError(
             f"batch_size = {config.batch_size} is less than the {workers.size} processes;"
@@ -194,14 +240,10 @@ def _train(
             trainer.resume(done)
             report.note(f"{run}: continuing after step {done} of {config.steps}")
         trainer.train()
-
-        def save(trained: Encoder) -> None:
-            result = train_json(trainer, trained, inputs.facts(), identity)
-            trained.save(run / "model", model_card(result, str(run / "model")))
-            write_json(run / checkpoint.TRAINED, result, sealed=True)
-            checkpoint.clear(run)
-
-        trainer.finish(save)
+        trained = trainer.finish()
+        if workers.leads:
+            keep(run, trained, train_json(trainer, trained, inputs.facts(), identity))
+        return trained
 
 
 def _load_teacher(config: TrainConfig, dimension: int, report: Reporter) -> Encoder:

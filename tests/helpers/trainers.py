@@ -98,11 +98,7 @@ def make_trainer(
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Copies of the full encoder's weights after `finish`."""
-    saved: dict[str, torch.Tensor] = {}
-    trainer.finish(
-        lambda encoder: saved.update({k: v.clone() for k, v in encoder.state_dict().items()})
-    )
-    return saved
+    return {name: value.clone() for name, value in trainer.finish().state_dict().items()}
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -482,9 +482,7 @@ def test_alignment_brings_translations_together(tiny_model, tmp_path):
 
 
 def trainer_encode(trainer, texts: list[str]) -> np.ndarray:
-    saved = []
-    trainer.finish(lambda encoder: saved.append(encoder.encode(texts, "passage")))
-    return saved[0]
+    return trainer.finish().encode(texts, "passage")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Run one cell on this machine: train, evaluate, and keep the numbers that the analysis needs."""
 
+import gc
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,6 +13,7 @@ from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
 from hybridbatch.scaling.cells.folder import QUERIES
 from hybridbatch.scaling.cells.grid import Cell, Facts
+from hybridbatch.scaling.cells.known_models import model_fingerprint
 from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scoring import per_query as perquery
 from hybridbatch.scoring.documents import check_scores, read_evaluation
@@ -62,7 +64,6 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
     from hybridbatch.data.prepare import ensure_prepared
     from hybridbatch.data.store.reader import Store
     from hybridbatch.data.tasks.registry import load_task
-    from hybridbatch.model import Encoder
 
     store = Store.open(ensure_prepared(config.data, config.data_root, report))
     tasks = {name: load_task(name, data_root=config.data_root) for name in config.tasks}
@@ -74,8 +75,7 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
         tasks={name: task.provenance["fingerprint"] for name, task in tasks.items()},
         task_languages=tuple(dict.fromkeys(spoken)),
         models={
-            name: Encoder.load(name, report=report).fingerprint()
-            for name in [*config.model, *_teachers(config)]
+            name: model_fingerprint(name, report) for name in [*config.model, *_teachers(config)]
         },
     )
 
@@ -93,26 +93,26 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
     """Train and evaluate a cell, and reduce its scores to questions.
 
     The cell of an untrained model is only evaluated. A half-trained run in `work` goes on where it
-    stopped. Models and embeddings stay in `work`, and the owner of `work` removes it.
+    stopped. The trained encoder is evaluated as it is in memory. Checkpoints and embeddings stay in
+    `work`, and the owner of `work` removes it.
     """
     from hybridbatch.scoring.evaluate import evaluate, open_store
-    from hybridbatch.training.train import train
+    from hybridbatch.training.train import train_in_memory
 
     started = time.monotonic()
     # Always plain kernels: a repeated cell must give the same bits with every version.
     evaluation = cell.evaluation.model_copy(
         update={"out": work / "eval", "cache": work / "embeddings", "kernels": "plain"}
     )
-    trained = None
+    trained = encoder = None
     if cell.train:
-        run = train(cell.train.model_copy(update={"out": work / "run"}))
+        run, encoder = train_in_memory(cell.train.model_copy(update={"out": work / "run"}))
+        gc.collect()  # the optimizer's state is in a cycle of references
         trained = read_training(run)
         evaluation = evaluation.model_copy(update={"model": str(run)})
     half_time = time.monotonic()
-    tasks, store = (
-        _tasks(evaluation.tasks, evaluation.data_root, evaluation.languages),
-        open_store(evaluation),
-    )
+    tasks = _tasks(evaluation.tasks, evaluation.data_root, evaluation.languages)
+    store = open_store(evaluation, encoder=encoder)
     folder = evaluate(evaluation, tasks=tasks, store=store)
     questions = _questions(folder)
     named = cell.train.temperature if cell.train else None

@@ -37,12 +37,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 from hybridbatch.common.device import resolve_precision
 from hybridbatch.common.distributed import Workers, join
 from hybridbatch.common.memory import freed_memory_kept
+from hybridbatch.common.peak import measured_peak
 from hybridbatch.common.progress import SILENT
 from hybridbatch.common.seeding import stream
 from hybridbatch.model import Encoder
 from hybridbatch.sampling.schedule import Schedule
 from hybridbatch.training.batches import Batches
-from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.loop import Machine, Trainer, set_dropout
 from hybridbatch.training.model_card import peak_memory
 from hybridbatch.training.rows import Rows

@@ -42,11 +42,11 @@ from torch.nn import functional as F
 from hybridbatch.common.device import upload
 from hybridbatch.common.distributed import join
 from hybridbatch.common.memory import return_freed_memory
+from hybridbatch.common.peak import measured_peak
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.model import Encoder
 from hybridbatch.model.packed import PACKABLE
 from hybridbatch.search.exact import search
-from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.gradient_cache import GradientCache, dropout_seed, split
 from hybridbatch.training.token_budget import GpuMemory, kept_bytes
 from tests.helpers.tiny import write_tiny_model

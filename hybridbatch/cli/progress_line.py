@@ -3,6 +3,8 @@
 import time
 from collections import deque
 
+from hybridbatch.common.sizes import duration
+
 WINDOW = 30.0  # seconds over which the rate is taken
 FULL = "━"
 REST = "─"
@@ -95,18 +97,6 @@ class ProgressLine:
             return ""
         seconds = self.seconds_left()
         return "" if seconds is None else f"{duration(seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """``48 s``, ``5 min 03 s``, ``2 h 05 min`` or ``3 d 04 h``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600:02} h"
 
 
 def _amount(value: float) -> str:

@@ -87,7 +87,8 @@ def _scale_sweep(
 
     if dry_run:
         planned = sweep.dry_run(config, reporter())
-        _show_cells(planned.pop("cells"), f"Cells of {sweep.sweep_path(config)}")
+        if cells := planned.pop("cells"):
+            _show_cells(cells, f"Cells of {sweep.sweep_path(config)}")
         return console.document(planned)
     folder = sweep.run_sweep(config, reporter(), confirmed=yes)
     console.path(folder / "summary.md")

@@ -1,4 +1,4 @@
-"""Amounts of memory and disk as people write them."""
+"""Amounts of memory, disk and time as people write them."""
 
 import math
 import re
@@ -37,3 +37,15 @@ def gigabytes(size: float | None) -> str:
             value = size / unit
             return f"{value:.1f} {name}" if value < 10 else f"{value:,.0f} {name}"
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else "less than 0.1 MB"
+
+
+def duration(seconds: float) -> str:
+    """``48 s``, ``5 min 03 s``, ``2 h 05 min`` or ``3 d 04 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02} h"

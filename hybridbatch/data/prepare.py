@@ -358,6 +358,15 @@ def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[
     return tuple(chosen)
 
 
+def unprepared(data: str, data_root: Path | None) -> Needs | None:
+    """What `ensure_prepared` would need, if it had to download something."""
+    if "/" in data or any((Path(place, data)).exists() for place in (".", "data")):
+        return None
+    source(data)
+    needs = plan(PrepareConfig(sources=(data,), data_root=data_root))
+    return needs if needs.absent or needs.unknown else None
+
+
 def ensure_prepared(
     data: str, data_root: Path | None, report: Reporter, elsewhere: Path | None = None
 ) -> Path:

@@ -24,7 +24,7 @@ from hybridbatch.scaling.cells.folder import (
 from hybridbatch.scaling.cells.grid import Cell, Facts, in_words, plan_cells, spread
 from hybridbatch.scaling.cells.launchers import launcher
 from hybridbatch.scaling.cells.probe import Estimate, estimate
-from hybridbatch.scaling.cells.runner import gather_facts, run_cell
+from hybridbatch.scaling.cells.runner import absent_inputs, gather_facts, run_cell
 from hybridbatch.scaling.report.tables import write_summary
 from hybridbatch.scaling.settings import SweepConfig, seconds
 
@@ -97,7 +97,8 @@ def dry_run(
 ) -> dict[str, Any]:
     """Tell what `run_sweep` would do and cost.
 
-    The cost comes from the finished cells. Without finished cells, it comes from a probe of the
+    Nothing is downloaded: if data, a task or a model is not here, the result says what is missing,
+    and the cost is unknown. The cost comes from the finished cells. Without finished cells, it comes from a probe of the
     model and the number of tokens.
 
     Returns: ``cells`` (one row each, with its state and seconds), ``total``, ``done``,
@@ -105,7 +106,10 @@ def dry_run(
         evaluation; None before the first), and ``measured_on``.
     Raises: ConfigError.
     """
-    facts = facts or gather_facts(config, report)
+    if facts is None:
+        if absent := absent_inputs(config):
+            return {"cells": [], "total": config.cells, "to download first": absent}
+        facts = gather_facts(config, report)
     cells = _cells(config, report, facts)
     folder = SweepFolder(sweep_path(config))
     finished = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]

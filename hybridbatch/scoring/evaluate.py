@@ -21,7 +21,7 @@ from hybridbatch.scoring.columns import ranked_names, searched_names
 from hybridbatch.scoring.documents import RESULT, SCHEMA_VERSION
 from hybridbatch.scoring.full_ranking import score_rankings
 from hybridbatch.scoring.per_query import FILE, Writer, writing
-from hybridbatch.scoring.planning import Evaluation, Machine
+from hybridbatch.scoring.planning import Evaluation, Machine, tell_downloads
 from hybridbatch.scoring.planning import leads as leads
 from hybridbatch.scoring.settings import BM25, RANDOM, EvalConfig
 from hybridbatch.scoring.summary import describe
@@ -57,7 +57,11 @@ def evaluate(
         HybridBatchError: tasks, languages, models or files that cannot be used.
         Interrupted: when stopped. An earlier evaluation in the folder is then unchanged.
     """
+    if tasks is None:
+        tell_downloads(config, report)
     evaluation = Evaluation.plan(config, tasks)
+    if told := evaluation.forecast():
+        report.note(told)
     for task in evaluation.tasks:
         for note in task.notes:
             report.warn(note)

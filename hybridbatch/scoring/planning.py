@@ -12,16 +12,30 @@ from hybridbatch.common.documents import read_training
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import plain_name
 from hybridbatch.common.languages import canonical, known_languages, resolve
+from hybridbatch.common.progress import Reporter
 from hybridbatch.common.records import Task
 from hybridbatch.common.settings import ResolvedPrecision
-from hybridbatch.data.tasks.catalogue import expected_sizes, whereabouts
+from hybridbatch.common.sizes import gigabytes
+from hybridbatch.data.tasks.catalogue import expected_sizes
 from hybridbatch.data.tasks.registry import is_here, is_task, load_task
+from hybridbatch.model.reckoning import Reckoning
+from hybridbatch.scoring.forecast import (
+    COLUMNS,
+    download_in_words,
+    forecaster,
+    of_absent,
+    of_official,
+    of_task,
+    sentence,
+)
 from hybridbatch.scoring.full_ranking import pools_of
 from hybridbatch.scoring.settings import BM25, EvalConfig
 from hybridbatch.scoring.summary import describe
 
 if TYPE_CHECKING:
     import torch
+
+FEW = 20_000  # passages that any machine encodes in minutes, so that nothing is told
 
 
 class Machine(NamedTuple):
@@ -107,7 +121,9 @@ class Evaluation:
         trained = trained_languages(config)
         tasks = load_tasks(config, [name for name in own if name not in absent], trained)
         rows: list[dict[str, Any]] = []
+        model = forecaster(config)
         for name in absent:
+            forecast = of_absent(name, config, trained)
             known = expected_sizes(name, config.task_languages, trained)
             rows.append(
                 {
@@ -118,7 +134,8 @@ class Evaluation:
                     "passages": known.get("passages"),
                     "distinct texts": None,
                     "pool": None,
-                    "data": whereabouts(name.partition(":")[0], config.data_root),
+                    "data": download_in_words(forecast.absent),
+                    **forecast.row(model),
                 }
             )
         return cls.plan(config, tasks, complete=False), rows
@@ -127,6 +144,11 @@ class Evaluation:
     def machine(self) -> Machine:
         """Where the evaluation computes. Raises: `ConfigError` for a missing device."""
         return Machine.of(self.config)
+
+    @cached_property
+    def reckoning(self) -> Reckoning | None:
+        """The cost of the model on this machine. Raises: `ConfigError` as `machine`."""
+        return forecaster(self.config)
 
     def pools(self, task: Task) -> Mapping[str, tuple[str, ...]]:
         """By name, the corpus languages of a task's pools. Raises: `ConfigError` as `pools_of`."""
@@ -144,6 +166,7 @@ class Evaluation:
             "distinct texts": counts["distinct_texts"],
             "pool": "yes" if task.parallel else "no",
             "data": "here",
+            **of_task(task, self.config).row(self.reckoning),
         }
         if self.config.rerank:
             row["to rerank"] = self._reranked_pairs(task)
@@ -159,10 +182,24 @@ class Evaluation:
                 "task": f"mteb {task.metadata.name}",
                 **unknown,
                 "pool": "no",
-                "data": f"hub: {task.metadata.dataset['path']}",
+                "data": self._official_data(task.metadata.dataset),
+                **dict.fromkeys(COLUMNS),
             }
             for task in self.official
         ]
+
+    def _official_data(self, dataset: Mapping[str, Any]) -> str:
+        """Where the data of an mteb task is, and how much of it is not here."""
+        size = of_official(dataset)
+        known = "unknown size" if size is None else f"at most {gigabytes(size.absent)} to download"
+        return f"hub: {dataset['path']}, {known}"
+
+    def forecast(self) -> str | None:
+        """What is told before the work starts; None if it is small."""
+        few = sum(len(texts.ids) for task in self.tasks for texts in task.corpus.values()) < FEW
+        if few or not self.leads:
+            return None
+        return sentence([of_task(task, self.config) for task in self.tasks], self.reckoning)
 
     def _reranked_pairs(self, task: Task) -> int:
         """Query-passage pairs that a second stage reads at most."""
@@ -170,6 +207,16 @@ class Evaluation:
 
         passages = sum(len(texts.ids) for texts in task.corpus.values())
         return rankings(task) * min(self.config.rerank_depth, passages)
+
+
+def tell_downloads(config: EvalConfig, report: Reporter) -> None:
+    """Report a large download of tasks before it starts."""
+    own, _ = split_names(config)
+    trained = trained_languages(config)
+    absent = [name for name in own if not is_here(name, config.data_root)]
+    told = sentence([of_absent(name, config, trained) for name in absent], None)
+    if told:
+        report.note(f"{', '.join(absent)}: {told}")
 
 
 def leads(config: EvalConfig) -> bool:

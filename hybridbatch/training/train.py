@@ -14,10 +14,11 @@ from hybridbatch.common.device import resolve_device, resolve_precision
 from hybridbatch.common.distributed import CPU, Workers, join
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import write_json
+from hybridbatch.common.peak import measured_peak
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import versions
 from hybridbatch.common.sizes import memory_bytes
-from hybridbatch.data.prepare import ensure_prepared
+from hybridbatch.data.prepare import ensure_prepared, unprepared
 from hybridbatch.data.store.reader import Store
 from hybridbatch.model import Encoder
 from hybridbatch.model.layout import Side
@@ -26,7 +27,6 @@ from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.distillation import Teacher, check_dimensions, read_vectors, write_vectors
-from hybridbatch.training.flops import measured_peak
 from hybridbatch.training.gradient_cache import dropout_seed
 from hybridbatch.training.inputs import Inputs
 from hybridbatch.training.logs import check_log
@@ -124,8 +124,18 @@ def train_in_memory(config: TrainConfig, report: Reporter = SILENT) -> tuple[Pat
 def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
     """Describe what `train` would do: schedule, first batches, validation.
 
-    It loads no weights and leaves no files behind.
+    It loads no weights, downloads nothing and leaves no files behind. Of data that is not here it
+    tells only what is to be downloaded.
     """
+    if missing := unprepared(config.data, config.data_root):
+        return {
+            "run": str(run_folder(config)),
+            "model": config.model,
+            "data": config.data,
+            "training languages": config.languages or "all",
+            "batches": batches_in_words(config.as_json()),
+            "to prepare first": missing.sentence(),
+        }
     with tempfile.TemporaryDirectory() as temporary:
         inputs = Inputs.plan(
             config,

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from hybridbatch.cli import console, progress_line
 from hybridbatch.cli.app import app
 from hybridbatch.cli.completion import models
-from hybridbatch.cli.progress_line import ProgressLine, duration
+from hybridbatch.cli.progress_line import ProgressLine
 from hybridbatch.cli.tables import drawn
+from hybridbatch.common.sizes import duration
 
 ROOT = get_command(app)
 

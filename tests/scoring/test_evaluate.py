@@ -14,6 +14,8 @@ import pytest
 from hybridbatch.common.errors import ConfigError, DataError, Interrupted
 from hybridbatch.common.files import read_json
 from hybridbatch.common.records import Task, Texts
+from hybridbatch.data.download import sizes
+from hybridbatch.scoring import forecast, planning
 from hybridbatch.scoring.averages import POOL, grouped, macro_average, setting_of
 from hybridbatch.scoring.evaluate import evaluate, plan
 from hybridbatch.scoring.full_ranking import score_task
@@ -21,6 +23,7 @@ from hybridbatch.scoring.per_query import MEANS, read
 from hybridbatch.scoring.planning import trained_languages
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.scoring.summary import summary_rows
+from tests.helpers.recording import RecordingReporter
 
 CUTOFFS = (1, 10, 100)
 LEVELS = 3  # values per dimension: few, so that scores tie often
@@ -421,6 +424,35 @@ def test_each_of_several_tasks_is_scored_in_those_of_the_languages_that_it_has(
     ):
         with pytest.raises(ConfigError, match=message):
             plan(config(languages, *tasks))
+
+
+def test_a_plan_says_what_a_task_takes_and_downloads_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sizes, "_listing", lambda name, revision: None)
+    here = write_folder(tmp_path / "here", ("en", "sw"))
+    names = (str(here), "miracl", "xquad-r")
+    rows = plan(config_for(tiny_model, tmp_path, here, tasks=names, languages="all"))
+    told = {row["task"]: row for row in rows}
+    assert told["here"]["data"] == "here"
+    assert told["here"]["time"].endswith(" s")
+    assert told["miracl"]["data"] == "to download: 23 GB"
+    assert told["miracl"]["passages"] == 106_332_152
+    assert told["miracl"]["vectors on disk"] == "14 GB"  # 32 dimensions
+    assert told["xquad-r"]["data"] == "to download: 17 MB"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_long_evaluation_is_announced(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(planning, "FEW", 0)
+    monkeypatch.setattr(forecast, "LONG", 0.0)
+    here = write_folder(tmp_path / "here", ("en", "sw"))
+    told = RecordingReporter()
+    evaluate(config_for(tiny_model, tmp_path, here), told)
+    assert any("the evaluation encodes at most" in note for note in told.notes)
 
 
 def test_trained_languages_come_from_the_settings_or_the_run(tmp_path):

@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from hybridbatch.common.errors import ConfigError, DataError, ModelError, OutputError
 from hybridbatch.common.files import read_json
 from hybridbatch.common.progress import SilentReporter
+from hybridbatch.data.download import sizes
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
 from hybridbatch.training.settings import TrainConfig
@@ -51,6 +52,16 @@ def settings(data, tiny_model, tmp_path):
         return TrainConfig(**(base | changes))
 
     return make
+
+
+def test_a_dry_run_of_data_that_is_not_here_downloads_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sizes, "_listing", lambda name, revision: None)
+    planned = plan(TrainConfig(model=str(tiny_model), data="mmarco", languages="eng"))
+    assert "to download: 57 GB" in planned["to prepare first"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_leaves_a_model_and_says_how_it_was_made(settings, data, tmp_path):

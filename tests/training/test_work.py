@@ -6,10 +6,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridbatch.common.files import read_json
+from hybridbatch.common.peak import measured_peak
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
-from hybridbatch.training.flops import Work, measured_peak
+from hybridbatch.training.flops import Work
 from hybridbatch.training.lora import Adapters
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.train import train

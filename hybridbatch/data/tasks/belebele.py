@@ -6,7 +6,7 @@ question, ...}. ``link`` names the passage, and ``link`` with ``question_number`
 are equal in all languages. Source: Bandarkar et al. 2023, The Belebele Benchmark, arXiv:2308.16884.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import Qrels, Task, Texts
 from hybridbatch.common.texts import nfc
 from hybridbatch.data.download.hub import Repository
+from hybridbatch.data.download.sizes import HubFiles
 from hybridbatch.data.formats.tables import Record, position, text
 from hybridbatch.data.tasks.hub_files import rows_of
 from hybridbatch.data.tasks.texts_and_qrels import collect, make_task
@@ -35,6 +36,13 @@ CODES = tuple(
     yor_Latn zho_Hans zho_Hant zsm_Latn zul_Latn
     """.split()  # noqa: SIM905
 )
+
+
+def files(languages: str, trained: Sequence[str]) -> list[HubFiles]:
+    """The files of the wanted languages, for `Description.files`."""
+    codes = {canonical(code): code for code in CODES}
+    wanted = resolve(languages, tuple(codes), trained)
+    return [HubFiles(HUB, rf"data/{codes[one]}\.jsonl", 1.0e6) for one in wanted]
 
 
 def read_belebele(

@@ -1,6 +1,6 @@
 """The public data sets known by name: sources, expected sizes, and caveats."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import Task
+from hybridbatch.data.download.sizes import Files, KnownSize
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.sources.local_copies import local_copy
 from hybridbatch.data.tasks import belebele, lareqa, miracl
@@ -36,6 +37,8 @@ class Description:
     megabytes: float | None = None  # to download; None: as the home states, or by language
     fetch: Callable[[], Path] | None = None  # downloads the files if no data root has them
     fetched: Callable[[], Path | None] = lambda: None  # the folder of an earlier `fetch`
+    # (languages, trained): the files that `hub` reads
+    files: Callable[[str, Sequence[str]], Sequence[Files]] | None = None
     hub: Callable[..., Task] | None = (
         None  # (name, data_root, languages, trained, **fields of Task): reads from the hub
     )
@@ -103,6 +106,7 @@ CATALOGUE: Mapping[str, Description] = {
         read=partial(read_flat, strip_language=True),
         queries=900,
         passages=488,
+        files=belebele.files,
         hub=belebele.read_belebele,
     ),
     "miracl": Description(
@@ -113,6 +117,7 @@ CATALOGUE: Mapping[str, Description] = {
         licence="Apache-2.0; passages CC BY-SA",
         queries=miracl.QUERIES,
         passages=miracl.PASSAGES,
+        files=miracl.files,
         hub=miracl.read_miracl,
     ),
     "belebele-sib": Description(
@@ -263,6 +268,22 @@ def expected_sizes(name: str, languages: str, trained: Iterable[str]) -> dict[st
             sizes["languages"] = len(wanted)
             sizes[what] = sum(known[code] for code in wanted)
     return sizes
+
+
+def files_to_fetch(
+    name: str, data_root: Path | None, languages: str, trained: Iterable[str]
+) -> list[Files]:
+    """The files that loading a task in the wanted languages would download."""
+    base = name.partition(":")[0]
+    description = CATALOGUE[base]
+    if local_folder(base, data_root):
+        return []
+    home = HOMES.get(description.folder or base)
+    if home:
+        return [KnownSize(home.megabytes, home.cloned(data_root))]
+    if description.files:
+        return list(description.files(languages, tuple(trained)))
+    return [KnownSize(description.megabytes or 0.0, here=False)]
 
 
 def whereabouts(name: str, data_root: Path | None) -> str:

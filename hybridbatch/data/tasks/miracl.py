@@ -7,7 +7,7 @@ file in the cache, and memory-mapped from there. Only the wanted languages are d
 Source: Zhang et al. 2023, MIRACL, TACL 11.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hybridbatch.common.files import cache_folder, fingerprint
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import Qrels, Task, Texts
 from hybridbatch.common.texts import nfc
+from hybridbatch.data.download.sizes import HubFiles
 from hybridbatch.data.formats.retrieval_sets import titled
 from hybridbatch.data.formats.tables import Record, RowProblem, identifier, text
 from hybridbatch.data.sources.miracl import CORPUS, HUB
@@ -28,6 +29,20 @@ QUERIES = {"ar": 2896, "bn": 411, "de": 305, "en": 799, "es": 648, "fa": 632, "f
 PASSAGES = {"ar": 2_061_414, "bn": 297_265, "de": 15_866_222, "en": 32_893_221, "es": 10_373_953, "fa": 2_207_172,
             "fi": 1_883_509, "fr": 14_636_953, "hi": 506_264, "id": 1_446_315, "ja": 6_953_614, "ko": 1_486_752,
             "ru": 9_543_918, "sw": 131_924, "te": 518_079, "th": 542_166, "yo": 49_043, "zh": 4_934_368}  # fmt: skip
+
+PACKED_BYTES = 220.0  # of a passage in the packed files, about
+
+
+def files(languages: str, trained: Sequence[str]) -> list[HubFiles]:
+    """The files of the wanted languages, for `Description.files`."""
+    codes = {canonical(code): code for code in QUERIES}
+    found = []
+    for language in resolve(languages, tuple(codes), trained):
+        code = codes[language]
+        found.append(HubFiles(HUB, rf"miracl-v1\.0-{code}/.*-dev\.tsv", 0.1e6))
+        packed = PACKED_BYTES * PASSAGES[code]
+        found.append(HubFiles(CORPUS, rf"miracl-corpus-v1\.0-{code}/.*\.gz", packed))
+    return found
 
 
 def read_miracl(

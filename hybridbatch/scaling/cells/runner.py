@@ -11,6 +11,7 @@ from hybridbatch.common.documents import read_training
 from hybridbatch.common.files import atomic_path
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
+from hybridbatch.common.sizes import gigabytes
 from hybridbatch.scaling.cells.folder import QUERIES
 from hybridbatch.scaling.cells.grid import Cell, Facts
 from hybridbatch.scaling.cells.known_models import model_fingerprint
@@ -78,6 +79,30 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
             name: model_fingerprint(name, report) for name in [*config.model, *_teachers(config)]
         },
     )
+
+
+def absent_inputs(config: SweepConfig) -> dict[str, str]:
+    """Data, tasks and models of a grid that would have to be downloaded, with their sizes.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    from hybridbatch.data.prepare import unprepared
+    from hybridbatch.data.tasks.catalogue import whereabouts
+    from hybridbatch.data.tasks.registry import is_here
+    from hybridbatch.model.reckoning import absent_bytes
+
+    absent: dict[str, str] = {}
+    if needs := unprepared(config.data, config.data_root):
+        absent[f"data {config.data}"] = needs.sentence()
+    for name in config.tasks:
+        if not is_here(name, config.data_root):
+            absent[f"task {name}"] = whereabouts(name.partition(":")[0], config.data_root)
+    for name in [*config.model, *_teachers(config)]:
+        size = absent_bytes(name)
+        if size != 0:
+            absent[f"model {name}"] = f"to download: {gigabytes(size)}"
+    return absent
 
 
 def _teachers(config: SweepConfig) -> list[str]:

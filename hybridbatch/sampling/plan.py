@@ -18,7 +18,14 @@ from hybridbatch.common.seeding import stream
 from hybridbatch.sampling.filling import fill_batches, fill_copies
 from hybridbatch.sampling.index import RecordIndex
 from hybridbatch.sampling.pairs import draw_copies, draw_pairs
-from hybridbatch.sampling.schedule import Schedule, Strategy, _name, _steps_by_stream
+from hybridbatch.sampling.schedule import (
+    MIXING,
+    ORDERED,
+    Schedule,
+    Strategy,
+    _name,
+    _steps_by_stream,
+)
 from hybridbatch.sampling.streams import (
     COPIES,
     CROSS_LINGUAL,
@@ -63,6 +70,10 @@ def plan_schedule(
     - Records: epoch after epoch without replacement within a stream (`streams.fill_batches`). A
       batch holds no record and no passage text twice.
 
+    The strategies "monolingual-first" and "cross-lingual-first" are hybrid schedules with one kind
+    after the other. They have as many batches of each kind as the hybrid schedule of the same mix
+    and seed. Their steps depend on `steps`, too.
+
     An mtt batch is filled with records. Each record brings its two-sided rows in different
     languages, chosen uniformly, at most `copies` of them and at most half of the batch. The last
     record brings as many as there is room for. So a record with one language takes part too, and
@@ -75,8 +86,8 @@ def plan_schedule(
 
     Args:
         index: the rows to draw from.
-        strategy: "hybrid", "mixed" or "mtt".
-        mix: probability of a monolingual batch, 0 to 1; used by the strategy "hybrid" only.
+        strategy: "hybrid", "monolingual-first", "cross-lingual-first", "mixed" or "mtt".
+        mix: probability of a monolingual batch, 0 to 1; not used by "mixed" and "mtt".
         copies: most pairs of a record in a batch of the strategy "mtt", at least 1; None: all its
             languages.
         batch_size: pairs in a batch.
@@ -117,11 +128,7 @@ def plan_schedule(
         for kind in kinds
     }
 
-    kind = np.full(steps, max(kinds), np.uint8)
-    if strategy == "hybrid":
-        kind = np.where(
-            stream(seed, "kind").random(steps) < mix, MONOLINGUAL, CROSS_LINGUAL
-        ).astype(np.uint8)
+    kind = _kind_of_steps(mix, strategy, steps, seed)
     source = _draw_sources(kind, chances, stream(seed, "source").random(steps))
     language = _draw_languages(kind, source, fillable, stream(seed, "language").random(steps))
 
@@ -162,6 +169,17 @@ def plan_schedule(
             " in every language of their source and take part",
         )
     return Schedule(kind, source, language, query_row, passage_row, notes)
+
+
+def _kind_of_steps(mix: float, strategy: Strategy, steps: int, seed: int) -> np.ndarray:
+    """uint8 [T]: the kind of every step, drawn for hybrid batches."""
+    if strategy not in MIXING:
+        return np.full(steps, max(_kinds(mix, strategy)), np.uint8)
+    monolingual = stream(seed, "kind").random(steps) < mix
+    kind = np.where(monolingual, MONOLINGUAL, CROSS_LINGUAL).astype(np.uint8)
+    if strategy in ORDERED:  # cross-lingual is the smaller number
+        kind = np.sort(kind)[:: -1 if strategy == "monolingual-first" else 1].copy()
+    return kind
 
 
 def _parallel_only(
@@ -208,7 +226,7 @@ def _common_records(
 def _kinds(mix: float, strategy: Strategy) -> set[int]:
     if not 0 <= mix <= 1:
         raise ConfigError(f"mix {mix} is not between 0 (cross-lingual) and 1 (monolingual)")
-    if strategy != "hybrid":
+    if strategy not in MIXING:
         return {MIXED if strategy == "mixed" else COPIES}
     return {kind for kind, wanted in ((MONOLINGUAL, mix > 0), (CROSS_LINGUAL, mix < 1)) if wanted}
 

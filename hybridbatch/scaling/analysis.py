@@ -18,6 +18,7 @@ import numpy as np
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.languages import language
+from hybridbatch.sampling.schedule import MIXING
 from hybridbatch.scaling.cells.folder import SweepFolder
 from hybridbatch.scoring.averages import SETTINGS
 
@@ -29,7 +30,6 @@ FURTHER_METRICS = ("ndcg@10", "recall@10", "same_language_share@10")  # shown, n
 LOWER_IS_BETTER = ("rank_distance", "contrastive_entropy")
 # the published list nearest to most multilingual encoders, multilingual E5 among them
 PRETRAINING = "xlm-r"
-MIXING = ("hybrid",)  # strategies whose batches depend on the mix
 # axes that may be numbers on a scale
 SCALES = ("pairs", "train_languages", "batch_size", "steps", "epochs")
 
@@ -183,7 +183,7 @@ class Sweep:
         if not self.cells:
             return []
         found = []
-        for task in self.cells[0]["eval"]["tasks"]:
+        for task in self.tasks:
             codes = self.languages(task["name"])
             names = sorted(
                 dict.fromkeys(group for code in codes for group in self.groups_of(code)),
@@ -203,7 +203,7 @@ class Sweep:
 
     def languages(self, task: str, group: str = "all") -> tuple[str, ...]:
         """The query languages of a task that belong to a group."""
-        known = next(entry for entry in self.cells[0]["eval"]["tasks"] if entry["name"] == task)
+        known = next(entry for entry in self.tasks if entry["name"] == task)
         codes = dict.fromkeys(
             code for languages in known["settings"].values() for code in languages
         )
@@ -289,10 +289,28 @@ class Sweep:
 
     def untrained(self, model: str) -> dict[str, Any] | None:
         """The cell of a model before training."""
-        return next(
-            (cell for cell in self.cells if not cell["train"] and cell["axes"]["model"] == model),
-            None,
-        )
+        for cell in self.starts:
+            if cell["axes"]["model"] == model and not cell["axes"].get("baseline"):
+                return cell
+        return None
+
+    @cached_property
+    def starts(self) -> list[dict[str, Any]]:
+        """The cells without a training: the starting models, then the baselines."""
+        found = [cell for cell in self.cells if not cell["train"]]
+        return sorted(found, key=lambda cell: bool(cell["axes"].get("baseline")))
+
+    @cached_property
+    def debiased(self) -> dict[str, str]:
+        """The name of the debiased scores of each task that has some, by the name of the task."""
+        return {task["of"]: task["name"] for task in self.tasks if task.get("of")}
+
+    @cached_property
+    def tasks(self) -> list[dict[str, Any]]:
+        """The tasks of the sweep with one cell's scores; debiased scores are tasks of their own."""
+        whole = [cell for cell in self.cells if not cell["axes"].get("baseline")]
+        tasks: list[dict[str, Any]] = (whole or list(self.cells))[0]["eval"]["tasks"]
+        return tasks
 
     def _codes(self, measure: Measure) -> tuple[str, ...]:
         wanted = (measure.task, measure.group)
@@ -393,9 +411,8 @@ def _from_means(
 ) -> dict[str, np.ndarray]:
     values: dict[str, np.ndarray] = {}
     for number, cell in enumerate(sweep.cells):
-        known = next(entry for entry in cell["eval"]["tasks"] if entry["name"] == task)[
-            "settings"
-        ].get(setting, {})
+        scored = {entry["name"]: entry["settings"] for entry in cell["eval"]["tasks"]}
+        known = scored.get(task, {}).get(setting, {})
         for code, metrics in known.items():
             for metric, value in metrics.items():
                 whole = values.setdefault(
@@ -463,17 +480,21 @@ def _plain(value: Any) -> Any:
 def _require_same_targets(
     cells: Iterable[Mapping[str, Any]], homes: Mapping[str, SweepFolder]
 ) -> None:
-    """Raise DataError if cells were evaluated on different languages or tasks."""
+    """Raise DataError if cells were evaluated on different targets."""
     first = None
-    for cell in cells:
+    for cell in sorted(cells, key=lambda cell: bool(cell["axes"].get("baseline"))):
         settings = cell["settings"]["eval"]
-        targets = settings["tasks"], sorted(settings["languages"].split(","))
+        targets = (
+            settings["tasks"],
+            sorted(settings["languages"].split(",")),
+            *([] if cell["axes"].get("baseline") else [cell["settings"].get("debias")]),
+        )
         first = first or (targets, homes[cell["key"]])
-        if targets != first[0]:
+        if targets != first[0][: len(targets)]:
             raise DataError(
-                f"{homes[cell['key']].result(cell['key'])}: has other languages or tasks than"
-                f" the cells of {first[1].path}; report sweeps of different targets"
-                " separately, and keep them in separate folders"
+                f"{homes[cell['key']].result(cell['key'])}: has other languages, tasks or language"
+                f" vectors (--debias) than the cells of {first[1].path}; report sweeps of"
+                " different targets separately, and keep them in separate folders"
             )
 
 

@@ -66,9 +66,11 @@ def against_pure(part: Responses) -> Iterator[Row]:
 def against_baselines(part: Responses, parts: Sequence[Responses]) -> Iterator[Row]:
     """Every inner mix against the baselines, at the sizes and seeds that both have.
 
-    Baselines are the strategies that have no mix, and the same mix with a teacher.
+    Baselines are the strategies that have no mix, and the same mix with a teacher or with one kind
+    of batches after the other.
     """
-    if part.mixes == (None,) or part.fixed.get("teacher"):
+    plain = part.fixed.get("strategy", "hybrid") == "hybrid" and not part.fixed.get("teacher")
+    if part.mixes == (None,) or not plain:
         return
     for rival in parts:
         name = _baseline_name(part, rival)

@@ -32,6 +32,7 @@ from hybridbatch.scaling.contrasts import (
     settle,
 )
 from hybridbatch.scaling.fits import MIN_SIZES, Law, TooFewSizes, fit_law
+from hybridbatch.scaling.gaps import gaps, lines
 from hybridbatch.scaling.language_traits import TooFewLanguages, lexical_distances, regress, traits
 from hybridbatch.scaling.mix_response import (
     Trend,
@@ -58,6 +59,8 @@ class Findings:
 
     means: list[Row]
     comparisons: list[Row]
+    gaps: list[Row]  # how far debiasing closes the gap between the pure strategies
+    lines: list[Row]  # scores without training
     optima: list[Row]
     break_evens: list[Row]
     interactions: list[Row]
@@ -106,6 +109,8 @@ def find(sweep: Sweep, texts: Texts | None = None) -> Findings:
     return Findings(
         means=_once(_of_each(_means, shown), axes),
         comparisons=_comparisons(sweep, main, axes),
+        gaps=gaps(sweep, main, _margin(sweep)),
+        lines=lines(sweep, main),
         optima=_once(_of_each(_optima, parts), axes),
         break_evens=_once(_of_each(_break_evens, widest), axes, but=("pairs",)),
         interactions=settle(_once(_of_each(_interactions, scaled), axes), _trend_family),
@@ -150,10 +155,14 @@ def _comparisons(
         for part in parts:
             rows += against_pure(part)
             rows += against_baselines(part, parts)
-    margin = float(sweep.settings[0].get("margin", MARGIN)) if sweep.settings else MARGIN
-    rows = judged(_once(rows, axes), axes, margin)
+    rows = judged(_once(rows, axes), axes, _margin(sweep))
     over_languages(sweep, rows)
     return rows
+
+
+def _margin(sweep: Sweep) -> float:
+    """The difference of mAP that counts as none."""
+    return float(sweep.settings[0].get("margin", MARGIN)) if sweep.settings else MARGIN
 
 
 def _all_laws(sweep: Sweep) -> Iterator[Row]:

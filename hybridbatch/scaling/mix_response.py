@@ -61,11 +61,11 @@ class Trend:
 def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
     """Means over seeds and questions in repetitions of the study, [resamples, ...].
 
-    Questions are resampled with replacement, and all cells get the same questions. Two or three
-    seeds are too few to resample. So the noise of seeds is drawn from Student's t, with the
-    standard deviation pooled over all cells in `values`; pass all cells of a study together. The
-    noise is drawn for each cell alone. This is conservative for differences between cells that a
-    seed moves together.
+    Questions are resampled with replacement, and all cells get the same questions. A few seeds are
+    too few to resample, so the noise of seeds is drawn: a random combination of the seeds'
+    deviations from the mean, with the scale of Student's t. Every difference between cells then has
+    its own standard deviation over the seeds and its own degrees of freedom, seeds - 1. Nothing is
+    pooled over cells, and what a seed adds to all cells alike goes out of their differences.
     """
     array = np.asarray(values, dtype=float)
     *cells, seeds, questions = array.shape
@@ -76,11 +76,22 @@ def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np
         deviation = array.mean(axis=-2) - means[..., None]
         total += np.tensordot(weights, deviation, axes=([1], [-1]))
     if seeds > 1:
-        free = means.size * (seeds - 1)
-        spread = np.sqrt(((array.mean(axis=-1) - means[..., None]) ** 2).sum() / free)
-        noise = stream(seed, "bootstrap of seeds").standard_t(free, size=total.shape)
-        total += noise * spread / np.sqrt(seeds)
+        deviation = array.mean(axis=-1) - means[..., None]  # [..., S]
+        total += np.tensordot(_seed_weights(seed, seeds, resamples), deviation, axes=([1], [-1]))
     return total
+
+
+def _seed_weights(seed: int, seeds: int, resamples: int) -> np.ndarray:
+    """[resamples, S]: weights whose product with the seeds' deviations is the error of their mean.
+
+    The product has the distribution s / sqrt(S) times Student's t with S - 1 degrees of freedom,
+    where s is the standard deviation over seeds.
+    """
+    rng = stream(seed, "bootstrap of seeds")
+    free = seeds - 1
+    scale = np.sqrt(free / rng.chisquare(free, size=(resamples, 1)))
+    normal: np.ndarray = rng.standard_normal((resamples, seeds))
+    return normal * scale / np.sqrt(seeds * free)
 
 
 @lru_cache(maxsize=4)

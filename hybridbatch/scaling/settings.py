@@ -8,7 +8,13 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
+from hybridbatch.common.errors import DataError
+from hybridbatch.common.languages import canonical
 from hybridbatch.common.settings import DataRootSettings, separated, setting, shortened
+
+CROSS_FIT = "cross-fit"
+BM25 = "bm25"
+Baseline = Literal["bm25", "centre", "lir", "lsar", "shift", "whiten"]
 
 
 class SweepConfig(DataRootSettings):
@@ -16,6 +22,12 @@ class SweepConfig(DataRootSettings):
 
     name: str | None = setting(None, "Run", "Name of the sweep; default: scale-sweep.")
     out: Path | None = setting(None, "Run", "Folder of the sweep; default: experiments/NAME.")
+    predict: tuple[Path, ...] = setting(
+        (),
+        "Run",
+        "Folders of finished sweeps with the same tasks: before training, forecast each language's"
+        " mAP from them; afterwards, tell the miss.",
+    )
     reuse: tuple[Path, ...] = setting(
         (), "Run", "Folders of other sweeps, from which finished cells are copied."
     )
@@ -42,6 +54,23 @@ class SweepConfig(DataRootSettings):
         " set it before the sweep runs.",
         gt=0,
         lt=1,
+    )
+
+    debias: str | None = setting(
+        None,
+        "Targets",
+        "Also score every model after the mean vector of each language is subtracted."
+        " cross-fit: means of the other half of each task's own texts; or text by language as"
+        " for `debias --text`: a folder, a file or a built-in task.",
+    )
+    baselines: tuple[Baseline, ...] = setting(
+        (),
+        "Targets",
+        "Lines without training beside the trained cells: bm25, and the starting models after a"
+        " method of `debias` (centre, lir, lsar, shift, whiten), with vectors as --debias says.",
+    )
+    pivot: str = setting(
+        "eng", "Targets", "Language to which the baseline shift moves passages; it is evaluated."
     )
 
     mix: tuple[float, ...] = setting(
@@ -125,6 +154,20 @@ class SweepConfig(DataRootSettings):
         parts = separated(values, "," if numbers else ";")
         return tuple(int(part) if part.isdigit() else part for part in parts)
 
+    @field_validator("debias", mode="before")
+    @classmethod
+    def _nothing(cls, value: Any) -> Any:
+        """``none`` in a file or on the command line is no debiasing."""
+        return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+
+    @field_validator("pivot")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            return canonical(value)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+
     @field_validator("set", mode="before")
     @classmethod
     def _named_values(cls, values: Any) -> Any:
@@ -159,9 +202,10 @@ class SweepConfig(DataRootSettings):
     def _consistent(self) -> Self:
         if self.epochs and "steps" in self.model_fields_set:
             raise ValueError("steps and epochs both set the length of training; give one of them")
-        for axis in ("mix", "pairs", "train_languages", "batch_size", "model", "seeds", "tasks"):
+        axes = ("mix", "pairs", "train_languages", "batch_size", "model", "seeds", "tasks")
+        for axis in (*axes, "baselines"):
             values = getattr(self, axis)
-            if not values:
+            if not values and axis != "baselines":
                 raise ValueError(f"{axis} has no value; give at least one")
             if len(set(values)) < len(values):
                 raise ValueError(f"{axis} names a value twice: {', '.join(map(str, values))}")

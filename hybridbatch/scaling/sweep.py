@@ -25,6 +25,7 @@ from hybridbatch.scaling.cells.grid import Cell, Facts, in_words, plan_cells, sp
 from hybridbatch.scaling.cells.launchers import launcher
 from hybridbatch.scaling.cells.probe import Estimate, estimate
 from hybridbatch.scaling.cells.runner import absent_inputs, gather_facts, run_cell
+from hybridbatch.scaling.predict import Fertility, forecast, settle
 from hybridbatch.scaling.report.tables import write_summary
 from hybridbatch.scaling.settings import SweepConfig, seconds
 
@@ -40,6 +41,7 @@ def run_sweep(
     runner: Runner = run_cell,
     facts: Facts | None = None,
     confirmed: bool = False,
+    fertility: Fertility | None = None,
 ) -> Path:
     """Run the cells that have no result yet and write the summary.
 
@@ -53,6 +55,7 @@ def run_sweep(
         runner: runs one cell, see `scaling.cells.folder.Runner`.
         facts: contents of data, tasks and models; by default they are looked up.
         confirmed: run a grid of more than 10,000 cells.
+        fertility: tokens per word by task and language, for forecasts; by default they are counted.
 
     Returns:
         The folder with ``sweep.json``, ``cells/KEY.json`` and ``summary.json``, ``.csv`` and
@@ -77,6 +80,10 @@ def run_sweep(
         )
         report.note(f"copied {taken} finished cells from {other}")
     try:
+        if config.predict:
+            starts = [cell for cell in cells if cell.train is None]
+            _run_missing(config, starts, folder, runner, report)
+            forecast(config, cells, folder, report, fertility)
         _run_missing(config, cells, folder, runner, report)
     except (KeyboardInterrupt, Interrupted):
         raise Interrupted(
@@ -85,6 +92,7 @@ def run_sweep(
         ) from None
     for path in write_summary(folder.path):
         report.note(f"wrote {path}")
+    settle(folder, report)
     return folder.path
 
 
@@ -222,7 +230,7 @@ def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _write_plan(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder) -> None:
-    settings = config.model_dump(mode="json", exclude={"data_root", "reuse"})
+    settings = config.model_dump(mode="json", exclude={"data_root", "reuse", "predict"})
     if config.address:
         settings["address"] = without_secrets(config.address)
     plan = {

@@ -33,7 +33,7 @@ def estimate(
     Raises:
         HybridBatchError: texts, models and methods that cannot be used.
     """
-    texts, sources = _texts(config, report)
+    texts, sources = texts_by_side(config, report)
     store = store or open_store(config, report)
     vectors = language_vectors(config, texts, sources, store, report)
     if config.save_model:
@@ -172,8 +172,8 @@ def _moments(
     return moments
 
 
-def _texts(
-    config: DebiasConfig, report: Reporter
+def texts_by_side(
+    config: DebiasConfig, report: Reporter = SILENT
 ) -> tuple[dict[Side, dict[str, list[str]]], dict[str, str]]:
     """The texts of each side, and a description of their sources."""
     passages = _gathered(config, config.text, "passage", report)

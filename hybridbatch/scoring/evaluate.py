@@ -4,7 +4,7 @@ Each distinct text is encoded once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,12 +43,14 @@ def evaluate(
     *,
     tasks: Sequence[Task] | None = None,
     store: "EmbeddingStore | None" = None,
+    ranker: "Callable[[Task], Ranker] | None" = None,
 ) -> Path:
     """Score an encoder and write ``per_query.parquet`` and, last, ``eval.json``.
 
     Args:
         tasks: the result of `load_tasks` for these settings, if it has been called already.
         store: the result of `open_store` for these settings, if it has been called already.
+        ranker: ranks a task instead of the encoder's own vectors; tasks are then ranked whole.
 
     Returns:
         The folder of both files.
@@ -65,7 +67,7 @@ def evaluate(
     for task in evaluation.tasks:
         for note in task.notes:
             report.warn(note)
-    scorer = open_scorer(config, evaluation.machine, store, report)
+    scorer = _scorer(evaluation, store, ranker, report)
     second_stage = _second_stage(evaluation, report)
     folder = make_folder(evaluation.folder)
     if scorer.debias:
@@ -154,6 +156,17 @@ class Scorer:
     facts: Mapping[str, Any]  # fingerprint and precision, for eval.json
     store: "EmbeddingStore | None"  # None for a baseline, which has no embeddings
     debias: "LanguageVectors | None" = None  # subtracted from the embeddings
+
+
+def _scorer(
+    evaluation: Evaluation,
+    store: "EmbeddingStore | None",
+    ranker: "Callable[[Task], Ranker] | None",
+    report: Reporter,
+) -> Scorer:
+    """The scorer of the settings, or one that ranks with a given ranker."""
+    scorer = open_scorer(evaluation.config, evaluation.machine, store, report)
+    return scorer if ranker is None else replace(scorer, ranker=ranker, store=None)
 
 
 def open_scorer(

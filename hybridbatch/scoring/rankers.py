@@ -4,7 +4,7 @@ The rankers of baselines are in `hybridbatch.scoring.baselines`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -58,15 +58,32 @@ class EmbeddingRanker:
                 language: debias.apply(vectors, "query", language)
                 for language, vectors in self.queries.items()
             }
-        self.passages = Corpus(
-            passages, {language: texts.ids for language, texts in task.corpus.items()}, device
-        )
+        self.passages = _corpus(task, passages, device)
+
+    @classmethod
+    def of_vectors(
+        cls,
+        task: Task,
+        queries: Mapping[str, np.ndarray],
+        passages: Mapping[str, np.ndarray],
+        device: str = "cpu",
+    ) -> Self:
+        """A ranker of vectors that are there already: [n, D] by language, rows of length 1."""
+        ranker = cls.__new__(cls)
+        ranker.queries = dict(queries)
+        ranker.passages = _corpus(task, dict(passages), device)
+        return ranker
 
     def ranks(
         self, language: str, relevance: Mapping[str, Relevance], wanted: Wanted | None = None
     ) -> GridRanks:
         """As `Ranker`."""
         return relevant_ranks(self.queries[language], self.passages, relevance, wanted)
+
+
+def _corpus(task: Task, passages: dict[str, np.ndarray], device: str) -> Corpus:
+    ids = {language: texts.ids for language, texts in task.corpus.items()}
+    return Corpus(passages, ids, device)
 
 
 def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dict[str, np.ndarray]:

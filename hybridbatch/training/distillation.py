@@ -23,7 +23,8 @@ from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
 from hybridbatch.training.checkpoint import load_tensors, save_tensors
 from hybridbatch.training.loss import false_negatives
 
-Form = Literal["scores", "embeddings"]
+Form = Literal["scores", "embeddings", "cosines"]
+ALIKE: tuple[Form, ...] = ("embeddings", "cosines")  # need a teacher of the same dimension
 SIDES: tuple[tuple[Side, int], ...] = (("query", HAS_QUERY), ("passage", HAS_PASSAGE))
 
 
@@ -108,7 +109,7 @@ class Teacher:
         keys: Tensor,
         temperature: float | Tensor,
     ) -> Tensor:
-        """The distillation loss of a batch, by `score_loss` or `embedding_loss`.
+        """The distillation loss of a batch, by `score_loss`, `embedding_loss` or `cosine_loss`.
 
         Args:
             step: the step of the batch.
@@ -118,8 +119,9 @@ class Teacher:
         """
         known = {side: self.targets.rows[side][step] >= 0 for side, _ in SIDES}
         taught = {side: self._of(side, step, queries) for side, _ in SIDES}
-        if self.form == "embeddings":
-            return embedding_loss(
+        if self.form in ALIKE:
+            compared = embedding_loss if self.form == "embeddings" else cosine_loss
+            return compared(
                 torch.cat([queries, positives]),
                 torch.cat([taught[side] for side, _ in SIDES]),
                 torch.cat([upload(known[side], queries.device) for side, _ in SIDES]),
@@ -180,12 +182,28 @@ def embedding_loss(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
     return ((student - teacher) * known[:, None]).square().sum() / known.sum().clamp(min=1)
 
 
+def cosine_loss(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
+    """The mean cosine distance of student and teacher vectors, mean_i (1 - s_i . t_i).
+
+    This is L_Distill of MIMO (Jang et al. 2026, arXiv:2605.31171, its second stage). Its loss is
+    ``L = lambda L_XLCO + (1 - lambda) L_Distill`` with lambda 0.2. L_XLCO is the InfoNCE of
+    cross-lingual pairs at temperature 0.05. So MIMO's second stage is mix 0, distill_weight 0.8 and
+    temperature 0.05. The authors compare vectors after a linear projection to the teacher's
+    dimension. Here both have one dimension, and there is no projection.
+
+    Args: as `embedding_loss`, whose value is twice this one.
+    Returns: scalar; 0 if no vector is known.
+    """
+    distances = 1 - (student * teacher).sum(1)
+    return (distances * known).sum() / known.sum().clamp(min=1)
+
+
 def check_dimensions(form: Form, teacher: Encoder, dimension: int) -> None:
     """Check that a student of `dimension` can learn from the teacher in this form.
 
     Raises: `ConfigError` if it cannot.
     """
-    if form == "embeddings" and teacher.dimension != dimension:
+    if form in ALIKE and teacher.dimension != dimension:
         raise ConfigError(
             f"teacher = {teacher.name!r}: its embeddings have {teacher.dimension} dimensions,"
             f" but the model's have {dimension}; use --distill-from scores"

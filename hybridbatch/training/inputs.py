@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Split
@@ -18,6 +19,7 @@ from hybridbatch.sampling.schedule import Schedule
 from hybridbatch.training.alignment import Translations, plan_translations
 from hybridbatch.training.batches import Batches
 from hybridbatch.training.distillation import Targets
+from hybridbatch.training.retrieval_validation import METRIC, RetrievalSet, plan_retrieval
 from hybridbatch.training.rows import StoredRows
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.validation import Validation, plan_validation
@@ -140,15 +142,41 @@ class Inputs:
             )
         return made
 
-    def validation(self, encoder: Encoder, config: TrainConfig) -> Validation:
-        """The tokenised validation batches."""
+    def validation(
+        self, encoder: Encoder, config: TrainConfig, report: Reporter = SILENT
+    ) -> Validation:
+        """The tokenised validation batches, and the texts of validation by retrieval.
+
+        Raises: `ConfigError` or `DataError` if the settings ask for retrieval in data without it.
+        """
         kinds = {}
         for kind, schedule in self.held_out.items():
             assert self.held_out_index is not None
             kinds[kind] = self._batches(
                 "validation", self.held_out_index, schedule, encoder, config, SILENT
             )
-        return Validation(kinds)
+        retrieval = None
+        if config.validation_metric == METRIC:
+            retrieval = self._retrieval(encoder, config, report)
+        return Validation(kinds, retrieval)
+
+    def _retrieval(self, encoder: Encoder, config: TrainConfig, report: Reporter) -> RetrievalSet:
+        """The texts of validation by retrieval."""
+        if self.held_out_index is None:
+            raise ConfigError(
+                "validation_metric = map: the data has no validation split; prepare the data with"
+                " --validation-share, or choose loss"
+            )
+        wanted = {"queries": config.validation_queries, "passages": config.validation_passages}
+        found = plan_retrieval(self.store, self.held_out_index, encoder, **wanted)
+        report.note(found.about)
+        for name, tokens in (("queries", found.queries), ("passages", found.passages)):
+            if len(tokens) < wanted[name]:
+                report.warn(
+                    f"validation_{name} = {wanted[name]:,}: the validation split has only"
+                    f" {len(tokens):,}; with few of them, small differences are chance"
+                )
+        return found
 
     def _batches(
         self,

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from hybridbatch.common.memory import freed_memory_kept
 from hybridbatch.common.progress import SILENT, Bar, Reporter
 from hybridbatch.common.seeding import stream
 from hybridbatch.common.stopping import stop_requests
+from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.model import Encoder
 from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
@@ -222,8 +223,7 @@ class Trainer:
         """The token ids that occur in any batch, and the ids that padding may use."""
         size = self.encoder.model.get_input_embeddings().num_embeddings
         seen = self.batches.words(size)
-        for batches in self.validation.kinds.values():
-            seen |= batches.words(size)
+        seen |= self.validation.words(size)
         seen[[0, self.encoder.tokenizer.pad_token_id or 0]] = True
         return np.flatnonzero(seen)
 
@@ -332,7 +332,7 @@ class Trainer:
 
         Returns: whether the weights are the best so far.
         """
-        if not self.validation.kinds:
+        if not self.validation:
             return False
         self.encoder.eval()
 
@@ -341,8 +341,13 @@ class Trainer:
             mine = self.cache.embed_all(batch.tokens.take(shares[self.workers.rank]))
             return self._sides(batch, mine, shares)[:3]
 
+        def embed_tokens(tokens: TokenArrays) -> Tensor:
+            shares = np.array_split(np.arange(len(tokens)), self.workers.size)
+            mine = self.cache.embed_all(tokens.take(shares[self.workers.rank]))
+            return self.workers.gather(mine, [len(share) for share in shares])
+
         with self.optimizer.averaged(), self.encoder.weights_fixed(self.precision):
-            measured = self.validation.measure(embed, self.objective)
+            measured = self.validation.measure(embed, self.objective, embed_tokens)
         progress, metric = self.progress, self.config.validation_metric
         best = progress.best_value(metric)
         progress.validations.append(
@@ -354,17 +359,14 @@ class Trainer:
         )
         if progress.step == 0 or not math.isfinite(measured[metric]):
             return False
-        sign = 1 if metric == "mrr" else -1
+        sign = -1 if metric == "loss" else 1
         better = best is None or sign * measured[metric] > sign * best
         if better:
             progress.best = progress.step
         elif self.config.patience is not None:
             worse = sum(entry["step"] > (progress.best or 0) for entry in progress.validations)
             progress.stopped_early = worse >= self.config.patience
-        self.report.note(
-            f"step {progress.step}: validation loss {measured['loss']:.4f}, MRR"
-            f" {measured['mrr']:.4f}"
-        )
+        self.report.note(f"step {progress.step}: validation {_shown(measured)}")
         return better
 
     def _save(self) -> None:
@@ -390,6 +392,13 @@ class Trainer:
             f" {steps[0] + 1} to {steps[-1] + 1}); the file names their records. Lower"
             " --learning-rate, use --precision fp32, or mend the records"
         )
+
+
+def _shown(measured: Mapping[str, float]) -> str:
+    """The means of a validation in words."""
+    names = {"loss": "loss", "mrr": "MRR", "map": "mAP"}
+    parts = [f"{words} {measured[name]:.4f}" for name, words in names.items() if name in measured]
+    return ", ".join(parts)
 
 
 def build_objective(config: TrainConfig, dimension: int) -> InfoNCE:

@@ -16,6 +16,7 @@ from hybridbatch.common.progress import SILENT
 from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.tables import markdown_table
 from hybridbatch.model import Encoder
+from hybridbatch.sampling.schedule import MIXING
 from hybridbatch.training.licences import OTHER, licence
 from hybridbatch.training.loop import Trainer
 
@@ -125,13 +126,19 @@ def _teaching(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _averaged(config: Mapping[str, Any]) -> list[str]:
+    """The line about the average with the start's weights, if there is one."""
+    share = config.get("average_start")
+    return [f"- weights: {share:.0%} of the start's, the rest trained"] if share else []
+
+
 def batches_in_words(config: Mapping[str, Any]) -> str:
     """The contents of the batches of a run, without settings that its strategy does not use."""
     copies = f"up to {config['copies']}" if config["copies"] else "all"
     return (
         f"{config['batch_size']} pairs; strategy {config['strategy']}; "
         + {
-            "hybrid": f"mix {config['mix']}",
+            **dict.fromkeys(MIXING, f"mix {config['mix']}"),
             "mixed": "every pair in one language, drawn for each",
             "mtt": f"every record in {copies} of its languages, never its own negatives",
         }[config["strategy"]]
@@ -292,6 +299,7 @@ def _recipe(result: Mapping[str, Any]) -> list[str]:
         f"- batches: {batches_in_words(config)} ({kinds})",
         f"- loss: {_loss(config, result['temperature'])}",
         *_teaching(config),
+        *_averaged(config),
         f"- optimizer: AdamW, learning rate {config['learning_rate']:g} ({config['lr_schedule']}),"
         f" weight decay {config['weight_decay']:g}, {result['steps']} steps, seed {config['seed']},"
         f" {result['precision']}",

@@ -12,6 +12,7 @@ from hybridbatch.common.settings import (
     checked_memory_size,
     setting,
 )
+from hybridbatch.sampling.schedule import MIXING, ORDERED, Strategy
 
 AUTO = "auto"
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -54,10 +55,11 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         "Encoder to start from: built-in name, local folder, or hub id.",
     )
 
-    strategy: Literal["hybrid", "mixed", "mtt"] = setting(
+    strategy: Strategy = setting(
         "hybrid",
         "Batches",
-        "hybrid: each batch is monolingual or cross-lingual, as --mix says; mixed:"
+        "hybrid: each batch is monolingual or cross-lingual, as --mix says; monolingual-first,"
+        " cross-lingual-first: the same with one kind after the other; mixed:"
         " same-language pairs of many languages in one batch (X-X of LAReQA); mtt: like"
         " mixed, but every record brings its pairs in several languages (multilingual"
         " translate-train).",
@@ -126,6 +128,14 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         gt=0,
         lt=1,
     )
+    average_start: float = setting(
+        0.0,
+        "Optimisation",
+        "Share of the starting weights in the saved model, an average of both (WiSE-FT); 0: the"
+        " trained weights alone.",
+        ge=0,
+        lt=1,
+    )
     dropout: float | None = setting(
         None,
         "Optimisation",
@@ -188,12 +198,12 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         ge=0,
         le=1,
     )
-    distill_from: Literal["scores", "embeddings"] = setting(
+    distill_from: Literal["scores", "embeddings", "cosines"] = setting(
         "scores",
         "Baselines",
         "What the student learns from the teacher: scores (KL divergence of each query's"
-        " distribution over the batch) or embeddings (mean squared distance; both need the"
-        " same dimension).",
+        " distribution over the batch), embeddings (mean squared distance) or cosines (mean"
+        " cosine distance, as in MIMO). The last two need a teacher of the same dimension.",
     )
     teacher_language: str | None = setting(
         "eng",
@@ -224,8 +234,22 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
     patience: int | None = setting(
         None, "Validation", "Stop after this number of validations without a better result.", ge=1
     )
-    validation_metric: Literal["loss", "mrr"] = setting(
-        "loss", "Validation", "Metric on the validation split that decides which model is better."
+    validation_metric: Literal["loss", "mrr", "map"] = setting(
+        "loss",
+        "Validation",
+        "Metric on the validation split that decides which model is better. loss, mrr: on the"
+        " validation batches; map: mean average precision of retrieval, averaged over the"
+        " monolingual, cross-lingual and multilingual setting. map costs more and tells close"
+        " models apart.",
+    )
+    validation_queries: int = setting(
+        500, "Validation", "Queries of --validation-metric map, over all languages.", ge=1
+    )
+    validation_passages: int = setting(
+        5000,
+        "Validation",
+        "Passages of --validation-metric map, over all languages; at least those of the queries.",
+        ge=1,
     )
 
     micro_tokens: int | None = setting(
@@ -310,8 +334,14 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         their defaults.
         """
         unused = [
-            *(["mix"] if self.strategy != "hybrid" else []),
+            *(["mix"] if self.strategy not in MIXING else []),
+            *(["strategy"] if self.strategy in ORDERED and self.mix in (0, 1) else []),
             *(["copies"] if self.strategy != "mtt" else []),
+            *(
+                []
+                if self.validation_metric == "map"
+                else ["validation_queries", "validation_passages"]
+            ),
             *(
                 []
                 if self.distils

@@ -23,6 +23,7 @@ from hybridbatch.data.store.reader import Store
 from hybridbatch.model import Encoder
 from hybridbatch.model.layout import Side
 from hybridbatch.model.shared import SharedEncoder
+from hybridbatch.sampling.schedule import MIXING
 from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
 from hybridbatch.training.batches import Batches
@@ -178,7 +179,10 @@ def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
 
 def run_folder(config: TrainConfig) -> Path:
     """The folder of the run of `config`."""
-    batches = f"mix-{config.mix:g}" if config.strategy == "hybrid" else config.strategy
+    batches: str = config.strategy
+    if config.strategy in MIXING:
+        order = "" if config.strategy == "hybrid" else f"-{config.strategy}"
+        batches = f"mix-{config.mix:g}{order}"
     default = f"{Path(config.data).name}-{batches}-seed-{config.seed}"
     return config.out or Path("experiments") / (config.name or default)
 
@@ -223,7 +227,7 @@ def _train(
         checkpoint.require_same(run, identity)
     # Before anything is written, because a text may be refused.
     batches = inputs.batches(encoder, config, report)
-    validation = inputs.validation(encoder, config)
+    validation = inputs.validation(encoder, config, report)
     with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
         done = _claim(run, identity, workers, report)
         start_peak_memory(workers.device)
@@ -251,9 +255,29 @@ def _train(
             report.note(f"{run}: continuing after step {done} of {config.steps}")
         trainer.train()
         trained = trainer.finish()
+        average_with_start(trained, config)
         if workers.leads:
             keep(run, trained, train_json(trainer, trained, inputs.facts(), identity))
         return trained
+
+
+def average_with_start(trained: Encoder, config: TrainConfig) -> None:
+    """Replace the weights w of a trained encoder by ``(1 - a) w + a w_0``.
+
+    w_0 are the weights of the start and a is `average_start`. Nothing changes at 0. Validation and
+    checkpoints are of the trained weights.
+
+    Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (WiSE-FT), CVPR 2022,
+        arXiv:2109.01903, section 3.
+    """
+    share = config.average_start
+    if not share:
+        return
+    start = Encoder.load(config.model, **config.encoder_options)
+    of_start = dict(start.named_parameters())
+    with torch.no_grad():
+        for name, own in trained.named_parameters():
+            own.lerp_(of_start[name].to(own.device, own.dtype), share)
 
 
 def _load_teacher(config: TrainConfig, dimension: int, report: Reporter) -> Encoder:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hybridbatch.common.errors import DataError
+from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.sampling.index import RecordIndex
 from hybridbatch.sampling.plan import plan_schedule
 from hybridbatch.sampling.schedule import Schedule
@@ -23,6 +24,7 @@ from hybridbatch.sampling.streams import (
 )
 from hybridbatch.training.batches import Batch, Batches
 from hybridbatch.training.loss import InfoNCE, reciprocal_ranks
+from hybridbatch.training.retrieval_validation import RetrievalSet
 
 SEED = 0  # the same batches for every seed and mix of a data set, so that runs can be compared
 
@@ -64,20 +66,36 @@ def plan_validation(
 
 @dataclass(frozen=True)
 class Validation:
-    """Fixed validation batches by kind; empty if there is no validation."""
+    """Fixed validation batches by kind, and texts to retrieve; empty if there is no validation."""
 
     kinds: dict[str, Batches]
+    retrieval: RetrievalSet | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to measure."""
+        return bool(self.kinds) or self.retrieval is not None
+
+    def words(self, size: int) -> np.ndarray:
+        """bool [size]: which of `size` token ids occur in any text."""
+        seen = np.zeros(size, bool)
+        for batches in self.kinds.values():
+            seen |= batches.words(size)
+        return seen if self.retrieval is None else seen | self.retrieval.words(size)
 
     def measure(
-        self, embed: Callable[[Batch], tuple[Tensor, Tensor, Tensor]], objective: InfoNCE
+        self,
+        embed: Callable[[Batch], tuple[Tensor, Tensor, Tensor]],
+        objective: InfoNCE,
+        embed_tokens: Callable[[TokenArrays], Tensor] | None = None,
     ) -> dict[str, float]:
-        """Measure ``loss`` (nats) and ``mrr``.
+        """Measure ``loss`` (nats) and ``mrr``, and ``map`` if there are texts to retrieve.
 
         Both are given for each kind, as ``loss/monolingual`` ..., and as the plain mean over the
         kinds.
 
         Args:
             embed: a batch -> its queries, passages and keys as `objective` takes them.
+            embed_tokens: tokens of n sequences -> [n, D]; needed if there are texts to retrieve.
         """
         found: dict[str, float] = {}
         with torch.no_grad():
@@ -91,10 +109,10 @@ class Validation:
                     float(np.mean(losses)),
                     float(np.mean(ranks)),
                 )
-        means = {
-            metric: float(
-                np.mean([value for name, value in found.items() if name.startswith(f"{metric}/")])
-            )
-            for metric in ("loss", "mrr")
-        }
+        means = {}
+        for metric in ("loss", "mrr") if self.kinds else ():
+            values = [value for name, value in found.items() if name.startswith(f"{metric}/")]
+            means[metric] = float(np.mean(values))
+        if self.retrieval is not None and embed_tokens is not None:
+            found |= self.retrieval.measure(embed_tokens)
         return means | found

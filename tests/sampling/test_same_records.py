@@ -53,6 +53,35 @@ def test_steps_of_one_kind_are_the_same_batches_in_every_mix():
     np.testing.assert_array_equal(low.language[both], high.language[both])
 
 
+@pytest.mark.parametrize("same_records", [True, False])
+def test_an_order_moves_the_kinds_and_keeps_their_numbers(same_records):
+    index = replace(mixed_sources(), same_records=same_records)
+    plain = plan_schedule(index, mix=0.4, **PLAN)
+    orders = {"monolingual-first": MONOLINGUAL, "cross-lingual-first": CROSS_LINGUAL}
+    for order, first in orders.items():
+        plan = plan_schedule(index, mix=0.4, strategy=order, **PLAN)
+        check_invariants(index, plan)
+        count = int((plain.kind == first).sum())
+        assert (plan.kind[:count] == first).all()
+        assert (plan.kind[count:] != first).all()
+        if same_records:
+            np.testing.assert_array_equal(
+                record_of(index, plan.query_row), record_of(index, plain.query_row)
+            )
+            alike = plan.kind == plain.kind
+            np.testing.assert_array_equal(plan.passage_row[alike], plain.passage_row[alike])
+    interleaved = plan_schedule(index, mix=0.4, strategy="hybrid", **PLAN)
+    assert interleaved.fingerprint() == plain.fingerprint()
+
+
+def test_an_order_of_one_kind_changes_nothing():
+    index = same(make_index(parallel(80, 4)))
+    for mix in (0, 1):
+        plain = plan_schedule(index, mix=mix, **PLAN)
+        moved = plan_schedule(index, mix=mix, strategy="monolingual-first", **PLAN)
+        assert moved.fingerprint() == plain.fingerprint()
+
+
 def test_only_records_that_serve_both_kinds_take_part_and_the_plan_says_how_many():
     index = same(mixed_sources())
     plan = plan_schedule(index, mix=0.5, **PLAN)

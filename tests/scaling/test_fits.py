@@ -129,14 +129,49 @@ def test_the_interval_of_a_mean_over_questions_is_that_of_its_standard_error():
     np.testing.assert_allclose([low, high], expected, atol=0.02)
 
 
-def test_intervals_over_two_seeds_hold_the_truth_as_often_as_they_say():
-    held = 0
+def spreads(shape, trial):
+    """Noise of seeds whose standard deviation differs from cell to cell, and what a seed adds to
+    all cells.
+    """
+    rng = np.random.default_rng([7, trial])
+    scale = np.array([0.2, 1, 5])[: shape[0]].reshape(-1, *[1] * (len(shape) - 1))
+    return scale * rng.normal(size=shape) + 10 * rng.normal(size=(1, *shape[1:]))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_over_seeds_hold_the_truth_whatever_the_spread_of_other_cells(seeds):
+    held = np.zeros(3)
     for trial in range(400):
-        cells = np.random.default_rng([7, trial]).normal(size=(6, 2, 1))
-        draws = bootstrap_means(cells, seed=trial, resamples=200)
-        low, high = np.quantile(draws[:, 0], [0.025, 0.975])
-        held += low <= 0 <= high
-    assert 0.92 <= held / 400 <= 0.98
+        draws = bootstrap_means(spreads((3, seeds, 1), trial), seed=trial, resamples=400)
+        differences = draws[:, [0, 1, 2]] - draws[:, [1, 2, 0]]
+        low, high = np.quantile(differences, [0.025, 0.975], axis=0)
+        held += (low <= 0) & (high >= 0)
+    assert ((held / 400 >= 0.92) & (held / 400 <= 0.98)).all(), held / 400
+
+
+def test_an_interval_over_seeds_is_that_of_the_t_test():
+    values = np.random.default_rng(3).normal(size=(4, 5, 1))
+    draws = bootstrap_means(values, seed=1, resamples=200_000)
+    for cell in range(4):
+        own = values[cell, :, 0] - values[(cell + 1) % 4, :, 0]
+        expected = stats.t.interval(0.95, 4, own.mean(), own.std(ddof=1) / np.sqrt(5))
+        found = np.quantile(draws[:, cell] - draws[:, (cell + 1) % 4], [0.025, 0.975])
+        np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+def test_a_best_mix_that_stays_is_said_to_move_as_seldom_as_the_level_says():
+    """The simulated error rate of the test of a moving best mix, with three seeds."""
+    mixes, sizes = np.linspace(0, 1, 5), np.array([100, 200, 400])
+    hump = 0.8 - 0.2 * (mixes - 0.5) ** 2
+    wrong = 0
+    for trial in range(300):
+        rng = np.random.default_rng([11, trial])
+        noise = 0.004 * rng.normal(size=(5, 3, 3, 1)) + 0.02 * rng.normal(size=(1, 3, 3, 1))
+        found = mix_trend(
+            mixes, sizes, hump[:, None, None, None] + noise, seed=trial, resamples=400
+        )
+        wrong += found.p < 0.05
+    assert wrong / 300 <= 0.08
 
 
 def test_the_optimum_of_a_hump_is_its_top():

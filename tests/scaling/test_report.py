@@ -248,7 +248,7 @@ def test_several_folders_are_reported_as_one_and_other_targets_are_refused(tmp_p
     links = json.loads(gzip.decompress(base64.b64decode(packed)))["links"]
     assert all((page.parent / target).resolve().is_file() for target in links.values())
     other = make(tmp_path / "other", languages="zul")
-    with pytest.raises(DataError, match="has other languages or tasks than"):
+    with pytest.raises(DataError, match="has other languages, tasks or language vectors"):
         Sweep.open(one, other)
 
 

@@ -29,6 +29,7 @@ from hybridbatch.training.alignment import alignment, plan_translations
 from hybridbatch.training.distillation import (
     Targets,
     Teacher,
+    cosine_loss,
     embedding_loss,
     read_vectors,
     score_loss,
@@ -97,6 +98,19 @@ def test_embedding_loss_is_the_mean_squared_distance_of_what_is_known():
     np.testing.assert_allclose(
         s.grad.numpy(), 2 * (student - teacher) * known[:, None] / known.sum(), atol=1e-12
     )
+
+
+def test_cosine_loss_is_the_mean_distance_of_what_is_known():
+    student, teacher = units(7, 0), units(7, 1)
+    known = np.array([True, True, False, True, False, True, True])
+    expected = np.mean(
+        [1 - float(s @ t) for s, t, k in zip(student, teacher, known, strict=True) if k]
+    )
+    s = torch.tensor(student, requires_grad=True)
+    loss = cosine_loss(s, torch.tensor(teacher), torch.tensor(known))
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    loss.backward()
+    np.testing.assert_allclose(s.grad.numpy(), -teacher * known[:, None] / known.sum(), atol=1e-12)
 
 
 def test_alignment_is_two_less_twice_the_mean_cosine():
@@ -245,6 +259,7 @@ VARIANTS = {
     "alignment": {"align_weight": 0.7, "hard_negatives": 1},
     "scores": {"teacher": "scores", "size": 12, "distill_weight": 0.4, "teacher_temperature": 0.2},
     "embeddings": {"teacher": "embeddings", "distill_weight": 1.0},
+    "mimo": {"mix": 0.0, "teacher": "cosines", "distill_weight": 0.8, "temperature": 0.05},
     "all": {"strategy": "mtt", "align_weight": 0.3, "teacher": "scores"},
 }
 
@@ -311,6 +326,9 @@ def plain_loss(trainer, step: int, model, table: Table) -> torch.Tensor:
                 kept = [j for j in range(count) if not excluded(i, j)]
                 of_teacher, of_student = t[i, kept].log_softmax(0), scores[i, kept].log_softmax(0)
                 total = total + (of_teacher.exp() * (of_teacher - of_student)).sum() / count
+        elif config.distill_from == "cosines":
+            sides = ((q, taught["query"]), (p[:count], taught["passage"]))
+            total = sum((1 - sum(x * y for x, y in zip(a, b, strict=True))) for s, t in sides for a, b in zip(s, t, strict=True)) / (2 * count)  # fmt: skip
         else:
             total = sum(((a - b) ** 2).sum() for a, b in zip(q, taught["query"], strict=True))
             total = total + sum(

@@ -32,6 +32,8 @@ class CellSettings(Shape):
 
     train: dict[str, Any] | None
     eval: dict[str, Any]
+    debias: str | None = None  # where language vectors come from; None: raw scores alone
+    baseline: str | None = None  # what replaces the raw scores of an untrained model
 
 
 class CellDocument(Shape):

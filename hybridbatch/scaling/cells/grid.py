@@ -10,7 +10,8 @@ from hybridbatch.common import languages
 from hybridbatch.common.errors import ConfigError, HybridBatchError, nearest
 from hybridbatch.common.files import fingerprint
 from hybridbatch.common.settings import build
-from hybridbatch.scaling.settings import SweepConfig
+from hybridbatch.sampling.schedule import MIXING
+from hybridbatch.scaling.settings import BM25, CROSS_FIT, SweepConfig
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig
 
@@ -63,7 +64,8 @@ class Facts:
     records: Callable[[Sequence[str]], int]
     tasks: Mapping[str, str]  # fingerprint by task name
     task_languages: tuple[str, ...]  # languages with evaluation data, over all tasks
-    models: Mapping[str, str]  # fingerprint by name of a model or teacher
+    models: Mapping[str, str]  # fingerprint by name of a model, teacher or lexical baseline
+    debias: str | None = None  # fingerprint of the text for language vectors, if it is named
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,17 @@ class Cell:
     train: TrainConfig | None
     evaluation: EvalConfig
     key: str  # hash of everything that determines the result
+    debias: str | None = None  # where the language vectors come from; None: raw scores alone
+    baseline: str | None = None  # what replaces the raw scores of an untrained model
+    pivot: str | None = None  # of the baseline shift
 
     def settings(self) -> dict[str, Any]:
         """All settings except places on one machine, as JSON types."""
+        further = {"debias": self.debias, "baseline": self.baseline, "pivot": self.pivot}
         return {
             "train": self.train and self.train.model_dump(mode="json", exclude=PLACES),
             "eval": self.evaluation.model_dump(mode="json", exclude=PLACES),
+            **{name: value for name, value in further.items() if value is not None},
         }
 
     @property
@@ -114,19 +121,56 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
         "languages": ",".join(targets),
     }
     sets = {spec: _training_set(spec, config, facts, targets) for spec in config.train_languages}
-    untrained, trained_cells = [], []
+    _check_pivot(config, targets)
+    untrained: list[Cell] = []
+    baselines: list[Cell] = []
+    trained_cells: list[Cell] = []
     for axes, extra in _points(config):
         trained = sets[axes["train_languages"]]
         train = _train_settings(config, axes, extra, trained, facts)
         extra = {name: value for name, value in train.as_json().items() if name in extra}
-        mix = axes["mix"] if train.strategy == "hybrid" else None
+        mix = axes["mix"] if train.strategy in MIXING else None
         axes = {**axes, "mix": mix, "pairs": train.max_records, **extra}
         # A trained model is scored at the lengths it was trained with, and so is its start.
         encoder = {"model": axes["model"]} | {name: getattr(train, name) for name in LENGTHS}
         scored = build(EvalConfig, None, {**evaluation, **encoder, "kernels": "plain"})
-        untrained.append(_cell({"model": axes["model"], "pairs": 0}, None, scored, facts))
-        trained_cells.append(_cell(axes, train, scored, facts))
-    return list({cell.key: cell for cell in [*untrained, *trained_cells]}.values())
+        start = {"model": axes["model"], "pairs": 0}
+        untrained.append(_cell(start, None, scored, facts, config.debias))
+        baselines += _baselines(config, start, scored, facts)
+        trained_cells.append(_cell(axes, train, scored, facts, config.debias))
+    return list({cell.key: cell for cell in [*untrained, *baselines, *trained_cells]}.values())
+
+
+def _check_pivot(config: SweepConfig, targets: Sequence[str]) -> None:
+    """Refuse a pivot that the baseline shift would look for in vain, before anything runs."""
+    own = config.debias in (None, CROSS_FIT)
+    if "shift" in config.baselines and own and config.pivot not in targets:
+        raise ConfigError(
+            f"pivot = {config.pivot!r}: is not among the evaluated languages, so the baseline shift"
+            " has no passages to move the others to; name another --pivot, evaluate the language,"
+            " or name text with --debias"
+        )
+
+
+def _baselines(
+    config: SweepConfig, start: Mapping[str, Any], scored: EvalConfig, facts: Facts
+) -> Iterator[Cell]:
+    """The lines without training that belong to one starting model."""
+    for name in config.baselines:
+        axes = {**start, "baseline": name}
+        if name == BM25:
+            # BM25 has no model, no lengths and no vectors, so it is one cell whatever the start.
+            lexical = EvalConfig(
+                model=BM25,
+                tasks=scored.tasks,
+                data_root=scored.data_root,
+                languages=scored.languages,
+                kernels="plain",
+            )
+            yield _cell({**axes, "model": BM25}, None, lexical, facts, None, name)
+        else:
+            pivot = config.pivot if name == "shift" else None
+            yield _cell(axes, None, scored, facts, config.debias or CROSS_FIT, name, pivot)
 
 
 def nested_order(codes: Sequence[str]) -> list[str]:
@@ -263,7 +307,7 @@ def _train_settings(
             f"batch_size = {axes['batch_size']} is more than pairs = {pairs}; every pair of a"
             " batch needs another record"
         )
-    hybrid = extra.get("strategy", "hybrid") == "hybrid"
+    hybrid = extra.get("strategy", "hybrid") in MIXING
     if hybrid and axes["mix"] < 1 and len(trained) < 2:
         raise ConfigError(
             f"mix = {axes['mix']:g} needs cross-lingual batches, but {where} has one language only"
@@ -293,7 +337,13 @@ def _train_settings(
 
 
 def _cell(
-    axes: Mapping[str, Any], train: TrainConfig | None, evaluation: EvalConfig, facts: Facts
+    axes: Mapping[str, Any],
+    train: TrainConfig | None,
+    evaluation: EvalConfig,
+    facts: Facts,
+    debias: str | None,
+    baseline: str | None = None,
+    pivot: str | None = None,
 ) -> Cell:
     model = str(axes["model"])
     teacher = {"teacher": facts.models[train.teacher]} if train and train.teacher else {}
@@ -304,7 +354,11 @@ def _cell(
         "eval": _counted(evaluation, EVAL_BOOKKEEPING),
         "train": train and {"data": facts.data, **_counted(train, TRAIN_BOOKKEEPING), **teacher},
     }
-    return Cell(axes=axes, train=train, evaluation=evaluation, key=fingerprint(determined))
+    if debias is not None:
+        determined["debias"] = CROSS_FIT if debias == CROSS_FIT else facts.debias
+    if baseline is not None:
+        determined["baseline"] = [baseline, pivot]
+    return Cell(axes, train, evaluation, fingerprint(determined), debias, baseline, pivot)
 
 
 def _counted(settings: TrainConfig | EvalConfig, bookkeeping: set[str]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Estimate:
     def of(self, cell: Cell) -> float:
         """The expected seconds of a cell."""
         model = str(cell.axes["model"])
+        if model not in self.speeds:  # BM25, which encodes nothing
+            return SETUP
         speed = self.speeds[model]
         encoded = self.evaluation_tokens[model, cell.evaluation.languages] * speed.encode
         if cell.train is None:

@@ -2,20 +2,22 @@
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from hybridbatch.common.documents import read_training
 from hybridbatch.common.files import atomic_path
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
 from hybridbatch.common.sizes import gigabytes
+from hybridbatch.debias.fit import MethodName
+from hybridbatch.scaling.cells import debiased
 from hybridbatch.scaling.cells.folder import QUERIES
 from hybridbatch.scaling.cells.grid import Cell, Facts
 from hybridbatch.scaling.cells.known_models import model_fingerprint
-from hybridbatch.scaling.settings import SweepConfig
+from hybridbatch.scaling.settings import BM25, CROSS_FIT, SweepConfig
 from hybridbatch.scoring import per_query as perquery
 from hybridbatch.scoring.documents import check_scores, read_evaluation
 from hybridbatch.scoring.settings import EvalConfig
@@ -23,8 +25,9 @@ from hybridbatch.scoring.settings import EvalConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hybridbatch.search.embeddings import EmbeddingStore
+    from hybridbatch.model import Encoder
 
+Scores: TypeAlias = "tuple[list[dict[str, Any]], pd.DataFrame]"  # of tasks, and by question
 # a question in one language; corpus languages averaged
 QUESTION = ["task", "setting", "query_language", "query_id"]
 METRICS = [
@@ -65,19 +68,25 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
     from hybridbatch.data.prepare import ensure_prepared
     from hybridbatch.data.store.reader import Store
     from hybridbatch.data.tasks.registry import load_task
+    from hybridbatch.scoring.baselines import bm25_fingerprint
 
     store = Store.open(ensure_prepared(config.data, config.data_root, report))
+    stated = config.debias not in (None, CROSS_FIT)
     tasks = {name: load_task(name, data_root=config.data_root) for name in config.tasks}
     spoken = (language for task in tasks.values() for language in [*task.queries, *task.corpus])
+    models = {name: model_fingerprint(name, report) for name in [*config.model, *_teachers(config)]}
+    if BM25 in config.baselines:
+        models[BM25] = bm25_fingerprint()
     return Facts(
         data=store.fingerprint,
         training_languages=store.languages,
         records=lambda languages: store.index("train", languages).records,
         tasks={name: task.provenance["fingerprint"] for name, task in tasks.items()},
         task_languages=tuple(dict.fromkeys(spoken)),
-        models={
-            name: model_fingerprint(name, report) for name in [*config.model, *_teachers(config)]
-        },
+        models=models,
+        debias=debiased.text_fingerprint(str(config.debias), config.data_root, report)
+        if stated
+        else None,
     )
 
 
@@ -121,7 +130,8 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
     stopped. The trained encoder is evaluated as it is in memory. Checkpoints and embeddings stay in
     `work`, and the owner of `work` removes it.
     """
-    from hybridbatch.scoring.evaluate import evaluate, open_store
+    import pandas as pd
+
     from hybridbatch.training.train import train_in_memory
 
     started = time.monotonic()
@@ -136,22 +146,76 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
         trained = read_training(run)
         evaluation = evaluation.model_copy(update={"model": str(run)})
     half_time = time.monotonic()
-    tasks = _tasks(evaluation.tasks, evaluation.data_root, evaluation.languages)
-    store = open_store(evaluation, encoder=encoder)
-    folder = evaluate(evaluation, tasks=tasks, store=store)
-    questions = _questions(folder)
-    named = cell.train.temperature if cell.train else None
-    temperature = named if isinstance(named, float) else ENTROPY_TEMPERATURE
-    questions = questions.merge(_entropies(tasks, store, temperature), how="left", on=QUESTION)
+    parts = list(_scored(cell, evaluation, work, encoder))
+    questions = pd.concat([table for _, table in parts], ignore_index=True)
     with atomic_path(work / QUERIES) as temporary:
         # a third smaller, enough for tests
         single = dict.fromkeys(questions.select_dtypes("float64"), "float32")
         questions.astype(single).to_parquet(temporary, index=False, compression="zstd")
     return {
         "train": trained and {name: trained.get(name) for name in TRAIN_FACTS},
-        "eval": {"tasks": _summaries(read_evaluation(folder)["tasks"], questions)},
+        "eval": {"tasks": [task for summaries, _ in parts for task in summaries]},
         "seconds": {"train": half_time - started, "eval": time.monotonic() - half_time},
     }
+
+
+def _scored(
+    cell: Cell, evaluation: EvalConfig, work: Path, encoder: "Encoder | None"
+) -> Iterator[Scores]:
+    """The raw scores of a cell, then the debiased ones; of a baseline, its own scores alone.
+
+    Args:
+        encoder: the trained encoder, if it is in memory.
+    """
+    from hybridbatch.scoring.evaluate import evaluate, open_store
+    from hybridbatch.scoring.rankers import EmbeddingRanker, embed_by_language
+
+    tasks = _tasks(evaluation.tasks, evaluation.data_root, evaluation.languages)
+    if cell.baseline == BM25:
+        yield _summed(evaluate(evaluation, tasks=tasks))
+        return
+    store = open_store(evaluation, encoder=encoder)
+    named = cell.train.temperature if cell.train else None
+    temperature = named if isinstance(named, float) else ENTROPY_TEMPERATURE
+    raw: dict[str, debiased.Sides] = {}
+
+    def vectors() -> dict[str, debiased.Sides]:
+        """Queries and passages of every task, from the embeddings that are stored."""
+        embed: Any = store.embed
+        for task in tasks if not raw else ():
+            queries = embed_by_language(task.queries, "query", embed)
+            raw[task.name] = queries, embed_by_language(task.corpus, "passage", embed)
+        return raw
+
+    if cell.baseline is None:
+        folder = evaluate(evaluation, tasks=tasks, store=store)
+        yield _summed(folder, _entropies(tasks, vectors(), temperature))
+    if cell.debias is None:
+        return
+    own: dict[str, debiased.Sides] = {}
+    for task in tasks:
+        own[task.name] = debiased.turned(
+            task,
+            vectors()[task.name],
+            source=cell.debias,
+            method=cast(MethodName, cell.baseline or "centre"),
+            pivot=cell.pivot,
+            store=store,
+            data_root=evaluation.data_root,
+        )
+    folder = evaluate(
+        evaluation.model_copy(update={"out": work / "debiased"}),
+        tasks=tasks,
+        store=store,
+        ranker=lambda task: EmbeddingRanker.of_vectors(task, *own[task.name]),
+    )
+    summaries, table = _summed(folder, _entropies(tasks, own, temperature))
+    if cell.baseline is None:
+        table["task"] = table["task"].map(debiased.debiased_name)
+        for summary, task in zip(summaries, tasks, strict=True):
+            summary["of"], summary["name"] = task.name, debiased.debiased_name(task.name)
+            summary["about"] = debiased.about(task, cell.debias)
+    yield summaries, table
 
 
 def _questions(folder: Path) -> "pd.DataFrame":
@@ -182,20 +246,25 @@ def _tasks(names: tuple[str, ...], data_root: Path | None, languages: str) -> tu
     )
 
 
+def _summed(folder: Path, entropies: "pd.DataFrame | None" = None) -> Scores:
+    """The summaries of an evaluation's tasks, and its scores by question."""
+    questions = _questions(folder)
+    if entropies is not None:
+        questions = questions.merge(entropies, how="left", on=QUESTION)
+    return _summaries(read_evaluation(folder)["tasks"], questions), questions
+
+
 def _entropies(
-    tasks: Sequence[Task], store: "EmbeddingStore", temperature: float
+    tasks: Sequence[Task], vectors: Mapping[str, debiased.Sides], temperature: float
 ) -> "pd.DataFrame":
-    """Contrastive entropy by question, from the embeddings that the evaluation stored."""
+    """Contrastive entropy by question, from vectors of queries and passages by task."""
     import pandas as pd
 
     from hybridbatch.scaling.entropy import task_entropies
-    from hybridbatch.scoring.rankers import embed_by_language
 
-    embed: Any = store.embed
     parts = []
     for task in tasks:
-        queries = embed_by_language(task.queries, "query", embed)
-        passages = embed_by_language(task.corpus, "passage", embed)
+        queries, passages = vectors[task.name]
         for part in task_entropies(
             task, queries, passages, temperature=temperature, seed=ENTROPY_SEED
         ):

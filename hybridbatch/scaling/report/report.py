@@ -37,6 +37,13 @@ NOTES = {
     " a difference as large as the margin; or else undecided. detectable is the difference that the"
     " test would find with a chance of 80 %. languages_low, languages_high and languages_p take the"
     " query languages as the units, and so cover other languages like these.",
+    "gaps": "How far debiasing closes the gap between the pure strategies: the difference of mix 0"
+    " and mix 1 in raw scores, less their difference in debiased scores, with one t test over seeds"
+    " and questions. share is the part of the raw gap that goes; it is left out if the raw gap is"
+    " smaller than the margin. Rows at the largest size have p_holm and a verdict.",
+    "lines": "Scores without training: the starting models, raw and debiased, and baselines. gain is"
+    " the mean of mix 0.5 (or the nearest mix) at the largest size less this line, with an interval"
+    " over seeds and questions; these comparisons are exploratory and have no verdict.",
     "optima": "The best mix is the top of a quadratic through the responses, or the best measured"
     " mix if the quadratic has no inner top. The gain is the gain of the best measured hybrid. It"
     " is slightly too high, because the same data choose this hybrid.",
@@ -121,10 +128,10 @@ def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SIL
 
 def _about(sweep: Sweep) -> str:
     """The sentence under the title: cells, starting models and evaluation tasks."""
-    names = [task["name"] for task in sweep.cells[0]["eval"]["tasks"]]
+    names = [task["name"] for task in sweep.tasks]
     tasks = ", ".join(f"{name} ({len(sweep.languages(name))} query languages)" for name in names)
     missing = f", {len(sweep.missing)} missing" if sweep.missing else ""
-    models = ", ".join(dict.fromkeys(cell["axes"]["model"] for cell in sweep.cells))
+    models = ", ".join(dict.fromkeys(cell["axes"]["model"] for cell in sweep.trained))
     return (
         f"The sweep has {len(sweep.trained)} trained cells{missing}. They start from {models} and"
         f" are evaluated on {tasks}."
@@ -142,10 +149,14 @@ def _texts(
 
     if not sweep.cells:
         return {}
-    found = {}
+    found: dict[str, dict[str, list[str]]] = {}
     settings = sweep.cells[0]["settings"]["eval"]
-    for task in sweep.cells[0]["eval"]["tasks"]:
+    for task in sweep.tasks:
         name, evaluated = task["name"], task["provenance"].get("fingerprint")
+        if task.get("of"):
+            if task["of"] in found:
+                found[name] = found[task["of"]]
+            continue
         try:
             chosen = load_task(name, data_root=data_root, languages=optional(settings["languages"]))
             whole = load_task(name, data_root=data_root)  # includes the training languages

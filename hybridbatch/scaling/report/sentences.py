@@ -8,6 +8,8 @@ from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells.grid import in_words
 from hybridbatch.scaling.contrasts import TESTED, VERDICTS
 from hybridbatch.scaling.findings import BEST_MIX, Findings
+from hybridbatch.scaling.forecast import misses
+from hybridbatch.scaling.predict import compared
 from hybridbatch.scaling.report.tables import TableRow
 from hybridbatch.scoring.averages import SETTINGS
 
@@ -33,11 +35,14 @@ def sections(sweep: Sweep, findings: Findings) -> dict[str, list[str]]:
     """
     found = {
         "Do hybrid batches beat pure ones?": _comparisons(findings),
+        "Does debiasing close the gap?": _gaps(findings),
+        "What is there without training?": _lines(findings),
         "Which mix is best?": _optima(findings),
         "How much data does it need?": _break_evens(findings),
         "Does the answer move with scale?": _interactions(findings),
         "What laws does scale follow?": _laws(findings),
         "Which languages gain?": _traits(findings),
+        "How well was it forecast?": _forecasts(sweep),
         "What to keep in mind": _caveats(sweep, findings),
     }
     return {question: told for question, each in found.items() if (told := list(each))}
@@ -55,11 +60,7 @@ def _caveats(sweep: Sweep, findings: Findings) -> Iterator[str]:
             " cover other seeds."
         )
     yield from _missing(findings)
-    yield from (
-        f"{task['name']}: {task['about']}"
-        for task in sweep.cells[0]["eval"]["tasks"]
-        if task["about"]
-    )
+    yield from (f"{task['name']}: {task['about']}" for task in sweep.tasks if task["about"])
 
 
 def _words(place: Mapping[str, Any]) -> str:
@@ -194,6 +195,44 @@ def _other_languages(row: TableRow, unit: str, scale: float) -> str:
     )
 
 
+def _gaps(findings: Findings) -> Iterator[str]:
+    for row in _headline(findings, findings.gaps):
+        if "verdict" not in row:
+            continue
+        unit, scale = ("ranks", 1) if row["metric"] == "rank_distance" else ("points", 100)
+        what = "rank distance" if row["metric"] == "rank_distance" else row["metric"]
+        share = f", {100 * row['share']:.0f} % of it," if row["share"] is not None else ""
+        told = {
+            "closes": "Debiasing closes",
+            "widens": "Debiasing widens",
+            VERDICTS["equivalent"]: "Debiasing does not change, within the margin,",
+        }.get(row["verdict"], "It is undecided whether debiasing changes")
+        yield (
+            f"{told} the gap between cross-lingual and monolingual batches in {row['setting']}"
+            f" {what} on {row['task']} with {row['pairs']:,} training records:"
+            f" {row['gap_raw'] * scale:+.1f} {unit} raw, {row['gap_debiased'] * scale:+.1f}"
+            f" debiased, a change{share} of {row['closed'] * scale:+.1f} (95 % interval"
+            f" {row['low'] * scale:+.1f} to {row['high'] * scale:+.1f}; p = {row['p_holm']:.2g}"
+            f" after Holm's correction; a change of {row['detectable'] * scale:.1f} would have been"
+            " found with a chance of 80 %)."
+        )
+
+
+def _lines(findings: Findings) -> Iterator[str]:
+    """Scores without training, a sentence for each task and setting, of mAP."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for row in findings.lines:
+        if row["metric"] != "mAP":
+            continue
+        named = row["line"] == row["model"]
+        name = row["line"] if named else f"{row['model']} {row['line']}"
+        gain = f" (the trained hybrid gains {100 * row['gain']:+.1f})" if "gain" in row else ""
+        parts = told.setdefault((row["task"], row["setting"]), [])
+        parts.append(f"{name} {100 * row['mean']:.1f}{gain}")
+    for (task, setting), parts in told.items():
+        yield f"Without training, {setting} mAP on {task} is: {'; '.join(parts)}."
+
+
 def _optima(findings: Findings) -> Iterator[str]:
     rows = list(_headline(findings, findings.optima, ("mAP",)))
     for row in rows:
@@ -283,6 +322,23 @@ def _traits(findings: Findings) -> Iterator[str]:
             f"None of {len(tested)} tests finds, after Holm's correction, that the gain depends on"
             f" a trait of the {max(row['languages'] for row in tested)} query languages (resource"
             " class, pretraining, script, family, lexical distance)."
+        )
+
+
+def _forecasts(sweep: Sweep) -> Iterator[str]:
+    """The miss of the forecasts that were made before training."""
+    found = [pair for folder in sweep.folders for pair in compared(folder)]
+    for row in misses(found):
+        what = (
+            "all tasks and settings" if row["task"] == "all" else f"{row['setting']} {row['task']}"
+        )
+        yield (
+            f"Before training, {row['scores']:,} scores of {row['languages']} languages in"
+            f" {row['cells']:,} cells were forecast for {what}. The mean miss is"
+            f" {100 * row['miss']:.1f} points of mAP, and {100 * row['inside']:.0f} % of the scores"
+            f" lie inside their 95 % interval (half as wide as {100 * row['half_width']:.1f} points"
+            f" on average). The score of the untrained model misses by"
+            f" {100 * row['miss_untrained']:.1f} points."
         )
 
 

@@ -77,22 +77,34 @@ study-models: setup  ## Score three models of the study on what its cells do not
 	$(BIN)/python $(MODELS)/passages.py && echo $(MODELS)/passages.md
 
 STUDY2 := experiments/study2
-NEWS ?= $(DATA_ROOT)/ntrex
+# Folder that translate_squadshifts.py wrote, for experiment E.
+TRANSLATED ?=
 
-study2: setup  ## Go on with experiment A of the second edition and report it: make study2 DATA_ROOT=FOLDER
-	$(BIN)/python $(STUDY2)/crossfit.py --news $(NEWS) $(ROOT)
+# Sweeps of the same targets, reported as one; then those of others.
+SAME2 := B B-baselines B-mimo C-mkqa C-teacher C-order D
+OTHER2 := B-wide
+
+study2: setup  ## Go on with the study's second edition (days): make study2 DATA_ROOT=FOLDER [TRANSLATED=FOLDER]
+	$(BIN)/python $(STUDY2)/crossfit.py $(ROOT)
+	$(MAKE) study2-report
+	test -z "$(TRANSLATED)" || $(BIN)/python $(STUDY2)/recipe.py search $(TRANSLATED)
+	$(BIN)/python $(STUDY2)/forecast_first_edition.py $(ROOT)
+	$(MAKE) study2-grid
 	$(MAKE) study2-report
 
-study2-report: setup  ## Report the runs of experiment A that are there, and recompute the report with other code.
+study2-report: setup  ## Write FINDINGS.md and the report of experiment A from the runs there are; recompute them with other code.
 	$(BIN)/python $(STUDY2)/report_A.py
 	$(BIN)/python $(STUDY2)/recompute.py
 
-study2-grid: setup  ## Run experiments B to D of the second edition (days on two cores) and report them.
+study2-grid: setup  ## Run what is missing of experiments B to D (days on two cores), forecasts first, and report them.
 	$(BIN)/hybridbatch prepare --config $(STUDY2)/data.yaml $(ROOT)
 	$(BIN)/hybridbatch prepare --config $(STUDY2)/data-mkqa.yaml $(ROOT)
-	for sweep in B B-wide B-baselines C-mkqa C-teacher D; do \
+	$(BIN)/hybridbatch scale-sweep --config $(STUDY2)/B.yaml --predict $(STUDY)/grid $(ROOT)
+	for sweep in $(filter-out B,$(SAME2)) $(OTHER2); do \
 	  $(BIN)/hybridbatch scale-sweep --config $(STUDY2)/$$sweep.yaml $(ROOT) || exit; \
 	done
+	$(BIN)/hybridbatch report $(SAME2:%=$(STUDY2)/%) $(ROOT)
+	for sweep in $(OTHER2); do $(BIN)/hybridbatch report $(STUDY2)/$$sweep $(ROOT) || exit; done
 
 SWEEP ?= grid
 study-check: setup  ## Do a random cell of the study again and compare: make study-check DATA_ROOT=FOLDER [SWEEP=control]

@@ -1,6 +1,9 @@
 """Experiment A: cross-fitted XQuAD-R. The kind of batch, and nothing else, on real questions.
 
-    python experiments/study2/crossfit.py --news NTREX [--data-root FOLDER] [--until HH:MM]
+    python experiments/study2/crossfit.py [--data-root FOLDER] [--until HH:MM]
+
+XQuAD-R and NTREX come from copies or clones under FOLDER, else from their public homes (about 40 MB, kept
+in the user's cache).
 
 XQuAD-R is an evaluation set, and training on it is a stated exception: its 48 articles are halved
 anew for every seed, a model is trained on one half in six languages and scored on the other half in
@@ -31,13 +34,16 @@ import torch
 from measuring import means, measure, write_table
 
 from hybridbatch.common.device import resolve_precision
+from hybridbatch.common.errors import ConfigError, DataError, HybridBatchError
 from hybridbatch.common.files import fingerprint, make_folder, read_json, read_yaml, write_json
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.provenance import versions
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.common.settings import build
+from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.prepare import prepare
 from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.sources.local_copies import local_copy
 from hybridbatch.data.tasks.registry import load_task
 from hybridbatch.debias.cross_fit import fold_of_groups
 from hybridbatch.model import Encoder
@@ -120,13 +126,24 @@ class Collection:
                     yield {"record_id": name, "language": language, **sides}
 
 
+def news_folder(data_root: Path | None) -> Path:
+    """The folder of NTREX: a copy, else built from its public home."""
+    return local_copy(data_root, "ntrex") or HOMES["ntrex"].obtain(data_root)
+
+
 def news_texts(folder: Path, languages: list[str]) -> dict[str, list[str]]:
     """The first sentence of the body of 64 documents of NTREX, by language."""
-    files = {
-        canonical(path.name.split(".")[0]): path
-        for path in sorted(folder.glob("*.jsonl.gz"))
-        if canonical(path.name.split(".")[0]) in languages
-    }
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.jsonl.gz")):
+        code = canonical(path.name.split(".")[0])
+        if code in languages:
+            files[code] = path
+    lacking = [language for language in languages if language not in files]
+    if lacking:
+        raise DataError(
+            f"{folder}: has no LANG.jsonl.gz of {', '.join(lacking)}; name a folder of NTREX with"
+            " --news, or leave --news out to get it from its public home"
+        )
     found = {}
     for language in languages:
         with gzip.open(files[language], "rt", encoding="utf-8") as lines:
@@ -215,21 +232,39 @@ def collection_of(data_root: Path | None) -> Collection:
 def main() -> None:
     """Run what is missing, until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--news", type=Path, help="another folder of NTREX, a file a language")
     parser.add_argument(
-        "--news", type=Path, required=True, help="folder of NTREX, a file a language"
+        "--data-root",
+        type=Path,
+        help="folder with copies or clones of xquad-r and ntrex; default: their public homes",
     )
-    parser.add_argument("--data-root", type=Path, help="folder with a copy of xquad-r")
     parser.add_argument("--settings", type=Path, default=HERE / "A.yaml")
     parser.add_argument("--out", type=Path, help="default: a folder beside the settings")
     parser.add_argument("--until", help="start no run after this time today (UTC), HH:MM")
     parser.add_argument("--only", help="name of one run, to do it again")
     arguments = parser.parse_args()
+    try:
+        run_missing(arguments)
+    except HybridBatchError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+def run_missing(arguments: argparse.Namespace) -> None:
+    """Run what is missing. Raises `HybridBatchError` for settings and data that cannot be used."""
     settings = read_yaml(arguments.settings)
+    for name in ("seeds", "mixes", "languages", "train"):
+        if not isinstance(settings, dict) or name not in settings:
+            raise ConfigError(f"{arguments.settings}: lacks {name}; write it as in A.yaml")
+    if arguments.until and not re.fullmatch(r"[0-2]\d:[0-5]\d", arguments.until):
+        raise ConfigError(f"--until {arguments.until}: is not a time; write HH:MM")
     out = make_folder(arguments.out or arguments.settings.with_suffix(""))
     note(f"settings {fingerprint(settings)}, {out}")
     collection = collection_of(arguments.data_root)
     questions = sorted(next(iter(collection.task.queries.values())).ids)
-    write_json(HERE / "articles.json", {name: collection.article[name] for name in questions})
+    news = arguments.news or news_folder(arguments.data_root)
+    places = arguments.settings.parent / "articles.json"
+    write_json(places, {name: collection.article[name] for name in questions})
     for block in planned(settings):
         for run in block:
             if arguments.only not in (None, run.name) or (out / f"{run.name}.json").exists():
@@ -237,7 +272,7 @@ def main() -> None:
             if arguments.until and f"{datetime.now(UTC):%H:%M}" >= arguments.until:
                 return
             started = time.monotonic()
-            do(run, collection, settings, arguments.news, out)
+            do(run, collection, settings, news, out)
             note(f"{run.name}: {time.monotonic() - started:.0f} s")
 
 

@@ -5,7 +5,8 @@
 Reads the Parquet files of the runs with pandas and nothing of hybridbatch. Means are taken by plain
 loops, variances by the mean squares of a two-way table, quantiles from scipy. Compares with
 ``report.json`` and says the largest deviation; ends with an error if one is beyond 1e-6 (of means:
-1e-5, single precision is stored).
+1e-5, single precision is stored). Every number of experiment A in FINDINGS.md is recomputed, too: an error
+if one differs in its last digit.
 """
 
 import json
@@ -88,39 +89,115 @@ def contrast(differences):
             "degrees": degrees, "detectable": detectable}  # fmt: skip
 
 
+UNSEEN = ("ell", "spa", "tha", "tur", "vie")
+
+
+def mean_over_languages(chosen, mix, column, spoken=None):
+    """The mean over query languages of the mean of each, by plain loops."""
+    by_language = defaultdict(list)
+    for seed, half in chosen:
+        table = runs[seed, half, mix]
+        values = table[column].astype(float)
+        for language, value in zip(table["query_language"], values, strict=True):
+            if spoken is None or language in spoken:
+                by_language[language].append(value)
+    if not by_language:
+        return math.nan
+    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+
+
+def recomputed(family, about, measure):
+    """The contrast of a row of a family."""
+    if "raw) - (" in about:
+        chosen, parts = whole([]), []
+        for variant in ("raw", "collection"):
+            column = f"{variant}/{measure}"
+            ours, theirs = (question_values(m, column, chosen) for m in ("0", "1"))
+            parts.append({key: ours[key] - theirs[key] for key in ours})
+        return contrast({key: parts[0][key] - parts[1][key] for key in parts[0]})
+    ours, theirs = (name(side) for side in about.split(" - "))
+    chosen = whole([ours, theirs])
+    column = f"{'raw' if ', raw' in family else 'collection'}/{measure}"
+    first, second = (question_values(m, column, chosen) for m in (ours, theirs))
+    return contrast({key: first[key] - second[key] for key in first})
+
+
 worst = 0.0
 checked = 0
 for family, rows in report["families"].items():
     for row in rows:
-        if "raw) - (" in row["contrast"]:
-            chosen, parts = whole([]), []
-            for variant in ("raw", "collection"):
-                column = f"{variant}/{row['measure']}"
-                ours, theirs = (question_values(m, column, chosen) for m in ("0", "1"))
-                parts.append({key: ours[key] - theirs[key] for key in ours})
-            found = contrast({key: parts[0][key] - parts[1][key] for key in parts[0]})
-        else:
-            ours, theirs = (name(side) for side in row["contrast"].split(" - "))
-            chosen = whole([ours, theirs])
-            column = f"{'raw' if ', raw' in family else 'collection'}/{row['measure']}"
-            first, second = (question_values(m, column, chosen) for m in (ours, theirs))
-            found = contrast({key: first[key] - second[key] for key in first})
-        for key, value in found.items():
+        for key, value in recomputed(family, row["contrast"], row["measure"]).items():
             worst = max(worst, abs(value - row[key]) / max(1.0, abs(value)))
             checked += 1
 of_means = 0.0
 for line in report["means"]:
     mix = name(line["mix"])
-    chosen = whole([mix])
     for measure in ("mono", "cross", "pool", "rank_distance", "same_language"):
-        by_language = defaultdict(list)
-        for seed, half in chosen:
-            table = runs[seed, half, mix]
-            values = table[f"{line['vectors']}/{measure}"].astype(float)
-            for language, value in zip(table["query_language"], values, strict=True):
-                by_language[language].append(value)
-        mean = sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+        mean = mean_over_languages(whole([mix]), mix, f"{line['vectors']}/{measure}")
         of_means = max(of_means, abs(mean - line[measure]) / max(1.0, abs(mean)))
         checked += 1
+
+
+def page_figures():
+    """Every number of experiment A in FINDINGS.md, beside its recomputation: (text, number, exact)."""
+    page = (HERE if folder.resolve() == (HERE / "A").resolve() else folder) / "FINDINGS.md"
+    text = page.read_text(encoding="utf-8")
+    label = {"monolingual mAP": "mono", "cross-lingual mAP": "cross", "pool mAP": "pool",
+             "rank distance": "rank_distance"}  # fmt: skip
+    part = text.split("## Evidence: experiment A")[1].split("## Settings")[0]
+    family, line_of = None, {}
+    names = {"raw": "raw", "debiased": "collection", "debiased, means from news": "news"}
+    for line in part.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("**"):
+            family = line.strip("*")
+        elif (
+            line.startswith("|") and cells[0].startswith(("untrained", "mix ")) and len(cells) == 9
+        ):
+            mix, vectors = cells[0].removeprefix("mix "), names[cells[1]]
+            chosen = whole([mix])
+            for measure, shown in zip(
+                ("mono", "cross", "pool", "rank_distance"), cells[2:6], strict=True
+            ):
+                yield (
+                    line,
+                    float(shown),
+                    mean_over_languages(chosen, mix, f"{vectors}/{measure}"),
+                    shown,
+                )
+            for measure, shown in zip(("mono", "cross", "pool"), cells[6:9], strict=True):
+                exact = mean_over_languages(chosen, mix, f"{vectors}/{measure}", UNSEEN)
+                yield line, float(shown), exact, shown
+        elif line.startswith("|") and family and len(cells) == 6 and cells[1] in label:
+            measure = label[cells[1]]
+            scale = 1 if measure == "rank_distance" else 100
+            found = recomputed(family, cells[0], measure)
+            line_of[family, cells[0], measure] = found
+            shown = re.findall(r"[+-]?\d+\.\d", cells[2])
+            for key, each in zip(("difference", "low", "high"), shown, strict=True):
+                yield line, float(each), scale * found[key], each
+            yield line, float(cells[3]), scale * found["detectable"], cells[3]
+    # Sentences and claims repeat numbers of the tables: each must be one of them.
+    above = text.split("## The answer in ten lines")[1].split("## Evidence")[0]
+    for each in re.findall(r"[+-]\d+\.\d (?:points|ranks) \[[^]]*\]", above):
+        shown = [float(number) for number in re.findall(r"[+-]\d+\.\d", each)]
+        scale = 1 if "ranks" in each else 100
+        best = min(
+            line_of.values(),
+            key=lambda found: sum(
+                abs(number - scale * found[key])
+                for number, key in zip(shown, ("difference", "low", "high"), strict=True)
+            ),
+        )
+        for number, key in zip(shown, ("difference", "low", "high"), strict=True):
+            yield each, number, scale * best[key], f"{number:+.1f}"
+
+
+drifted = [
+    (line, shown) for line, number, exact, shown in page_figures()
+    if abs(number - exact) > 0.5 * 10 ** -len(shown.partition(".")[2]) + 2e-6 * max(1, abs(exact))
+]  # fmt: skip
+for line, shown in drifted:
+    sys.stdout.write(f"FINDINGS.md: {shown} is not what the runs give, in: {line[:160]}\n")
 sys.stdout.write(f"{checked} figures: contrasts within {worst:.1e}, means within {of_means:.1e}\n")
-sys.exit(0 if worst < 1e-6 and of_means < 1e-5 else 1)
+sys.exit(0 if worst < 1e-6 and of_means < 1e-5 and not drifted else 1)

@@ -1,4 +1,5 @@
-"""Report of experiment A from the files of its finished runs: ``A/report.md`` and ``A/report.json``.
+"""Report of experiment A from the files of its finished runs: ``A/report.md``, ``A/report.json`` and
+the page FINDINGS.md.
 
     python experiments/study2/report_A.py [FOLDER]
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import findings
 import numpy as np
 import pandas as pd
 
@@ -213,6 +215,8 @@ def main() -> None:
     }  # fmt: skip
     write_json(folder / "report.json", result)
     write_text(folder / "report.md", markdown(result))
+    committed = folder.resolve() == (HERE / "A").resolve()
+    findings.write(result, (HERE if committed else folder) / "FINDINGS.md")
 
 
 def markdown(result: dict[str, Any]) -> str:

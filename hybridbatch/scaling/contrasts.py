@@ -23,6 +23,7 @@ LEVEL = 0.95
 ALPHA = 0.05
 # axes on which a baseline may differ from the hybrid it is compared with
 BASELINES = ("strategy", "copies", "teacher")
+OF_MIMO = ("distill_from", "distill_weight", "temperature")  # axes on which MIMO may differ
 TESTED = ("mAP", "rank_distance")  # metrics of the main questions
 MARGIN = 0.01  # of mAP: a smaller difference counts as none; a sweep may set another margin
 RANK_MARGIN = 0.10  # of the rival's rank distance
@@ -82,14 +83,24 @@ def against_baselines(part: Responses, parts: Sequence[Responses]) -> Iterator[R
         rivals: list[Rival] = []
         for number, mix in enumerate(part.mixes):
             for other, its in enumerate(rival.mixes):
-                if is_inner(mix) and its in (None, mix):
+                if is_inner(mix) and (its in (None, mix) or _is_mimo(rival)):
                     rivals.append((number, name, theirs.values[other], theirs.keys[other]))
         yield from _differences(ours, rivals)
+
+
+def _is_mimo(part: Responses) -> bool:
+    """Whether a part distils cosines, as MIMO does (`training.distillation.cosine_loss`)."""
+    return bool(part.fixed.get("teacher")) and part.fixed.get("distill_from") == "cosines"
 
 
 def _baseline_name(part: Responses, rival: Responses) -> str:
     """How a rival differs from a part, in words; empty if the rival is no baseline of the part."""
     words = []
+    if _is_mimo(rival):
+        others = {name for name, value in rival.fixed.items() if value != part.fixed.get(name)}
+        temperature = rival.fixed.get("temperature")
+        at = f" at temperature {temperature}" if "temperature" in others else ""
+        return "" if others - {*BASELINES, *OF_MIMO} else f"MIMO{at}"
     for name, value in rival.fixed.items():
         if value == part.fixed.get(name):
             continue

@@ -72,7 +72,7 @@ def forecast(
     """
     earlier = Sweep.open(*config.predict)
     if fertility is None:
-        fertility = _fertility(config, report)
+        fertility = fertility_of(config, report)
     known = list(examples_of(earlier, fertility))
     starts = _starts(cells, folder)
     wanted = list(_wanted(cells, folder, starts, fertility))
@@ -270,7 +270,7 @@ def _differences(earlier: Sweep, cells: Sequence[Cell]) -> Iterator[str]:
         )
 
 
-def _fertility(config: SweepConfig, report: Reporter) -> dict[str, dict[str, float]]:
+def fertility_of(config: SweepConfig, report: Reporter = SILENT) -> dict[str, dict[str, float]]:
     """Tokens per word of the evaluation texts, by the tokenizer of the first model."""
     from hybridbatch.model import Encoder
     from hybridbatch.scaling.cells.runner import _tasks

@@ -45,6 +45,7 @@ def run(script: str, folder: Path) -> int | str | None:
     """Runs a script in this process; returns what it exits with: 0 or None if all went well."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [script, str(folder)])
+        patch.syspath_prepend(str(STUDY))
         try:
             runpy.run_path(str(STUDY / script), run_name="__main__")
         except SystemExit as end:
@@ -95,6 +96,21 @@ def test_nothing_is_reported_of_a_half_that_lacks_a_mix(tmp_path):
     (tmp_path / "seed-13-half-0-mix-1.json").unlink()
     assert "nothing to report" in run("report_A.py", tmp_path)
     assert not (tmp_path / "report.json").exists()
+
+
+def test_a_changed_number_of_the_page_is_found(tmp_path, capsys):
+    write_runs(tmp_path, range(13, 15))
+    reported(tmp_path)
+    page = tmp_path / "FINDINGS.md"
+    text = page.read_text()
+    assert run("recompute.py", tmp_path) == 0
+    for mark in ("| mix 0.5 | raw | ", "Against monolingual batches within a language "):
+        at = text.index(mark) + len(mark)
+        digit = next(n for n in range(at, at + 9) if text[n].isdigit() and text[n] != "9")
+        page.write_text(text[:digit] + str(int(text[digit]) + 1) + text[digit + 1 :])
+        capsys.readouterr()
+        assert run("recompute.py", tmp_path) == 1, mark
+        assert "is not what the runs give" in capsys.readouterr().out
 
 
 def test_a_changed_figure_is_found(tmp_path):

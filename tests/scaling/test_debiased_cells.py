@@ -123,6 +123,19 @@ def test_orders_are_baselines_of_the_same_mix(tmp_path):
     assert rivals == {0.0, 1.0, "monolingual-first batches", "cross-lingual-first batches"}
 
 
+def test_mimo_is_a_baseline_of_every_inner_mix(tmp_path):
+    grid = sweep_config(set="temperature=0.01", pairs="100", out=tmp_path / "grid")
+    mimo = sweep_config(
+        set="teacher=labse; distill_from=cosines; distill_weight=0.8; temperature=0.01,0.05",
+        mix="0", pairs="100", out=tmp_path / "mimo",
+    )  # fmt: skip
+    folders = [run_sweep(one, runner=synthetic.run, facts=facts()) for one in (grid, mimo)]
+    rows = find(Sweep.open(*folders)).comparisons
+    assert {row["against"] for row in rows if row["mix"] == 0.5} == {
+        0.0, 1.0, "MIMO", "MIMO at temperature 0.05",
+    }  # fmt: skip
+
+
 def test_a_pivot_that_is_not_evaluated_is_refused_before_anything_runs():
     with pytest.raises(ConfigError, match="pivot = 'eng': is not among the evaluated languages"):
         plan_cells(sweep_config(baselines="shift"), facts())

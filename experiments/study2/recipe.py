@@ -103,7 +103,8 @@ def averaged(run: Path, settings: TrainConfig, share: float) -> Encoder:
 
 def search(folder: Path, points: int, out: Path) -> None:
     """Train and measure what is missing of the first `points` of the grid."""
-    task, data = load_task(str(folder / "validation")), prepared(folder)
+    data = prepared(folder)
+    task = load_task(str(folder / "validation"))
     if not (out / "untrained.json").exists():
         keep(measured(Encoder.load(START, **LENGTHS), task), {"training": None}, out, "untrained")
     for training in GRID[:points]:

@@ -213,6 +213,8 @@ def _expected(
 
 
 def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[Cell]:
+    for path in config.predict:
+        SweepFolder(path).read_plan()  # refuses a folder that is no sweep before anything runs
     cells = plan_cells(config, facts or gather_facts(config, report))
     return spread(cells) if config.budget else cells
 

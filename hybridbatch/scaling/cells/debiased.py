@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hybridbatch.common.errors import HybridBatchError
 from hybridbatch.common.files import fingerprint
 from hybridbatch.common.progress import Reporter
 from hybridbatch.common.records import Task
@@ -53,7 +54,10 @@ def about(task: Task, source: str) -> str:
 
 def text_fingerprint(source: str, data_root: Path | None, report: Reporter) -> str:
     """A hash of the stated text. Raises `HybridBatchError` for text that cannot be used."""
-    texts, _ = texts_by_side(_config(source, data_root), report)
+    try:
+        texts, _ = texts_by_side(_config(source, data_root), report)
+    except HybridBatchError as error:
+        raise type(error)(f"debias: {error}; or write {CROSS_FIT}") from error
     return fingerprint({side: dict(by_language) for side, by_language in texts.items()})
 
 

@@ -109,6 +109,15 @@ class Inputs:
             )
         for note in notes:
             report.note(note)
+        enough = held_out_index is not None and held_out_index.rows >= config.validation_queries
+        if held_out and enough and config.validation_metric != METRIC:
+            pairs = sum(planned.steps * planned.batch_size for planned in held_out.values())
+            report.note(
+                f"validation by {config.validation_metric} on {pairs:,} pairs in batches, which cannot"
+                f" tell close models apart; --validation-metric {METRIC} ranks"
+                f" {config.validation_queries:,} queries against"
+                f" {config.validation_passages:,} passages in all three settings, and costs more"
+            )
         return cls(
             store,
             languages,

@@ -157,6 +157,17 @@ def test_a_run_is_chosen_by_it_and_says_what_it_measures(place, tmp_path):
     assert "validation_passages = 5,000: the validation split has only" in " ".join(short.warnings)
 
 
+def test_the_default_says_what_it_cannot_tell(place):
+    from hybridbatch.training.train import plan
+
+    report = RecordingReporter()
+    plan(config(place, validation_metric="loss", validation_queries=60), report)
+    assert any("--validation-metric map ranks 60 queries" in note for note in report.notes)
+    small = RecordingReporter()
+    plan(config(place, validation_metric="loss"), small)
+    assert not any("--validation-metric" in note for note in small.notes)
+
+
 def test_settings_out_of_bounds_are_refused():
     with pytest.raises(ConfigError, match="validation_metric"):
         build(TrainConfig, None, {"validation_metric": "ndcg"})

@@ -33,12 +33,18 @@ def push(
             help="Evaluation whose scores the model card shows; can be repeated.",
         ),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public, or push to one that is.")
+    ] = False,
     message: Annotated[str, typer.Option(help="Message of the commit.")] = "Add the model",
 ) -> None:
     """Upload a trained model with its model card to the Hugging Face hub."""
+    from huggingface_hub.utils import disable_progress_bars
+
     from hybridbatch.training.sharing import push as run_push
 
+    if console.mode.quiet or not console.err.is_terminal:
+        disable_progress_bars()
     address = run_push(
         run,
         repository,

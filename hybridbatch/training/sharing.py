@@ -36,49 +36,89 @@ def push(
         run: folder of `hybridbatch train`.
         repository: its id there, ``organisation/name``; made if it is not there.
         evaluations: folders of `hybridbatch eval`, whose scores go into the card.
-        private: whether a new repository is seen by its owners only.
+        private: whether a new repository is seen by its owners only. A public repository that is
+            there already is then refused.
         message: of the commit.
         report: progress.
     Returns: the address of the commit.
     Raises: `DataError` for a folder that holds no finished run or evaluation, or a card that the
         hub refuses; `ConfigError` for a repository that cannot be written.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     result = trained(run)
     card = model_card(result, repository, [_evaluation(folder) for folder in evaluations])
     operations = [CommitOperationAdd("README.md", card.encode())]
+    size = len(card.encode())
     for path in sorted((run / "model").rglob("*")):
         name = path.relative_to(run / "model").as_posix()
         if path.is_file() and name != "README.md":
             operations.append(CommitOperationAdd(name, path))
+            size += path.stat().st_size
     operations.append(CommitOperationAdd("train.json", run / "train.json"))
     api = HfApi()
+    with _refusals(repository):
+        _validate(card, run)
+        api.create_repo(repository, private=private, exist_ok=True)
+        if private and not api.model_info(repository).private:
+            raise ConfigError(
+                f"{repository}: is there and public; add --public to push to it, or name a new"
+                " repository"
+            )
+        report.note(f"{repository}: sending {len(operations)} files, {size / 1e6:,.0f} MB")
+        done = api.create_commit(repository, operations, commit_message=message)
+    return str(done.commit_url)
+
+
+def _validate(card: str, run: Path) -> None:
+    """Let the hub check a model card.
+
+    Raises: `DataError` for a card that it refuses.
+    """
+    from huggingface_hub import ModelCard
+
     try:
         ModelCard(card).validate(repo_type="model")
-        api.create_repo(repository, private=private, exist_ok=True)
-        report.note(f"{repository}: sending {len(operations)} files")
-        done = api.create_commit(repository, operations, commit_message=message)
+    except ValueError as error:
+        raise DataError(f"{run}: the hub refuses the model card: {_line(error)}") from error
+
+
+@contextmanager
+def _refusals(repository: str) -> Iterator[None]:
+    """Turn the errors of the hub's client into `ConfigError`, in one line with the remedy."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    try:
+        yield
     except HFValidationError as error:
         raise ConfigError(
             f"{repository!r} is not the name of a repository; write OWNER/NAME"
         ) from error
-    except ValueError as error:
-        raise DataError(f"{run}: the hub refuses the model card: {_line(error)}") from error
     except LocalTokenNotFoundError as error:
-        raise ConfigError(f"{repository}: {LOGIN}") from error
+        raise ConfigError(f"{repository}: there is no token; {LOGIN}") from error
     except HfHubHTTPError as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        mend = LOGIN if status in (401, 403) else "try again later"
-        raise ConfigError(
-            f"{repository}: the hub refuses the request ({_line(error)}); {mend}"
-        ) from error
+        raise ConfigError(f"{repository}: {_refusal(status, error)}") from error
     except (OSError, _network_errors()) as error:
         raise ConfigError(
-            f"{repository}: the hub cannot be reached ({_line(error)}); check the network"
+            f"{repository}: the hub cannot be reached ({_line(error)}); check the network, and"
+            " push again"
         ) from error
-    return str(done.commit_url)
+    except (RuntimeError, ValueError) as error:  # what the transfer of large files raises
+        raise ConfigError(
+            f"{repository}: the files did not arrive ({_line(error)}); push again"
+        ) from error
+
+
+def _refusal(status: int | None, error: Exception) -> str:
+    """Why the hub refuses a request, and what to do."""
+    if status == 401:
+        return f"the hub does not know the token, or there is none; {LOGIN}"
+    if status == 403:
+        return f"the token may not write there; {LOGIN}, or push to your own name"
+    if status is not None and 500 > status >= 400:
+        return f"the hub refuses the request ({_line(error)}); check the name of the repository"
+    return f"the hub does not answer as it should ({_line(error)}); push again later"
 
 
 def _network_errors() -> type[Exception]:
@@ -235,6 +275,10 @@ def _embeddings(encoder: Any, folder: Path) -> Any:
             hidden = states.last_hidden_state
             if encoder.pooling == "cls":
                 pooled = hidden[:, 0]
+            elif encoder.pooling == "lasttoken":
+                places = torch.arange(attention_mask.shape[1]) * attention_mask
+                last = places.argmax(dim=1).view(-1, 1, 1).expand(-1, 1, hidden.shape[2])
+                pooled = hidden.gather(1, last).squeeze(1)
             else:
                 weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
                 pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)

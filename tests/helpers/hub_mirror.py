@@ -14,6 +14,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 KINDS = ("models", "datasets", "spaces")
 SLOW_SECONDS = 2
+LARGE = 10 << 20  # bytes; a larger file goes another way
 PAGE_ROWS = 1000  # rows of a listing that the hub sends at a time
 
 
@@ -96,7 +98,6 @@ class Repository:
             "sha": self.commit(revision),
             "createdAt": changed,
             "lastModified": changed,
-            "private": False,
             "gated": False,
             "disabled": False,
             "downloads": 0,
@@ -146,6 +147,19 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self._post)
 
+    def do_PUT(self) -> None:
+        """A large file, at the address that ``objects/batch`` gave out for its hash."""
+        digest, left = hashlib.sha256(), int(self.headers["Content-Length"])
+        path = self.server.large_file(self.path.rpartition("/")[2])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            while left:
+                part = self.rfile.read(min(left, 1 << 20))
+                digest.update(part)
+                file.write(part)
+                left -= len(part)
+        self._send_json({}, 200 if digest.hexdigest() == path.name else 422)
+
     def _answer(self, act: Callable[[list[str], dict[str, str], bytes], None]) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
@@ -178,7 +192,8 @@ class Handler(BaseHTTPRequestHandler):
         below = "/".join(steps[5:])
         repository.commit(revision)  # raises where the revision does not exist
         if verb == "revision":
-            self._send_json(repository.info(revision, blobs=is_true(query, "blobs")))
+            info = repository.info(revision, blobs=is_true(query, "blobs"))
+            self._send_json({**info, "private": repository.name in self.server.private})
         elif verb == "tree":
             self._send_pages(repository.tree(below, is_true(query, "recursive")), query)
         elif verb == "refs":
@@ -247,24 +262,36 @@ class Handler(BaseHTTPRequestHandler):
             self._create(json.loads(body))
         elif steps == ["api", "validate-yaml"]:
             self._send_json({"errors": [], "warnings": []})
+        elif steps[2:] == ["info", "lfs", "objects", "batch"]:
+            self._send_json(self._large_files(json.loads(body)["objects"]))
         elif steps[4:5] == ["paths-info"]:
             self._paths_info(self._repository(steps[1], steps[2:4]), body)
         elif steps[4:5] == ["preupload"]:
             files = json.loads(body)["files"]
-            modes = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in files]
-            self._send_json({"files": modes})
+            self._send_json({"files": [{**file, **upload_mode(file)} for file in files]})
         elif steps[4:5] == ["commit"]:
             self._commit(steps[1], self._repository(steps[1], steps[2:4]), body)
         else:
             raise Absent("EndpointNotFound")
+
+    def _large_files(self, objects: list[dict[str, Any]]) -> dict[str, Any]:
+        """Where the client puts files beyond `LARGE`: the protocol of Git LFS."""
+        actions = []
+        for each in objects:
+            href = f"{self.server.url}/large/{each['oid']}"
+            actions.append({**each, "actions": {"upload": {"href": href}}})
+        return {"transfer": "basic", "objects": actions}
 
     def _create(self, wanted: dict[str, Any]) -> None:
         kind = wanted.get("type", "model") + "s"
         name = f"{wanted.get('organization') or 'tester'}/{wanted['name']}"
         folder = self.server.root / kind / name
         if folder.is_dir() and any(folder.iterdir()):
-            self._send_json({"error": "You already created this repo"}, 409)
+            url = f"{self.server.url}/{name}"
+            self._send_json({"error": "You already created this repo", "url": url}, 409)
             return
+        if "private" in (wanted.get("visibility"), *(key for key in wanted if wanted[key] is True)):
+            self.server.private.add(name)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".gitattributes").write_text("")
         url = f"{self.server.url}/{name}"
@@ -286,10 +313,14 @@ class Handler(BaseHTTPRequestHandler):
         """Write the files of a commit, which come as one line of JSON each."""
         for line in body.decode().splitlines():
             change = json.loads(line)
+            if change["key"] not in ("file", "lfsFile"):
+                continue
+            path = repository.folder / change["value"]["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
             if change["key"] == "file":
-                path = repository.folder / change["value"]["path"]
-                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(base64.b64decode(change["value"]["content"]))
+            else:
+                shutil.move(self.server.large_file(change["value"]["oid"]), path)
         commit = repository.commit("main")
         url = f"{self.server.url}/{repository.name}/commit/{commit}"
         self._send_json({"success": True, "commitOid": commit, "commitUrl": url})
@@ -312,6 +343,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def upload_mode(file: Mapping[str, Any]) -> dict[str, Any]:
+    """How a client has to send a file."""
+    mode = "lfs" if file["size"] > LARGE else "regular"
+    return {"uploadMode": mode, "shouldIgnore": False}
 
 
 def is_true(query: Mapping[str, str], name: str) -> bool:
@@ -339,10 +376,15 @@ class Server(ThreadingHTTPServer):
     def __init__(self, root: Path, faults: Mapping[str, float], seed: int) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.root = root
+        self.private: set[str] = set()  # names of repositories that clients made private
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self._faults = faults
         self._random = random.Random(seed)
         self._lock = threading.Lock()
+
+    def large_file(self, name: str) -> Path:
+        """Where a large file lies before a commit names it."""
+        return self.root / "large" / Path(name).name
 
     def draw_fault(self) -> str | None:
         with self._lock:

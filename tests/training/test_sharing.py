@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
+from sentence_transformers import SentenceTransformer
 
 from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.files import read_json, write_json
@@ -21,6 +23,7 @@ from hybridbatch.training.licences import licence
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.sharing import export_onnx, push
 from hybridbatch.training.train import train
+from tests.helpers.hub_mirror import HubMirror
 from tests.helpers.parallel import rows
 
 
@@ -93,7 +96,12 @@ class Hub(BaseHTTPRequestHandler):
             return self._answer({"errors": faults}, 400 if faults else 200)
         if self.headers.get("Authorization") != "Bearer hf_good":
             return self._answer({"error": "no such token"}, 401)
+        if "frozen" in json.dumps(self.path + body.decode("latin-1")):
+            return self._answer({"error": "you may not"}, 403)
         if self.path == "/api/repos/create":
+            if "there" in json.loads(body)["name"]:
+                url = f"http://{self.headers['Host']}/me/there"
+                return self._answer({"error": "You already created this repo", "url": url}, 409)
             Hub.told["repository"] = json.loads(body)
             return self._answer({"url": f"http://{self.headers['Host']}/me/encoder"})
         if "/preupload/" in self.path:
@@ -110,6 +118,10 @@ class Hub(BaseHTTPRequestHandler):
         }
         address = f"http://{self.headers['Host']}/me/encoder/commit/c"
         return self._answer({"commitOid": "c" * 40, "commitUrl": address})
+
+    def do_GET(self) -> None:
+        info = {"id": self.path.removeprefix("/api/models/"), "siblings": [], "tags": []}
+        self._answer({**info, "private": "public" not in self.path})
 
     def _answer(self, value: Any, status: int = 200) -> None:
         content = json.dumps(value).encode()
@@ -162,8 +174,19 @@ def test_mistakes_of_a_push_are_one_line(
         push(tmp_path, "me/encoder")
     with pytest.raises(ConfigError, match="OWNER/NAME"):
         push(run, "me/en coder//x")
+    with pytest.raises(ConfigError, match="is there and public; add --public"):
+        push(run, "me/public-there")
+    assert "files" not in hub
+    push(run, "me/public-there", private=False)
+    push(run, "me/private-there")
+    with pytest.raises(ConfigError, match="may not write there"):
+        push(run, "others/frozen")
     monkeypatch.setenv("HF_TOKEN", "hf_bad")
-    with pytest.raises(ConfigError, match="HF_TOKEN"):
+    with pytest.raises(ConfigError, match=r"does not know the token.*HF_TOKEN"):
+        push(run, "me/encoder")
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    with pytest.raises(ConfigError, match=r"there is no token|or there is none"):
         push(run, "me/encoder")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ConfigError, match="cannot be reached"):
@@ -191,17 +214,65 @@ def test_the_strictest_licence_counts(texts: list[str], expected: str) -> None:
     assert reasons
 
 
+def test_large_weights_go_the_way_of_large_files(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub of other tests, whose client sends large files apart from the commit."""
+    monkeypatch.setattr("tests.helpers.hub_mirror.LARGE", 10_000)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    with HubMirror(tmp_path) as url:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        push(run, "me/encoder")
+    there = tmp_path / "models" / "me" / "encoder"
+    sent = there / "model.safetensors"
+    assert sent.read_bytes() == (run / "model" / "model.safetensors").read_bytes()
+    assert list((tmp_path / "large").iterdir()) == []
+    assert SentenceTransformer(str(there)).encode_query("dera").shape == (32,)
+
+
+def like_labse(folder: Path) -> Path:
+    """Transformer, CLS pooling, a dense layer with tanh, normalisation."""
+    from sentence_transformers import models
+
+    from tests.helpers.tiny import write_tiny_model
+
+    transformer = models.Transformer(str(write_tiny_model(folder / "start", "bert")))
+    dense = models.Dense(32, 24, activation_function=torch.nn.Tanh())
+    parts = [transformer, models.Pooling(32, pooling_mode="cls"), dense, models.Normalize()]
+    SentenceTransformer(modules=parts).save(str(folder / "labse"))
+    return folder / "labse"
+
+
+def with_last_token(folder: Path) -> Path:
+    """Pooling of the last token, as models made from language models have it."""
+    from tests.helpers.tiny import write_tiny_model
+
+    model = write_tiny_model(folder / "last", "xlm-roberta")
+    write_json(model / "1_Pooling" / "config.json", {"pooling_mode": "lasttoken"})
+    return model
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
-def test_onnx_gives_the_vectors_of_the_model(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "labse", "lasttoken"])
+def test_onnx_gives_the_vectors_of_the_model(kind: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     from tests.helpers.tiny import write_tiny_model
 
-    model = write_tiny_model(tmp_path / family, family)
+    if kind == "labse":
+        model = like_labse(tmp_path)
+    elif kind == "lasttoken":
+        model = with_last_token(tmp_path)
+    else:
+        model = write_tiny_model(tmp_path / kind, kind)
     file = export_onnx(model)
     assert file == model / "onnx" / "model.onnx"
     encoder = Encoder.load(str(model))
+    assert (encoder.pooling, encoder.dimension) == {
+        "labse": ("cls", 24), "lasttoken": ("lasttoken", 32)
+    }.get(kind, ("mean", 32))  # fmt: skip
     texts = ["baden 12", "lokus " * 9, "dera", "ba ba ba ba"]
     expected = encoder.encode(texts, "query", precision="fp32")
     prompted = [encoder.prompts["query"] + text for text in texts]

@@ -1,9 +1,11 @@
 """The table at the top of a report, which compares hybrid batches with their rivals."""
 
 from hybridbatch.scaling.findings import Findings
-from hybridbatch.scaling.report.html import Headline
+from hybridbatch.scaling.report.html import Headline, Verdict
 from hybridbatch.scaling.report.sentences import main_comparisons, rival, smallest_seen
 from hybridbatch.scaling.report.tables import TableRow
+
+FEW = 9  # rows that are read at a glance; more are summed up by measure and rival
 
 RULE = (
     "The p value comes from one t test over seeds and questions at once, with Holm's correction"
@@ -21,16 +23,29 @@ def headline(findings: Findings) -> Headline:
         return Headline()
     first = rows[0]
     several = len({row["task"] for row in rows}) > 1
+    texts = [_texts(row, several) for row in rows]
     return Headline(
+        summary=_summary(texts) if len(texts) > FEW else {},
         caption=(
             f"Hybrid batches (mix {first['mix']:g}) against their rivals with {first['pairs']:,}"
             " training records. mAP is in points of 100. Rank distance is in ranks, and lower is"
             " better."
         ),
-        rows=[_texts(row, several) for row in rows],
+        rows=texts,
         classes=[str(row.get("verdict", "")) for row in rows],
         rule=RULE,
     )
+
+
+def _summary(rows: list[dict[str, str]]) -> dict[str, dict[str, Verdict]]:
+    """The outcomes by measure, and by rival in the order of the rows."""
+    rivals = dict.fromkeys(row["against"] for row in rows)
+    none = Verdict("–", "not tested", "–")
+    found: dict[str, dict[str, Verdict]] = {}
+    for row in rows:
+        told = Verdict(row["difference"], row["verdict"], row["detectable difference"])
+        found.setdefault(row["measure"], dict.fromkeys(rivals, none))[row["against"]] = told
+    return found
 
 
 def _texts(row: TableRow, several_tasks: bool) -> dict[str, str]:

@@ -24,10 +24,23 @@ FEW = 40  # rows of a table that the page shows without a script
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The outcome of one comparison, for a table of measures by rivals."""
+
+    difference: str
+    verdict: str
+    detectable: str  # the difference that would have been found
+
+
+@dataclass(frozen=True)
 class Headline:
-    """The table that answers the main question."""
+    """The table that answers the main question.
+
+    With many rows, `summary` is shown in their place, and the rows are folded.
+    """
 
     caption: str = ""
+    summary: Mapping[str, Mapping[str, Verdict]] = field(default_factory=dict)
     rows: Sequence[Mapping[str, str]] = ()
     classes: Sequence[str] = ()  # of each row: its verdict, or nothing
     rule: str = ""  # the rule of the verdicts

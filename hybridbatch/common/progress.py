@@ -11,6 +11,9 @@ from typing import Any, Protocol
 Overview = Callable[[], tuple[Sequence[Mapping[str, Any]], str]]
 
 
+LONG = 60.0  # seconds; the length of longer work is told before it begins
+
+
 class Bar(Protocol):
     """One running progress bar."""
 

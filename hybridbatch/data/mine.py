@@ -24,8 +24,9 @@ from hybridbatch.common.errors import ConfigError, DataError, Interrupted, Outpu
 from hybridbatch.common.files import atomic_path, fingerprint, make_folder
 from hybridbatch.common.languages import resolve
 from hybridbatch.common.locks import lock
-from hybridbatch.common.progress import SILENT, Bar, Reporter
+from hybridbatch.common.progress import LONG, SILENT, Bar, Reporter
 from hybridbatch.common.records import Split
+from hybridbatch.common.sizes import duration
 from hybridbatch.data.hard_negatives import (
     REASONS,
     Corpus,
@@ -41,12 +42,14 @@ from hybridbatch.data.store.negatives import FoundNegatives, write_with_negative
 from hybridbatch.data.store.reader import Store
 from hybridbatch.data.store.writer import check_free
 from hybridbatch.debias.vectors_file import read_vectors
+from hybridbatch.model.reckoning import BYTES_A_TOKEN, reckon
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex
 from hybridbatch.search.embeddings import EmbeddingStore
 
 MINED = "mined"  # in the manifest's provenance
 OUTCOME = "outcome"  # in there: the counts
 CHUNK = 1 << 13  # number of questions searched at a time
+SAMPLE = 200  # rows whose lengths stand for all
 
 
 def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
@@ -239,6 +242,8 @@ def _mine_split(
         done = total - int(
             np.isin(index.language, [index.languages.index(one) for one in missing]).sum()
         )
+        if config.method == "dense":
+            _tell_length(config, store, split, total - done, report)
         with report.bar(f"mining {split}", total, "rows", done) as bar:
             for language in missing:
                 _save(paths[language], _mine_language(mining, language, bar))
@@ -271,6 +276,29 @@ class _SplitMining:
     known: KnownAnswers
     searching: Searching
     work: Path
+
+
+def _tell_length(
+    config: MineConfig, store: Store, split: Split, rows: int, report: Reporter
+) -> None:
+    """Tell about how long encoding takes, before it begins, if it is over a minute."""
+    of_split = store.index(split).rows
+    chosen = np.arange(0, of_split, max(1, of_split // SAMPLE))
+    lengths = []
+    for row in store.rows(split, chosen):
+        for text, most in (
+            (row.query, config.max_query_tokens),
+            (row.passage, config.max_passage_tokens),
+        ):
+            lengths.append(min(most, len((text or "").encode()) / BYTES_A_TOKEN))
+    model = reckon(config.model, config.device, config.precision)
+    if model is None or not lengths:
+        return
+    seconds = model.encode_seconds(sum(lengths) / len(chosen) * rows)
+    if seconds > LONG:
+        report.note(
+            f"mining {split} takes about {duration(seconds)} if no vector is stored ({rows:,} rows)"
+        )
 
 
 def _mine_language(job: _SplitMining, language: str, bar: Bar) -> Part:

@@ -11,8 +11,9 @@ from typing import Any
 from hybridbatch.common.addresses import without_secrets
 from hybridbatch.common.errors import ConfigError, Interrupted, OutputError
 from hybridbatch.common.files import write_json
-from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.progress import LONG, SILENT, Reporter
 from hybridbatch.common.provenance import versions
+from hybridbatch.common.sizes import duration
 from hybridbatch.scaling.cells.cost import CALIBRATION_STEPS, Cost, calibrate, measured
 from hybridbatch.scaling.cells.documents import SWEEP_SCHEMA
 from hybridbatch.scaling.cells.folder import (
@@ -69,6 +70,7 @@ def run_sweep(
     """
     if config.cells > ASK_ABOVE and not confirmed:
         raise ConfigError(_question(config, report, facts, runner))
+    facts = facts or gather_facts(config, report)
     cells = _cells(config, report, facts)
     folder = SweepFolder(sweep_path(config))
     _write_plan(config, cells, folder)
@@ -79,6 +81,7 @@ def run_sweep(
             if not folder.result(cell.key).exists()
         )
         report.note(f"copied {taken} finished cells from {other}")
+    _tell_length(config, cells, folder, facts, runner, report)
     try:
         if config.predict:
             starts = [cell for cell in cells if cell.train is None]
@@ -210,6 +213,25 @@ def _expected(
     measured_on = f"a run of {CALIBRATION_STEPS} steps and its evaluation"
     report.note(f"measuring {measured_on}")
     return next(calibrate(cell, cell.train, runner) for cell in cells if cell.train), measured_on
+
+
+def _tell_length(
+    config: SweepConfig,
+    cells: Sequence[Cell],
+    folder: SweepFolder,
+    facts: Facts,
+    runner: Runner,
+    report: Reporter,
+) -> None:
+    """Tell about how long the missing cells take, before they run, if it is over a minute."""
+    there = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
+    missing = [cell for cell in cells if not folder.result(cell.key).exists()]
+    cost: Cost | Estimate | None = measured(there)
+    if cost is None and missing and runner is run_cell:
+        cost = estimate(config, cells, facts, report)
+    total = sum(map(cost.of, missing)) / config.jobs if cost else 0.0
+    if total > LONG:
+        report.note(f"{len(missing):,} cells take about {duration(total)} at this machine's speed")
 
 
 def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[Cell]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybridbatch.common.memory import main_memory
+from hybridbatch.common.progress import LONG
 from hybridbatch.common.records import Task, Texts
 from hybridbatch.common.sizes import duration, gigabytes
 from hybridbatch.data.download.hub import Repository
@@ -15,7 +16,6 @@ from hybridbatch.scoring.settings import BM25, RANDOM, EvalConfig
 
 SAMPLE = 200  # texts of a language, for their lengths
 LARGE = 1e9  # bytes of a download that are told
-LONG = 1800.0  # seconds of work that are told
 COLUMNS = ("time", "memory", "vectors on disk")
 PASSAGE_BYTES, QUERY_BYTES = 500.0, 60.0  # of texts that are not here, about
 

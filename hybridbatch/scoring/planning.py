@@ -35,7 +35,7 @@ from hybridbatch.scoring.summary import describe
 if TYPE_CHECKING:
     import torch
 
-FEW = 20_000  # passages that any machine encodes in minutes, so that nothing is told
+FEW = 500  # passages that any machine encodes in a minute, so that nothing is reckoned
 
 
 class Machine(NamedTuple):

@@ -246,6 +246,21 @@ class Batches:
             for part in (self._queries, self._passages, self._negatives.tokens)
         )
 
+    def tokens_left(self, first: int) -> float:
+        """About how many tokens the batches have from step `first` on, without translations."""
+        schedule, total = self.schedule, 0.0
+        sides = (
+            (self._queries, self._query_rows, schedule.query_row),
+            (self._passages, self._passage_rows, schedule.passage_row),
+        )
+        for tokens, known, rows in sides:
+            total += float(tokens.lengths[np.searchsorted(known, rows[first:])].sum())
+        negatives = self._negatives
+        if negatives.known and len(negatives.tokens):
+            pairs = schedule.query_row[first:].size
+            total += pairs * negatives.most * float(negatives.tokens.lengths.mean())
+        return total
+
     def words(self, size: int) -> np.ndarray:
         """bool [size]: which of `size` token ids occur in any batch."""
         seen = np.zeros(size, bool)
@@ -290,7 +305,7 @@ class HardNegatives:
         most: int,
         seed: int,
     ) -> None:
-        self._table, self._most, self._seed = table, most, seed
+        self._table, self.most, self._seed = table, most, seed
         self._rows = np.unique(table[table >= 0])
         lists = rows.negatives(self._rows) if most else []
         counts = [len(texts) for texts in lists]
@@ -336,7 +351,7 @@ class HardNegatives:
             (len(rows), int(count.max(initial=0)))
         )
         keys[np.arange(keys.shape[1]) >= count[:, None]] = np.inf
-        order = np.argsort(keys, axis=1, kind="stable")[:, : self._most]
+        order = np.argsort(keys, axis=1, kind="stable")[:, : self.most]
         owner, column = np.nonzero(np.arange(order.shape[1]) < count[:, None])
         place = order[owner, column]
         which = (place[:, None] >= ends[owner]).sum(axis=1)

@@ -15,13 +15,14 @@ from hybridbatch.common.distributed import CPU, Workers, join
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import write_json
 from hybridbatch.common.peak import measured_peak
-from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.progress import LONG, SILENT, Reporter
 from hybridbatch.common.provenance import versions
-from hybridbatch.common.sizes import memory_bytes
+from hybridbatch.common.sizes import duration, memory_bytes
 from hybridbatch.data.prepare import ensure_prepared, unprepared
 from hybridbatch.data.store.reader import Store
 from hybridbatch.model import Encoder
 from hybridbatch.model.layout import Side
+from hybridbatch.model.reckoning import SHARE
 from hybridbatch.model.shared import SharedEncoder
 from hybridbatch.sampling.schedule import MIXING
 from hybridbatch.sampling.streams import KIND_NAMES
@@ -253,6 +254,7 @@ def _train(
         if done:
             trainer.resume(done)
             report.note(f"{run}: continuing after step {done} of {config.steps}")
+        _tell_length(trainer, report)
         trainer.train()
         trained = trainer.finish()
         average_with_start(trained, config)
@@ -278,6 +280,16 @@ def average_with_start(trained: Encoder, config: TrainConfig) -> None:
     with torch.no_grad():
         for name, own in trained.named_parameters():
             own.lerp_(of_start[name].to(own.device, own.dtype), share)
+
+
+def _tell_length(trainer: Trainer, report: Reporter) -> None:
+    """Tell about how long the steps take, before the first of them, if it is over a minute."""
+    first, device = trainer.progress.step, trainer.workers.device
+    rate = (trainer.peak or 0.0) * SHARE.get(device.type, SHARE["cuda"])
+    operations = trainer.work.per_token * trainer.batches.tokens_left(first)
+    if rate and operations > LONG * rate:
+        steps = trainer.config.steps - first
+        report.note(f"training takes about {duration(operations / rate)} ({steps:,} steps)")
 
 
 def _load_teacher(config: TrainConfig, dimension: int, report: Reporter) -> Encoder:

@@ -1,6 +1,10 @@
 """`hybridbatch search`: once, line by line, in a dialogue; JSON lines in pipes."""
 
 import json
+import os
+import select
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -73,3 +77,41 @@ def test_a_dialogue_goes_on_after_a_mistake(search, monkeypatch):
     records = [json.loads(line) for line in done.stdout.splitlines() if line]
     assert [record["query"] for record in records] == ["the city"] * 3 + ["mji", "mji"]
     assert records[-1]["language"] == "swh"
+
+
+def test_a_dialogue_on_a_terminal(tiny_model, tmp_path):
+    """A process of its own, whose input, output and errors are a pseudo terminal of 60 columns."""
+    pty = pytest.importorskip("pty")
+    corpus = tmp_path / "passages.jsonl"
+    corpus.write_text(json.dumps({"id": "a", "text": "the city " * 20, "language": "en"}))
+    terminal, end = pty.openpty()
+    options = ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hybridbatch", "search", str(tiny_model), str(corpus), *options],
+        stdin=end, stdout=end, stderr=end, env={**os.environ, "COLUMNS": "60", "TERM": "dumb"},
+    )  # fmt: skip
+    os.close(end)
+    shown = until(terminal, "query> ")
+    assert "1 passages in 1 languages (eng)" in shown
+    os.write(terminal, b"city\n")
+    answer = until(terminal, "query> ")
+    os.write(terminal, b":language fr\n")
+    assert "error:" in until(terminal, "query> ")
+    os.write(terminal, b":q\n")
+    assert process.wait(60) == 0
+    os.close(terminal)
+    rows = [line for line in answer.splitlines() if "the city" in line]
+    assert len(rows) > 1  # the passage is folded
+    assert max(map(len, rows)) <= 60
+    assert "rank" in answer
+    assert "score" in answer
+
+
+def until(terminal: int, wanted: str) -> str:
+    """What a terminal shows until it shows a text."""
+    shown = b""
+    while wanted.encode() not in shown:
+        ready, _, _ = select.select([terminal], [], [], 120)
+        assert ready, shown
+        shown += os.read(terminal, 65536)
+    return shown.decode().replace("\r\n", "\n")

@@ -26,6 +26,7 @@ from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
 from hybridbatch.training.inputs import Inputs
 from hybridbatch.training.settings import TrainConfig
+from tests.helpers.recording import RecordingReporter
 from tests.helpers.trainers import child_processes
 
 LANGUAGES = ("eng", "swh", "yor")
@@ -456,3 +457,12 @@ def test_mined_data_trains_from_the_command_line(data, tmp_path, tiny_model, mix
     result = runner.invoke(app, ["train", *words], catch_exceptions=False)
     assert result.exit_code == 0
     assert (tmp_path / "run" / "train.json").is_file()
+
+
+def test_long_mining_is_announced(data, tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setattr("hybridbatch.data.mine.LONG", 0.0)
+    report = RecordingReporter()
+    settings = {"data": str(data), "out": tmp_path / "out", "method": "dense"}
+    settings |= {"model": str(tiny_model), "cache": tmp_path / "cache"}
+    mine(build(MineConfig, None, settings), report)
+    assert any("mining train takes about" in note for note in report.notes)

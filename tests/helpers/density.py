@@ -13,6 +13,8 @@ from pathlib import Path
 
 LONGEST = 100
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+FSTRING_START = getattr(tokenize, "FSTRING_START", None)  # from Python 3.12 on
+FSTRING_END = getattr(tokenize, "FSTRING_END", None)
 LAYOUT = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -24,14 +26,19 @@ LAYOUT = {
 
 
 def tokens_and_lines(text: str) -> tuple[int, int]:
-    """Number of tokens, and of lines that hold one; docstrings do not count."""
+    """Number of tokens, and of lines that hold one; docstrings do not count.
+
+    An f-string is one token, as in Python 3.11, whatever later versions make of it.
+    """
     tokens = 0
+    within = 0  # f-strings around the token
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         docstring = token.type == tokenize.STRING and token.line.strip().startswith('"""')
         if token.type in LAYOUT or docstring:
             continue
-        tokens += 1
+        within += (token.type == FSTRING_START) - (token.type == FSTRING_END)
+        tokens += not within
         lines.update(range(token.start[0], token.end[0] + 1))
     return tokens, len(lines)
 

@@ -22,6 +22,7 @@ from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scaling.sweep import _overview, _told_apart, dry_run, run_sweep, status, varying
 from hybridbatch.training.settings import TrainConfig
 from tests.helpers import synthetic
+from tests.helpers.recording import RecordingReporter
 from tests.helpers.synthetic import LANGUAGES, facts, sweep_config
 
 RECORDS = 4000
@@ -468,3 +469,13 @@ def test_the_live_view_shows_states_the_best_so_far_and_the_time_left(tmp_path):
     place = f"seed 13, pairs {top.axes['pairs']}, mix {top.axes['mix']}"
     assert f"best atlas monolingual mAP so far: {means[top.key]:.3f} ({place})" in best
     assert left == "about 0 min left"
+
+
+def test_a_long_sweep_is_announced_before_its_cells_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("hybridbatch.scaling.sweep.LONG", 0.0)
+    report = RecordingReporter()
+    run_sweep(sweep_config(out=tmp_path), report, runner=synthetic.run, facts=facts())
+    assert not any("take about" in note for note in report.notes)  # nothing to estimate it from
+    more = sweep_config(out=tmp_path, seeds="13,14")
+    run_sweep(more, report, runner=synthetic.run, facts=facts())
+    assert any("12 cells take about" in note for note in report.notes)

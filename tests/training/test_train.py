@@ -238,3 +238,20 @@ def test_other_families_train(settings, tmp_path, family):
     facts = read_json(train(settings(model=str(model))) / "train.json")
     losses = [entry["loss"] for entry in facts["validation"]]
     assert losses[-1] < losses[0]
+
+
+class InOrder(RecordingReporter):
+    """Notes and bars, in order."""
+
+    def bar(self, description: str, *others, **settings):
+        self.notes.append(f"bar {description}")
+        return super().bar(description, *others, **settings)
+
+
+def test_long_training_is_announced_before_its_first_step(settings, monkeypatch):
+    monkeypatch.setattr("hybridbatch.training.train.LONG", 0.0)
+    report = InOrder()
+    train(settings(hard_negatives=2), report)
+    (told,) = (note for note in report.notes if note.startswith("training takes about"))
+    assert "6 steps" in told
+    assert report.notes.index(told) < report.notes.index("bar training")

@@ -129,7 +129,7 @@ def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SIL
 def _about(sweep: Sweep) -> str:
     """The sentence under the title: cells, starting models and evaluation tasks."""
     names = [task["name"] for task in sweep.tasks]
-    tasks = ", ".join(f"{name} ({len(sweep.languages(name))} query languages)" for name in names)
+    tasks = ", ".join(f"{name} (query languages: {len(sweep.languages(name))})" for name in names)
     missing = f", {len(sweep.missing)} missing" if sweep.missing else ""
     models = ", ".join(dict.fromkeys(cell["axes"]["model"] for cell in sweep.trained))
     return (

@@ -23,7 +23,8 @@ from hybridbatch.common.records import Split
 from hybridbatch.data.store.reader import Store
 from hybridbatch.sampling.index import RecordIndex
 from hybridbatch.sampling.plan import plan_schedule
-from hybridbatch.sampling.schedule import Schedule, Strategy
+from hybridbatch.sampling.schedule import Schedule
+from hybridbatch.sampling.strategies import Strategy
 
 ReadTexts = Callable[[np.ndarray], list[str]]  # store rows -> their texts
 

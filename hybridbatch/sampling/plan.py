@@ -18,14 +18,8 @@ from hybridbatch.common.seeding import stream
 from hybridbatch.sampling.filling import fill_batches, fill_copies
 from hybridbatch.sampling.index import RecordIndex
 from hybridbatch.sampling.pairs import draw_copies, draw_pairs
-from hybridbatch.sampling.schedule import (
-    MIXING,
-    ORDERED,
-    Schedule,
-    Strategy,
-    _name,
-    _steps_by_stream,
-)
+from hybridbatch.sampling.schedule import Schedule, _name, _steps_by_stream
+from hybridbatch.sampling.strategies import MIXING, ORDERED, Strategy
 from hybridbatch.sampling.streams import (
     COPIES,
     CROSS_LINGUAL,

@@ -4,16 +4,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from hybridbatch.sampling.index import RecordIndex
 from hybridbatch.sampling.streams import COPIES, KIND_NAMES, NO_LANGUAGE, Stream, find_streams
-
-Strategy = Literal["hybrid", "monolingual-first", "cross-lingual-first", "mixed", "mtt"]
-ORDERED = ("monolingual-first", "cross-lingual-first")  # hybrid, one kind after the other
-MIXING = ("hybrid", *ORDERED)  # strategies whose batches depend on the mix
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.languages import language
-from hybridbatch.sampling.schedule import MIXING
+from hybridbatch.sampling.strategies import MIXING
 from hybridbatch.scaling.cells.folder import SweepFolder
 from hybridbatch.scoring.averages import SETTINGS
 

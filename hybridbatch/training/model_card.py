@@ -16,7 +16,7 @@ from hybridbatch.common.progress import SILENT
 from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.tables import markdown_table
 from hybridbatch.model import Encoder
-from hybridbatch.sampling.schedule import MIXING
+from hybridbatch.sampling.strategies import MIXING
 from hybridbatch.training.licences import OTHER, licence
 from hybridbatch.training.loop import Trainer
 

@@ -12,7 +12,7 @@ from hybridbatch.common.settings import (
     checked_memory_size,
     setting,
 )
-from hybridbatch.sampling.schedule import MIXING, ORDERED, Strategy
+from hybridbatch.sampling.strategies import MIXING, ORDERED, Strategy
 
 AUTO = "auto"
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -24,7 +24,7 @@ from hybridbatch.model import Encoder
 from hybridbatch.model.layout import Side
 from hybridbatch.model.reckoning import SHARE
 from hybridbatch.model.shared import SharedEncoder
-from hybridbatch.sampling.schedule import MIXING
+from hybridbatch.sampling.strategies import MIXING
 from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
 from hybridbatch.training.batches import Batches

@@ -10,7 +10,7 @@ from hybridbatch.common import languages
 from hybridbatch.common.errors import ConfigError, HybridBatchError, nearest
 from hybridbatch.common.files import fingerprint
 from hybridbatch.common.settings import build
-from hybridbatch.sampling.schedule import MIXING
+from hybridbatch.sampling.strategies import MIXING
 from hybridbatch.scaling.settings import BM25, CROSS_FIT, SweepConfig
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig

@@ -177,6 +177,7 @@ def page_figures():
             for key, each in zip(("difference", "low", "high"), shown, strict=True):
                 yield line, float(each), scale * found[key], each
             yield line, float(cells[3]), scale * found["detectable"], cells[3]
+    yield from lines_without_training(text)
     # Sentences and claims repeat numbers of the tables: each must be one of them.
     above = text.split("## The answer in ten lines")[1].split("## Evidence")[0]
     for each in re.findall(r"[+-]\d+\.\d (?:points|ranks) \[[^]]*\]", above):
@@ -191,6 +192,39 @@ def page_figures():
         )
         for number, key in zip(shown, ("difference", "low", "high"), strict=True):
             yield each, number, scale * best[key], f"{number:+.1f}"
+
+
+def lines_without_training(text):
+    """The table of experiment B's cells without training, from their Parquet files."""
+    measures = [
+        ("belebele-sib", "cross-lingual", "mAP"), ("belebele-sib", "multilingual", "mAP"),
+        ("belebele-sib", "multilingual", "rank_distance"), ("atlas", "monolingual", "mAP"),
+        ("atlas", "cross-lingual", "mAP"), ("atlas", "multilingual", "mAP"),
+        ("atlas", "multilingual", "rank_distance"),
+    ]  # fmt: skip
+    part = text.split("## Experiments B, C and D")[1].split("## E:")[0]
+    tables = {}
+    for path in sorted((HERE / "B" / "cells").glob("*.json")) if "| line |" in part else ():
+        cell = json.loads(path.read_text())
+        if cell["train"] is None:
+            tables[cell["axes"].get("baseline", "untrained")] = pd.read_parquet(
+                path.with_suffix(".parquet")
+            )
+    for line in part.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        which, comma, _ = cells[0].partition(", debiased")
+        if which not in tables or len(cells) != 1 + len(measures):
+            continue
+        for (task, setting, metric), shown in zip(measures, cells[1:], strict=True):
+            table = tables[which]
+            named = f"{task} (debiased)" if comma else task
+            chosen = table[(table["task"] == named) & (table["setting"] == setting)]
+            by_language = defaultdict(list)
+            for language, value in zip(chosen["query_language"], chosen[metric], strict=True):
+                if value == value:
+                    by_language[language].append(float(value))
+            exact = sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+            yield line, float(shown), exact, shown
 
 
 drifted = [

@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 JOBS ?= 2
 
-.PHONY: help setup test test-slow check docs density format reproduce study study2 study2-report study2-grid study-models study-check fuzz bench gpu-bundle gpu-accept clean
+.PHONY: help setup test test-slow check docs density format reproduce study study2 study2-report study2-grid study-models study-check paper fuzz bench gpu-bundle gpu-accept clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -110,6 +110,11 @@ SWEEP ?= grid
 study-check: setup  ## Do a random cell of the study again and compare: make study-check DATA_ROOT=FOLDER [SWEEP=control]
 	$(BIN)/hybridbatch prepare --config $(STUDY)/data.yaml $(ROOT)
 	$(BIN)/hybridbatch scale-sweep check $(STUDY)/$(SWEEP) $(ROOT) --seed $$(date +%s)
+
+MODEL ?= xlm-r
+SCALE ?= 1
+paper: setup  ## Run the experiment of arXiv:2408.10536 and put its tables beside ours: make paper [MODEL=labse] [SCALE=0.01]
+	$(BIN)/hybridbatch reproduce --config experiments/paper/$(MODEL).yaml --scale $(SCALE) $(ROOT)
 
 FUZZ ?= --seconds 120
 fuzz: setup  ## Damage files of every kind and see that commands tell: make fuzz [FUZZ='--count 20000 --seed 1'].

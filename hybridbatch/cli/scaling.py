@@ -41,22 +41,15 @@ app.add_typer(sweeps, name="scale-sweep", rich_help_panel=SCALING)
     examples=[
         "hybridbatch reproduce",
         "hybridbatch reproduce --mixes 0,50%,1 --seeds 13,14 --out experiments/three-mixes",
+        "hybridbatch reproduce --config experiments/paper/xlm-r.yaml --scale 0.01 --dry-run",
     ],
 )
 def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
     """Train several mixes from one encoder, score them, and write a report."""
     if dry_run:
-        from hybridbatch.scaling.reproduce import plan
+        from hybridbatch.scaling.reproduce import dry_run as planned
 
-        return console.document(
-            {
-                arm.name: {
-                    "train": training.as_json() if training else None,
-                    "eval": evaluation.as_json(),
-                }
-                for arm, (training, evaluation) in plan(config).items()
-            }
-        )
+        return console.document(planned(config))
     from hybridbatch.common.files import read_json
     from hybridbatch.scaling.reproduce import reproduce as run
     from hybridbatch.scaling.reproduce import table_rows

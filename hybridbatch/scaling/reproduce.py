@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import hybridbatch
 from hybridbatch.common.documents import read_training
 from hybridbatch.common.errors import ConfigError
@@ -18,6 +20,18 @@ from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.settings import build
 from hybridbatch.common.tables import markdown_table
 from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.sources.registry import source
+from hybridbatch.data.store.reader import Store
+from hybridbatch.scaling.experiment_cost import Cost, cost_of
+from hybridbatch.scaling.published import MEASURES as PUBLISHED
+from hybridbatch.scaling.published import (
+    gap_rows,
+    has_measure,
+    metrics_of,
+    shown,
+    unknown_names,
+    value_rows,
+)
 from hybridbatch.scaling.settings import ReproduceConfig
 from hybridbatch.scoring.averages import SETTINGS
 from hybridbatch.scoring.documents import read_evaluation
@@ -26,6 +40,7 @@ from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig
 
 SCHEMA_VERSION = 1
+LEAST_STEPS = 20  # of a run at a smaller scale
 UNTRAINED = "untrained"
 # of the language pairs; see hybridbatch.averages
 PARTS = ("all", "trained", "trained-to-zero-shot", "zero-shot")
@@ -69,9 +84,15 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
     from hybridbatch.scoring.evaluate import evaluate
     from hybridbatch.training.train import train
 
+    asked, config = config, scaled(config)
     plans = plan(config)  # every setting is checked before any work
+    for name, told in forecast(config).lines(folder_of(config)).items():
+        report.note(f"{name}: {told}")
     folder = make_folder(folder_of(config))
-    report.note(f"data: {prepare(preparation(config), report)}")
+    data = prepare(preparation(config), report)
+    report.note(f"data: {data}")
+    if config.proportions:
+        plans = plan(config, source_weights(config, data))
     outcomes, trained_on = {}, None
     # the untrained start comes last
     for number, arm in enumerate(sorted(plans, key=lambda arm: arm.mix is None), 1):
@@ -90,7 +111,7 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
         "schema_version": SCHEMA_VERSION,
         "kind": "reproduce",
         "hybridbatch": hybridbatch.__version__,
-        "config": config.as_json(),
+        "config": asked.as_json(),
         "versions": versions(),
         "hardware": hardware(),
         "arms": [outcomes[arm] for arm in plans],
@@ -102,17 +123,105 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
     return folder
 
 
+def scaled(config: ReproduceConfig) -> ReproduceConfig:
+    """The experiment at its scale, with a name and a folder of its own.
+
+    Fewer records of each source, fewer steps, and fewer passages of large corpora. Everything else
+    is as at full scale.
+    """
+    if config.scale == 1:
+        return config
+    share, train = config.scale, dict(config.train)
+    steps = build(TrainConfig, overrides=train).steps
+    train["steps"] = max(LEAST_STEPS, round(steps * share))
+    for name in ("validate_every", "checkpoint_every", "warmup_steps"):
+        if train.get(name):
+            train[name] = max(1, round(int(train[name]) * train["steps"] / steps))
+    given = config.model_fields_set | {"preparation", "train", "evaluation"}
+    name = f"{config.name}-scale-{share:g}"
+    changed = {
+        "name": name,
+        "out": folder_of(config).with_name(f"{folder_of(config).name}-scale-{share:g}"),
+        "preparation": {"record_share": share, **config.preparation},
+        "train": train,
+        "evaluation": {"passage_share": share, **config.evaluation},
+        "scale": 1.0,
+    }
+    values = {one: getattr(config, one) for one in given if one in type(config).model_fields}
+    return build(ReproduceConfig, overrides={**values, **changed})
+
+
+def forecast(config: ReproduceConfig) -> Cost:
+    """What the experiment takes; nothing is downloaded."""
+    plans = plan(config)
+    trainings = [training for training, _ in plans.values() if training]
+    prepared = preparation(config)
+    is_prepared = prepared.out is not None and (prepared.out / "manifest.json").is_file()
+    (untrained,) = [evaluation for training, evaluation in plans.values() if not training]
+    return cost_of(prepared, trainings, untrained, is_prepared)
+
+
+def dry_run(config: ReproduceConfig) -> dict[str, Any]:
+    """What `reproduce` would do and take: the cost, and the settings of every stage.
+
+    Raises:
+        ConfigError: a setting is bad.
+    """
+    config = scaled(config)
+    told: dict[str, Any] = {"cost": forecast(config).lines(folder_of(config))}
+    told["prepare"] = preparation(config).as_json()
+    for arm, (training, evaluation) in plan(config).items():
+        told[arm.name] = {
+            "train": training.as_json() if training else None,
+            "eval": evaluation.as_json(),
+        }
+    return told
+
+
+def source_weights(config: ReproduceConfig, data: Path) -> dict[str, float]:
+    """Factors that let each source count for as many pairs as `proportions` says.
+
+    Sources that the data lacks are left out.
+
+    Raises:
+        ConfigError: a name is no source.
+    """
+    index = Store.open(data).index("train")
+    records = np.bincount(index.source, minlength=len(index.sources)).tolist()
+    counts = dict(zip(index.sources, records, strict=True))
+    weights = {}
+    for name, pairs in config.proportions.items():
+        own = name if name in counts else source(name).name
+        if counts.get(own):
+            weights[own] = pairs / counts[own]
+    return weights
+
+
 def folder_of(config: ReproduceConfig) -> Path:
     """The folder of an experiment."""
     return config.out or Path("experiments") / config.name
 
 
-def plan(config: ReproduceConfig) -> dict[Arm, tuple[TrainConfig | None, EvalConfig]]:
+def plan(
+    config: ReproduceConfig, weights: Mapping[str, float] | None = None
+) -> dict[Arm, tuple[TrainConfig | None, EvalConfig]]:
     """All arms with their settings, in the order in which they run.
+
+    Args:
+        weights: see `source_weights`.
 
     Raises:
         ConfigError: a setting is bad.
     """
+    unknown = unknown_names(config.published, [UNTRAINED, *map(batches_of, config.mixes)])
+    if unknown:
+        raise ConfigError(
+            f"published: {', '.join(unknown)}: is neither a measure ({', '.join(PUBLISHED)}) nor"
+            " the batches of a mix"
+        )
+    if weights:
+        train = {"source_weights": dict(weights), **config.train}
+        config = config.model_copy(update={"train": train})
     arms = [Arm(), *(Arm(mix, seed) for seed in config.seeds for mix in config.mixes)]
     return {arm: settings_of(config, arm, folder_of(config)) for arm in arms}
 
@@ -242,12 +351,11 @@ def comparisons(config: ReproduceConfig, folder: Path) -> list[dict[str, Any]]:
         runs.append([folder / "evals" / Arm(mix, seed).name for seed in config.seeds])
     pairs = [(mixes.index(a), mixes.index(b)) for a in hybrid for b in pure]
     rows = []
-    for metric in ("mAP", "rank_distance"):
+    for metric in ("mAP", "rank_distance", *metrics_of(config.published)):
         found = compare(runs, metric, names=[batches_of(mix) for mix in mixes], pairs=pairs)
-        rows += [
-            {"metric": metric, **row, "verdict": verdict}
-            for row, verdict in zip(found["rows"], found["verdicts"], strict=True)
-        ]
+        for row, verdict in zip(found["rows"], found["verdicts"], strict=True):
+            if has_measure(config.published, row["task"], row["setting"], metric):
+                rows.append({"metric": metric, **row, "verdict": verdict})
     return rows
 
 
@@ -272,7 +380,7 @@ def report_text(result: Mapping[str, Any]) -> str:
         f"- start: {config['model'] or 'e5-small-q4'}; {trained.get('steps')} steps; seeds"
         f" {', '.join(map(str, config['seeds']))}",
         "- the same start, data, order of draws and settings for every mix: "
-        + ", ".join(f"{name} {value}" for name, value in config["train"].items()),
+        + ", ".join(f"{name} {value}" for name, value in _train_settings(config).items()),
         f"- {machine['cpu']}, {machine['cores']} cores; {sum(seconds) / 60:.1f} minutes of training"
         " in all",
     ]
@@ -292,6 +400,7 @@ def report_text(result: Mapping[str, Any]) -> str:
             "",
             "![mAP and rank distance by kind of batches](figure.svg)",
             "",
+            *_published_text(result),
             "## Differences",
             "",
             *verdicts,
@@ -308,6 +417,43 @@ def report_text(result: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _train_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The training settings of an experiment, as they are at its scale."""
+    return dict(scaled(build(ReproduceConfig, overrides=config)).train)
+
+
+def _published_text(result: Mapping[str, Any]) -> list[str]:
+    """The part of the report about published values; empty if there are none."""
+    rows = value_rows(result)
+    if not rows:
+        return []
+    scale = result["config"].get("scale", 1.0)
+    caveat = []
+    if scale < 1:
+        caveat = [
+            f"**This run is {scale:g} of the experiment, so its values are not a reproduction.**",
+            "",
+        ]
+    gaps = gap_rows(result)
+    tests: list[str] = []
+    if gaps:
+        tests = [
+            "Differences between kinds of batches, with 95 % intervals over questions and p values"
+            " after Holm's correction. The published values have no intervals.",
+            "",
+            markdown_table(list(shown(gaps)), right=["published", "ours", "low", "high", "p"]),
+            "",
+        ]
+    return [
+        "## Published values and ours",
+        "",
+        *caveat,
+        markdown_table(list(shown(rows)), right=["published", "ours", "difference"]),
+        "",
+        *tests,
+    ]
 
 
 def _shown(value: float | None, digits: int) -> str:

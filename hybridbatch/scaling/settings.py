@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import TypeAdapter, ValidationError, field_validator, model_validator
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.languages import canonical
@@ -303,6 +303,26 @@ class ReproduceConfig(DataRootSettings):
         "Evaluation languages ('all' for all); default: for the atlas about 20, spread over"
         " scripts and resource classes.",
     )
+    proportions: dict[str, float] = setting(
+        {},
+        "Experiment",
+        "Pairs that each source counts for when the source of a batch is drawn, such as"
+        " 'mmarco=39780811'; default: its own number of records.",
+    )
+    scale: float = setting(
+        1.0,
+        "Experiment",
+        "Share of the experiment to run, such as 0.01: of the records of each source, of the"
+        " steps, and of the passages of large corpora. Downloads stay as they are.",
+        gt=0,
+        le=1,
+    )
+    published: dict[str, Any] = setting(
+        {},
+        "Experiment",
+        "Values to put beside the results: task, measure and batches with a number, such as"
+        " {xquad-r: {monolingual: {hybrid 0.5: .798}}}.",
+    )
     preparation: dict[str, Any] = setting(
         {}, "Stages", "Further settings of `prepare`, such as 'limit=500'."
     )
@@ -321,4 +341,17 @@ class ReproduceConfig(DataRootSettings):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must hold at least one value, and no value twice")
+        if any(count <= 0 for count in self.proportions.values()):
+            raise ValueError("proportions must be more than 0")
         return self
+
+    @field_validator("published")
+    @classmethod
+    def _values(cls, published: dict[str, Any]) -> dict[str, Any]:
+        """Numbers by task, measure and batches."""
+        try:
+            return TypeAdapter(dict[str, dict[str, dict[str, float]]]).validate_python(published)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{place}: must hold numbers by task, measure and batches") from None

@@ -259,6 +259,7 @@ def load_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str])
             languages=languages,
             trained=trained,
             parallel=config.parallel,
+            passage_share=config.passage_share,
         )
         for name in names
     ]

@@ -72,6 +72,14 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSetti
         " cross-lingual and pool scores need; auto: yes, unless the lengths of the texts"
         " contradict it.",
     )
+    passage_share: float = setting(
+        1.0,
+        "Tasks",
+        "Share of the passages of large corpora that is searched, for trials: judged passages"
+        " all stay, and at least 20,000 of a corpus. Fewer passages make questions easier.",
+        gt=0,
+        le=1,
+    )
     ignore_identical_ids: bool = setting(
         False,
         "Tasks",

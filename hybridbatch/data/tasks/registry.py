@@ -12,6 +12,7 @@ from hybridbatch.data.tasks.catalogue import CATALOGUE, local_folder, read_named
 from hybridbatch.data.tasks.layouts import read_folder
 from hybridbatch.data.tasks.parallel import Parallel
 from hybridbatch.data.tasks.texts_and_qrels import select
+from hybridbatch.data.tasks.thinning import thinned
 
 TASKS = ("atlas", *CATALOGUE)
 
@@ -29,6 +30,7 @@ def load_task(
     languages: str = "all",
     trained: Iterable[str] = (),
     parallel: Parallel = "auto",
+    passage_share: float = 1.0,
 ) -> Task:
     """A retrieval task in the wanted languages, checked and fingerprinted.
 
@@ -41,6 +43,7 @@ def load_task(
         languages: names, groups and exclusions, such as ``low-resource,-swh``; see
             `texts_and_qrels.select`.
         trained: training languages of the model, for the group ``unseen``.
+        passage_share: share of the passages of large corpora to search; see `thinning.thinned`.
         parallel: for a folder, whether equal ids mean equal questions in all its languages.
 
     Raises:
@@ -63,7 +66,7 @@ def load_task(
             f"task {name!r}: is neither a built-in task{nearest(base, TASKS)} nor a folder;"
             f" the built-in tasks are {', '.join(TASKS)}"
         )
-    return select(task, languages, trained)
+    return select(thinned(task, passage_share), languages, trained)
 
 
 def is_here(name: str, data_root: Path | None = None) -> bool:

@@ -170,8 +170,9 @@ def _converse(
 ) -> None:
     """Ask for queries until the user ends the dialogue; an error does not end it."""
     counts = {language: len(texts.ids) for language, texts in found.corpora.items()}
+    total = sum(counts.values())
     console.TerminalReporter().note(
-        f"{sum(counts.values()):,} passages in {len(counts)} languages ({_listed(counts)}); {HELP}"
+        f"{total:,} {'passage' if total == 1 else 'passages'} ({_listed(counts)}); {HELP}"
     )
     while True:
         try:

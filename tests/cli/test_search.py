@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
 
@@ -81,18 +82,19 @@ def test_a_dialogue_goes_on_after_a_mistake(search, monkeypatch):
 
 def test_a_dialogue_on_a_terminal(tiny_model, tmp_path):
     """A process of its own, whose input, output and errors are a pseudo terminal of 60 columns."""
-    pty = pytest.importorskip("pty")
+    pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
     corpus = tmp_path / "passages.jsonl"
     corpus.write_text(json.dumps({"id": "a", "text": "the city " * 20, "language": "en"}))
     terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
     options = ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
     process = subprocess.Popen(
         [sys.executable, "-m", "hybridbatch", "search", str(tiny_model), str(corpus), *options],
-        stdin=end, stdout=end, stderr=end, env={**os.environ, "COLUMNS": "60", "TERM": "dumb"},
+        stdin=end, stdout=end, stderr=end, env={**os.environ, "TERM": "xterm"},
     )  # fmt: skip
     os.close(end)
     shown = until(terminal, "query> ")
-    assert "1 passages in 1 languages (eng)" in shown
+    assert "1 passage (eng); :k 5 shows five passages" in shown
     os.write(terminal, b"city\n")
     answer = until(terminal, "query> ")
     os.write(terminal, b":language fr\n")

@@ -7,6 +7,7 @@ import html
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -494,3 +495,12 @@ def test_languages_are_the_units_of_a_second_interval(findings, swept):
     by_language = means[:half].mean(axis=0) - means[half:].mean(axis=0)
     assert row["languages"] == len(by_language) == 2
     assert row["languages_low"] <= by_language.mean() <= row["languages_high"]
+
+
+@pytest.mark.parametrize("name", ["grid", "wide"])
+def test_the_pages_of_the_study_are_under_a_megabyte(name):
+    page = Path(__file__).parents[2] / "experiments" / "study" / name / "report" / "index.html"
+    if not page.is_file():
+        pytest.skip("the study is not in this distribution")
+    assert page.stat().st_size < 1_000_000
+    assert 'type="application/gzip"' in page.read_text(encoding="utf-8")

@@ -22,11 +22,17 @@ pytestmark = [
     pytest.mark.package("axe_playwright_python"),
 ]
 WIDTHS = (1280, 390)
+STUDY = Path(__file__).parents[2] / "experiments" / "study" / "grid" / "report" / "index.html"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["made-up", "study"])
+def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of a made-up sweep, and the page of the first study."""
+    if request.param == "study":
+        if not STUDY.is_file():
+            pytest.skip("the study is not in this distribution")
+        return STUDY
     out = tmp_path_factory.mktemp("browser") / "sweep"
     config = synthetic.sweep_config(
         out=out, pairs="100,200,400,800,1600", mix="0,0.25,0.5,0.75,1", allow_seen="true",
@@ -76,7 +82,8 @@ def test_the_answer_comes_first_and_fits(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     keep = os.environ.get("HYBRIDBATCH_SCREENSHOTS")
     if keep:
-        place = Path(keep, f"report-{page.viewport_size['width']}.png")
+        name = "study" if "study" in page.url else "report"
+        place = Path(keep, f"{name}-{page.viewport_size['width']}.png")
         page.screenshot(path=place, clip=None, full_page=True)
 
 

@@ -120,7 +120,7 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
             f"Debiasing alone takes the untrained encoder's pool from {score(start[0]['pool'])} to"
             f" {score(start[1]['pool'])} mAP; the best raw trained pool is"
             f" {score(max(means[mix, 'raw']['pool'] for mix in ('0.0', '0.5', '1.0')))}. Compare with it"
-            " before you train."
+            f" before you train.{debiased_starts(home)}"
         )
     worst = min((mono, cross, pool), key=lambda row: row["difference"])
     advice = (
@@ -138,6 +138,21 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
         " texts."
     )
     yield recipe_line(home)
+
+
+def debiased_starts(home: Path) -> str:
+    """What debiasing alone does on the tasks of the grid, if it is scored."""
+    lines = starts(home / "B")
+    if not {"untrained", "untrained, debiased"} <= set(lines):
+        return ""
+    parts = []
+    for task in ("belebele-sib", "atlas"):
+        raw, after = (
+            lines[name][task, "multilingual", "mAP"]
+            for name in ("untrained", "untrained, debiased")
+        )
+        parts.append(f"{task} {score(raw)} to {score(after)}")
+    return f" So does debiasing in other pools: {', '.join(parts)}."
 
 
 def told(row: Row) -> str:

@@ -1,8 +1,9 @@
 """Recall and speed of approximate indexes over real vectors, as FAISS's usual settings and tuned.
 
-The vectors are what `hybridbatch eval` has kept: `--passages` and `--queries` name folders of the
-store of embeddings, of one model. Exact search is timed beside the indexes; the queries that
-measure the recall are not those that the index was tuned on.
+The vectors are those of a task's texts (`--task`), which the store of embeddings keeps, or files
+``*.vectors.npy`` in the folders `--passages` and `--queries`, such as folders of that store. Exact
+search is timed beside the indexes. The queries that measure the recall are not those that the index
+was tuned on.
 """
 
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 from common import finish, parser, timed
 
+from hybridbatch.data.tasks.registry import load_task
+from hybridbatch.scoring.evaluate import open_store
+from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.exact import Found, recall_lost, search
 from hybridbatch.search.faiss_index import FaissIndex
 
@@ -22,8 +26,12 @@ USUAL["ivfpq"] = USUAL["ivf"]
 def main() -> None:
     """Build, search, tune and search again, for each number of passages."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--passages", type=Path, required=True)
-    arguments.add_argument("--queries", type=Path, required=True)
+    arguments.add_argument("--task", default="atlas", help="encode its texts with --model")
+    arguments.add_argument("--data-root", type=Path, help="folder of local copies of the task")
+    arguments.add_argument("--model", default="e5-small-q4")
+    arguments.add_argument("--passages", type=Path, help="folder of vectors, in place of --task")
+    arguments.add_argument("--queries", type=Path, help="folder of vectors, in place of --task")
+    arguments.add_argument("--about", help="what the vectors of the folders are, for the result")
     arguments.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     arguments.add_argument("--index", nargs="*", default=["ivf", "hnsw", "ivfpq"])
     arguments.add_argument("--k", type=int, default=100)
@@ -31,21 +39,39 @@ def main() -> None:
     arguments.add_argument("--recall", type=float, default=0.95)
     options = arguments.parse_args()
     rng = np.random.default_rng(0)
-    corpus = rng.permutation(read(options.passages))
-    queries = rng.permutation(read(options.queries))[: TUNED + options.measured]
+    if options.passages:
+        corpus, queries = read(options.passages), read(options.queries)
+    else:
+        corpus, queries = vectors_of_task(options)
+    corpus = rng.permutation(corpus)
+    queries = rng.permutation(queries)[: TUNED + options.measured].astype(np.float32)
     rows = []
     for size in options.sizes:
         if size <= len(corpus):
             rows += measure(options, corpus[:size], queries)
-    settings = {name: value for name, value in vars(options).items() if name != "out"}
+    hidden = ("out", "data_root", "passages", "queries")
+    settings = {name: value for name, value in vars(options).items() if name not in hidden}
+    if options.passages:
+        settings |= {"task": None, "model": None}
     settings |= {"passages": len(corpus), "queries": len(queries), "dimension": corpus.shape[1]}
     finish("indexes", settings, {"runs": rows}, options.out)
 
 
 def read(folder: Path) -> np.ndarray:
-    """All vectors of a folder of the store, float32 [P, D]."""
-    parts = [np.load(path) for path in sorted(folder.glob("*.vectors.npy"))]
-    return np.concatenate(parts).astype(np.float32)
+    """All vectors of a folder of the store, [P, D] of their own type."""
+    return np.concatenate([np.load(path) for path in sorted(folder.glob("*.vectors.npy"))])
+
+
+def vectors_of_task(options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of all passages and of all queries of a task, without repetitions."""
+    task = load_task(options.task, data_root=options.data_root)
+    store = open_store(EvalConfig(model=options.model, tasks=(options.task,)))
+    found = []
+    for side, by_language in (("passage", task.corpus), ("query", task.queries)):
+        sided: Any = side
+        texts = dict.fromkeys(text for one in by_language.values() for text in one.texts)
+        found.append(store.embed(list(texts), sided))
+    return found[0], found[1]
 
 
 def measure(options: Any, corpus: np.ndarray, queries: np.ndarray) -> list[dict[str, Any]]:

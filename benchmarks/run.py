@@ -19,6 +19,7 @@ BENCHMARKS = {
     "encode": ["bench_encode.py"],
     "scoring": ["bench_scoring.py", "--trec-eval-pairs", "8"],
     "search": ["bench_search.py"],
+    "indexes": ["bench_indexes.py", "--sizes", "10000"],
     "store": ["bench_store.py"],
     "official-belebele": ["bench_official.py"],
     "sweep": ["bench_sweep.py"],

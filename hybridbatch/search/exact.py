@@ -178,7 +178,12 @@ def recall_lost(found: Found, exact: Found) -> float:
     Returns:
         0 .. 1; 0 means that the search was exact.
     """
+    return 1.0 - float(recalls(found, exact).mean())
+
+
+def recalls(found: Found, exact: Found) -> np.ndarray:
+    """float64 [Q]: the share of the exact first k passages that each query found."""
     hits = []
     for one, other in zip(found.rows, exact.rows, strict=True):
         hits.append(len(np.intersect1d(one, other)))
-    return 1.0 - float(np.mean(hits)) / exact.rows.shape[1]
+    return np.array(hits) / exact.rows.shape[1]

@@ -24,6 +24,8 @@ def test_the_estimate_is_tokens_times_speed() -> None:
     # 2 steps of 4 pairs; 3 validations of 2 x 2 batches
     expected = SETUP + 9 + 8 * 50 * 0.01 + 3 * 2 * 2 * 4 * 50 * 0.001
     assert found.of(trained) == pytest.approx(expected)
+    found.checkpoint_bytes = {"e5-small-q4": probe.WRITTEN / 2}
+    assert found.of(trained) == pytest.approx(expected + 3 / 2)
     longer = replace(trained, train=trained.train.model_copy(update={"steps": 40}))
     assert found.of(longer) > found.of(trained)
 
@@ -34,12 +36,36 @@ def test_the_speed_is_measured_once_on_a_machine(
     monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path))
     encoder = Encoder.load(str(tiny_model))
     texts = ["baden 12", "lokus", "dera ba ba"]
-    first = probe._speed(encoder, texts, "m1", probe.SILENT)
+
+    def measured() -> dict[str, float]:
+        found = probe._measured(encoder, texts, "fp32", "bf16")
+        return {"train": found.train, "encode": found.encode}
+
+    first = probe._speed(["m1"], measured)
     assert 0 < first.encode < 1
     assert 0 < first.train < 1
-    monkeypatch.setattr(probe, "_measured", lambda *_: pytest.fail("measured again"))
-    assert probe._speed(encoder, texts, "m1", probe.SILENT) == first
+    assert probe._speed(["m1"], lambda: pytest.fail("measured again")) == first
     (kept,) = (tmp_path / "probes").iterdir()
     kept.write_text("{")
-    monkeypatch.setattr(probe, "_measured", lambda *_: Speed(0.5, 0.25))
-    assert probe._speed(encoder, texts, "m1", probe.SILENT) == Speed(0.5, 0.25)
+    other = {"train": 0.5, "encode": 0.25}
+    assert probe._speed(["m1"], lambda: other) == Speed(0.5, 0.25)
+
+
+def test_a_second_estimate_needs_no_model_and_no_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path))
+    config, facts = synthetic.sweep_config(seeds="13", pairs="100"), synthetic.facts()
+    cells = plan_cells(config, facts)
+    languages = cells[0].evaluation.languages
+    counts = {"pair": 50.0, "checkpoint_bytes": 1e9, f"of {languages}": 9000.0}
+    monkeypatch.setattr(probe._Probed, "counts", lambda *_: counts)
+    monkeypatch.setattr(probe._Probed, "measured", lambda _: {"train": 0.01, "encode": 0.001})
+    first = probe.estimate(config, cells, facts)
+    assert first.pair_tokens == {"e5-small-q4": 50}
+    for part in ("counts", "measured"):
+        monkeypatch.setattr(probe._Probed, part, lambda *_: pytest.fail("computed again"))
+    assert probe.estimate(config, cells, facts) == first
+    other = replace(facts, tasks=dict.fromkeys(facts.tasks, "another"))
+    monkeypatch.setattr(probe._Probed, "counts", lambda *_: {**counts, "pair": 60.0})
+    assert probe.estimate(config, cells, other).pair_tokens == {"e5-small-q4": 60}

@@ -182,6 +182,19 @@ def test_an_index_is_tuned_to_the_wanted_recall(
         assert "wanted" not in tuning.sentence()
 
 
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "ivfpq"])
+def test_queries_that_did_not_tune_an_index_reach_the_wanted_recall_too(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    corpus = rng.standard_normal((4000, 24)).astype(np.float32)
+    queries = rng.standard_normal((700, 24)).astype(np.float32)
+    exact = search(queries, corpus, 20)
+    index = FaissIndex(corpus, kind)
+    tuning = index.tune(queries[:200], exact.of(slice(200), 20), 0.8)
+    others = slice(200, None)
+    assert tuning.effort < tuning.most
+    assert 1 - recall_lost(index.search(queries[others], 20), exact.of(others, 20)) >= 0.8
+
+
 def test_an_index_visits_more_than_it_is_asked_for(
     clouds: tuple[np.ndarray, np.ndarray],
 ) -> None:

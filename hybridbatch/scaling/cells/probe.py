@@ -1,14 +1,16 @@
 """Estimate what cells cost before any cell has run, from counts of tokens and a short probe.
 
 The probe encodes and trains on a few texts of the task with the model itself, for about two
-seconds. The cache keeps its two numbers, seconds per token, for this model on this machine. The
-rest follows from counts: the tokens that a cell draws for training and validation, and the tokens
-that its evaluation encodes. Ranking is not counted, because it takes a small part of that time.
+seconds. The rest follows from counts: the tokens that a cell draws for training and validation, and
+the tokens that its evaluation encodes. The cache keeps the speed of the model on this machine, and
+the counts for the model with these data and tasks. So a second estimate does not load the model.
+Ranking is not counted, because it takes a small part of that time.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from hybridbatch.common.files import cache_folder, fingerprint, read_json, write
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.seeding import stream
+from hybridbatch.common.settings import Precision, ResolvedPrecision
 from hybridbatch.scaling.cells.grid import Cell, Facts
 from hybridbatch.scaling.settings import SweepConfig
 
@@ -25,10 +28,13 @@ if TYPE_CHECKING:
     from hybridbatch.model import Encoder
 
 SAMPLE = 48  # texts of a side, for lengths
-TRAINED = 8  # passages of the timed training step
-TRIES = 6
-SETUP = 4.0  # seconds of a cell beside training, encoding and validation
-SCHEMA = 1
+ENCODED = 24  # passages of the timed encoding
+TRAINED = 16  # passages of the timed training step
+TRIES = 4
+SETUP = 2.0  # seconds of a cell beside training, checkpoints, encoding and validation
+WRITTEN = 400e6  # bytes of a checkpoint in a second
+COPIES = 3  # of the weights in a checkpoint: themselves and two moments of the optimizer
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Estimate:
     pair_tokens: Mapping[str, float]  # tokens of a training pair, by model
     # tokens that an evaluation encodes, by model and by its languages
     evaluation_tokens: Mapping[tuple[str, str], float]
+    checkpoint_bytes: Mapping[str, float] = field(default_factory=dict)  # by model
     measured_on: str = field(default="a probe of the model on some texts, and the number of tokens")
 
     def of(self, cell: Cell) -> float:
@@ -63,7 +70,9 @@ class Estimate:
         validations = 1 + cell.train.steps // every
         validated = 2 * cell.train.validation_batches * cell.train.batch_size * validations
         training = cell.drawn_pairs * pair * speed.train + validated * pair * speed.encode
-        return SETUP + training + encoded
+        # A checkpoint follows a validation that is the best so far, which most of a short training are.
+        written = validations * self.checkpoint_bytes.get(model, 0.0) / WRITTEN
+        return SETUP + training + written + encoded
 
 
 def estimate(
@@ -74,24 +83,88 @@ def estimate(
     Raises:
         HybridBatchError: data, tasks or models cannot be used.
     """
-    from hybridbatch.data.prepare import ensure_prepared
-    from hybridbatch.data.store.reader import Store
-    from hybridbatch.model import Encoder
-
-    store = Store.open(ensure_prepared(config.data, config.data_root, report))
-    queries, passages = _training_texts(store)
-    speeds, pairs, evaluated = {}, {}, {}
+    speeds, pairs, checkpoints = {}, {}, {}
+    evaluated: dict[tuple[str, str], float] = {}
     for name in config.model:
         own = [cell for cell in cells if cell.axes["model"] == name]
-        encoder = Encoder.load(name, **own[0].evaluation.encoder_options, report=SILENT)
-        pairs[name] = _mean_tokens(encoder, queries, "query") + _mean_tokens(
-            encoder, passages, "passage"
-        )
-        for languages in dict.fromkeys(cell.evaluation.languages for cell in own):
-            counted = _evaluation_tokens(encoder, own[0], languages)
-            evaluated[name, languages] = counted
-        speeds[name] = _speed(encoder, passages, facts.models[name], report)
-    return Estimate(speeds, pairs, evaluated)
+        probed = _Probed(config, name, own, report)
+        evaluations = list(dict.fromkeys(cell.evaluation.languages for cell in own))
+        options = own[0].evaluation.encoder_options
+        identity = [facts.models[name], facts.data, facts.tasks, evaluations, options]
+        counts = _kept(identity, partial(probed.counts, evaluations))
+        pairs[name] = counts["pair"]
+        evaluated |= {(name, languages): counts[f"of {languages}"] for languages in evaluations}
+        checkpoints[name] = counts["checkpoint_bytes"]
+        speeds[name] = _speed([facts.models[name], *probed.precisions], probed.measured)
+    return Estimate(speeds, pairs, evaluated, checkpoints)
+
+
+@dataclass
+class _Probed:
+    """A model with texts of its grid; both are loaded when they are first needed.
+
+    Args:
+        cells: the cells of the model.
+    """
+
+    config: SweepConfig
+    name: str
+    cells: Sequence[Cell]
+    report: Reporter
+
+    @property
+    def cell(self) -> Cell:
+        """The first cell, whose evaluation has the same settings as those of the others."""
+        return self.cells[0]
+
+    @property
+    def precisions(self) -> tuple[Precision, Precision]:
+        """The precision of training and of encoding, as the first cells have them."""
+        trained = [cell.train.precision for cell in self.cells if cell.train]
+        encoded = self.cell.evaluation.precision
+        return (trained[0] if trained else encoded), encoded
+
+    @cached_property
+    def encoder(self) -> "Encoder":
+        """The model."""
+        from hybridbatch.model import Encoder
+
+        return Encoder.load(self.name, **self.cell.evaluation.encoder_options, report=SILENT)
+
+    @cached_property
+    def texts(self) -> tuple[list[str], list[str]]:
+        """Queries and passages of the training data."""
+        from hybridbatch.data.prepare import ensure_prepared
+        from hybridbatch.data.store.reader import Store
+
+        config = self.config
+        place = ensure_prepared(config.data, config.data_root, self.report)
+        return _training_texts(Store.open(place))
+
+    def counts(self, evaluations: Sequence[str]) -> dict[str, float]:
+        """Tokens of a training pair, and of the evaluation in each spec of languages.
+
+        Also the bytes of a checkpoint, in which the word embedding has the touched rows only.
+        """
+        queries, passages = self.texts
+        found = {"pair": _mean_tokens(self.encoder, queries, "query")}
+        found["pair"] += _mean_tokens(self.encoder, passages, "passage")
+        words = self.encoder.model.get_input_embeddings().weight.numel()
+        weights = sum(weight.numel() for weight in self.encoder.parameters()) - words
+        found["checkpoint_bytes"] = 4.0 * COPIES * weights
+        for languages in evaluations:
+            found[f"of {languages}"] = _evaluation_tokens(self.encoder, self.cell, languages)
+        return found
+
+    def measured(self) -> dict[str, float]:
+        """Seconds per token of training and of encoding."""
+        from hybridbatch.common.device import resolve_precision
+
+        self.report.note(f"measuring the speed of {self.name} on this machine")
+        cpu = self.encoder.device
+        train, encode = (resolve_precision(each, cpu) for each in self.precisions)
+        found = _measured(self.encoder, self.texts[1], train, encode)
+        return {"train": found.train, "encode": found.encode}
 
 
 def _training_texts(store: Any) -> tuple[list[str], list[str]]:
@@ -126,40 +199,55 @@ def _texts(by_language: Mapping[str, Any]) -> Iterator[str]:
         yield from one.texts
 
 
-def _speed(encoder: "Encoder", texts: Sequence[str], model: str, report: Reporter) -> Speed:
-    """The speed of a model on this machine, from the cache or from a measurement."""
+def _speed(model: Sequence[str], measure: Callable[[], dict[str, float]]) -> Speed:
+    """The speed of a model on this machine, from the cache or measured.
+
+    Args:
+        model: the fingerprint and the precisions.
+    """
     machine = hardware()
-    identity = [SCHEMA, model, machine["cpu"], machine["threads"], versions().get("torch")]
-    place = cache_folder() / "probes" / f"{fingerprint(identity)}.json"
+    identity = [*model, machine["cpu"], machine["threads"], versions().get("torch")]
+    kept = _kept(identity, measure)
+    return Speed(kept["train"], kept["encode"])
+
+
+def _kept(identity: Sequence[object], compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """The numbers that the cache keeps for `identity`; else they are computed and kept."""
+    place = cache_folder() / "probes" / f"{fingerprint([SCHEMA, *identity])}.json"
     if place.exists():
         try:
-            kept = read_json(place)
-            return Speed(float(kept["train"]), float(kept["encode"]))
-        except (DataError, KeyError, TypeError, ValueError):
-            pass  # the file is damaged, so the speed is measured again
-    report.note(f"measuring the speed of {encoder.name} on this machine")
-    found = _measured(encoder, texts)
-    write_json(place, {"train": found.train, "encode": found.encode, "model": encoder.name})
+            return {name: float(value) for name, value in read_json(place).items()}
+        except (DataError, AttributeError, TypeError, ValueError):
+            pass  # the file is damaged, so it is written again
+    found = compute()
+    write_json(place, found)
     return found
 
 
-def _measured(encoder: "Encoder", texts: Sequence[str]) -> Speed:
+def _measured(
+    encoder: "Encoder",
+    texts: Sequence[str],
+    train_precision: ResolvedPrecision,
+    precision: ResolvedPrecision,
+) -> Speed:
     import torch
 
     tokens = encoder.tokenise(texts, "passage")
+    read = tokens.take(np.arange(min(ENCODED, len(texts))))
     few = tokens.take(np.arange(min(TRAINED, len(texts))))
-    size = float(few.lengths.sum())
+    # Training computes no gradient of the whole table, only of the rows of its words.
+    encoder.model.get_input_embeddings().requires_grad_(False)
     encode, train = [], []
     # Take the best of several short tries, so that other work on the machine does not count.
     for _ in range(TRIES):
         encoder.eval()
         started = time.perf_counter()
         with torch.inference_mode():
-            encoder.embed(few)
-        encode.append((time.perf_counter() - started) / size)
+            encoder.embed(read, precision)
+        encode.append((time.perf_counter() - started) / float(read.lengths.sum()))
         encoder.train()
         started = time.perf_counter()
-        encoder.embed(few).sum().backward()
-        train.append((time.perf_counter() - started) / size)
+        encoder.embed(few, train_precision).sum().backward()
+        train.append((time.perf_counter() - started) / float(few.lengths.sum()))
         encoder.zero_grad(set_to_none=True)
     return Speed(min(train), min(encode))

@@ -4,6 +4,7 @@ settings, in one run.
 Parts (`--parts`): *speed*: pairs/s against MultipleNegativesRankingLoss, for each precision, on
 mixed and on equal lengths, the two taking turns step by step; *cached*: pairs/s and peak memory of
 one large batch against CachedMultipleNegativesRankingLoss; *memory*: peak memory by batch size;
+*largest*: peak memory of the largest batch by tokens per pass;
 *overhead*: gradient caching against the plain pass at equal batch, taking turns; *budget*: seconds by the
 number of micro-batches; *scaling*: one
 process with a batch, two with twice the batch, a thread or GPU each. The peer runs in a process of
@@ -50,7 +51,7 @@ from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.train import found_budget
 from hybridbatch.training.validation import Validation
 
-PARTS = ("speed", "cached", "memory", "overhead", "budget", "scaling")
+PARTS = ("speed", "cached", "memory", "largest", "overhead", "budget", "scaling")
 MICRO_BATCHES = (2, 4, 8, 15, 30, 60)  # of the part "budget"
 SHAPES = {"e5-small": ("bert", 384, 12, 1536), "xlmr-base": ("xlm-roberta", 768, 12, 3072)}
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "query:", "passage:"]
@@ -82,6 +83,13 @@ def main() -> None:
     )
     arguments.add_argument(
         "--steps", type=int, default=2, help="counted steps, after one that is not"
+    )
+    arguments.add_argument(
+        "--micro-tokens",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="tokens per forward pass of the largest batch; 0: as the memory allows",
     )
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -190,6 +198,16 @@ def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     runs[2]["micro_tokens"] = 0  # as the machine's memory allows
     return [measure(options, **run) for run in runs]
+
+
+def largest(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Peak memory and seconds of a step of the largest batch, by tokens per forward pass; the
+    peer's, too.
+    """
+    batch = {"batch": options.largest_batch, "lengths": "short", "cached": True}
+    runs = [{"who": "hybridbatch", "micro_tokens": tokens} for tokens in options.micro_tokens]
+    runs.append({"who": "sentence-transformers"})
+    return [measure(options, **batch, **run) for run in runs]
 
 
 def overhead(options: argparse.Namespace) -> dict[str, Any]:
@@ -308,6 +326,7 @@ def alone(
     options.start = Path(start)
     before = peak_memory(torch.device(options.device))
     texts = make_texts(options, steps * batch, lengths)
+    started = time.process_time()
     budget = None
     if who == "hybridbatch":
         with join(torch.device(options.device)) as workers:
@@ -346,6 +365,7 @@ def alone(
             json.dumps(
                 {
                     "seconds": seconds,
+                    "cpu_seconds": time.process_time() - started,
                     "losses": losses,
                     "pairs_per_second": batch / median(seconds),
                     "peak_bytes": peak,

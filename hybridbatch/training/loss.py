@@ -5,8 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from hybridbatch.common.errors import ConfigError
+
+# The scores of more query-passage pairs than this are computed in blocks of so many, which are
+# computed once more for the backward pass.
+WHOLE_SCORES, BLOCK_SCORES = 1 << 24, 1 << 22
 
 
 def false_negatives(keys: Tensor, pairs: int) -> Tensor:
@@ -88,17 +93,20 @@ class InfoNCE(nn.Module):
             keys: int64 [P], equal for equal passages.
         Returns: scalar, nats.
         """
-        masked = false_negatives(keys, len(queries))
-        losses = [self._full(queries, passages, masked)]
+        one_prefix = self._full
+        if len(queries) * len(passages) > WHOLE_SCORES:
+            one_prefix = self._in_blocks
+        losses = [one_prefix(queries, passages, keys)]
         for size in self.dims:
             prefix_queries, prefix_passages = (
                 functional.normalize(v[:, :size], dim=1) for v in (queries, passages)
             )
-            losses.append(self._full(prefix_queries, prefix_passages, masked))
+            losses.append(one_prefix(prefix_queries, prefix_passages, keys))
         return torch.stack(losses).mean()
 
-    def _full(self, queries: Tensor, passages: Tensor, masked: Tensor) -> Tensor:
+    def _full(self, queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
         pairs = len(queries)
+        masked = false_negatives(keys, pairs)
         scores = queries @ passages.T
         if self.margin:
             scores = scores.diagonal_scatter(scores.diagonal() - self.margin)
@@ -110,6 +118,41 @@ class InfoNCE(nn.Module):
             loss = (loss + functional.cross_entropy(logits[:, :pairs].T, target)) / 2
         return loss
 
+    def _in_blocks(self, queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
+        """The result of `_full`, with the scores of a few anchors in memory at a time."""
+        pairs = len(queries)
+        loss = self._sum_of_blocks(queries, passages, keys) / pairs
+        if self.symmetric:
+            positives = passages[:pairs]
+            back = self._sum_of_blocks(positives, queries, keys[:pairs]) / pairs
+            loss = (loss + back) / 2
+        return loss
+
+    def _sum_of_blocks(self, anchors: Tensor, candidates: Tensor, keys: Tensor) -> Tensor:
+        rows = max(1, BLOCK_SCORES // len(candidates))
+        sums = []
+        for number, block in enumerate(anchors.split(rows)):
+            sums.append(
+                checkpoint(
+                    self._sum, block, number * rows, candidates, keys,
+                    use_reentrant=False, preserve_rng_state=False,
+                )
+            )  # fmt: skip
+        return torch.stack(sums).sum()
+
+    def _sum(self, anchors: Tensor, first: int, candidates: Tensor, keys: Tensor) -> Tensor:
+        """The loss of anchors, from number `first` on, summed."""
+        end = first + len(anchors)
+        target = torch.arange(first, end, device=keys.device)
+        own = target[:, None] == torch.arange(len(candidates), device=keys.device)
+        masked = (keys[first:end, None] == keys) & ~own
+        scores = anchors @ candidates.T
+        if self.margin:
+            scores = scores - self.margin * own.to(scores.dtype)
+        temperature = self.fixed_temperature or self.log_temperature.exp()
+        logits = (scores / temperature).masked_fill(masked, -torch.inf)
+        return functional.cross_entropy(logits, target, reduction="sum")
+
 
 def reciprocal_ranks(queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
     """1 / rank of each query's positive among the passages of its batch.
@@ -119,6 +162,12 @@ def reciprocal_ranks(queries: Tensor, passages: Tensor, keys: Tensor) -> Tensor:
     Args: as in `InfoNCE.forward`.
     Returns: float [B].
     """
-    scores = queries @ passages.T
-    above = (scores >= scores.diagonal()[:, None]) & ~false_negatives(keys, len(queries))
-    return 1.0 / above.sum(1)
+    masked = false_negatives(keys, len(queries))
+    ranks = []
+    rows = max(1, WHOLE_SCORES // len(passages))
+    for start, block in zip(range(0, len(queries), rows), queries.split(rows), strict=True):
+        scores = block @ passages.T
+        own = scores.diagonal(start)[: len(block), None]
+        above = (scores >= own) & ~masked[start : start + len(block)]
+        ranks.append(1.0 / above.sum(1))
+    return torch.cat(ranks)

@@ -139,11 +139,14 @@ def test_a_limit_counts_as_the_memory_of_each_process(monkeypatch):
     assert budget_of(monkeypatch, 64, 60, limit=640 << 30) == budget_of(monkeypatch, 64, 60)
 
 
-def test_a_batch_of_many_passes_takes_a_quarter_of_the_memory(monkeypatch):
+def test_a_batch_of_many_passes_takes_small_ones(monkeypatch):
     """Others keep their budget: it decides how a batch is cut, and with it the bits of a run."""
     whole = budget_of(monkeypatch, 24, 22)
-    assert budget_of(monkeypatch, 24, 22, tokens=14 * whole) == whole
-    assert budget_of(monkeypatch, 24, 22, tokens=15 * whole) == max(budget.LEAST, whole // 4)
+    small = budget.TOKENS_PER_THREAD * torch.get_num_threads()
+    assert small < whole
+    assert budget_of(monkeypatch, 24, 22, tokens=8 * whole - 1) == whole
+    assert budget_of(monkeypatch, 24, 22, tokens=8 * whole) == small
+    assert budget_of(monkeypatch, 1, 1, tokens=1 << 20) == budget.LEAST
 
 
 def write(path: Path, text: str) -> None:

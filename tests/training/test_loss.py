@@ -8,9 +8,18 @@ import torch
 from torch.nn import functional
 
 from hybridbatch.common.errors import ConfigError
+from hybridbatch.training import loss as loss_module
 from hybridbatch.training.loss import InfoNCE, false_negatives, reciprocal_ranks
 
 PAIRS, NEGATIVES, SIZE = 7, 5, 12
+
+
+@pytest.fixture(autouse=True, params=["whole", "in blocks"])
+def blocks(request, monkeypatch):
+    """Every test also with the scores of two queries in memory at a time."""
+    if request.param == "in blocks":
+        monkeypatch.setattr(loss_module, "WHOLE_SCORES", 1)
+        monkeypatch.setattr(loss_module, "BLOCK_SCORES", 2 * (PAIRS + NEGATIVES))
 
 
 def unit_rows(rows: int, seed: int) -> np.ndarray:

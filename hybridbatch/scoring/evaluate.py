@@ -74,10 +74,7 @@ def evaluate(
         _tell_debias(scorer.debias, evaluation, report)
     searches = open_searches(evaluation, scorer.store, report, scorer.debias)
     if config.shards is None and scorer.store:
-        from hybridbatch.scoring.shared_encoding import share_encoding
-
-        device = evaluation.machine.device
-        share_encoding(scorer.store, evaluation.tasks, searches, device, report)
+        _share_encoding(evaluation, scorer.store, searches, report)
     if not evaluation.leads:
         if config.shards is not None:
             for search in searches.values():
@@ -96,6 +93,24 @@ def evaluate(
         kept = f"; the embeddings so far are kept in {scorer.store.folder}" if scorer.store else ""
         raise Interrupted(f"{folder}: stopped{kept}, run the same command to go on") from None
     return folder
+
+
+def _share_encoding(
+    evaluation: Evaluation,
+    store: "EmbeddingStore",
+    searches: "Mapping[str, Search]",
+    report: Reporter,
+) -> None:
+    """Under torchrun, encode the texts of all tasks with all processes."""
+    from hybridbatch.scoring.shared_encoding import share_encoding
+
+    def official(chosen: slice) -> None:
+        from hybridbatch.scoring.mteb.stage import encode_official
+
+        encode_official(evaluation.config, evaluation.official[chosen], store)
+
+    device = evaluation.machine.device
+    share_encoding(store, evaluation.tasks, searches, device, official, report)
 
 
 def _first_stage(

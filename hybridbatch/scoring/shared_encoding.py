@@ -1,6 +1,6 @@
 """Evaluation under torchrun: every process encodes its share, then the first one scores."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from hybridbatch.common.distributed import Workers, join
@@ -20,6 +20,7 @@ def share_encoding(
     tasks: Iterable[Task],
     searches: "Mapping[str, Search]",
     device: "torch.device",
+    whole: "Callable[[slice], None]",
     report: Reporter = SILENT,
 ) -> None:
     """Put the vectors of all texts into the store; each process encodes its share.
@@ -30,6 +31,7 @@ def share_encoding(
     Args:
         tasks: of the evaluation.
         searches: by task name, the tasks that are searched block by block.
+        whole: encodes those of mteb's own tasks that the slice chooses; a process takes whole tasks.
 
     Raises:
         ConfigError: processes differ in versions or model.
@@ -45,6 +47,7 @@ def share_encoding(
                 continue
             store.embed(_share(task.queries, workers), "query", report)
             store.embed(_share(task.corpus, workers), "passage", report)
+        whole(slice(workers.rank, None, workers.size))
         workers.wait()
 
 

@@ -9,17 +9,25 @@ process takes a block by locking it, and the lock ends with the process.
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hybridbatch.common.behind import Behind
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import make_folder
 from hybridbatch.common.integrity import damage, load_array
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.search.embeddings import EmbeddingStore, Side, mend_of, text_keys
 
-BLOCK_TEXTS = 16_384  # an interruption costs a process at most so many texts
+if TYPE_CHECKING:  # `filelock` is needed only where blocks are encoded
+    from filelock import FileLock
+
+# An interruption costs a process at most two blocks: one is written while the next is encoded.
+BLOCK_TEXTS = 16_384
 WAIT_SECONDS = 1.0  # between two checks of blocks that other processes are encoding
 
 
@@ -110,19 +118,29 @@ def encode_blocks(
     store.hold(space, side)
     if missing:
         make_folder(space / "locks")
-    with report.bar(f"encode {side} blocks", len(mine), "blocks", len(mine) - len(missing)) as bar:
+    with (
+        Behind() as writer,
+        report.bar(f"encode {side} blocks", len(mine), "blocks", len(mine) - len(missing)) as bar,
+    ):
         while missing:
             busy = []
             for block in missing:
                 name = names[block]
+                # The thread that writes the block opens the lock.
+                lock = FileLock(space / "locks" / name, timeout=0, thread_local=False)
                 try:
-                    with FileLock(space / "locks" / name, timeout=0):
-                        if not (space / f"{name}.keys.npy").is_file():
-                            _encode_block(store, texts, block, side, name)
+                    lock.acquire()
                 except Timeout:
                     busy.append(block)
-                else:
-                    bar.advance()
+                    continue
+                with ExitStack() as held:
+                    held.callback(lock.release)
+                    if not (space / f"{name}.keys.npy").is_file():
+                        encoded = _encode_block(store, texts, block, side)
+                        writer.start(partial(_write_block, store, encoded, side, name, lock))
+                        held.pop_all()
+                bar.advance()
+            writer.wait()
             missing = busy
             if not missing or not wait:
                 break
@@ -131,15 +149,28 @@ def encode_blocks(
 
 
 def _encode_block(
-    store: EmbeddingStore, texts: Sequence[str], block: int, side: Side, name: str
-) -> None:
+    store: EmbeddingStore, texts: Sequence[str], block: int, side: Side
+) -> tuple[np.ndarray, np.ndarray]:
+    """The keys and vectors of a block."""
     wanted = list(texts[block * BLOCK_TEXTS : (block + 1) * BLOCK_TEXTS])
     keys, first, inverse = np.unique(text_keys(wanted), return_index=True, return_inverse=True)
     distinct = [wanted[row] for row in first.tolist()]
     vectors = store.encode(distinct, side)
-    store.add(
-        store.space(f"{side}-blocks"), keys[inverse], vectors[inverse].astype(store.dtype), name
-    )
+    return keys[inverse], vectors[inverse].astype(store.dtype)
+
+
+def _write_block(
+    store: EmbeddingStore,
+    encoded: tuple[np.ndarray, np.ndarray],
+    side: Side,
+    name: str,
+    lock: "FileLock",
+) -> None:
+    """Write a block, and let other processes have it."""
+    try:
+        store.add(store.space(f"{side}-blocks"), *encoded, name)
+    finally:
+        lock.release()
 
 
 def _block_names(texts: Sequence[str]) -> Iterator[str]:

@@ -4,8 +4,8 @@ A *space* is a folder for the vectors of one model fingerprint, side (query or p
 of the forward pass and stored type, so two checkpoints can never get each other's vectors. It
 contains append-only *shards*: ``N.vectors.npy`` [n, D] and ``N.keys.npy`` [n], the 128-bit hashes
 of the texts. The keys of a shard are written last and atomically, and a shard without keys does not
-exist. So several processes may add shards at once, and an interrupted encoding loses at most one
-shard.
+exist. So several processes may add shards at once, and an interrupted encoding loses at most two
+shards.
 """
 
 import hashlib
@@ -15,11 +15,13 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from hybridbatch.common.behind import Behind
 from hybridbatch.common.documents import Shape, read_document
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import (
@@ -36,7 +38,9 @@ from hybridbatch.common.settings import Precision, ResolvedPrecision
 from hybridbatch.common.vectors import require_finite_embeddings
 
 Side = Literal["query", "passage"]
-SHARD_TEXTS = 4096  # texts encoded between two writes; an interruption loses at most so many
+# Texts encoded between two writes. A shard is written while the next is encoded, so an interruption
+# loses two at most.
+SHARD_TEXTS = 4096
 SPACE_FILE = "space.json"
 IN_USE = "in-use"  # file that every process which uses the space holds with a shared lock
 
@@ -159,14 +163,16 @@ class EmbeddingStore:
         missing = sorted(
             _look_up(space, keys, vectors).tolist(), key=lambda row: len(texts[int(first[row])])
         )
-        with report.bar(
-            f"encode {side} texts", len(keys), "texts", len(keys) - len(missing)
-        ) as bar:
+        with (
+            Behind() as writer,
+            report.bar(f"encode {side} texts", len(keys), "texts", len(keys) - len(missing)) as bar,
+        ):
             for start in range(0, len(missing), SHARD_TEXTS):
                 rows = missing[start : start + SHARD_TEXTS]
                 wanted = [texts[int(first[row])] for row in rows]
                 vectors[rows] = self.encode(wanted, side)
-                self.add(space, keys[rows], vectors[rows], uuid.uuid4().hex)
+                shard = keys[rows], vectors[rows], uuid.uuid4().hex
+                writer.start(partial(self.add, space, *shard))
                 bar.advance(len(rows))
         if missing and self.max_bytes is not None:
             prune(self.folder, self.max_bytes)

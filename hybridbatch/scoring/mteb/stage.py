@@ -7,7 +7,7 @@ from typing import Any
 from hybridbatch.common.documents import read_training
 from hybridbatch.common.errors import ConfigError, nearest
 from hybridbatch.common.languages import canonical, resolve
-from hybridbatch.common.progress import Reporter
+from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.data.tasks.mteb import find_tasks, keep_languages, languages_of
 from hybridbatch.data.tasks.registry import TASKS
 from hybridbatch.scoring.mteb.meta import facts_of, model_meta
@@ -66,15 +66,28 @@ def score_official(
     if not tasks:
         return []
     model = Published(config, store, report)
+    meta = _meta(config, model, store)
+    return [_score_one(config, task, model, meta, folder, report) for task in tasks]
+
+
+def encode_official(config: EvalConfig, tasks: Sequence[Any], store: EmbeddingStore) -> None:
+    """Put the vectors that `score_official` takes for these tasks into the store."""
+    if tasks:
+        model = Published(config, store, SILENT)
+        meta = _meta(config, model, store)
+        for task in tasks:
+            score_task(task, model.embed_for(task), meta)
+
+
+def _meta(config: EvalConfig, model: Published, store: EmbeddingStore) -> Any:
     here = {name: both["here"] for name, both in model.departures.items()}
-    meta = model_meta(
+    return model_meta(
         Path(config.model).name,
         model.fingerprint,
         store.encoder.dimension,
         {**(_ablation(config) or {}), **here},
         facts_of(model.encoder) if model.encoder else None,
     )
-    return [_score_one(config, task, model, meta, folder, report) for task in tasks]
 
 
 def _score_one(

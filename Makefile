@@ -132,9 +132,12 @@ gpu-bundle: setup  ## Pack a cut encoder and real texts for gpu-accept: make gpu
 
 # The Python of this checkout, or the one that has a torch with CUDA: make gpu-accept GPU_PYTHON=python3
 GPU_PYTHON ?= $(BIN)/python
+# Without a GPU: make gpu-accept ACCEPT="--device cpu --small" ACCEPTED=build/gpu-accept.json
+ACCEPT ?=
+ACCEPTED ?= benchmarks/results/gpu-accept.json
 gpu-accept:  ## Check speed and numbers on one GPU in ten minutes; JSON in benchmarks/results.
-	PYTHONPATH=.:$(PYTHONPATH) $(GPU_PYTHON) benchmarks/gpu_accept.py \
-	  $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE)) --out benchmarks/results/gpu-accept.json
+	PYTHONPATH=$(CURDIR):$(PYTHONPATH) $(GPU_PYTHON) benchmarks/gpu_accept.py $(ACCEPT) \
+	  $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE)) --out $(ACCEPTED)
 
 clean:  ## Remove the virtual environment, caches and prepared data.
 	rm -rf $(VENV) data .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -4,7 +4,11 @@ Prints a line of PASS, FAIL or INFO for each check, writes JSON with the machine
 and exits with the number of FAILs. `gpu_bundle.py` packs the real encoder and texts that it can
 use (`--bundle`); without them the encoders are random and the texts made up.
 
-`--device cpu --small` runs every part on the CPU in a minute or two, to see that the script works.
+The parts run in a process of their own. If one breaks the GPU, ends its process, or takes the time
+that is left, it has failed, and the others go on in a new process. What does not fit into `--seconds`
+is left out with an INFO.
+
+`--device cpu --small` runs every part on the CPU in a few minutes, to see that the script works.
 """
 
 import argparse
@@ -12,6 +16,8 @@ import contextlib
 import json
 import lzma
 import os
+import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -66,7 +72,6 @@ class Acceptance:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options, self.folder = options, folder
         self.device = torch.device(options.device)
-        self.lines: list[dict[str, Any]] = []
         self.small = options.small
         self.encoder: Path | None = None
         self.texts: list[dict[str, str]] = []
@@ -84,18 +89,36 @@ class Acceptance:
         """Print and keep one result; None: for information."""
         word = {True: "PASS", False: "FAIL", None: "INFO"}[passed]
         print(f"{word} {check}: {text}", flush=True)
-        self.lines.append({"check": check, "result": word, "text": text, **figures})
+        self.note({"check": check, "result": word, "text": text, **figures})
+
+    def note(self, line: dict[str, Any]) -> None:
+        """Keep a line for the process that started this one."""
+        with self.options.child.open("a") as lines:
+            lines.write(json.dumps(line) + "\n")
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return time.time() > self.options.until
 
     def run(self, name: str) -> None:
         """One part; an exception is its failure."""
+        if self.late:
+            self.say(None, name, "left out, the time is over")
+            self.note({"done": name})
+            return
+        self.note({"begun": name})
         started = time.perf_counter()
         try:
             getattr(self, name)()
         except Exception as error:  # every other part is still to be seen
             traceback.print_exc(limit=-4)
             self.say(False, name, f"{type(error).__name__}: {str(error)[:200]}")
-        return_freed_memory()
+        self.note({"done": name})
         print(f"     {name}: {time.perf_counter() - started:.1f} s", flush=True)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # an error here ends this process, and no other
+        return_freed_memory()
 
     # The checks.
 
@@ -226,9 +249,12 @@ class Acceptance:
     def speed(self) -> None:
         """Pairs/s against sentence-transformers, share of the peak, kernels and waits of a step."""
         shapes, sizes = (SHAPES, BATCHES) if not self.small else (("e5-small",), (16,))
-        for shape in shapes:
-            for batch in sizes:
-                self._speed(shape, batch)
+        for batch in sizes:
+            for shape in shapes:
+                if self.late:
+                    self.say(None, f"speed {shape} {batch}", "left out, the time is over")
+                else:
+                    self._speed(shape, batch)
 
     def _speed(self, shape: str, batch: int) -> None:
         ours = self._ours(shape, batch)
@@ -269,8 +295,10 @@ class Acceptance:
             f"against sentence-transformers {'with' if attention else 'without'} flash attention 2"
         )
         check = f"speed {shape} {batch} {name}"
-        if attention and not _installed("flash_attn"):
-            self.say(None, check, "flash_attn is not installed")
+        needed = ["sentence_transformers", "datasets", "accelerate"]
+        needed += ["flash_attn"] if attention else []
+        if missing := [package for package in needed if not _installed(package)]:
+            self.say(None, check, f"{', '.join(missing)}: not installed")
             return
         steps = 3 if self.small else 8
         train = self._bench(shape, batch)
@@ -338,7 +366,8 @@ class Acceptance:
         found = encoder.encode(sample, "passage")
         cosine = float((expected * found).sum(1).min())
         self.say(cosine > 0.999, "encoding, real", f"least cosine with the CPU {cosine:.5f}")
-        many = [f"{text} {n}" for n in range(1 if self.small else 10) for text in passages]
+        times, most = (1, 500) if self.small else (10, len(passages))
+        many = [f"{text} {n}" for n in range(times) for text in passages[:most]]
         encoder.encode(many[:500], "passage")
         started = time.perf_counter()
         tokens = encoder.tokenise(many, "passage")
@@ -410,6 +439,67 @@ class Acceptance:
             f" resumed half-way, losses differ by {off:.0e}",
         )
 
+    def compiled(self) -> None:
+        """Compiled layers: replayed dropout, the losses of the plain ones, and their speed."""
+        if self.device.type == "cpu" and shutil.which("g++") is None:
+            self.say(None, "compiled", "needs a C++ compiler")
+            return
+        batch = 16 if self.small else 256
+        taken, losses = [], []
+        for compiles in (False, True):
+            ours = self._ours("e5-small", batch)
+            if compiles:
+                ours.trainer.encoder.compile_layers()
+                ours.trainer._try_compiled_layers()
+            for _ in range(5 if self.small else 20):
+                ours.step()
+            ours.trainer.encoder.restore_layers()
+            taken.append(median(ours.seconds[3:]))
+            losses.append(ours.trainer.losses[0])
+            del ours
+            return_freed_memory()
+        self.say(
+            abs(losses[0] - losses[1]) < 0.05,
+            "compiled",
+            f"{taken[0] / taken[1]:.2f}x the plain layers' speed; first losses {losses[0]:.3f} and"
+            f" {losses[1]:.3f}, whose dropout differs",
+            ratio=taken[0] / taken[1],
+        )
+
+    def sweep(self) -> None:
+        """A cell of a sweep through the command line, on the atlas."""
+        if self.encoder is None or not _installed("babel"):
+            self.say(None, "sweep", "needs --bundle and the package babel")
+            return
+        out = self.folder / "sweep"
+        command = [
+            sys.executable,
+            "-m",
+            "hybridbatch",
+            "scale-sweep",
+            "--mix",
+            "0.5",
+            "--seeds",
+            "13",
+        ]
+        command += ["--pairs", "100", "--train-languages", "eng,deu", "--languages", "swa,yor"]
+        command += ["--steps", "2" if self.small else "40", "--batch-size", "16", "--model"]
+        command += [str(self.encoder), "--out", str(out)]
+        places = {"HYBRIDBATCH_CACHE": str(self.folder / "cache")}
+        started = time.perf_counter()
+        found = subprocess.run(
+            command, env=os.environ | places, cwd=self.folder, capture_output=True, text=True,
+            timeout=max(60.0, self.options.until - time.time()), check=False,
+        )  # fmt: skip
+        cells = list(out.glob("cells/*.json"))
+        last = (found.stderr.strip().splitlines() or [""])[-1]
+        self.say(
+            found.returncode == 0 and len(cells) == 2,  # untrained and trained
+            "sweep",
+            f"{len(cells)} cells in {time.perf_counter() - started:.1f} s"
+            + (f"; {last:.200}" if found.returncode else ""),
+        )
+
     def collectives(self) -> None:
         """The calls of several processes over NCCL, by one: several need several GPUs."""
         import torch.distributed as dist
@@ -437,7 +527,7 @@ class _Group:
         torch.distributed.destroy_process_group()
 
 
-PARTS = ("facts", "numbers", "replay", "memory", "cell", "searching", "encoding", "speed", "collectives")  # fmt: skip
+PARTS = ("facts", "numbers", "replay", "memory", "cell", "searching", "encoding", "sweep", "speed", "compiled", "collectives")  # fmt: skip
 
 
 def _flat_gradient(encoder: Encoder) -> torch.Tensor:
@@ -469,24 +559,73 @@ def main() -> int:
     made.add_argument("--bundle", type=Path, help="folder that gpu_bundle.py made")
     made.add_argument("--small", action="store_true", help="sizes for a look at the script itself")
     made.add_argument("--parts", default=",".join(PARTS))
+    made.add_argument("--seconds", type=float, default=570.0, help="for all parts together")
     made.add_argument("--out", type=Path, help="JSON file to write")
+    # of the process that runs the parts: the file for its lines, and when the time is over
+    made.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    made.add_argument("--until", type=float, help=argparse.SUPPRESS)
     options = made.parse_args()
+    if options.child:
+        run_parts(options)
+        return 0
     if unknown := set(options.parts.split(",")) - set(PARTS):
         sys.exit(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("torch sees no GPU here; --device cpu --small shows that the script works")
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        checks = Acceptance(options, Path(folder))
-        for name in PARTS:
-            if name in options.parts.split(","):
-                checks.run(name)
-    failed = [line["check"] for line in checks.lines if line["result"] == "FAIL"]
+    started = time.time()
+    options.until = started + options.seconds
+    lines: list[dict[str, Any]] = []
+    waiting = [name for name in PARTS if name in options.parts.split(",")]
+    while waiting:
+        found, broken = in_process(options, waiting)
+        lines += [line for line in found if "check" in line]
+        if broken:
+            lines.append({"check": broken, "result": "FAIL", "text": "its process has ended"})
+            print(f"FAIL {broken}: its process has ended", flush=True)
+        done = {line["done"] for line in found if "done" in line} | {broken}
+        waiting = [name for name in waiting if name not in done]
+    failed = [line["check"] for line in lines if line["result"] == "FAIL"]
     print(f"{len(failed)} failed: {', '.join(failed)}" if failed else "all passed")
     told = {"device": options.device, "small": options.small, "parts": options.parts}
-    figures = {"checks": checks.lines, "seconds": time.perf_counter() - started}
-    finish("gpu-accept", told, figures, options.out, options.device)
+    figures = {"checks": lines, "seconds": time.time() - started}
+    try:
+        finish("gpu-accept", told, figures, options.out, options.device)
+    except RuntimeError:  # the GPU does not even tell its name any more
+        finish("gpu-accept", told, figures, options.out)
     return len(failed)
+
+
+def in_process(
+    options: argparse.Namespace, parts: list[str]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The lines of a process that runs these parts, and the part in which it ended, if it did."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder) / "lines.jsonl"
+        command = [sys.executable, __file__, "--device", options.device, "--parts", ",".join(parts)]
+        command += ["--child", str(lines), "--until", str(options.until)]
+        command += ["--small"] if options.small else []
+        command += ["--bundle", str(options.bundle)] if options.bundle else []
+        process = subprocess.Popen(command)
+        try:
+            process.wait(timeout=max(120.0, options.until + 60 - time.time()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        text = lines.read_text() if lines.exists() else ""
+    found = [json.loads(line) for line in text.splitlines()]
+    begun = [line["begun"] for line in found if "begun" in line]
+    done = [line["done"] for line in found if "done" in line]
+    if process.returncode and not done and not begun:
+        return found, parts[0]  # it could not even start
+    return found, next((name for name in begun if name not in done), None)
+
+
+def run_parts(options: argparse.Namespace) -> None:
+    """Run the parts in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        checks = Acceptance(options, Path(folder))
+        for name in options.parts.split(","):
+            checks.run(name)
 
 
 if __name__ == "__main__":

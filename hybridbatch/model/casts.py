@@ -38,11 +38,10 @@ class HalfWeights:
         module: its `torch.nn.Linear` layers are used only inside autocast to `dtype`. Its weights
             must not change while the copies are in use.
         dtype: type of the copies.
-        join: compute layers that read the same states as one product.
     """
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype, *, join: bool = True) -> None:
-        joined = list(_siblings(module)) if join else []
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        joined = list(_siblings(module))
         together = {id(layer) for layers in joined for layer in layers}
         self._joints = [_Joint(layers) for layers in joined]
         self._places: list[tuple[dict[str, Any], str]] = []

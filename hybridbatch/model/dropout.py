@@ -22,7 +22,7 @@ def dropout(values: Tensor, p: float) -> Tensor:
     The other elements are divided by the probability to stay. Random numbers come from torch's
     current generator of the device, so restoring its state repeats the mask.
     """
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(values, p)
     return _Dropout.apply(values, round(p * LEVELS)) if p else values
 

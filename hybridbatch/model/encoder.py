@@ -36,6 +36,7 @@ from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.common.vectors import require_finite_embeddings
 from hybridbatch.model.builtin import BUILTIN
 from hybridbatch.model.casts import HalfWeights
+from hybridbatch.model.compiled import CompiledLayers
 from hybridbatch.model.dropout import use_cheap_dropout
 from hybridbatch.model.head import load_head, write_head
 from hybridbatch.model.inference import PLAIN, Kernels, inference_kernels
@@ -50,6 +51,7 @@ from hybridbatch.model.loading import (
     save_tokenizer,
 )
 from hybridbatch.model.packed import forward_packed, forward_padded, use_packed_attention
+from hybridbatch.model.rotary import fused_rotary
 
 DEFAULT_PROMPTS: dict[Side, str] = {"query": "query: ", "passage": "passage: "}
 TEXTS_PER_CALL = 1024  # bounds the tokenizer's temporary objects
@@ -107,6 +109,7 @@ class Encoder(nn.Module):
         self.usage = usage
         self._packs = packs
         self._halved: HalfWeights | None = None
+        self.compiled: CompiledLayers | None = None
         self._first_position, _ = positions(model)
 
     @property
@@ -298,7 +301,8 @@ class Encoder(nn.Module):
         ids = upload(ordered.ids.astype(np.int64), self.device)
         with autocast(precision, self.device), self._half_weights(precision):
             if self._packs:
-                hidden = forward_packed(self.model, ids, ordered.lengths, self._first_position)
+                with self._rotary():
+                    hidden = forward_packed(self.model, ids, ordered.lengths, self._first_position)
             else:
                 hidden = forward_padded(self.model, ids, ordered.lengths)
             pooled = self.head(self._pool(hidden, ordered.offsets))
@@ -311,7 +315,7 @@ class Encoder(nn.Module):
 
         On a GPU, all forward passes in it share one copy of the weights in `precision`.
         """
-        if precision == "fp32" or self.device.type != "cuda" or self._halved is not None:
+        if not self._halves(precision) or self._halved is not None:
             yield
             return
         self._halved = HalfWeights(self, HALF[precision])
@@ -322,9 +326,32 @@ class Encoder(nn.Module):
 
     def _half_weights(self, precision: ResolvedPrecision) -> AbstractContextManager[None]:
         """Use copies of the weights in `precision` for a forward pass on a GPU."""
-        if precision == "fp32" or self.device.type != "cuda":
+        if not self._halves(precision):
             return nullcontext()
         return (self._halved or HalfWeights(self, HALF[precision])).used()
+
+    def _halves(self, precision: ResolvedPrecision) -> bool:
+        """Whether this encoder makes copies of its weights; compiled layers cast them themselves."""
+        return precision != "fp32" and self.device.type == "cuda" and self.compiled is None
+
+    def compile_layers(self) -> None:
+        """Compile the transformer's layers, until `restore_layers`.
+
+        Raises: `ConfigError` if its layers are not found.
+        """
+        self.compiled = CompiledLayers(self.model)
+
+    def restore_layers(self) -> None:
+        """Undo `compile_layers`."""
+        if self.compiled is not None:
+            self.compiled.remove()
+            self.compiled = None
+
+    def _rotary(self) -> AbstractContextManager[None]:
+        """Turn queries and keys with few kernels on a GPU."""
+        if self.device.type != "cuda" or self.compiled is not None:
+            return nullcontext()
+        return fused_rotary(self.model)
 
     def _pool(self, hidden: Tensor, offsets: np.ndarray) -> Tensor:
         """[n, D] from token states [T, D].

@@ -10,7 +10,7 @@ is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,6 @@ from transformers import AttentionInterface, PreTrainedModel
 from hybridbatch.common.device import upload
 from hybridbatch.model.dropout import dropout as drop
 from hybridbatch.model.inference import fused_attention
-from hybridbatch.model.rotary import fused_rotary
 
 IMPLEMENTATION = "hybridbatch_packed"
 # Families whose tokens interact in attention only, through transformers' attention interface, with
@@ -344,8 +343,7 @@ def forward_packed(
     pack = Pack(lengths, ids.device)
     inputs = model.get_input_embeddings()(ids)[None]
     positions = (pack.positions + first_position)[None]
-    rotary = fused_rotary(model) if ids.is_cuda else nullcontext()
-    with attention_kernels(ids.device), rotary:
+    with attention_kernels(ids.device):
         output = model(inputs_embeds=inputs, position_ids=positions, pack=pack)
     return output.last_hidden_state[0]
 

@@ -249,6 +249,23 @@ def locked(run: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if not (run / RUN).exists():  # nothing has begun
+            (run / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                run.rmdir()
+
+
+@contextlib.contextmanager
+def taken_back(run: Path) -> Iterator[None]:
+    """Around the start of a run: what it has written goes if its settings turn out not to work."""
+    begun = (run / RUN).exists()
+    try:
+        yield
+    except ConfigError:
+        if not begun:
+            for name in (RUN, TEACHER):
+                (run / name).unlink(missing_ok=True)
+        raise
 
 
 def require_own_folder(run: Path) -> None:

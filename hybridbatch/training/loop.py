@@ -29,7 +29,7 @@ from hybridbatch.training.batches import Batch, Batches
 from hybridbatch.training.checkpoint import Progress
 from hybridbatch.training.distillation import Teacher
 from hybridbatch.training.flops import Work
-from hybridbatch.training.gradient_cache import GradientCache
+from hybridbatch.training.gradient_cache import GradientCache, dropout_seed
 from hybridbatch.training.logs import Log, open_log
 from hybridbatch.training.lora import Adapters
 from hybridbatch.training.loss import InfoNCE
@@ -41,6 +41,7 @@ from hybridbatch.training.validation import Validation
 
 # number of steps in a row with a loss or gradient that is not finite, after which a run stops
 MAX_SKIPPED = 5
+TRIED_TEXTS = 8  # to see whether compiled layers work
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class Trainer:
         if config.lora_rank is not None:
             alpha = config.lora_alpha or 2 * config.lora_rank
             self.adapters = Adapters(encoder, config.lora_rank, alpha, config.seed)
+        if config.compile:
+            encoder.compile_layers()
         if config.freeze_embeddings:
             freeze_embeddings(encoder)
         self.cut: CutEmbedding | None = None
@@ -122,6 +125,8 @@ class Trainer:
             anywhere=self.workers.anywhere,
             sums=self.sums,
         )
+        if encoder.compiled is not None:
+            self._try_compiled_layers()
 
     def use_budget(self, tokens: int) -> None:
         """Set the tokens per micro-batch."""
@@ -196,12 +201,28 @@ class Trainer:
         if best is not None and best != self.progress.step:
             _, tensors = checkpoint.load(self.run, best)
             self.optimizer.load(tensors)
+        self.encoder.restore_layers()
         self.optimizer.use_average()
         if self.cut is not None:
             self.cut.restore(self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema)
         if self.adapters is not None:
             self.adapters.merge()
         return self.encoder.eval()
+
+    def _try_compiled_layers(self) -> None:
+        """Raises: `ConfigError` if compiled layers do not work here, before any step is taken."""
+        assert self.encoder.compiled is not None
+        tokens = self.batches[0].tokens
+        few = tokens.take(np.arange(min(TRIED_TEXTS, len(tokens))))
+        self.report.note("compiling the layers takes a minute or so")
+        self.encoder.train()
+
+        def embed(seed: int) -> Tensor:
+            with dropout_seed(seed, self.workers.device):
+                return self.encoder.embed(few, self.precision)
+
+        self.encoder.compiled.trial(embed)
+        self.encoder.zero_grad()
 
     def curve(self) -> list[dict[str, Any]]:
         """Kind and language of the batch, loss, gradient norm and learning rate of every step."""
@@ -347,7 +368,9 @@ class Trainer:
             return self.workers.gather(mine, [len(share) for share in shares])
 
         with self.optimizer.averaged(), self.encoder.weights_fixed(self.precision):
-            measured = self.validation.measure(embed, self.objective, embed_tokens)
+            measured = self.validation.measure(
+                embed, self.objective, embed_tokens, self.workers.anywhere
+            )
         progress, metric = self.progress, self.config.validation_metric
         best = progress.best_value(metric)
         progress.validations.append(

@@ -266,6 +266,12 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         " default: the memory that is there. A smaller value lowers the tokens per forward"
         " pass.",
     )
+    compile: bool = setting(
+        False,
+        "Machine",
+        "Compile the encoder's layers with torch.compile. The first step takes a minute more. It"
+        " pays off for long runs on a GPU; the bits of a run are its own.",
+    )
     checkpoint_every: int | None = setting(
         None,
         "Machine",

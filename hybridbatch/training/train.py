@@ -33,6 +33,7 @@ from hybridbatch.training.gradient_cache import dropout_seed
 from hybridbatch.training.inputs import Inputs
 from hybridbatch.training.logs import check_log
 from hybridbatch.training.loop import Machine, Trainer, build_objective
+from hybridbatch.training.loss import WHOLE_SCORES
 from hybridbatch.training.model_card import (
     batches_in_words,
     model_card,
@@ -230,21 +231,23 @@ def _train(
     batches = inputs.batches(encoder, config, report)
     validation = inputs.validation(encoder, config, report)
     with checkpoint.locked(run) if workers.leads else contextlib.nullcontext():
-        done = _claim(run, identity, workers, report)
-        start_peak_memory(workers.device)
-        encoder.to(workers.device)
-        machine = Machine(
-            workers,
-            precision,
-            peak=workers.size * measured_peak(workers.device, precision, torch.get_num_threads()),
-        )
-        if config.temperature == AUTO:
-            config = config.at_temperature(_temperature(encoder, batches, run, machine, report))
-        teacher = _teacher(config, inputs, reader, run, machine, report)
-        trainer = Trainer(
-            encoder, batches, validation, config, run, machine, teacher=teacher, report=report
-        )
-        trainer.use_budget(_budget(config, trainer, report))
+        with checkpoint.taken_back(run) if workers.leads else contextlib.nullcontext():
+            done = _claim(run, identity, workers, report)
+            start_peak_memory(workers.device)
+            encoder.to(workers.device)
+            machine = Machine(
+                workers,
+                precision,
+                peak=workers.size
+                * measured_peak(workers.device, precision, torch.get_num_threads()),
+            )
+            if config.temperature == AUTO:
+                config = config.at_temperature(_temperature(encoder, batches, run, machine, report))
+            teacher = _teacher(config, inputs, reader, run, machine, report)
+            trainer = Trainer(
+                encoder, batches, validation, config, run, machine, teacher=teacher, report=report
+            )
+            trainer.use_budget(_budget(config, trainer, report))
         if trainer.cut:
             report.note(
                 f"{len(trainer.cut.ids):,} of {trainer.cut.full.num_embeddings:,} word"
@@ -364,7 +367,7 @@ def found_budget(config: TrainConfig, trainer: Trainer, report: Reporter) -> int
     batch = batches[0]
     states, missing = trainer.optimizer.bytes_of_states()
     # Scores of all pairs, with their gradients, softmax and mask.
-    loss = 16 * batch.pairs * len(batch.passages)
+    loss = 16 * min(batch.pairs * len(batch.passages), WHOLE_SCORES)
     gpu = GpuMemory.of(workers.device, limit)
     trainer.encoder.train()
     with dropout_seed(0, workers.device):

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridbatch.common.errors import DataError
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.memory import is_out_of_memory
 from hybridbatch.common.tokens import TokenArrays
 from hybridbatch.sampling.index import RecordIndex
 from hybridbatch.sampling.plan import plan_schedule
@@ -87,6 +88,7 @@ class Validation:
         embed: Callable[[Batch], tuple[Tensor, Tensor, Tensor]],
         objective: InfoNCE,
         embed_tokens: Callable[[TokenArrays], Tensor] | None = None,
+        anywhere: Callable[[bool], bool] = lambda flag: flag,
     ) -> dict[str, float]:
         """Measure ``loss`` (nats) and ``mrr``, and ``map`` if there are texts to retrieve.
 
@@ -96,15 +98,23 @@ class Validation:
         Args:
             embed: a batch -> its queries, passages and keys as `objective` takes them.
             embed_tokens: tokens of n sequences -> [n, D]; needed if there are texts to retrieve.
+            anywhere: whether a flag is set on any process.
+        Raises: `ConfigError` on all processes where one has no memory for the loss of a batch.
         """
         found: dict[str, float] = {}
         with torch.no_grad():
             for kind, batches in self.kinds.items():
                 losses, ranks = [], []
                 for step in range(len(batches)):
-                    queries, passages, keys = embed(batches[step])
-                    losses.append(float(objective(queries, passages, keys)))
-                    ranks.append(float(reciprocal_ranks(queries, passages, keys).mean()))
+                    of_batch = _of_batch(objective, *embed(batches[step]))
+                    if anywhere(of_batch is None):
+                        raise ConfigError(
+                            "out of memory in the validation loss of"
+                            f" {batches[step].pairs} pairs; lower --batch-size"
+                        )
+                    assert of_batch is not None
+                    losses.append(of_batch[0])
+                    ranks.append(of_batch[1])
                 found[f"loss/{kind}"], found[f"mrr/{kind}"] = (
                     float(np.mean(losses)),
                     float(np.mean(ranks)),
@@ -116,3 +126,16 @@ class Validation:
         if self.retrieval is not None and embed_tokens is not None:
             found |= self.retrieval.measure(embed_tokens)
         return means | found
+
+
+def _of_batch(
+    objective: InfoNCE, queries: Tensor, passages: Tensor, keys: Tensor
+) -> tuple[float, float] | None:
+    """The loss of a batch and the mean reciprocal rank; None where memory runs out."""
+    try:
+        loss = float(objective(queries, passages, keys))
+        return loss, float(reciprocal_ranks(queries, passages, keys).mean())
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None

@@ -121,6 +121,32 @@ def test_an_old_card_gets_what_it_can(watched):
     assert "there is 1 GPU" in found["refused_cuda:7"]
 
 
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("a GPU that is too small", "use a smaller model, --lora-rank, a smaller --batch-size"),
+        ("a precision it lacks", "the Tesla T4 cannot compute bf16"),
+        ("fp16 on a CPU", "works on GPUs only"),
+        ("no driver", "Found no NVIDIA driver on your system"),
+        ("no CUDA", "is a build without CUDA"),
+        ("no CUDA, eval", "is a build without CUDA"),
+        ("no such GPU", "there is 1 GPU"),
+        ("one GPU for all", "under torchrun each process takes the GPU of its own rank"),
+        ("more processes than GPUs", "process 1 of this machine has no GPU"),
+        ("NCCL is missing", "has no NCCL"),
+        ("an unknown backend", "is no backend for communication"),
+        ("a bad share", "must be a number over 0 and at most 1"),
+    ],
+)
+def test_what_a_gpu_cannot_do_is_one_line_and_exit_code_2(watched, mistake, message):
+    code, said = watched["mistakes"][mistake]
+    assert code == 2
+    told = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1, said
+    assert message in told[0]
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_gpu_over_gloo(library):
     with socket.socket() as free:

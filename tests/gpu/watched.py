@@ -26,6 +26,7 @@ from hybridbatch.model import encoder as encoder_module  # noqa: E402
 from hybridbatch.model.casts import HalfWeights  # noqa: E402
 from hybridbatch.model.packed import PACKABLE  # noqa: E402
 from hybridbatch.training.gradient_cache import GradientCache, dropout_seed, split  # noqa: E402
+from tests.gpu.told import told  # noqa: E402
 from tests.helpers.tiny import write_tiny_model  # noqa: E402
 from tests.helpers.trainers import make_trainer  # noqa: E402
 
@@ -278,6 +279,11 @@ def said(attempt: Callable[[], Any]) -> str:
     return "nothing"
 
 
+def mistakes() -> dict[str, Any]:
+    """What users are told."""
+    return told(ROOT, write_tiny_model(ROOT / "told", "bert", layers=1))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     found = {}
@@ -291,6 +297,7 @@ def main() -> None:
             training,
             encoding,
             refusals,
+            mistakes,
         ):
             started = time.process_time()
             found[part.__name__] = part()

@@ -42,6 +42,8 @@ WAITING = frozenset(
     ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim",
      "unique_consecutive", "equal", "bincount")
 )  # fmt: skip
+LOOKUPS = frozenset(("embedding", "index_select", "gather", "index"))
+PRODUCTS = frozenset(("mm", "addmm", "bmm"))
 INDEXING = frozenset(("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"))
 
 
@@ -82,12 +84,30 @@ class Watch:
 
     def __init__(self) -> None:
         self.kernels = 0
+        self.multiplied = 0  # floating-point operations of matrix products
+        self.moved = 0  # bytes that the other kernels read and write
         self.waits: collections.Counter[str] = collections.Counter()
         self.operations: collections.Counter[str] = collections.Counter()
 
     def reset(self) -> None:
         """Forget everything."""
         self.__init__()
+
+    def work(self, name: str, read: Any, written: Any) -> None:
+        """Count the work of a kernel with these tensors."""
+        if name in PRODUCTS:
+            first = _tensors(read)[-2]  # addmm begins with the bias
+            self.multiplied += 2 * first.shape[-1] * written.numel()
+            return
+        read_bytes, written_bytes = (
+            sum(each.numel() * each.element_size() for each in _tensors(part))
+            for part in (read, written)
+        )
+        if name in LOOKUPS:  # of a table, only what is asked for is read
+            read_bytes = written_bytes
+        if name == "_fused_adamw_":  # of weights, gradients and two moments, all but the gradients
+            written_bytes = read_bytes * 3 // 4
+        self.moved += read_bytes + written_bytes
 
 
 WATCH = Watch()
@@ -158,6 +178,8 @@ def _run(operation: Any, arguments: tuple, options: dict[str, Any]) -> Any:
         options = options | {"device": torch.device("cpu")}
     options = {key: value for key, value in options.items() if key != "pin_memory"}
     found = operation(*tree_map(_held, arguments), **tree_map(_held, options))
+    if name not in NO_KERNEL:
+        WATCH.work(name, (arguments, options), found)
     # An operation in place gives back the tensor that it was given.
     known = {id(each.held): each for each in on_gpu}
 
@@ -212,6 +234,7 @@ def _to_copy(operation: Any, source: Tensor, **options: Any) -> Tensor:
         return copy
     if isinstance(source, OnGpu):
         WATCH.kernels += 1
+        WATCH.work("_to_copy", source, copy)
         return OnGpu(copy)
     if target.type == "cuda":
         if not asynchronous:
@@ -223,6 +246,7 @@ def _to_copy(operation: Any, source: Tensor, **options: Any) -> Tensor:
 def _copy(operation: Any, target: Tensor, source: Tensor, *rest: Any, **options: Any) -> Tensor:
     if isinstance(target, OnGpu) and isinstance(source, OnGpu):
         WATCH.kernels += 1
+        WATCH.work("copy_", source, target)
     elif isinstance(target, OnGpu) or isinstance(source, OnGpu):
         WATCH.waits["copy_ between host and device"] += 1
     operation(_held(target), _held(source), *rest, **options)
@@ -240,6 +264,7 @@ def _flash_forward(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     _check_flash((query, key, value), (bounds, key_bounds), longest)
     WATCH.kernels += 1
+    WATCH.work("flash", (query, key, value), query)
     # As on the device: a call's masks follow from a state of the generator, kept for the backward.
     seed = torch.randint(1 << 60, (2,)) if dropout else torch.zeros(2, dtype=torch.int64)
     mixed = []
@@ -261,6 +286,7 @@ def _flash_backward(
     if gradient.dtype != query.dtype:
         raise RuntimeError("query and dout must have the same dtype")
     WATCH.kernels += 3
+    WATCH.work("flash", (gradient, query, key, value, output), (query, key, value))
     found: tuple[list[Tensor], ...] = ([], [], [])
     states, start = (query, key, value), 0
     parts = _flash(states, bounds, dropout, seed.held, scale, window_size_left)

@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from hybridbatch.common.device import resolve_device
 from hybridbatch.common.distributed import CPU, join
 from hybridbatch.common.errors import ConfigError, Interrupted
+from hybridbatch.model import Encoder, shared
+from hybridbatch.model.shared import SharedEncoder
 from hybridbatch.training import checkpoint
 from tests.helpers.trainers import child_processes, equal, make_trainer, weights
 
@@ -177,3 +180,40 @@ def test_unknown_and_absent_devices_are_refused():
         with pytest.raises(ConfigError, match="sees no GPU"):
             resolve_device("cuda")
         assert resolve_device("auto") == CPU
+
+
+def read_together(workers, model: Path, out: Path) -> None:
+    """Embed texts that need several exchanges."""
+    shared.BLOCK = 8
+    texts = [f"kato {'mto ' * (number % 5)}{number}" for number in range(21)]
+    found = SharedEncoder(Encoder.load(str(model)), workers, "fp32").encode(texts, "query")
+    assert (found is None) == (workers.rank > 0)
+    if found is not None:
+        np.save(out / f"{workers.size}.npy", found)
+
+
+def test_a_teacher_reads_its_texts_with_all_processes(tiny_model, tmp_path):
+    for size in (1, 2):
+        on_ranks(size, read_together, tiny_model, tmp_path)
+    alone, both = (np.load(tmp_path / f"{size}.npy") for size in (1, 2))
+    np.testing.assert_allclose(both, alone, atol=1e-6)
+
+
+def run_out_in_validation(workers, model: Path, out: Path) -> None:
+    """The second process has no memory for the validation loss."""
+    trainer = make_trainer(model, out / f"run-{workers.size}", workers=workers, steps=2)
+    if workers.rank == 1:
+        plain = trainer.objective.forward
+
+        def forward(queries, passages, keys):
+            if not torch.is_grad_enabled():
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            return plain(queries, passages, keys)
+
+        trainer.objective.forward = forward
+    with pytest.raises(ConfigError, match="out of memory in the validation loss of"):
+        trainer.train()
+
+
+def test_all_processes_stop_where_one_has_no_memory_for_the_validation_loss(tiny_model, tmp_path):
+    on_ranks(2, run_out_in_validation, tiny_model, tmp_path)

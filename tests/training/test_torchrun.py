@@ -2,16 +2,21 @@
 code 2 of all.
 """
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
+from hybridbatch.cli.app import main
 from hybridbatch.common.files import read_json
 from hybridbatch.data.store.writer import write_store
 from tests.helpers.parallel import rows
+from tests.helpers.trainers import child_processes
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +122,36 @@ def test_a_run_of_two_processes_names_its_folder_once(data, tiny_model, tmp_path
     assert process.wait(200) == 0
     assert said(tmp_path / "logs", "stdout") == [f"{tmp_path / 'run'}\n", ""]
     assert read_json(tmp_path / "run" / "train.json")["processes"] == 2
+
+
+def trains(rank: int, port: int, data: Path, model: Path, out: Path) -> None:
+    """``hybridbatch train`` as one of two processes, each with another seed."""
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }  # fmt: skip
+    sys.argv = ["hybridbatch", "train", "--data", str(data), "--model", str(model), "--out"]
+    sys.argv += [str(out / "run"), "--device", "cpu", "--batch-size", "6", "--seed", str(rank)]
+    with (out / f"{rank}.txt").open("w") as told, contextlib.redirect_stderr(told):
+        main()
+
+
+def test_processes_that_disagree_are_told_of_the_difference(data, tiny_model, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Torchrun's own store, in which processes agree on who tells of an error.
+    store = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    context = child_processes()
+    places = [(rank, store.port, data, tiny_model, tmp_path) for rank in range(2)]
+    processes = [context.Process(target=trains, args=place) for place in places]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [2, 2]
+    errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    told = [line for text in errors for line in text.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1, errors
+    assert "the processes disagree: config is" in told[0]
+    assert not (tmp_path / "run").exists()

@@ -7,15 +7,12 @@ out.
 
 import gc
 import os
-import signal
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from hybridbatch.common import stopping
 from tests.helpers import hub_mirror as mirror
 from tests.helpers.hub_layouts import write_script_repositories, write_tables, write_web
 from tests.helpers.tiny import write_tiny_model
@@ -59,17 +56,6 @@ def pytest_collection_finish() -> None:
     Sweeps collect after each of their cells, which would take 0.3 s each time.
     """
     gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """Take back how a command that a test runs in this process handles signals."""
-    stopping._of_command = False
-    handlers = {number: signal.getsignal(number) for number in stopping.SIGNALS}
-    yield
-    stopping._of_command = False
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

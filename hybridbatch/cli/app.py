@@ -18,7 +18,7 @@ from hybridbatch.cli import console
 from hybridbatch.cli.base import EVERYWHERE, app
 from hybridbatch.common.errors import HybridBatchError, Interrupted
 from hybridbatch.common.shortage import in_words, least, shortage, watch_container
-from hybridbatch.common.stopping import handle_signals
+from hybridbatch.common.stopping import command_signals, end_at_next_interrupt
 
 __all__ = ["app", "main"]
 
@@ -31,13 +31,25 @@ for topic in TOPICS:
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
+def program() -> None:
+    """The program `hybridbatch`: `main`, after which Ctrl-C ends the process at once."""
+    try:
+        main()
+    finally:
+        end_at_next_interrupt()
+
+
 def main() -> None:
     """Run the command line. A mistake of the user becomes one line and exit code 2.
 
     If several processes run together, only one of them prints this line.
     """
+    with command_signals():
+        _run()
+
+
+def _run() -> None:
     leads = os.environ.get("RANK", "0") == "0"
-    handle_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold any bytes
         sys.stdout.reconfigure(errors="backslashreplace")
     watch_container(console.error)

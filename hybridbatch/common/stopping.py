@@ -17,13 +17,26 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _of_command = False  # whether the signals are handled for a command
 
 
-def handle_signals() -> None:
-    """Treat SIGTERM as Ctrl-C from now on; for the command line, in its main thread."""
+@contextmanager
+def command_signals() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C inside the block, and let a second Ctrl-C end the process at once.
+
+    For a command of the command line, in the main thread; in another thread nothing changes. When
+    the block ends, the signals are handled as before.
+    """
     global _of_command
-    if threading.current_thread() is threading.main_thread():
-        _of_command = True
-        for number in SIGNALS:
-            signal.signal(number, _stop)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {number: signal.signal(number, _stop) for number in SIGNALS}
+    outer, _of_command = _of_command, True
+    try:
+        yield
+    finally:
+        _of_command = outer
+        for number, handler in before.items():
+            # None: a handler that was not set in Python
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -37,7 +50,7 @@ def end_at_next_interrupt() -> None:
     The system does it, not Python: Python's own handlers wait until a long operation is over. Not
     under torchrun, which repeats the signals that its processes have had from the terminal.
     """
-    if _of_command and os.environ.get("WORLD_SIZE", "1") == "1":
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -58,7 +71,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         if requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         requested.set()
-        end_at_next_interrupt()
+        if _of_command:
+            end_at_next_interrupt()
 
     def asked() -> bool:
         if requested.is_set():

@@ -7,7 +7,7 @@ import pytest
 
 from hybridbatch.common.addresses import without_secrets
 from hybridbatch.common.shortage import in_words, shortage
-from hybridbatch.common.stopping import stop_requests
+from hybridbatch.common.stopping import SIGNALS, command_signals, stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -32,6 +32,34 @@ def interrupted_twice() -> None:
 def test_a_second_interrupt_stops_at_once():
     with pytest.raises(KeyboardInterrupt):
         interrupted_twice()
+
+
+def handlers() -> list:
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_is_stopped_and_gives_the_signals_back(number):
+    before = handlers()
+    with pytest.raises(KeyboardInterrupt), command_signals():
+        os.kill(os.getpid(), number)
+        pytest.fail("went on")
+    assert handlers() == before
+
+
+def test_inside_a_command_the_second_interrupt_is_the_system_s(monkeypatch):
+    before = handlers()
+    with command_signals():
+        with pytest.raises(KeyboardInterrupt), stop_requests():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    assert handlers() == before
+    monkeypatch.setenv("WORLD_SIZE", "2")  # under torchrun, which repeats signals
+    with command_signals():
+        with pytest.raises(KeyboardInterrupt), stop_requests():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) != signal.SIG_DFL
+    assert handlers() == before
 
 
 def test_a_lack_of_memory_is_found_at_the_root_of_an_error():

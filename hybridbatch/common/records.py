@@ -7,16 +7,18 @@ a record in one language. A *pair* of a batch joins the query of one row with th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A record in one language. A side that does not exist in it is None: AfriQA's Hausa rows have
     no passage.
+
+    A tuple, because Python makes one five times faster than an object of a frozen dataclass, and
+    `prepare` makes tens of millions.
     """
 
     source: str

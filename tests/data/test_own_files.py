@@ -12,6 +12,8 @@ import pytest
 
 from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.records import BadRow, Row
+from hybridbatch.data.formats import encodings
+from hybridbatch.data.formats.own_files import open_tables
 from hybridbatch.data.prepare import prepare
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import SourceContext
@@ -431,3 +433,31 @@ def test_equal_queries_never_meet_in_a_batch_of_any_strategy(tmp_path):
     together = config(path, tmp_path / "two", validation_share=0, equal_queries="together")
     groups = Store.open(prepare(together)).index("train").group
     assert len(set(groups.tolist())) == 12
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'record_id,language,query,passage\na,en,who,"Line one\nline, ""two"""\n',
+        b'\xef\xbb\xbfrecord_id,language,query,passage\r\na,en,who,"Line one\r\nline two"\r\n\r\nb,en,q,p',
+        b"record_id\tlanguage\tquery\tpassage\n\na\ten\t5\" pipe\tthe 'end'\nb\ten\tq\n",
+        b"record_id;language;query;passage;\na;en;wer;ich;;\n",
+        'record_id,language,query,passage\na,en,\u2028who,"x\u0085y"\n'.encode(),
+    ],
+)
+def test_text_tables_are_read_alike_fast_and_with_care(tmp_path, raw, monkeypatch):
+    path = tmp_path / ("data.tsv" if b"\t" in raw else "data.csv")
+    path.write_bytes(raw)
+    fast = list(open_tables(path, path)[0].records())
+    assert encodings.inspect_text(path).regular
+    monkeypatch.setattr(encodings, "MOST_LINE", 1000)  # no file is known to be regular then
+    assert not encodings.inspect_text(path).regular
+    assert list(open_tables(path, path)[0].records()) == fast
+    assert len(fast) >= 1
+
+
+def test_a_lone_carriage_return_is_read_with_care(tmp_path):
+    path = tmp_path / "data.tsv"
+    path.write_bytes(b"record_id\tlanguage\tquery\tpassage\na\ten\twho\rwhat\tp\n")
+    assert not encodings.inspect_text(path).regular
+    assert [row.query for row in rows_of(path)] == ["who\rwhat"]

@@ -132,10 +132,7 @@ def test_the_fingerprint_depends_on_content_alone(tmp_path, monkeypatch):
                 getattr(other.index(split), name), getattr(reference.index(split), name), name
             )
     assert write(tmp_path / "c", rows[1:]).fingerprint != reference.fingerprint
-    changed = [
-        Row(**{f: getattr(rows[0], f) for f in Row.__dataclass_fields__} | {"negatives": ("x",)}),
-        *rows[1:],
-    ]
+    changed = [rows[0]._replace(negatives=("x",)), *rows[1:]]
     assert write(tmp_path / "d", changed).fingerprint != reference.fingerprint
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from hybridbatch.data.atlas.source import atlas
 from tests.fuzz.harness import Place
 from tests.fuzz.targets import TARGETS
 
@@ -77,6 +78,7 @@ def main() -> int:
                    "hybridbatch.scoring.evaluate", "hybridbatch.data.prepare", "transformers",
                    "hybridbatch.training.train", "hybridbatch.scaling.report.report"):  # fmt: skip
         importlib.import_module(module)
+    atlas()  # a report reads it, which takes seconds in every new process
     targets = [t for t in TARGETS if not given_.target or t.name in given_.target]
     weight = sum(target.weight for target in targets)
     keep = given_.keep or Path(tempfile.mkdtemp(prefix="hybridbatch-fuzz-"))

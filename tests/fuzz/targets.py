@@ -1,5 +1,6 @@
 """What is damaged, and the command that reads it. Every target is made once, in its own folder."""
 
+import contextlib
 import gzip
 import json
 import shutil
@@ -143,7 +144,9 @@ def _sweep(folder: Path) -> None:
     from hybridbatch.scaling.sweep import run_sweep
     from tests.helpers import synthetic
 
-    config = synthetic.sweep_config(out=str(folder / "sweep"))
+    config = synthetic.sweep_config(
+        out=str(folder / "sweep"), mix="0,1", pairs="100", seeds="13,14", languages="swh"
+    )
     run_sweep(config, runner=synthetic.run, facts=synthetic.facts())
 
 
@@ -180,8 +183,8 @@ def _trained(folder: Path) -> None:
     _prepared(folder)
     write_tiny_model(folder / "model")
     config = TrainConfig(
-        model=str(folder / "model"), data=str(folder / "data"), out=folder / "run", steps=4, batch_size=4,
-        checkpoint_every=1, micro_tokens=200, precision="fp32", log_to="none",
+        model="model", data="data", out=Path("run"), steps=4, batch_size=4, checkpoint_every=1,
+        micro_tokens=200, precision="fp32", log_to="none",
     )  # fmt: skip
     saved = loop.Trainer._save
 
@@ -192,9 +195,8 @@ def _trained(folder: Path) -> None:
 
     loop.Trainer._save = save_and_stop  # type: ignore[method-assign]
     try:
-        train(config)
-    except Interrupted:
-        pass
+        with contextlib.chdir(folder), contextlib.suppress(Interrupted):
+            train(config)
     finally:
         loop.Trainer._save = saved  # type: ignore[method-assign]
 

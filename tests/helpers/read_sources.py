@@ -30,7 +30,7 @@ def read(name: str, context: SourceContext) -> dict[str, Any]:
         items = list(source(name).rows(context))
     except HybridBatchError as error:
         return {"error": f"{type(error).__name__}: {error}"}
-    rows = [dataclasses.asdict(item) for item in items if not isinstance(item, BadRow)]
+    rows = [item._asdict() for item in items if not isinstance(item, BadRow)]
     bad = [dataclasses.astuple(item) for item in items if isinstance(item, BadRow)]
     return {"rows": rows, "bad": bad, "inputs": inputs}
 

@@ -1,7 +1,6 @@
 """Batches hold what the schedule says, tokenised once; shares of workers cut them without loss."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,7 +188,7 @@ def test_a_translation_of_another_pairs_positive_is_not_its_negative(table):
         [(row // 3 + step) % records for step in range(2, 6)] for row in range(len(table.rows))
     ]
     table.rows = [
-        replace(row, negatives=tuple(table.rows[3 * other + i % 3].passage for other in others[i]))
+        row._replace(negatives=tuple(table.rows[3 * other + i % 3].passage for other in others[i]))
         for i, row in enumerate(table.rows)
     ]
     group = table.index.group

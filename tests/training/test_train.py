@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +195,7 @@ def test_data_without_validation_split_trains_without_validation(settings, tmp_p
 
 
 def test_hard_negatives_that_the_data_does_not_have_are_told(settings, tmp_path):
-    without = [replace(row, negatives=()) for row in rows(24)]
+    without = [row._replace(negatives=()) for row in rows(24)]
     write_store(tmp_path / "without", without, provenance={})
     report = RecordingReporter()
     train(settings(data=str(tmp_path / "without"), hard_negatives=3, steps=1), report)

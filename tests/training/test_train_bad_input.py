@@ -4,7 +4,6 @@ nothing left behind.
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,7 +157,7 @@ def test_a_tokenizer_without_padding_token_trains(call, tmp_path, tiny_model):
 def test_a_text_without_tokens_is_named_by_its_record(call, tmp_path, tiny_model):
     model = words_only(copied(tiny_model, tmp_path / "model"), pad="[PAD]")
     table = [*rows(24)]
-    table[3 * 7 + 1] = replace(table[3 * 7 + 1], query="~")
+    table[3 * 7 + 1] = table[3 * 7 + 1]._replace(query="~")
     said = refused(call, tmp_path, "--query-prompt", "", "--steps", 30, model=model, table=table)
     assert "record 'train-7': query sequence 0 has no tokens" in said
 
@@ -167,7 +166,7 @@ def test_texts_of_a_megabyte_are_cut(call, tmp_path):
     table = rows(24)
     long = {0: "x" * 1_000_000, 4: "ba " * 350_000}
     table = [
-        replace(row, query=f"{text} {row.query}", passage=f"{text} {row.passage}")
+        row._replace(query=f"{text} {row.query}", passage=f"{text} {row.passage}")
         if (text := long.get(i))
         else row
         for i, row in enumerate(table)

@@ -7,7 +7,6 @@ rows.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ class Quality:
                 counts["too_long"] += 1
                 return _bad(row, side, f"longer than {self._longest} characters")
         kept = tuple(text for text in row.negatives if not self._is_long(text))
-        return row if len(kept) == len(row.negatives) else replace(row, negatives=kept)
+        return row if len(kept) == len(row.negatives) else row._replace(negatives=kept)
 
     def _is_long(self, text: str | None) -> bool:
         """Whether a text is too long after cleaning."""
@@ -161,7 +160,7 @@ def _plain(row: Row) -> Row:
     negatives = tuple(without_markup(text) for text in row.negatives)
     if (query, passage, negatives) == (row.query, row.passage, row.negatives):
         return row
-    return replace(row, query=query, passage=passage, negatives=negatives)
+    return row._replace(query=query, passage=passage, negatives=negatives)
 
 
 def _bad(row: Row, side: str, reason: str) -> BadRow:

@@ -115,14 +115,14 @@ OPEN_QUOTE = (
 
 
 def table_records(
-    lines: Lines, dialect: Dialect, name: str, header: list[str] | None = None
+    lines: Iterable[str], dialect: Dialect, name: str, header: list[str] | None = None
 ) -> Iterator[tuple[int, Mapping[str, Any]] | BadRow]:
     """The records of a table, numbered by their first lines.
 
     Columns without a name and blank lines are skipped.
 
     Args:
-        lines: lines of the file, from its first.
+        lines: lines of the file, from its first, each with a line feed at its end.
         name: name of the file, for errors.
         header: the names of the columns, if the file does not have them.
 
@@ -134,7 +134,11 @@ def table_records(
         next(rows, None)
     kept: list[int] = []
     width = 0
+    usual = 0  # number of cells of a usual row, if every column has a name; else 0
     for item in rows:
+        if usual and type(item) is tuple and len(item[2]) == usual:
+            yield item[0], dict(zip(header or (), item[2], strict=True))
+            continue
         if isinstance(item, BadRow):
             yield item
             continue
@@ -145,6 +149,7 @@ def table_records(
             header = [cell.strip() for cell in cells]
             _check_header(header, name, number)
             header, kept, width = _named(header)
+            usual = width if width == len(header) > 1 else 0
             continue
         if not width:
             header, kept, width = _named(header)
@@ -185,19 +190,20 @@ def _fitted(cells: list[str], kept: list[int], width: int) -> list[str] | None:
     return [cells[place] for place in kept]
 
 
-def _plain_rows(lines: Lines, dialect: Dialect) -> Iterator[tuple[int, int, list[str]] | BadRow]:
-    for number, line in lines:
-        yield number, number, line.split(dialect.delimiter)
+def _plain_rows(
+    lines: Iterable[str], dialect: Dialect
+) -> Iterator[tuple[int, int, list[str]] | BadRow]:
+    delimiter = dialect.delimiter
+    for number, line in enumerate(lines, 1):
+        yield number, number, line.removesuffix("\n").split(delimiter)
 
 
 def _quoted_rows(
-    lines: Lines, dialect: Dialect, name: str
+    lines: Iterable[str], dialect: Dialect, name: str
 ) -> Iterator[tuple[int, int, list[str]] | BadRow]:
     """(first line, last line, cells) of each row, strictly read."""
     csv.field_size_limit(sys.maxsize)  # a cell may hold a whole document
-    reader = csv.reader(
-        (line + "\n" for _, line in lines), delimiter=dialect.delimiter, strict=True
-    )
+    reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
     while True:
         first = reader.line_num + 1
         try:

@@ -7,13 +7,13 @@ not UTF-8 may be Windows-1252 or one of fifty others, so the user names the enco
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import open_lines, open_stream
+from hybridbatch.common.files import MOST_LINE, limit_of, open_lines, open_stream
 
 AUTO = "auto"
 _HEAD = 1 << 16
@@ -43,6 +43,9 @@ class TextFile(NamedTuple):
     first: str  # its first character that is not white space; empty if there is none
     quotes: bool  # whether it holds a double quote
     valid: bool  # whether all of it is valid UTF-8, if UTF-8 is its encoding
+    # whether it is known to be valid UTF-8 with lines of usual length that all end in a line feed,
+    # with or without a carriage return
+    regular: bool = False
 
 
 def inspect_text(path: Path, encoding: str = AUTO, *, whole: bool = True) -> TextFile:
@@ -60,7 +63,9 @@ def inspect_text(path: Path, encoding: str = AUTO, *, whole: bool = True) -> Tex
         with open_stream(path) as stream:
             head = stream.read(_HEAD)
             found = _encoding_of(path, head, encoding)
-            quotes, valid = _look_through(stream, head, found) if whole else (False, True)
+            quotes, valid, regular = False, True, False
+            if whole:
+                quotes, valid, regular = _look_through(stream, head, found)
     except DataError:
         with open_lines(path) as lines:  # a damaged file: name the last good line
             for _ in lines:
@@ -68,7 +73,7 @@ def inspect_text(path: Path, encoding: str = AUTO, *, whole: bool = True) -> Tex
         raise
     mac_lines = b"\r" in head and b"\n" not in head and not found.startswith("utf-16")
     start = head.decode(found, "ignore").lstrip("\ufeff").lstrip()
-    return TextFile(found, mac_lines, start[:1], quotes, valid)
+    return TextFile(found, mac_lines, start[:1], quotes, valid, regular)
 
 
 def _encoding_of(path: Path, head: bytes, chosen: str) -> str:
@@ -92,25 +97,37 @@ def _encoding_of(path: Path, head: bytes, chosen: str) -> str:
     return "utf-8"
 
 
-def _look_through(stream: BinaryIO, head: bytes, encoding: str) -> tuple[bool, bool]:
-    """Whether there is a double quote; whether all of a UTF-8 file is valid."""
+def _look_through(stream: BinaryIO, head: bytes, encoding: str) -> tuple[bool, bool, bool]:
+    """Whether there is a double quote, whether all of a UTF-8 file is valid, and `regular`."""
     quotes, valid = False, True
+    returns = 0  # carriage returns that no line feed follows
+    longest = length = 0  # bytes of the longest line, and of the line so far
     decoder = codecs.getincrementaldecoder("utf-8")()
     chunk = head
     while chunk:
         quotes = quotes or b'"' in chunk
         if encoding == "utf-8" and valid:
-            try:
-                decoder.decode(chunk)
-            except UnicodeDecodeError:
-                valid = False
+            valid = _is_valid(decoder, chunk)
+        if b"\r" in chunk:
+            returns += chunk.count(b"\r") - chunk.count(b"\r\n")
+        first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
+        length += len(chunk) if first < 0 else first
+        longest = max(longest, length)
+        if first >= 0:
+            length = len(chunk) - last - 1
         chunk = stream.read(_CHUNK)
     if encoding == "utf-8" and valid:
-        try:
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            valid = False
-    return quotes, valid
+        valid = _is_valid(decoder, b"", final=True)
+    usual = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE) >= longest + _CHUNK
+    return quotes, valid, encoding == "utf-8" and valid and not returns and usual
+
+
+def _is_valid(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool = False) -> bool:
+    try:
+        decoder.decode(chunk, final)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def utf8_lines_of(path: Path) -> tuple[int, int]:
@@ -153,6 +170,26 @@ def text_lines(path: Path, file: TextFile) -> Iterator[Iterator[tuple[int, str]]
                 f"{path}: is not valid {file.encoding} ({error}). The file is cut or damaged,"
                 " or has another encoding; name the encoding with --encoding"
             ) from error
+
+
+@contextmanager
+def whole_lines(path: Path, file: TextFile) -> Iterator[Iterator[str]]:
+    """The lines of a text file, each with a line feed at its end; the last one may have none.
+
+    Raises:
+        DataError: As `text_lines`.
+    """
+    if file.regular:  # ten times as fast
+        with open_stream(path) as stream:
+            yield iter(io.TextIOWrapper(stream, "utf-8-sig", newline=None))
+    else:
+        with text_lines(path, file) as lines:
+            yield with_ends(lines)
+
+
+def with_ends(lines: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """Numbered lines without their ends as lines that end in a line feed."""
+    return (line + "\n" for _, line in lines)
 
 
 def _numbered(lines: io.TextIOWrapper) -> Iterator[tuple[int, str]]:

@@ -36,6 +36,7 @@ from hybridbatch.data.formats.encodings import (
     inspect_text,
     text_lines,
     utf8_lines_of,
+    whole_lines,
 )
 from hybridbatch.data.formats.json_files import (
     Numbered,
@@ -302,7 +303,7 @@ def _text_table(path: Path, named: Dialect, encoding: str) -> tuple[list[str] | 
     header = list(TRIPLE) if _is_triple(path, file, dialect) else None
 
     def records() -> Iterator[Numbered | BadRow]:
-        with text_lines(path, file) as lines:
+        with whole_lines(path, file) as lines:
             yield from table_records(lines, dialect, str(path), header)
 
     return None, records

@@ -5,7 +5,6 @@ it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from hybridbatch.common.records import BadRow, Row, Split
 from hybridbatch.common.texts import is_blank
 from hybridbatch.data.formats.arrow_files import parquet_records
 from hybridbatch.data.formats.delimited import CSV, TSV, table_records
-from hybridbatch.data.formats.encodings import utf8_lines
+from hybridbatch.data.formats.encodings import utf8_lines, with_ends
 from hybridbatch.data.formats.json_files import json_line_records, json_type
 
 Record = Mapping[str, Any]
@@ -92,13 +91,6 @@ def read_records(path: Path, name: str | None = None) -> Iterator[Numbered | Bad
     return readers[found](path, name or str(path))
 
 
-@dataclass
-class Tally:
-    """The number of records read, good or bad."""
-
-    records: int = 0
-
-
 def convert(
     path: Path, name: str, parse: Callable[[int, Record], Iterable[Row | BadRow]]
 ) -> Iterator[Row | BadRow]:
@@ -116,12 +108,9 @@ def convert_records(
     records: Iterable[Numbered | BadRow],
     name: str,
     parse: Callable[[int, Record], Iterable[Row | BadRow]],
-    tally: Tally | None = None,
 ) -> Iterator[Row | BadRow]:
-    """As `convert`, for records that are read by other means; `tally` counts them."""
-    tally = tally or Tally()
+    """As `convert`, for records that are read by other means."""
     for item in records:
-        tally.records += 1
         if isinstance(item, BadRow):
             yield item
             continue
@@ -279,7 +268,7 @@ def _json_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
 def _tsv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
     """Tab-separated without quoting: a tab or a line end cannot be part of a cell."""
     with open_lines(path) as lines:
-        yield from table_records(utf8_lines(lines), TSV, name)
+        yield from table_records(with_ends(utf8_lines(lines)), TSV, name)
 
 
 def headless_records(path: Path, name: str, columns: list[str]) -> Iterator[Numbered | BadRow]:
@@ -289,10 +278,10 @@ def headless_records(path: Path, name: str, columns: list[str]) -> Iterator[Numb
         DataError: See `read_records`.
     """
     with open_lines(path) as lines:
-        yield from table_records(utf8_lines(lines), TSV, name, columns)
+        yield from table_records(with_ends(utf8_lines(lines)), TSV, name, columns)
 
 
 def _csv_records(path: Path, name: str) -> Iterator[Numbered | BadRow]:
     """RFC 4180; a quoted cell may span lines, and the first line numbers its record."""
     with open_lines(path) as lines:
-        yield from table_records(utf8_lines(lines), CSV, name)
+        yield from table_records(with_ends(utf8_lines(lines)), CSV, name)

@@ -134,26 +134,26 @@ class LongForm:
         """The columns that are read."""
         return {*self.columns.values(), *self.negatives}
 
-    def items(self, number: int, record: Record) -> Iterator[Item | RowProblem]:
+    def items(self, number: int, record: Record) -> Iterable[Item | RowProblem]:
         """A row for each passage of the record.
 
         A null query or passage means that the record lacks this side in its language.
         """
         columns = self.columns
         query = _side(record, columns["query"])
-        given: list[str | None] = [None]
-        if isinstance(record.get(columns["passage"]), list):
-            given = [*passages(record[columns["passage"]], columns["passage"])]
-        else:
-            given[0] = _side(record, columns["passage"])
-        if query is None and given == [None]:
+        several = type(record.get(columns["passage"])) is list
+        passage = None if several else _side(record, columns["passage"])
+        if query is None and passage is None and not several:
             raise RowProblem(columns["query"], "neither query nor passage")
         record_id = identifier(record, columns["record_id"]) if "record_id" in columns else None
         code = self.fixed or language(record, columns["language"])
         found = _negatives_in(record, self.negatives) if self.negatives else ()
         part = _split(record, columns["split"]) if "split" in columns else None
-        for passage in given:
-            yield Item(record_id, code, query, passage, found, part)
+        item = Item(record_id, code, query, passage, found, part)
+        if not several:
+            return (item,)
+        given = passages(record[columns["passage"]], columns["passage"])
+        return [item._replace(passage=one) for one in given]
 
 
 @dataclass(frozen=True)

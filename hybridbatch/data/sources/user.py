@@ -15,7 +15,6 @@ It also makes pseudo pairs of parallel text in the forms of OPUS and of translat
 (`hybridbatch.data.sources.opus`).
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,7 @@ from hybridbatch.common.records import BadRow, Row
 from hybridbatch.data.filters.hashes import HashSet
 from hybridbatch.data.formats.encodings import AUTO
 from hybridbatch.data.formats.own_files import Table, find_files, open_tables, own_name
-from hybridbatch.data.formats.tables import Record, RowProblem, Tally, convert_records
+from hybridbatch.data.formats.tables import Record, RowProblem
 from hybridbatch.data.formats.user_tables import (
     AlignedForm,
     Form,
@@ -49,6 +48,7 @@ from hybridbatch.data.sources.opus import own_parallel_text
 BATCH_ROWS = 8192
 FEW = 2  # this many bad records never stop the preparation, however small the file is
 SHOWN_REASONS = 3
+PairForm = LongForm | WideForm | TranslationForm
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # multiplication by an odd number loses no bit
 
 
@@ -166,8 +166,7 @@ def table_rows(
                 records=counted.records_of(table.records()),
             )
         else:
-            parse = partial(_pairs, form, source, table, context)
-            rows = convert_records(table.records(), table.name, parse, counted)
+            rows = _pairs(form, source, table, context, counted)
             yield from places.numbered(rows, counted)
         counted.check()
     if places.twins:
@@ -185,12 +184,17 @@ def _tell(table: Table, form: Form, context: SourceContext) -> None:
     context.report.note(f"{table.name}: {told}")
 
 
-class _Counted(Tally):
-    """Counts the records of a table and the bad ones among them."""
+class _Counted:
+    """Counts the records of a table and the bad ones among them.
+
+    Attributes:
+        records: number of records read, good or bad.
+        line: number of the last good record.
+    """
 
     def __init__(self, name: str, max_bad_share: float) -> None:
-        super().__init__()
         self.name, self.max_bad_share = name, max_bad_share
+        self.records = self.line = 0
         self.reasons: Counter[str] = Counter()
         self.bad_lines: set[int] = set()
         self.first: BadRow | None = None
@@ -253,49 +257,57 @@ class _Places:
         """The rows, with further passages of a question renamed; `counted` notes bad rows."""
         rows = iter(rows)
         while batch := list(islice(rows, BATCH_ROWS)):
-            good: list[int] = []
-            hashes = array("q")
-            for place, row in enumerate(batch):
-                if isinstance(row, BadRow):
-                    counted.note(row)
-                    continue
-                good.append(place)
-                record = hash((row.record_id, row.language))
-                hashes.extend((record, hash(row.query), hash(row.passage)))
-            keys = np.frombuffer(hashes, np.uint64).reshape(len(good), 3).copy()
+            good = [row for row in batch if type(row) is Row]
+            hashes = (
+                [hash((row.record_id, row.language)) for row in good],
+                [hash(row.query) for row in good],
+                [hash(row.passage) for row in good],
+            )
+            keys = np.array(hashes, np.int64).view(np.uint64)
             for part in (1, 2):  # of record and query, of these and the passage
-                keys[:, part] ^= keys[:, part - 1] * _ODD
-            again, fresh = _earlier(keys[:, 0], self._records)
-            if again.any():
-                self._rename(batch, good, keys, again)
-            self._unsorted.append(keys[:, 1:])
+                keys[part] ^= keys[part - 1] * _ODD
+            again, fresh = _earlier(keys[0], self._records)
+            if len(good) < len(batch) or again.any():
+                self._rename(batch, counted, keys, again)
+            self._unsorted.append(keys[1:])
             self._records.add(fresh)
             yield from batch
 
     def _rename(
-        self, batch: list[Row | BadRow], good: list[int], keys: np.ndarray, again: np.ndarray
+        self,
+        batch: list[Row | BadRow],
+        counted: _Counted,
+        keys: np.ndarray,
+        again: np.ndarray,
     ) -> None:
         """Rename the rows of a batch whose record was seen before with an equal question.
 
-        A record seen with another question is noted as a twin.
+        A record seen with another question is noted as a twin, and a bad row is noted as bad.
 
         Args:
-            good: places of rows in the batch.
-            keys: uint64 [rows, 3]: the hashes of each row.
+            keys: uint64 [3, rows]: the hashes of each row that is not bad.
             again: bool [rows]: whether the record was seen before.
         """
+        places: list[int] = []  # of the rows in the batch
+        for place, row in enumerate(batch):
+            if isinstance(row, BadRow):
+                counted.note(row)
+            else:
+                places.append(place)
+        if not again.any():
+            return
         for pairs in self._unsorted:
-            for known, column in ((self._questions, 0), (self._rows, 1)):
-                known.add(_earlier(pairs[:, column], known)[1])
+            for known, hashes in ((self._questions, pairs[0]), (self._rows, pairs[1])):
+                known.add(_earlier(hashes, known)[1])
         self._unsorted.clear()
-        same_question, _ = _earlier(keys[:, 1], self._questions)
-        same_row, _ = _earlier(keys[:, 2], self._rows)
+        same_question, _ = _earlier(keys[1], self._questions)
+        same_row, _ = _earlier(keys[2], self._rows)
         for at in np.flatnonzero(again).tolist():
-            record, row = int(keys[at, 0]), batch[good[at]]
+            record, row = int(keys[0, at]), batch[places[at]]
             if same_question[at] and not same_row[at] and isinstance(row, Row):
                 self._further[record] += 1
                 further = f"{row.record_id}#{self._further[record] + 1}"
-                batch[good[at]] = replace(row, record_id=further)
+                batch[places[at]] = row._replace(record_id=further)
             else:
                 self.twins.add(record)
 
@@ -306,6 +318,9 @@ def _earlier(keys: np.ndarray, known: HashSet) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         bool [n], and the distinct keys that are not known, sorted.
     """
+    in_order = np.sort(keys)
+    if (in_order[1:] != in_order[:-1]).all() and not known.contains(in_order).any():
+        return np.zeros(len(keys), bool), in_order
     distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
     old = known.contains(distinct)
@@ -327,14 +342,17 @@ def _refuse_twins(
     """
     places: dict[tuple[str, str], tuple[str, str | None, set[str | None]]] = {}
 
-    def look(form: Form, table: Table, number: int, record: Record) -> Iterator[Row | BadRow]:
-        for row in _pairs(form, "", table, context, number, record):
+    for table, form in tables:
+        if isinstance(form, AlignedForm):
+            continue
+        counted = _Counted(table.name, 1.0)
+        for row in _pairs(form, "", table, context, counted):
             if (
                 not isinstance(row, Row)
                 or _unsigned(hash((row.record_id, row.language))) not in twins
             ):
                 continue
-            here, key = f"{table.name}:{number}", (row.record_id, row.language)
+            here, key = f"{table.name}:{counted.line}", (row.record_id, row.language)
             there, query, passages = places.setdefault(key, (here, row.query, set()))
             if passages and (query != row.query or row.passage in passages):
                 raise DataError(
@@ -342,41 +360,48 @@ def _refuse_twins(
                     f" already at {there}; remove one, or give it another record id"
                 )
             passages.add(row.passage)
-            yield row
-
-    for table, form in tables:
-        if not isinstance(form, AlignedForm):
-            for _ in convert_records(table.records(), table.name, partial(look, form, table)):
-                pass
 
 
 def _pairs(
-    form: Form,
+    form: PairForm, source: str, table: Table, context: SourceContext, counted: _Counted
+) -> Iterator[Row | BadRow]:
+    """The rows of a table of questions and answers; `counted` counts its records."""
+    default = table.split or "train"
+    for item in table.records():
+        counted.records += 1
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        number, record = item
+        counted.line = number
+        try:
+            if isinstance(form, TranslationForm):
+                yield from _translated(form, source, table, context, number, record)
+                continue
+            for row in form.items(number, record):
+                if isinstance(row, RowProblem):
+                    yield BadRow(table.name, number, row.field, row.reason)
+                    continue
+                record_id, language, query, passage, negatives, split = row
+                if record_id is None:
+                    record_id = f"{table.label}:{number}"
+                split = split or default
+                yield Row(source, record_id, language, query, passage, negatives, split)
+        except RowProblem as problem:
+            yield BadRow(table.name, number, problem.field, problem.reason)
+
+
+def _translated(
+    form: TranslationForm,
     source: str,
     table: Table,
     context: SourceContext,
     number: int,
     record: Record,
 ) -> Iterator[Row | BadRow]:
-    default = f"{table.label}:{number}"
-    if isinstance(form, TranslationForm):
-        texts, part = form.texts(number, record)
-        yield from question_rows(context, source, default, texts, part or table.split or "train")
-        return
-    assert isinstance(form, LongForm | WideForm)
-    for item in form.items(number, record):
-        if isinstance(item, RowProblem):
-            yield BadRow(table.name, number, item.field, item.reason)
-            continue
-        yield Row(
-            source,
-            item.record_id or default,
-            item.language,
-            item.query,
-            item.passage,
-            item.negatives,
-            item.split or table.split or "train",
-        )
+    texts, part = form.texts(number, record)
+    name = f"{table.label}:{number}"
+    yield from question_rows(context, source, name, texts, part or table.split or "train")
 
 
 def _entries(form: AlignedForm, table: Table, number: int, record: Record) -> Iterator[Entry]:

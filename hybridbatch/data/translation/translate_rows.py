@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -173,7 +173,7 @@ class Translation:
             record.texts = (row.query is not None) + (row.passage is not None)
             record.place = spilled.tell()
             spilled.write(
-                json.dumps(asdict(row) | {"negatives": []}, ensure_ascii=False).encode() + b"\n"
+                json.dumps(row._asdict() | {"negatives": []}, ensure_ascii=False).encode() + b"\n"
             )
 
     def _rank(self, row: Row) -> _Rank:

@@ -1,8 +1,8 @@
 """The shapes of a sweep's JSON, on which its readers rely."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hybridbatch.common.documents import Shape
 from hybridbatch.scaling.cells.grid import CELL_SCHEMA
@@ -27,11 +27,24 @@ class CellEvaluation(Shape):
     tasks: list[CellTask]
 
 
+class CellTraining(Shape):
+    """The training settings of a cell."""
+
+    languages: str
+
+
+class CellScoring(Shape):
+    """The scoring settings of a cell."""
+
+    languages: str
+    tasks: list[str]
+
+
 class CellSettings(Shape):
     """The training settings of a cell (None for an untrained model) and its scoring settings."""
 
-    train: dict[str, Any] | None
-    eval: dict[str, Any]
+    train: CellTraining | None
+    eval: CellScoring
     debias: str | None = None  # where language vectors come from; None: raw scores alone
     baseline: str | None = None  # what replaces the raw scores of an untrained model
 
@@ -50,6 +63,18 @@ class CellDocument(Shape):
     eval: CellEvaluation
     seconds: dict[str, float | int]
     files: dict[str, str] = Field(default_factory=dict)  # XXH3 of the files beside it
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.train is None) != (self.settings.train is None):
+            raise ValueError("train and settings.train must both be null, or neither")
+        needed: dict[str, Any] = {"model": str, "pairs": int}
+        if self.train is not None:
+            needed |= {"seed": int, "mix": int | float | None}
+        for name, kind in needed.items():
+            if name not in self.axes or not isinstance(self.axes[name], kind):
+                raise ValueError(f"axes.{name} is missing, or of another type")
+        return self
 
 
 class PlannedCell(Shape):

@@ -50,7 +50,7 @@ WRITE = (
 
 
 class Clock:
-    """Seconds spent in some functions, each counted once however they call each other."""
+    """CPU seconds spent in some functions, each counted once however they call each other."""
 
     def __init__(self) -> None:
         self.seconds, self._depth = 0.0, 0
@@ -60,13 +60,13 @@ class Clock:
 
         def called(*arguments: Any, **options: Any) -> Any:
             self._depth += 1
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 return function(*arguments, **options)
             finally:
                 self._depth -= 1
                 if not self._depth:
-                    self.seconds += time.perf_counter() - started
+                    self.seconds += time.process_time() - started
 
         return called
 
@@ -93,15 +93,15 @@ def counted() -> Iterator[Clock]:
 
 
 def share(work: Callable[[], object]) -> dict[str, float]:
-    """Seconds of `work`, of them for checksums, and their share; as in a new process."""
+    """CPU seconds of `work`, of them for checksums, and their share; as in a new process."""
     integrity.forget()
     with counted() as clock:
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
     return {
-        "seconds": round(seconds, 3),
-        "checksum_seconds": round(clock.seconds, 4),
+        "cpu_seconds": round(seconds, 3),
+        "checksum_cpu_seconds": round(clock.seconds, 4),
         "share": round(clock.seconds / seconds, 5),
     }
 
@@ -126,13 +126,13 @@ def main() -> None:
 
         def first_step(trainer: Any, *arguments: Any) -> None:
             if not started:
-                started.append(time.perf_counter())
+                started.append(time.process_time())
             step(trainer, *arguments)
 
         loop.Trainer._step = first_step  # type: ignore[method-assign]
-        begun = time.perf_counter()
+        begun = time.process_time()
         figures["train"] = share(lambda: train(config))
-        figures["train"]["seconds_to_first_step"] = round(started[0] - begun, 3)
+        figures["train"]["cpu_seconds_to_first_step"] = round(started[0] - begun, 3)
         loop.Trainer._step = step  # type: ignore[method-assign]
         scored = EvalConfig(
             model=str(run), languages="eng,swh,amh,deu", out=folder / "eval", cache=folder / "cache"

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "official-belebele": ["bench_official.py"],
     "sweep": ["bench_sweep.py"],
     "verification": ["bench_verification.py"],
+    "reading": ["bench_reading.py"],
 }
 
 

@@ -50,13 +50,13 @@ def reproduce(config: ReproduceConfig, dry_run: DryRun = False) -> None:
         from hybridbatch.scaling.reproduce import dry_run as planned
 
         return console.document(planned(config))
-    from hybridbatch.common.files import read_json
+    from hybridbatch.common.documents import read_document
+    from hybridbatch.scaling.reproduce import Reproduced, table_rows
     from hybridbatch.scaling.reproduce import reproduce as run
-    from hybridbatch.scaling.reproduce import table_rows
 
     folder = run(config, reporter())
     console.table(
-        table_rows(read_json(folder / "results.json")),
+        table_rows(read_document(folder / "results.json", Reproduced, "run the command again")),
         title=f"{config.name}: mAP by setting, and rank distance",
     )
     console.path(folder / "report.md")

@@ -6,6 +6,7 @@ two, and the encoder, the words of BM25 and the hashes of duplicates must see on
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 # Control characters but tab, line feed and carriage return; lone surrogates; byte order marks.
 # The joiners stay: several scripts need them.
@@ -40,6 +41,18 @@ def clean_text(text: str | None) -> str | None:
         return None
     cleaned = nfc(_UNWANTED.sub("", text))
     return None if is_blank(cleaned) else cleaned
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """`text` for a message, cut after `most` characters."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    """Names for a message: at most `most` of them, each shortened, separated by commas."""
+    shown = [shortened(str(name)) for name in names]
+    more = [f"and {len(shown) - most} more"] if len(shown) > most else []
+    return ", ".join(shown[:most] + more)
 
 
 def comparable(text: str) -> str:

@@ -177,7 +177,46 @@ def restrict(
         ]
     chosen = np.zeros(index.records, bool)
     chosen[records] = True
-    rows = np.flatnonzero(kept & chosen[owner])
+    return _part(index, languages, records, np.flatnonzero(kept & chosen[owner]))
+
+
+def set_aside(index: RecordIndex, share: float, seed: int) -> tuple[RecordIndex, RecordIndex]:
+    """The rest, and about `share` of the records of every source in whole groups.
+
+    A group of more records than a source's share stays in the rest.
+    """
+    aside = np.zeros(index.records, bool)
+    for number in np.unique(index.source).tolist():
+        members = np.flatnonzero(index.source == number)
+        draw = stream(seed, "aside", number).integers(0, 1 << 63, len(members), np.uint64)
+        aside[members] = choose_groups(index.group[members], draw, round(share * len(members)))
+    owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
+    languages = np.arange(len(index.languages))
+    parts = []
+    for chosen in (~aside, aside):
+        rows = np.flatnonzero(chosen[owner])
+        parts.append(_part(index, languages, np.flatnonzero(chosen), rows))
+    return parts[0], parts[1]
+
+
+def choose_groups(group: np.ndarray, draw: np.ndarray, quota: int) -> np.ndarray:
+    """bool [n]: whole groups with the smallest draws, at most `quota` members together."""
+    _, number, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    smallest = np.full(len(sizes), np.iinfo(np.uint64).max)
+    np.minimum.at(smallest, number, draw)
+    # a larger group would be the whole of what is chosen, or more
+    small = np.flatnonzero(sizes <= quota)
+    ranked = small[np.argsort(smallest[small], kind="stable")]
+    chosen = np.zeros(len(sizes), bool)
+    chosen[ranked[np.cumsum(sizes[ranked]) <= quota]] = True
+    return chosen[number]
+
+
+def _part(
+    index: RecordIndex, languages: np.ndarray, records: np.ndarray, rows: np.ndarray
+) -> RecordIndex:
+    """Some rows of the index, and their languages and records (ascending numbers)."""
+    owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
     return RecordIndex(
         sources=index.sources,
         languages=tuple(index.languages[number] for number in languages),

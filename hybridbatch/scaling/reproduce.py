@@ -7,12 +7,14 @@ and writes a report.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 import numpy as np
 
 import hybridbatch
-from hybridbatch.common.documents import read_training
+from hybridbatch.common.documents import Shape, read_training
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import make_folder, write_json, write_text
 from hybridbatch.common.progress import SILENT, Reporter
@@ -45,6 +47,34 @@ UNTRAINED = "untrained"
 # of the language pairs; see hybridbatch.averages
 PARTS = ("all", "trained", "trained-to-zero-shot", "zero-shot")
 MEASURES = dict.fromkeys(SETTINGS, "mAP") | {"rank distance": "rank_distance"}
+
+
+class ArmTask(Shape):
+    """The scores of an arm on a task."""
+
+    name: str
+    settings: dict[str, dict[str, Any]]
+
+
+class ArmResult(Shape):
+    """An arm in ``results.json``."""
+
+    name: str
+    batches: str
+    train: dict[str, Any]
+    tasks: list[ArmTask]
+
+
+class Reproduced(Shape):
+    """``results.json``."""
+
+    kind_name: ClassVar[str] = "reproduce"
+    versions: ClassVar[tuple[int, ...]] = (SCHEMA_VERSION,)
+    what: ClassVar[str] = "result of `hybridbatch reproduce`"
+
+    config: dict[str, Any]
+    arms: list[ArmResult] = Field(min_length=1)
+    comparisons: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)

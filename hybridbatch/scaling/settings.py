@@ -43,6 +43,11 @@ class SweepConfig(DataRootSettings):
         "Targets",
         "Built-in tasks, or folders in BEIR layout with one folder per language.",
     )
+    parallel: Literal["auto", "yes", "no"] = setting(
+        "auto",
+        "Targets",
+        "Whether equal ids in a folder mean equal questions in all languages; see `eval --help`.",
+    )
     data: str = setting(
         "atlas", "Data", "Prepared data folder, or a built-in source, which is prepared first."
     )

@@ -28,6 +28,23 @@ from hybridbatch.training.validation import Validation, plan_validation
 RECOMMENDED: dict[tuple[str, ...], tuple[str, ...]] = {("atlas",): TRAINED}
 
 
+SHARE = 0.05  # of the training records, to validate with where only a test split is given
+
+
+def _indexes(
+    config: TrainConfig, store: Store, languages: tuple[str, ...]
+) -> tuple[RecordIndex, RecordIndex | None, Split]:
+    """The records to train on, the records to validate with, and the split that has the latter."""
+    share = config.validation_share
+    if share is None:
+        share = SHARE if "test" in store.splits else 0.0
+    limits = (languages, config.max_records, config.seed)
+    if "validation" not in store.splits and share:
+        return *store.divided_index(share, *limits), "train"
+    held_out = store.index("validation", languages) if "validation" in store.splits else None
+    return store.index("train", *limits), held_out, "validation"
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Everything that is decided before any weights are loaded."""
@@ -36,7 +53,8 @@ class Inputs:
     languages: tuple[str, ...]
     index: RecordIndex
     schedule: Schedule
-    held_out_index: RecordIndex | None  # of the validation split, if there is one
+    held_out_index: RecordIndex | None  # of the validation records, if there are any
+    held_out_split: Split  # the split of the store that has these records
     held_out: dict[str, Schedule]  # validation schedules by kind of batch
     translations: Translations | None  # for the alignment regulariser
     targets: Targets | None  # for distillation
@@ -57,7 +75,7 @@ class Inputs:
             )
         else:
             languages = resolve(config.languages or "all", store.languages)
-        index = store.index("train", languages, max_records=config.max_records, seed=config.seed)
+        index, held_out_index, held_out_split = _indexes(config, store, languages)
         index = replace(index, same_records=config.same_records)
         schedule = plan_schedule(
             index,
@@ -69,14 +87,18 @@ class Inputs:
             copies=config.copies,
             source_weights=config.source_weights,
         )
-        held_out_index: RecordIndex | None = None
         held_out: dict[str, Schedule] = {}
         notes = ["no validation: the data has no validation split"]
-        if "validation" in store.splits:
-            held_out_index = store.index("validation", languages)
+        if held_out_index is not None:
             held_out, notes = plan_validation(
                 held_out_index, config.batch_size, config.validation_batches
             )
+            if held_out_split == "train":
+                notes.append(
+                    f"validation: {held_out_index.records:,} records of the training split were"
+                    " set aside, because the data has no validation split (another"
+                    " --validation-share takes more or fewer)"
+                )
         notes = [*schedule.notes, *notes]
         used = config.without_unused()
         unused = [
@@ -124,6 +146,7 @@ class Inputs:
             index,
             schedule,
             held_out_index,
+            held_out_split,
             held_out,
             translations,
             targets,
@@ -162,7 +185,7 @@ class Inputs:
         for kind, schedule in self.held_out.items():
             assert self.held_out_index is not None
             kinds[kind] = self._batches(
-                "validation", self.held_out_index, schedule, encoder, config, SILENT
+                self.held_out_split, self.held_out_index, schedule, encoder, config, SILENT
             )
         retrieval = None
         if config.validation_metric == METRIC:
@@ -201,7 +224,7 @@ class Inputs:
             schedule,
             StoredRows(self.store, split, index, keeper, report),
             encoder.tokenise,
-            translations=self.translations if split == "train" else None,
+            translations=self.translations if index is self.index else None,
             hard_negatives=config.hard_negatives,
             negatives_language=config.negatives_language,
             seed=config.seed,

@@ -7,8 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.common.errors import ConfigError
-from hybridbatch.common.files import atomic_path, output_errors
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import atomic_path, output_errors, parse_json, read_bytes
+from hybridbatch.common.integrity import checksum
 from hybridbatch.training.settings import TrainConfig
 
 # "step" and numbers by name; numbers that not every step has are named like "validation/loss"
@@ -25,9 +26,17 @@ def _nothing(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
 
 @contextmanager
 def _jsonl(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
-    """``steps.jsonl``, one line per record; on resume, lines after the checkpoint are dropped."""
+    """``steps.jsonl``, one line per record; on resume, lines after the checkpoint are dropped.
+
+    Every line ends with the checksum of what stands before it.
+
+    Raises:
+        DataError: A line is damaged.
+    """
     path = run / "steps.jsonl"
-    kept = [line for line in _lines(path) if json.loads(line)["step"] <= done]
+    kept = [
+        line for number, line in enumerate(_lines(path), 1) if _step(path, number, line) <= done
+    ]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
     with output_errors(path):
@@ -35,7 +44,7 @@ def _jsonl(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
 
     def log(record: Record) -> None:
         with output_errors(path):
-            file.write(json.dumps(record) + "\n")
+            file.write(_sealed(json.dumps(record)[:-1]))
             file.flush()
 
     with file:
@@ -46,11 +55,26 @@ def _lines(path: Path) -> list[str]:
     """The whole lines of a file; a process killed while writing leaves half a line at the end."""
     if not path.exists():
         return []
-    return [
-        line
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if line.endswith("}\n")
-    ]
+    text = read_bytes(path).decode("utf-8", "surrogateescape")
+    *lines, last = text.split("\n")
+    return [f"{line}\n" for line in [*lines, *([last] if last.endswith("}") else [])]]
+
+
+def _sealed(body: str) -> str:
+    """A line of JSON with the checksum of its entries as the last one."""
+    return f'{body}, "xxh3": "{checksum(body.encode("utf-8", "surrogateescape"))}"}}\n'
+
+
+def _step(path: Path, number: int, line: str) -> int:
+    """The step of a line, which is compared with its checksum if it has one."""
+    mend = "delete the line or the file, which only records how the training went, and go on"
+    record = parse_json(line, f"{path}:{number}", mend)
+    step = record.get("step") if isinstance(record, dict) else None
+    # by its key or by its form, of which damage leaves at least one
+    has_checksum = '"xxh3": "' in line[-40:] or line[-20:-19] == line[-3:-2] == '"'
+    if type(step) is not int or (has_checksum and line != _sealed(line[:-30])):
+        raise DataError(f"{path}:{number}: is damaged; {mend}")
+    return step
 
 
 def grouped(record: Record) -> dict[str, float]:

@@ -218,6 +218,14 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         gt=0,
     )
 
+    validation_share: float | None = setting(
+        None,
+        "Validation",
+        "Share of the training records to validate with, if the data has no validation split; 0"
+        " for none. Default: 0.05 if the data has a test split, else none.",
+        ge=0,
+        lt=1,
+    )
     validate_every: int | None = setting(
         None,
         "Validation",

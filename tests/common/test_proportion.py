@@ -156,6 +156,24 @@ def test_a_reader_takes_its_time_in_proportion(tmp_path, name):
             prepare(PrepareConfig(**settings))
 
 
+def test_a_column_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from hybridbatch.data.formats.arrow_files import parquet_records
+
+    path = tmp_path / "data.parquet"
+    texts = ["a" * 100_000] * 20
+    table = pa.table({"record_id": range(20), "passage": texts})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    assert path.stat().st_size < 10_000
+    assert len(list(parquet_records(path))) == 20
+    monkeypatch.setenv("HYBRIDBATCH_MAX_COLUMN", "1MB")
+    refused = "column 'passage' of row group 0 unpacks to .*MAX_COLUMN=16GB"
+    with pytest.raises(HybridBatchError, match=refused):
+        list(parquet_records(path))
+
+
 def test_a_line_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     import gzip
 

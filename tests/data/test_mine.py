@@ -5,7 +5,9 @@ store holds.
 import math
 import os
 import signal
+import threading
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -417,6 +419,26 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(data, tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
     run(data, tmp_path / "cut")
     assert len(saved) == 2
+
+
+def test_of_two_identical_runs_at_once_one_waits(data, tmp_path, monkeypatch):
+    whole = content(run(data, tmp_path / "whole").folder)
+    waits = threading.Event()
+    report = RecordingReporter()
+    report.note = lambda text: waits.set() if "waiting for it" in text else None
+    config = build(MineConfig, None, {"data": str(data), "out": tmp_path / "both"})
+    save = mining._save
+
+    def save_late(*arguments) -> None:
+        assert waits.wait(60)
+        save(*arguments)
+
+    monkeypatch.setattr(mining, "_save", save_late)
+    with ThreadPoolExecutor(2) as pool:
+        folders = [each.result() for each in [pool.submit(mine, config, report) for _ in "ab"]]
+    assert folders == [tmp_path / "both"] * 2
+    assert content(tmp_path / "both") == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["both", "whole"]
 
 
 def test_a_stop_by_the_user_says_how_to_go_on(data, tmp_path, monkeypatch):

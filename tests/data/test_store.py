@@ -377,6 +377,27 @@ def test_a_restricted_index_points_at_the_same_rows(tmp_path):
         assert passage.passage is not None
 
 
+def test_the_training_split_is_divided_by_whole_groups(tmp_path):
+    rows = [*make_rows(60), *make_rows(40, "beta")]
+    store = write(tmp_path / "data", rows, validation_share=0)
+    whole = store.index("train")
+    rest, aside = store.divided_index(0.2)
+    assert aside is not None
+    assert sorted([*rest.store_rows(np.arange(rest.rows)), *aside.store_rows(np.arange(aside.rows))]) == list(
+        range(whole.rows)
+    )  # fmt: skip
+    assert not set(rest.group.tolist()) & set(aside.group.tolist())
+    for number, records in ((0, 60), (1, 40)):
+        assert 0.1 * records <= (aside.source == number).sum() <= 0.2 * records
+    few, same = store.divided_index(0.2, ["swh", "yor"], max_records=10, seed=7)
+    assert same is not None
+    assert few.records == 10
+    assert same.languages == ("swh", "yor")
+    wanted = set(aside.store_rows(np.arange(aside.rows)).tolist())
+    assert set(same.store_rows(np.arange(same.rows)).tolist()) <= wanted
+    assert store.divided_index(0.001)[1] is None
+
+
 def test_subsets_of_records_are_nested_and_differ_by_seed(tmp_path):
     store = write(tmp_path / "data", make_rows(100) + make_rows(30, "beta"), validation_share=0)
 

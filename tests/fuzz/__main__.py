@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from hybridbatch.data.atlas.source import atlas
-from tests.fuzz.harness import Place
+from tests.fuzz.harness import TOGETHER, Place
 from tests.fuzz.targets import TARGETS
 
 SHOWN = 30
@@ -38,6 +38,16 @@ class Clock:
 def attack(place: Place, count: int, number: int, clock: Clock, keep: Path) -> Counter[str]:
     """Run `count` damaged inputs of a target; the numbers of outcomes."""
     outcomes: Counter[str] = Counter()
+    drawn: list[tuple[Path, bytes]] = []
+
+    def run() -> None:
+        for (file, content), wrong in zip(drawn, place.damaged(drawn), strict=True):
+            outcomes["inputs"] += 1
+            if wrong is not None:
+                outcomes[f"{file.name}: {wrong}"] += 1
+                name = f"{place.target.name}-{number}-{outcomes['inputs']}-{file.name}"
+                (keep / name).write_bytes(content)
+        drawn.clear()
 
     @seed(number)
     @settings(
@@ -51,15 +61,12 @@ def attack(place: Place, count: int, number: int, clock: Clock, keep: Path) -> C
         content = data.draw(way((place.good / file).read_bytes()))
         if clock.over():
             return
-        wrong = place.damaged(file, content)
-        outcomes["inputs"] += 1
-        if wrong is not None:
-            outcomes[f"{file.name}: {wrong}"] += 1
-            if sum(outcomes.values()) < 10_000 and keep:
-                name = f"{place.target.name}-{outcomes['inputs']}-{file.name}"
-                (keep / name).write_bytes(content)
+        drawn.append((file, content))
+        if len(drawn) == TOGETHER:
+            run()
 
     one()
+    run()
     return outcomes
 
 

@@ -10,18 +10,24 @@ import hashlib
 import importlib
 import json
 import os
+import select
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybridbatch.common import integrity
 from tests.fuzz.targets import Target
 
 LONGEST_LINE = 500
+TOGETHER = 25  # inputs a process
+LINE = struct.calcsize("<ii")
 HANG_SECONDS = 60.0
 
 
@@ -32,6 +38,7 @@ class Outcome:
     code: int | None  # None: it hung
     said: str
     result: str  # hash of what it printed and wrote
+    left: bool = False  # whether temporary files are left
 
 
 class Place:
@@ -39,6 +46,7 @@ class Place:
 
     def __init__(self, target: Target, folder: Path) -> None:
         self.target, self.folder = target, folder / target.name
+        self.changes = target.exact or target.slow  # the command changes its folder
         self.good = folder / f"{target.name}.good"
         self.good.mkdir(parents=True)
         target.make(self.good)
@@ -81,15 +89,78 @@ class Place:
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self.good, self.folder)
 
-    def damaged(self, file: Path, content: bytes) -> str | None:
-        """Run the command with other content of a file; what is wrong with how it ended, or None."""
-        if self.target.exact or self.target.slow:
-            self._copy()
-        before = (self.good / file).read_bytes()
-        (self.folder / file).write_bytes(content)
-        outcome = self.run()
-        (self.folder / file).write_bytes(before)
-        return self.judge(outcome)
+    def damaged(self, inputs: Sequence[tuple[Path, bytes]]) -> Iterator[str | None]:
+        """For each (file, other content): what is wrong with how the command ended, or None.
+
+        The command runs on several inputs in one process, as far as it survives them.
+        """
+        done = 0
+        while done < len(inputs):
+            for outcome in self._outcomes(inputs[done : done + TOGETHER]):
+                done += 1
+                yield self.judge(outcome)
+
+    def _outcomes(self, inputs: Sequence[tuple[Path, bytes]]) -> Iterator[Outcome]:
+        """How the command ended on each input, up to the first one that ends its process."""
+        place = Path(tempfile.mkdtemp(dir=self.folder.parent))
+        told, tell = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(told)
+            self._take(inputs, place, tell)
+        os.close(tell)
+        try:
+            with open(told, "rb", buffering=0) as pipe:
+                for number in range(len(inputs)):
+                    ready = select.select([pipe], [], [], HANG_SECONDS)[0]
+                    line = pipe.read(LINE) if ready else b""
+                    said, printed = place / f"{number}.err", place / f"{number}.out"
+                    text = said.read_text(errors="replace") if said.exists() else ""
+                    if len(line) == LINE:
+                        code, left = struct.unpack("<ii", line)
+                        yield Outcome(code, text, printed.read_text(), bool(left))
+                        continue
+                    os.kill(child, signal.SIGKILL)
+                    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                    child = 0
+                    self._copy()
+                    yield Outcome(status if ready else None, text, "")
+                    return
+        finally:
+            if child:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            shutil.rmtree(place)
+
+    def _take(self, inputs: Sequence[tuple[Path, bytes]], place: Path, tell: int) -> None:
+        """Run the command on the inputs in this process, and tell how each ended; no return."""
+        code = 1
+        try:
+            _become_command(self.folder)
+            for number, (file, content) in enumerate(inputs):
+                self.clear()
+                if self.changes:
+                    self._copy()
+                    os.chdir(self.folder)
+                (self.folder / file).write_bytes(content)
+                with (place / f"{number}.out").open("w+b") as out:
+                    with (place / f"{number}.err").open("wb") as err:
+                        os.dup2(out.fileno(), 1)
+                        os.dup2(err.fileno(), 2)
+                        integrity.forget()
+                        code = _main(self.target.command)
+                    out.seek(0)
+                    result = self._result(out.read())
+                    out.seek(0)
+                    out.truncate()
+                    out.write(result.encode())
+                left = any(self.folder.rglob(".*.tmp"))
+                if not self.changes:
+                    shutil.copyfile(self.good / file, self.folder / file)
+                os.write(tell, struct.pack("<ii", code, left))
+            code = 0
+        finally:
+            os._exit(code)
 
     def judge(self, outcome: Outcome) -> str | None:
         """What breaks the rule."""
@@ -106,9 +177,8 @@ class Place:
                 return f"not one line of error: {outcome.said[-300:]!r}"
             if len(errors[0]) > LONGEST_LINE + len(str(self.folder)):
                 return f"an error of {len(errors[0])} characters: {errors[0][:200]}"
-        left = [path.name for path in self.folder.rglob(".*.tmp")]
-        if left:
-            return f"left {left[0]}"
+        if outcome.left:
+            return "left temporary files"
         if outcome.code == 0 and self.target.exact and outcome.result != self.expected.result:
             return "another result, in silence"
         return None
@@ -150,7 +220,7 @@ class Place:
             said.seek(0)
             printed.seek(0)
             text = said.read().decode(errors="replace")
-            return Outcome(code, text, self._result(printed.read()))
+            return Outcome(code, text, self._result(printed.read()), bool(self.leftovers()))
 
     def _result(self, printed: bytes) -> str:
         digest = hashlib.sha256(printed)
@@ -180,28 +250,40 @@ def _comparable(file: Path) -> bytes:
     return json.dumps(value, sort_keys=True).encode()
 
 
-def _command(folder: Path, arguments: object) -> None:
+def _command(folder: Path, arguments: Sequence[str]) -> None:
     """Become the command line; never comes back."""
     code = 1
     try:
-        # of the parent, they may be pytest's
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-        os.chdir(folder)
-        os.environ["HYBRIDBATCH_CACHE"] = str(folder / "home")
-        sys.argv = ["hybridbatch", *map(str, arguments)]  # type: ignore[call-overload]
-        from hybridbatch.cli.app import main
+        _become_command(folder)
+        code = _main(arguments)
+    finally:
+        os._exit(code)
 
+
+def _become_command(folder: Path) -> None:
+    # of the parent, they may be pytest's
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    os.chdir(folder)
+    os.environ["HYBRIDBATCH_CACHE"] = str(folder / "home")
+
+
+def _main(arguments: Sequence[str]) -> int:
+    """Run the command line; its exit code."""
+    from hybridbatch.cli.app import main
+
+    sys.argv = ["hybridbatch", *map(str, arguments)]
+    code = 1
+    try:
         main()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
         traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
 
 
 def _wait(child: int) -> int | None:

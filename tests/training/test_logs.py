@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.training.logs import grouped, open_log
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.train import train
@@ -25,6 +25,24 @@ def test_jsonl_goes_on_after_the_steps_that_count(tmp_path):
                 log({"step": step, "session": done})
     lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert [(line["step"], line["session"]) for line in lines] == [(1, 0), (2, 0), (3, 2), (4, 2)]
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    path, settings = tmp_path / "steps.jsonl", TrainConfig(log_to="jsonl")
+    with open_log(tmp_path, settings, 0) as log:
+        for step in (1, 2):
+            log({"step": step, "loss": 0.5})
+    raw = path.read_bytes()
+    for place in range(0, 8 * (len(raw) - 1), 7):  # but the last line feed, which may be missing
+        content = bytearray(raw)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"steps\.jsonl:[12]"), open_log(tmp_path, settings, 2):
+            pass
+    path.write_bytes(b'{"step": 1}\n' + raw + b'{"step": 3, "lo')  # of an earlier version; cut
+    with open_log(tmp_path, settings, 1):
+        pass
+    assert path.read_bytes() == b'{"step": 1}\n' + raw.splitlines(keepends=True)[0]
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,26 @@ def test_data_without_validation_split_trains_without_validation(settings, tmp_p
     assert any("no validation" in text for text in notes.texts)
 
 
+def test_data_with_a_test_split_alone_is_validated_on_a_share_of_its_training_records(
+    settings, tmp_path
+):
+    write_store(tmp_path / "split", [*rows(24), *rows(9, "test")], provenance={})
+    chosen = {"data": str(tmp_path / "split"), "steps": 2, "validate_every": 1, "batch_size": 4}
+    notes = Notes()
+    run = train(settings(**chosen, validation_share=0.25), notes)
+    assert any("6 records of the training split were set aside" in text for text in notes.texts)
+    facts = read_json(run / "train.json")
+    assert facts["data"]["records"] == 18
+    assert len(facts["validation"]) == 3
+    assert facts["best_step"] in (1, 2)
+    # by default a twentieth, which is one record here, too few for a batch
+    assert plan(settings(**chosen))["validation"] == {}
+    assert plan(settings(**chosen, validation_share=0))["validation"] == {}
+    plain = settings(**chosen | {"data": str(tmp_path / "plain"), "validation_share": 0.25})
+    write_store(tmp_path / "plain", rows(24), provenance={}, validation_share=0.0)
+    assert set(plan(plain)["validation"]) == {"monolingual", "cross-lingual"}
+
+
 def test_hard_negatives_that_the_data_does_not_have_are_told(settings, tmp_path):
     without = [row._replace(negatives=()) for row in rows(24)]
     write_store(tmp_path / "without", without, provenance={})

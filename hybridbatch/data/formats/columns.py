@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
+from hybridbatch.common.texts import listed, shortened
 from hybridbatch.data.formats.tables import RowProblem, known_language
 
 # Names that a column may have. If a table has several, the first name in the list wins; two others
@@ -223,8 +224,9 @@ def roles_of(columns: Iterable[str], chosen: Mapping[str, str], place: str) -> C
             continue
         if len(found) > 1 and (plain(found[0]) != aliases[0] or plain(found[1]) == aliases[0]):
             raise DataError(
-                f"{place}: the columns {' and '.join(found)} could both be the {role}; rename"
-                f" the right one to {aliases[0]}, or give --columns {role}={found[0]}"
+                f"{place}: the columns {' and '.join(map(shortened, found[:4]))} could both be the"
+                f" {role}; rename the right one to {aliases[0]}, or give --columns"
+                f" {role}={shortened(found[0])}"
             )
         if found:
             roles[role] = found[0]
@@ -252,8 +254,7 @@ def _chosen(role: str, name: str, columns: list[str], place: str) -> str:
     if len(alike) == 1:
         return alike[0]
     raise ConfigError(
-        f"columns = {role}={name}: {place} has no column {name!r}{nearest(name, columns)}; it has"
-        f" {', '.join(columns)}"
+        f"columns = {role}={name}: {place} has no column {name!r}; it has {listed(columns)}"
     )
 
 
@@ -313,14 +314,15 @@ def sided_columns(
         except RowProblem as problem:
             if strict and not common:
                 raise DataError(
-                    f"{place}: column {column!r}: {problem.reason}; rename or remove it"
+                    f"{place}: column {shortened(column)!r}: {problem.reason}; rename or remove it"
                 ) from None
             continue
         known = sided | unsure
         twin = next((other for other, taken in known.items() if taken == side), None)
         if twin:
             raise DataError(
-                f"{place}: the columns {twin} and {column} hold the same language; remove one"
+                f"{place}: the columns {shortened(twin)} and {shortened(column)} hold the same"
+                " language; remove one"
             )
         (unsure if common else sided)[column] = side
     sample = list(sample)

@@ -15,6 +15,7 @@ from typing import Any
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import BadRow
+from hybridbatch.common.texts import listed
 
 Lines = Iterable[tuple[int, str]]  # number from 1, line without its end
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
@@ -171,7 +172,7 @@ def _check_header(header: list[str], name: str, number: int) -> None:
     named = [cell for cell in header if cell]
     if len(set(named)) < len(named):
         raise DataError(
-            f"{name}:{number}: the header {named} has one column name twice; rename one of"
+            f"{name}:{number}: the header ({listed(named)}) has one column name twice; rename one of"
             " the columns"
         )
 

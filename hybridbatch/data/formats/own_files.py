@@ -13,6 +13,7 @@ from pathlib import Path
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import open_lines
 from hybridbatch.common.records import BadRow, Split
+from hybridbatch.common.texts import listed
 from hybridbatch.data.formats import spreadsheets
 from hybridbatch.data.formats.arrow_files import (
     arrow_columns,
@@ -356,7 +357,7 @@ def _sheet_table(
     named = [name for name in header if name]
     if len(set(named)) < len(named):
         raise DataError(
-            f"{place}:{number}: the header {named} has one column name twice; rename one of"
+            f"{place}:{number}: the header ({listed(named)}) has one column name twice; rename one of"
             " the columns"
         )
     kept = [column for column, name in enumerate(header) if name]

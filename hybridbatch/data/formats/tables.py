@@ -12,7 +12,7 @@ from typing import Any
 from hybridbatch.common.errors import DataError, HybridBatchError
 from hybridbatch.common.files import open_lines
 from hybridbatch.common.records import BadRow, Row, Split
-from hybridbatch.common.texts import is_blank
+from hybridbatch.common.texts import is_blank, shortened
 from hybridbatch.data.formats.arrow_files import parquet_records
 from hybridbatch.data.formats.delimited import CSV, TSV, table_records
 from hybridbatch.data.formats.encodings import utf8_lines, with_ends
@@ -52,7 +52,7 @@ class RowProblem(Exception):
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)
-        self.field, self.reason = field, reason
+        self.field, self.reason = shortened(field), shortened(reason, 240)
 
 
 def kind(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import Split
-from hybridbatch.common.texts import is_blank
+from hybridbatch.common.texts import is_blank, listed, shortened
 from hybridbatch.data.formats.columns import (
     NO_LANGUAGE,
     Columns,
@@ -120,7 +120,7 @@ class LongForm:
     @property
     def about(self) -> str:
         """The recognized form, for people."""
-        roles = [f"{role} in {column!r}" for role, column in self.columns.items()]
+        roles = [f"{role} in {shortened(column)!r}" for role, column in self.columns.items()]
         if self.negatives:
             roles.append(f"negatives in {', '.join(map(repr, self.negatives))}")
         if self.fixed:
@@ -379,7 +379,7 @@ def form_of(
     forms = list(_candidates(place, sample, columns, fixed))
     if len(forms) == 1:
         return forms[0]
-    shown = ", ".join(map(str, sample.columns))
+    shown = listed(sample.columns)
     if forms:
         both = " and ".join(form.about for form in forms)
         raise DataError(

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from hybridbatch.common.records import SPLITS, Split
-from hybridbatch.sampling.index import RecordIndex, shared_text_groups
+from hybridbatch.sampling.index import RecordIndex, choose_groups, shared_text_groups
 
 TRAIN, VALIDATION, TEST = (SPLITS.index(split) for split in ("train", "validation", "test"))
 EqualQueries = Literal["apart", "together"]
@@ -179,7 +179,7 @@ def _set_aside(
     if given == {TRAIN} or (own and VALIDATION not in given):
         trained = members[split[members] == TRAIN]
         quota = round(plan.validation_share * len(trained))
-        chosen = _choose_groups(records.group[trained], records.draw[trained], quota)
+        chosen = choose_groups(records.group[trained], records.draw[trained], quota)
         split[trained[chosen]] = VALIDATION
 
 
@@ -203,19 +203,6 @@ def _choose_evenly(
     due = np.floor(np.arange(1, len(ranked) + 1) * share + 0.5)
     chosen = np.zeros(len(sizes), bool)
     chosen[ranked[np.diff(due, prepend=0.0) > 0]] = True
-    return chosen[number]
-
-
-def _choose_groups(group: np.ndarray, draw: np.ndarray, quota: int) -> np.ndarray:
-    """bool [n]: whole groups with the smallest draws, at most `quota` members together."""
-    _, number, sizes = np.unique(group, return_inverse=True, return_counts=True)
-    smallest = np.full(len(sizes), np.iinfo(np.uint64).max)
-    np.minimum.at(smallest, number, draw)
-    # a larger group would be the whole validation set, or more
-    small = np.flatnonzero(sizes <= quota)
-    ranked = small[np.argsort(smallest[small], kind="stable")]
-    chosen = np.zeros(len(sizes), bool)
-    chosen[ranked[np.cumsum(sizes[ranked]) <= quota]] = True
     return chosen[number]
 
 

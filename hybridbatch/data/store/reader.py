@@ -29,10 +29,11 @@ from hybridbatch.common.records import SPLITS, Row, Split
 from hybridbatch.common.tokens import TokenArrays, stored_tokens
 from hybridbatch.data.store.manifest import Manifest
 from hybridbatch.data.store.row_files import PREPARE_AGAIN, FileSums, Shards
-from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex, restrict
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex, restrict, set_aside
 
 # in the manifest's provenance: the evaluation texts found, a result and not an input
 REMOVED = "removed"
+SET_ASIDE_SEED = 13  # one choice for all runs on the data, so that their losses compare
 ARRAYS = ("record_start", "source", "group", "language", "has")
 NEGATIVE_ARRAYS = ("negative_start", "negative_group")
 
@@ -149,7 +150,36 @@ class Store:
         Raises:
             DataError: The split or a language is not in the data, or nothing remains.
         """
-        index = self._whole_index(split)
+        return self._restricted(self._whole_index(split), split, languages, max_records, seed)
+
+    def divided_index(
+        self,
+        share: float,
+        languages: Sequence[str] | None = None,
+        max_records: int | None = None,
+        seed: int = 0,
+    ) -> tuple[RecordIndex, RecordIndex | None]:
+        """The training split in two: records to train on, and records to validate with.
+
+        The latter are about `share` of the records of every source, in whole groups, and the same
+        ones whatever the other arguments are. They are None if there are too few records.
+
+        Raises:
+            DataError: As `index`.
+        """
+        rest, aside = set_aside(self._whole_index("train"), share, SET_ASIDE_SEED)
+        rest = self._restricted(rest, "train", languages, max_records, seed)
+        aside = restrict(aside, self._language_numbers(languages), None, seed)
+        return rest, aside if aside.rows else None
+
+    def _restricted(
+        self,
+        index: RecordIndex,
+        split: Split,
+        languages: Sequence[str] | None,
+        max_records: int | None,
+        seed: int,
+    ) -> RecordIndex:
         if languages is None and max_records is None:
             return index
         kept = restrict(index, self._language_numbers(languages), max_records, seed)

@@ -6,12 +6,14 @@ A file reads like two sequences of text.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
+from hybridbatch.common.documents import Shape, read_document
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import atomic_path
+from hybridbatch.common.files import atomic_path, write_json
+from hybridbatch.common.integrity import check_file, damage, file_checksum
 from hybridbatch.common.records import Texts
 
 BATCH_TEXTS = 16_384
@@ -79,6 +81,8 @@ def write_texts(path: Path, rows: Iterable[tuple[str, str]]) -> None:
                 flush()
             writer.close()
         sha256_path(path).write_text(digest.hexdigest())
+        sums = {"sha256": digest.hexdigest(), "xxh3": file_checksum(temporary)}
+        write_json(sums_path(path), sums, sealed=True)
 
 
 def sha256_path(path: Path) -> Path:
@@ -86,21 +90,40 @@ def sha256_path(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
+def sums_path(path: Path) -> Path:
+    """The path of a file's checksums; files of earlier versions have none."""
+    return path.with_suffix(".sums.json")
+
+
+class Sums(Shape):
+    """The hash of a file's content, and the checksum of its bytes."""
+
+    what: ClassVar[str] = "checksums of a stored corpus"
+
+    sha256: str
+    xxh3: str
+
+
 def open_texts(path: Path) -> Texts:
-    """The rows of a file that `write_texts` wrote.
+    """The rows of a file that `write_texts` wrote; all of it is compared, once per process.
 
     Raises:
         DataError: The file is damaged or empty.
     """
     import pyarrow as pa
 
+    mend = f"delete {path} and run the command again, which writes it anew"
+    sums: dict[str, Any] = {}
+    if sums_path(path).is_file():
+        sums = read_document(sums_path(path), Sums, mend)
+        check_file(path, sums["xxh3"], mend)
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         fingerprint = sha256_path(path).read_text()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path}: is damaged ({error}); delete it and run the command again"
-        ) from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise damage(path, str(error), mend) from error
+    if fingerprint != sums.get("sha256", fingerprint):
+        raise damage(sha256_path(path), "it holds another hash than the checksums", mend)
     if not len(table):
         raise DataError(f"{path}: holds no text; an empty corpus cannot be scored")
     return Texts(StoredStrings(table["id"]), StoredStrings(table["text"]), fingerprint)

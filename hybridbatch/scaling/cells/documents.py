@@ -1,6 +1,6 @@
 """The shapes of a sweep's JSON, on which its readers rely."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,7 @@ class CellScoring(Shape):
 
     languages: str
     tasks: list[str]
+    parallel: Literal["auto", "yes", "no"] = "auto"
 
 
 class CellSettings(Shape):

@@ -119,6 +119,7 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
         "tasks": config.tasks,
         "data_root": config.data_root,
         "languages": ",".join(targets),
+        "parallel": config.parallel,
     }
     sets = {spec: _training_set(spec, config, facts, targets) for spec in config.train_languages}
     _check_pivot(config, targets)

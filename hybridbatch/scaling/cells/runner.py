@@ -25,6 +25,7 @@ from hybridbatch.scoring.settings import EvalConfig
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hybridbatch.data.tasks.parallel import Parallel
     from hybridbatch.model import Encoder
 
 Scores: TypeAlias = "tuple[list[dict[str, Any]], pd.DataFrame]"  # of tasks, and by question
@@ -72,7 +73,10 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
 
     store = Store.open(ensure_prepared(config.data, config.data_root, report))
     stated = config.debias not in (None, CROSS_FIT)
-    tasks = {name: load_task(name, data_root=config.data_root) for name in config.tasks}
+    tasks = {
+        name: load_task(name, data_root=config.data_root, parallel=config.parallel)
+        for name in config.tasks
+    }
     spoken = (language for task in tasks.values() for language in [*task.queries, *task.corpus])
     models = {name: model_fingerprint(name, report) for name in [*config.model, *_teachers(config)]}
     if BM25 in config.baselines:
@@ -170,7 +174,9 @@ def _scored(
     from hybridbatch.scoring.evaluate import evaluate, open_store
     from hybridbatch.scoring.rankers import EmbeddingRanker, embed_by_language
 
-    tasks = _tasks(evaluation.tasks, evaluation.data_root, evaluation.languages)
+    tasks = _tasks(
+        evaluation.tasks, evaluation.data_root, evaluation.languages, evaluation.parallel
+    )
     if cell.baseline == BM25:
         yield _summed(evaluate(evaluation, tasks=tasks))
         return
@@ -237,13 +243,14 @@ def _questions(folder: Path) -> "pd.DataFrame":
 
 
 @lru_cache(maxsize=1)
-def _tasks(names: tuple[str, ...], data_root: Path | None, languages: str) -> tuple[Task, ...]:
+def _tasks(
+    names: tuple[str, ...], data_root: Path | None, languages: str, parallel: "Parallel"
+) -> tuple[Task, ...]:
     """The tasks that all cells of a sweep share, read once in a process."""
     from hybridbatch.scoring.planning import load_tasks
 
-    return tuple(
-        load_tasks(EvalConfig(tasks=names, data_root=data_root, languages=languages), names, ())
-    )
+    config = EvalConfig(tasks=names, data_root=data_root, languages=languages, parallel=parallel)
+    return tuple(load_tasks(config, names, ()))
 
 
 def _summed(folder: Path, entropies: "pd.DataFrame | None" = None) -> Scores:

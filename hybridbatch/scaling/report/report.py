@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,7 @@ def _texts(
         return {}
     found: dict[str, dict[str, list[str]]] = {}
     settings = sweep.cells[0]["settings"]["eval"]
+    parallel = settings.get("parallel", "auto")
     for task in sweep.tasks:
         name, evaluated = task["name"], task["provenance"].get("fingerprint")
         if task.get("of"):
@@ -158,8 +160,9 @@ def _texts(
                 found[name] = found[task["of"]]
             continue
         try:
-            chosen = load_task(name, data_root=data_root, languages=optional(settings["languages"]))
-            whole = load_task(name, data_root=data_root)  # includes the training languages
+            load = partial(load_task, name, data_root=data_root, parallel=parallel)
+            chosen = load(languages=optional(settings["languages"]))
+            whole = load()  # includes the training languages
         except HybridBatchError as error:
             progress.note(f"{name}: the report has no lexical distances for this task ({error})")
             continue

@@ -48,7 +48,7 @@ except ImportError:
     from hybridbatch.config import PrepareConfig
 with tempfile.TemporaryDirectory(dir=Path(sys.argv[2]).parent) as folder:
     config = PrepareConfig(
-        sources=(sys.argv[2],), out=Path(folder) / "data", decontaminate="none", validation_share=0
+        sources=(sys.argv[2],), out=Path(folder) / "data", decontaminate=("none",), validation_share=0
     )
     started = time.process_time()
     prepare(config)

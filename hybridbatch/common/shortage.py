@@ -29,8 +29,12 @@ HELP = {
     "eval": "evaluate fewer --tasks at a time, or with --index exact and --stored-as float16",
     "scale-sweep": "lower --jobs, or the batch sizes and models of the grid",
     "reproduce": "choose a smaller --model",
+    "search": "search a smaller corpus, or with a smaller model",
+    "audit-bias": "audit fewer --languages at a time, or a smaller model",
+    "debias": "give fewer lines of text, or a smaller model",
 }
-LIBRARIES = {"train", "eval", "mine", "reproduce", "scale-sweep"}  # commands that load PyTorch
+# commands that load PyTorch
+LIBRARIES = {"train", "eval", "mine", "reproduce", "scale-sweep", "search", "audit-bias", "debias"}
 LEAST = 1_300_000_000  # bytes of address space for that
 WATCH_SECONDS = 0.1
 NEARLY = 0.98  # of a container's limit: beyond it the system ends processes without a word

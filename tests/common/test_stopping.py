@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -98,3 +100,28 @@ def test_a_translator_sends_what_it_does_not_write():
     assert "secret" not in str(translator.describe())
     assert translator._asked == "https://host/v1/chat/completions?key=secret"
     assert translator._login.startswith("Basic ")
+
+
+FULL = """
+import sys, time
+from pathlib import Path
+from hybridbatch.common import shortage
+shortage._container_files = lambda: (1 << 20, sys.argv[1])
+shortage.watch_container(lambda line: print(line, flush=True))
+time.sleep(3 * shortage.WATCH_SECONDS)
+print("still here", flush=True)
+Path(sys.argv[1]).write_text("anon 1040000\\nfile 5000000\\nshmem 0\\nkernel 1000\\n")
+time.sleep(60)
+"""
+
+
+def test_a_full_container_ends_a_command_with_one_line(tmp_path):
+    statistics = tmp_path / "memory.stat"
+    statistics.write_text("anon 500000\nfile 9000000\nshmem 0\nkernel 1000\n")  # files may go
+    command = [sys.executable, "-c", FULL, str(statistics)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    first, second = done.stdout.splitlines()
+    assert first == "still here"
+    assert second.startswith("out of memory: ")
+    assert "more than the 0.0 GiB that its container may use" in second

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.__main__ import Clock, attack
+from tests.fuzz.flips import FORMATS, flip
 from tests.fuzz.harness import Place
 from tests.fuzz.targets import TARGETS
 
@@ -31,3 +32,20 @@ def test_many_damaged_files(name, tmp_path):
     started = time.monotonic()
     attacked(name, tmp_path, 100)
     assert time.monotonic() > started
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+def test_flipped_bits_of_stored_files_are_seen(form, tmp_path):
+    unseen = {
+        name: times
+        for name, times in flip(form, tmp_path, 4, 0).items()
+        if name not in ("seen", "harmless")
+    }
+    assert not unseen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+def test_many_flipped_bits_of_stored_files_are_seen(form, tmp_path):
+    outcomes = flip(form, tmp_path, 1000, 1)
+    assert not set(outcomes) - {"seen", "harmless"}, dict(outcomes)

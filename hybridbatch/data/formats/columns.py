@@ -253,8 +253,9 @@ def _chosen(role: str, name: str, columns: list[str], place: str) -> str:
     alike = [column for column in columns if plain(column) == plain(name)]
     if len(alike) == 1:
         return alike[0]
+    close = nearest(name, [shortened(column) for column in columns])
     raise ConfigError(
-        f"columns = {role}={name}: {place} has no column {name!r}; it has {listed(columns)}"
+        f"columns = {role}={name}: {place} has no column {name!r}{close}; it has {listed(columns)}"
     )
 
 

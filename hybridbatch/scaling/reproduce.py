@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
-
 import numpy as np
+from pydantic import Field
 
 import hybridbatch
 from hybridbatch.common.documents import Shape, read_training

@@ -115,5 +115,5 @@ def _probe(peer: socket.socket) -> None:
     )
     for name, value in options:
         option = getattr(socket, name, None)  # not on every system
-        if option is not None and peer.family != socket.AF_UNIX:
+        if option is not None and peer.family != getattr(socket, "AF_UNIX", None):
             peer.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,6 +1,5 @@
 """Finds lines of big files by number without holding the text: 20 bytes per ``id<TAB>text`` line."""
 
-import os
 from array import array
 from collections.abc import Iterator
 from io import BytesIO
@@ -47,7 +46,7 @@ class NumberedLines:
         self._ids = unsorted[order]
         self._starts = np.frombuffer(starts, np.int64)[order]
         self._lengths = np.frombuffer(lengths, np.int32)[order]
-        self._file = os.open(path, os.O_RDONLY)
+        self._file = path.open("rb")
 
     def __enter__(self) -> "NumberedLines":
         return self
@@ -58,7 +57,7 @@ class NumberedLines:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def texts(self, ids: np.ndarray) -> Iterator[str | None]:
         """The text of each id of an int array.
@@ -78,7 +77,9 @@ class NumberedLines:
             self._lengths[places].tolist(),
             strict=True,
         ):
-            yield os.pread(self._file, length, start).decode() if here else None
+            if here:
+                self._file.seek(start)
+            yield self._file.read(length).decode() if here else None
 
 
 def _problem(key: bytes, tab: bytes, words: bytes) -> tuple[str, str] | None:

@@ -182,10 +182,6 @@ def _alive(trace: Path) -> bool:
         return False
     if process["host"] != socket.gethostname():
         return time.time() - process["started"] < 86400
-    try:
-        os.kill(process["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    import psutil  # os.kill(pid, 0) would end a process on Windows
+
+    return psutil.pid_exists(process["pid"])

@@ -66,3 +66,25 @@ class SilentReporter:
 
 
 SILENT = SilentReporter()
+
+
+class PartOf(SilentReporter):
+    """Work within a bar: the units of its own bar count for the bar around it.
+
+    Attributes:
+        done: units that were counted.
+    """
+
+    def __init__(self, around: Bar) -> None:
+        self.around = around
+        self.done = 0
+
+    @contextmanager
+    def bar(self, description: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
+        """A bar whose units are those of the bar around it."""
+        yield self
+
+    def advance(self, amount: int = 1, **fields: float | str) -> None:
+        """Count units."""
+        self.done += amount
+        self.around.advance(amount, **fields)

@@ -33,7 +33,7 @@ from hybridbatch.common.files import (
 )
 from hybridbatch.common.integrity import add_trailer, damage, load_array
 from hybridbatch.common.locks import lock
-from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.progress import SILENT, PartOf, Reporter
 from hybridbatch.common.settings import Precision, ResolvedPrecision
 from hybridbatch.common.vectors import require_finite_embeddings
 
@@ -170,15 +170,16 @@ class EmbeddingStore:
             for start in range(0, len(missing), SHARD_TEXTS):
                 rows = missing[start : start + SHARD_TEXTS]
                 wanted = [texts[int(first[row])] for row in rows]
-                vectors[rows] = self.encode(wanted, side)
+                part = PartOf(bar)
+                vectors[rows] = self.encode(wanted, side, part)
                 shard = keys[rows], vectors[rows], uuid.uuid4().hex
                 writer.start(partial(self.add, space, *shard))
-                bar.advance(len(rows))
+                bar.advance(len(rows) - part.done)
         if missing and self.max_bytes is not None:
             prune(self.folder, self.max_bytes)
         return vectors[inverse]
 
-    def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
+    def encode(self, texts: Sequence[str], side: Side, report: Reporter = SILENT) -> np.ndarray:
         """Encode distinct texts without storing their vectors: float32 [n, D].
 
         Raises:
@@ -186,7 +187,7 @@ class EmbeddingStore:
         """
         choice = {} if self.kernels == "plain" else {"kernels": self.kernels}
         encode: Any = self.encoder.encode
-        vectors = encode(texts, side, precision=self.precision, report=SILENT, **choice)
+        vectors = encode(texts, side, precision=self.precision, report=report, **choice)
         require_finite_embeddings(vectors, texts, str(getattr(self.encoder, "name", "the model")))
         return vectors
 

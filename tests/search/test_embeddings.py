@@ -6,11 +6,13 @@ import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from hybridbatch.common.errors import DataError, ModelError
+from hybridbatch.common.progress import SilentReporter
 from hybridbatch.search import embeddings
 from hybridbatch.search.embeddings import EmbeddingStore, list_spaces, prune
 
@@ -170,3 +172,35 @@ def test_texts_with_equal_beginnings_and_nul_bytes_are_told_apart(tmp_path):
     texts = ["a", "a\0", "a\0\0", "", "\0"]
     got = EmbeddingStore(encoder, tmp_path).embed(texts, "query")
     np.testing.assert_array_equal(got, [encoder.vector(text, "query") for text in texts])
+
+
+class Counting(SilentReporter):
+    """Keeps the steps of its bar."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    @contextmanager
+    def bar(self, description, total, unit="", done=0):
+        yield self
+
+    def advance(self, amount=1, **fields):
+        self.steps.append(amount)
+
+
+class TellingEncoder(HashEncoder):
+    """Reports every text to its reporter."""
+
+    def encode(self, texts, side, *, precision, report):
+        with report.bar("encode", len(texts), "texts") as bar:
+            for _ in texts:
+                bar.advance()
+        return super().encode(texts, side, precision=precision, report=report)
+
+
+@pytest.mark.parametrize("kind", [HashEncoder, TellingEncoder])
+def test_progress_goes_on_within_a_shard_and_counts_every_text_once(tmp_path, kind):
+    report = Counting()
+    EmbeddingStore(kind(), tmp_path).embed(TEXTS, "query", report)
+    assert sum(report.steps) == len(set(TEXTS))
+    assert report.steps.count(1) == (7 if kind is TellingEncoder else 0)

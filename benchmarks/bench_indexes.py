@@ -6,6 +6,7 @@ search is timed beside the indexes. The queries that measure the recall are not 
 was tuned on.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,18 @@ def main() -> None:
         corpus, queries = vectors_of_task(options)
     corpus = rng.permutation(corpus)
     queries = rng.permutation(queries)[: TUNED + options.measured].astype(np.float32)
-    rows = []
-    for size in options.sizes:
-        if size <= len(corpus):
-            rows += measure(options, corpus[:size], queries)
     hidden = ("out", "data_root", "passages", "queries")
     settings = {name: value for name, value in vars(options).items() if name not in hidden}
     if options.passages:
         settings |= {"task": None, "model": None}
     settings |= {"passages": len(corpus), "queries": len(queries), "dimension": corpus.shape[1]}
-    finish("indexes", settings, {"runs": rows}, options.out)
+    rows: list[dict[str, Any]] = []
+    for size in options.sizes:
+        if size <= len(corpus):
+            # after every index, so that a stopped benchmark keeps those that are done
+            some = corpus[:size].astype(np.float32)
+            for _ in measure(options, some, queries, rows):
+                finish("indexes", settings, {"runs": rows}, options.out)
 
 
 def read(folder: Path) -> np.ndarray:
@@ -74,8 +77,10 @@ def vectors_of_task(options: Any) -> tuple[np.ndarray, np.ndarray]:
     return found[0], found[1]
 
 
-def measure(options: Any, corpus: np.ndarray, queries: np.ndarray) -> list[dict[str, Any]]:
-    """A row for exact search, and two for each index."""
+def measure(
+    options: Any, corpus: np.ndarray, queries: np.ndarray, rows: list[dict[str, Any]]
+) -> Iterator[None]:
+    """Add a row for exact search, and two for each index; yields after each of them."""
     some, others = queries[:TUNED], queries[TUNED:]
     found: dict[str, Found] = {}
 
@@ -94,7 +99,7 @@ def measure(options: Any, corpus: np.ndarray, queries: np.ndarray) -> list[dict[
         }
 
     exact = search(others, corpus, options.k)
-    rows = [row("exact", "", 0, lambda: search(others, corpus, options.k))]
+    rows.append(row("exact", "", 0, lambda: search(others, corpus, options.k)))
     of_some = search(some, corpus, options.k)
     for kind in options.index:
         made: list[FaissIndex] = []
@@ -109,7 +114,7 @@ def measure(options: Any, corpus: np.ndarray, queries: np.ndarray) -> list[dict[
             row(kind, "tuned", tuning.effort, lambda index=index: index.search(others, options.k))
         )
         rows[-1] |= {"lists": index.lists, "build_cpu_seconds": build["cpu_seconds"]}
-    return rows
+        yield
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ def estimate(
         evaluations = list(dict.fromkeys(cell.evaluation.languages for cell in own))
         options = own[0].evaluation.encoder_options
         identity = [facts.models[name], facts.data, facts.tasks, evaluations, options]
-        counts = _kept(identity, partial(probed.counts, evaluations))
+        needed = ["pair", "checkpoint_bytes", *(f"of {languages}" for languages in evaluations)]
+        counts = _kept(identity, needed, partial(probed.counts, evaluations))
         pairs[name] = counts["pair"]
         evaluated |= {(name, languages): counts[f"of {languages}"] for languages in evaluations}
         checkpoints[name] = counts["checkpoint_bytes"]
@@ -207,17 +208,20 @@ def _speed(model: Sequence[str], measure: Callable[[], dict[str, float]]) -> Spe
     """
     machine = hardware()
     identity = [*model, machine["cpu"], machine["threads"], versions().get("torch")]
-    kept = _kept(identity, measure)
+    kept = _kept(identity, ["train", "encode"], measure)
     return Speed(kept["train"], kept["encode"])
 
 
-def _kept(identity: Sequence[object], compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+def _kept(
+    identity: Sequence[object], needed: Sequence[str], compute: Callable[[], dict[str, float]]
+) -> dict[str, float]:
     """The numbers that the cache keeps for `identity`; else they are computed and kept."""
     place = cache_folder() / "probes" / f"{fingerprint([SCHEMA, *identity])}.json"
     if place.exists():
         try:
-            return {name: float(value) for name, value in read_json(place).items()}
-        except (DataError, AttributeError, TypeError, ValueError):
+            kept = read_json(place)
+            return {name: float(kept[name]) for name in needed}
+        except (DataError, KeyError, TypeError, ValueError):
             pass  # the file is damaged, so it is written again
     found = compute()
     write_json(place, found)

@@ -10,9 +10,10 @@ FEW = 9  # rows that are read at a glance; more are summed up by measure and riv
 RULE = (
     "The p value comes from one t test over seeds and questions at once, with Holm's correction"
     " inside a family (one rival on one task). Equivalent means that two one-sided t tests reject a"
-    " difference as large as the margin. Undecided means that neither test rejects: there may be a"
-    " difference smaller than the detectable one. Four of five repetitions with as many questions"
-    " and seeds would find a difference of the detectable size."
+    " difference as large as the margin. Undecided means that neither test rejects. If the"
+    " difference is below the detectable one, these seeds and questions could hardly have shown it:"
+    " one test alone finds a difference of the detectable size in four of five repetitions. With"
+    " Holm's correction it takes a larger difference."
 )
 
 

@@ -201,15 +201,22 @@ def set_aside(index: RecordIndex, share: float, seed: int) -> tuple[RecordIndex,
 
 def choose_groups(group: np.ndarray, draw: np.ndarray, quota: int) -> np.ndarray:
     """bool [n]: whole groups with the smallest draws, at most `quota` members together."""
-    _, number, sizes = np.unique(group, return_inverse=True, return_counts=True)
-    smallest = np.full(len(sizes), np.iinfo(np.uint64).max)
-    np.minimum.at(smallest, number, draw)
+    if not len(group):
+        return np.zeros(0, bool)
+    # Groups are numbered closely, so arrays over all numbers take less memory than sorted ones.
+    base = int(group.min())
+    count = int(group.max()) - base + 1
+    sizes, smallest = np.zeros(count, np.int64), np.full(count, np.iinfo(np.uint64).max)
+    for start in range(0, len(group), _CHUNK):
+        number = group[start : start + _CHUNK] - base
+        np.add.at(sizes, number, 1)
+        np.minimum.at(smallest, number, draw[start : start + _CHUNK])
     # a larger group would be the whole of what is chosen, or more
-    small = np.flatnonzero(sizes <= quota)
+    small = np.flatnonzero((sizes > 0) & (sizes <= quota))
     ranked = small[np.argsort(smallest[small], kind="stable")]
-    chosen = np.zeros(len(sizes), bool)
+    chosen = np.zeros(count, bool)
     chosen[ranked[np.cumsum(sizes[ranked]) <= quota]] = True
-    return chosen[number]
+    return chosen[group - base]
 
 
 def _part(
@@ -253,3 +260,4 @@ def _subset(source: np.ndarray, priority: np.ndarray, size: int) -> np.ndarray:
 
 
 HAS_QUERY, HAS_PASSAGE = 1, 2  # bits of RecordIndex.has
+_CHUNK = 1 << 20  # records whose groups are counted together

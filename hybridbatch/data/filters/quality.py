@@ -15,7 +15,7 @@ from hybridbatch.common.progress import Reporter
 from hybridbatch.common.records import BadRow, Row
 from hybridbatch.common.texts import clean_text
 from hybridbatch.data.filters.decontamination import batches
-from hybridbatch.data.filters.hashes import HashSet
+from hybridbatch.data.filters.hashes import HashLog, HashSet, repeats
 from hybridbatch.data.filters.markup import without_markup
 from hybridbatch.data.settings import PrepareConfig
 
@@ -33,14 +33,41 @@ class Quality:
         self._settings = config.model_dump(include={"markup", "max_characters", "duplicates"})
         self._longest = config.max_characters
         self._counts: dict[str, Counter[str]] = {}
-        self._earlier = HashSet()
+        self._earlier = HashSet()  # of rows that are removed
+        self._logs: list[tuple[str, HashLog]] = []  # by source, of rows that are only counted
 
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows of the next source: changed, replaced by bad rows, or left out."""
+        if self._settings["duplicates"] == "keep":
+            yield from self._logged(rows)
+            return
         here = HashSet()
         for batch in batches(map(self._checked, rows)):
             yield from self._distinct(batch, here)
         self._earlier.update(here)
+
+    def _logged(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The rows, which are compared at the end: so memory does not grow with them."""
+        log = HashLog()
+        named = ""
+        for batch in batches(map(self._checked, rows)):
+            keys = []
+            for row in batch:
+                if isinstance(row, Row) and (key := pair_hash(row)) is not None:
+                    keys.append(key)
+                    named = row.source
+            log.append(np.array(keys, np.uint64))
+            yield from batch
+        if len(log):
+            self._logs.append((named, log))
+
+    def _compare(self) -> None:
+        """Count the repeats of the rows that were logged."""
+        logs, self._logs = self._logs, []
+        counted = repeats([log for _, log in logs])
+        for (source, _), (within, across) in zip(logs, counted, strict=True):
+            self._counts[source]["within"] += within
+            self._counts[source]["across"] += across
 
     def _checked(self, row: Row | BadRow) -> Row | BadRow:
         if isinstance(row, BadRow):
@@ -104,6 +131,7 @@ class Quality:
 
         The counts are ``markup``, ``too_long``, and ``duplicates`` within and across sources.
         """
+        self._compare()
         counts = sorted(self._counts.items())
         return {
             "settings": self._settings,
@@ -117,6 +145,7 @@ class Quality:
 
     def tell(self, report: Reporter) -> None:
         """Report the findings and their handling; too long rows are reported as bad rows."""
+        self._compare()
         total: Counter[str] = Counter()
         for counts in self._counts.values():
             total.update(counts)

@@ -6,7 +6,6 @@ No text stays in memory.
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import SPLITS, BadRow, Row
 from hybridbatch.common.texts import clean_text
-from hybridbatch.data.store.arrangement import RowKeys
+from hybridbatch.data.store.keys import KEY, SpilledKeys
 from hybridbatch.data.store.row_files import SCHEMA, TRANSLATED_SCHEMA
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
 
@@ -44,7 +43,8 @@ def clean_row(row: Row) -> Row | BadRow:
 class Ingest:
     """Takes in rows and writes them to one Arrow file, in runs in the store's order.
 
-    Reading the rows in the store's order then reads every run from its start to its end.
+    Reading the rows in the store's order then reads every run from its start to its end. The keys
+    of the rows are in a second file, in the same order.
 
     Attributes:
         sources, languages: numbers by name, in the order of arrival.
@@ -63,14 +63,14 @@ class Ingest:
         self._path, self._strict = path, strict
         self._rows: list[Row] = []
         self._characters = 0
-        self._keys: list[RowKeys] = []
+        self._keys = SpilledKeys(path.with_suffix(".keys"))
 
-    def read(self, rows: Iterable[Row | BadRow]) -> RowKeys:
+    def read(self, rows: Iterable[Row | BadRow]) -> SpilledKeys:
         """Take in all rows.
 
         Returns:
-            The keys of the rows in the order of the file, with sources and languages numbered by
-                name.
+            The keys of the rows in the order of the file, with sources and languages numbered in
+                the order of arrival.
 
         Raises:
             DataError: A row is bad and `strict` is set, or no row is good.
@@ -93,33 +93,22 @@ class Ingest:
                     self._spill(writer)
             if self._rows:
                 self._spill(writer)
-        if not self._keys:
+        if not len(self._keys.rows):
             first = f" (first bad row: {_describe(self.examples[0])})" if self.examples else ""
             raise DataError(
                 f"the data has no usable row, but {sum(self.dropped.values())} bad rows{first}"
             )
-        return self._all_keys()
+        return self._keys
 
-    def belonging(self, keys: RowKeys, records: Collection[tuple[str, str]]) -> np.ndarray:
-        """bool [R]: which of the rows read belong to one of `records`.
-
-        A record is a source and a record id.
-        """
-        place = {name: number for number, name in enumerate(sorted(self.sources))}
-        wanted = set()
+    def hashes(self, records: Collection[tuple[str, str]]) -> set[tuple[int, int, int]]:
+        """The numbers of the source and the hash of the id, of records by source and id."""
+        found = set()
         for source, record_id in records:
             cleaned = clean_text(record_id)
-            if source in place and cleaned:
-                halves_of_hash = np.frombuffer(_digest(cleaned, 16), ">u8").tolist()
-                wanted.add((place[source], *halves_of_hash))
-        belong = np.zeros(len(keys.source), bool)
-        halves = np.array(sorted({half for _, half, _ in wanted}), np.uint64)
-        for start in range(0, len(belong) if wanted else 0, _RUN_ROWS):
-            half = keys.record[start : start + _RUN_ROWS, 0]
-            near = np.minimum(np.searchsorted(halves, half), len(halves) - 1)
-            for row in (start + np.flatnonzero(halves[near] == half)).tolist():
-                belong[row] = (int(keys.source[row]), *keys.record[row].tolist()) in wanted
-        return belong
+            if source in self.sources and cleaned:
+                halves = np.frombuffer(_digest(cleaned, 16), ">u8").tolist()
+                found.add((self.sources[source], *halves))
+        return found
 
     def _refuse(self, row: BadRow) -> None:
         example = {"file": row.file, "line": row.line, "field": row.field, "reason": row.reason}
@@ -133,50 +122,37 @@ class Ingest:
 
     def _spill(self, writer: pa.ipc.RecordBatchFileWriter) -> None:
         keys = self._keys_of(self._rows)
-        order = np.lexsort((keys.record[:, 1], keys.record[:, 0], keys.source))
+        order = np.lexsort((keys["low"], keys["high"], keys["source"]))
         columns = []
         for column in TRANSLATED_SCHEMA:
             values = [getattr(row, column.name) for row in self._rows]
             columns.append(pa.array(values, column.type))
         batch = pa.RecordBatch.from_arrays(columns, schema=TRANSLATED_SCHEMA)
         writer.write_batch(batch.take(pa.array(order)))
-        in_order = [getattr(keys, field.name)[order] for field in fields(RowKeys)]
-        self._keys.append(RowKeys(*in_order))
+        self._keys.append(keys[order])
         self._rows, self._characters = [], 0
 
-    def _keys_of(self, rows: list[Row]) -> RowKeys:
-        sources, languages, sides, splits = [], [], [], []
+    def _keys_of(self, rows: list[Row]) -> np.ndarray:
+        """The keys of rows, with `KEY` as their type."""
+        keys = np.empty(len(rows), KEY)
         records: list[bytes] = []
         queries: list[bytes] = []
         passages: list[bytes] = []
-        for row in rows:
-            sources.append(self.sources.setdefault(row.source, len(self.sources)))
-            languages.append(self.languages.setdefault(row.language, len(self.languages)))
+        for number, row in enumerate(rows):
             has_query = HAS_QUERY * (row.query is not None)
             has_passage = HAS_PASSAGE * (row.passage is not None)
-            sides.append(has_query | has_passage)
-            splits.append(SPLITS.index(row.split))
+            keys["source"][number] = self.sources.setdefault(row.source, len(self.sources))
+            keys["language"][number] = self.languages.setdefault(row.language, len(self.languages))
+            keys["has"][number] = has_query | has_passage
+            keys["split"][number] = SPLITS.index(row.split)
             records.append(_digest(row.record_id, 16))
             for hashes, text in ((queries, row.query), (passages, row.passage)):
                 hashes.append(_digest(f"{row.source}\0{text}", 8) if text else bytes(8))
-        return RowKeys(
-            source=np.array(sources, np.int16),
-            record=np.frombuffer(b"".join(records), ">u8").astype(np.uint64).reshape(-1, 2),
-            language=np.array(languages, np.int16),
-            has=np.array(sides, np.uint8),
-            query=np.frombuffer(b"".join(queries), ">u8").astype(np.uint64),
-            passage=np.frombuffer(b"".join(passages), ">u8").astype(np.uint64),
-            split=np.array(splits, np.uint8),
-        )
-
-    def _all_keys(self) -> RowKeys:
-        columns = {}
-        for field in fields(RowKeys):
-            columns[field.name] = np.concatenate([getattr(keys, field.name) for keys in self._keys])
-        self._keys.clear()
-        columns["source"] = _by_name(self.sources)[columns["source"]]
-        columns["language"] = _by_name(self.languages)[columns["language"]]
-        return RowKeys(**columns)
+        halves = np.frombuffer(b"".join(records), ">u8").reshape(-1, 2)
+        keys["high"], keys["low"] = halves[:, 0], halves[:, 1]
+        keys["query"] = np.frombuffer(b"".join(queries), ">u8")
+        keys["passage"] = np.frombuffer(b"".join(passages), ">u8")
+        return keys
 
 
 def _with_data_errors(rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
@@ -187,14 +163,6 @@ def _with_data_errors(rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         raise DataError(
             f"{error.filename or 'a source'}: cannot be read ({error.strerror or error})"
         ) from error
-
-
-def _by_name(numbers: dict[str, int]) -> np.ndarray:
-    """int16: the place of each number's name among the sorted names."""
-    places = np.empty(len(numbers), np.int16)
-    for place, name in enumerate(sorted(numbers)):
-        places[numbers[name]] = place
-    return places
 
 
 def _digest(text: str, size: int) -> bytes:

@@ -27,6 +27,7 @@ from hybridbatch.common.integrity import damage, load_array
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import SPLITS, Row, Split
 from hybridbatch.common.tokens import TokenArrays, stored_tokens
+from hybridbatch.data.store.disk_arrays import CHUNK
 from hybridbatch.data.store.manifest import Manifest
 from hybridbatch.data.store.row_files import PREPARE_AGAIN, FileSums, Shards
 from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, RecordIndex, restrict, set_aside
@@ -43,10 +44,10 @@ def count_rows(index: RecordIndex) -> dict[str, dict[str, int]]:
     table = np.zeros((len(index.sources), len(index.languages)), np.int64)
     bounds = [0, *(np.flatnonzero(np.diff(index.source)) + 1).tolist(), index.records]
     for first, last in pairwise(bounds):
-        rows = np.s_[index.record_start[first] : index.record_start[last]]
-        table[index.source[first]] += np.bincount(
-            index.language[rows], minlength=len(index.languages)
-        )
+        start, stop = int(index.record_start[first]), int(index.record_start[last])
+        for row in range(start, stop, CHUNK):
+            spoken = index.language[row : min(row + CHUNK, stop)]
+            table[index.source[first]] += np.bincount(spoken, minlength=len(index.languages))
     counted = {}
     for source, counts in zip(index.sources, table, strict=True):
         languages = np.flatnonzero(counts).tolist()

@@ -25,6 +25,7 @@ from hybridbatch.common.integrity import (
     file_checksum,
 )
 from hybridbatch.common.progress import Bar
+from hybridbatch.data.store.disk_arrays import DiskArray
 
 SCHEMA = pa.schema(
     [
@@ -264,7 +265,10 @@ class Shards:
         return pa.Table.from_batches(batches, pa.schema(fields))
 
     def blocks(
-        self, rows: np.ndarray, size: int = BLOCK_ROWS, columns: Sequence[str] | None = None
+        self,
+        rows: np.ndarray | DiskArray,
+        size: int = BLOCK_ROWS,
+        columns: Sequence[str] | None = None,
     ) -> Iterator[pa.Table]:
         """`take` in pieces of `size` rows, with `release` after each."""
         for start in range(0, len(rows), size):

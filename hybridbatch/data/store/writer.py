@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,13 +20,14 @@ from hybridbatch.data.store.arrangement import (
     Arrangement,
     DuplicateRow,
     EqualQueries,
-    RowKeys,
+    NothingLeft,
     SplitPlan,
     SplitRecord,
     arrange,
-    renumbered,
 )
+from hybridbatch.data.store.disk_arrays import CHUNK
 from hybridbatch.data.store.intake import Ingest
+from hybridbatch.data.store.keys import Numbering, SpilledKeys
 from hybridbatch.data.store.manifest import SCHEMA_VERSION
 from hybridbatch.data.store.reader import ARRAYS, REMOVED, Store, count_rows
 from hybridbatch.data.store.row_files import (
@@ -80,9 +82,9 @@ def write_store(
 ) -> dict[str, Any]:
     """Write prepared data, all or nothing; an older store at `folder` is replaced.
 
-    Texts are cleaned (`intake.clean_row`); a side that is then empty is missing. Rows are streamed:
-    memory is about 60 bytes a row, whatever the length of the texts. `arrangement.arrange` chooses
-    the validation data.
+    Texts are cleaned (`intake.clean_row`); a side that is then empty is missing. Rows are streamed,
+    and sorted on disk: memory is about 1 GB and 30 bytes a record, whatever the number of languages
+    and the length of the texts. `arrangement.arrange` chooses the validation data.
 
     Args:
         rows: in any order; a record has at most one row per language.
@@ -99,14 +101,16 @@ def write_store(
     plan = WritePlan(**settings)
     check_free(folder)
     with atomic_folder(folder) as temporary:
-        # First pass: every row is cleaned and spilled to disk in sorted runs. What stays in memory
-        # is one integer key a row, and the keys alone decide the order of rows and the splits.
+        # First pass: every row is cleaned and spilled to disk in sorted runs, its integer key
+        # beside it. The keys alone decide the order of rows and the splits.
         spilled = temporary / "spill.arrow"
         ingest = Ingest(spilled, strict=plan.strict)
         keys = ingest.read(rows)
         spill = Shards([spilled])
-        arranged = _arranged(ingest, keys, spill, plan)
-        del keys
+        scratch = temporary / "scratch"
+        scratch.mkdir()
+        arranged = _arranged(ingest, keys, spill, plan, (temporary / "index", scratch))
+        keys.rows.path.unlink()
 
         # Second pass: the rows are read back from the runs in their final order.
         blocks = {}
@@ -117,35 +121,32 @@ def write_store(
         shards, fingerprint = write_rows(temporary, blocks, plan.shard_rows, report)
         del spill
         spilled.unlink()
+        shutil.rmtree(scratch)
 
-        index = _write_index(temporary, arranged)
+        index = _index_entries(temporary, arranged)
         manifest = _manifest(ingest, arranged, plan, fingerprint)
+        # The index is memory-mapped, and some systems move no open file.
+        del arranged, blocks
         write_manifest(temporary, manifest, shards, index)
     return manifest
 
 
 def _arranged(
-    ingest: Ingest, keys: RowKeys, spill: Shards, plan: WritePlan
+    ingest: Ingest,
+    keys: SpilledKeys,
+    spill: Shards,
+    plan: WritePlan,
+    folders: tuple[Path, Path],
 ) -> dict[Split, Arrangement]:
-    """The rows of each split in their final order, without leaking records.
+    """The rows of each split in their final order, without leaking records; writes the index.
 
     Raises:
         DataError: Rows are contradictory, or none remains.
     """
-    sources, languages = sorted(ingest.sources), sorted(ingest.languages)
-    without = None
+    sources, languages = Numbering.of(ingest.sources), Numbering.of(ingest.languages)
+    without: set[tuple[int, int, int]] = set()
     if plan.leaking and plan.leaking.records:
-        without = ingest.belonging(keys, plan.leaking.records)
-        if without.all():
-            raise DataError(
-                f"all {len(plan.leaking.records):,} records hold evaluation texts, so no"
-                " record is left to train on; choose other sources, or other tasks with"
-                " --decontaminate"
-            )
-        # a source or language whose rows all leak is not part of the data
-        source, sources = renumbered(keys.source, ~without, sources)
-        language, languages = renumbered(keys.language, ~without, languages)
-        keys = replace(keys, source=source, language=language)
+        without = ingest.hashes(plan.leaking.records)
     try:
         return arrange(
             keys,
@@ -154,8 +155,14 @@ def _arranged(
             SplitPlan(
                 plan.validation_share, plan.test_share, plan.seed, plan.equal_queries, plan.own
             ),
+            folders,
             without,
         )
+    except NothingLeft:
+        raise DataError(
+            f"all {len(plan.leaking.records) if plan.leaking else 0:,} records hold evaluation texts, so no record is left to train"
+            " on; choose other sources, or other tasks with --decontaminate"
+        ) from None
     except DuplicateRow as error:
         row = spill.take(np.array([error.row])).to_pylist()[0]
         raise DataError(
@@ -187,7 +194,7 @@ def _manifest(
         splits[split] = {
             "records": made.index.records,
             "rows": made.index.rows,
-            "groups": len(np.unique(made.index.group)),
+            "groups": _distinct(made.index.group),
             "counts": count_rows(made.index),
         }
     return {
@@ -209,6 +216,14 @@ def _manifest(
         },
         **plan.outcomes(),
     }
+
+
+def _distinct(numbers: np.ndarray) -> int:
+    """How many different numbers there are, of small numbers from 0 (int [n])."""
+    used = np.zeros(int(numbers.max()) + 1, bool)
+    for start in range(0, len(numbers), CHUNK):
+        used[numbers[start : start + CHUNK]] = True
+    return int(used.sum())
 
 
 def write_manifest(
@@ -286,12 +301,9 @@ def write_rows(
     return shards, hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _write_index(folder: Path, arranged: Mapping[Split, Arrangement]) -> list[dict[str, Any]]:
+def _index_entries(folder: Path, arranged: Mapping[Split, Arrangement]) -> list[dict[str, Any]]:
     entries = []
-    for split, made in arranged.items():
-        (folder / "index" / split).mkdir(parents=True)
+    for split in arranged:
         for name in ARRAYS:
-            path = folder / "index" / split / f"{name}.npy"
-            np.save(path, getattr(made.index, name), allow_pickle=False)
-            entries.append(file_entry(path, folder))
+            entries.append(file_entry(folder / "index" / split / f"{name}.npy", folder))
     return entries

@@ -3,20 +3,29 @@
 import io
 import json
 import tarfile
+import threading
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import Row
+from hybridbatch.data.download import web as download
 from hybridbatch.data.formats.retrieval_sets import titled
 from hybridbatch.data.formats.tables import RowProblem, read_records
 from hybridbatch.data.homes import aligned, bible, home, retrieval
 from hybridbatch.data.homes.registry import HOMES
+from hybridbatch.data.prepare import prepare
+from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.registry import catalogue, source
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.tasks import catalogue as tasks
 from hybridbatch.data.tasks.catalogue import CATALOGUE
 from hybridbatch.data.tasks.registry import describe_tasks, load_task
 from hybridbatch.scoring.evaluate import plan
@@ -361,3 +370,69 @@ def test_a_passage_without_text_keeps_its_title():
 def test_sources_are_found_under_the_names_of_papers():
     assert source("mr-tydi") is source("mrtydi")
     assert source("Mr.TyDi") is source("mrtydi")
+
+
+@pytest.fixture
+def server(web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The files of the homes on a web server of this machine, for the unmodified downloader; gives
+    a folder that holds the same files as clones.
+    """
+    monkeypatch.setattr(home, "web_file", download.web_file)
+    clones = tmp_path / "clones"
+    for address, content in web.items():
+        place = tmp_path / "served" / address.partition("://")[2]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        if address.startswith(home.RAW):
+            _, name, _, path = address.removeprefix(f"{home.RAW}/").split("/", 3)
+            write(clones / name / path, content)
+        else:
+            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                for member in archive:
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    write(clones / "sib-200" / member.name.partition("/")[2], file.read())
+    handler = partial(SilentHandler, directory=str(tmp_path / "served"))
+    running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    for name in ("RAW", "ARCHIVES"):
+        host = getattr(home, name).partition("://")[2]
+        monkeypatch.setattr(home, name, f"http://127.0.0.1:{running.server_port}/{host}")
+    yield clones
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_downloads_from_a_server_and_clones_give_the_same_fingerprints(
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Every source and task of these homes, each from an empty cache."""
+    uncounted = {name: replace(one, queries=None, passages=None) for name, one in CATALOGUE.items()}
+    monkeypatch.setattr(tasks, "CATALOGUE", uncounted)
+    found: dict[str, dict[str, str]] = {}
+    for way, root in (("web", None), ("clone", server)):
+        monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / f"cache-{way}"))
+        own = found.setdefault(way, {})
+        for name in ("ntrex", "tico19", "mkqa", "exams", "afriqa", "afriqa-questions"):
+            settings = PrepareConfig(
+                sources=(name,), out=tmp_path / way / name, data_root=root, decontaminate=("none",)
+            )
+            own[f"source {name}"] = Store.open(prepare(settings)).fingerprint
+        for name in ("ntrex", "sib200", "belebele-sib", "afriqa:train"):
+            own[f"task {name}"] = load_task(name, data_root=root).provenance["fingerprint"]
+    assert found["web"] == found["clone"]
+    assert len(set(found["web"].values())) == 10
+    assert list((tmp_path / "cache-web" / "downloads").rglob("*.tmx.zip"))
+    assert not (tmp_path / "cache-clone" / "downloads").exists()

@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ import torch
 from hybridbatch.data.tasks import mteb as tasks
 from hybridbatch.data.tasks.mteb import fenced, find_tasks, languages_of
 from hybridbatch.model import Encoder
-from hybridbatch.scoring.mteb import results
+from hybridbatch.scoring.evaluate import evaluate
+from hybridbatch.scoring.mteb import results, stage
 from hybridbatch.scoring.mteb.meta import facts_of, model_meta
 from hybridbatch.scoring.mteb.published import Published
 from hybridbatch.scoring.mteb.results import (
@@ -33,10 +35,13 @@ from hybridbatch.scoring.mteb.scores import score_dict, search
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.embeddings import EmbeddingStore
 from tests.helpers.hub_layouts import write_mteb_tasks
+from tests.helpers.paper import write_labse, write_xlm_r
 from tests.helpers.recording import RecordingReporter
+from tests.model.test_layouts import write_qwen
 
 mteb = pytest.importorskip("mteb")
 from datasets import Dataset  # noqa: E402
+from mteb.abstasks.pair_classification import AbsTaskPairClassification  # noqa: E402
 from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining  # noqa: E402
@@ -287,25 +292,31 @@ def test_stock_model_uses_the_side_mteb_asks_for() -> None:
     assert seen == ["passage", "query"]
 
 
-def test_unmodified_tasks_through_the_command_line(
-    hub_mirror: ModuleType, tmp_path: Path, tiny_model: Path
-) -> None:
-    """`hybridbatch eval --tasks XQuADRetrieval,BelebeleRetrieval --verify 2` against a mirror of
-    the hub.
-    """
-    write_mteb_tasks(tmp_path / "root" / "datasets")
-    with hub_mirror.HubMirror(tmp_path / "root") as url:
+def evaluated_officially(
+    hub_mirror: ModuleType, folder: Path, model: Path, *options: str
+) -> dict[str, Any]:
+    """The results of `hybridbatch eval` of two tasks of mteb, against a mirror of the hub."""
+    write_mteb_tasks(folder / "root" / "datasets")
+    with hub_mirror.HubMirror(folder / "root") as url:
         environment = {
-            **os.environ, "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hub"),
-            "HYBRIDBATCH_CACHE": str(tmp_path / "cache"),
+            **os.environ, "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "hub"),
+            "HYBRIDBATCH_CACHE": str(folder / "cache"),
         }  # fmt: skip
         command = [
-            sys.executable, "-m", "hybridbatch", "eval", str(tiny_model), "--out", str(tmp_path / "eval"),
-            "--tasks", "XQuADRetrieval,BelebeleRetrieval", "--languages", "eng,deu", "--verify", "2",
+            sys.executable, "-m", "hybridbatch", "eval", str(model), "--out", str(folder / "eval"),
+            "--tasks", "XQuADRetrieval,BelebeleRetrieval", "--languages", "eng,deu", *options,
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "eval" / "eval.json").read_text())
+    result: dict[str, Any] = json.loads((folder / "eval" / "eval.json").read_text())
+    return result
+
+
+def test_unmodified_tasks_through_the_command_line(
+    hub_mirror: ModuleType, tmp_path: Path, tiny_model: Path
+) -> None:
+    """`hybridbatch eval --tasks XQuADRetrieval,BelebeleRetrieval --verify 2`."""
+    result = evaluated_officially(hub_mirror, tmp_path, tiny_model, "--verify", "2")
     xquad, belebele = result["official"]
     assert [row["subset"] for row in xquad["by_subset"]] == ["de", "en"]
     assert belebele["subsets"] == 4  # eng-eng, deu-deu, and both directions
@@ -320,6 +331,71 @@ def test_unmodified_tasks_through_the_command_line(
         official = json.loads((tmp_path / "eval" / row["file"]).read_text())
         assert official["task_name"] == row["task"]
         assert (tmp_path / "eval" / row["file"]).with_name("model_meta.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["LaBSE", "XLM-R", "Qwen3"])
+def test_layouts_of_published_models_score_as_on_mtebs_own_loader(
+    hub_mirror: ModuleType, tmp_path: Path, layout: str
+) -> None:
+    folder = tmp_path / "model"
+    if layout == "LaBSE":
+        write_labse(folder)
+    elif layout == "XLM-R":
+        write_xlm_r(folder)
+    else:
+        write_qwen(folder, "left")
+    result = evaluated_officially(hub_mirror, tmp_path, folder, "--verify", "2")
+    for row in result["official"]:
+        assert len(row["verified"]) == 2
+        place = (tmp_path / "eval" / row["file"]).with_name("model_meta.json")
+        meta = json.loads(place.read_text())
+        assert meta["n_parameters"] > 0
+        assert meta["max_tokens"] > 0
+
+
+class ToyPairs(AbsTaskPairClassification):
+    """Pairs of sentences that are equal, or not."""
+
+    metadata = TaskMetadata(
+        name="ToyPairs", description="toy", type="PairClassification", category="t2t",
+        dataset={"path": "toy/toy", "revision": "1" * 40}, main_score="max_ap", eval_splits=["test"],
+        eval_langs=["eng-Latn"],
+    )  # fmt: skip
+
+    def load_data(self, num_proc: int | None = None, **_: object) -> None:
+        texts = [f"text {i}" for i in range(16)]
+        others = [text if i % 2 else f"other {i}" for i, text in enumerate(texts)]
+        row = {"sentence1": texts, "sentence2": others, "labels": [i % 2 for i in range(16)]}
+        self.dataset = {"test": Dataset.from_dict(row)}
+        self.data_loaded = True
+
+
+def test_a_benchmark_runs_whole_with_tasks_of_several_types(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A benchmark by its name, whose tasks are replaced by small ones of the same types."""
+    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
+    asked: list[str | None] = []
+
+    def small(names: object, benchmark: str | None = None) -> list[Any]:
+        asked.append(benchmark)
+        with fenced():
+            return [ToyRetrieval(), ToyBitext(), ToyPairs()]
+
+    monkeypatch.setattr(stage, "find_tasks", small)
+    out = evaluate(
+        EvalConfig(
+            model=str(tiny_model), benchmark="MTEB(Indic, v1)", out=tmp_path / "eval", verify=1
+        )
+    )
+    result = json.loads((out / "eval.json").read_text())
+    assert asked[0] == "MTEB(Indic, v1)"
+    assert [row["task"] for row in result["official"]] == ["ToyRetrieval", "ToyBitext", "ToyPairs"]
+    for row in result["official"]:
+        assert (out / row["file"]).is_file()
+        assert row["verified"]
+    assert result["official"][2]["mean"] == pytest.approx(1.0)
 
 
 # The model as its own files say

@@ -11,7 +11,7 @@ import pytest
 from hybridbatch.common.records import Row
 from hybridbatch.data.filters import hashes
 from hybridbatch.data.filters.hashes import HashLog, repeats
-from hybridbatch.data.store import arrangement, groups, intake, keys
+from hybridbatch.data.store import disk_arrays, groups, intake, keys
 from hybridbatch.data.store.groups import TextPairs, groups_of
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.sampling.index import shared_text_groups
@@ -50,7 +50,7 @@ def test_small_parts_give_the_same_bytes(
     monkeypatch.setattr(intake, "_RUN_ROWS", 50)
     monkeypatch.setattr(keys, "BUCKET_ROWS", 20)
     monkeypatch.setattr(groups, "PART_PAIRS", 16)
-    for module in (groups, arrangement):
+    for module in (groups, disk_arrays):
         monkeypatch.setattr(module, "CHUNK", 7)
     # The order of arrival decides only the order of runs.
     write_store(tmp_path / "other", rows, provenance={}, **settings)

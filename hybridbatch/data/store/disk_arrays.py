@@ -37,10 +37,10 @@ class DiskArray:
         size = self.dtype.itemsize
         return np.fromfile(self.path, self.dtype, max(0, stop - start), offset=start * size)
 
-    def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:
+    def chunks(self) -> Iterator[np.ndarray]:
         """All values, in parts."""
-        for start in range(0, self._length, size):
-            yield self[start : start + size]
+        for start in range(0, self._length, CHUNK):
+            yield self[start : start + CHUNK]
 
 
 class NpyFile:

@@ -26,6 +26,7 @@ from hybridbatch.common.files import atomic_folder
 from hybridbatch.data import prepare
 from hybridbatch.data.filters import decontamination as decontaminate
 from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.store import disk_arrays
 from hybridbatch.data.store import intake as ingest
 from hybridbatch.data.store import row_files as shards
 from hybridbatch.data.store import writer as store
@@ -39,7 +40,7 @@ POINTS = {  # what a stage is made of; a process is killed just before the n-th 
     "arranging": (store, "arrange"),
     "shards": (shards.ContentDigest, "update"),
     "checksums": (shards, "file_entry"),
-    "index": (np, "save"),
+    "index": (disk_arrays.NpyFile, "append"),
     "manifest": (store, "write_json"),
     "flushing": (os, "fsync"),
     "replacing": (os, "replace"),

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +120,9 @@ def write_store(
         shards, fingerprint = write_rows(temporary, blocks, plan.shard_rows, report)
         del spill
         spilled.unlink()
-        shutil.rmtree(scratch)
+        for path in scratch.iterdir():
+            path.unlink()
+        scratch.rmdir()
 
         index = _index_entries(temporary, arranged)
         manifest = _manifest(ingest, arranged, plan, fingerprint)

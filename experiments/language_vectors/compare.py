@@ -1,15 +1,17 @@
 """Every method and every source of means, on XQuAD-R and belebele-sib: which help, which hurt?
 
     python experiments/language_vectors/compare.py xquad-r|belebele-nine|belebele-all TEXTS
-        [--data-root FOLDER] [--until HH:MM]
+        [--data-root FOLDER] [--training PREPARED] [--only REGEX]
 
-TEXTS is what `collect.py` wrote. Nothing is trained. A vector never takes part in the estimate that
+TEXTS is what `collect.py` wrote. PREPARED is training data that `hybridbatch prepare` made, here
+from experiments/study2/data.yaml: it adds the training data as a source. Nothing is trained. A vector never takes part in the estimate that
 it is turned by: the collection's own means come from the other half of its articles (XQuAD-R) or
 passages (belebele-sib), questions going with the article that answers them. Differences from the
 untouched vectors are paired by question; intervals draw articles (passages), with all their
 questions and languages, with replacement.
 
-Writes ``experiments/language_vectors/compare/TASK.json``; `report.py` makes the tables.
+Writes ``experiments/language_vectors/compare/TASK.json`` after every variant; `report.py` makes the
+tables. The same command goes on where an earlier one stopped.
 """
 
 import argparse
@@ -17,8 +19,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,14 @@ import numpy as np
 import torch
 
 from hybridbatch.common.device import resolve_precision
-from hybridbatch.common.files import make_folder, write_json
+from hybridbatch.common.files import make_folder, read_json, write_json
 from hybridbatch.common.provenance import versions
 from hybridbatch.common.records import Task
+from hybridbatch.common.seeding import stream
+from hybridbatch.data.store.reader import Store
 from hybridbatch.data.tasks.registry import load_task
 from hybridbatch.debias.cross_fit import fold_of_groups
-from hybridbatch.debias.fit import Method
+from hybridbatch.debias.fit import Method, joined
 from hybridbatch.debias.methods import Debiasing, Moments
 from hybridbatch.model import Encoder
 from hybridbatch.scoring.significance import bootstrap_interval
@@ -43,20 +47,26 @@ NINE = "eng,amh,hau,ibo,khm,swh,tir,wol,yor"  # English and the study's eight ze
 FIVE = ("arb", "deu", "eng", "hin", "tha")
 PARAGRAPHS = 5  # of an article of XQuAD, in order
 SEED = 13
-HALVINGS = 10  # of belebele-sib, for the rows that other work has computed
+HALVINGS = {"xquad-r": 1, "belebele-nine": 10, "belebele-all": 2}  # random ones, averaged
 SOURCES = ("ntrex", "tico19", "bible", "stories")
 PASSAGES, QUERIES = 100, 50  # texts of each language and source
+TRAINING = 50  # training pairs of each language
+AS_QUERIES = 200  # passages of each language that are encoded as queries
+CODE = 3  # raised when a variant's meaning changes, so that no row of an earlier run is kept
 MEASURES = ("mono", "cross", "pool", "rank_distance", "tlr@20")
 Vectors = Mapping[str, np.ndarray]
 Sides = Mapping[str, Vectors]
 
 
 @dataclass(frozen=True)
-class Collection:
+class Measured:
     """A task with its vectors, and the article of each text."""
 
     task: Task
     vectors: Sides
+    halvings: int  # number of random halvings that a cross-fitted result is the mean of
+    as_queries: Vectors  # vectors of some passages of each query language, encoded as queries
+    as_queries_places: Mapping[str, np.ndarray]  # their places among the passages
     groups: Mapping[str, Mapping[str, Sequence[str]]]  # by side and language, of each text
 
     def halves(self, seed: int) -> dict[str, dict[str, np.ndarray]]:
@@ -75,9 +85,10 @@ class Collection:
 def main() -> None:
     """Score every variant and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=("xquad-r", "belebele-nine", "belebele-all"))
+    parser.add_argument("task", choices=tuple(HALVINGS))
     parser.add_argument("texts", type=Path)
     parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--training", type=Path, help="prepared training data")
     parser.add_argument("--only", default="", help="a regular expression of variants")
     options = parser.parse_args()
     nine = options.task == "belebele-nine"
@@ -88,28 +99,56 @@ def main() -> None:
     precision = resolve_precision("auto", torch.device("cpu"))
     store = EmbeddingStore(Encoder.load("e5-small-q4", **lengths), precision=precision)
     elsewhere = EmbeddingStore(Encoder.load("e5-small-q4"), precision=precision)
-    collection = embedded(task, store)
+    collection = embedded(task, store, HALVINGS[options.task])
     texts = source_vectors(options.texts, elsewhere)
-    rows, base = [], None
-    for label, turned in variants(collection, texts):
-        if base is not None and not re.search(options.only, label):
+    if options.training:
+        texts["training"] = training_vectors(options.training, task.corpus, elsewhere)
+    base = measured(collection, collection.vectors)
+    references: dict[str, np.ndarray] = {"untrained": base}
+    found = variants(collection, texts)
+    made = {label: make for label, make, _ in found}
+
+    def scores_of(label: str) -> np.ndarray:
+        return np.mean([measured(collection, one) for one in made[label]()], axis=0)
+
+    rows = earlier(options.task, store)
+    for label, _, against in found:
+        if label in rows or not re.search(options.only, label):
             continue
         began = time.monotonic()
-        scores = np.mean([measured(collection, one) for one in turned()], axis=0)
-        base = scores if base is None else base
-        rows.append({"variant": label, **summary(collection, scores, base)})
-        said = {name: round(rows[-1][name]["mean"], 4) for name in MEASURES}
+        scores = base if label == "untrained" else scores_of(label)
+        row = {"variant": label, **summary(collection, scores, base)}
+        if against:
+            if against not in references:
+                references[against] = scores_of(against)
+            row["against"] = {
+                "variant": against, **summary(collection, scores, references[against])
+            }  # fmt: skip
+        rows[label] = row
+        said = {name: round(row[name]["mean"], 4) for name in MEASURES}
         sys.stdout.write(f"{label}: {said} ({time.monotonic() - began:.0f} s)\n")
         sys.stdout.flush()
-        write(options.task, task, store, rows)
+        write(options.task, task, store, [rows[one] for one in made if one in rows])
     if options.task == "xquad-r" and not options.only:
         write_json(HERE / "compare" / "five.json", {"rows": five(task, collection, texts)})
+
+
+def earlier(name: str, store: EmbeddingStore) -> dict[str, dict[str, Any]]:
+    """The rows by variant of an earlier run with the same embeddings."""
+    path = HERE / "compare" / f"{name}.json"
+    if not path.is_file():
+        return {}
+    result = read_json(path)
+    same = result["model"]["fingerprint"] == store.fingerprint
+    same = same and result["precision"] == store.precision and result.get("code") == CODE
+    return {row["variant"]: row for row in result["rows"]} if same else {}
 
 
 def write(name: str, task: Task, store: EmbeddingStore, rows: list[dict[str, Any]]) -> None:
     """The results so far."""
     facts = {
         "kind": "language vectors compared",
+        "code": CODE,
         "task": task.name,
         "languages": list(task.corpus),
         "provenance": dict(task.provenance),
@@ -122,7 +161,7 @@ def write(name: str, task: Task, store: EmbeddingStore, rows: list[dict[str, Any
     write_json(make_folder(HERE / "compare") / f"{name}.json", {**facts, "rows": rows})
 
 
-def embedded(task: Task, store: EmbeddingStore) -> Collection:
+def embedded(task: Task, store: EmbeddingStore, halvings: int) -> Measured:
     """The vectors and articles of a task."""
     vectors = {
         side: {language: store.embed(one.texts, side) for language, one in texts.items()}
@@ -142,7 +181,16 @@ def embedded(task: Task, store: EmbeddingStore) -> Collection:
             for language, one in task.corpus.items()
         },
     }
-    return Collection(task, vectors, groups)
+    places_ = {
+        language: np.linspace(0, len(one.ids) - 1, min(AS_QUERIES, len(one.ids))).astype(int)
+        for language, one in task.corpus.items()
+        if language in task.queries
+    }
+    as_queries = {
+        language: store.embed([task.corpus[language].texts[n] for n in own], "query")
+        for language, own in places_.items()
+    }
+    return Measured(task, vectors, halvings, as_queries, places_, groups)
 
 
 def article(passage: str) -> str:
@@ -166,6 +214,26 @@ def source_vectors(folder: Path, store: EmbeddingStore) -> dict[str, dict[str, d
     return found
 
 
+def training_vectors(
+    folder: Path, languages: Collection[str], store: EmbeddingStore
+) -> dict[str, dict[str, np.ndarray]]:
+    """By side and language: the vectors of some training pairs, of the same records in every
+    language that has them.
+    """
+    data = Store.open(folder)
+    table = data.columns("train", ["record_id", "language", "query", "passage"]).to_pylist()
+    table = [row for row in table if row["language"] in languages]
+    order = sorted({row["record_id"] for row in table})
+    order = [order[place] for place in stream(SEED, "training").permutation(len(order)).tolist()]
+    rank = {name: place for place, name in enumerate(order)}
+    table.sort(key=lambda row: rank[row["record_id"]])
+    texts: dict[str, dict[str, list[str]]] = {"passage": {}, "query": {}}
+    for side, by_language in texts.items():
+        for row in table:
+            by_language.setdefault(row["language"], []).append(row[side])
+    return {side: split(store, own, side, TRAINING) for side, own in texts.items()}
+
+
 def split(
     store: EmbeddingStore, texts: Mapping[str, list[str]], side: str, most: int
 ) -> dict[str, np.ndarray]:
@@ -176,13 +244,47 @@ def split(
     return dict(zip(cut, np.split(store.embed(joined, side), ends), strict=True))
 
 
+@dataclass(frozen=True)
+class Own:
+    """How means of the collection itself are estimated, from the texts of the other half.
+
+    Attributes:
+        together: one estimate for both sides. copied: that of passages for queries too.
+        only: queries stay as they are. most: texts of each language and half.
+        among: the languages of the queries, if not all.
+        asked: vectors that stand in for queries, of which none are known.
+        mixed, prior: vectors of another source: means halfway between, or drawn towards it by the
+            number of texts.
+    """
+
+    method: Method = field(default_factory=Method)
+    together: bool = False
+    copied: bool = False
+    only: bool = False
+    most: int | None = None
+    among: Sequence[str] | None = None
+    asked: Vectors | None = None
+    mixed: Mapping[str, Any] | None = None
+    prior: Mapping[str, Any] | None = None
+
+
 Turned = Callable[[], list[Sides]]
+Variant = tuple[str, Turned, str]  # name, vectors, variant to be compared with or ""
 
 
-def variants(collection: Collection, texts: Mapping[str, Any]) -> list[tuple[str, Turned]]:
-    """Every variant by name, the untouched vectors first; each is made when it is asked for."""
-    found: list[tuple[str, Turned]] = [("untrained", lambda: [collection.vectors])]
-    own = {
+def variants(collection: Measured, texts: Mapping[str, Any]) -> list[Variant]:
+    """Every variant, the untouched vectors first; each is made when it is asked for."""
+    found: list[Variant] = [("untrained", lambda: [collection.vectors], "")]
+
+    def own(label: str, method: Method | None = None, against: str = "", **options: Any) -> None:
+        how = Own(method or Method(), **options)
+        found.append((label, lambda: crossed(collection, how), against))
+
+    def other(label: str, method: Method | None = None, against: str = "", **options: Any) -> None:
+        source = pooled(texts) if label.startswith("all") else texts[label.partition(":")[0]]
+        found.append((label, lambda: [from_texts(collection, source, method, **options)], against))
+
+    methods = {
         "centre global": Method(scope="global"),
         "centre": Method(),
         "centre, not shrunk": Method(shrink=False),
@@ -195,84 +297,66 @@ def variants(collection: Collection, texts: Mapping[str, Any]) -> list[tuple[str
         "whiten": Method("whiten"),
         "whiten global": Method("whiten", scope="global"),
     }
-    for label, method in own.items():
-        found.append((f"own: {label}", lambda method=method: crossed(collection, method)))
-    found.append(("own: centre, together", lambda: crossed(collection, Method(), together=True)))
-    found.append(
-        ("own: centre, passages for queries", lambda: crossed(collection, Method(), copied=True))
-    )
-    found.append(("own: centre, passages only", lambda: crossed(collection, Method(), only=True)))
-    for count in (5, 10, 50):
-        for shrink in (True, False):
-            label = f"own: centre, {count} texts" + ("" if shrink else ", not shrunk")
-            method = Method(shrink=shrink)
-            found.append((label, lambda m=method, n=count: crossed(collection, m, most=n)))
-    for source in SOURCES:
-        found.append((f"{source}: centre", lambda s=source: [from_texts(collection, texts[s])]))
-    for label, method in (("lir 1", Method("lir")), ("lsar", Method("lsar")),
-                          ("shift 0.6", Method("shift", alpha=0.6))):  # fmt: skip
-        found.append(
-            (f"ntrex: {label}", lambda m=method: [from_texts(collection, texts["ntrex"], m)])
-        )
-    found.append(("all four: centre", lambda: [from_texts(collection, pooled(texts))]))
-    found.append(
-        ("half own, half ntrex", lambda: crossed(collection, Method(), mixed=texts["ntrex"]))
-    )
-    found.append(
-        ("10 own texts towards ntrex",
-         lambda: crossed(collection, Method(), most=10, prior=texts["ntrex"]))
-    )  # fmt: skip
+    for label, method in methods.items():
+        own(f"own: {label}", method)
+    for label in ("centre", "centre global", "lir 1", "whiten"):
+        own(f"own: {label}, together", methods[label], f"own: {label}", together=True)
+    own("own: centre, passages only", only=True)
+    for count in (1, 5, 10, 50):
+        own(f"own: centre, {count} texts", most=count)
+        own(f"own: centre, {count} texts, not shrunk", Method(shrink=False), most=count)
+        own(f"own: centre, {count} texts, together", against=f"own: centre, {count} texts",
+            most=count, together=True)  # fmt: skip
+    few = list(collection.vectors["query"])[::4]
+    own("own: centre, queries of every fourth language", among=few)
+    own("own: centre, queries of every fourth language, together", among=few, together=True,
+        against="own: centre, queries of every fourth language")  # fmt: skip
+    # no queries at hand: what stands in for their means
+    stands_in = {
+        "passages' vectors": {"copied": True},
+        "texts as queries": {"asked": collection.as_queries},
+        **{f"{source}'s queries": {"asked": texts[source]["query"]} for source in texts},
+    }
+    for label, options in stands_in.items():
+        name = f"own passages, {label}"
+        own(name, **options)
+        if "asked" in options:
+            own(f"{name}, together", against=name, together=True, **options)
+    for source in texts:
+        other(f"{source}: centre")
+        other(f"{source}: centre, together", against=f"{source}: centre", together=True)
+    other("ntrex: lir 1", Method("lir"))
+    other("ntrex: lsar", Method("lsar"))
+    other("ntrex: shift 0.6", Method("shift", alpha=0.6))
+    other("all sources: centre")
+    other("all sources: centre, together", against="all sources: centre", together=True)
+    for source in ("ntrex", "training", "bible"):
+        if source in texts:
+            other_texts = texts[source]
+            own(f"half own, half {source}", mixed=other_texts)
+            own(f"10 own texts towards {source}", against="own: centre, 10 texts", most=10,
+                prior=other_texts)  # fmt: skip
+            own(f"10 own texts towards {source}, together",
+                against="own: centre, 10 texts, together", most=10, together=True,
+                prior=other_texts)  # fmt: skip
     return found
 
 
-def crossed(
-    collection: Collection,
-    method: Method,
-    *,
-    together: bool = False,
-    copied: bool = False,
-    only: bool = False,
-    most: int | None = None,
-    mixed: Mapping[str, Any] | None = None,
-    prior: Mapping[str, Any] | None = None,
-) -> list[Sides]:
-    """The vectors turned by estimates of the other half; belebele-sib by several halvings.
-
-    Args:
-        together: one estimate for both sides. copied: that of passages for queries too.
-        only: queries stay as they are. most: texts of each language and half.
-        mixed, prior: vectors of another source: means halfway between, or drawn towards it by the
-            number of texts.
-    """
-    count = 1 if len(collection.groups["query"]) > 2 else HALVINGS
+def crossed(collection: Measured, how: Own) -> list[Sides]:
+    """The vectors turned by estimates of the other half, once for each halving."""
     results = []
-    for number in range(count):
+    for number in range(collection.halvings):
         halves = collection.halves(SEED + number)
         turned: dict[str, dict[str, np.ndarray]] = {
             side: {name: np.empty_like(rows) for name, rows in by_language.items()}
             for side, by_language in collection.vectors.items()
         }
         for half in (0, 1):
-            moments = {
-                side: Moments.of(
-                    {
-                        name: rows[halves[side][name] != half][:most]
-                        for name, rows in by_language.items()
-                    },
-                    products=method.products,
-                )
-                for side, by_language in collection.vectors.items()
-            }
-            maps = method.fit_sides(moments, together=together)
-            if mixed or prior:
-                maps = {side: blended(one, moments[side], (mixed or prior)[side], prior is not None)
-                        for side, one in maps.items()}  # fmt: skip
-            if copied:
-                maps = {"passage": maps["passage"], "query": maps["passage"]}
+            maps = estimated(collection, how, halves, half)
             for side, by_language in collection.vectors.items():
                 for name, rows in by_language.items():
                     own = halves[side][name] == half
-                    keep = side not in maps or (only and side == "query")
+                    keep = side not in maps or (how.only and side == "query")
                     turned[side][name][own] = (
                         rows[own] if keep else maps[side].apply(rows[own], name)
                     )
@@ -280,29 +364,89 @@ def crossed(
     return results
 
 
-def blended(own: Debiasing, moments: Moments, other: Vectors, shrunk: bool) -> Debiasing:
+Halves = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def estimated(collection: Measured, how: Own, halves: Halves, half: int) -> Mapping[str, Debiasing]:
+    """The maps of both sides for one half, from the other half."""
+    moments = {
+        side: Moments.of(rows, products=how.method.products)
+        for side, rows in rest(collection, how, halves, half).items()
+    }
+    maps = how.method.fit_sides(moments, together=how.together)
+    away = how.mixed or how.prior
+    if away is not None:
+        joint = joined(moments["query"], moments["passage"]) if how.together else None
+        means = means_of(away, how.together)
+        maps = {
+            side: blended(one, joint or moments[side], means[side], how.prior is not None)
+            for side, one in maps.items()
+        }
+    return {"passage": maps["passage"], "query": maps["passage"]} if how.copied else maps
+
+
+def rest(
+    collection: Measured, how: Own, halves: Halves, half: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """The vectors by side and language that the estimate for one half is made from."""
+    found = {
+        side: {
+            name: rows[halves[side][name] != half][: how.most] for name, rows in by_language.items()
+        }
+        for side, by_language in collection.vectors.items()
+    }
+    if how.among is not None:
+        found["query"] = {name: found["query"][name] for name in how.among}
+    if how.asked is collection.as_queries:
+        found["query"] = {
+            name: rows[halves["passage"][name][collection.as_queries_places[name]] != half]
+            for name, rows in how.asked.items()
+        }
+    elif how.asked is not None:
+        found["query"] = dict(how.asked)
+    return found
+
+
+def means_of(source: Mapping[str, Vectors], together: bool) -> dict[str, Vectors]:
+    """The mean of each side and language; with `together`, of both sides with equal weight."""
+    found = {
+        side: {name: rows.mean(axis=0) for name, rows in by_language.items() if len(rows)}
+        for side, by_language in source.items()
+    }
+    if together:
+        both = {
+            name: (found["query"][name] + found["passage"][name]) / 2
+            for name in found["query"]
+            if name in found["passage"]
+        }
+        return dict.fromkeys(found, both)
+    return found
+
+
+def blended(own: Debiasing, moments: Moments, away: Vectors, shrunk: bool) -> Debiasing:
     """Offsets halfway to the means of another source, or drawn to them by the number of texts."""
     weights = moments.weights() if shrunk else np.full(len(moments.languages), 0.5)
     offsets = dict(own.offsets)
     for number, name in enumerate(moments.languages):
-        if name in other:
-            away = other[name].mean(axis=0)
-            mean = moments.means[number]
-            offsets[name] = (weights[number] * mean + (1 - weights[number]) * away).astype(
-                np.float32
-            )
+        if name in away:
+            mean = weights[number] * moments.means[number] + (1 - weights[number]) * away[name]
+            offsets[name] = mean.astype(np.float32)
     return Debiasing(offsets)
 
 
 def from_texts(
-    collection: Collection, source: Mapping[str, Vectors], method: Method | None = None
+    collection: Measured,
+    source: Mapping[str, Vectors],
+    method: Method | None = None,
+    *,
+    together: bool = False,
 ) -> Sides:
     """The vectors turned by estimates from another source; a language that it lacks by the global
     one.
     """
     method = method or Method()
     moments = {side: Moments.of(rows, products=method.products) for side, rows in source.items()}
-    maps = method.fit_sides(moments)
+    maps = method.fit_sides(moments, together=together)
     return {
         side: {
             name: maps[side].apply(rows, name) if side in maps else rows
@@ -323,7 +467,7 @@ def pooled(texts: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def measured(
-    collection: Collection, vectors: Sides, asked: Sequence[str] | None = None
+    collection: Measured, vectors: Sides, asked: Sequence[str] | None = None
 ) -> np.ndarray:
     """float64 [query languages, questions, measures]: mono, cross and pool average precision, rank
     distance, TLR@20. Each question has one relevant passage in each language.
@@ -336,7 +480,6 @@ def measured(
     passages = np.concatenate([vectors["passage"][name] for name in names])
     sizes = [len(vectors["passage"][name]) for name in names]
     start = np.cumsum([0, *sizes])
-    language = np.repeat(np.arange(len(names)), sizes)
     out = []
     for name in [one for one in task.queries if one in names or not asked]:
         scores = vectors["query"][name] @ passages.T
@@ -345,11 +488,14 @@ def measured(
         ], axis=1)  # fmt: skip
         relevant = np.take_along_axis(scores, columns, axis=1)  # [Q, L]
         own = np.empty(columns.shape)
-        whole = np.empty(columns.shape)
         for number in range(len(names)):
-            above = scores > relevant[:, number : number + 1]
-            whole[:, number] = above.sum(axis=1) + 1
-            own[:, number] = above[:, start[number] : start[number + 1]].sum(axis=1) + 1
+            inside = scores[:, start[number] : start[number + 1]]
+            own[:, number] = (inside > relevant[:, number : number + 1]).sum(axis=1) + 1
+        scores.sort(axis=1)
+        whole = np.stack([
+            scores.shape[1] + 1 - np.searchsorted(row, mine, side="right")
+            for row, mine in zip(scores, relevant, strict=True)
+        ]).astype(np.float64)  # fmt: skip
         order = np.sort(whole, axis=1)
         pool = (np.arange(1, len(names) + 1) / order).mean(axis=1)
         here = np.array([corpus == name for corpus in names])
@@ -357,7 +503,6 @@ def measured(
         cross = (1 / own[:, ~here]).mean(axis=1)
         found = (whole[:, ~here] <= 20).mean(axis=1)
         out.append(np.stack([mono, cross, pool, order[:, -1] - order[:, 0], found], axis=1))
-    assert len(language) == len(passages)
     return np.stack(out)
 
 
@@ -368,7 +513,7 @@ def places(task: Task, query_language: str, corpus: str) -> np.ndarray:
     return np.array([place[next(iter(judged[q]))] for q in task.queries[query_language].ids])
 
 
-def summary(collection: Collection, scores: np.ndarray, base: np.ndarray) -> dict[str, Any]:
+def summary(collection: Measured, scores: np.ndarray, base: np.ndarray) -> dict[str, Any]:
     """Means over query languages, and differences from the untouched vectors with intervals."""
     clusters = next(iter(collection.groups["query"].values()))
     numbers = np.unique(clusters, return_inverse=True)[1]
@@ -390,7 +535,7 @@ def summary(collection: Collection, scores: np.ndarray, base: np.ndarray) -> dic
     return found
 
 
-def five(task: Task, collection: Collection, texts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def five(task: Task, collection: Measured, texts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The five languages and a third of the articles of the first, independent computation: means
     from the other two thirds.
     """
@@ -418,7 +563,8 @@ def five(task: Task, collection: Collection, texts: Mapping[str, Any]) -> list[d
                     for side, by in part.items()
                 }
             smaller = restricted(task, {n for n, f in fold.items() if f == third})
-            scores.append(measured(Collection(smaller, part, {}), part).mean(axis=(0, 1)))
+            one = Measured(smaller, part, 1, {}, {}, {})
+            scores.append(measured(one, part).mean(axis=(0, 1)))
         mean = np.mean(scores, axis=0)
         rows.append({"variant": label, **dict(zip(MEASURES, map(float, mean), strict=True))})
         sys.stdout.write(f"five: {rows[-1]}\n")

@@ -84,7 +84,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     extra = field.json_schema_extra
     panel = str(extra["panel"]) if isinstance(extra, dict) else "Options"
-    boolean = field.annotation is bool
+    boolean = field.annotation in (bool, bool | None)
     info = typer.Option(
         f"{flag}/--no-{flag[2:]}" if boolean else flag,
         help=_help(field),

@@ -83,7 +83,8 @@ def open_index(
 
 def _open_npy(path: Path) -> IndexFile:
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        # private: torch takes writable arrays only, and nothing written would reach the file
+        vectors = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise DataError(f"{path}: is damaged, or not a numpy array ({error})") from error
     _check_array(path, vectors.shape, vectors.dtype)
@@ -99,7 +100,7 @@ def _open_raw(path: Path, dimension: int, dtype: np.dtype) -> IndexFile:
             f"{path}: has {size:,} bytes, which is no whole number of vectors of {dimension}"
             f" {dtype} numbers ({row} bytes); check --dimension and --dtype"
         )
-    vectors = np.memmap(path, dtype, mode="r", shape=(size // row, dimension))
+    vectors = np.memmap(path, dtype, mode="c", shape=(size // row, dimension))
     return IndexFile(path, "raw", vectors.shape, dtype, lambda start, stop: vectors[start:stop])
 
 

@@ -19,7 +19,7 @@ All functions are pure: they take numpy arrays and return numpy arrays.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -88,23 +88,34 @@ class Moments:
                 f"vectors have shape {vectors.shape}, but {self.sums.shape[1]} dimensions are"
                 " expected; encode all texts with one model"
             )
+        parts = []
         for start in range(0, len(vectors), BLOCK_ROWS):
-            block = np.asarray(vectors[start : start + BLOCK_ROWS], dtype=np.float64)
-            if not np.isfinite(block).all():
-                row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                raise DataError(f"vector {row} holds NaN or infinite numbers; encode its text anew")
-            self._add_block(block, numbers[start : start + BLOCK_ROWS])
+            block = slice(start, start + BLOCK_ROWS)
+            parts += self._sums(vectors[block], numbers[block])
+        if not all(np.isfinite(total).all() for _, _, total, _, _ in parts):
+            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+            if len(bad):
+                raise DataError(
+                    f"vector {int(bad[0])} holds NaN or infinite numbers; encode its text anew"
+                )
+        for number, count, total, squares, products in parts:
+            self.counts[number] += count
+            self.sums[number] += total
+            self.squares[number] += squares
+            if self.products is not None:
+                self.products[number] += products
 
-    def _add_block(self, block: np.ndarray, numbers: np.ndarray) -> None:
+    def _sums(self, block: np.ndarray, numbers: np.ndarray) -> list[tuple[Any, ...]]:
+        """(language number, count, sum, sum of squares, sum of products) of a block's languages."""
         order = np.argsort(numbers, kind="stable")
         present, starts = np.unique(numbers[order], return_index=True)
+        found = []
         for number, rows in zip(present, np.split(order, starts[1:]), strict=True):
-            own = block[rows]
-            self.counts[number] += len(own)
-            self.sums[number] += own.sum(axis=0)
-            self.squares[number] += np.einsum("nd,nd->", own, own)
-            if self.products is not None:
-                self.products[number] += own.T @ own
+            own = block[rows].astype(np.float64)
+            products = own.T @ own if self.products is not None else None
+            squares = np.einsum("nd,nd->", own, own)
+            found.append((number, len(own), own.sum(axis=0), squares, products))
+        return found
 
     def without_empty(self) -> "Moments":
         """The moments of the languages that have vectors."""
@@ -121,6 +132,22 @@ class Moments:
             sums=self.sums[kept],
             squares=self.squares[kept],
             products=None if self.products is None else self.products[kept],
+        )
+
+    def moved(self, by: np.ndarray) -> "Moments":
+        """The moments that the same vectors would have with `by` [D] added to each."""
+        counts, along = self.counts[:, None], self.sums @ by
+        products = self.products
+        if products is not None:
+            outer = self.sums[:, :, None] * by
+            squared = self.counts[:, None, None] * np.outer(by, by)
+            products = products + outer + outer.transpose(0, 2, 1) + squared
+        return Moments(
+            languages=self.languages,
+            counts=self.counts,
+            sums=self.sums + counts * by,
+            squares=self.squares + 2 * along + self.counts * float(by @ by),
+            products=products,
         )
 
     @property
@@ -230,33 +257,6 @@ class Debiasing:
         for number, name in enumerate(names):
             rows = np.flatnonzero(numbers == number)
             out[rows] = self._turn(vectors[rows], str(name))
-        return out
-
-    def apply_numbered(
-        self, vectors: np.ndarray, numbers: np.ndarray, names: Sequence[str]
-    ) -> np.ndarray:
-        """As `apply`, with languages as numbers int [n] into `names`: for many vectors at once.
-
-        Rows that are zero stay zero.
-        """
-        turned = vectors.astype(np.float32)
-        zero = ~turned.any(axis=1)  # on float32, because `any` on float16 takes ten times as long
-        if self.directions:
-            out = np.empty(vectors.shape, dtype=np.float32)
-            for number in np.unique(numbers):
-                rows = np.flatnonzero(numbers == number)
-                out[rows] = self._turn(turned[rows], names[number])
-        else:
-            offsets = np.stack([self.offsets.get(name, self.offsets[EVERY]) for name in names])
-            out = turned
-            out -= offsets[numbers]
-            if self.matrix is not None:
-                out = np.dot(out, self.matrix.T)
-            squares = np.asarray(np.einsum("nd,nd->n", out, out))
-            lengths = np.sqrt(squares)
-            lengths[lengths == 0] = 1
-            out /= lengths[:, None]
-        out[zero] = 0
         return out
 
     def _turn(self, vectors: np.ndarray, language: str) -> np.ndarray:

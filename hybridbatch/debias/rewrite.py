@@ -6,23 +6,25 @@ continues a run that was stopped. Another input or another method starts anew. T
 only when it is complete.
 """
 
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
 import hybridbatch
+from hybridbatch.common.documents import Shape, read_document
 from hybridbatch.common.errors import DataError, Interrupted, OutputError
 from hybridbatch.common.files import (
     make_folder,
     open_lines,
     output_errors,
-    read_json,
     write_json,
 )
 from hybridbatch.common.languages import canonical
@@ -30,7 +32,9 @@ from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.debias.fit import Method, counts_by_language
 from hybridbatch.debias.index_files import IndexFile
 from hybridbatch.debias.methods import Debiasing, Moments
+from hybridbatch.debias.turn_rows import NotFinite, RowTurner, add_rows
 from hybridbatch.debias.vectors_file import (
+    TENSORS,
     LanguageVectors,
     read_vectors,
     with_loans,
@@ -42,6 +46,15 @@ UNKNOWN = ("", "und", "unknown", "mul", "zxx")  # codes of a vector without a la
 PROGRESS = "progress.json"
 PARTIAL = "vectors.part"
 NPY_HEAD = 128  # bytes; numpy pads the header of such an array to this size
+
+
+class Progress(Shape):
+    """``progress.json``: what is rewritten, and how many rows are on the disk."""
+
+    what: ClassVar[str] = "note of how far the work is"
+
+    job: dict[str, Any]
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -131,11 +144,11 @@ def rewrite(
         raise OutputError(f"{out}: is the index to rewrite itself; choose another file with --out")
     work = out.with_name(f".{out.name}.debiasing")
     job = _job(index, languages, method, vectors)
-    if (work / PROGRESS).is_file() and read_json(work / PROGRESS).get("job") != job:
+    if (work / PROGRESS).is_file() and not _can_continue(work, job):
         shutil.rmtree(work)
         report.note(
-            f"{out}: an earlier run rewrote other vectors or used another method, so the work"
-            " starts again"
+            f"{out}: an earlier run rewrote other vectors, used another method or left damaged"
+            " files, so the work starts again"
         )
     make_folder(work)
     try:
@@ -157,6 +170,18 @@ def rewrite(
     write_vectors(folder, vectors)
     shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _can_continue(work: Path, job: dict[str, Any]) -> bool:
+    """Whether the work of an earlier run is of this job, and its files can be read."""
+    try:
+        if read_document(work / PROGRESS, Progress)["job"] != job:
+            return False
+        if (work / TENSORS).is_file():
+            read_vectors(work)
+    except DataError:
+        return False
+    return True
 
 
 def _job(
@@ -193,7 +218,10 @@ def _estimated(
     with report.bar("estimate language vectors", total, "vectors") as bar:
         for start in range(0, total, BLOCK):
             block = _block(index, start)
-            moments.add(block, languages.numbers[start : start + len(block)])
+            try:
+                add_rows(moments, block, languages.numbers[start : start + len(block)])
+            except NotFinite as error:
+                raise _not_finite(index, start + error.row) from None
             bar.advance(len(block))
     known = moments.part(np.arange(len(languages.names) - 1))
     turn = method.fit(known)
@@ -209,7 +237,7 @@ def _estimated(
     if method.name != "shift":
         sides["query"] = turn
     write_vectors(work, LanguageVectors(sides, facts))
-    write_json(work / PROGRESS, {"job": job, "rows": 0})
+    write_json(work / PROGRESS, {"job": job, "rows": 0}, sealed=True)
     return read_vectors(work)
 
 
@@ -248,55 +276,117 @@ def _rewritten(
     job: dict[str, Any],
     report: Reporter,
 ) -> np.ndarray:
-    """The turned vectors [P, D], memory-mapped from a file in the work folder."""
-    total = index.shape[0]
-    done = 0
+    """The turned vectors [P, D], memory-mapped from a file in the work folder.
+
+    They are written without waiting for the disk. In the background, they are flushed to the disk,
+    and only then counted as done.
+    """
+    total, width = index.shape
     path = work / PARTIAL
     offset = NPY_HEAD if index.kind == "npy" else 0
-    size = offset + total * index.shape[1] * index.dtype.itemsize
-    if (work / PROGRESS).is_file() and path.is_file() and path.stat().st_size == size:
-        done = int(read_json(work / PROGRESS)["rows"])
+    row_bytes = width * index.dtype.itemsize
+    done = _rows_done(work, path, offset + total * row_bytes)
     if done:
         report.note(f"continuing after {done:,} of {total:,} vectors")
-    with output_errors(path):
-        if not done:
-            with path.open("wb") as file:
-                file.truncate(size)
-        target = np.memmap(path, index.dtype, mode="r+", offset=offset, shape=index.shape)
     names = languages.names
-    lent = with_loans(turn, names[:-1])
-    with report.bar("take language vectors off", total, "vectors", done) as bar:
+    turner = RowTurner.of(with_loans(turn, names[:-1]), names)
+    with (
+        output_errors(path),
+        _PartialFile(path, offset + total * row_bytes, work / PROGRESS, job) as file,
+        report.bar("take language vectors off", total, "vectors", done) as bar,
+    ):
+        file.seek(offset + done * row_bytes)
         for start in range(done, total, BLOCK):
             block = _block(index, start)
             numbers = languages.numbers[start : start + len(block)]
-            with output_errors(path):
-                turned = lent.apply_numbered(block, numbers, names)
-                target[start : start + len(block)] = _as_type(turned, target.dtype)
-                target.flush()
-            write_json(work / PROGRESS, {"job": job, "rows": start + len(block)})
+            try:
+                for tile in turner.turn(block, numbers):
+                    file.write(tile)
+            except NotFinite as error:
+                raise _not_finite(index, start + error.row) from None
+            file.mark(start + len(block))
             bar.advance(len(block))
-    return target
+    return np.memmap(path, index.dtype, mode="r+", offset=offset, shape=index.shape)
 
 
-def _as_type(vectors: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Convert float32 [n, D] to another type with torch, which is faster at float16."""
-    import torch
+def _rows_done(work: Path, path: Path, size: int) -> int:
+    """How many rows an earlier run has written."""
+    if not (work / PROGRESS).is_file() or not path.is_file() or path.stat().st_size != size:
+        return 0
+    return int(read_document(work / PROGRESS, Progress)["rows"])
 
-    types = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
-    return torch.from_numpy(vectors).to(types[dtype.name]).numpy()
+
+class _PartialFile:
+    """The file of the turned vectors, with a thread that flushes it and notes how far it is."""
+
+    def __init__(self, path: Path, size: int, progress: Path, job: dict[str, Any]) -> None:
+        """Open the file, or make it with `size` bytes on the disk. Raises `OSError`."""
+        self.progress, self.job = progress, job
+        fresh = not path.is_file() or path.stat().st_size != size
+        self.file = path.open("wb" if fresh else "rb+", buffering=0)
+        if fresh:
+            _allocate(self.file, size)
+        self.seek = self.file.seek
+        self.thread = ThreadPoolExecutor(1)
+        self.flush: Future[None] | None = None
+        self.rows = self.noted = 0
+
+    def __enter__(self) -> "_PartialFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Flush all that was marked, and note it. Raises `OSError`."""
+        try:
+            self.thread.shutdown(wait=True)
+            if self.flush is not None:
+                self.flush.result()
+            if self.noted < self.rows:
+                self._flush(self.rows)
+        finally:
+            self.file.close()
+
+    def write(self, tile: np.ndarray) -> None:
+        """Append rows. Raises `OSError`."""
+        rest = tile.data.cast("B")
+        while rest:
+            rest = rest[self.file.write(rest) :]
+
+    def mark(self, rows: int) -> None:
+        """The first `rows` are written: flush them, unless a flush is under way."""
+        self.rows = rows
+        if self.flush is not None:
+            if not self.flush.done():
+                return
+            self.flush.result()
+        self.flush = self.thread.submit(self._flush, rows)
+
+    def _flush(self, rows: int) -> None:
+        getattr(os, "fdatasync", os.fsync)(self.file.fileno())
+        write_json(self.progress, {"job": self.job, "rows": rows}, sealed=True)
+        self.noted = rows
+
+
+def _allocate(file: IO[bytes], size: int) -> None:
+    """Reserve the bytes of a new file, so that a full disk is met at once. Raises `OSError`."""
+    reserve = getattr(os, "posix_fallocate", None)
+    try:
+        if reserve is not None:
+            reserve(file.fileno(), 0, size)
+            return
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    file.truncate(size)
 
 
 def _block(index: IndexFile, start: int) -> np.ndarray:
-    """A block of stored vectors. Raises `DataError` naming the first row that is not finite."""
-    block = index.read(start, min(start + BLOCK, index.shape[0]))
-    if not np.isfinite(block.sum(axis=1, dtype=np.float32)).all():
-        bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-        if len(bad):
-            raise DataError(
-                f"{index.path}: vector {start + int(bad[0])} holds NaN or infinite numbers; encode"
-                " its text anew"
-            )
-    return block
+    return index.read(start, min(start + BLOCK, index.shape[0]))
+
+
+def _not_finite(index: IndexFile, row: int) -> DataError:
+    return DataError(
+        f"{index.path}: vector {row} holds NaN or infinite numbers; encode its text anew"
+    )
 
 
 def _put(index: IndexFile, vectors: np.ndarray, work: Path, out: Path) -> None:

@@ -16,12 +16,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
+from hybridbatch.common.documents import Shape, read_document
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import atomic_path, make_folder, output_errors, read_json, write_json
+from hybridbatch.common.files import atomic_path, make_folder, output_errors, write_json
 from hybridbatch.debias.methods import EVERY, Debiasing
 from hybridbatch.debias.relatives import nearest_relatives
 
@@ -31,6 +33,27 @@ TENSORS = "language_vectors.safetensors"
 FACTS = "language_vectors.json"
 KIND = "language_vectors"
 SCHEMA_VERSION = 1
+
+
+class Entries(Shape):
+    """What ``language_vectors.json`` says of a side."""
+
+    languages: list[str]
+
+
+class Facts(Shape):
+    """``language_vectors.json``."""
+
+    kind_name: ClassVar[str] = KIND
+    versions: ClassVar[tuple[int, ...]] = (SCHEMA_VERSION,)
+    what: ClassVar[str] = "description of language vectors"
+
+    sides: dict[str, Entries]
+    sha256: str
+    model: dict[str, Any] = Field(default_factory=dict)
+    method: dict[str, Any] = Field(default_factory=dict)
+    sources: dict[str, str] = Field(default_factory=dict)
+    texts: dict[str, dict[str, int]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,7 +229,7 @@ def write_vectors(folder: Path, vectors: LanguageVectors) -> Path:
         "sides": sides,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_json(beside, facts)
+    write_json(beside, facts, sealed=True)
     return path
 
 
@@ -236,15 +259,8 @@ def read_vectors(path: Path) -> LanguageVectors:
                 f"{one}: does not exist; language vectors are {TENSORS} and {FACTS} in one"
                 " folder; make them with `hybridbatch debias MODEL --text FOLDER`"
             )
-    facts = read_json(facts_path)
-    if not isinstance(facts, dict) or facts.get("kind") != KIND:
-        raise DataError(f"{facts_path}: not the facts of language vectors (kind is not {KIND!r})")
-    if facts.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"{facts_path}: has schema_version {facts.get('schema_version')!r}, but this"
-            f" version reads {SCHEMA_VERSION}; make the file again with `hybridbatch debias`"
-        )
-    tensors = _read_tensors(tensors_path, facts.get("sha256"))
+    facts = read_document(facts_path, Facts, "make it again with `hybridbatch debias`")
+    tensors = _read_tensors(tensors_path, facts["sha256"])
     try:
         sides = {
             side: _debiasing(tensors, side, facts["sides"][side]["languages"])

@@ -135,12 +135,12 @@ def language_vectors(
             "fingerprint": store.fingerprint,
             "precision": store.precision,
         },
-        "method": {**config.how.as_json(), "together": config.together},
+        "method": {**config.how.as_json(), "together": config.joins_sides},
         "sources": dict(sources),
         "texts": {side: counts_by_language(found) for side, found in moments.items()},
         "seed": config.seed,
     }
-    return LanguageVectors(config.how.fit_sides(moments, together=config.together), facts)
+    return LanguageVectors(config.how.fit_sides(moments, together=config.joins_sides), facts)
 
 
 def open_store(config: "DebiasConfig | AuditConfig", report: Reporter = SILENT) -> "EmbeddingStore":
@@ -188,7 +188,7 @@ def texts_by_side(
         queries = _gathered(config, named, "query", report)
         texts["query"] = queries.sample(config.texts_per_language, config.seed)
         sources["query"] = ", ".join(_shown(name) for name in named)
-        _fill(texts, sources, report)
+        _fill(config, texts, sources, report)
     elif config.query_estimate == "texts":
         texts["query"] = texts["passage"]
         sources["query"] = f"no queries: {sources['passage']}, encoded as queries"
@@ -205,16 +205,27 @@ def texts_by_side(
 
 
 def _fill(
-    texts: dict[Side, dict[str, list[str]]], sources: dict[str, str], report: Reporter
+    config: DebiasConfig,
+    texts: dict[Side, dict[str, list[str]]],
+    sources: dict[str, str],
+    report: Reporter,
 ) -> None:
-    """Give languages with passages but no query their passages, to be encoded as queries."""
+    """Provide for languages with passages but no query.
+
+    If a mean of each language is subtracted, it follows from that of the passages, see
+    `Method.fit_sides`. For other methods, the passages are encoded as queries.
+    """
     lacking = [name for name in texts["passage"] if name not in texts["query"]]
     if not lacking:
         return
-    texts["query"] |= {name: texts["passage"][name] for name in lacking}
     shown = ", ".join(lacking[:8]) + (" ..." if len(lacking) > 8 else "")
-    sources["query"] += f"; {shown}: passages, encoded as queries"
-    report.note(f"there are no queries in {shown}, so their vectors are estimated from passages")
+    if config.how.by_mean_of_language:
+        how = "passages, moved by the mean difference from queries in other languages"
+    else:
+        how = "passages, encoded as queries"
+        texts["query"] |= {name: texts["passage"][name] for name in lacking}
+    sources["query"] += f"; {shown}: {how}"
+    report.note(f"there are no queries in {shown}; their vectors are estimated from {how}")
 
 
 def _shown(name: str) -> str:

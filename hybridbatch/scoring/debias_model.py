@@ -184,7 +184,7 @@ GLOBAL_CARD = """The mean vector of all languages' texts is subtracted before no
 
 ```python
 from sentence_transformers import SentenceTransformer
-model = SentenceTransformer("FOLDER", trust_remote_code=True)  # code of hybridbatch, none of the folder
+model = SentenceTransformer("FOLDER")
 model.encode("...", prompt_name="query")
 ```
 """

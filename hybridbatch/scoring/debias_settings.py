@@ -34,10 +34,10 @@ class DebiasConfig(EncoderSettings):
         " else as --query-estimate says.",
     )
     query_estimate: Literal["texts", "passages"] = setting(
-        "texts",
+        "passages",
         "Texts",
-        "What replaces missing queries. texts: the texts, encoded as queries; passages: the"
-        " vectors of the passages.",
+        "What replaces missing queries. passages: the vectors of the passages; texts: the texts,"
+        " encoded as queries.",
     )
     texts_per_language: int = setting(
         1000,
@@ -83,8 +83,11 @@ class DebiasConfig(EncoderSettings):
     scope: Literal["language", "global"] = setting(
         "language", "Method", "centre, whiten: one mean for each language, or one mean for all."
     )
-    together: bool = setting(
-        False, "Method", "Make one estimate for queries and passages together instead of two."
+    together: bool | None = setting(
+        None,
+        "Method",
+        "Make one estimate for queries and passages together instead of two; default: together"
+        " when a mean of each language is subtracted, else two.",
     )
     rank: int | None = setting(
         None,
@@ -149,6 +152,11 @@ class DebiasConfig(EncoderSettings):
         if self.vectors is None and self.debias is not None:
             raise ValueError("--debias FILE is applied to --vectors; give --vectors, too")
         return self
+
+    @property
+    def joins_sides(self) -> bool:
+        """Whether queries and passages have one estimate: `together`, or its default."""
+        return self.how.by_mean_of_language if self.together is None else self.together
 
     @property
     def how(self) -> "Method":

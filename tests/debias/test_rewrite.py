@@ -2,6 +2,7 @@
 interruption.
 """
 
+import errno
 from pathlib import Path
 
 import faiss
@@ -11,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from hybridbatch.common.errors import ConfigError, DataError, Interrupted, OutputError
-from hybridbatch.debias import methods
+from hybridbatch.debias import methods, turn_rows
 from hybridbatch.debias import rewrite as module
 from hybridbatch.debias.fit import Method
 from hybridbatch.debias.index_files import open_index
+from hybridbatch.debias.methods import Moments
 from hybridbatch.debias.rewrite import RowLanguages, read_row_languages, rewrite
+from hybridbatch.debias.turn_rows import NotFinite, RowTurner
 from hybridbatch.debias.vectors_file import read_vectors
 from tests.helpers.recording import RecordingReporter
 
@@ -146,24 +149,96 @@ def test_an_ivf_index_is_cut_anew_and_keeps_every_vector(tmp_path, stored, lines
     np.testing.assert_array_equal(found[:, 0], np.arange(ROWS))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        Method(), Method(scope="global"), Method("lir", rank=2), Method("lsar"), Method("whiten"),
+        Method("shift"),
+    ],
+)  # fmt: skip
+def test_rows_are_turned_as_one_by_one(stored, monkeypatch, method, dtype):
+    monkeypatch.setattr(turn_rows, "TILE_BYTES", 4 * WIDTH * 7)
+    data = {name: stored[name == NAMES] for name in np.unique(NAMES)}
+    turn = method.fit(Moments.of(data, products=True))
+    rows = stored.astype(dtype)
+    rows[[4, 9]] = 0
+    rows[9, 3] = 1
+    names = ("deu", "eng", "swh", "und")
+    numbers = np.array([names.index(name) for name in NAMES], dtype=np.int32)
+    numbers[20] = 3
+    made = np.concatenate(list(RowTurner.of(turn, names).turn(rows, numbers)))
+    wanted = turn.apply(rows.astype(np.float32), [names[number] for number in numbers])
+    wanted[4] = 0  # a row of zeros is no text
+    assert made.dtype == dtype
+    np.testing.assert_allclose(made, wanted, atol=1e-3 if dtype == "float16" else 1e-5)
+
+
+@pytest.mark.parametrize("products", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_moments_of_stored_rows_are_the_moments(stored, monkeypatch, dtype, products):
+    monkeypatch.setattr(turn_rows, "TILE_BYTES", 4 * WIDTH * 7)
+    numbers = np.unique(NAMES, return_inverse=True)[1].astype(np.int32)
+    rows = stored.astype(dtype)
+    made, wanted = (Moments.empty(("deu", "eng", "swh", "zul"), WIDTH, products) for _ in range(2))
+    for start in (0, 100):
+        turn_rows.add_rows(made, rows[start:][:100], numbers[start:][:100])
+        wanted.add(rows[start:][:100], numbers[start:][:100])
+    np.testing.assert_array_equal(made.counts, wanted.counts)
+    np.testing.assert_allclose(made.sums, wanted.sums, atol=1e-5)
+    np.testing.assert_allclose(made.squares, wanted.squares, rtol=1e-6)
+    if products:
+        np.testing.assert_allclose(made.products, wanted.products, atol=1e-6)
+
+
+def test_numbers_whose_squares_no_float32_holds_are_turned(stored):
+    turn = methods.centre({"eng": stored})
+    rows = np.concatenate([1e30 * stored[:2], stored[2:4]])
+    made = np.concatenate(list(RowTurner.of(turn, ("eng",)).turn(rows, np.zeros(4, np.int32))))
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(made[:2], methods.unit_rows(stored[:2]), atol=1e-5)
+    moments, wanted = (Moments.empty(("eng",), WIDTH) for _ in range(2))
+    turn_rows.add_rows(moments, rows, np.zeros(4, np.int32))
+    wanted.add(rows, np.zeros(4, np.int32))
+    np.testing.assert_allclose(moments.sums, wanted.sums, rtol=1e-5)
+    rows[3, 5] = np.inf
+    for products in (False, True):
+        moments = Moments.empty(("eng",), WIDTH, products)
+        with pytest.raises(NotFinite, match="row 3"):
+            turn_rows.add_rows(moments, rows, np.zeros(4, np.int32))
+    with pytest.raises(NotFinite, match="row 3"):
+        list(RowTurner.of(turn, ("eng",)).turn(rows, np.zeros(4, np.int32)))
+
+
+def test_a_full_disk_is_met_before_the_work(tmp_path, stored, lines, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    np.save(tmp_path / "corpus.npy", stored)
+    monkeypatch.setattr(module.os, "posix_fallocate", full)
+    with pytest.raises(OutputError, match=r"[Nn]o space"):
+        run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    assert not (tmp_path / "new.npy").exists()
+
+
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, stored, lines, monkeypatch):
     np.save(tmp_path / "corpus.npy", stored)
-    turn = methods.Debiasing.apply_numbered
+    turn = RowTurner.turn
     blocks = []
 
-    def stopping(self, vectors, numbers, names):
+    def stopping(self, vectors, numbers):
         if len(blocks) == 3:
             raise KeyboardInterrupt
         blocks.append(len(vectors))
-        return turn(self, vectors, numbers, names)
+        return turn(self, vectors, numbers)
 
-    monkeypatch.setattr(methods.Debiasing, "apply_numbered", stopping)
+    monkeypatch.setattr(RowTurner, "turn", stopping)
     with pytest.raises(Interrupted, match="same command to go on"):
         run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
     assert not (tmp_path / "new.npy").exists()
     monkeypatch.setattr(
-        methods.Debiasing,
-        "apply_numbered",
+        RowTurner,
+        "turn",
         lambda self, *given: (blocks.append(len(given[0])), turn(self, *given))[1],
     )
     reporter = RecordingReporter()
@@ -183,6 +258,21 @@ def test_work_of_other_vectors_is_not_taken_up(tmp_path, stored, lines, monkeypa
     np.save(tmp_path / "corpus.npy", other)
     run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
     np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(other), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["progress.json", "language_vectors.safetensors"])
+def test_work_that_is_damaged_is_done_anew(tmp_path, stored, lines, monkeypatch, name):
+    np.save(tmp_path / "corpus.npy", stored)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_put", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(Interrupted):
+            run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    path = tmp_path / ".new.npy.debiasing" / name
+    path.write_bytes(path.read_bytes().replace(b"230", b"23")[:-3])
+    reporter = RecordingReporter()
+    run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy", reporter)
+    assert any("left damaged files" in note for note in reporter.notes)
+    np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(stored), atol=1e-6)
 
 
 def test_vectors_without_a_language_and_zero_vectors(tmp_path, stored):

@@ -105,6 +105,7 @@ def test_the_nearest_relatives_are_found_step_by_step():
 
 def damage_json(folder, **changes):
     facts = json.loads((folder / FACTS).read_text())
+    facts.pop("checksum")
     (folder / FACTS).write_text(json.dumps({**facts, **changes}))
 
 
@@ -115,11 +116,18 @@ def damage_json(folder, **changes):
         (lambda f: (f / TENSORS).unlink(), "does not exist"),
         (lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-9]), "sha256 differs"),
         (lambda f: (f / FACTS).write_text("{"), "not valid JSON"),
-        (lambda f: (f / FACTS).write_text("[]"), "not the facts"),
-        (lambda f: damage_json(f, schema_version=9), "schema_version 9"),
+        (lambda f: (f / FACTS).write_text("[]"), "is not the description of language vectors"),
+        (lambda f: damage_json(f, kind="eval"), "is not the description of language vectors"),
+        (lambda f: damage_json(f, sha256=3), "sha256: input should be a valid string"),
+        (lambda f: damage_json(f, model=["m"]), "model: input should be a valid dictionary"),
+        (lambda f: damage_json(f, method="centre"), "method: input should be"),
+        (lambda f: (f / FACTS).write_text((f / FACTS).read_text().replace("swh", "eng", 1)), "damaged"),
+        (lambda f: (f / FACTS).write_bytes(b"\xff" + (f / FACTS).read_bytes()), "UTF-8"),
+        (lambda f: (f / TENSORS).write_bytes(b""), "sha256 differs"),
+        (lambda f: damage_json(f, schema_version=9), "schema version 9"),
         (lambda f: damage_json(f, sides={}), "names neither queries nor passages"),
         (lambda f: damage_json(f, sides={"query": {"languages": ["eng"]}}), "does not fit"),
-        (lambda f: damage_json(f, sides={"query": {}}), "does not fit"),
+        (lambda f: damage_json(f, sides={"query": {}}), "sides.query.languages: field required"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_refused_in_one_line(tmp_path, damage, said):
@@ -128,6 +136,12 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, damage, said):
     with pytest.raises(DataError, match=said) as error:
         read_vectors(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_vectors_of_an_earlier_version_without_a_checksum_are_read(tmp_path):
+    write_vectors(tmp_path, vectors_of())
+    damage_json(tmp_path)
+    assert read_vectors(tmp_path).languages == tuple(DATA)
 
 
 def test_another_file_and_another_model_are_refused(tmp_path):

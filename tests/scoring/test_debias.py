@@ -67,7 +67,7 @@ def cell(folder: Path, metric: str, query_language: str, corpus_language: str) -
 
 
 def test_means_are_those_of_the_encoded_texts(tiny_model, tmp_path, task):
-    folder = estimate(config(tiny_model, tmp_path, task, shrink=False))
+    folder = estimate(config(tiny_model, tmp_path, task, shrink=False, together=False))
     vectors = read_vectors(folder)
     encoder = Encoder.load(str(tiny_model))
     for language in WORDS:
@@ -87,8 +87,9 @@ def test_means_are_those_of_the_encoded_texts(tiny_model, tmp_path, task):
 
 
 def test_together_gives_both_sides_one_map_in_which_they_weigh_the_same(tiny_model, tmp_path, task):
-    apart = read_vectors(estimate(config(tiny_model, tmp_path, task, shrink=False)))
-    both = read_vectors(estimate(config(tiny_model, tmp_path, task, shrink=False, together=True)))
+    apart = read_vectors(estimate(config(tiny_model, tmp_path, task, shrink=False, together=False)))
+    both = read_vectors(estimate(config(tiny_model, tmp_path, task, shrink=False)))
+    assert both.facts["method"]["together"]
     np.testing.assert_array_equal(
         both.sides["query"].offsets["swh"], both.sides["passage"].offsets["swh"]
     )
@@ -182,8 +183,11 @@ def test_without_queries_their_vectors_are_estimated_from_the_texts(
     for language, words in WORDS.items():
         (tmp_path / "text" / f"{language}.txt").write_text("\n".join(words))
     folder = estimate(
-        config(tiny_model, tmp_path, tmp_path / "text", query_estimate=estimated, shrink=False)
-    )
+        config(
+            tiny_model, tmp_path, tmp_path / "text", query_estimate=estimated, shrink=False,
+            together=False,
+        )
+    )  # fmt: skip
     vectors = read_vectors(folder)
     side = "query" if estimated == "texts" else "passage"
     encoded = Encoder.load(str(tiny_model)).encode(WORDS["swh"], side)
@@ -191,6 +195,27 @@ def test_without_queries_their_vectors_are_estimated_from_the_texts(
         vectors.sides["query"].offsets["swh"], encoded.mean(axis=0), atol=1e-5
     )
     assert vectors.facts["sources"]["query"].startswith("no queries")
+
+
+def test_a_language_without_queries_lies_as_far_from_its_passages_as_the_others(
+    tiny_model, tmp_path, task
+):
+    """Nothing is encoded for it; other methods encode its passages as queries."""
+    for language in ("eng", "deu"):
+        lines = (task / language / "queries.jsonl").read_text()
+        (tmp_path / "asked").mkdir(exist_ok=True)
+        (tmp_path / "asked" / f"{language}.jsonl").write_text(lines)
+    given = {"queries": (str(tmp_path / "asked"),), "shrink": False}
+    vectors = read_vectors(estimate(config(tiny_model, tmp_path, task, **given, together=False)))
+    query, passage = (vectors.sides[side].offsets for side in ("query", "passage"))
+    away = np.mean([query[name] - passage[name] for name in ("eng", "deu")], axis=0)
+    np.testing.assert_allclose(query["swh"], passage["swh"] + away, atol=1e-6)
+    assert "swh" not in vectors.facts["texts"]["query"]
+    assert "swh: passages, moved by the mean difference" in vectors.facts["sources"]["query"]
+    assert not vectors.borrowed("query", ["swh"])
+    other = read_vectors(estimate(config(tiny_model, tmp_path, task, **given, method="lir")))
+    assert "swh: passages, encoded as queries" in other.facts["sources"]["query"]
+    assert other.facts["texts"]["query"]["swh"] == 24
 
 
 def test_texts_are_read_from_every_form(tmp_path, task):

@@ -63,10 +63,9 @@ def _save_model(
     if config.fold == "language":
         save_by_language(encoder, vectors, folder)
     else:
-        report.note(
-            f"{folder}: the saved model includes the mean of all texts, in"
-            f" {save_global(encoder, texts, folder)}"
-        )
+        both = {"query": texts["passage"], **texts}
+        place = save_global(encoder, both, folder)
+        report.note(f"{folder}: the saved model includes the mean of all texts, in {place}")
 
 
 def rewrite_index(config: DebiasConfig, report: Reporter = SILENT) -> tuple[Path, Path]:

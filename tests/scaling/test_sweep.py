@@ -87,6 +87,13 @@ def test_a_key_changes_with_all_that_determines_the_result_and_nothing_else():
     assert len({key(), *others}) == 7
 
 
+def test_cells_are_scored_as_parallel_as_the_sweep_says():
+    assert {cell.evaluation.parallel for cell in cells_of(parallel="no")} == {"no"}
+    keys = {choice: [cell.key for cell in cells_of(parallel=choice)] for choice in ("auto", "no")}
+    assert keys["auto"] == [cell.key for cell in cells_of()]
+    assert not set(keys["auto"]) & set(keys["no"])
+
+
 def test_a_setting_that_came_later_keeps_the_keys_of_older_cells():
     keys = [cell.key for cell in cells_of(set="temperature=0.05")]
     assert keys[:3] == EARLIER_KEYS

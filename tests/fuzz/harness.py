@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hybridbatch.common import integrity
 from tests.fuzz.targets import Target
@@ -244,10 +245,21 @@ def _comparable(file: Path) -> bytes:
         value = json.loads(raw)
     except ValueError:
         return raw
-    if isinstance(value, dict):
-        for name in ("hardware", "versions", "checksum", "files", "throughput", "memory", "config"):
-            value.pop(name, None)
+    value = _without_circumstances(value)
     return json.dumps(value, sort_keys=True).encode()
+
+
+CIRCUMSTANCES = {
+    "hardware", "versions", "checksum", "files", "throughput", "memory", "config", "seconds",
+}  # fmt: skip
+
+
+def _without_circumstances(value: Any) -> Any:
+    """JSON without what differs between two runs of one command."""
+    if isinstance(value, dict):
+        kept = {name: each for name, each in value.items() if name not in CIRCUMSTANCES}
+        return {name: _without_circumstances(each) for name, each in kept.items()}
+    return [_without_circumstances(each) for each in value] if isinstance(value, list) else value
 
 
 def _command(folder: Path, arguments: Sequence[str]) -> None:

@@ -44,7 +44,23 @@ def _reproduced(folder: Path) -> None:
     (folder / "again.yaml").write_text(json.dumps(settings))
 
 
+def _trainable(folder: Path) -> None:
+    from tests.helpers.tiny import write_tiny_model
+
+    write_tiny_model(folder / "model")
+    targets._prepared(folder)
+    targets._task(folder)
+
+
+SWEEP = (
+    "scale-sweep", "--data", "data", "--tasks", "task", "--languages", "all", "--allow-seen", "--mix", "0,1",
+    "--pairs", "all", "--steps", "2", "--batch-size", "4", "--seeds", "13", "--model", "model", "--out", "sweep",
+    "--set", "micro_tokens=200;precision=fp32",
+)  # fmt: skip
 KILLED = (
+    Target("prepare", targets._jsonl, ["data.jsonl"], (*targets.PREPARE, "data.jsonl")),
+    Target("train", _trainable, ["data/manifest.json"], targets.TRAIN, outputs=("run",)),
+    Target("sweep", _trainable, ["data/manifest.json"], SWEEP, outputs=("sweep", "home")),
     Target("eval", targets._task, ["task/en/corpus.jsonl"], EVAL, outputs=("out", "cache")),
     Target("mine", _mined, ["data/manifest.json"], ("mine", "data", "--out", "mined"), outputs=("mined",)),
     Target(

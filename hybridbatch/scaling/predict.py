@@ -277,7 +277,7 @@ def fertility_of(config: SweepConfig, report: Reporter = SILENT) -> dict[str, di
 
     encoder = Encoder.load(config.model[0], report=report)
     found = {}
-    for task in _tasks(tuple(config.tasks), config.data_root, config.languages):
+    for task in _tasks(tuple(config.tasks), config.data_root, config.languages, config.parallel):
         texts = {code: list(one.texts[:SAMPLE]) for code, one in task.corpus.items()}
         found[task.name] = tokens_per_word(texts, count_tokens(encoder, texts))
     return found

@@ -331,11 +331,37 @@ def test_workbooks(tmp_path):
     book.active.append([7, "en", "which year", 2019, None])
     book.create_sheet("Notes").append(["nothing", "to", "read"])
     book["Notes"].append(["a", "b", "c"])
+    book.create_sheet("About").append(["one line alone"])
     book.save(tmp_path / "data.xlsx")
     report = RecordingReporter()
     rows = rows_of(tmp_path / "data.xlsx", report=report)
     assert texts(rows) == [MILL, ("7", "eng", "which year", "2019")]
-    assert any("[Notes]" in warning for warning in report.warnings)
+    for sheet in ("[Notes]", "[About]"):
+        assert any(sheet in warning for warning in report.warnings)
+    del book["Sheet"], book["Notes"]
+    book.create_sheet("More").append(["query", "passage"])
+    book.save(tmp_path / "empty.xlsx")
+    with pytest.raises(DataError, match="its sheets hold no record below their headers"):
+        rows_of(tmp_path / "empty.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "pointer of Git LFS"),
+        ("<!DOCTYPE html><html><body>Not found</body></html>\n", "a web page"),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_is_called_by_its_name(tmp_path, content, what):
+    for name in ("data.jsonl", "data.csv"):
+        with pytest.raises(DataError, match=what):
+            rows_of(write(tmp_path / name, content))
+
+
+def test_an_empty_cell_states_no_split(tmp_path):
+    lines = "record_id,language,query,passage,split\na,en,q,p,dev\nb,en,r,s,\n"
+    rows = rows_of(write(tmp_path / "data.csv", lines))
+    assert [row.split for row in rows] == ["validation", "train"]
 
 
 # Training files of other tools, in one language

@@ -36,10 +36,10 @@ def _reproduced(folder: Path) -> None:
     rows = [row | {"record_id": f"{row['record_id']}-{copy}"} for copy in range(8) for row in ROWS]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     settings = {
-        "name": "again", "sources": ["rows.jsonl"], "model": "model", "mixes": [0.5], "seeds": [13], "out": "again",
+        "name": "again", "sources": ["rows.jsonl"], "model": "model", "mixes": [0.5], "seeds": [13], "out": "again", "languages": "eng,swh",
         "preparation": {"decontaminate": "none", "validation_share": 0.2},
         "train": {"steps": 2, "batch_size": 4, "precision": "fp32", "micro_tokens": 200, "log_to": "none"},
-        "eval": {"tasks": "task", "cache": "cache", "precision": "fp32"},
+        "evaluation": {"tasks": "task", "cache": "cache", "precision": "fp32"},
     }  # fmt: skip
     (folder / "again.yaml").write_text(json.dumps(settings))
 

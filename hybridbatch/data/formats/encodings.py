@@ -32,6 +32,10 @@ _FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "packed with zstd", "name it with .zst at the end"),
     (b"PAR1", "Parquet", "name it .parquet"),
     (b"%PDF", "a PDF", "give a table"),
+    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the data with `git lfs pull`"),
+    (b"<!DOCTYPE html", "a web page", "download the file itself"),
+    (b"<!doctype html", "a web page", "download the file itself"),
+    (b"<html", "a web page", "download the file itself"),
 )
 
 
@@ -82,7 +86,7 @@ def _encoding_of(path: Path, head: bytes, chosen: str) -> str:
             return encoding
     for mark, what, mend in _FOREIGN:
         if head.startswith(mark):
-            raise DataError(f"{path}: is {what}, not text; {mend}")
+            raise DataError(f"{path}: is {what}, not a table as text; {mend}")
     if chosen != AUTO:
         return chosen
     zeros = head.count(0)

@@ -206,8 +206,13 @@ def _table(
     records: Records,
     split: Split | None,
     label: str,
+    *,
+    may_be_empty: bool = False,
 ) -> Table:
     """A table with its sample; without `columns`, the columns are those of the sample.
+
+    Args:
+        may_be_empty: whether the table may have columns alone, as a sheet beside others.
 
     Raises:
         DataError: No record can be read.
@@ -222,7 +227,7 @@ def _table(
             sample.append(item)
         if len(sample) == SAMPLE:
             break
-    if not sample:
+    if not sample and not may_be_empty:
         reason = f"line {first_bad.line}: {first_bad.reason}" if first_bad else "it holds none"
         raise DataError(f"{name}: no record can be read ({reason}); {HELP}")
     if columns is None:
@@ -345,6 +350,8 @@ def _sheet_tables(path: Path, split: Split | None, label: str) -> list[Table]:
         sheet = "" if len(found) == 1 else f"[{name}]"
         part = split or split_in_name(name)
         tables.append(_sheet_table(path, sheet, rows, part, label + sheet))
+    if not any(table.sample.records for table in tables):
+        raise DataError(f"{path}: its sheets hold no record below their headers; {HELP}")
     return tables
 
 
@@ -367,4 +374,4 @@ def _sheet_table(
             padded = row + [""] * (len(header) - len(row))
             yield at, {header[column]: padded[column] for column in kept}
 
-    return _table(path, place, named, records, split, label)
+    return _table(path, place, named, records, split, label, may_be_empty=bool(sheet))

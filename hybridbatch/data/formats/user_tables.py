@@ -326,8 +326,8 @@ Form = LongForm | WideForm | AlignedForm | TranslationForm
 
 
 def _split(record: Record, column: str | None) -> Split | None:
-    """The split of a record; None if the table, or this record of JSON, does not state one."""
-    if column is None or record.get(column) is None:
+    """The split of a record; None if the table, or this record, does not state one."""
+    if column is None or record.get(column) in (None, ""):
         return None
     return split(record, column)
 

@@ -184,7 +184,9 @@ def _evaluation_tokens(encoder: "Encoder", cell: Cell, languages: str) -> float:
     """Tokens of all texts that an evaluation encodes, from the lengths of a sample of them."""
     from hybridbatch.scaling.cells.runner import _tasks
 
-    tasks = _tasks(cell.evaluation.tasks, cell.evaluation.data_root, languages)
+    tasks = _tasks(
+        cell.evaluation.tasks, cell.evaluation.data_root, languages, cell.evaluation.parallel
+    )
     total = 0.0
     for task in tasks:
         sides: tuple[tuple[Any, Any], ...] = (("query", task.queries), ("passage", task.corpus))

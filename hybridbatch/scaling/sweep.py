@@ -32,6 +32,7 @@ from hybridbatch.scaling.settings import SweepConfig, seconds
 
 AXES = ("mix", "pairs", "train_languages", "batch_size", "model", "steps", "epochs", "seeds")
 LISTED = 6  # cells of a state that the live view lists
+PROBED = 20_000  # pairs to train on; a grid of fewer starts at once instead of with a probe
 ASK_ABOVE = 10_000  # cells; a larger grid is more likely a mistake than an intention
 
 
@@ -227,7 +228,8 @@ def _tell_length(
     there = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
     missing = [cell for cell in cells if not folder.result(cell.key).exists()]
     cost: Cost | Estimate | None = measured(there)
-    if cost is None and missing and runner is run_cell:
+    pairs = sum(cell.drawn_pairs for cell in missing)
+    if cost is None and pairs >= PROBED and runner is run_cell:
         cost = estimate(config, cells, facts, report)
     total = sum(map(cost.of, missing)) / config.jobs if cost else 0.0
     if total > LONG:

@@ -69,3 +69,11 @@ def test_a_second_estimate_needs_no_model_and_no_texts(
     other = replace(facts, tasks=dict.fromkeys(facts.tasks, "another"))
     monkeypatch.setattr(probe._Probed, "counts", lambda *_: {**counts, "pair": 60.0})
     assert probe.estimate(config, cells, other).pair_tokens == {"e5-small-q4": 60}
+
+
+def test_the_texts_of_an_evaluation_are_counted(tiny_model: Path) -> None:
+    cell = plan_cells(synthetic.sweep_config(seeds="13", pairs="100"), synthetic.facts())[0]
+    encoder = Encoder.load(str(tiny_model))
+    one = probe._evaluation_tokens(encoder, cell, "swh")
+    two = probe._evaluation_tokens(encoder, cell, "swh,yor")
+    assert 100 < one < two

@@ -53,6 +53,8 @@ const SHAPES = [
   (x, y, r) => `M${x - r},${y - r}h${2 * r}v${2 * r}h${-2 * r}Z`,
   (x, y, r) => `M${x},${y - 1.3 * r}L${x + 1.2 * r},${y + r}H${x - 1.2 * r}Z`,
   (x, y, r) => `M${x},${y - 1.4 * r}L${x + 1.4 * r},${y}L${x},${y + 1.4 * r}L${x - 1.4 * r},${y}Z`,
+  (x, y, r) => `M${x},${y + r}l${r},${-1.8 * r}h${-2 * r}z`,
+  (x, y, r) => `M${x - r},${y - 1.5}h${r - 1.5}v${1.5 - r}h3v${r - 1.5}h${r - 1.5}v3h${1.5 - r}v${r - 1.5}h-3v${1.5 - r}h${1.5 - r}z`,
 ];
 function colours(names) {
   return new Map(names.map((name, i) => [name, {

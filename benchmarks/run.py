@@ -26,7 +26,8 @@ BENCHMARKS = {
     "official-belebele": ["bench_official.py"],
     "sweep": ["bench_sweep.py"],
     "verification": ["bench_verification.py"],
-    "reading": ["bench_reading.py"],
+    "reading": ["bench_reading.py", "--parts", "read"],
+    "reading-prepare": ["bench_reading.py", "--parts", "prepare", "--kinds", "jsonl,csv"],
 }
 
 

@@ -60,7 +60,7 @@ SWEEP = (
 KILLED = (
     Target("prepare", targets._jsonl, ["data.jsonl"], (*targets.PREPARE, "data.jsonl")),
     Target("train", _trainable, ["data/manifest.json"], targets.TRAIN, outputs=("run",)),
-    Target("sweep", _trainable, ["data/manifest.json"], SWEEP, outputs=("sweep", "home")),
+    Target("sweep", _trainable, ["data/manifest.json"], SWEEP, outputs=("sweep",)),
     Target("eval", targets._task, ["task/en/corpus.jsonl"], EVAL, outputs=("out", "cache")),
     Target("mine", _mined, ["data/manifest.json"], ("mine", "data", "--out", "mined"), outputs=("mined",)),
     Target(

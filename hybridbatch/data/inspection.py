@@ -35,7 +35,7 @@ def describe(
     nothing_removed = {"records": 0, "sources": {}, "counts": [], "examples": []}
     described = {
         "folder": str(store.folder),
-        "hybridbatch": manifest["hybridbatch"],
+        "hybridbatch": manifest.get("hybridbatch", "unknown"),
         "fingerprint": store.fingerprint,
         "settings": provenance.get("settings", {}),
         "sources": {name: _origin_of(told.get(name, {})) for name in store.sources},

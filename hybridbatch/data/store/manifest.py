@@ -67,6 +67,7 @@ class Manifest(Shape):
     versions: ClassVar[tuple[int, ...]] = (SCHEMA_VERSION,)
     what: ClassVar[str] = "manifest of prepared data"
 
+    hybridbatch: str = "unknown"  # the version that prepared it
     fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
     sources: list[str]
     languages: list[str]

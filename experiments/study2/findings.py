@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.files import read_json, write_text
+from hybridbatch.scaling.cells.folder import SweepFolder
+from hybridbatch.scaling.predict import compared
 
 HERE = Path(__file__).parent
 Row = Mapping[str, Any]
@@ -388,10 +390,14 @@ def forecasts(home: Path) -> list[str]:
             f" {100 * row['miss']:.1f} | {100 * row['inside']:.0f} % | {100 * row['half_width']:.1f} |"
             f" {100 * row['miss_untrained']:.1f} |"
         )
-    lines += [
-        "",
-        "Settings with questions in one language have nothing to leave out. B has not been run.",
-    ]
+    lines += ["", "Settings with questions in one language have nothing to leave out."]
+    made = compared(SweepFolder(home / "B"))
+    if made:
+        done = sum(example.score is not None for example, _ in made)
+        lines[-1] += (
+            f" B's {len(made):,} scores were forecast before any of its trainings"
+            f" ([B/forecast.json](B/forecast.json)); {done:,} of them can be compared by now."
+        )
     return lines
 
 

@@ -141,10 +141,10 @@ class Forecaster:
 
 
 def learn(examples: Iterable[Example]) -> dict[tuple[str, str], Forecaster]:
-    """Learn a forecaster for each task and setting.
+    """Learn a forecaster for each task and setting that has three languages or more.
 
     Raises:
-        DataError: fewer than three languages in some task.
+        DataError: no task and setting has three languages.
     """
     parts: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for example in examples:
@@ -152,17 +152,16 @@ def learn(examples: Iterable[Example]) -> dict[tuple[str, str], Forecaster]:
             parts[example.measure].append(example)
     if not parts:
         raise DataError("a forecast needs finished trained cells to learn from; there is none")
-    return {measure: _learn(part) for measure, part in parts.items()}
+    spoken = {m: len({example.language for example in part}) for m, part in parts.items()}
+    if max(spoken.values()) < MIN_LANGUAGES:
+        raise DataError(
+            f"a forecast needs finished cells in {MIN_LANGUAGES} query languages or more, and there"
+            f" are {max(spoken.values())}"
+        )
+    return {m: _learn(part) for m, part in parts.items() if spoken[m] >= MIN_LANGUAGES}
 
 
 def _learn(part: Sequence[Example]) -> Forecaster:
-    spoken = tuple(dict.fromkeys(example.language for example in part))
-    if len(spoken) < MIN_LANGUAGES:
-        task, setting = part[0].measure
-        raise DataError(
-            f"a forecast of {setting} {task} needs finished cells in {MIN_LANGUAGES} languages or"
-            f" more, and there are {len(spoken)}"
-        )
     errors = {ridge: _error(_left_out(part, ridge)) for ridge in RIDGES}
     best = min(errors, key=lambda ridge: (errors[ridge], -ridge))
     return _fitted(part, best, errors[best])

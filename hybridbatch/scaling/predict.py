@@ -18,6 +18,7 @@ from hybridbatch.scaling.analysis import Sweep, trained_languages
 from hybridbatch.scaling.cells.folder import SweepFolder
 from hybridbatch.scaling.cells.grid import Cell
 from hybridbatch.scaling.forecast import (
+    MIN_LANGUAGES,
     Example,
     Forecast,
     cell_features,
@@ -87,6 +88,11 @@ def forecast(
     old = read_document(path, ForecastDocument)["forecasts"] if path.exists() else []
     told = {(row["key"], row["task"], row["setting"], row["language"]) for row in old}
     learnt = learn(known) if wanted else {}
+    for task, setting in sorted({example.measure for example in wanted} - set(learnt)):
+        report.warn(
+            f"no forecast of {setting} {task}: the sweeps to learn from have it in fewer than"
+            f" {MIN_LANGUAGES} query languages, or not at all"
+        )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     rows = list(old)
     for example in wanted:

@@ -31,6 +31,8 @@ LEFTOVER = re.compile(r"\A\..+\.\d+\.(tmp|old)\Z")
 STALE = 86400.0  # seconds after which a temporary file is left over where there are no locks
 REMAKE = "make it again with the command that wrote it"
 _SEAL = re.compile(rb',\n "checksum": "xxh3:([0-9a-f]{16})"\n\}\s*$')
+# a last line that was a checksum before one of its letters changed
+_BROKEN_SEAL = re.compile(rb'\n ".{8}": "(?:xxh3:.{16}|.{5}[0-9a-f]{16})"\r?\n\}\s*$')
 _swept: set[str] = set()  # folders in which this process has looked for leftovers
 
 
@@ -228,7 +230,8 @@ def read_json(path: Path, mend: str = REMAKE) -> JsonValue:
     raw = read_bytes(path)
     value = parse_json(raw, path, mend)
     seal = value.pop("checksum", None) if isinstance(value, dict) else None
-    if isinstance(seal, str) and seal.startswith("xxh3:") and not _seal_fits(raw, value, seal):
+    sealed = isinstance(seal, str) and seal.startswith("xxh3:")
+    if _BROKEN_SEAL.search(raw) if not sealed else not _seal_fits(raw, value, str(seal)):
         raise DataError(
             f"{path}: is damaged, or was edited since it was written (its checksum does not"
             f' fit); {mend}. To keep an edit, remove the last line "checksum"'

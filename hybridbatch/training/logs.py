@@ -1,6 +1,7 @@
 """Logs of every step besides the terminal: one function per target, chosen by `--log-to`."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -16,6 +17,7 @@ from hybridbatch.training.settings import TrainConfig
 Record = Mapping[str, Any]
 Log = Callable[[Record], None]
 PACKAGES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+_MORE_THAN_A_LINE = re.compile('"xxh3": "[0-9a-f]{16}"}.+$')
 HEADLINES = ("loss/all batches", "validation/loss", "validation/mrr")  # beside hyperparameters
 
 
@@ -57,6 +59,8 @@ def _lines(path: Path) -> list[str]:
         return []
     text = read_bytes(path).decode("utf-8", "surrogateescape")
     *lines, last = text.split("\n")
+    if _MORE_THAN_A_LINE.search(last):  # not cut, but its line feed is another character
+        last += "}"
     return [f"{line}\n" for line in [*lines, *([last] if last.endswith("}") else [])]]
 
 

@@ -136,7 +136,7 @@ def _read_sweep(folder: Path) -> Any:
     from hybridbatch.scaling.cells.folder import SweepFolder
 
     sweep = SweepFolder(folder / "sweep")
-    keys = [entry["key"] for entry in sweep.read_plan()["cells"]][:2]
+    keys = [entry["key"] for entry in sweep.read_plan()["cells"]]
     cells = [(sweep.read(key), sweep.read_queries(key).to_csv()) for key in keys]
     return sweep.read_plan(), cells
 
@@ -157,7 +157,9 @@ def _read_translations(folder: Path) -> Any:
 
     cache = TranslationCache({"name": "none"}, folder)
     try:
-        return {piece: cache.get(PIECES, "eng", "swh").get(piece) for piece in PIECES}
+        found = cache.get(PIECES, "eng", "swh")
+        # what is not found is translated again
+        return {piece: found.get(piece, piece.upper()) for piece in PIECES}
     finally:
         cache._connection.close()
 

@@ -1,6 +1,6 @@
 """Estimate what cells cost before any cell has run, from counts of tokens and a short probe.
 
-The probe encodes and trains on a few texts of the task with the model itself, for about two
+The probe encodes and trains on a few texts of the task with the model itself, for a few
 seconds. The rest follows from counts: the tokens that a cell draws for training and validation, and
 the tokens that its evaluation encodes. The cache keeps the speed of the model on this machine, and
 the counts for the model with these data and tasks. So a second estimate does not load the model.
@@ -96,7 +96,7 @@ def estimate(
         pairs[name] = counts["pair"]
         evaluated |= {(name, languages): counts[f"of {languages}"] for languages in evaluations}
         checkpoints[name] = counts["checkpoint_bytes"]
-        speeds[name] = _speed([facts.models[name], *probed.precisions], probed.measured)
+        speeds[name] = _speed([facts.models[name], *probed.settings], probed.measured)
     return Estimate(speeds, pairs, evaluated, checkpoints)
 
 
@@ -124,6 +124,14 @@ class _Probed:
         trained = [cell.train.precision for cell in self.cells if cell.train]
         encoded = self.cell.evaluation.precision
         return (trained[0] if trained else encoded), encoded
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings on which the speed depends."""
+        from hybridbatch.common.device import resolve_device
+
+        device = str(resolve_device(self.cell.evaluation.device))
+        return (*self.precisions, device, str(hardware(device).get("gpu")))
 
     @cached_property
     def encoder(self) -> "Encoder":
@@ -159,12 +167,12 @@ class _Probed:
 
     def measured(self) -> dict[str, float]:
         """Seconds per token of training and of encoding."""
-        from hybridbatch.common.device import resolve_precision
+        from hybridbatch.common.device import resolve_device, resolve_precision
 
         self.report.note(f"measuring the speed of {self.name} on this machine")
-        cpu = self.encoder.device
-        train, encode = (resolve_precision(each, cpu) for each in self.precisions)
-        found = _measured(self.encoder, self.texts[1], train, encode)
+        device = resolve_device(self.cell.evaluation.device)
+        train, encode = (resolve_precision(each, device) for each in self.precisions)
+        found = _measured(self.encoder.to(device), self.texts[1], train, encode)
         return {"train": found.train, "encode": found.encode}
 
 
@@ -206,7 +214,7 @@ def _speed(model: Sequence[str], measure: Callable[[], dict[str, float]]) -> Spe
     """The speed of a model on this machine, from the cache or measured.
 
     Args:
-        model: the fingerprint and the precisions.
+        model: the fingerprint, and the settings on which the speed depends.
     """
     machine = hardware()
     identity = [*model, machine["cpu"], machine["threads"], versions().get("torch")]
@@ -244,16 +252,20 @@ def _measured(
     # Training computes no gradient of the whole table, only of the rows of its words.
     encoder.model.get_input_embeddings().requires_grad_(False)
     encode, train = [], []
+    waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    wait = waits.get(encoder.device.type, lambda: None)
     # Take the best of several short tries, so that other work on the machine does not count.
     for _ in range(TRIES):
         encoder.eval()
         started = time.perf_counter()
         with torch.inference_mode():
             encoder.embed(read, precision)
+        wait()
         encode.append((time.perf_counter() - started) / float(read.lengths.sum()))
         encoder.train()
         started = time.perf_counter()
         encoder.embed(few, train_precision).sum().backward()
+        wait()
         train.append((time.perf_counter() - started) / float(few.lengths.sum()))
         encoder.zero_grad(set_to_none=True)
     return Speed(min(train), min(encode))

@@ -20,8 +20,7 @@ import torch
 from hybridbatch.data.tasks import mteb as tasks
 from hybridbatch.data.tasks.mteb import fenced, find_tasks, languages_of
 from hybridbatch.model import Encoder
-from hybridbatch.scoring.evaluate import evaluate
-from hybridbatch.scoring.mteb import results, stage
+from hybridbatch.scoring.mteb import results
 from hybridbatch.scoring.mteb.meta import facts_of, model_meta
 from hybridbatch.scoring.mteb.published import Published
 from hybridbatch.scoring.mteb.results import (
@@ -41,7 +40,6 @@ from tests.model.test_layouts import write_qwen
 
 mteb = pytest.importorskip("mteb")
 from datasets import Dataset  # noqa: E402
-from mteb.abstasks.pair_classification import AbsTaskPairClassification  # noqa: E402
 from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining  # noqa: E402
@@ -352,50 +350,6 @@ def test_layouts_of_published_models_score_as_on_mtebs_own_loader(
         meta = json.loads(place.read_text())
         assert meta["n_parameters"] > 0
         assert meta["max_tokens"] > 0
-
-
-class ToyPairs(AbsTaskPairClassification):
-    """Pairs of sentences that are equal, or not."""
-
-    metadata = TaskMetadata(
-        name="ToyPairs", description="toy", type="PairClassification", category="t2t",
-        dataset={"path": "toy/toy", "revision": "1" * 40}, main_score="max_ap", eval_splits=["test"],
-        eval_langs=["eng-Latn"],
-    )  # fmt: skip
-
-    def load_data(self, num_proc: int | None = None, **_: object) -> None:
-        texts = [f"text {i}" for i in range(16)]
-        others = [text if i % 2 else f"other {i}" for i, text in enumerate(texts)]
-        row = {"sentence1": texts, "sentence2": others, "labels": [i % 2 for i in range(16)]}
-        self.dataset = {"test": Dataset.from_dict(row)}
-        self.data_loaded = True
-
-
-def test_a_benchmark_runs_whole_with_tasks_of_several_types(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A benchmark by its name, whose tasks are replaced by small ones of the same types."""
-    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
-    asked: list[str | None] = []
-
-    def small(names: object, benchmark: str | None = None) -> list[Any]:
-        asked.append(benchmark)
-        with fenced():
-            return [ToyRetrieval(), ToyBitext(), ToyPairs()]
-
-    monkeypatch.setattr(stage, "find_tasks", small)
-    out = evaluate(
-        EvalConfig(
-            model=str(tiny_model), benchmark="MTEB(Indic, v1)", out=tmp_path / "eval", verify=1
-        )
-    )
-    result = json.loads((out / "eval.json").read_text())
-    assert asked[0] == "MTEB(Indic, v1)"
-    assert [row["task"] for row in result["official"]] == ["ToyRetrieval", "ToyBitext", "ToyPairs"]
-    for row in result["official"]:
-        assert (out / row["file"]).is_file()
-        assert row["verified"]
-    assert result["official"][2]["mean"] == pytest.approx(1.0)
 
 
 # The model as its own files say

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,6 +27,7 @@ from hybridbatch.data.prepare import at_commits, prepare
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources import entityquestions, mrtydi, webfaq
+from hybridbatch.data.store import disk_arrays
 from hybridbatch.data.store.reader import Store
 from tests.helpers.hub_layouts import write, write_script_repositories
 from tests.helpers.recording import RecordingReporter
@@ -190,13 +190,12 @@ def full_arrow(monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
 
 
 def full_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = np.save
-
-    def save(path: Path, array: np.ndarray, **options: bool) -> None:
-        with open("/dev/full", "wb") as full:
-            real(full, array, **options)
-
-    monkeypatch.setattr(np, "save", save)
+    real = disk_arrays.NpyFile.__init__
+    monkeypatch.setattr(
+        disk_arrays.NpyFile,
+        "__init__",
+        lambda file, path, *rest: real(file, Path("/dev/full"), *rest),
+    )
 
 
 def full_text(monkeypatch: pytest.MonkeyPatch) -> None:

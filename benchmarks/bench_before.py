@@ -59,7 +59,9 @@ def main() -> None:
     made.add_argument("--layers", type=int, default=6)
     made.add_argument("--vocabulary", type=int, default=20_000)
     made.add_argument("--batch", type=int, default=32)
-    made.add_argument("--steps", type=int, default=8, help="counted steps, after one that is not")
+    made.add_argument(
+        "--steps", type=int, default=8, help="counted steps, after one that is not"
+    )
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = made.parse_args()
     options.shape = "e5-small"
@@ -72,7 +74,9 @@ def main() -> None:
             for precision, parts in KINDS
             if precision in ("fp32", able)
         ]
-    settings = {name: getattr(options, name) for name in ("layers", "vocabulary", "batch", "steps")}
+    settings = {
+        name: getattr(options, name) for name in ("layers", "vocabulary", "batch", "steps")
+    }
     commit = subprocess.run(
         ["git", "-C", str(options.before), "rev-parse", "--short", "HEAD"],
         capture_output=True, text=True, check=False,

@@ -57,8 +57,12 @@ def main() -> None:
         peer(**json.loads(options.peer))
         return
     with tempfile.TemporaryDirectory() as folder:
-        rows = [compare(options, float(p), Path(folder) / p) for p in options.dropouts.split(",")]
-    shared = {name: value for name, value in vars(options).items() if name not in ("out", "peer")}
+        rows = [
+            compare(options, float(p), Path(folder) / p) for p in options.dropouts.split(",")
+        ]
+    shared = {
+        name: value for name, value in vars(options).items() if name not in ("out", "peer")
+    }
     finish("curve", shared, {"curves": rows}, options.out, options.device)
 
 
@@ -79,7 +83,9 @@ def compare(options: argparse.Namespace, dropout: float, folder: Path) -> dict[s
     theirs = json.loads(peers.stdout)
     mine = {
         "losses": [entry["loss"] for entry in result["curve"]],
-        "validation_losses": {str(entry["step"]): entry["loss"] for entry in result["validation"]},
+        "validation_losses": {
+            str(entry["step"]): entry["loss"] for entry in result["validation"]
+        },
         "seconds_per_step": result["throughput"]["seconds"] / config.steps,
     }
     apart = [
@@ -93,7 +99,8 @@ def compare(options: argparse.Namespace, dropout: float, folder: Path) -> dict[s
         "sentence_transformers": theirs,
         "largest_difference_of_validation_losses": max(apart),
         "largest_difference_of_losses": max(
-            abs(ours - loss) for ours, loss in zip(mine["losses"], theirs["losses"], strict=True)
+            abs(ours - loss)
+            for ours, loss in zip(mine["losses"], theirs["losses"], strict=True)
         ),
         "ratio": theirs["seconds_per_step"] / mine["seconds_per_step"],
     }
@@ -110,7 +117,8 @@ def peer(settings: dict[str, Any], start: str) -> None:
     def texts(split: Split, index: RecordIndex, schedule: Schedule) -> list[list[str]]:
         """Queries and positives with their prompts, batch after batch."""
         rows = (
-            index.store_rows(each.ravel()) for each in (schedule.query_row, schedule.passage_row)
+            index.store_rows(each.ravel())
+            for each in (schedule.query_row, schedule.passage_row)
         )
         found = (
             read(split, each)
@@ -158,7 +166,11 @@ def peer(settings: dict[str, Any], start: str) -> None:
         )
         print(
             json.dumps(
-                {"losses": losses, "validation_losses": curve, "seconds_per_step": np.mean(seconds)}
+                {
+                    "losses": losses,
+                    "validation_losses": curve,
+                    "seconds_per_step": np.mean(seconds),
+                }
             ),
             file=out,
         )
@@ -172,7 +184,9 @@ def plain_loss(
     copies = torch.from_numpy(names[:, None] == names).fill_diagonal_(False).to(cosines.device)
     scores = (cosines / config.temperature).masked_fill(copies, -torch.inf)
     return float(
-        torch.nn.functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+        torch.nn.functional.cross_entropy(
+            scores, torch.arange(len(scores), device=scores.device)
+        )
     )
 
 

@@ -31,7 +31,8 @@ def main() -> None:
         for dtype in ("float32", "float16"):
             figures[dtype] = measure(Path(folder), np.dtype(dtype), options)
     settings = {
-        name: getattr(options, name) for name in ("vectors", "dimension", "languages", "repeats")
+        name: getattr(options, name)
+        for name in ("vectors", "dimension", "languages", "repeats")
     }
     finish("debias", settings, figures, options.out)
 

@@ -44,13 +44,19 @@ def main() -> None:
     arguments.add_argument("--vocabulary", type=int, default=250_037)
     arguments.add_argument("--task", help="texts of this task; default: random words")
     arguments.add_argument("--data-root", type=Path, help="folder of local copies of the task")
-    arguments.add_argument("--texts", type=int, default=1000, help="queries, and as many passages")
+    arguments.add_argument(
+        "--texts", type=int, default=1000, help="queries, and as many passages"
+    )
     arguments.add_argument("--lengths", default="mixed,equal")
     arguments.add_argument("--precisions", default="fp32,bf16")
     arguments.add_argument("--peer-batch", type=int, nargs="*", default=[8, 32])
-    arguments.add_argument("--peers-python", help="interpreter with the backends onnx and openvino")
+    arguments.add_argument(
+        "--peers-python", help="interpreter with the backends onnx and openvino"
+    )
     arguments.add_argument("--backend-batch", type=int, nargs="*", default=[8])
-    arguments.add_argument("--rounds", type=int, default=3, help="counted, after one that is not")
+    arguments.add_argument(
+        "--rounds", type=int, default=3, help="counted, after one that is not"
+    )
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = arguments.parse_args()
@@ -97,7 +103,9 @@ def compare(options: argparse.Namespace, lengths: str, precision: str) -> dict[s
             differences[name] = float(np.abs(vectors - reference).max())
             bound = AGREEMENT["onnx" if name.startswith("onnx") else precision]
             if differences[name] > bound:
-                raise SystemExit(f"{lengths}, {precision}: {name} differs by {differences[name]}")
+                raise SystemExit(
+                    f"{lengths}, {precision}: {name} differs by {differences[name]}"
+                )
     peer.end()
     count = sum(map(len, texts.values()))
     tokens = sum(int(ours.tokenise(some, side).lengths.sum()) for side, some in texts.items())
@@ -118,7 +126,8 @@ def compare(options: argparse.Namespace, lengths: str, precision: str) -> dict[s
         "tokens": tokens,
         "texts_per_second": speed,
         "cpu_seconds": {
-            name: spread([one["cpu_seconds"] for one in each[1:]]) for name, each in spent.items()
+            name: spread([one["cpu_seconds"] for one in each[1:]])
+            for name, each in spent.items()
         },
         "ratio_to_plain": speed[own]["median"] / speed["hybridbatch-plain"]["median"],
         "ratio_to_best_batch": {kind: speed[own]["median"] / best[kind] for kind in best},

@@ -30,13 +30,19 @@ def main() -> None:
     arguments.add_argument("--task", default="atlas", help="encode its texts with --model")
     arguments.add_argument("--data-root", type=Path, help="folder of local copies of the task")
     arguments.add_argument("--model", default="e5-small-q4")
-    arguments.add_argument("--passages", type=Path, help="folder of vectors, in place of --task")
+    arguments.add_argument(
+        "--passages", type=Path, help="folder of vectors, in place of --task"
+    )
     arguments.add_argument("--queries", type=Path, help="folder of vectors, in place of --task")
-    arguments.add_argument("--about", help="what the vectors of the folders are, for the result")
+    arguments.add_argument(
+        "--about", help="what the vectors of the folders are, for the result"
+    )
     arguments.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     arguments.add_argument("--index", nargs="*", default=["ivf", "hnsw", "ivfpq"])
     arguments.add_argument("--k", type=int, default=100)
-    arguments.add_argument("--measured", type=int, default=300, help="queries, beside the tuned")
+    arguments.add_argument(
+        "--measured", type=int, default=300, help="queries, beside the tuned"
+    )
     arguments.add_argument("--recall", type=float, default=0.95)
     options = arguments.parse_args()
     rng = np.random.default_rng(0)
@@ -107,11 +113,18 @@ def measure(
         index = made[0]
         index.effort = USUAL[kind](index.lists)
         rows.append(
-            row(kind, "usual", index.effort, lambda index=index: index.search(others, options.k))
+            row(
+                kind, "usual", index.effort, lambda index=index: index.search(others, options.k)
+            )
         )
         tuning = index.tune(some, of_some, options.recall)
         rows.append(
-            row(kind, "tuned", tuning.effort, lambda index=index: index.search(others, options.k))
+            row(
+                kind,
+                "tuned",
+                tuning.effort,
+                lambda index=index: index.search(others, options.k),
+            )
         )
         rows[-1] |= {"lists": index.lists, "build_cpu_seconds": build["cpu_seconds"]}
         yield

@@ -54,7 +54,8 @@ def main() -> None:
     figures = {
         "subsets": {"ours": len(task.hf_subsets), "stock": len(sample.hf_subsets)},
         "texts_encoded": encoded,
-        "texts_stock_would_encode_on_all_subsets": len(task.hf_subsets) * (PASSAGES + QUESTIONS),
+        "texts_stock_would_encode_on_all_subsets": len(task.hf_subsets)
+        * (PASSAGES + QUESTIONS),
         "seconds": {"ours": ours, "stock": stock},
         "seconds_per_subset": per_subset,
         "stock_over_ours": {
@@ -92,7 +93,9 @@ def fill(task) -> None:
         queries[variant] = Dataset.from_dict(
             {
                 "id": [f"Q{i}" for i in range(QUESTIONS)],
-                "text": [f"{variant} question {first + PASSAGES + i}" for i in range(QUESTIONS)],
+                "text": [
+                    f"{variant} question {first + PASSAGES + i}" for i in range(QUESTIONS)
+                ],
             }
         )
     qrels = {f"Q{i}": {f"C{i % PASSAGES}": 1} for i in range(QUESTIONS)}

@@ -19,7 +19,18 @@ from typing import Any
 from common import finish, parser
 
 HERE = Path(__file__).parents[1]
-WORDS = ("mill", "river", "harvest", "bell", "market", "the", "question", "yes", "jibu", "swali")
+WORDS = (
+    "mill",
+    "river",
+    "harvest",
+    "bell",
+    "market",
+    "the",
+    "question",
+    "yes",
+    "jibu",
+    "swali",
+)
 WORDS += ("maji", "nyumba", "Straße", "ọdún", "lampu", "gereja")
 COLUMNS = ("record_id", "language", "query", "passage")
 READ = """
@@ -96,7 +107,10 @@ def write(path: Path, rows: int) -> None:
         elif path.suffix == ".tsv":
             file.write("\t".join(COLUMNS) + "\n")
         for number in range(rows):
-            query, passage = " ".join(draw.choices(WORDS, k=7)), " ".join(draw.choices(WORDS, k=28))
+            query, passage = (
+                " ".join(draw.choices(WORDS, k=7)),
+                " ".join(draw.choices(WORDS, k=28)),
+            )
             row = (f"r{number // 2}", ("en", "sw")[number % 2], query, passage)
             if path.suffix == ".csv":
                 writer.writerow(row)

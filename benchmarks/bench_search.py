@@ -74,7 +74,9 @@ def main() -> None:
     finish("search", settings, figures, options.out)
 
 
-def approximate(kind, corpus: np.ndarray, queries: np.ndarray, exact: Found) -> dict[str, float]:
+def approximate(
+    kind, corpus: np.ndarray, queries: np.ndarray, exact: Found
+) -> dict[str, float]:
     """Seconds to build and search a FAISS index, and the recall it loses."""
     made: list[FaissIndex] = []
     results: list[Found] = []

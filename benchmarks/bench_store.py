@@ -70,7 +70,9 @@ def main() -> None:
             "read": measured(read_at_random, folder),
             "plan": measured(plan, folder, options.mix, options.batch_size, options.steps),
             "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-            "index_bytes": sum(file.stat().st_size for file in (folder / "index").rglob("*.npy")),
+            "index_bytes": sum(
+                file.stat().st_size for file in (folder / "index").rglob("*.npy")
+            ),
         }
         small = Path(temporary) / "small"
         measured(write, small, options.token_rows, options.passage_characters)
@@ -89,7 +91,10 @@ def synthetic_rows(rows: int, characters: int) -> Iterator[Row]:
     places = len(text) - characters
     for record in range(rows // len(LANGUAGES)):
         start, asked = record // 2 * 7919 % places, record * 104729 % places
-        passage, query = text[start : start + characters], text[asked : asked + QUERY_CHARACTERS]
+        passage, query = (
+            text[start : start + characters],
+            text[asked : asked + QUERY_CHARACTERS],
+        )
         for language in LANGUAGES:
             yield Row(
                 "mmarco",
@@ -165,7 +170,9 @@ def measured(stage: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str,
         return pool.submit(run_stage, stage, arguments).result()
 
 
-def run_stage(stage: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+def run_stage(
+    stage: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]
+) -> dict[str, Any]:
     """In the stage's own process."""
     before = peak_mib()
     figures: dict[str, Any] = {}

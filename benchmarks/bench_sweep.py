@@ -29,7 +29,9 @@ MIXES = (0.0, 0.5, 1.0)
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--cells", type=int, default=60, help="trained cells, a multiple of 3")
+    arguments.add_argument(
+        "--cells", type=int, default=60, help="trained cells, a multiple of 3"
+    )
     arguments.add_argument("--steps", type=int, default=2)
     arguments.add_argument("--batch-size", type=int, default=8)
     arguments.add_argument("--languages", default="swh,yor,amh,tir")
@@ -121,7 +123,10 @@ def seconds(*words: str) -> np.ndarray:
     )
     after = os.times()
     cpu = (
-        after.children_user + after.children_system - before.children_user - before.children_system
+        after.children_user
+        + after.children_system
+        - before.children_user
+        - before.children_system
     )
     return np.array([perf_counter() - wall, cpu])
 
@@ -132,9 +137,9 @@ def same_scores(cell: Cell, here: Path) -> bool:
     """
     (result,) = here.glob(f"sweep-*/cells/{cell.key}.json")
     ours = json.loads(result.read_text())["eval"]["tasks"][0]["settings"]
-    alone = json.loads((here / "alone" / cell.key / "eval" / "eval.json").read_text())["tasks"][0][
-        "settings"
-    ]
+    alone = json.loads((here / "alone" / cell.key / "eval" / "eval.json").read_text())["tasks"][
+        0
+    ]["settings"]
     return all(
         abs(metrics["mAP"] - alone[setting]["by_query_language"][language]["mAP"]) < 1e-9
         for setting, languages in ours.items()

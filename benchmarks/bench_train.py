@@ -68,7 +68,9 @@ def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--parts", default=",".join(PARTS))
-    arguments.add_argument("--precisions", help="of the speed part; the others take the last one")
+    arguments.add_argument(
+        "--precisions", help="of the speed part; the others take the last one"
+    )
     arguments.add_argument("--shape", choices=list(SHAPES), default="e5-small")
     arguments.add_argument("--layers", type=int, default=12)
     arguments.add_argument("--vocabulary", type=int, default=250_037)
@@ -114,7 +116,11 @@ def main() -> None:
             if part in parts:
                 started = time.perf_counter()
                 figures[part] = globals()[part](options)
-                print(f"{part}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+                print(
+                    f"{part}: {time.perf_counter() - started:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
     settings = {
         name: value
         for name, value in vars(options).items()
@@ -346,7 +352,8 @@ def alone(
             budget, leads = ours.trainer.progress.token_budget, workers.leads
     else:
         queries, passages = (
-            [f"{side}: {text}" for text in kept] for side, kept in zip(SIDES, texts, strict=True)
+            [f"{side}: {text}" for text in kept]
+            for side, kept in zip(SIDES, texts, strict=True)
         )
         config, leads = settings(batch, precision, steps), True
 
@@ -370,7 +377,9 @@ def alone(
                     "pairs_per_second": batch / median(seconds),
                     "peak_bytes": peak,
                     "bytes_before": before,
-                    "tokens_per_forward_pass": budget if cached and who == "hybridbatch" else None,
+                    "tokens_per_forward_pass": budget
+                    if cached and who == "hybridbatch"
+                    else None,
                 }
             )
         )
@@ -397,7 +406,9 @@ def write_model(options: argparse.Namespace) -> None:
     AutoModel.from_config(config).save_pretrained(options.start)
     fast.save_pretrained(options.start)
     saved = Path(f"{options.start}-saved")
-    Encoder.load(str(options.start), max_passage_tokens=MOST).save(saved, "start of a benchmark")
+    Encoder.load(str(options.start), max_passage_tokens=MOST).save(
+        saved, "start of a benchmark"
+    )
     options.start = saved
 
 

@@ -111,7 +111,9 @@ def main() -> None:
     options_parser = parser(__doc__ or "")
     options_parser.add_argument("--model", default="e5-small-q4")
     options_parser.add_argument("--steps", type=int, default=6)
-    options_parser.add_argument("--rows", type=int, default=1_000_000, help="of the store opened")
+    options_parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="of the store opened"
+    )
     options = options_parser.parse_args()
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -135,7 +137,10 @@ def main() -> None:
         figures["train"]["cpu_seconds_to_first_step"] = round(started[0] - begun, 3)
         loop.Trainer._step = step  # type: ignore[method-assign]
         scored = EvalConfig(
-            model=str(run), languages="eng,swh,amh,deu", out=folder / "eval", cache=folder / "cache"
+            model=str(run),
+            languages="eng,swh,amh,deu",
+            out=folder / "eval",
+            cache=folder / "cache",
         )
         figures["eval"] = share(lambda: evaluate(scored))
         figures["eval with stored embeddings"] = share(lambda: evaluate(scored))

@@ -26,7 +26,9 @@ def main() -> None:
         try:
             models[name] = load(name, folder, options["threads"])
             models[name].max_seq_length = options["most"]
-        except Exception as error:  # a backend that is not installed, or cannot convert the model
+        except (
+            Exception
+        ) as error:  # a backend that is not installed, or cannot convert the model
             print(json.dumps({"missing": name, "why": repr(error)[:300]}), flush=True)
     import transformers
 

@@ -140,7 +140,9 @@ class Acceptance:
     def numbers(self) -> None:
         """Values and gradients of every packable family against the CPU in fp32."""
         lengths = (3, 5, 5, 9, 17, 30, 64, 90, 120)
-        tokens = TokenArrays.of([RANDOM.integers(4, 100, length).tolist() for length in lengths])
+        tokens = TokenArrays.of(
+            [RANDOM.integers(4, 100, length).tolist() for length in lengths]
+        )
         for family in sorted(PACKABLE):
             folder = write_tiny_model(self.folder / family, family, hidden=64, dropout=0.0)
             encoder = Encoder.load(str(folder))
@@ -284,16 +286,16 @@ class Acceptance:
         )
         if kernels:
             few = kernels <= MOST_KERNELS and waits <= MOST_WAITS + 1  # the clock's own
-            self.say(few, f"{check}, kernels", f"{kernels} kernels, {waits} waits", kernels=kernels)
+            self.say(
+                few, f"{check}, kernels", f"{kernels} kernels, {waits} waits", kernels=kernels
+            )
         del ours
         return_freed_memory()
         for attention in ("flash_attention_2", None):
             self._peer(shape, batch, attention, batch / seconds)
 
     def _peer(self, shape: str, batch: int, attention: str | None, mine: float) -> None:
-        name = (
-            f"against sentence-transformers {'with' if attention else 'without'} flash attention 2"
-        )
+        name = f"against sentence-transformers {'with' if attention else 'without'} flash attention 2"
         check = f"speed {shape} {batch} {name}"
         needed = ["sentence_transformers", "datasets", "accelerate"]
         needed += ["flash_attn"] if attention else []
@@ -388,8 +390,12 @@ class Acceptance:
         corpus = RANDOM.integers(-2, 3, (50_000, 4)).astype(np.float32)
         queries = RANDOM.integers(-2, 3, (100, 4)).astype(np.float32)
         rows = [search(queries, corpus, 100, device=each).rows for each in ("cpu", self.device)]
-        self.say(bool(np.array_equal(*rows)), "search", "finds what the CPU finds, ties included")
-        many = RANDOM.standard_normal((5_000 if self.small else 1_000_000, 384), dtype=np.float32)
+        self.say(
+            bool(np.array_equal(*rows)), "search", "finds what the CPU finds, ties included"
+        )
+        many = RANDOM.standard_normal(
+            (5_000 if self.small else 1_000_000, 384), dtype=np.float32
+        )
         asked = RANDOM.standard_normal((4096, 384), dtype=np.float32)
         started = time.perf_counter()
         search(asked, many, 100, device=self.device)
@@ -411,7 +417,9 @@ class Acceptance:
         from hybridbatch.training.validation import Validation
 
         steps, batch = (4, 16) if self.small else (40, 100)
-        config = settings(batch, "bf16", steps).model_copy(update={"checkpoint_every": steps // 2})
+        config = settings(batch, "bf16", steps).model_copy(
+            update={"checkpoint_every": steps // 2}
+        )
         rows = np.arange(steps * batch).reshape(steps, batch) % len(self.texts)
         schedule = Ours.schedule_of(rows)
         texts = MadeUp([t["query"] for t in self.texts], [t["passage"] for t in self.texts])
@@ -422,7 +430,9 @@ class Acceptance:
             precision = "bf16" if self.device.type == "cuda" else "fp32"
             with join(self.device) as workers:
                 machine = Machine(workers, precision, 1 << 20)
-            return Trainer(encoder, batches, Validation({}), config, self.folder / "run", machine)
+            return Trainer(
+                encoder, batches, Validation({}), config, self.folder / "run", machine
+            )
 
         whole = trainer()
         started = time.perf_counter()
@@ -541,7 +551,9 @@ def _any_loss(embeddings: torch.Tensor) -> torch.Tensor:
 
 def _sequences(count: int, vocabulary: int) -> TokenArrays:
     lengths = np.clip(RANDOM.lognormal(np.log(40), 0.7, count).astype(int), 4, 120)
-    return TokenArrays.of([RANDOM.integers(4, vocabulary, length).tolist() for length in lengths])
+    return TokenArrays.of(
+        [RANDOM.integers(4, vocabulary, length).tolist() for length in lengths]
+    )
 
 
 def _installed(package: str) -> bool:
@@ -557,7 +569,9 @@ def main() -> int:
     )
     made.add_argument("--device", default="cuda:0")
     made.add_argument("--bundle", type=Path, help="folder that gpu_bundle.py made")
-    made.add_argument("--small", action="store_true", help="sizes for a look at the script itself")
+    made.add_argument(
+        "--small", action="store_true", help="sizes for a look at the script itself"
+    )
     made.add_argument("--parts", default=",".join(PARTS))
     made.add_argument("--seconds", type=float, default=570.0, help="for all parts together")
     made.add_argument("--out", type=Path, help="JSON file to write")
@@ -601,7 +615,14 @@ def in_process(
     """The lines of a process that runs these parts, and the part in which it ended, if it did."""
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "lines.jsonl"
-        command = [sys.executable, __file__, "--device", options.device, "--parts", ",".join(parts)]
+        command = [
+            sys.executable,
+            __file__,
+            "--device",
+            options.device,
+            "--parts",
+            ",".join(parts),
+        ]
         command += ["--child", str(lines), "--until", str(options.until)]
         command += ["--small"] if options.small else []
         command += ["--bundle", str(options.bundle)] if options.bundle else []

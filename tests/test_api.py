@@ -61,7 +61,11 @@ def test_an_evaluation_has_a_table_and_the_score_of_every_query(
 
 def test_evaluations_are_compared(evaluations: list[hb.Evaluation]) -> None:
     comparison = hb.compare(*evaluations)
-    assert set(comparison.table()["setting"]) == {"monolingual", "cross-lingual", "multilingual"}
+    assert set(comparison.table()["setting"]) == {
+        "monolingual",
+        "cross-lingual",
+        "multilingual",
+    }
     assert all(comparison.sentences)
 
 
@@ -85,5 +89,7 @@ def test_import_costs_nothing_until_a_name_is_used() -> None:
         "import sys, hybridbatch as hb; hb.train, hb.plan_schedule, hb.RecordIndex;"
         "print('torch' in sys.modules, 'pandas' in sys.modules, 'Encoder' in dir(hb))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["False", "False", "True"]

@@ -73,7 +73,9 @@ def test_the_code_is_not_packed(capsys: pytest.CaptureFixture, monkeypatch) -> N
     """The bounds that CONTRIBUTING names."""
     monkeypatch.setattr("sys.argv", ["density", str(ROOT / "hybridbatch")])
     print_density()
-    tokens, nested, long_lines = re.findall(r"([\d.]+)%?$", capsys.readouterr().out, re.MULTILINE)
+    tokens, nested, long_lines = re.findall(
+        r"([\d.]+)%?$", capsys.readouterr().out, re.MULTILINE
+    )
     assert float(tokens) <= 8.7
     assert float(nested) <= 2.0
     assert float(long_lines) <= 2.0

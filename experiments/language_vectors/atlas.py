@@ -140,10 +140,13 @@ def nearest(turn: Debiasing) -> dict[str, Any]:
     def share(field: str) -> dict[str, float]:
         known = [n for n in names if getattr(facts[n], field)]
         hits = [
-            getattr(facts[n], field) == getattr(facts[first[names.index(n)]], field) for n in known
+            getattr(facts[n], field) == getattr(facts[first[names.index(n)]], field)
+            for n in known
         ]
         chance = [
-            np.mean([getattr(facts[n], field) == getattr(facts[o], field) for o in names if o != n])
+            np.mean(
+                [getattr(facts[n], field) == getattr(facts[o], field) for o in names if o != n]
+            )
             for n in known
         ]
         return {"nearest": float(np.mean(hits)), "chance": float(np.mean(chance))}
@@ -209,7 +212,9 @@ def sentences(vectors: Vectors, wikipedia: Vectors) -> list[dict[str, Any]]:
         many[name], rest[name] = encoded[order[LEFT_OUT:]], encoded[order[:LEFT_OUT]]
     for count in (10, 100, 1000):
         part = {name: own[:count] for name, own in many.items()}
-        rows.append({**_errors(count, part, rest, noise=LEFT_OUT), "kind": "Wikipedia (XQuAD-R)"})
+        rows.append(
+            {**_errors(count, part, rest, noise=LEFT_OUT), "kind": "Wikipedia (XQuAD-R)"}
+        )
     return rows
 
 
@@ -236,7 +241,9 @@ def between(texts: Mapping[str, Any]) -> list[dict[str, Any]]:
     squared distance over the squared length, over the languages that both have.
     """
     kinds = {
-        f"{source} {side}": texts[source][side] for source in texts for side in ("passage", "query")
+        f"{source} {side}": texts[source][side]
+        for source in texts
+        for side in ("passage", "query")
     }
     rows = []
     for one, own in kinds.items():
@@ -253,7 +260,8 @@ def between(texts: Mapping[str, Any]) -> list[dict[str, Any]]:
             lost = sum(float(((away[n] - aim[n]) ** 2).sum()) for n in shared)
             whole = sum(float((aim[n] ** 2).sum()) for n in shared)
             cosine = [
-                away[n] @ aim[n] / np.linalg.norm(away[n]) / np.linalg.norm(aim[n]) for n in shared
+                away[n] @ aim[n] / np.linalg.norm(away[n]) / np.linalg.norm(aim[n])
+                for n in shared
             ]
             rows.append({"from": one, "to": other, "languages": len(shared),
                          "explained": round(1 - lost / whole, 3),

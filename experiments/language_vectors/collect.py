@@ -69,7 +69,9 @@ def write(folder: Path, texts: dict[str, dict[str, str]], most: int) -> None:
     order = [ids[place] for place in stream(SEED, folder.name).permutation(len(ids)).tolist()]
     for language, own in sorted(texts.items()):
         chosen = [key for key in order if key in own][:most]
-        lines = [json.dumps({"id": key, "text": own[key]}, ensure_ascii=False) for key in chosen]
+        lines = [
+            json.dumps({"id": key, "text": own[key]}, ensure_ascii=False) for key in chosen
+        ]
         write_text(folder / f"{language}.jsonl", "\n".join(lines) + "\n")
     sys.stdout.write(f"{folder.name}: {len(texts)} languages\n")
 

@@ -43,7 +43,9 @@ from hybridbatch.scoring.significance import bootstrap_interval
 from hybridbatch.search.embeddings import EmbeddingStore
 
 HERE = Path(__file__).parent
-NINE = "eng,amh,hau,ibo,khm,swh,tir,wol,yor"  # English and the study's eight zero-shot languages
+NINE = (
+    "eng,amh,hau,ibo,khm,swh,tir,wol,yor"  # English and the study's eight zero-shot languages
+)
 FIVE = ("arb", "deu", "eng", "hin", "tha")
 PARAGRAPHS = 5  # of an article of XQuAD, in order
 SEED = 13
@@ -224,7 +226,9 @@ def training_vectors(
     table = data.columns("train", ["record_id", "language", "query", "passage"]).to_pylist()
     table = [row for row in table if row["language"] in languages]
     order = sorted({row["record_id"] for row in table})
-    order = [order[place] for place in stream(SEED, "training").permutation(len(order)).tolist()]
+    order = [
+        order[place] for place in stream(SEED, "training").permutation(len(order)).tolist()
+    ]
     rank = {name: place for place, name in enumerate(order)}
     table.sort(key=lambda row: rank[row["record_id"]])
     texts: dict[str, dict[str, list[str]]] = {"passage": {}, "query": {}}
@@ -276,13 +280,19 @@ def variants(collection: Measured, texts: Mapping[str, Any]) -> list[Variant]:
     """Every variant, the untouched vectors first; each is made when it is asked for."""
     found: list[Variant] = [("untrained", lambda: [collection.vectors], "")]
 
-    def own(label: str, method: Method | None = None, against: str = "", **options: Any) -> None:
+    def own(
+        label: str, method: Method | None = None, against: str = "", **options: Any
+    ) -> None:
         how = Own(method or Method(), **options)
         found.append((label, lambda: crossed(collection, how), against))
 
-    def other(label: str, method: Method | None = None, against: str = "", **options: Any) -> None:
+    def other(
+        label: str, method: Method | None = None, against: str = "", **options: Any
+    ) -> None:
         source = pooled(texts) if label.startswith("all") else texts[label.partition(":")[0]]
-        found.append((label, lambda: [from_texts(collection, source, method, **options)], against))
+        found.append(
+            (label, lambda: [from_texts(collection, source, method, **options)], against)
+        )
 
     methods = {
         "centre global": Method(scope="global"),
@@ -367,7 +377,9 @@ def crossed(collection: Measured, how: Own) -> list[Sides]:
 Halves = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def estimated(collection: Measured, how: Own, halves: Halves, half: int) -> Mapping[str, Debiasing]:
+def estimated(
+    collection: Measured, how: Own, halves: Halves, half: int
+) -> Mapping[str, Debiasing]:
     """The maps of both sides for one half, from the other half."""
     moments = {
         side: Moments.of(rows, products=how.method.products)
@@ -391,7 +403,8 @@ def rest(
     """The vectors by side and language that the estimate for one half is made from."""
     found = {
         side: {
-            name: rows[halves[side][name] != half][: how.most] for name, rows in by_language.items()
+            name: rows[halves[side][name] != half][: how.most]
+            for name, rows in by_language.items()
         }
         for side, by_language in collection.vectors.items()
     }
@@ -445,7 +458,9 @@ def from_texts(
     one.
     """
     method = method or Method()
-    moments = {side: Moments.of(rows, products=method.products) for side, rows in source.items()}
+    moments = {
+        side: Moments.of(rows, products=method.products) for side, rows in source.items()
+    }
     maps = method.fit_sides(moments, together=together)
     return {
         side: {
@@ -549,7 +564,9 @@ def five(task: Task, collection: Measured, texts: Mapping[str, Any]) -> list[dic
             part, rest = {}, {}
             for side in ("query", "passage"):
                 inside = {
-                    name: np.array([fold[one] == third for one in collection.groups[side][name]])
+                    name: np.array(
+                        [fold[one] == third for one in collection.groups[side][name]]
+                    )
                     for name in FIVE
                 }
                 rest[side] = {n: collection.vectors[side][n][~inside[n]] for n in FIVE}
@@ -557,7 +574,9 @@ def five(task: Task, collection: Measured, texts: Mapping[str, Any]) -> list[dic
             if method and label.startswith("ntrex"):
                 rest = {side: {n: texts["ntrex"][side][n][:64] for n in FIVE} for side in rest}
             if method:
-                maps = method.fit_sides({side: Moments.of(rows_) for side, rows_ in rest.items()})
+                maps = method.fit_sides(
+                    {side: Moments.of(rows_) for side, rows_ in rest.items()}
+                )
                 part = {
                     side: {n: maps[side].apply(v, n) for n, v in by.items()}
                     for side, by in part.items()

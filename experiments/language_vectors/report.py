@@ -163,7 +163,9 @@ def atlas(found: dict[str, Any]) -> str:
         "wol",
     ):
         if name in near["languages"]:
-            three = ", ".join(f"{other} {cosine:.2f}" for other, cosine in near["languages"][name])
+            three = ", ".join(
+                f"{other} {cosine:.2f}" for other, cosine in near["languages"][name]
+            )
             lines.append(f"- {name}: {three}")
     lines += [
         f"\n**Bias.** English lines of news against a pool of {bias['of'] + 1} languages: the"

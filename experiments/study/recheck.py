@@ -41,7 +41,9 @@ def load(folder: Path) -> dict[tuple[float, int, int], pd.DataFrame]:
 
 
 def differences(
-    cells: dict[tuple[float, int, int], pd.DataFrame], against: float, measure: tuple[str, str, str]
+    cells: dict[tuple[float, int, int], pd.DataFrame],
+    against: float,
+    measure: tuple[str, str, str],
 ) -> pd.DataFrame:
     """Mix 0.5 less a pure strategy: seed x question, and seed x language, stacked with a level."""
     task, setting, metric = measure
@@ -79,7 +81,9 @@ def over_languages(values: pd.Series) -> str:
     return f"{values.mean() - half:+.1f} to {values.mean() + half:+.1f} ({len(values)})"
 
 
-def mean_of(table: pd.DataFrame, measure: tuple[str, str, str], spoken: list[str] | None) -> float:
+def mean_of(
+    table: pd.DataFrame, measure: tuple[str, str, str], spoken: list[str] | None
+) -> float:
     """The mean over query languages of the mean over their questions."""
     task, setting, metric = measure
     chosen = table[(table["task"] == task) & (table["setting"] == setting)]
@@ -109,7 +113,9 @@ def nine_languages(cells: dict[tuple[float, int, int], pd.DataFrame]) -> list[st
                     ]
                     both.append(f"{np.mean(values):.3f}")
                 row.append(" / ".join(both))
-            lines.append(f"| {setting} mAP, nine / eight | {size:,} | " + " | ".join(row) + " |")
+            lines.append(
+                f"| {setting} mAP, nine / eight | {size:,} | " + " | ".join(row) + " |"
+            )
     return lines
 
 
@@ -169,7 +175,9 @@ def pool_of_all() -> list[str]:
             ("mAP", "{:.3f}"), ("rank_distance", "{:,.0f}"), ("same_language_share@10", "{:.3f}"),
         ):  # fmt: skip
             measure = ("belebele-sib", "multilingual", metric)
-            row.append(form.format(np.mean([mean_of(table, measure, None) for table in tables])))
+            row.append(
+                form.format(np.mean([mean_of(table, measure, None) for table in tables]))
+            )
         lines.append(f"| {name} | " + " | ".join(row) + " |")
     return lines
 
@@ -217,7 +225,13 @@ def main() -> None:
     lines += ["", "Atlas, monolingual, mix 0.5 against mix 1, by language: "
               + ", ".join(f"{code} {value:+.1f}" for code, value in named.sort_values().items())
               + f". Amharic, Khmer and Tigrinya make {three:.0%} of the eight languages' gain."]  # fmt: skip
-    lines += [*nine_languages(cells), *by_pretraining(cells), *control(), *pool_of_all(), *absent()]
+    lines += [
+        *nine_languages(cells),
+        *by_pretraining(cells),
+        *control(),
+        *pool_of_all(),
+        *absent(),
+    ]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -159,7 +159,9 @@ def planned(settings: dict[str, Any]) -> Iterator[list[Run]]:
         yield [*trained, Run(seed, 0, None), Run(seed, 1, None)]
 
 
-def do(run: Run, collection: Collection, settings: dict[str, Any], news: Path, out: Path) -> None:
+def do(
+    run: Run, collection: Collection, settings: dict[str, Any], news: Path, out: Path
+) -> None:
     """Train and measure one run."""
     halves = collection.halves(run.seed)
     inside = {article for article, half in halves.items() if half == run.trained_on}
@@ -167,7 +169,9 @@ def do(run: Run, collection: Collection, settings: dict[str, Any], news: Path, o
     task = collection.part(outside)
     quarter = fold_of_groups(sorted(outside), 2, run.seed)
     languages = list(task.queries)
-    lengths = {name: settings["train"][name] for name in ("max_query_tokens", "max_passage_tokens")}
+    lengths = {
+        name: settings["train"][name] for name in ("max_query_tokens", "max_passage_tokens")
+    }
     started = time.monotonic()
     result: dict[str, Any] = {"run": run._asdict(), "settings": settings["train"]}
     with tempfile.TemporaryDirectory() as scratch:

@@ -58,7 +58,9 @@ def status(report: Row) -> list[str]:
     """How far experiment A is."""
     seeds, halves = len(report["seeds"]), len(report["halves"])
     if report["final"]:
-        return [f"**Final for experiment A**: all {seeds} planned seeds. B to D have not been run."]
+        return [
+            f"**Final for experiment A**: all {seeds} planned seeds. B to D have not been run."
+        ]
     return [
         f"**Interim, no verdict.** Experiment A has {halves} halves of {seeds} of 10 planned seeds, and B to D"
         " have not been run. [plan.md](plan.md) asks for ten seeds before any verdict. What stands below are"
@@ -194,7 +196,9 @@ def claims(report: Row) -> list[str]:
     share = 100 * row["difference"] / row["mean_against"]
     lower = row["high"] < 0 and (not final or row["p_holm"] < 0.05)
     verdict = (
-        ("reproduced" if share > -30 else "reproduced, and more") if lower else "undecidable here"
+        ("reproduced" if share > -30 else "reproduced, and more")
+        if lower
+        else "undecidable here"
     )
     lines += [
         f"| rank distance of hybrid is 13 to 30 % below X-X-mono | {'' if final else 'so far: '}{verdict} |"
@@ -245,9 +249,7 @@ def evidence(report: Row) -> list[str]:
             scale = 1 if row["measure"] == "rank_distance" else 100
             over = ""
             if "languages_low" in row:
-                over = (
-                    f"{row['languages_low'] * scale:+.1f} to {row['languages_high'] * scale:+.1f}"
-                )
+                over = f"{row['languages_low'] * scale:+.1f} to {row['languages_high'] * scale:+.1f}"
             lines.append(
                 f"| {row['contrast']} | {NAMES[row['measure']]} | {told(row)} |"
                 f" {row['detectable'] * scale:.1f} | {over} | {row.get('verdict', 'none yet')} |"

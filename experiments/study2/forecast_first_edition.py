@@ -45,7 +45,12 @@ def main() -> None:
                 tokens = fertility["atlas"].get(code)
                 by_language.append({"language": code, "tokens_per_word": tokens, **row})
     folder = make_folder(HERE / "F")
-    result = {"schema_version": 1, "kind": "forecast-check", "rows": rows, "languages": by_language}
+    result = {
+        "schema_version": 1,
+        "kind": "forecast-check",
+        "rows": rows,
+        "languages": by_language,
+    }
     write_json(folder / "first-edition.json", result)
     lines = [
         "# Forecasts of the first edition's grid, each language left out", "",

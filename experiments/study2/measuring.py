@@ -82,7 +82,9 @@ def measure(
         variants["collection"][side] = cross_fit(rows, folds, centre)
         if news is not None:
             turn = centre({language: embed(lines, side) for language, lines in news.items()})
-            variants["news"][side] = {name: turn.apply(part, name) for name, part in rows.items()}
+            variants["news"][side] = {
+                name: turn.apply(part, name) for name, part in rows.items()
+            }
     frames = [
         scores(task, found).add_prefix(f"{name}/") for name, found in variants.items() if found
     ]
@@ -92,10 +94,14 @@ def measure(
 def means(table: pd.DataFrame, languages: Iterable[str]) -> dict[str, float]:
     """Macro-averages over query languages: the mean of each language, then their mean."""
     by_language = table.groupby(level="query_language").mean()
-    return {name: float(value) for name, value in by_language.loc[list(languages)].mean().items()}
+    return {
+        name: float(value) for name, value in by_language.loc[list(languages)].mean().items()
+    }
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Parquet, in single precision."""
     with atomic_path(path) as temporary:
-        table.astype("float32").reset_index().to_parquet(temporary, index=False, compression="zstd")
+        table.astype("float32").reset_index().to_parquet(
+            temporary, index=False, compression="zstd"
+        )

@@ -106,7 +106,9 @@ def search(folder: Path, points: int, out: Path) -> None:
     data = prepared(folder)
     task = load_task(str(folder / "validation"))
     if not (out / "untrained.json").exists():
-        keep(measured(Encoder.load(START, **LENGTHS), task), {"training": None}, out, "untrained")
+        keep(
+            measured(Encoder.load(START, **LENGTHS), task), {"training": None}, out, "untrained"
+        )
     for training in GRID[:points]:
         names = {share: f"{training.name}-start-{share:g}" for share in SHARES}
         missing = [share for share in SHARES if not (out / f"{names[share]}.json").exists()]
@@ -137,7 +139,9 @@ def gains(own: dict[str, float], start: dict[str, float]) -> tuple[str, float]:
     """The better way to use a model, raw or debiased, and its smallest gain."""
     found = {}
     for variant, words in (("raw", "raw"), ("collection", "debiased")):
-        each = [own[f"{variant}/{setting}"] - start[f"raw/{setting}"] for setting in SETTINGS[:2]]
+        each = [
+            own[f"{variant}/{setting}"] - start[f"raw/{setting}"] for setting in SETTINGS[:2]
+        ]
         each.append(own[f"{variant}/pool"] - start["collection/pool"])
         found[words] = min(each)
     best = max(found, key=lambda words: found[words])
@@ -218,7 +222,9 @@ def accept(folder: Path, data_root: Path | None, out: Path) -> None:
                 scores = official_scores(model, Path(scratch))
                 write_table(table, out / f"{name}.parquet")
                 write_json(out / f"{name}.json", {"official": scores})
-        table = pd.read_parquet(out / f"{name}.parquet").set_index(["query_language", "query_id"])
+        table = pd.read_parquet(out / f"{name}.parquet").set_index(
+            ["query_language", "query_id"]
+        )
         official[seed] = read_json(out / f"{name}.json")["official"]
         if seed is None:
             start = table
@@ -240,7 +246,12 @@ def official_scores(model: str, scratch: Path) -> dict[str, float] | str:
     from hybridbatch.scoring.evaluate import evaluate
     from hybridbatch.scoring.settings import EvalConfig
 
-    given = {"model": model, "tasks": OFFICIAL, "out": scratch / "eval", "cache": scratch / "cache"}
+    given = {
+        "model": model,
+        "tasks": OFFICIAL,
+        "out": scratch / "eval",
+        "cache": scratch / "cache",
+    }
     try:
         found = read_json(evaluate(build(EvalConfig, None, given)) / "eval.json")["official"]
     except HybridBatchError as error:

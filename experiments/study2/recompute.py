@@ -152,7 +152,9 @@ def page_figures():
         if line.startswith("**"):
             family = line.strip("*")
         elif (
-            line.startswith("|") and cells[0].startswith(("untrained", "mix ")) and len(cells) == 9
+            line.startswith("|")
+            and cells[0].startswith(("untrained", "mix "))
+            and len(cells) == 9
         ):
             mix, vectors = cells[0].removeprefix("mix "), names[cells[1]]
             chosen = whole([mix])
@@ -233,5 +235,7 @@ drifted = [
 ]  # fmt: skip
 for line, shown in drifted:
     sys.stdout.write(f"FINDINGS.md: {shown} is not what the runs give, in: {line[:160]}\n")
-sys.stdout.write(f"{checked} figures: contrasts within {worst:.1e}, means within {of_means:.1e}\n")
+sys.stdout.write(
+    f"{checked} figures: contrasts within {worst:.1e}, means within {of_means:.1e}\n"
+)
 sys.exit(0 if worst < 1e-6 and of_means < 1e-5 and not drifted else 1)

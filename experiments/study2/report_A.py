@@ -30,10 +30,17 @@ UNTRAINED = "untrained"
 Block = tuple[int, int]  # seed, half
 
 # family: (name, variant of both sides, minuend, subtrahend) of every test; measures as listed
-PAPER = (("mono", 0.5, 1.0), ("cross", 0.5, 0.0), ("pool", 0.5, 0.0), ("rank_distance", 0.5, 1.0))
+PAPER = (
+    ("mono", 0.5, 1.0),
+    ("cross", 0.5, 0.0),
+    ("pool", 0.5, 0.0),
+    ("rank_distance", 0.5, 1.0),
+)
 PURE = tuple((measure, 0.0, 1.0) for measure in MEASURES)
 WORTH = tuple(
-    (measure, mix, UNTRAINED) for mix in (0.0, 0.5, 1.0) for measure in ("mono", "cross", "pool")
+    (measure, mix, UNTRAINED)
+    for mix in (0.0, 0.5, 1.0)
+    for measure in ("mono", "cross", "pool")
 )
 FAMILIES = {
     "A1 the paper's claims, raw": ("raw", PAPER),

@@ -50,7 +50,10 @@ def main() -> None:
         })
     )  # fmt: skip
     out = make_folder(HERE / "settings")
-    points = [("untrained", None, None), *(("trained", *point) for point in GRID[: arguments.runs])]
+    points = [
+        ("untrained", None, None),
+        *(("trained", *point) for point in GRID[: arguments.runs]),
+    ]
     for kind, temperature, rate in points:
         name = kind if kind == "untrained" else f"temperature-{temperature:g}-rate-{rate:g}"
         if (out / f"{name}.json").exists():

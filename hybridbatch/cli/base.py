@@ -73,7 +73,9 @@ Tasks = Annotated[
     ),
 ]
 EVERYWHERE: dict[str, Any] = {
-    "json_": typer.Option("--json", help="Print results as JSON.", rich_help_panel="Everywhere"),
+    "json_": typer.Option(
+        "--json", help="Print results as JSON.", rich_help_panel="Everywhere"
+    ),
     "quiet": typer.Option(
         "--quiet",
         "-q",

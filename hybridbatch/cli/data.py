@@ -83,10 +83,12 @@ def inspect(
     console.table(inspection.source_table(found), title=f"{data}: rows by source")
     console.lines([f"fingerprint {found['fingerprint']}", *inspection.origins(found)])
     console.table(
-        inspection.language_table(found), title=f"Rows by language, {found['languages']} languages"
+        inspection.language_table(found),
+        title=f"Rows by language, {found['languages']} languages",
     )
     console.table(
-        inspection.dropped_table(found), title=_counted("Rows left out", found["dropped"]["rows"])
+        inspection.dropped_table(found),
+        title=_counted("Rows left out", found["dropped"]["rows"]),
     )
     if "quality" in found:
         console.table(inspection.quality_table(found), title=inspection.quality_title(found))
@@ -99,7 +101,8 @@ def inspect(
             console.document({name: found[name]})
     for sample in found["samples"]:
         console.table(
-            inspection.sample_table(sample), title=f"{sample['source']}, record {sample['record']}"
+            inspection.sample_table(sample),
+            title=f"{sample['source']}, record {sample['record']}",
         )
 
 

@@ -177,7 +177,9 @@ def cache(
             "precision": space.precision,
             "vectors": space.vectors,
             "MB": round(space.bytes / 1e6),
-            "last used": datetime.fromtimestamp(space.last_used, UTC).strftime("%Y-%m-%d %H:%M"),
+            "last used": datetime.fromtimestamp(space.last_used, UTC).strftime(
+                "%Y-%m-%d %H:%M"
+            ),
         }
         for space in embeddings.list_spaces()
     ]

@@ -63,7 +63,9 @@ def _width() -> int:
 
 def help_lines(command: Any, ctx: Any, width: int) -> Iterator[str]:
     """The help of a command, line by line, none longer than `width` but for a single long name."""
-    arguments = [_argument(each) for each in command.params if each.param_type_name == "argument"]
+    arguments = [
+        _argument(each) for each in command.params if each.param_type_name == "argument"
+    ]
     following = ["COMMAND ..."] if hasattr(command, "commands") else []
     usage = " ".join([_path(ctx), "[OPTIONS]", *arguments, *following])
     yield from textwrap.wrap(f"Usage: {usage}", width, subsequent_indent=" " * 7)
@@ -103,7 +105,11 @@ def _example(text: str, width: int) -> Iterator[str]:
     """An example as a shell takes it: continued lines end in a backslash."""
     tied = re.sub(r"(--\S+) (?!--)", "\\1\N{NO-BREAK SPACE}", text)  # an option and its value
     lines = textwrap.wrap(
-        tied, width - 4, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        tied,
+        width - 4,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
     for number, line in enumerate(lines, 1):
         yield f"  {line}".replace("\N{NO-BREAK SPACE}", " ") + (
@@ -153,7 +159,9 @@ def _definition(parameter: Any) -> tuple[str, str]:
     if not (parameter.is_flag or parameter.count):
         shown += f" {parameter.metavar or _kind(parameter)}"
     default = parameter.default
-    plain = default is not None and default is not False and default != () and not callable(default)
+    plain = (
+        default is not None and default is not False and default != () and not callable(default)
+    )
     told = f" [{default}]" if plain and getattr(parameter, "show_default", True) else ""
     return shown, f"{parameter.help or ''}{told}"
 

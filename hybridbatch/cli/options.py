@@ -39,7 +39,9 @@ def from_settings(
             if positional:
                 given[name] = positional
         handler(
-            build(cls, config, {name: value for name, value in given.items() if value is not None}),
+            build(
+                cls, config, {name: value for name, value in given.items() if value is not None}
+            ),
             **extra,
         )
 
@@ -50,7 +52,9 @@ def from_settings(
         _parameter(
             "config",
             Path | None,
-            typer.Option(help="YAML file of settings; options on the command line override it."),
+            typer.Option(
+                help="YAML file of settings; options on the command line override it."
+            ),
         )
     )
     for name, field in cls.model_fields.items():
@@ -65,7 +69,10 @@ def from_settings(
 
 def _parameter(name: str, annotation: Any, info: Any) -> inspect.Parameter:
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, info]
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[annotation, info],
     )
 
 

@@ -75,7 +75,13 @@ class ProgressLine:
         unit = f" {self.unit}" if self.unit else ""
         share = f"{100 * self.done / self.total:.0f} %" if self.total else ""
         extra = ", ".join(f"{name} {_shown(value)}" for name, value in self.fields.items())
-        parts = [f"{self.done:,} of {self.total:,}{unit}", share, self._rate(), self._left(), extra]
+        parts = [
+            f"{self.done:,} of {self.total:,}{unit}",
+            share,
+            self._rate(),
+            self._left(),
+            extra,
+        ]
         return f"{self.description}: " + ", ".join(part for part in parts if part)
 
     def _bar(self, width: int) -> str:

@@ -101,7 +101,9 @@ sweeps.callback(invoke_without_command=True)(
     ],
 )
 def status(
-    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, which may still be running.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a sweep, which may still be running.")
+    ],
 ) -> None:
     """Show every cell of a sweep with its state."""
     from hybridbatch.scaling.sweep import status as states

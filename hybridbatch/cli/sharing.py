@@ -34,7 +34,8 @@ def push(
         ),
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Make a new repository public, or push to one that is.")
+        bool,
+        typer.Option("--public", help="Make a new repository public, or push to one that is."),
     ] = False,
     message: Annotated[str, typer.Option(help="Message of the commit.")] = "Add the model",
 ) -> None:

@@ -100,7 +100,9 @@ def _as_list(row: Row, names: Sequence[str]) -> RenderableType:
     for name in others:
         if row.get(name) not in (None, ""):
             values.add_row(Text(header(name)), Text(cell(row[name])))
-    return Group(Text(""), Text(cell(row.get(first)), style="bold"), Padding(values, (0, 0, 0, 2)))
+    return Group(
+        Text(""), Text(cell(row.get(first)), style="bold"), Padding(values, (0, 0, 0, 2))
+    )
 
 
 def cell(value: Any) -> str:
@@ -109,4 +111,6 @@ def cell(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    )

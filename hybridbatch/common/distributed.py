@@ -123,7 +123,9 @@ class Workers:
         differences = []
         for name in found[0]:
             values = [each.get(name) for each in found]
-            other = next((rank for rank, value in enumerate(values) if value != values[0]), None)
+            other = next(
+                (rank for rank, value in enumerate(values) if value != values[0]), None
+            )
             if other is not None:
                 differences.append(
                     f"{name} is {values[0]:.60} on process 0 and {values[other]:.60} on process"

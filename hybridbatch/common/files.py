@@ -146,7 +146,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             stack.enter_context(locked(temporary))
         try:
             yield temporary
-            readable = temporary.stat().st_mode & 0o666  # some libraries write for the owner only
+            readable = (
+                temporary.stat().st_mode & 0o666
+            )  # some libraries write for the owner only
             for folder, _, names in os.walk(temporary):
                 for name in names:
                     with open(Path(folder, name), "rb+") as written:
@@ -269,7 +271,9 @@ def parse_json(raw: bytes | str, place: object, mend: str = "") -> JsonValue:
             f"{place}: cannot be used as JSON (it is nested too deeply){after}"
         ) from error
     except ValueError as error:  # a number of more than 4,300 digits
-        raise DataError(f"{place}: cannot be used as JSON (a number is too long){after}") from error
+        raise DataError(
+            f"{place}: cannot be used as JSON (a number is too long){after}"
+        ) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

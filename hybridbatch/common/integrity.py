@@ -94,7 +94,9 @@ class Blocks:
         for block in _untouched(first, last, self._seen):
             piece = data[block * BLOCK : (block + 1) * BLOCK]
             if xxhash.xxh3_64_intdigest(piece) != int(self.sums[block]):
-                place = f"bytes {block * BLOCK:,} to {block * BLOCK + len(piece):,} have changed"
+                place = (
+                    f"bytes {block * BLOCK:,} to {block * BLOCK + len(piece):,} have changed"
+                )
                 raise damage(self.path, place, self.mend)
             self._seen[block] = True
 
@@ -240,7 +242,9 @@ def write_sums(folder: Path) -> None:
     lines = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != SUMS and path.suffix != ".md":
-            lines.append(f"XXH3 ({path.relative_to(folder).as_posix()}) = {file_checksum(path)}")
+            lines.append(
+                f"XXH3 ({path.relative_to(folder).as_posix()}) = {file_checksum(path)}"
+            )
     (folder / SUMS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -260,9 +264,13 @@ def read_sums(folder: Path) -> Mapping[str, str]:
         text = (folder / SUMS).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
-    found: Iterable[re.Match[str]] = re.finditer(r"^XXH3 \((.+)\) = ([0-9a-f]{16})$", text, re.M)
+    found: Iterable[re.Match[str]] = re.finditer(
+        r"^XXH3 \((.+)\) = ([0-9a-f]{16})$", text, re.M
+    )
     return {match[1]: match[2] for match in found}
 
 
 def _bytes_of(data: Any) -> Any:
-    return np.ascontiguousarray(data).view(np.uint8).data if isinstance(data, np.ndarray) else data
+    return (
+        np.ascontiguousarray(data).view(np.uint8).data if isinstance(data, np.ndarray) else data
+    )

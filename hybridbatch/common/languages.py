@@ -278,7 +278,9 @@ def known_languages() -> tuple[str, ...]:
     return tuple(_registry()[0])
 
 
-def resolve(spec: str, available: Iterable[str], trained: Iterable[str] = ()) -> tuple[str, ...]:
+def resolve(
+    spec: str, available: Iterable[str], trained: Iterable[str] = ()
+) -> tuple[str, ...]:
     """The languages of `available` that `spec` asks for, in the order of `available`.
 
     A spec is a list of terms with commas between, applied from left to right: ``x`` adds, ``-x``
@@ -357,7 +359,9 @@ def _members(
     return set.intersection(*parts)
 
 
-def _part(name: str, offered: Collection[str], seen: Collection[str], removing: bool) -> set[str]:
+def _part(
+    name: str, offered: Collection[str], seen: Collection[str], removing: bool
+) -> set[str]:
     name, needed = name.removesuffix("?"), not (removing or name.endswith("?"))
     group = name.casefold()
     if group in GROUPS:
@@ -394,9 +398,13 @@ def _with_fact(name: str, prefix: str, value: str, offered: Collection[str]) -> 
         model = PRETRAINED_MODELS.get(wanted)
         members = {code for code in offered if model in language(code).pretrained}
     elif prefix in ("script", "family"):
-        known = sorted({fact for row in _registry()[0].values() for fact in _facts(row, prefix)})
+        known = sorted(
+            {fact for row in _registry()[0].values() for fact in _facts(row, prefix)}
+        )
         members = {
-            code for code in offered if (getattr(language(code), prefix) or "").casefold() == wanted
+            code
+            for code in offered
+            if (getattr(language(code), prefix) or "").casefold() == wanted
         }
     else:
         raise ConfigError(
@@ -525,7 +533,9 @@ def _registry() -> tuple[dict[str, Language], dict[str, str]]:
 def _read_table() -> Iterator[Language]:
     from importlib.resources import files
 
-    lines = files(__package__).joinpath("languages.tsv").read_text(encoding="utf-8").splitlines()
+    lines = (
+        files(__package__).joinpath("languages.tsv").read_text(encoding="utf-8").splitlines()
+    )
     for line in lines[1:]:
         id_, name, scripts, family, joshi, pretrained, aliases = line.split("\t")
         script, *others = scripts.split(",")

@@ -15,10 +15,16 @@ import time
 from collections.abc import Callable
 
 GRACE = 10.0  # seconds for a process to end by itself, with an error of its own
-PROBE_AFTER, PROBE_EVERY, PROBES = 10, 5, 4  # seconds, seconds, number: lost after 30 s of silence
+PROBE_AFTER, PROBE_EVERY, PROBES = (
+    10,
+    5,
+    4,
+)  # seconds, seconds, number: lost after 30 s of silence
 CONNECT = 60.0  # seconds that processes have to connect
 GOODBYE, NEWS = b"G", b"N"
-HELD: list["Lifeline"] = []  # open until the process ends: closing them is what tells the others
+HELD: list[
+    "Lifeline"
+] = []  # open until the process ends: closing them is what tells the others
 
 
 class Lifeline:

@@ -136,7 +136,10 @@ OUT_OF_MEMORY = (
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or on the CPU."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"MemoryError", "OutOfMemoryError"}:  # torch's is known by its name: not imported
+    if names & {
+        "MemoryError",
+        "OutOfMemoryError",
+    }:  # torch's is known by its name: not imported
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
 
@@ -173,7 +176,10 @@ def _containers(root: Path) -> Iterator[Memory]:
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+            mount, names = (
+                root / "sys/fs/cgroup",
+                ("memory.max", "memory.current", "inactive_file"),
+            )
         elif "memory" in controllers.split(","):
             mount = root / "sys/fs/cgroup/memory"
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")

@@ -25,7 +25,9 @@ def measured_peak(device: torch.device, precision: ResolvedPrecision, threads: i
     side = SIDE.get(device.type, 1024)
     dtype = HALF.get(precision, torch.float32)
     generator = torch.Generator(device).manual_seed(0)  # the global state stays as it is
-    a, b = (torch.randn(side, side, device=device, generator=generator).to(dtype) for _ in range(2))
+    a, b = (
+        torch.randn(side, side, device=device, generator=generator).to(dtype) for _ in range(2)
+    )
     best, end = 0.0, time.perf_counter() + SECONDS
     with torch.no_grad():
         while not best or time.perf_counter() < end:  # the first is slow: it warms up

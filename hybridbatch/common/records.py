@@ -67,7 +67,9 @@ class Task:
     queries: Mapping[str, Texts]  # by canonical language
     corpus: Mapping[str, Texts]
     qrels: Mapping[str, Qrels]  # by corpus language
-    about: str = ""  # one sentence, with the caveat that belongs beside every number of this task
+    about: str = (
+        ""  # one sentence, with the caveat that belongs beside every number of this task
+    )
     # the corpora are translations of each other, so that a pool and rank distance make sense
     parallel: bool = True
     # queries are the corpus texts themselves, so a language is never searched in itself

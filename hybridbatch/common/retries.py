@@ -77,7 +77,15 @@ def is_connection_error(error: BaseException) -> bool:
     if isinstance(error, kinds):
         return True
     library = type(error).__module__.partition(".")[0]
-    return library in ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp")
+    return library in (
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "httpcore2",
+        "requests",
+        "urllib3",
+        "aiohttp",
+    )
 
 
 def is_xet_error(error: BaseException) -> bool:

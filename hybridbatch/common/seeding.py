@@ -15,5 +15,7 @@ def stream(seed: int, purpose: str, *coordinates: int) -> np.random.Generator:
             ...).
     """
     return np.random.Generator(
-        np.random.Philox(np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *coordinates]))
+        np.random.Philox(
+            np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *coordinates])
+        )
     )

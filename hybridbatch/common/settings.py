@@ -106,7 +106,9 @@ class MachineSettings(Settings):
         "auto", "Machine", "cpu, cuda, cuda:1 or mps; auto: a GPU if there is one."
     )
     precision: Precision = setting(
-        "auto", "Machine", "Number format; auto: bf16 if the machine computes it fast, else fp32."
+        "auto",
+        "Machine",
+        "Number format; auto: bf16 if the machine computes it fast, else fp32.",
     )
 
 
@@ -136,7 +138,9 @@ def checked_memory_size(value: str | None) -> str | None:
     return value
 
 
-def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> S:
+def build(
+    cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> S:
     """Build settings from a YAML file, if there is one; `overrides` take precedence.
 
     Numbers may be written as people write them: ``50%``, ``10k``, ``1.5M``. Lists and mappings may
@@ -157,11 +161,15 @@ def build(cls: type[S], file: Path | None = None, overrides: Mapping[str, Any] |
 
     for name, value in written.items():
         if isinstance(value, bool) and not _allows(bool, fields[name].annotation):
-            raise ConfigError(f"{place}{name} = {str(value).lower()}: must not be true or false")
+            raise ConfigError(
+                f"{place}{name} = {str(value).lower()}: must not be true or false"
+            )
     written = {name: _parsed(fields[name].annotation, value) for name, value in written.items()}
     given = {name: _parsed(fields[name].annotation, value) for name, value in given.items()}
     merged = {
-        name: _layered(fields[name].default, written.get(name), given.get(name, written.get(name)))
+        name: _layered(
+            fields[name].default, written.get(name), given.get(name, written.get(name))
+        )
         for name in {**written, **given}
     }
     try:
@@ -233,7 +241,9 @@ def _parsed(annotation: Any, value: Any) -> Any:
         return [_parsed_number(annotation, part) for part in parts]
     if kind is dict:
         pairs = [part.partition("=") for part in parts]
-        return {name.strip(): _parsed_number(annotation, each.strip()) for name, _, each in pairs}
+        return {
+            name.strip(): _parsed_number(annotation, each.strip()) for name, _, each in pairs
+        }
     return _parsed_number(annotation, value)
 
 

@@ -34,7 +34,16 @@ HELP = {
     "debias": "give fewer lines of text, or a smaller model",
 }
 # commands that load PyTorch
-LIBRARIES = {"train", "eval", "mine", "reproduce", "scale-sweep", "search", "audit-bias", "debias"}
+LIBRARIES = {
+    "train",
+    "eval",
+    "mine",
+    "reproduce",
+    "scale-sweep",
+    "search",
+    "audit-bias",
+    "debias",
+}
 LEAST = 1_300_000_000  # bytes of address space for that
 WATCH_SECONDS = 0.1
 NEARLY = 0.98  # of a container's limit: beyond it the system ends processes without a word
@@ -88,7 +97,9 @@ def in_words(needed: str) -> str:
     """Describe a shortage in the running command in one line."""
     memory = main_memory()
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    there = f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB are free for this process"
+    there = (
+        f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB are free for this process"
+    )
     mend = HELP.get(command, "free some memory, or run it on a machine with more")
     what = f"`hybridbatch {command}`" if command else "hybridbatch"
     return f"out of memory: {what} needed {needed}; {there}; {mend}"

@@ -53,7 +53,9 @@ def _safe(value: Any) -> Any:
 
 
 def markdown_table(
-    rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, right: Sequence[str] = ()
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str] | None = None,
+    right: Sequence[str] = (),
 ) -> str:
     """Rows as a Markdown table; floats with four significant digits, numbers without separators.
 

@@ -55,7 +55,9 @@ class TokenArrays:
 
     def remap(self, table: np.ndarray) -> "TokenArrays":
         """The same sequences with every id replaced by ``table[id]`` (int [vocabulary])."""
-        return TokenArrays(np.asarray(table)[self.ids].astype(np.int32, copy=False), self.offsets)
+        return TokenArrays(
+            np.asarray(table)[self.ids].astype(np.int32, copy=False), self.offsets
+        )
 
     @staticmethod
     def concatenate(parts: Sequence["TokenArrays"]) -> "TokenArrays":
@@ -169,7 +171,9 @@ def _open_stored(folder: Path, number: int) -> StoredTokens:
     try:
         offsets = np.memmap(path, np.int64, mode="r")
         if len(offsets) != number + 1:
-            raise damage(path, f"it has {len(offsets) - 1:,} texts, not {number:,}", _mend(folder))
+            raise damage(
+                path, f"it has {len(offsets) - 1:,} texts, not {number:,}", _mend(folder)
+            )
         end = folder.joinpath("ids").stat().st_size // 4
         empty = np.empty(0, np.int32)
         ids = np.memmap(folder / "ids", np.int32, mode="r") if end else empty
@@ -177,10 +181,14 @@ def _open_stored(folder: Path, number: int) -> StoredTokens:
     except (OSError, ValueError) as error:
         raise damage(path, str(error)[:200], _mend(folder)) from error
     _check(tokens._offsets_blocks, offsets, np.array([number]), np.array([number + 1]))
-    if tokens._offsets_blocks.sums is None and (offsets[0] != 0 or (np.diff(offsets) < 0).any()):
+    if tokens._offsets_blocks.sums is None and (
+        offsets[0] != 0 or (np.diff(offsets) < 0).any()
+    ):
         raise damage(path, "they do not ascend from 0", _mend(folder))
     if int(offsets[-1]) != len(ids):
-        raise damage(folder / "ids", "it has another length than its offsets say", _mend(folder))
+        raise damage(
+            folder / "ids", "it has another length than its offsets say", _mend(folder)
+        )
     return tokens
 
 

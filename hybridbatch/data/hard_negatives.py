@@ -37,7 +37,9 @@ REASONS = (
     "above the greatest score",
     "no positive to compare with",
 )
-SAME_TEXT, SAME_QUESTION, FIRST, NO_WORD, SHARE, MARGIN, ABOVE, NO_POSITIVE = range(1, len(REASONS))
+SAME_TEXT, SAME_QUESTION, FIRST, NO_WORD, SHARE, MARGIN, ABOVE, NO_POSITIVE = range(
+    1, len(REASONS)
+)
 Texts = Callable[[np.ndarray], list[str]]  # numbers from 0 -> passages
 
 
@@ -45,7 +47,11 @@ class Corpus(Protocol):
     """The passages of one language (and source) as a searchable corpus."""
 
     def search(
-        self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
+        self,
+        queries: Sequence[str],
+        k: int,
+        positives: np.ndarray,
+        languages: Sequence[str] = (),
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Search the first k passages of each query, and score one more passage per query.
 
@@ -68,7 +74,11 @@ class LexicalCorpus:
         self._index = BM25.build(texts)
 
     def search(
-        self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
+        self,
+        queries: Sequence[str],
+        k: int,
+        positives: np.ndarray,
+        languages: Sequence[str] = (),
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """See `Corpus.search`."""
         scores = np.full(len(queries), np.nan, np.float32)
@@ -118,7 +128,11 @@ class DenseCorpus:
         self._index = None if index == "exact" else FaissIndex(self._vectors, index, seed=seed)
 
     def search(
-        self, queries: Sequence[str], k: int, positives: np.ndarray, languages: Sequence[str] = ()
+        self,
+        queries: Sequence[str],
+        k: int,
+        positives: np.ndarray,
+        languages: Sequence[str] = (),
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """See `Corpus.search`."""
         vectors = self._store.embed(queries, "query")
@@ -194,7 +208,9 @@ class KnownAnswers:
         return self.answered[at] == codes
 
 
-def _hashes(present: np.ndarray, texts: Callable[[np.ndarray], list[str]], bar: Bar) -> np.ndarray:
+def _hashes(
+    present: np.ndarray, texts: Callable[[np.ndarray], list[str]], bar: Bar
+) -> np.ndarray:
     """uint64 [R]: a hash of the normal form of each text, 0 if there is no text."""
     hashes = np.zeros(len(present), np.uint64)
     for start in range(0, len(present), READ):
@@ -254,7 +270,9 @@ class Mining:
         languages: list[str] = []
         if self._config.debias:
             index = self._store.index(self._split)
-            languages = [index.languages[number] for number in index.language[questions].tolist()]
+            languages = [
+                index.languages[number] for number in index.language[questions].tolist()
+            ]
         numbers, scores, positives, bases = self._corpus.search(
             texts, self._config.depth, self._positives(targets), languages
         )

@@ -66,11 +66,18 @@ def _samples(store: Store, records: int, languages: Sequence[str], seed: int) ->
     for record in order.tolist():
         rows = store.rows(
             split,
-            index.store_rows(np.arange(index.record_start[record], index.record_start[record + 1])),
+            index.store_rows(
+                np.arange(index.record_start[record], index.record_start[record + 1])
+            ),
         )
         texts = {row.language: {"query": row.query, "passage": row.passage} for row in rows}
         samples.append(
-            {"source": rows[0].source, "record": rows[0].record_id, "split": split, "texts": texts}
+            {
+                "source": rows[0].source,
+                "record": rows[0].record_id,
+                "split": split,
+                "texts": texts,
+            }
         )
     return samples
 
@@ -113,11 +120,14 @@ def language_table(description: dict[str, Any]) -> Rows:
                 by_split = rows.setdefault(language, dict.fromkeys(description["splits"], 0))
                 by_split[split] += count
     ranked = sorted(rows.items(), key=lambda item: (-sum(item[1].values()), item[0]))
-    lines = [{"language": language, **by_split} for language, by_split in ranked[:SHOWN_LANGUAGES]]
+    lines = [
+        {"language": language, **by_split} for language, by_split in ranked[:SHOWN_LANGUAGES]
+    ]
     rest = ranked[SHOWN_LANGUAGES:]
     if rest:
         total = {
-            split: sum(by_split[split] for _, by_split in rest) for split in description["splits"]
+            split: sum(by_split[split] for _, by_split in rest)
+            for split in description["splits"]
         }
         lines.append({"language": f"{len(rest)} more", **total})
     return lines
@@ -186,5 +196,7 @@ def sample_table(sample: dict[str, Any]) -> Rows:
 
 def _cut(text: str | None) -> str | None:
     return (
-        text if text is None or len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS].rstrip()} …"
+        text
+        if text is None or len(text) <= SHOWN_LETTERS
+        else f"{text[:SHOWN_LETTERS].rstrip()} …"
     )

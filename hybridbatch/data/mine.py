@@ -130,7 +130,9 @@ def _alone(work: Path, report: Reporter) -> Iterator[None]:
         try:
             if lock(handle, wait=False) is False:
                 if not told:
-                    report.note(f"{work}: another process mines the same negatives; waiting for it")
+                    report.note(
+                        f"{work}: another process mines the same negatives; waiting for it"
+                    )
                     told = True
                 lock(handle)
             # the other process removed the folder when it finished
@@ -215,7 +217,9 @@ class Part:
             "rows_with_negatives": int((widths > 0).sum()),
             "negatives": int(widths.sum()),
             "removed": {
-                REASONS[i]: int(self.counts[i]) for i in range(1, len(REASONS)) if self.counts[i]
+                REASONS[i]: int(self.counts[i])
+                for i in range(1, len(REASONS))
+                if self.counts[i]
             },
         }
 
@@ -430,7 +434,9 @@ def _is_there(folder: Path, identity: dict[str, Any], report: Reporter) -> bool:
     return same
 
 
-def _found(store: Store, split: Split, parts: Sequence[Part], keep_given: bool) -> FoundNegatives:
+def _found(
+    store: Store, split: Split, parts: Sequence[Part], keep_given: bool
+) -> FoundNegatives:
     """The parts of all languages together; rows in other languages keep their negatives."""
     rows = store.index(split).rows
     widths, keeps = np.zeros(rows, np.int64), np.ones(rows, bool)
@@ -442,7 +448,8 @@ def _found(store: Store, split: Split, parts: Sequence[Part], keep_given: bool) 
     for part in parts:
         counts = np.diff(part.start)
         row[
-            np.arange(len(part.negatives)) + np.repeat(start[part.rows] - part.start[:-1], counts)
+            np.arange(len(part.negatives))
+            + np.repeat(start[part.rows] - part.start[:-1], counts)
         ] = part.negatives
     return FoundNegatives(start, row, keeps)
 

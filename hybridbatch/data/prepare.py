@@ -119,7 +119,9 @@ def own_data(config: PrepareConfig) -> OwnData:
     return OwnData(config.columns, config.language, config.encoding, config.max_bad_share)
 
 
-def single_languages(config: PrepareConfig, chosen: Sequence[Source]) -> dict[str, LanguageFilter]:
+def single_languages(
+    config: PrepareConfig, chosen: Sequence[Source]
+) -> dict[str, LanguageFilter]:
     """The filters of `source_languages`, by the names of the sources.
 
     Raises:
@@ -137,7 +139,9 @@ def named_sources(setting: str, names: Iterable[str], chosen: Sequence[Source]) 
         ConfigError: A source is not among the chosen sources.
     """
     known = {one.name for one in chosen}
-    found = [OTHER_NAMES.get(name.lower(), name) if name not in known else name for name in names]
+    found = [
+        OTHER_NAMES.get(name.lower(), name) if name not in known else name for name in names
+    ]
     for name, own in zip(names, found, strict=True):
         if own not in known:
             raise ConfigError(
@@ -319,7 +323,9 @@ def default_name(chosen: Sequence[Source]) -> str:
     """The names of the sources joined by ``+``; for many sources, the first name and a hash of all."""
     names = [one.name for one in chosen]
     joined = "+".join(names)
-    return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}-{fingerprint(names, 8)}"
+    return (
+        joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}-{fingerprint(names, 8)}"
+    )
 
 
 def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[Source, ...]:

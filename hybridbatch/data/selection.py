@@ -59,7 +59,9 @@ def _named_languages(spec: str) -> Iterator[str]:
             continue
 
 
-def sample_records(rows: Iterable[Row | BadRow], limit: int, context: SourceContext) -> set[str]:
+def sample_records(
+    rows: Iterable[Row | BadRow], limit: int, context: SourceContext
+) -> set[str]:
     """Ids of at most `limit` records, by the order of a hash.
 
     The records of a smaller limit are among those of a larger limit.

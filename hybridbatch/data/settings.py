@@ -26,7 +26,9 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         "Data",
         "Names of built-in sources, or your own files and folders; several sources are merged.",
     )
-    out: Path | None = setting(None, "Data", "Folder for the prepared data; default: data/NAME.")
+    out: Path | None = setting(
+        None, "Data", "Folder for the prepared data; default: data/NAME."
+    )
     columns: dict[str, str] = setting(
         {},
         "Your own files",
@@ -35,7 +37,9 @@ class PrepareConfig(DataRootSettings, MachineSettings):
         " decide.",
     )
     language: str | None = setting(
-        None, "Your own files", "Language of tables that have no language column, such as 'swh'."
+        None,
+        "Your own files",
+        "Language of tables that have no language column, such as 'swh'.",
     )
     encoding: str = setting(
         "auto",

@@ -19,7 +19,9 @@ def fold_of_groups(groups: Sequence[str], folds: int, seed: int) -> dict[str, in
     """
     names = sorted(set(groups))
     if len(names) < folds:
-        raise DataError(f"{len(names)} groups cannot be dealt into {folds} folds; use fewer folds")
+        raise DataError(
+            f"{len(names)} groups cannot be dealt into {folds} folds; use fewer folds"
+        )
     order = stream(seed, "cross-fitting").permutation(len(names))
     return {names[number]: place % folds for place, number in enumerate(order.tolist())}
 

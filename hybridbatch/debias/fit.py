@@ -135,7 +135,8 @@ def _completed(maps: Mapping[Side, Debiasing]) -> dict[Side, Debiasing]:
     for side, other in pairs:
         own = maps[side].offsets
         offsets = {
-            name: own[name] if name in own else other.offsets[name] + away[side] for name in names
+            name: own[name] if name in own else other.offsets[name] + away[side]
+            for name in names
         }
         complete = set(names) <= set(own)
         offsets[EVERY] = own[EVERY] if complete else np.mean(list(offsets.values()), axis=0)

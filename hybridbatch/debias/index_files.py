@@ -128,7 +128,9 @@ def _open_parquet(path: Path, column: str, language_column: str | None) -> Index
             )
     kind = schema.field(column).type
     lists = (
-        pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
+        pa.types.is_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_large_list(kind)
     )
     if not lists or not pa.types.is_floating(kind.value_type):
         raise DataError(f"{path}: column {column!r} is {kind}, not lists of floats")
@@ -184,11 +186,15 @@ class _ParquetRows:
         return self.held
 
     def _vectors(self, group: int) -> np.ndarray:
-        lists = self.file.read_row_group(group, columns=[self.column]).column(0).combine_chunks()
+        lists = (
+            self.file.read_row_group(group, columns=[self.column]).column(0).combine_chunks()
+        )
         first = int(self.ends[group - 1]) if group else 0
         if lists.null_count:
             row = first + int(np.flatnonzero(lists.is_null().to_numpy(zero_copy_only=False))[0])
-            raise DataError(f"{self.path}: row {row} has no {self.column!r}; remove the row first")
+            raise DataError(
+                f"{self.path}: row {row} has no {self.column!r}; remove the row first"
+            )
         lengths = np.asarray(lists.value_lengths())
         if len(set(lengths.tolist())) > 1:
             row = int(np.flatnonzero(lengths != lengths[0])[0])
@@ -303,7 +309,9 @@ def _write_faiss(index: Any, out: Path, vectors: np.ndarray) -> None:
     import faiss
 
     fresh = faiss.clone_index(index)
-    inner: Any = faiss.downcast_index(fresh.index) if isinstance(fresh, faiss.IndexIDMap) else fresh
+    inner: Any = (
+        faiss.downcast_index(fresh.index) if isinstance(fresh, faiss.IndexIDMap) else fresh
+    )
     inner.reset()
     if isinstance(inner, faiss.IndexIVFFlat):
         inner.set_direct_map_type(0)  # no map: it was made only to read the vectors

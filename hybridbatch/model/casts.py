@@ -114,7 +114,9 @@ def _copies(own: Sequence[Sequence[Tensor]], dtype: torch.dtype) -> list[Tensor]
     places: list[Tensor] = []
     for joined in own:
         rows = [len(tensor) for tensor in joined]
-        copy = torch.empty((sum(rows), *joined[0].shape[1:]), dtype=dtype, device=joined[0].device)
+        copy = torch.empty(
+            (sum(rows), *joined[0].shape[1:]), dtype=dtype, device=joined[0].device
+        )
         copies.append(copy)
         places += [copy] if len(rows) == 1 else copy.split(rows)
     if places:

@@ -26,7 +26,9 @@ def complete_character_map(single: Mapping[str, str]) -> dict[str, str]:
     Unicode tables, for keys that can match.
     """
     characters = [
-        chr(c) for c in range(1, PLANES) if unicodedata.category(chr(c)) not in ("Cs", "Cn", "Co")
+        chr(c)
+        for c in range(1, PLANES)
+        if unicodedata.category(chr(c)) not in ("Cs", "Cn", "Co")
     ]
     variants: dict[str, list[str]] = {}
     for character in characters:
@@ -37,7 +39,9 @@ def complete_character_map(single: Mapping[str, str]) -> dict[str, str]:
     for character in characters:
         parts = unicodedata.normalize("NFKD", character)
         target = unicodedata.normalize("NFKC", character)
-        composes = len(target) == 1 < len(parts) and (character in single or target == character)
+        composes = len(target) == 1 < len(parts) and (
+            character in single or target == character
+        )
         if not composes or len(parts.encode()) > LONGEST_KEY:
             continue
         for choice in itertools.product(*(variants[part] for part in parts)):

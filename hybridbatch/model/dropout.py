@@ -30,7 +30,9 @@ def dropout(values: Tensor, p: float) -> Tensor:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, dropped: int) -> Tensor:
-        draws = torch.empty((values.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
+        draws = torch.empty((values.numel() + 3) // 4, dtype=torch.int64).random_(
+            -(1 << 63), None
+        )
         mask = draws.view(torch.int16)[: values.numel()].view(values.shape)
         # A draw d of 15 bits, -LEVELS / 2 to LEVELS / 2 - 1, stays if it is at least dropped -
         # LEVELS / 2: all bits of its mask are then the sign of -1 - d + dropped - LEVELS / 2, which

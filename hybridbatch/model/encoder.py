@@ -238,7 +238,9 @@ class Encoder(nn.Module):
     def dimension(self) -> int:
         """D, the length of an embedding."""
         return (
-            self.head[-1].linear.out_features if len(self.head) else self.model.config.hidden_size
+            self.head[-1].linear.out_features
+            if len(self.head)
+            else self.model.config.hidden_size
         )
 
     @property
@@ -302,7 +304,9 @@ class Encoder(nn.Module):
         with autocast(precision, self.device), self._half_weights(precision):
             if self._packs:
                 with self._rotary():
-                    hidden = forward_packed(self.model, ids, ordered.lengths, self._first_position)
+                    hidden = forward_packed(
+                        self.model, ids, ordered.lengths, self._first_position
+                    )
             else:
                 hidden = forward_padded(self.model, ids, ordered.lengths)
             pooled = self.head(self._pool(hidden, ordered.offsets))
@@ -492,7 +496,9 @@ class Encoder(nn.Module):
                 save_tokenizer(self._plain_tokenizer(), temporary)
                 dense = write_head(temporary, self.head)
             except SafetensorError as error:  # safetensors raises it when the disk is full
-                raise OutputError(f"{folder}: the weights cannot be written ({error})") from error
+                raise OutputError(
+                    f"{folder}: the weights cannot be written ({error})"
+                ) from error
             write_layout(
                 temporary,
                 dimension=self.model.config.hidden_size,
@@ -541,7 +547,9 @@ def _lengths(
     return lengths
 
 
-def _own_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, stated: Layout) -> int:
+def _own_length(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, stated: Layout
+) -> int:
     """The length at which sentence-transformers cuts the texts of a model.
 
     The model's files state it; else it is the limit of the tokenizer or of the positions.
@@ -638,4 +646,6 @@ def _bad_text(texts: Sequence[str], start: int, error: Exception) -> DataError:
             texts[index].encode()
         except (AttributeError, UnicodeEncodeError):
             return DataError(f"text {index} is not valid Unicode text: {texts[index]!r:.80}")
-    return DataError(f"texts {start} to {start + TEXTS_PER_CALL}: cannot be tokenised ({error})")
+    return DataError(
+        f"texts {start} to {start + TEXTS_PER_CALL}: cannot be tokenised ({error})"
+    )

@@ -53,10 +53,15 @@ def _load_dense(source: Source, path: str) -> Dense:
     )
     if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
         raise ModelError(f"{place}: its activation {kind!r} is not one of torch.nn")
-    linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+    linear = nn.Linear(
+        config["in_features"], config["out_features"], bias=config.get("bias", True)
+    )
     try:
         linear.load_state_dict(
-            {name.removeprefix("linear."): w.float() for name, w in _weights(source, path).items()}
+            {
+                name.removeprefix("linear."): w.float()
+                for name, w in _weights(source, path).items()
+            }
         )
     except (RuntimeError, SafetensorError, EOFError) as error:
         raise ModelError(

@@ -35,7 +35,9 @@ TOLERANCE = 1e-4  # of the self test, relative to products of 384 terms around 1
 _fused: ContextVar[bool] = ContextVar("fused", default=False)
 
 
-def resolve_kernels(wanted: Literal["auto", "plain", "packed"], device: torch.device) -> Kernels:
+def resolve_kernels(
+    wanted: Literal["auto", "plain", "packed"], device: torch.device
+) -> Kernels:
     """The kernels to encode with.
 
     Args:

@@ -149,13 +149,17 @@ class LanguageVectors(Module):
         """The content of ``config.json``."""
         return {"languages": self.languages, "dimension": self.dimension, "parts": self.parts}
 
-    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **_: Any) -> None:
+    def save(
+        self, output_path: str, *args: Any, safe_serialization: bool = True, **_: Any
+    ) -> None:
         """Write ``config.json`` and the tensors."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> "LanguageVectors":
+    def load(
+        cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any
+    ) -> "LanguageVectors":
         """Read the files that `save` wrote, from a folder or the hub."""
         names = ("token", "cache_folder", "revision", "local_files_only")
         where = {name: kwargs[name] for name in names if name in kwargs}

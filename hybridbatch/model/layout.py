@@ -85,7 +85,9 @@ def read_layout(
                 f" Transformer, Pooling ({', '.join(POOLINGS)}), Dense and Normalize"
             )
     stated = _read(find("config_sentence_transformers.json"), {})
-    prompts = {key: text for key, text in (stated.get("prompts") or {}).items() if text is not None}
+    prompts = {
+        key: text for key, text in (stated.get("prompts") or {}).items() if text is not None
+    }
     transformer = _read(find("sentence_bert_config.json"), {})
     return Layout(
         pooling_found,
@@ -144,7 +146,11 @@ def write_layout(
         dense: folders (already written) of the dense layers after pooling.
         stated: what the model said before: its further prompts are kept.
     """
-    steps = [("", "Transformer"), ("1_Pooling", "Pooling"), *((path, "Dense") for path in dense)]
+    steps = [
+        ("", "Transformer"),
+        ("1_Pooling", "Pooling"),
+        *((path, "Dense") for path in dense),
+    ]
     steps.append((f"{len(steps)}_Normalize", "Normalize"))
     modules = []
     for index, (path, kind) in enumerate(steps):
@@ -155,9 +161,14 @@ def write_layout(
     stated = stated or Layout()
     # The saved tokenizer lowercases texts itself, if the model does.
     write_json(
-        folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False}
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": max_tokens, "do_lower_case": False},
     )
-    flags = {"cls_token": pooling == "cls", "mean_tokens": pooling == "mean", "max_tokens": False}
+    flags = {
+        "cls_token": pooling == "cls",
+        "mean_tokens": pooling == "mean",
+        "max_tokens": False,
+    }
     if pooling == "lasttoken":
         flags["lasttoken"] = True
     write_json(

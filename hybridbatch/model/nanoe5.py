@@ -115,7 +115,8 @@ class _Cursor:
 def dequantise(blocks: np.ndarray) -> np.ndarray:
     """fp32 weights [32 n] of Q4_0 blocks [n]."""
     nibbles = (
-        np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=1).astype(np.int8) - 8
+        np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=1).astype(np.int8)
+        - 8
     )
     return (nibbles * blocks["scale"].astype(np.float32)[:, None]).reshape(-1)
 

@@ -70,7 +70,9 @@ def length_groups(
     before = np.concatenate([[0], np.cumsum(counts)])
     best, start = np.zeros(len(distinct) + 1), np.zeros(len(distinct) + 1, np.int64)
     for end in range(1, len(distinct) + 1):
-        options = best[:end] + cost(int(distinct[end - 1]), before[end] - before[:end]) + per_group
+        options = (
+            best[:end] + cost(int(distinct[end - 1]), before[end] - before[:end]) + per_group
+        )
         start[end] = int(np.argmin(options))
         best[end] = options[start[end]]
     sizes, end = [], len(distinct)
@@ -96,7 +98,9 @@ class Pack:
         self.lengths, self.device = lengths, device
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
         self._places = np.arange(self._starts[-1]) - np.repeat(self._starts[:-1], lengths)
-        self.positions = upload(self._places, device)  # int64 [T]: place in the sequence, from 0
+        self.positions = upload(
+            self._places, device
+        )  # int64 [T]: place in the sequence, from 0
         self._biases: dict[Any, list[Tensor | None]] = {}
 
     @cached_property

@@ -91,7 +91,9 @@ def reckon(model: str, device: str = "auto", precision: Precision = "auto") -> R
         vocabulary = int(config.get("vocab_size", 0))
     except (KeyError, TypeError, ValueError):
         return None
-    gated = 3 if "num_key_value_heads" in config or config.get("model_type") == "modernbert" else 2
+    gated = (
+        3 if "num_key_value_heads" in config or config.get("model_type") == "modernbert" else 2
+    )
     weights = layers * (4 * width**2 + gated * width * inner)
     where = resolve_device(device)
     peak = measured_peak(where, resolve_precision(precision, where), torch.get_num_threads())

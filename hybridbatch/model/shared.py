@@ -23,7 +23,9 @@ class SharedEncoder:
         precision: of the matrix products.
     """
 
-    def __init__(self, encoder: Encoder, workers: Workers, precision: ResolvedPrecision) -> None:
+    def __init__(
+        self, encoder: Encoder, workers: Workers, precision: ResolvedPrecision
+    ) -> None:
         self.encoder, self.workers, self.precision = encoder, workers, precision
 
     def encode(

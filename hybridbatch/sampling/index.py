@@ -23,7 +23,9 @@ def shared_passage_groups(record: np.ndarray, passage: np.ndarray, records: int)
     return shared_text_groups(record, (passage,), records)
 
 
-def shared_text_groups(record: np.ndarray, texts: Sequence[np.ndarray], records: int) -> np.ndarray:
+def shared_text_groups(
+    record: np.ndarray, texts: Sequence[np.ndarray], records: int
+) -> np.ndarray:
     """int32 [records]: the group of each record; equal texts connect records to groups.
 
     If two records share a passage or a query, each would be a false negative of the other in one
@@ -142,7 +144,9 @@ def _row_key(number: int, row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Source, record id and language of a row that the user gives."""
     for field in ("id", "language"):
         if row.get(field) in (None, ""):
-            raise DataError(f"row {number}: no {field!r}; a row needs id, language, query, passage")
+            raise DataError(
+                f"row {number}: no {field!r}; a row needs id, language, query, passage"
+            )
     if not _sides(row):
         raise DataError(f"row {number}: has neither a query nor a passage")
     return str(row.get("source") or "rows"), str(row["id"]), canonical(row["language"])
@@ -173,7 +177,9 @@ def restrict(
     records = np.unique(owner[kept])
     if max_records is not None and max_records < len(records):
         records = records[
-            _subset(index.source[records], _priorities(index.source, seed)[records], max_records)
+            _subset(
+                index.source[records], _priorities(index.source, seed)[records], max_records
+            )
         ]
     chosen = np.zeros(index.records, bool)
     chosen[records] = True

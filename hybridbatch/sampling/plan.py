@@ -128,7 +128,9 @@ def plan_schedule(
 
     query_row = np.empty((steps, batch_size), row_type(index))
     passage_row = np.empty_like(query_row)
-    uniform = stream(seed, "pair").random((steps, batch_size)) if kinds != {MONOLINGUAL} else None
+    uniform = (
+        stream(seed, "pair").random((steps, batch_size)) if kinds != {MONOLINGUAL} else None
+    )
     if same_records and COPIES not in kinds:
         records = _common_records(index, fillable, source, batch_size, seed)
     for key, chosen in _steps_by_stream(kind, source, language):
@@ -148,9 +150,13 @@ def plan_schedule(
         if key[0] == MONOLINGUAL or uniform is None:
             query_row[chosen] = passage_row[chosen] = filled
         elif key[0] == COPIES:
-            query_row[chosen] = passage_row[chosen] = draw_copies(index, filled, uniform[chosen])
+            query_row[chosen] = passage_row[chosen] = draw_copies(
+                index, filled, uniform[chosen]
+            )
         else:
-            queries, passages = draw_pairs(index, key[0], filled.ravel(), uniform[chosen].ravel())
+            queries, passages = draw_pairs(
+                index, key[0], filled.ravel(), uniform[chosen].ravel()
+            )
             query_row[chosen], passage_row[chosen] = (
                 queries.reshape(filled.shape),
                 passages.reshape(filled.shape),
@@ -222,7 +228,9 @@ def _kinds(mix: float, strategy: Strategy) -> set[int]:
         raise ConfigError(f"mix {mix} is not between 0 (cross-lingual) and 1 (monolingual)")
     if strategy not in MIXING:
         return {MIXED if strategy == "mixed" else COPIES}
-    return {kind for kind, wanted in ((MONOLINGUAL, mix > 0), (CROSS_LINGUAL, mix < 1)) if wanted}
+    return {
+        kind for kind, wanted in ((MONOLINGUAL, mix > 0), (CROSS_LINGUAL, mix < 1)) if wanted
+    }
 
 
 def _weights(index: RecordIndex, by_name: Mapping[str, float]) -> np.ndarray:
@@ -312,7 +320,10 @@ def _draw_sources(
 
 
 def _draw_languages(
-    kind: np.ndarray, source: np.ndarray, fillable: Mapping[Stream, np.ndarray], uniform: np.ndarray
+    kind: np.ndarray,
+    source: np.ndarray,
+    fillable: Mapping[Stream, np.ndarray],
+    uniform: np.ndarray,
 ) -> np.ndarray:
     """int16 [T]: the language of every batch."""
     language = np.full(len(kind), NO_LANGUAGE, np.int16)

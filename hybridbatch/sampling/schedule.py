@@ -87,7 +87,8 @@ class Schedule:
             "languages": _named_counts(self.language, dict(enumerate(index.languages))),
             "language_pairs": {
                 "->".join(
-                    index.languages[number] for number in divmod(int(pair), len(index.languages))
+                    index.languages[number]
+                    for number in divmod(int(pair), len(index.languages))
                 ): int(counts[pair])
                 for pair in np.flatnonzero(counts)
             },

@@ -21,7 +21,9 @@ KIND_NAMES = {
     COPIES: "mtt",
 }
 NO_LANGUAGE = -1
-Stream = tuple[int, int, int]  # kind, number of the source, number of the language or NO_LANGUAGE
+Stream = tuple[
+    int, int, int
+]  # kind, number of the source, number of the language or NO_LANGUAGE
 _BOTH = HAS_QUERY | HAS_PASSAGE
 _AT_ONCE = 1 << 21  # rows or pairs handled at a time; bounds the temporary arrays
 
@@ -166,7 +168,9 @@ def _sum_by_record(index: RecordIndex, first: int, last: int, flags: np.ndarray)
     return sums
 
 
-def _choices(index: RecordIndex, kind: int, first: int, last: int, has: np.ndarray) -> np.ndarray:
+def _choices(
+    index: RecordIndex, kind: int, first: int, last: int, has: np.ndarray
+) -> np.ndarray:
     """int32 [last - first]: the number of ways to draw a pair of `kind` from each record."""
     both = _sum_by_record(index, first, last, has == _BOTH)
     if kind in (MIXED, COPIES):

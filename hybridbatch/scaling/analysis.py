@@ -112,7 +112,9 @@ class Sweep:
                     homes[key] = folder
             for entry in plan["cells"]:
                 key = entry["key"]
-                missing.setdefault(key, {**entry["axes"], "key": key, "state": folder.state(key)})
+                missing.setdefault(
+                    key, {**entry["axes"], "key": key, "state": folder.state(key)}
+                )
         _require_same_targets(cells.values(), homes)
         return cls(
             folders,
@@ -238,7 +240,9 @@ class Sweep:
         for cell in self.trained:
             size = size_of(cell, over)
             if size is not None:
-                part = combinations.setdefault(tuple(cell["axes"].get(name) for name in others), {})
+                part = combinations.setdefault(
+                    tuple(cell["axes"].get(name) for name in others), {}
+                )
                 part.setdefault((cell["axes"]["mix"], size, cell["axes"]["seed"]), cell)
         found = []
         for values, cells in combinations.items():
@@ -267,7 +271,9 @@ class Sweep:
         table = self._values(measure.task, measure.setting)
         rows = [table.row[key] for key in keys]
         columns = [
-            table.languages.index(code) for code in self._codes(measure) if code in table.languages
+            table.languages.index(code)
+            for code in self._codes(measure)
+            if code in table.languages
         ]
         chosen = table.values[measure.metric][np.ix_(rows, columns)]
         known = np.isfinite(chosen)
@@ -285,7 +291,9 @@ class Sweep:
         counts = known.sum(axis=2)
         whole = (counts > 0).all(axis=0)
         means = np.where(known, chosen, 0).sum(axis=2)[:, whole] / counts[:, whole]
-        return tuple(code for code, kept in zip(table.languages, whole, strict=True) if kept), means
+        return tuple(
+            code for code, kept in zip(table.languages, whole, strict=True) if kept
+        ), means
 
     def untrained(self, model: str) -> dict[str, Any] | None:
         """The cell of a model before training."""

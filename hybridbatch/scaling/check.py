@@ -32,7 +32,9 @@ class Check:
     def within(self, tolerance: float) -> bool:
         """Whether every language's mAP is within `tolerance` of the recorded one."""
         return all(
-            row["largest_difference"] <= tolerance for row in self.rows if row["metric"] == "mAP"
+            row["largest_difference"] <= tolerance
+            for row in self.rows
+            if row["metric"] == "mAP"
         )
 
 
@@ -76,7 +78,9 @@ def check_cells(
             f" training data {config.data} has the fingerprint {facts.data}); prepare the"
             " same data, install the same models, or run the sweep again"
         )
-    chosen = stream(seed, "check").choice(len(cells), size=min(count, len(cells)), replace=False)
+    chosen = stream(seed, "check").choice(
+        len(cells), size=min(count, len(cells)), replace=False
+    )
     checks = []
     for cell in (cells[number] for number in sorted(chosen)):
         report.note(f"running again: {cell.label}")
@@ -90,7 +94,9 @@ def _compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> list[dict
     rows = []
     for old, new in zip(recorded["tasks"], again["tasks"], strict=True):
         for setting, languages in old["settings"].items():
-            for metric in sorted({metric for values in languages.values() for metric in values}):
+            for metric in sorted(
+                {metric for values in languages.values() for metric in values}
+            ):
                 pairs = [
                     (values[metric], new["settings"][setting][language][metric])
                     for language, values in languages.items()

@@ -199,7 +199,9 @@ def _largest_sizes(rows: Iterable[Row], axes: Sequence[str]) -> dict[tuple[Any, 
 
     largest = {}
     for where, found in against.items():
-        largest[where] = max((len({0, 1} & rivals), pairs) for pairs, rivals in found.items())[1]
+        largest[where] = max((len({0, 1} & rivals), pairs) for pairs, rivals in found.items())[
+            1
+        ]
     return largest
 
 

@@ -66,7 +66,11 @@ class _Corpus:
     """One corpus or pool: its vectors, its sample of negatives, and the relevant passages."""
 
     def __init__(
-        self, task: Task, languages: Sequence[str], passages: Mapping[str, np.ndarray], seed: int
+        self,
+        task: Task,
+        languages: Sequence[str],
+        passages: Mapping[str, np.ndarray],
+        seed: int,
     ) -> None:
         relevant = _relevant_rows(task, languages, passages)
         most = max(map(len, relevant.values()), default=0)
@@ -75,13 +79,13 @@ class _Corpus:
         self.positive = np.array(
             [rows + [-1] * (most - len(rows)) for rows in relevant.values()]
         ).reshape(-1, most)
-        order = stream(seed, "entropy negatives", len(self.vectors)).permutation(len(self.vectors))[
-            : NEGATIVES + most
-        ]
+        order = stream(seed, "entropy negatives", len(self.vectors)).permutation(
+            len(self.vectors)
+        )[: NEGATIVES + most]
         self.sampled = self.vectors[order]
-        wrong = np.array([np.isin(order, rows, invert=True) for rows in relevant.values()]).reshape(
-            -1, len(order)
-        )
+        wrong = np.array(
+            [np.isin(order, rows, invert=True) for rows in relevant.values()]
+        ).reshape(-1, len(order))
         self.negative = wrong & (np.cumsum(wrong, axis=1) <= NEGATIVES)  # [queries, sample]
 
     def entropies(
@@ -96,7 +100,9 @@ class _Corpus:
         scores = np.where(self.negative[numbers], queries[rows] @ self.sampled.T, -np.inf)
         positives = np.einsum("qd,qrd->qr", queries[rows], self.vectors[positive])
         values = contrastive_entropy(positives, scores, temperature)
-        return rows, np.where(positive >= 0, values, 0).sum(axis=1) / (positive >= 0).sum(axis=1)
+        return rows, np.where(positive >= 0, values, 0).sum(axis=1) / (positive >= 0).sum(
+            axis=1
+        )
 
 
 def _relevant_rows(

@@ -55,9 +55,13 @@ class Cost:
         }
         if self.step is None or self.training is None or self.evaluation is None:
             return told | {"time": "unknown before the model is here"}
-        told["memory"] = f"{gigabytes(self.memory)} for weights and optimizer, and the activations"
+        told["memory"] = (
+            f"{gigabytes(self.memory)} for weights and optimizer, and the activations"
+        )
         told["a step"] = f"about {_seconds(self.step)} on this machine"
-        told["training"] = f"{self.arms} runs of {self.steps:,} steps: {duration(self.training)}"
+        told["training"] = (
+            f"{self.arms} runs of {self.steps:,} steps: {duration(self.training)}"
+        )
         told["evaluation"] = f"{self.arms + 1} models: {duration(self.evaluation)}"
         return told
 

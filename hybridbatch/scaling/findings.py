@@ -33,7 +33,12 @@ from hybridbatch.scaling.contrasts import (
 )
 from hybridbatch.scaling.fits import MIN_SIZES, Law, TooFewSizes, fit_law
 from hybridbatch.scaling.gaps import gaps, lines
-from hybridbatch.scaling.language_traits import TooFewLanguages, lexical_distances, regress, traits
+from hybridbatch.scaling.language_traits import (
+    TooFewLanguages,
+    lexical_distances,
+    regress,
+    traits,
+)
 from hybridbatch.scaling.mix_response import (
     Trend,
     break_even,
@@ -43,7 +48,9 @@ from hybridbatch.scaling.mix_response import (
 )
 
 Row = dict[str, Any]
-Texts = Mapping[str, Mapping[str, Sequence[str]]]  # of the evaluation tasks, by task and language
+Texts = Mapping[
+    str, Mapping[str, Sequence[str]]
+]  # of the evaluation tasks, by task and language
 SEED = 13  # of the bootstrap
 LAW_RESAMPLES = 200  # the coverage of the intervals was measured with this number
 LAW_METRICS = {"mAP": "1 - mAP", "contrastive_entropy": "contrastive entropy"}
@@ -75,7 +82,9 @@ class Findings:
 
     def tables(self) -> dict[str, list[Row]]:
         """The tables that have rows, by name."""
-        return {name: rows for name, rows in vars(self).items() if isinstance(rows, list) and rows}
+        return {
+            name: rows for name, rows in vars(self).items() if isinstance(rows, list) and rows
+        }
 
     def place(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The part of the grid that a row describes."""
@@ -197,7 +206,9 @@ def _centre(sweep: Sweep, axes: Sequence[str]) -> list[dict[str, Any]]:
     the most mixes.
     """
     parts = _by_axes(sweep.trained, axes)
-    most = max(parts.values(), key=lambda cells: (cells[0]["axes"]["mix"] is not None, len(cells)))
+    most = max(
+        parts.values(), key=lambda cells: (cells[0]["axes"]["mix"] is not None, len(cells))
+    )
     mixes: dict[int, set[Any]] = {}
     for cell in most:
         mixes.setdefault(cell["axes"]["pairs"], set()).add(cell["axes"]["mix"])
@@ -213,7 +224,18 @@ def _once(rows: Iterable[Row], axes: Sequence[str], but: Sequence[str] = ()) -> 
         axes: the axes that name a part of the grid.
         but: columns that do not tell rows apart.
     """
-    names = (*axes, "task", "setting", "metric", "group", "mix", "against", "pairs", "of", "over")
+    names = (
+        *axes,
+        "task",
+        "setting",
+        "metric",
+        "group",
+        "mix",
+        "against",
+        "pairs",
+        "of",
+        "over",
+    )
     about = [name for name in names if name not in but]
     kept: dict[tuple[Any, ...], Row] = {}
     for row in rows:
@@ -290,7 +312,10 @@ def _break_evens(part: Responses) -> Iterator[Row]:
                     "high": _number(found.interval[1]),
                     "always_ahead": found.always_ahead,
                     "chance_ahead_at_largest": found.reached,
-                    "keys": [*part.keys[m].ravel().tolist(), *part.keys[other].ravel().tolist()],
+                    "keys": [
+                        *part.keys[m].ravel().tolist(),
+                        *part.keys[other].ravel().tolist(),
+                    ],
                 }
 
 
@@ -298,7 +323,9 @@ def _keys(part: Responses, size: Any) -> list[str]:
     """The keys of the cells at a size, or of all cells."""
     return [
         str(key)
-        for key in (part.keys if size == "all" else part.keys[:, part.sizes.index(size)]).ravel()
+        for key in (
+            part.keys if size == "all" else part.keys[:, part.sizes.index(size)]
+        ).ravel()
     ]
 
 
@@ -336,7 +363,11 @@ def _interactions(part: Responses) -> Iterator[Row]:
             if is_inner(mix):
                 found = gain_trend(part.sizes, part.values[m] - part.values[other])
                 yield row(
-                    "difference", found, part.keys[[m, other]], mix=mix, against=part.mixes[other]
+                    "difference",
+                    found,
+                    part.keys[[m, other]],
+                    mix=mix,
+                    against=part.mixes[other],
                 )
 
 
@@ -483,7 +514,9 @@ def _traits(languages: Sequence[Row]) -> Iterator[Row]:
     """
     for task, setting in dict.fromkeys((row["task"], row["setting"]) for row in languages):
         rows = [row for row in languages if (row["task"], row["setting"]) == (task, setting)]
-        mixes = [float(name.removeprefix("mix ")) for name in rows[0] if name.startswith("mix ")]
+        mixes = [
+            float(name.removeprefix("mix ")) for name in rows[0] if name.startswith("mix ")
+        ]
         inner = [mix for mix in mixes if 0 < mix < 1]
         if not inner or min(mixes) != 0 or max(mixes) != 1:
             continue
@@ -513,14 +546,18 @@ def _design(rows: list[Row]) -> tuple[list[Row], dict[str, list[float]]]:
     return whole, design
 
 
-def _trait_rows(about: Row, design: Mapping[str, list[float]], gains: list[float]) -> Iterator[Row]:
+def _trait_rows(
+    about: Row, design: Mapping[str, list[float]], gains: list[float]
+) -> Iterator[Row]:
     """A row for each trait of a design, with its correlation and its slope."""
     from scipy.stats import spearmanr
 
     slopes, refusal = {}, None
     if design:
         try:
-            slopes = {each.name: each for each in regress(design, gains, seed=SEED, level=LEVEL)}
+            slopes = {
+                each.name: each for each in regress(design, gains, seed=SEED, level=LEVEL)
+            }
         except TooFewLanguages as too_few:
             refusal = str(too_few)
     for name, values in design.items():

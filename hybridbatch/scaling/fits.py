@@ -19,7 +19,9 @@ MIN_SIZES = 5  # three parameters, one size to judge the fit, one size to leave 
 EXPONENTS = (1e-3, 4.0)  # beyond 4 the curve falls to its floor between two measured sizes
 STARTS = (0.05, 0.2, 0.5, 1.0, 2.0)  # exponents to start from; the problem is linear in E and A
 HUBER = 1.345  # 95 % efficiency for normal residuals (Huber 1964)
-MAD_TO_SD = 1.4826  # median absolute deviation of a normal distribution to its standard deviation
+MAD_TO_SD = (
+    1.4826  # median absolute deviation of a normal distribution to its standard deviation
+)
 Interval = tuple[float, float]
 
 
@@ -54,7 +56,9 @@ class Law:
         return low, high
 
 
-def fit_law(x: Any, y: Any, *, seed: int = 13, resamples: int = 500, level: float = 0.95) -> Law:
+def fit_law(
+    x: Any, y: Any, *, seed: int = 13, resamples: int = 500, level: float = 0.95
+) -> Law:
     """Fit ``E + sum_k A_k x_k^-b_k`` by robust non-linear least squares (soft L1).
 
     Intervals come from a residual bootstrap. It widens the residuals twice: for the fitted
@@ -86,7 +90,9 @@ def fit_law(x: Any, y: Any, *, seed: int = 13, resamples: int = 500, level: floa
     draws = np.array(
         [
             _fit(sizes, fitted + noise, start=parameters)
-            for noise in _noise(residuals, per_question, len(parameters), seed, resamples, level)
+            for noise in _noise(
+                residuals, per_question, len(parameters), seed, resamples, level
+            )
         ]
     )
     low, high = _interval(draws, level)
@@ -152,7 +158,9 @@ def _columns(x: Any) -> np.ndarray:
 
 def _curve(parameters: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     axes = sizes.shape[1]
-    return parameters[0] + (parameters[1 : 1 + axes] * sizes ** -parameters[1 + axes :]).sum(axis=1)
+    return parameters[0] + (parameters[1 : 1 + axes] * sizes ** -parameters[1 + axes :]).sum(
+        axis=1
+    )
 
 
 def _fit(sizes: np.ndarray, values: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
@@ -185,7 +193,9 @@ def _fit(sizes: np.ndarray, values: np.ndarray, start: np.ndarray | None = None)
 
     spread = max(float(np.ptp(values)), np.finfo(float).tiny)
     if start is None:
-        starts = sorted(_starts(logs, values), key=lambda p: float(np.sum(residuals(p) ** 2)))[:3]
+        starts = sorted(_starts(logs, values), key=lambda p: float(np.sum(residuals(p) ** 2)))[
+            :3
+        ]
         first = min(
             (solve(p, spread) for p in starts), key=lambda p: float(np.sum(residuals(p) ** 2))
         )
@@ -195,7 +205,9 @@ def _fit(sizes: np.ndarray, values: np.ndarray, start: np.ndarray | None = None)
         )
     width = max(HUBER * MAD_TO_SD * float(np.median(np.abs(residuals(first)))), 1e-6 * spread)
     best = solve(first, width)
-    return np.array([best[0], *best[1 : 1 + axes] * centre ** best[1 + axes :], *best[1 + axes :]])
+    return np.array(
+        [best[0], *best[1 : 1 + axes] * centre ** best[1 + axes :], *best[1 + axes :]]
+    )
 
 
 def _starts(logs: np.ndarray, values: np.ndarray) -> Iterator[np.ndarray]:

@@ -171,7 +171,9 @@ def _fitted(part: Sequence[Example], ridge: float, error: float = 0.0) -> Foreca
     names = tuple(
         name for name in (*TRAITS, *SETTINGS) if len({each.features[name] for each in part}) > 1
     )
-    x = np.array([[each.features[name] for name in names] for each in part]).reshape(len(part), -1)
+    x = np.array([[each.features[name] for name in names] for each in part]).reshape(
+        len(part), -1
+    )
     y = np.array([float(each.score or 0) - each.untrained for each in part])
     weights = _weights(part)
     centre = weights @ x
@@ -210,7 +212,9 @@ def _left_out(part: Sequence[Example], ridge: float) -> list[tuple[Example, floa
 
 def _error(forecasts: Sequence[tuple[Example, float]]) -> float:
     """The root mean squared error, with every language counting the same."""
-    squares = np.array([(float(example.score or 0) - value) ** 2 for example, value in forecasts])
+    squares = np.array(
+        [(float(example.score or 0) - value) ** 2 for example, value in forecasts]
+    )
     return float(np.sqrt(_weights([example for example, _ in forecasts]) @ squares))
 
 
@@ -230,7 +234,9 @@ def leave_one_language_out(examples: Iterable[Example]) -> list[tuple[Example, F
         for code in spoken if len(spoken) > MIN_LANGUAGES else ():
             learnt = _learn([example for example in part if example.language != code])
             found += [
-                (example, learnt.predict(example)) for example in part if example.language == code
+                (example, learnt.predict(example))
+                for example in part
+                if example.language == code
             ]
     return found
 

@@ -52,7 +52,9 @@ def gaps(sweep: Sweep, main: Main, margin: float) -> list[Row]:
     corrected(tested)
     for row in tested:
         found, allowed = row["contrast"], row["margin"]
-        verdict = significance.decide(found, row["p_holm"], allowed) if allowed > 0 else "undecided"
+        verdict = (
+            significance.decide(found, row["p_holm"], allowed) if allowed > 0 else "undecided"
+        )
         row["verdict"] = VERDICTS.get(verdict, "closes" if _closes(row) else "widens")
     for row in rows:
         del row["contrast"]

@@ -67,7 +67,9 @@ def lexical_distances(
         that is trained is compared with the other training languages.
     """
     profiles = {
-        code: _profile(texts[code]) for code in dict.fromkeys([*targets, *trained]) if code in texts
+        code: _profile(texts[code])
+        for code in dict.fromkeys([*targets, *trained])
+        if code in texts
     }
     found = {}
     for code in targets:
@@ -78,7 +80,11 @@ def lexical_distances(
 
 
 def regress(
-    design: Mapping[str, Sequence[float]], gains: Sequence[float], *, seed: int, level: float = 0.95
+    design: Mapping[str, Sequence[float]],
+    gains: Sequence[float],
+    *,
+    seed: int,
+    level: float = 0.95,
 ) -> list[Coefficient]:
     """Ordinary least squares of gains on traits, with an intercept.
 
@@ -116,7 +122,9 @@ def regress(
     ]
 
 
-def _independent(design: Mapping[str, Sequence[float]], count: int) -> tuple[list[str], np.ndarray]:
+def _independent(
+    design: Mapping[str, Sequence[float]], count: int
+) -> tuple[list[str], np.ndarray]:
     names, columns = [], [np.ones(count)]
     for name, values in design.items():
         tried = np.column_stack([*columns, np.asarray(values, dtype=float)])

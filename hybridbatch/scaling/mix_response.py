@@ -44,7 +44,9 @@ class BreakEven:
     """
 
     size: float | None
-    interval: tuple[float, float]  # ends may be 0 (ahead from the start) or infinity (never ahead)
+    interval: tuple[
+        float, float
+    ]  # ends may be 0 (ahead from the start) or infinity (never ahead)
     always_ahead: bool
     reached: float  # share of the resamples that are ahead at the largest size
 
@@ -77,7 +79,9 @@ def bootstrap_means(values: Any, *, seed: int, resamples: int = RESAMPLES) -> np
         total += np.tensordot(weights, deviation, axes=([1], [-1]))
     if seeds > 1:
         deviation = array.mean(axis=-1) - means[..., None]  # [..., S]
-        total += np.tensordot(_seed_weights(seed, seeds, resamples), deviation, axes=([1], [-1]))
+        total += np.tensordot(
+            _seed_weights(seed, seeds, resamples), deviation, axes=([1], [-1])
+        )
     return total
 
 
@@ -98,7 +102,10 @@ def _seed_weights(seed: int, seeds: int, resamples: int) -> np.ndarray:
 def _question_weights(seed: int, questions: int, resamples: int) -> np.ndarray:
     """The shares of the questions in each resample, [resamples, questions]."""
     rng = stream(seed, "bootstrap of questions")
-    return rng.multinomial(questions, np.full(questions, 1 / questions), size=resamples) / questions
+    return (
+        rng.multinomial(questions, np.full(questions, 1 / questions), size=resamples)
+        / questions
+    )
 
 
 def estimate(
@@ -227,7 +234,9 @@ def mix_trend(
     x, weights = np.asarray(mixes, dtype=float), _slope_weights(sizes)
     response = (-1.0 if lower_is_better else 1.0) * np.asarray(values, dtype=float)
     draws = bootstrap_means(response, seed=seed, resamples=resamples)  # [R, M, N]
-    moved = np.stack([_peak(x, draws[:, :, n]) for n in range(draws.shape[2])], axis=1) @ weights
+    moved = (
+        np.stack([_peak(x, draws[:, :, n]) for n in range(draws.shape[2])], axis=1) @ weights
+    )
     best = float(weights @ _peak(x, response.mean(axis=(-2, -1)).T))
     found = _estimate(best, moved, level)
     tail = min(float(np.mean(moved <= 0)), float(np.mean(moved >= 0)))

@@ -225,7 +225,9 @@ def _examples(
                 )
 
 
-def _score(cell: Mapping[str, Any] | None, task: str, setting: str, language: str) -> float | None:
+def _score(
+    cell: Mapping[str, Any] | None, task: str, setting: str, language: str
+) -> float | None:
     for entry in cell["eval"]["tasks"] if cell else ():
         if entry["name"] == task:
             value = entry["settings"].get(setting, {}).get(language, {}).get(METRIC)
@@ -283,7 +285,9 @@ def fertility_of(config: SweepConfig, report: Reporter = SILENT) -> dict[str, di
 
     encoder = Encoder.load(config.model[0], report=report)
     found = {}
-    for task in _tasks(tuple(config.tasks), config.data_root, config.languages, config.parallel):
+    for task in _tasks(
+        tuple(config.tasks), config.data_root, config.languages, config.parallel
+    ):
         texts = {code: list(one.texts[:SAMPLE]) for code, one in task.corpus.items()}
         found[task.name] = tokens_per_word(texts, count_tokens(encoder, texts))
     return found

@@ -276,10 +276,17 @@ def settings_of(
     training = None
     shared = {"model": config.model} if config.model else {}
     if arm.mix is not None:
-        fixed = {"data": str(preparation(config).out), "mix": arm.mix, "seed": arm.seed, "out": run}
+        fixed = {
+            "data": str(preparation(config).out),
+            "mix": arm.mix,
+            "seed": arm.seed,
+            "out": run,
+        }
         clash = sorted(set(fixed) & set(config.train))
         if clash:
-            raise ConfigError(f"train: the experiment itself sets {', '.join(clash)}; leave it out")
+            raise ConfigError(
+                f"train: the experiment itself sets {', '.join(clash)}; leave it out"
+            )
         training = build(TrainConfig, overrides={**shared, **config.train, **fixed})
     evaluation = build(
         EvalConfig,
@@ -305,7 +312,15 @@ def default_languages(tasks: Sequence[str]) -> str:
 
 def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
     """The part of an arm that results.json keeps."""
-    kept = ("trained_languages", "steps", "data", "schedule", "throughput", "seconds", "validation")
+    kept = (
+        "trained_languages",
+        "steps",
+        "data",
+        "schedule",
+        "throughput",
+        "seconds",
+        "validation",
+    )
     tasks = []
     for task in scores["tasks"]:
         settings = {name: _setting_facts(part) for name, part in task["settings"].items()}
@@ -524,7 +539,9 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     write_figure(figure, path)
 
 
-def _mark_arm(arm: Mapping[str, Any], task: int, kinds: list[str], left: Any, right: Any) -> None:
+def _mark_arm(
+    arm: Mapping[str, Any], task: int, kinds: list[str], left: Any, right: Any
+) -> None:
     """Draw the marks of an arm beside the marks of the other kinds of batches."""
     kind = kinds.index(arm["batches"])
     offset = (kind - (len(kinds) - 1) / 2) * 0.16

@@ -37,7 +37,9 @@ class SweepConfig(DataRootSettings):
         "Targets",
         "Languages to evaluate; without --allow-seen they are kept out of training.",
     )
-    allow_seen: bool = setting(False, "Targets", "Also train on the languages that are evaluated.")
+    allow_seen: bool = setting(
+        False, "Targets", "Also train on the languages that are evaluated."
+    )
     tasks: tuple[str, ...] = setting(
         ("atlas",),
         "Targets",
@@ -75,7 +77,9 @@ class SweepConfig(DataRootSettings):
         " method of `debias` (centre, lir, lsar, shift, whiten), with vectors as --debias says.",
     )
     pivot: str = setting(
-        "eng", "Targets", "Language to which the baseline shift moves passages; it is evaluated."
+        "eng",
+        "Targets",
+        "Language to which the baseline shift moves passages; it is evaluated.",
     )
 
     mix: tuple[float, ...] = setting(
@@ -92,7 +96,9 @@ class SweepConfig(DataRootSettings):
         "Numbers of training languages ('2,4,8': nested sets, the best resourced first), or"
         " language groups separated by ';'.",
     )
-    batch_size: tuple[int, ...] = setting((64,), "Axes", "Query-passage pairs per optimizer step.")
+    batch_size: tuple[int, ...] = setting(
+        (64,), "Axes", "Query-passage pairs per optimizer step."
+    )
     model: tuple[str, ...] = setting(("e5-small-q4",), "Axes", "Encoders to start from.")
     steps: tuple[int, ...] = setting((40,), "Axes", "Optimizer steps.")
     epochs: tuple[float, ...] = setting(
@@ -163,7 +169,9 @@ class SweepConfig(DataRootSettings):
     @classmethod
     def _nothing(cls, value: Any) -> Any:
         """``none`` in a file or on the command line is no debiasing."""
-        return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+        return (
+            None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+        )
 
     @field_validator("pivot")
     @classmethod
@@ -206,7 +214,9 @@ class SweepConfig(DataRootSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.epochs and "steps" in self.model_fields_set:
-            raise ValueError("steps and epochs both set the length of training; give one of them")
+            raise ValueError(
+                "steps and epochs both set the length of training; give one of them"
+            )
         axes = ("mix", "pairs", "train_languages", "batch_size", "model", "seeds", "tasks")
         for axis in (*axes, "baselines"):
             values = getattr(self, axis)
@@ -253,8 +263,13 @@ def slurm_minutes(time: str) -> int:
         return max(1, math.ceil(seconds(text) / 60))
     days, dash, rest = text.rpartition("-")
     parts = rest.split(":")
-    if not all(part.isdigit() for part in [*parts, *([days] if dash else [])]) or len(parts) > 3:
-        raise ValueError(f"{shortened(time)!r} is not a time; write 90, 4:00:00, 1-12:00:00 or 2h")
+    if (
+        not all(part.isdigit() for part in [*parts, *([days] if dash else [])])
+        or len(parts) > 3
+    ):
+        raise ValueError(
+            f"{shortened(time)!r} is not a time; write 90, 4:00:00, 1-12:00:00 or 2h"
+        )
     numbers = [int(part) for part in parts]
     if dash:  # days-hours[:minutes[:seconds]]
         hours, minutes, rest_seconds = (*numbers, 0, 0)[:3]
@@ -284,7 +299,9 @@ class ReproduceConfig(DataRootSettings):
     name: str = setting(
         "reproduce", "Run", "Name of the experiment; its data is prepared in data/NAME."
     )
-    out: Path | None = setting(None, "Run", "Folder of the experiment; default: experiments/NAME.")
+    out: Path | None = setting(
+        None, "Run", "Folder of the experiment; default: experiments/NAME."
+    )
     model: str | None = setting(
         None, "Experiment", "Encoder to start from; default: the default of `train`."
     )
@@ -355,8 +372,12 @@ class ReproduceConfig(DataRootSettings):
     def _values(cls, published: dict[str, Any]) -> dict[str, Any]:
         """Numbers by task, measure and batches."""
         try:
-            return TypeAdapter(dict[str, dict[str, dict[str, float]]]).validate_python(published)
+            return TypeAdapter(dict[str, dict[str, dict[str, float]]]).validate_python(
+                published
+            )
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise ValueError(f"{place}: must hold numbers by task, measure and batches") from None
+            raise ValueError(
+                f"{place}: must hold numbers by task, measure and batches"
+            ) from None

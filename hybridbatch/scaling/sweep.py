@@ -124,7 +124,9 @@ def dry_run(
         facts = gather_facts(config, report)
     cells = _cells(config, report, facts)
     folder = SweepFolder(sweep_path(config))
-    finished = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
+    finished = [
+        (cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()
+    ]
     cost: Cost | Estimate | None = measured(finished)
     measured_on = f"{len(finished)} finished cells"
     if cost is None:
@@ -140,7 +142,9 @@ def dry_run(
         "total": len(cells),
         "done": len(finished),
         "hours_left": round(sum(map(cost.of, left)) / config.jobs / 3600, 2),
-        "disk_mib": round(sum(sizes) / len(finished) * len(cells) / 2**20, 1) if finished else None,
+        "disk_mib": round(sum(sizes) / len(finished) * len(cells) / 2**20, 1)
+        if finished
+        else None,
         "measured_on": measured_on,
     }
 
@@ -184,7 +188,9 @@ def sweep_path(config: SweepConfig) -> Path:
     return config.out or Path("experiments") / (config.name or DEFAULT_NAME)
 
 
-def _question(config: SweepConfig, report: Reporter, facts: Facts | None, runner: Runner) -> str:
+def _question(
+    config: SweepConfig, report: Reporter, facts: Facts | None, runner: Runner
+) -> str:
     """The message about a huge grid: its size, and its cost by a measurement of one cell."""
     first = {name: getattr(config, name)[:1] for name in AXES} | {
         "set": {n: v[:1] for n, v in config.set.items()}
@@ -213,7 +219,9 @@ def _expected(
         return found, found.measured_on
     measured_on = f"a run of {CALIBRATION_STEPS} steps and its evaluation"
     report.note(f"measuring {measured_on}")
-    return next(calibrate(cell, cell.train, runner) for cell in cells if cell.train), measured_on
+    return next(
+        calibrate(cell, cell.train, runner) for cell in cells if cell.train
+    ), measured_on
 
 
 def _tell_length(
@@ -225,7 +233,9 @@ def _tell_length(
     report: Reporter,
 ) -> None:
     """Tell about how long the missing cells take, before they run, if it is over a minute."""
-    there = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
+    there = [
+        (cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()
+    ]
     missing = [cell for cell in cells if not folder.result(cell.key).exists()]
     cost: Cost | Estimate | None = measured(there)
     pairs = sum(cell.drawn_pairs for cell in missing)
@@ -233,7 +243,9 @@ def _tell_length(
         cost = estimate(config, cells, facts, report)
     total = sum(map(cost.of, missing)) / config.jobs if cost else 0.0
     if total > LONG:
-        report.note(f"{len(missing):,} cells take about {duration(total)} at this machine's speed")
+        report.note(
+            f"{len(missing):,} cells take about {duration(total)} at this machine's speed"
+        )
 
 
 def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[Cell]:
@@ -248,7 +260,9 @@ def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     A cell that lacks an axis, such as an untrained model, gets None.
     """
-    names = dict.fromkeys(name for axes in sorted(cells, key=len, reverse=True) for name in axes)
+    names = dict.fromkeys(
+        name for axes in sorted(cells, key=len, reverse=True) for name in axes
+    )
     found = []
     for axes in cells:
         found.append({name: axes.get(name) for name in names})
@@ -283,7 +297,9 @@ def _run_missing(
 
     A failed cell runs again after all other cells, until it has used up its tries.
     """
-    finished = [(cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()]
+    finished = [
+        (cell, folder.read(cell.key)) for cell in cells if folder.result(cell.key).exists()
+    ]
     missing = [cell for cell in cells if not folder.result(cell.key).exists()]
     for cell in missing:
         folder.log(cell.key).unlink(missing_ok=True)
@@ -345,7 +361,9 @@ def _overview(
     """
     finished = list(finished)
     done = {cell.key: result for cell, result in finished}
-    states = {cell.key: "done" if cell.key in done else folder.state(cell.key) for cell in cells}
+    states = {
+        cell.key: "done" if cell.key in done else folder.state(cell.key) for cell in cells
+    }
     by_state: dict[str, list[Cell]] = {"running": [], "failed": [], "waiting": []}
     for cell in cells:
         if states[cell.key] in by_state:
@@ -418,7 +436,5 @@ def _progress(
 ) -> str:
     """The cell that finished last."""
     cell, result = finished[-1]
-    line = (
-        f"[{len(finished)}/{len(axes)}] {in_words(axes[cell.key]) or cell.label}: {_took(result)} s"
-    )
+    line = f"[{len(finished)}/{len(axes)}] {in_words(axes[cell.key]) or cell.label}: {_took(result)} s"
     return "; ".join([line, *_time_left(len(axes), finished, jobs)])

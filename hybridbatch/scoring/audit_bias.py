@@ -95,7 +95,9 @@ def audit(config: AuditConfig, report: Reporter = SILENT) -> tuple[Path, dict[st
             " audit needs parallel corpora in two languages or more"
         )
     queries, passages, model = _vectors(config, task, report)
-    turned_queries, turned_passages, how = _turned(config, task, queries, passages, model, report)
+    turned_queries, turned_passages, how = _turned(
+        config, task, queries, passages, model, report
+    )
     lines = {
         AS_IS: _line(task, queries, passages),
         CENTRED: _line(task, turned_queries, turned_passages),
@@ -206,7 +208,10 @@ def _turned(
     return (
         cross_fit(queries, query_halves, centre),
         cross_fit(passages, passage_halves, centre),
-        {"method": {"name": "centre", "scope": "language"}, "cross-fitted": "halves of passages"},
+        {
+            "method": {"name": "centre", "scope": "language"},
+            "cross-fitted": "halves of passages",
+        },
     )
 
 
@@ -366,7 +371,9 @@ def answer(result: Mapping[str, Any]) -> str:
         )
     still = set(_hidden(result, CENTRED))
     gone = [name for name in hidden if name not in still]
-    shown = ", ".join(hidden[:12]) + (f" and {len(hidden) - 12} more" if len(hidden) > 12 else "")
+    shown = ", ".join(hidden[:12]) + (
+        f" and {len(hidden) - 12} more" if len(hidden) > 12 else ""
+    )
     rows = {row["language"]: row for row in result["by_language"]}
     found = [
         float(np.mean([rows[name][label][f"tlr@{DEPTH}"]["mean"] for name in hidden]))
@@ -375,7 +382,9 @@ def answer(result: Mapping[str, Any]) -> str:
     change = f"their TLR@{DEPTH} {found[0]:.3f} -> {found[1]:.3f}, {change}"
     if not gone:
         rises = "raises them all the same, but they stay behind the others"
-        mends = f"centring {rises}" if found[1] > found[0] + MARGIN else "centring does not mend it"
+        mends = (
+            f"centring {rises}" if found[1] > found[0] + MARGIN else "centring does not mend it"
+        )
     elif len(gone) == len(hidden):
         mends = "centring mends it"
     else:

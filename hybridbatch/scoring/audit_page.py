@@ -59,7 +59,8 @@ def _languages(result: Mapping[str, Any]) -> str:
     labels = list(result["lines"])
     first = labels[0]
     ordered = sorted(
-        result["by_language"], key=lambda row: row.get(first, {}).get("gap", {}).get("mean", 0.0)
+        result["by_language"],
+        key=lambda row: row.get(first, {}).get("gap", {}).get("mean", 0.0),
     )
     rows = []
     for row in ordered:

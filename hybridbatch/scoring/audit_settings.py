@@ -34,10 +34,16 @@ class AuditConfig(EncoderSettings):
     data_root: Path | None = setting(
         None, "Task", "Folder that holds local copies of public data sets."
     )
-    out: Path | None = setting(None, "Result", "Folder of the audit; default: audit-MODEL-TASK.")
-    device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA if there is one.")
+    out: Path | None = setting(
+        None, "Result", "Folder of the audit; default: audit-MODEL-TASK."
+    )
+    device: str = setting(
+        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA if there is one."
+    )
     precision: Precision = setting(
-        "auto", "Machine", "Number format; auto: bf16 if the machine computes it fast, else fp32."
+        "auto",
+        "Machine",
+        "Number format; auto: bf16 if the machine computes it fast, else fp32.",
     )
     cache: Path | None = setting(
         None, "Machine", "Folder of stored embeddings; default: the user's cache folder."

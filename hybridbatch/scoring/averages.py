@@ -182,7 +182,10 @@ def _pool_matrices(
 
 
 def _shares(
-    rows: Mapping[str, Mapping[str, Means]], name: str, share: Means, group: Callable[[str], str]
+    rows: Mapping[str, Mapping[str, Means]],
+    name: str,
+    share: Means,
+    group: Callable[[str], str],
 ) -> dict[str, dict[str, float]]:
     """Sums of a share over groups of languages, by group of query languages, and for the pool."""
     parts: dict[str, list[Means]] = {}

@@ -44,9 +44,12 @@ class RandomEncoder:
         report: Reporter = SILENT,
     ) -> np.ndarray:
         """float32 [n, D], rows L2-normalised."""
-        keys = (hashlib.sha256(f"{self.seed} {side} {text}".encode()).digest() for text in texts)
+        keys = (
+            hashlib.sha256(f"{self.seed} {side} {text}".encode()).digest() for text in texts
+        )
         rows = [
-            np.random.default_rng(int.from_bytes(key)).standard_normal(RANDOM_WIDTH) for key in keys
+            np.random.default_rng(int.from_bytes(key)).standard_normal(RANDOM_WIDTH)
+            for key in keys
         ]
         vectors = np.array(rows, dtype=np.float32).reshape(-1, RANDOM_WIDTH)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -61,7 +64,9 @@ class LexicalRanker:
     """
 
     def __init__(self, task: Task) -> None:
-        self.passages = Passages({language: texts.ids for language, texts in task.corpus.items()})
+        self.passages = Passages(
+            {language: texts.ids for language, texts in task.corpus.items()}
+        )
         self._texts = {language: texts.texts for language, texts in task.corpus.items()}
         self._queries = {language: texts.texts for language, texts in task.queries.items()}
         self._single = _Index(

@@ -68,7 +68,9 @@ def compare(
     folders = [(run,) if isinstance(run, Path) else tuple(run) for run in runs]
     sizes = [len(group) for group in folders]
     if len(set(sizes)) > 1:
-        raise ConfigError(f"compare: the runs have {sizes} folders; give the same number for each")
+        raise ConfigError(
+            f"compare: the runs have {sizes} folders; give the same number for each"
+        )
     names = list(names or _names([group[0] for group in folders]))
     read = [
         _Run(name, group, [read_evaluation(run, Evaluated) for run in group])
@@ -96,7 +98,9 @@ def compare(
     for (a, b, task, comparison), p_holm in zip(found, corrected.tolist(), strict=True):
         one, other = read[a], read[b]
         comparison = replace(comparison, p_holm=p_holm)
-        rows.append({"task": task, "run_a": one.name, "run_b": other.name, **asdict(comparison)})
+        rows.append(
+            {"task": task, "run_a": one.name, "run_b": other.name, **asdict(comparison)}
+        )
         named = replace(comparison, setting=f"{task} ({comparison.setting})")
         verdicts.append(significance.verdict(named, one.name, other.name, **words))
         told.setdefault((a, b, task), []).append(comparison)
@@ -256,6 +260,8 @@ def _paired(one: Any, other: Any, task: str, runs: str) -> tuple[np.ndarray, ...
         # the order of the files decides the order of the languages
         parts = [part.sort_by([(key, "ascending") for key in keys]) for part in parts]
         if not parts[0].select(keys).equals(parts[1].select(keys)):
-            raise DataError(f"{runs}: do not have the same queries of {task}; evaluate both again")
+            raise DataError(
+                f"{runs}: do not have the same queries of {task}; evaluate both again"
+            )
     values = (part["value"].to_numpy() for part in parts)
     return (*values, *(parts[0][key].to_numpy() for key in ("query_id", "setting")))

@@ -37,7 +37,9 @@ def halves(task: Task, seed: int) -> dict[str, dict[str, int]]:
         for side, ids in names.items()
     }
     try:
-        half = fold_of_groups([root for one in of.values() for root in one.values()], HALVES, seed)
+        half = fold_of_groups(
+            [root for one in of.values() for root in one.values()], HALVES, seed
+        )
     except DataError as error:
         raise DataError(
             f"{task.name}: cannot be halved for cross-fitted language vectors, because"
@@ -66,7 +68,9 @@ def turned(
             return vectors
         folds = {}
         for language in vectors:
-            folds[language] = np.array([half[name][id_] for id_ in texts[language].ids], dtype=int)
+            folds[language] = np.array(
+                [half[name][id_] for id_ in texts[language].ids], dtype=int
+            )
         return cross_fit(vectors, folds, fits[name])
 
     return side("query", queries, task.queries), side("passage", passages, task.corpus)

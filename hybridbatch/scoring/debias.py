@@ -142,7 +142,9 @@ def language_vectors(
     return LanguageVectors(config.how.fit_sides(moments, together=config.joins_sides), facts)
 
 
-def open_store(config: "DebiasConfig | AuditConfig", report: Reporter = SILENT) -> "EmbeddingStore":
+def open_store(
+    config: "DebiasConfig | AuditConfig", report: Reporter = SILENT
+) -> "EmbeddingStore":
     """Load the model in the settings and open its stored embeddings. Raises: `ModelError`."""
     from hybridbatch.common.device import resolve_device, resolve_precision
     from hybridbatch.model import Encoder
@@ -235,7 +237,9 @@ def _shown(name: str) -> str:
 def _with_queries(names: Sequence[str]) -> tuple[str, ...]:
     """The sources of passages that have queries as well."""
     return tuple(
-        name for name in names if name.partition(":")[0] in TASKS or has_texts(Path(name), "query")
+        name
+        for name in names
+        if name.partition(":")[0] in TASKS or has_texts(Path(name), "query")
     )
 
 

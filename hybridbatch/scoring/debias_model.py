@@ -109,7 +109,9 @@ def _add_modules(folder: Path, module: "Module", vectors: LanguageVectors) -> No
     write_sums(folder)
 
 
-def _pooled_mean(encoder: "Encoder", texts: Mapping[Side, Mapping[str, Sequence[str]]]) -> Tensor:
+def _pooled_mean(
+    encoder: "Encoder", texts: Mapping[Side, Mapping[str, Sequence[str]]]
+) -> Tensor:
     """float32 [D]: mean over sides and languages of the pooled vectors before normalisation."""
     sides = []
     for side, by_language in texts.items():

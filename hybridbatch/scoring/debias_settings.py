@@ -96,7 +96,9 @@ class DebiasConfig(EncoderSettings):
         ge=1,
     )
     alpha: float = setting(1.0, "Method", "shift: strength of the shift.", ge=0)
-    pivot: str = setting("eng", "Method", "shift: language to which the other languages are moved.")
+    pivot: str = setting(
+        "eng", "Method", "shift: language to which the other languages are moved."
+    )
     shrink: bool = setting(
         True,
         "Method",
@@ -120,9 +122,13 @@ class DebiasConfig(EncoderSettings):
         " hybridbatch. global: the global mean alone, as a layer that sentence-transformers"
         " knows.",
     )
-    device: str = setting("auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA if there is one.")
+    device: str = setting(
+        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA if there is one."
+    )
     precision: Precision = setting(
-        "auto", "Machine", "Number format; auto: bf16 if the machine computes it fast, else fp32."
+        "auto",
+        "Machine",
+        "Number format; auto: bf16 if the machine computes it fast, else fp32.",
     )
     cache: Path | None = setting(
         None, "Machine", "Folder of stored embeddings; default: the user's cache folder."

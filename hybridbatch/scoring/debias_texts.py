@@ -42,7 +42,9 @@ class TextsByLanguage:
 
     texts: dict[str, list[str]] = field(default_factory=dict)
     identified: int = 0  # texts whose language was identified, not named
-    left_out: Counter[str] = field(default_factory=Counter)  # rows that cannot be used, by reason
+    left_out: Counter[str] = field(
+        default_factory=Counter
+    )  # rows that cannot be used, by reason
 
     def add(self, language: str, text: str) -> None:
         """Add one text."""
@@ -68,7 +70,9 @@ class TextsByLanguage:
             report.warn(f"{origin}: {count:,} rows were left out: {reason}")
 
 
-def read_texts_by_language(path: Path, side: Side, report: Reporter = SILENT) -> TextsByLanguage:
+def read_texts_by_language(
+    path: Path, side: Side, report: Reporter = SILENT
+) -> TextsByLanguage:
     """Read all texts of a folder or file, by language.
 
     Args:
@@ -86,7 +90,9 @@ def read_texts_by_language(path: Path, side: Side, report: Reporter = SILENT) ->
         for file, language in _files(path, side):
             _read_file(file, language, side, found)
     if not found.texts:
-        reasons = "; ".join(f"{count} rows: {why}" for why, count in found.left_out.most_common(3))
+        reasons = "; ".join(
+            f"{count} rows: {why}" for why, count in found.left_out.most_common(3)
+        )
         raise DataError(
             f"{path}: holds no text that can be used" + (f" ({reasons})" if reasons else "")
         )
@@ -141,7 +147,9 @@ def _is_plain(path: Path) -> bool:
 
 def _stem(path: Path) -> str:
     return (
-        path.name.removesuffix(".gz").removesuffix(".txt") if _is_plain(path) else bare_name(path)
+        path.name.removesuffix(".gz").removesuffix(".txt")
+        if _is_plain(path)
+        else bare_name(path)
     )
 
 

@@ -88,9 +88,13 @@ def evaluate(
     try:
         _first_stage(evaluation, scorer, searches, model, folder, report)
         if second_stage:
-            _reranked(evaluation, scorer, second_stage, model, make_folder(folder / SECOND), report)
+            _reranked(
+                evaluation, scorer, second_stage, model, make_folder(folder / SECOND), report
+            )
     except KeyboardInterrupt:
-        kept = f"; the embeddings so far are kept in {scorer.store.folder}" if scorer.store else ""
+        kept = (
+            f"; the embeddings so far are kept in {scorer.store.folder}" if scorer.store else ""
+        )
         raise Interrupted(f"{folder}: stopped{kept}, run the same command to go on") from None
     return folder
 
@@ -199,7 +203,9 @@ def open_scorer(
             )
         from hybridbatch.scoring.baselines import LexicalRanker, bm25_fingerprint
 
-        return Scorer(LexicalRanker, {"fingerprint": bm25_fingerprint(), "precision": None}, None)
+        return Scorer(
+            LexicalRanker, {"fingerprint": bm25_fingerprint(), "precision": None}, None
+        )
     from hybridbatch.scoring.rankers import EmbeddingRanker
 
     opened = open_store(config, report, machine) if store is None else store

@@ -40,7 +40,10 @@ FAMILIES = 0.35  # opacity of the lines between language families
 NUMBERED = 32  # a heat map of at most so many languages has numbers in its cells
 FIGURES = "figures"  # subfolder of the evaluation
 LEAST_CELL = 0.085  # inches
-BAR, GAP = 0.09, 0.05  # inches: thickness of the bars of resource classes, and space before them
+BAR, GAP = (
+    0.09,
+    0.05,
+)  # inches: thickness of the bars of resource classes, and space before them
 SLIM = 6  # with so many times as many columns as rows, columns become rows
 
 
@@ -118,7 +121,13 @@ def task_figures(
                 yield (
                     f"{name}-mlrs",
                     heat_map(
-                        values, rows, columns, what, "MLRS", low=0, column_title="translated into"
+                        values,
+                        rows,
+                        columns,
+                        what,
+                        "MLRS",
+                        low=0,
+                        column_title="translated into",
                     ),
                 )
 
@@ -201,7 +210,9 @@ def heat_map(
     margin = font / 72 * 0.58 * max(len(name) for name in rows.names) + 1.7
     beneath = column_font / 72 * 0.7 * max(len(code) for code in columns.codes) + 1.1
     size = max(wide * width + margin, 0.075 * len(title) + 0.3), high * height + beneath
-    with matplotlib.rc_context(STYLE | {"axes.spines.left": False, "axes.spines.bottom": False}):
+    with matplotlib.rc_context(
+        STYLE | {"axes.spines.left": False, "axes.spines.bottom": False}
+    ):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         colours = colormaps["YlGnBu"].with_extremes(bad="white")
@@ -245,7 +256,9 @@ def _rule(axes: "Axes", rows: Order, columns: Order) -> None:
             line(place - 0.5, color="white", linewidth=1.8)
 
 
-def _name_classes(axes: "Axes", rows: Order, columns: Order, height: float, width: float) -> None:
+def _name_classes(
+    axes: "Axes", rows: Order, columns: Order, height: float, width: float
+) -> None:
     """Draw coloured bars of the resource classes, right of the rows and above the columns.
 
     The bars above the columns have names.
@@ -262,7 +275,12 @@ def _name_classes(axes: "Axes", rows: Order, columns: Order, height: float, widt
         place, size = (start - 0.46, 1 + GAP / tall), (end - start - 0.08, BAR / tall)
         axes.add_patch(
             Rectangle(
-                place, *size, color=CLASS_COLOURS[kind], linewidth=0, clip_on=False, transform=above
+                place,
+                *size,
+                color=CLASS_COLOURS[kind],
+                linewidth=0,
+                clip_on=False,
+                transform=above,
             )
         )
         room = (end - start) * width / 0.075
@@ -310,7 +328,10 @@ def profile(
         name
         for name, there in (
             ("distance", any("rank_distance" in means.get(code, {}) for code in rows.codes)),
-            ("first", any(name in means.get(code, {}) for name in OUTCOMES for code in rows.codes)),
+            (
+                "first",
+                any(name in means.get(code, {}) for name in OUTCOMES for code in rows.codes),
+            ),
             ("languages", True),
         )
         if there
@@ -320,7 +341,9 @@ def profile(
             figsize=(1.6 + 3.1 * len(panels), step * count + 1.75), layout="constrained"
         )
         drawn = dict(
-            zip(panels, np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), strict=True)
+            zip(
+                panels, np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), strict=True
+            )
         )
         first = drawn[panels[0]]
         first.set_yticks(places, rows.names, fontsize=font)
@@ -330,10 +353,20 @@ def profile(
             values = _column(means, rows, "rank_distance")
             colours = [CLASS_COLOURS[kind] for kind in rows.classes]
             axes.hlines(
-                places, 0, values, color=colours, linewidth=max(0.6, 72 * step * 0.12), alpha=0.55
+                places,
+                0,
+                values,
+                color=colours,
+                linewidth=max(0.6, 72 * step * 0.12),
+                alpha=0.55,
             )
             axes.scatter(
-                values, places, color=colours, s=(72 * step * 0.42) ** 2, zorder=3, clip_on=False
+                values,
+                places,
+                color=colours,
+                s=(72 * step * 0.42) ** 2,
+                zorder=3,
+                clip_on=False,
             )
             least = len(bias["corpus_languages"]) - 1
             axes.axvline(least, color="0.45", linewidth=0.8, linestyle=":")
@@ -352,7 +385,9 @@ def profile(
         own = _column(
             means,
             rows,
-            next((n for n in next(iter(means.values()), {}) if n.startswith("same_language")), ""),
+            next(
+                (n for n in next(iter(means.values()), {}) if n.startswith("same_language")), ""
+            ),
         )
         if not np.isnan(own).all():
             axes.scatter(own, places, marker="D", s=(72 * step * 0.3) ** 2, color="white", edgecolor="0.1",
@@ -376,12 +411,16 @@ def profile(
     return figure
 
 
-def _stack(axes: "Axes", places: np.ndarray, series: Sequence[tuple[str, str, np.ndarray]]) -> None:
+def _stack(
+    axes: "Axes", places: np.ndarray, series: Sequence[tuple[str, str, np.ndarray]]
+) -> None:
     """Horizontal bars of shares that add up to 1."""
     left = np.zeros(len(places))
     for label, colour, values in series:
         shares = np.nan_to_num(values)
-        axes.barh(places, shares, left=left, color=colour, height=0.82, label=label, linewidth=0)
+        axes.barh(
+            places, shares, left=left, color=colour, height=0.82, label=label, linewidth=0
+        )
         left = left + shares
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
@@ -396,7 +435,9 @@ def _pool_shares(bias: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(kind, share) for kind, share in sums.items() if share]
 
 
-def _class_shares(bias: Mapping[str, Any], rows: Order) -> Iterator[tuple[str, str, np.ndarray]]:
+def _class_shares(
+    bias: Mapping[str, Any], rows: Order
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield (label, colour, share) for each class of the languages in the pool.
 
     The share is the share among the first passages, by query language.
@@ -421,7 +462,10 @@ def _column(means: Mapping[str, Mapping[str, float]], rows: Order, name: str) ->
 
 
 def _matrix(
-    matrix: Sequence[Sequence[float | None]], part: Mapping[str, Any], rows: Order, columns: Order
+    matrix: Sequence[Sequence[float | None]],
+    part: Mapping[str, Any],
+    rows: Order,
+    columns: Order,
 ) -> np.ndarray:
     """float [rows, columns] in the order of the figure."""
     values = np.array(matrix, dtype=float)
@@ -490,7 +534,9 @@ def forest(
                 )
                 axes.scatter(scale * row["difference"], place, s=34, color=colour if real else "white", edgecolor=colour,
                              linewidth=1.3, zorder=3)  # fmt: skip
-                effect = "" if row["effect_size"] is None else f"   d = {row['effect_size']:+.2f}"
+                effect = (
+                    "" if row["effect_size"] is None else f"   d = {row['effect_size']:+.2f}"
+                )
                 half = scale * (row["high"] - row["low"]) / 2
                 axes.text(1.02, place, f"{scale * row['difference']:+.1f} ± {half:.1f}   {p_in_words(row['p_holm'])}{effect}",
                           transform=axes.get_yaxis_transform(), va="center", fontsize=7.5)  # fmt: skip

@@ -143,7 +143,9 @@ def language_ndcg(
     return ndcg(ranks, grades * np.where(languages == query_language, 1.0, other_gain), k)
 
 
-def first_outcome(ranks: np.ndarray, first_language: np.ndarray, query_language: int) -> np.ndarray:
+def first_outcome(
+    ranks: np.ndarray, first_language: np.ndarray, query_language: int
+) -> np.ndarray:
     """The outcome of the first passage: relevant or not, in the query's language or not.
 
     Args:

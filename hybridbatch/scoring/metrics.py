@@ -45,7 +45,10 @@ def ndcg(ranks: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:
     ideal = np.sort(grades, axis=1)[:, ::-1][:, :k]
     ideal_gain = (ideal / np.log2(np.arange(2, ideal.shape[1] + 2))).sum(axis=1)
     found = (ranks > 0) & (ranks <= k)
-    return np.where(found, grades / np.log2(np.maximum(ranks, 1) + 1), 0.0).sum(axis=1) / ideal_gain
+    return (
+        np.where(found, grades / np.log2(np.maximum(ranks, 1) + 1), 0.0).sum(axis=1)
+        / ideal_gain
+    )
 
 
 def recall(ranks: np.ndarray, k: int) -> np.ndarray:

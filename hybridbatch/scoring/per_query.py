@@ -46,7 +46,9 @@ class QueryScores:
         """Mean over the queries that have a score, by the name of the mean."""
         present = {name: values[~np.isnan(values)] for name, values in self.metrics.items()}
         return {
-            mean_name(name): float(values.mean()) for name, values in present.items() if len(values)
+            mean_name(name): float(values.mean())
+            for name, values in present.items()
+            if len(values)
         }
 
 
@@ -60,7 +62,9 @@ class Writer:
         self._arrow = pa
         self.metrics = tuple(metrics)
         fields = [pa.field(name, pa.string(), nullable=False) for name in KEYS]
-        self.schema = pa.schema([*fields, *(pa.field(name, pa.float64()) for name in self.metrics)])
+        self.schema = pa.schema(
+            [*fields, *(pa.field(name, pa.float64()) for name in self.metrics)]
+        )
         self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
         self.waiting: list[Any] = []  # record batches of the next row group
         self.rows = 0  # number of rows in `waiting`
@@ -130,7 +134,9 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
         metric,
     )
     if not path.is_file():
-        raise DataError(f"{path}: does not exist; run `hybridbatch eval` first and give its folder")
+        raise DataError(
+            f"{path}: does not exist; run `hybridbatch eval` first and give its folder"
+        )
     check_scores(folder, FILE)
     try:
         known = [name for name in pq.read_schema(path).names if name not in KEYS]

@@ -65,7 +65,9 @@ class Evaluation:
     tasks: tuple[Task, ...]  # of this project and of the user
     official: tuple[Any, ...]  # mteb's
     folder: Path  # of the results
-    part: tuple[int, int]  # (i, n): encode the i-th of n parts of the corpora; (1, 1): all parts
+    part: tuple[
+        int, int
+    ]  # (i, n): encode the i-th of n parts of the corpora; (1, 1): all parts
     leads: bool  # whether this process scores and writes; otherwise it only helps to encode
 
     @classmethod
@@ -191,7 +193,9 @@ class Evaluation:
     def _official_data(self, dataset: Mapping[str, Any]) -> str:
         """Where the data of an mteb task is, and how much of it is not here."""
         size = of_official(dataset)
-        known = "unknown size" if size is None else f"at most {gigabytes(size.absent)} to download"
+        known = (
+            "unknown size" if size is None else f"at most {gigabytes(size.absent)} to download"
+        )
         return f"hub: {dataset['path']}, {known}"
 
     def forecast(self) -> str | None:

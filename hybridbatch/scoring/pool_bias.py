@@ -70,7 +70,8 @@ def pool_bias(
     if query_language in members:
         _preference(pool, corpus.number(query_language), found)
     return PoolBias(
-        {name: values for name, values in found.items() if not np.isnan(values).all()}, by_language
+        {name: values for name, values in found.items() if not np.isnan(values).all()},
+        by_language,
     )
 
 
@@ -197,4 +198,6 @@ def _shift(translated: np.ndarray, top: np.ndarray) -> np.ndarray:
     own = np.take_along_axis(translated, top[:, :, None], axis=2)
     there = top[:, :, None] == np.arange(translated.shape[2])
     able = (~np.isnan(translated) & ~there).any(axis=1) | there.all(axis=1)
-    return np.where(able, bias.rank_shift(np.where(np.isnan(translated), own, translated)), np.nan)
+    return np.where(
+        able, bias.rank_shift(np.where(np.isnan(translated), own, translated)), np.nan
+    )

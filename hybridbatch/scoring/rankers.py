@@ -86,7 +86,9 @@ def _corpus(task: Task, passages: dict[str, np.ndarray], device: str) -> Corpus:
     return Corpus(passages, ids, device)
 
 
-def embed_by_language(side: Mapping[str, Texts], kind: str, embed: Embed) -> dict[str, np.ndarray]:
+def embed_by_language(
+    side: Mapping[str, Texts], kind: str, embed: Embed
+) -> dict[str, np.ndarray]:
     """[n, D] for each language, from one call for the texts of all languages."""
     joined: list[str] = []
     for texts in side.values():

@@ -73,7 +73,9 @@ class Relevance:
             ignore_identical: a passage with the id of its query is never found either.
         """
         wanted = {passage for query in query_ids for passage in qrels.get(query, {})}
-        row = {passage: column for column, passage in enumerate(passage_ids) if passage in wanted}
+        row = {
+            passage: column for column, passage in enumerate(passage_ids) if passage in wanted
+        }
         found: list[list[tuple[int, int]]] = []
         for query in query_ids:
             pairs = []
@@ -123,7 +125,9 @@ class Passages:
             pooled += [(id_, name) for id_ in block]
         # int64 [P]: precedence among equal scores
         self.places = torch.from_numpy(precedence(pooled)).to(device)
-        self.by_place = self.places.argsort()  # int64 [P]: row of the corpus that has a precedence
+        self.by_place = (
+            self.places.argsort()
+        )  # int64 [P]: row of the corpus that has a precedence
         # int64 [P]: number of the language
         self.language = np.repeat(np.arange(len(self.ids)), np.diff(self.start))
 
@@ -341,7 +345,9 @@ def ranks_by_score(
     )
 
 
-def _leave_out(scores: Tensor, start: int, left_out: tuple[np.ndarray, np.ndarray] | None) -> None:
+def _leave_out(
+    scores: Tensor, start: int, left_out: tuple[np.ndarray, np.ndarray] | None
+) -> None:
     """Put passages that are left out below all others, for the queries from `start` on."""
     if left_out is None:
         return
@@ -378,7 +384,9 @@ class _Rankings:
     ) -> None:
         self.pools = pools
         numbers = [corpus.number(language) for pool in pools for language in pool]
-        self.slices = _merged([(int(corpus.start[n]), int(corpus.start[n + 1])) for n in numbers])
+        self.slices = _merged(
+            [(int(corpus.start[n]), int(corpus.start[n + 1])) for n in numbers]
+        )
         self.places = self._cut(corpus.places[None])  # int64 [G, P]
         self.by_place = corpus.by_place
         gathered = [_gather(corpus, pool, relevance, queries) for pool in pools]
@@ -425,7 +433,9 @@ class _Rankings:
                 keys = sort_keys(scores[tied], self.places[tied % len(self.places)])
                 ranks[tied], _ = ranks_by_sort(keys, keys.gather(1, own[tied]))
             ranks = ranks.masked_fill_(columns < 0, 0).cpu().numpy()
-        self.ranks[start : start + len(block)] = ranks.reshape(len(block), *self.columns.shape[1:])
+        self.ranks[start : start + len(block)] = ranks.reshape(
+            len(block), *self.columns.shape[1:]
+        )
 
     def _rank_on_cpu(self, scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """int64 [n, R]: ranks of the passages in `columns`; 0 where there is none."""
@@ -469,7 +479,9 @@ class _Rankings:
             if translations is not None:
                 translated = translations[rows].long()  # [Q, k, L]
                 found = scores.gather(1, translated.clamp(min=0).flatten(1)).view_as(translated)
-                self.translated.append(found.masked_fill_(translated < 0, torch.nan).cpu().numpy())
+                self.translated.append(
+                    found.masked_fill_(translated < 0, torch.nan).cpu().numpy()
+                )
 
     def results(self) -> list[Ranks]:
         """One for each ranking, once all queries are done."""

@@ -23,7 +23,9 @@ from hybridbatch.common.settings import (
 BM25, RANDOM = "bm25", "random"
 
 
-class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSettings, CacheSettings):
+class EvalConfig(
+    EncoderSettings, DataRootSettings, MachineSettings, KernelSettings, CacheSettings
+):
     """Settings of `hybridbatch eval`."""
 
     name: str | None = setting(
@@ -140,7 +142,9 @@ class EvalConfig(EncoderSettings, DataRootSettings, MachineSettings, KernelSetti
         100, "Reranking", "Number of passages of every ranking that --rerank reorders.", ge=2
     )
     cutoffs: tuple[int, ...] = setting(
-        (1, 10, 100), "Metrics", "Values of k for recall@k; nDCG@10 and mAP are always computed."
+        (1, 10, 100),
+        "Metrics",
+        "Values of k for recall@k; nDCG@10 and mAP are always computed.",
     )
     cache_limit: str | None = setting(
         None,

@@ -320,7 +320,9 @@ def bootstrap_interval(
         )
         for i in range(0, sums.shape[1], SETTINGS)
     ]
-    return np.concatenate([low for low, _ in parts]), np.concatenate([high for _, high in parts])
+    return np.concatenate([low for low, _ in parts]), np.concatenate(
+        [high for _, high in parts]
+    )
 
 
 def _interval(
@@ -340,7 +342,9 @@ def _interval(
         # a draw without any question of a setting repeats the mean of all questions
         whole = drawn == 0
         means[start : start + size] = np.where(
-            whole, sums.sum(axis=0) / counts.sum(axis=0), weights @ sums / np.where(whole, 1, drawn)
+            whole,
+            sums.sum(axis=0) / counts.sum(axis=0),
+            weights @ sums / np.where(whole, 1, drawn),
         )
     means.sort(axis=0)
     tails = np.array([(1 - level) / 2, (1 + level) / 2])[:, None].repeat(sums.shape[1], axis=1)

@@ -27,7 +27,14 @@ from hybridbatch.scoring.ranks import BLOCK_QUERIES, BLOCK_SCORES, Ranks, Releva
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.blocked_vectors import encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore
-from hybridbatch.search.exact import LEAST_KEY, Found, SearchKind, recall_lost, search, search_bytes
+from hybridbatch.search.exact import (
+    LEAST_KEY,
+    Found,
+    SearchKind,
+    recall_lost,
+    search,
+    search_bytes,
+)
 from hybridbatch.search.faiss_index import FaissIndex, Tuning, index_bytes
 from hybridbatch.search.order import key_places, precedence_of_corpora, sort_keys
 from hybridbatch.search.passages import DebiasedVectors
@@ -92,7 +99,9 @@ class Search:
         queries = sum(len(texts.ids) for texts in self.task.queries.values())
         passages = max(len(texts.ids) for texts in self.task.corpus.values())
         at_a_time = min(queries, self._queries_at_a_time())
-        need = search_bytes(at_a_time, passages, dimension, self.depth) + 4 * dimension * queries
+        need = (
+            search_bytes(at_a_time, passages, dimension, self.depth) + 4 * dimension * queries
+        )
         need += 12 * self.depth * queries  # what was found
         for members in self.pools.values():
             pooled = sum(len(self.task.corpus[name].ids) for name in members)
@@ -186,7 +195,8 @@ class Search:
         vectors = self.store.embed(joined, "query", self.report)
         if self.debias:
             parts = [
-                self.debias.apply(vectors[own], "query", language) for language, own in rows.items()
+                self.debias.apply(vectors[own], "query", language)
+                for language, own in rows.items()
             ]
             vectors = np.concatenate(parts)
         return rows, vectors
@@ -264,7 +274,8 @@ class Search:
         tell(f"{self.task.name} in {language}: {tuning.sentence()}")
         step = self._queries_at_a_time()
         parts = [
-            index.search(queries[i : i + step], self.listed) for i in range(0, len(queries), step)
+            index.search(queries[i : i + step], self.listed)
+            for i in range(0, len(queries), step)
         ]
         found = _in_order(_joined(parts), places)
         self.lost[language] = {
@@ -272,14 +283,17 @@ class Search:
             for k in sorted({*self.cutoffs, self.depth})
         }
         worst = ", ".join(
-            f"{100 * lost:.2f} % of the first {k[1:]}" for k, lost in self.lost[language].items()
+            f"{100 * lost:.2f} % of the first {k[1:]}"
+            for k, lost in self.lost[language].items()
         )
         self.report.note(
             f"{self.task.name} in {language}: {self.index} misses {worst} ({len(sample)} queries)"
         )
         return found
 
-    def _exact(self, vectors: Vectors, queries: np.ndarray, places: np.ndarray, k: int) -> Found:
+    def _exact(
+        self, vectors: Vectors, queries: np.ndarray, places: np.ndarray, k: int
+    ) -> Found:
         step = self._queries_at_a_time()
         parts = []
         for start in range(0, len(queries), step):
@@ -342,7 +356,9 @@ class _Pool:
         """Ranks of the relevant passages of some queries; `top` holds rows of the pool."""
         keys = self.keys[rows]
         listed = np.where(
-            (keys == LEAST_KEY).numpy(), -1, self.rows[key_places(keys).numpy() % len(self.rows)]
+            (keys == LEAST_KEY).numpy(),
+            -1,
+            self.rows[key_places(keys).numpy() % len(self.rows)],
         )
         nothing = np.empty((len(keys), 0), np.int64)
         columns, grades = [nothing], [nothing]

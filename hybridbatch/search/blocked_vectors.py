@@ -37,7 +37,9 @@ class BlockedVectors:
     It has only those operations of an array that search needs.
     """
 
-    def __init__(self, paths: Sequence[Path], rows: int, dimension: int, dtype: np.dtype) -> None:
+    def __init__(
+        self, paths: Sequence[Path], rows: int, dimension: int, dtype: np.dtype
+    ) -> None:
         self.paths = tuple(paths)
         self.shape = (rows, dimension)
         self.dtype = dtype
@@ -54,7 +56,9 @@ class BlockedVectors:
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(self))
             parts = [
-                self._block(block)[max(0, start - block * BLOCK_TEXTS) : stop - block * BLOCK_TEXTS]
+                self._block(block)[
+                    max(0, start - block * BLOCK_TEXTS) : stop - block * BLOCK_TEXTS
+                ]
                 for block in range(start // BLOCK_TEXTS, -(-stop // BLOCK_TEXTS))
             ]
         else:
@@ -120,7 +124,9 @@ def encode_blocks(
         make_folder(space / "locks")
     with (
         Behind() as writer,
-        report.bar(f"encode {side} blocks", len(mine), "blocks", len(mine) - len(missing)) as bar,
+        report.bar(
+            f"encode {side} blocks", len(mine), "blocks", len(mine) - len(missing)
+        ) as bar,
     ):
         while missing:
             busy = []

@@ -170,4 +170,8 @@ class BM25:
 
     def _scores(self, query: str) -> np.ndarray:
         known = self._known(query)
-        return self._index.get_scores_from_ids(known) if known else np.zeros(self._size, np.float32)
+        return (
+            self._index.get_scores_from_ids(known)
+            if known
+            else np.zeros(self._size, np.float32)
+        )

@@ -156,7 +156,9 @@ class EmbeddingStore:
             return np.empty((0, self.encoder.dimension), dtype=self.dtype)
         space = self.space(side)
         self.hold(space, side)
-        keys, first, inverse = np.unique(text_keys(texts), return_index=True, return_inverse=True)
+        keys, first, inverse = np.unique(
+            text_keys(texts), return_index=True, return_inverse=True
+        )
         vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.dtype)
         # by length, so that an encoder that batches within a shard still meets texts of one length
         # together
@@ -165,7 +167,9 @@ class EmbeddingStore:
         )
         with (
             Behind() as writer,
-            report.bar(f"encode {side} texts", len(keys), "texts", len(keys) - len(missing)) as bar,
+            report.bar(
+                f"encode {side} texts", len(keys), "texts", len(keys) - len(missing)
+            ) as bar,
         ):
             for start in range(0, len(missing), SHARD_TEXTS):
                 rows = missing[start : start + SHARD_TEXTS]
@@ -188,7 +192,9 @@ class EmbeddingStore:
         choice = {} if self.kernels == "plain" else {"kernels": self.kernels}
         encode: Any = self.encoder.encode
         vectors = encode(texts, side, precision=self.precision, report=report, **choice)
-        require_finite_embeddings(vectors, texts, str(getattr(self.encoder, "name", "the model")))
+        require_finite_embeddings(
+            vectors, texts, str(getattr(self.encoder, "name", "the model"))
+        )
         return vectors
 
     def space(self, kind: str) -> Path:
@@ -208,7 +214,9 @@ class EmbeddingStore:
         with output_errors(space):
             while space not in self.held:
                 make_folder(space)
-                with suppress(FileNotFoundError):  # removed by another process at this very moment
+                with suppress(
+                    FileNotFoundError
+                ):  # removed by another process at this very moment
                     handle = (space / IN_USE).open("ab")
                     lock(handle.fileno(), shared=True)
                     if os.path.samestat(os.fstat(handle.fileno()), (space / IN_USE).stat()):

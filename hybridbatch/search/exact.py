@@ -82,7 +82,9 @@ def search(
         else torch.from_numpy(places).to(device)
     )
     high, wide = BLOCK["cpu" if vectors.device.type == "cpu" else "cuda"]
-    blocks = [(rows, _Best(len(rows), min(k, total), rows.device)) for rows in vectors.split(high)]
+    blocks = [
+        (rows, _Best(len(rows), min(k, total), rows.device)) for rows in vectors.split(high)
+    ]
     buffer = torch.empty(max(2, min(high, len(vectors))) * min(wide, total), device=device)
     converted = torch.empty(min(CHUNK, total), corpus.shape[1], device=device)
     with report.bar("search", total, "passages") as bar:
@@ -96,7 +98,9 @@ def search(
                     best.offer(scores, order[start + first : start + first + len(passages)])
             bar.advance(len(chunk))
     keys = torch.cat([best.settled() for _, best in blocks]).flip(1)
-    return Found(order.argsort()[key_places(keys)].cpu().numpy(), key_scores(keys).cpu().numpy())
+    return Found(
+        order.argsort()[key_places(keys)].cpu().numpy(), key_scores(keys).cpu().numpy()
+    )
 
 
 def search_bytes(queries: int, passages: int, dimension: int, k: int) -> int:
@@ -118,8 +122,12 @@ class _Best:
     def __init__(self, queries: int, k: int, device: torch.device) -> None:
         self.k = k
         self.seen = 0
-        self.keys = torch.full((queries, k), LEAST_KEY, device=device)  # int64 [Q, k], ascending
-        self.kth = torch.full((queries, 1), -math.inf, device=device)  # what a score has to reach
+        self.keys = torch.full(
+            (queries, k), LEAST_KEY, device=device
+        )  # int64 [Q, k], ascending
+        self.kth = torch.full(
+            (queries, 1), -math.inf, device=device
+        )  # what a score has to reach
         # keys of scores that did
         self.waiting = torch.full((queries, max(k, GROUP)), LEAST_KEY, device=device)
         self.filled = torch.zeros(queries, dtype=torch.int64, device=device)  # how many wait

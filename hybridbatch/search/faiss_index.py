@@ -53,7 +53,9 @@ class FaissIndex:
         self.index: Any = _faiss_index(kind, total, dimension, lists)
         if not self.index.is_trained:
             self.index.cp.seed = seed
-            sample = stream(seed, "index").choice(total, min(total, _sample(lists)), replace=False)
+            sample = stream(seed, "index").choice(
+                total, min(total, _sample(lists)), replace=False
+            )
             self.index.train(np.ascontiguousarray(corpus[np.sort(sample)], dtype=np.float32))
         with report.bar("index", total, "passages") as bar:
             for start in range(0, total, CHUNK):
@@ -173,7 +175,9 @@ class Tuning:
             f"{self.kind} visits {self.effort:,} of {self.most:,} {what}: recall"
             f" {self.recall:.3f} on {self.queries:,} queries"
         )
-        return told if self.recall >= self.wanted else f"{told}, less than {self.wanted:g} wanted"
+        return (
+            told if self.recall >= self.wanted else f"{told}, less than {self.wanted:g} wanted"
+        )
 
 
 def index_bytes(kind: IndexKind, passages: int, dimension: int) -> int:

@@ -49,7 +49,9 @@ def precedence_of_corpora(corpora: Mapping[str, Texts]) -> np.ndarray:
     ).to_numpy()
     for start in range(0, len(order), DUPLICATE_ROWS):
         part = table.take(order[start : start + DUPLICATE_ROWS + 1])
-        same = pc.and_(*(pc.equal(part[name][1:], part[name][:-1]) for name in ("id", "language")))
+        same = pc.and_(
+            *(pc.equal(part[name][1:], part[name][:-1]) for name in ("id", "language"))
+        )
         if pc.any(same).as_py():
             repeated = part["id"][pc.index(same, True).as_py()].as_py()
             raise DataError(

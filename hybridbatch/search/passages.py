@@ -20,13 +20,17 @@ from hybridbatch.search.exact import search
 from hybridbatch.search.order import precedence_of_corpora
 from hybridbatch.search.vectors import Vectors
 
-IN_MEMORY = 200_000  # passages of a language; a larger corpus is read from disk for every search
+IN_MEMORY = (
+    200_000  # passages of a language; a larger corpus is read from disk for every search
+)
 
 
 class Debias(Protocol):
     """Takes the language out of vectors, as `hybridbatch.debias.vectors_file.LanguageVectors`."""
 
-    def apply(self, vectors: np.ndarray, side: Side, languages: str | Sequence[str]) -> np.ndarray:
+    def apply(
+        self, vectors: np.ndarray, side: Side, languages: str | Sequence[str]
+    ) -> np.ndarray:
         """Turn `vectors` [n, D] of a side, given their language or languages: float32 [n, D]."""
 
 
@@ -87,7 +91,9 @@ class PassageSearch:
         small: dict[str, Texts] = {}
         for language, texts in corpora.items():
             if len(texts.ids) > IN_MEMORY:
-                self.vectors[language] = encode_blocks(store, texts.texts, "passage", report=report)
+                self.vectors[language] = encode_blocks(
+                    store, texts.texts, "passage", report=report
+                )
             else:
                 small[language] = texts
         joined: list[str] = []
@@ -152,7 +158,9 @@ class PassageSearch:
             for rank, (row, score) in enumerate(zip(numbers, scores, strict=True), 1):
                 part, place = rows.locate(row)
                 texts = self.corpora[chosen[part]]
-                listed.append(Hit(rank, score, chosen[part], texts.ids[place], texts.texts[place]))
+                listed.append(
+                    Hit(rank, score, chosen[part], texts.ids[place], texts.texts[place])
+                )
             hits.append(listed)
         return hits
 

@@ -91,9 +91,13 @@ class Batch:
 
         Each share is a contiguous part of the pairs. The sizes differ by one at most.
         """
-        owner = np.concatenate([np.arange(self.pairs), self.owner, self.translates % self.pairs])
+        owner = np.concatenate(
+            [np.arange(self.pairs), self.owner, self.translates % self.pairs]
+        )
         bounds = [rank * self.pairs // workers for rank in range(workers + 1)]
-        return [np.flatnonzero((owner >= low) & (owner < high)) for low, high in pairwise(bounds)]
+        return [
+            np.flatnonzero((owner >= low) & (owner < high)) for low, high in pairwise(bounds)
+        ]
 
     def padded_tokens(self) -> int:
         """The number of tokens that a padding trainer would compute.
@@ -198,7 +202,9 @@ class Batches:
         )
         owner, negatives, groups = self._negatives.of(step)
         return Batch(
-            self._queries.take(np.searchsorted(self._query_rows, self.schedule.query_row[step])),
+            self._queries.take(
+                np.searchsorted(self._query_rows, self.schedule.query_row[step])
+            ),
             TokenArrays.concatenate([positives, negatives]) if len(negatives) else positives,
             np.concatenate([np.arange(len(positives)), owner]),
             self._shared_records(step),
@@ -214,7 +220,9 @@ class Batches:
         mine = self.rows.groups(self.schedule.passage_row[step])
         found, first = np.unique(mine, return_index=True)
         at = np.minimum(np.searchsorted(found, groups), len(found) - 1)
-        return np.concatenate([np.arange(len(mine)), np.where(found[at] == groups, first[at], -1)])
+        return np.concatenate(
+            [np.arange(len(mine)), np.where(found[at] == groups, first[at], -1)]
+        )
 
     def _translated(self, step: int) -> tuple[TokenArrays, np.ndarray]:
         """The translations of a batch, and the position of the text that each one translates."""
@@ -280,7 +288,9 @@ def _negatives_table(schedule: Schedule, language: NegativesLanguage) -> np.ndar
     if language == "passage":
         return schedule.passage_row[..., None]
     different = schedule.query_row != schedule.passage_row
-    return np.stack([schedule.passage_row, np.where(different, schedule.query_row, -1)], axis=-1)
+    return np.stack(
+        [schedule.passage_row, np.where(different, schedule.query_row, -1)], axis=-1
+    )
 
 
 class HardNegatives:

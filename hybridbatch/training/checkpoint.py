@@ -188,7 +188,9 @@ def _content_checksum(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+        digest.update(
+            tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
+        )
     return digest.hexdigest()
 
 
@@ -202,7 +204,8 @@ def load(run: Path, step: int) -> tuple[Progress, dict[str, Tensor]]:
 def found_steps(run: Path) -> list[int]:
     """Steps of the checkpoints that are there, ascending."""
     names = (
-        re.fullmatch(r"step-(\d{6,})", path.name) for path in (run / "checkpoints").glob("step-*")
+        re.fullmatch(r"step-(\d{6,})", path.name)
+        for path in (run / "checkpoints").glob("step-*")
     )
     return sorted(int(name[1]) for name in names if name)
 

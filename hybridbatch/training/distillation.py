@@ -162,8 +162,12 @@ def score_loss(student: Tensor, teacher: Tensor, masked: Tensor) -> Tensor:
         masked: bool [n, n]: passages that are not negatives of the query.
     Returns: scalar; 0 for n = 0.
     """
-    logs = [scores.masked_fill(masked, -torch.inf).log_softmax(1) for scores in (teacher, student)]
-    of_teacher, of_student = (log.masked_fill(masked, 0.0) for log in logs)  # 0 x infinity is not 0
+    logs = [
+        scores.masked_fill(masked, -torch.inf).log_softmax(1) for scores in (teacher, student)
+    ]
+    of_teacher, of_student = (
+        log.masked_fill(masked, 0.0) for log in logs
+    )  # 0 x infinity is not 0
     return (logs[0].exp() * (of_teacher - of_student)).sum() / max(1, len(student))
 
 

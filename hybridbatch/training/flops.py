@@ -28,7 +28,8 @@ class Work:
         config = model.config
         self.width = config.hidden_size
         kinds = (
-            getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+            getattr(config, "layer_types", None)
+            or ["full_attention"] * config.num_hidden_layers
         )
         seen = 2 * (getattr(config, "sliding_window", None) or 0) + 1
         self.windows = [seen if kind == "sliding_attention" else None for kind in kinds]

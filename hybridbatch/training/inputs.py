@@ -192,7 +192,9 @@ class Inputs:
             retrieval = self._retrieval(encoder, config, report)
         return Validation(kinds, retrieval)
 
-    def _retrieval(self, encoder: Encoder, config: TrainConfig, report: Reporter) -> RetrievalSet:
+    def _retrieval(
+        self, encoder: Encoder, config: TrainConfig, report: Reporter
+    ) -> RetrievalSet:
         """The texts of validation by retrieval."""
         if self.held_out_index is None:
             raise ConfigError(

@@ -163,7 +163,9 @@ class Trainer:
         """
         config, progress = self.config, self.progress
         log_folder = (
-            open_log(self.run, config, progress.step) if self.workers.leads else open_log_nowhere()
+            open_log(self.run, config, progress.step)
+            if self.workers.leads
+            else open_log_nowhere()
         )
         with (
             log_folder as log,
@@ -204,7 +206,9 @@ class Trainer:
         self.encoder.restore_layers()
         self.optimizer.use_average()
         if self.cut is not None:
-            self.cut.restore(self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema)
+            self.cut.restore(
+                self.optimizer.decay_factors(self.cut.rows.weight), self.config.ema
+            )
         if self.adapters is not None:
             self.adapters.merge()
         return self.encoder.eval()
@@ -321,7 +325,9 @@ class Trainer:
         loss = self.objective(queries, passages, keys)
         if self.teacher is not None:
             weight, temperature = self.config.distill_weight, self.objective.temperature
-            taught = self.teacher.loss(step, queries, positives, keys[: batch.pairs], temperature)
+            taught = self.teacher.loss(
+                step, queries, positives, keys[: batch.pairs], temperature
+            )
             loss = (1 - weight) * loss + weight * taught
         if self.config.align_weight:
             texts = torch.cat([queries, positives])
@@ -407,7 +413,8 @@ class Trainer:
         steps = self.progress.streak
         if self.workers.leads:
             bad = [
-                self._entry(step) | {"record_ids": self.batches.pair_ids(step)} for step in steps
+                self._entry(step) | {"record_ids": self.batches.pair_ids(step)}
+                for step in steps
             ]
             write_json(path, {"schema_version": 1, "kind": "bad_batch", "batches": bad})
         raise DataError(
@@ -420,7 +427,9 @@ class Trainer:
 def _shown(measured: Mapping[str, float]) -> str:
     """The means of a validation in words."""
     names = {"loss": "loss", "mrr": "MRR", "map": "mAP"}
-    parts = [f"{words} {measured[name]:.4f}" for name, words in names.items() if name in measured]
+    parts = [
+        f"{words} {measured[name]:.4f}" for name, words in names.items() if name in measured
+    ]
     return ", ".join(parts)
 
 

@@ -43,7 +43,9 @@ class Adapters:
                 f"lora_rank = {rank}: the package peft is not installed; run `pip install"
                 " 'hybridbatch[lora]'`"
             ) from error
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear_layers(encoder.model))
+        config = LoraConfig(
+            r=rank, lora_alpha=alpha, target_modules=linear_layers(encoder.model)
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream(seed, "lora").integers(2**63)))
             self._wrapped = LoraModel(encoder.model, config, "default")

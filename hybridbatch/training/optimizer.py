@@ -49,7 +49,9 @@ def parameter_groups(model: nn.Module, objective: nn.Module, config: TrainConfig
     own parameters (a learned temperature) never decay.
     """
     named = [
-        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
     ]
     layers = 1 + max(
         (int(match[1]) for name, _ in named if (match := LAYER.search(name))), default=-1
@@ -70,7 +72,12 @@ def parameter_groups(model: nn.Module, objective: nn.Module, config: TrainConfig
         else:
             depth = layers if "embed" in name else 0
         decays = config.decay_all or parameter.ndim > 1
-        add(name, parameter, config.layer_lr_decay**depth, config.weight_decay if decays else 0.0)
+        add(
+            name,
+            parameter,
+            config.layer_lr_decay**depth,
+            config.weight_decay if decays else 0.0,
+        )
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
             add(f"objective.{name}", parameter, TEMPERATURE_FACTOR, 0.0)
@@ -115,7 +122,9 @@ class Optimizer:
         return self.config.learning_rate * learning_rate_factor(step, self.config)
 
     def _gradients(self) -> list[Tensor]:
-        return [parameter.grad for parameter in self.named.values() if parameter.grad is not None]
+        return [
+            parameter.grad for parameter in self.named.values() if parameter.grad is not None
+        ]
 
     def total_norm(self) -> Tensor:
         """The Euclidean norm of all gradients together, a scalar on their device."""
@@ -214,8 +223,11 @@ class Optimizer:
         for name, value in self.average.items():
             value.copy_(tensors[f"average.{name}"])
         for name, parameter in self.named.items():
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
+            keys = [
+                key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors
+            ]
             if keys:  # empty for a parameter without gradients, such as an unused pooler
                 self.adamw.state[parameter] = {
-                    key: tensors[f"{key}.{name}"].to(parameter.device, copy=True) for key in keys
+                    key: tensors[f"{key}.{name}"].to(parameter.device, copy=True)
+                    for key in keys
                 }

@@ -105,9 +105,14 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         "linear", "Optimisation", "Course of the learning rate after warm-up."
     )
     warmup_steps: int | None = setting(
-        None, "Optimisation", "Number of linear warm-up steps; default: a tenth of the steps.", ge=0
+        None,
+        "Optimisation",
+        "Number of linear warm-up steps; default: a tenth of the steps.",
+        ge=0,
     )
-    weight_decay: float = setting(1e-2, "Optimisation", "Decoupled weight decay of AdamW.", ge=0)
+    weight_decay: float = setting(
+        1e-2, "Optimisation", "Decoupled weight decay of AdamW.", ge=0
+    )
     decay_all: bool = setting(
         True, "Optimisation", "Also decay biases and norms, as the AdamW of the paper does."
     )
@@ -118,9 +123,15 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         gt=0,
     )
     layer_lr_decay: float = setting(
-        1.0, "Optimisation", "Factor on the learning rate for each layer below the top.", gt=0, le=1
+        1.0,
+        "Optimisation",
+        "Factor on the learning rate for each layer below the top.",
+        gt=0,
+        le=1,
     )
-    freeze_embeddings: bool = setting(False, "Optimisation", "Do not train any embedding table.")
+    freeze_embeddings: bool = setting(
+        False, "Optimisation", "Do not train any embedding table."
+    )
     ema: float | None = setting(
         None,
         "Optimisation",
@@ -240,7 +251,10 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         ge=1,
     )
     patience: int | None = setting(
-        None, "Validation", "Stop after this number of validations without a better result.", ge=1
+        None,
+        "Validation",
+        "Stop after this number of validations without a better result.",
+        ge=1,
     )
     validation_metric: Literal["loss", "mrr", "map"] = setting(
         "loss",
@@ -361,7 +375,11 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
                 if self.distils
                 else ["teacher", "distill_weight", "distill_from", "teacher_language"]
             ),
-            *([] if self.distils and self.distill_from == "scores" else ["teacher_temperature"]),
+            *(
+                []
+                if self.distils and self.distill_from == "scores"
+                else ["teacher_temperature"]
+            ),
         ]
         return self.model_copy(
             update={name: type(self).model_fields[name].default for name in unused}

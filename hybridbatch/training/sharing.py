@@ -86,7 +86,11 @@ def _validate(card: str, run: Path) -> None:
 @contextmanager
 def _refusals(repository: str) -> Iterator[None]:
     """Turn the errors of the hub's client into `ConfigError`, in one line with the remedy."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalTokenNotFoundError,
+    )
 
     try:
         yield

@@ -53,7 +53,9 @@ def bytes_per_token(config: object, length: int) -> int:
     heads = int(getattr(config, "num_attention_heads", 12))
     inner = int(getattr(config, "intermediate_size", None) or 4 * hidden)
     return (
-        4 * layers * (HIDDEN_WIDTHS * hidden + INNER_WIDTHS * inner + SCORE_ARRAYS * heads * length)
+        4
+        * layers
+        * (HIDDEN_WIDTHS * hidden + INNER_WIDTHS * inner + SCORE_ARRAYS * heads * length)
     )
 
 
@@ -104,7 +106,9 @@ class GpuMemory:
         """
         properties = torch.cuda.get_device_properties(device)
         free, _ = torch.cuda.mem_get_info(device)
-        most = min(int(properties.total_memory * gpu_fraction()), limit or properties.total_memory)
+        most = min(
+            int(properties.total_memory * gpu_fraction()), limit or properties.total_memory
+        )
         return cls(properties.name, most, min(free, most))
 
 

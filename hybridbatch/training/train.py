@@ -28,7 +28,12 @@ from hybridbatch.sampling.strategies import MIXING
 from hybridbatch.sampling.streams import KIND_NAMES
 from hybridbatch.training import checkpoint
 from hybridbatch.training.batches import Batches
-from hybridbatch.training.distillation import Teacher, check_dimensions, read_vectors, write_vectors
+from hybridbatch.training.distillation import (
+    Teacher,
+    check_dimensions,
+    read_vectors,
+    write_vectors,
+)
 from hybridbatch.training.gradient_cache import dropout_seed
 from hybridbatch.training.inputs import Inputs
 from hybridbatch.training.logs import check_log
@@ -242,10 +247,19 @@ def _train(
                 * measured_peak(workers.device, precision, torch.get_num_threads()),
             )
             if config.temperature == AUTO:
-                config = config.at_temperature(_temperature(encoder, batches, run, machine, report))
+                config = config.at_temperature(
+                    _temperature(encoder, batches, run, machine, report)
+                )
             teacher = _teacher(config, inputs, reader, run, machine, report)
             trainer = Trainer(
-                encoder, batches, validation, config, run, machine, teacher=teacher, report=report
+                encoder,
+                batches,
+                validation,
+                config,
+                run,
+                machine,
+                teacher=teacher,
+                report=report,
             )
             trainer.use_budget(_budget(config, trainer, report))
         if trainer.cut:

@@ -50,11 +50,15 @@ def plan_validation(
             max((len(np.unique(groups_of(index, *stream))) for stream in streams), default=0),
         )
         if size < 2:
-            notes.append(f"no {name} validation: the validation split has too few records for it")
+            notes.append(
+                f"no {name} validation: the validation split has too few records for it"
+            )
             continue
         try:
             steps = -(-batches * batch_size // size)
-            schedules[name] = plan_schedule(index, mix=mix, batch_size=size, steps=steps, seed=SEED)
+            schedules[name] = plan_schedule(
+                index, mix=mix, batch_size=size, steps=steps, seed=SEED
+            )
         except DataError as error:
             notes.append(f"no {name} validation: {error}")
             continue

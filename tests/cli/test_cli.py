@@ -13,7 +13,9 @@ from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.training.settings import TrainConfig
 
 
-def hybridbatch(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def hybridbatch(
+    *arguments: object, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hybridbatch", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
 
@@ -25,7 +27,9 @@ def test_help_imports_nothing_heavy() -> None:
         "print(sorted({'torch', 'transformers', 'numpy', 'babel', 'mteb', 'datasets', 'pyarrow'} &"
         " set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -78,7 +78,9 @@ def needs(path: Path) -> list[str]:
     tree = ast.parse(text)
     guarded: set[ast.AST] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Try) and any("ImportError" in ast.dump(h) for h in node.handlers):
+        if isinstance(node, ast.Try) and any(
+            "ImportError" in ast.dump(h) for h in node.handlers
+        ):
             guarded.update(part for line in node.body for part in ast.walk(line))
     found = []
     for node in ast.walk(tree):

@@ -87,7 +87,9 @@ def test_listings_in_a_pipe_are_a_record_a_line() -> None:
     assert {row.count("\t") for row in rows} == {first.count("\t")}
 
 
-@pytest.mark.parametrize("words", [["prepare", "--list"], ["eval", "--list"], ["languages", "amh"]])
+@pytest.mark.parametrize(
+    "words", [["prepare", "--list"], ["eval", "--list"], ["languages", "amh"]]
+)
 def test_listings_as_json_are_lists_of_records(words: list[str]) -> None:
     records = json.loads(invoke(*words, "--json"))
     assert isinstance(records, list)

@@ -84,7 +84,8 @@ def test_a_new_user_walks_from_a_table_to_a_pushed_model(
     assert (pushed / "onnx" / "model.onnx").is_file()
     assert "model-index" in (pushed / "README.md").read_text()
     first, last = (
-        [json.loads(line) for line in answer.splitlines()] for answer in (answers[5], answers[8])
+        [json.loads(line) for line in answer.splitlines()]
+        for answer in (answers[5], answers[8])
     )
     assert {hit["language"] for hit in first} <= {"eng", "swh"}
     assert [hit["id"] for hit in first] == [hit["id"] for hit in last]

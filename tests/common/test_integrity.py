@@ -38,7 +38,9 @@ def flip_everywhere(path: Path, read: Callable[[], object], flips: int, seed: in
         except DataError as error:
             seen += path.parent.name in str(error) or path.name in str(error)
         else:
-            assert found == expected, f"bit {place} of {path.name} changed the result in silence"
+            assert found == expected, (
+                f"bit {place} of {path.name} changed the result in silence"
+            )
     path.write_bytes(raw)
     integrity.forget()
     assert read() == expected
@@ -143,13 +145,17 @@ def prepared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "data"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "BLOCK_ROWS", 60)
-        writer.write_store(folder, rows(120), provenance={}, validation_share=0.2, shard_rows=100)
+        writer.write_store(
+            folder, rows(120), provenance={}, validation_share=0.2, shard_rows=100
+        )
     everything(folder)
     return folder
 
 
 def test_flipped_bits_of_every_file_of_prepared_data(prepared):
-    files = [path for path in sorted(prepared.rglob("*")) if path.is_file() and path.stat().st_size]
+    files = [
+        path for path in sorted(prepared.rglob("*")) if path.is_file() and path.stat().st_size
+    ]
     assert len(files) > 15
     for path in files:
         flip_everywhere(path, lambda: everything(prepared), flips=8)
@@ -158,7 +164,9 @@ def test_flipped_bits_of_every_file_of_prepared_data(prepared):
 def test_only_what_is_read_is_compared(tmp_path):
     folder = tmp_path / "data"
     long = (
-        Row("s", f"r{number:03}", "eng", f"question {number}", f"passage {number} " + "y" * 2000)
+        Row(
+            "s", f"r{number:03}", "eng", f"question {number}", f"passage {number} " + "y" * 2000
+        )
         for number in range(100)
     )
     writer.write_store(folder, long, provenance={}, validation_share=0)
@@ -171,7 +179,9 @@ def test_only_what_is_read_is_compared(tmp_path):
     damaged = store.record_ids("train", rows).index("r099")
     far = rows[abs(rows - damaged) > 20]
     assert len(store.passages("train", far)) == len(far)
-    with pytest.raises(DataError, match=r"train-00000.arrow: is damaged .bytes .* have changed"):
+    with pytest.raises(
+        DataError, match=r"train-00000.arrow: is damaged .bytes .* have changed"
+    ):
         store.passages("train", rows)
 
 

@@ -182,7 +182,9 @@ def test_group_algebra(spec: str, expected: str | None):
 
 def test_low_resource_is_joshi_0_to_2_of_the_whole_registry():
     found = set(resolve("low-resource", known_languages()))
-    assert found == {code for code in known_languages() if language(code).joshi_class in (0, 1, 2)}
+    assert found == {
+        code for code in known_languages() if language(code).joshi_class in (0, 1, 2)
+    }
 
 
 def test_a_spec_is_made_optional_term_by_term():
@@ -231,7 +233,9 @@ def test_a_group_can_be_described():
 
 def test_the_registry_costs_nothing_until_it_is_used():
     code = "import hybridbatch.common.languages as l, sys; print(l._registry.cache_info().currsize, 'numpy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["0", "False"]
 
 
@@ -245,9 +249,9 @@ def test_every_locale_of_cldr_is_known():
         for name in localedata.locale_identifiers()
         if _has_script(name)
     }
-    spoken = {code for codes in get_global("territory_languages").values() for code in codes} - {
-        "und"
-    }
+    spoken = {
+        code for codes in get_global("territory_languages").values() for code in codes
+    } - {"und"}
     unknown = [
         code for code in languages_of_cldr | scripts | spoken if languages._find(code) is None
     ]
@@ -263,9 +267,9 @@ def test_every_code_of_the_real_data_is_known(real_data):
         for data_set, codes in row["codes"].items():
             # ISO 639-3 of the pack and the data set's own code mean one language, whatever its
             # script
-            assert {canonical(code).split("-")[0] for code in codes} == {canonical(row["iso3"])}, (
-                data_set
-            )
+            assert {canonical(code).split("-")[0] for code in codes} == {
+                canonical(row["iso3"])
+            }, data_set
     codes = {row["lang"] for row in _rows(real_data / "stories" / "docs.jsonl.gz")}
     for folder in (
         "ntrex",
@@ -279,7 +283,8 @@ def test_every_code_of_the_real_data_is_known(real_data):
         "lafand-mt",
     ):
         stems = [
-            path.name.removesuffix(".jsonl.gz") for path in (real_data / folder).glob("*.jsonl.gz")
+            path.name.removesuffix(".jsonl.gz")
+            for path in (real_data / folder).glob("*.jsonl.gz")
         ]
         codes |= {code for stem in stems if stem != "qrels" for code in _codes(stem)}
     assert len(codes) > 400

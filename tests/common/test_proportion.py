@@ -63,7 +63,9 @@ def pieces(pattern: str) -> list[str]:
     """Texts that a pattern is made of: its literal words, and letters of its classes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = re.sub(r"\(\?<?[=!:>]|\(\?P?<\w+>|\\[bBAZ]|[()|*+?^$]|\{\d*,?\d*\}", " ", pattern)
+        plain = re.sub(
+            r"\(\?<?[=!:>]|\(\?P?<\w+>|\\[bBAZ]|[()|*+?^$]|\{\d*,?\d*\}", " ", pattern
+        )
         plain = re.sub(r"\[[^\]]*\]|\\[wdsWDSpP](\{\w+\})?|\.", " ", plain)
     words = [re.sub(r"\\(.)", r"\1", word) for word in plain.split()]
     classes = re.findall(r"\[\^?([^\]]+)\]", pattern)
@@ -123,7 +125,10 @@ MARKUP = (
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("piece", MARKUP)
 def test_markup_takes_its_time_in_proportion(piece):
-    for text in (piece * (SIZE // len(piece)), "[http://a" + piece * (SIZE // len(piece)) + "x"):
+    for text in (
+        piece * (SIZE // len(piece)),
+        "[http://a" + piece * (SIZE // len(piece)) + "x",
+    ):
         without_markup(text)
 
 
@@ -151,7 +156,11 @@ def test_a_reader_takes_its_time_in_proportion(tmp_path, name):
     for piece in PARSED[name]:
         path = tmp_path / name
         path.write_text(heads.get(name, "") + piece * (SIZE // 2 // len(piece)))
-        settings = {"sources": (str(path),), "out": tmp_path / "out", "decontaminate": ("none",)}
+        settings = {
+            "sources": (str(path),),
+            "out": tmp_path / "out",
+            "decontaminate": ("none",),
+        }
         with pytest.raises(HybridBatchError):
             prepare(PrepareConfig(**settings))
 

@@ -70,10 +70,16 @@ def test_yaml_reads_languages_and_exponents_as_what_they_are(tmp_path: Path) -> 
 
 
 def test_numbers_may_be_written_as_people_write_them() -> None:
-    config = build(TrainConfig, None, {"mix": "50%", "steps": "10k", "source_weights": "a=150%"})
+    config = build(
+        TrainConfig, None, {"mix": "50%", "steps": "10k", "source_weights": "a=150%"}
+    )
     assert (config.mix, config.steps, config.source_weights) == (0.5, 10_000, {"a": 1.5})
     sweep = build(SweepConfig, None, {"mix": "0,25%,1", "pairs": "500,2k,all", "steps": "1.5k"})
-    assert (sweep.mix, sweep.pairs, sweep.steps) == ((0.0, 0.25, 1.0), (500, 2000, None), (1500,))
+    assert (sweep.mix, sweep.pairs, sweep.steps) == (
+        (0.0, 0.25, 1.0),
+        (500, 2000, None),
+        (1500,),
+    )
     assert build(TrainConfig, None, {"name": "10k"}).name == "10k"
 
 

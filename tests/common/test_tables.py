@@ -15,7 +15,12 @@ def test_texts_that_look_like_formulas_are_not_run() -> None:
 
 def test_markdown_keeps_a_cell_on_its_line() -> None:
     table = markdown_table([{"a": "x|y\nz", "b": 0.123456}, {"b": 2}], right=["b"])
-    assert table.splitlines() == ["| a | b |", "| --- | ---: |", "| x\\|y z | 0.1235 |", "|  | 2 |"]
+    assert table.splitlines() == [
+        "| a | b |",
+        "| --- | ---: |",
+        "| x\\|y z | 0.1235 |",
+        "|  | 2 |",
+    ]
     assert markdown_table([]) == "(none)"
 
 

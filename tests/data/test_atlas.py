@@ -125,7 +125,9 @@ def test_few_queries_fit_another_card(world):
     for code in set(DEFAULT_EVALUATION) - {"chr"}:
         cards = [card.casefold() for card in world.cards[code].values()]
         ambiguous = sum(
-            sum(all(part in card for part in text.casefold().split(SEPARATOR)) for card in cards)
+            sum(
+                all(part in card for part in text.casefold().split(SEPARATOR)) for card in cards
+            )
             > 1
             for text in world.queries[code].values()
         )
@@ -170,9 +172,24 @@ def test_the_name_is_cut_out(kind: str, text: str, name: str, spaced: bool, expe
 
 def test_queries_prefer_what_fits_no_other_card():
     contents = {
-        "AA": {("currency", 0): "X", ("language", 0): "l", ("city", 0): "z1", ("region", 0): "r"},
-        "BB": {("currency", 0): "X", ("language", 0): "l", ("city", 0): "z2", ("region", 0): "r"},
-        "CC": {("currency", 0): "Y", ("language", 0): "l", ("city", 0): "z3", ("region", 0): "r"},
+        "AA": {
+            ("currency", 0): "X",
+            ("language", 0): "l",
+            ("city", 0): "z1",
+            ("region", 0): "r",
+        },
+        "BB": {
+            ("currency", 0): "X",
+            ("language", 0): "l",
+            ("city", 0): "z2",
+            ("region", 0): "r",
+        },
+        "CC": {
+            ("currency", 0): "Y",
+            ("language", 0): "l",
+            ("city", 0): "z3",
+            ("region", 0): "r",
+        },
     }
     names = Names(
         language="eng",
@@ -192,7 +209,8 @@ def test_queries_prefer_what_fits_no_other_card():
 
 def test_splits_are_by_territory(world):
     counts = {
-        split: list(world.splits.values()).count(split) for split in ("train", "validation", "test")
+        split: list(world.splits.values()).count(split)
+        for split in ("train", "validation", "test")
     }
     assert counts == {
         "train": len(territories()) - TEST - VALIDATION,

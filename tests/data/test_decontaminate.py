@@ -12,7 +12,13 @@ from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.files import read_json
 from hybridbatch.common.records import BadRow, Row
 from hybridbatch.common.settings import build
-from hybridbatch.data.filters.decontamination import Findings, LeakFinder, audit, summary, watched
+from hybridbatch.data.filters.decontamination import (
+    Findings,
+    LeakFinder,
+    audit,
+    summary,
+    watched,
+)
 from hybridbatch.data.filters.evaluation_texts import (
     EvaluationText,
     choose_checks,
@@ -44,7 +50,9 @@ AFTER = (
     " Nobody could have foreseen what the following autumn would bring to the city and its"
     " inhabitants." * 8
 )
-GERMAN = "Die Abwehr der Panthers gab nur 308 Punkte ab und belegte den sechsten Platz in der Liga."
+GERMAN = (
+    "Die Abwehr der Panthers gab nur 308 Punkte ab und belegte den sechsten Platz in der Liga."
+)
 THAI = "กองหลังของแพนเธอร์สเสียแต้มไปเพียง 308 แต้มและอยู่ในอันดับที่หกของลีกในขณะที่นำลีกด้วยการสกัดกั้นลูก"
 CHINESE = "黑豹队的防守只丢了 308分，在联赛中排名第六，同时也以 24 次拦截领先全联赛，并且夸口有四次入选职业碗。"
 
@@ -64,18 +72,25 @@ def plain_shingles(form: str) -> list[str]:
 
 
 def test_case_punctuation_spacing_and_encoding_do_not_count():
-    assert normal_form("  The “Café”, No. 7—ﬁne\u00a0! ") == normal_form("the CAFE\u0301 no.7 fine")
+    assert normal_form("  The “Café”, No. 7—ﬁne\u00a0! ") == normal_form(
+        "the CAFE\u0301 no.7 fine"
+    )
     assert normal_form("ｶﾞ ９") == normal_form("ガ9")
     assert normal_form("किताब") != normal_form("कतब")  # vowel signs are letters' worth
     assert normal_form("?!… —") == ""
     assert found(
-        finder_of(QUESTION), "how many points did the PANTHERS' defense surrender -- that season"
+        finder_of(QUESTION),
+        "how many points did the PANTHERS' defense surrender -- that season",
     ) == [True]
 
 
 def test_a_match_is_found_whichever_text_holds_the_other():
     index = finder_of(
-        SENTENCE, QUESTION, THAI, CHINESE, f"Zuvor war nichts geschehen. {GERMAN} Danach war Pause."
+        SENTENCE,
+        QUESTION,
+        THAI,
+        CHINESE,
+        f"Zuvor war nichts geschehen. {GERMAN} Danach war Pause.",
     )
     for text, exact in [
         (SENTENCE.upper(), True),
@@ -132,7 +147,9 @@ def test_the_overlap_is_that_of_the_definition():
         "juliett",
     ]
     for _ in range(60):
-        short, long = (" ".join(rng.choices(words, k=count)) for count in (9, rng.randrange(9, 60)))
+        short, long = (
+            " ".join(rng.choices(words, k=count)) for count in (9, rng.randrange(9, 60))
+        )
         one, other = sorted(
             (plain_shingles(normal_form(short)), plain_shingles(normal_form(long))), key=len
         )
@@ -193,7 +210,9 @@ def test_a_known_text_made_of_phrases_that_all_others_have_does_not_hide_the_oth
 # ---------------------------------------------------------------------------------------------------
 
 
-def write_task(folder: Path, corpora: dict[str, list[str]], queries: dict[str, list[str]]) -> Path:
+def write_task(
+    folder: Path, corpora: dict[str, list[str]], queries: dict[str, list[str]]
+) -> Path:
     """A task in the flat layout, in which query number n is answered by passage number n."""
     folder.mkdir()
     for code, texts in corpora.items():
@@ -201,7 +220,9 @@ def write_task(folder: Path, corpora: dict[str, list[str]], queries: dict[str, l
         (folder / f"corpus.{code}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     for code, texts in queries.items():
         rows = [{"id": f"q{number}", "text": text} for number, text in enumerate(texts)]
-        (folder / f"queries.{code}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+        (folder / f"queries.{code}.jsonl").write_text(
+            "\n".join(json.dumps(row) for row in rows)
+        )
     count = len(next(iter(queries.values())))
     judged = [
         {"query_id": f"q{number}", "doc_id": f"d{number}", "rel": 1} for number in range(count)
@@ -277,7 +298,8 @@ def test_planted_leaks_are_removed_in_all_languages_and_told(tmp_path, task):
     assert removed["records"] == 4
     assert removed["sources"] == {"mine": 4}
     assert {
-        (row["language"], row["kind"], row["match"]): row["records"] for row in removed["counts"]
+        (row["language"], row["kind"], row["match"]): row["records"]
+        for row in removed["counts"]
     } == {
         ("eng", "query", "exact"): 1,
         ("eng", "passage", "near"): 2,
@@ -287,7 +309,8 @@ def test_planted_leaks_are_removed_in_all_languages_and_told(tmp_path, task):
     assert example["evaluation"] == {"id": "q0", "language": "eng", "text": QUESTION}
     assert (example["record"], example["training"]["part"]) == ("exact question", "query")
     assert any(
-        "4 records (mine 4) hold evaluation texts (exam 3)" in warning for warning in notes.warnings
+        "4 records (mine 4) hold evaluation texts (exam 3)" in warning
+        for warning in notes.warnings
     )
     assert str(tmp_path) not in (folder / "manifest.json").read_text()
 
@@ -312,8 +335,13 @@ def test_a_store_without_leaking_records_is_that_of_the_other_rows(tmp_path, mon
         for row in pair
     ]
     rows.append(Row("a", "bad", "eng", QUESTION, "the only row of its source"))
-    finder, found = LeakFinder([EvaluationText("exam", "eng", "query", "q0", QUESTION)]), Findings()
-    made = write_store(tmp_path / "a", watched(rows, finder, found), provenance={}, leaking=found)
+    finder, found = (
+        LeakFinder([EvaluationText("exam", "eng", "query", "q0", QUESTION)]),
+        Findings(),
+    )
+    made = write_store(
+        tmp_path / "a", watched(rows, finder, found), provenance={}, leaking=found
+    )
     plain = write_store(
         tmp_path / "b", [*clean, *[BadRow("f", 1, "text", "empty")] * 62], provenance={}
     )
@@ -362,13 +390,17 @@ def test_by_default_what_is_not_on_this_machine_is_named(tmp_path, monkeypatch):
 
 
 def test_the_default_has_no_task_that_is_made_of_a_source():
-    assert {"xquad-r", "belebele", "belebele-sib", "sib200", "tatoeba"} <= set(evaluation_only())
+    assert {"xquad-r", "belebele", "belebele-sib", "sib200", "tatoeba"} <= set(
+        evaluation_only()
+    )
     assert not {"ntrex", "afriqa", "tydi", "amqa", "atlas"} & set(evaluation_only())
 
 
 def test_another_set_of_tasks_or_other_task_files_prepare_anew(tmp_path, task):
     mine = write_training(tmp_path / "mine.jsonl", PLANTED)
-    wanted = PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=(str(task),))
+    wanted = PrepareConfig(
+        sources=(str(mine),), out=tmp_path / "data", decontaminate=(str(task),)
+    )
     manifest = prepare(wanted) / "manifest.json"
     before = manifest.stat().st_mtime_ns
     prepare(wanted)
@@ -385,7 +417,9 @@ def test_a_damaged_task_is_passed_over_by_default_and_refused_by_name(tmp_path):
     mine, notes = write_training(tmp_path / "mine.jsonl", {}), RecordingReporter()
     # not the benchmark's counts
     write_task(tmp_path / "xquad-ro", {"ro": ["Un paragraf."]}, {"ro": ["O întrebare?"]})
-    prepare(PrepareConfig(sources=(str(mine),), out=tmp_path / "data", data_root=tmp_path), notes)
+    prepare(
+        PrepareConfig(sources=(str(mine),), out=tmp_path / "data", data_root=tmp_path), notes
+    )
     assert any("not checked against xquad-ro" in warning for warning in notes.warnings)
     with pytest.raises(DataError, match="xquad-ro has 1190 queries"):
         prepare(
@@ -394,7 +428,8 @@ def test_a_damaged_task_is_passed_over_by_default_and_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"), [("xquad-rr", "xquad-r"), ("none,xquad-r", "alone"), ("", "names of tasks")]
+    ("names", "told"),
+    [("xquad-rr", "xquad-r"), ("none,xquad-r", "alone"), ("", "names of tasks")],
 )
 def test_mistakes_are_one_line(tmp_path, names, told):
     mine = write_training(tmp_path / "mine.jsonl", {})
@@ -402,7 +437,11 @@ def test_mistakes_are_one_line(tmp_path, names, told):
         prepare(
             build(
                 PrepareConfig,
-                overrides={"sources": (str(mine),), "out": tmp_path / "d", "decontaminate": names},
+                overrides={
+                    "sources": (str(mine),),
+                    "out": tmp_path / "d",
+                    "decontaminate": names,
+                },
             )
         )
     assert "\n" not in str(caught.value)
@@ -481,12 +520,15 @@ def xquad(real_data: Path) -> list[EvaluationText]:
 def test_real_question_answering_sets_share_next_to_nothing_with_xquad_r(real_data, xquad):
     finder = LeakFinder(xquad)
     leaking = {
-        name: real_findings(finder, name, real_data) for name in ("squadshifts", "tydi", "afriqa")
+        name: real_findings(finder, name, real_data)
+        for name in ("squadshifts", "tydi", "afriqa")
     }
     assert not leaking["squadshifts"].records
     assert not leaking["afriqa"].records
     assert len(leaking["tydi"].records) <= 3  # of 8,076
-    (passage,) = [one for one in leaking["tydi"].as_json()["examples"] if one["kind"] == "passage"]
+    (passage,) = [
+        one for one in leaking["tydi"].as_json()["examples"] if one["kind"] == "passage"
+    ]
     # Wikipedia's article, which both are drawn from
     assert passage["training"]["text"].startswith("Oxygen ")
 
@@ -523,7 +565,9 @@ def test_squad_like_text_made_from_xquad_r_is_found(xquad):
 def test_aligned_sources_share_with_sib200_only_what_is_truly_shared(real_data):
     """NTREX has nothing of it; TICO-19 has the Wikinews report on the NBA that FLORES has, too."""
     finder = LeakFinder(
-        text for name in ("sib200", "belebele-sib") for text in evaluation_texts(name, real_data)
+        text
+        for name in ("sib200", "belebele-sib")
+        for text in evaluation_texts(name, real_data)
     )
     assert not real_findings(finder, "ntrex", real_data).records
     leaking = {record for _, record in real_findings(finder, "tico19", real_data).records}

@@ -49,7 +49,9 @@ def prepare(hub: Path, out: Path, *arguments: str) -> "subprocess.CompletedProce
 
 def test_a_data_set_by_its_id_with_named_columns(hub, tmp_path):
     columns = "query=question,passage=answer,language=lang"
-    done = prepare(hub, tmp_path / "out", "me/faq", "--columns", columns, "--validation-share", "0")
+    done = prepare(
+        hub, tmp_path / "out", "me/faq", "--columns", columns, "--validation-share", "0"
+    )
     assert done.returncode == 0, done.stderr
     store = Store.open(tmp_path / "out")
     counts = {split: made["records"] for split, made in store.manifest["splits"].items()}

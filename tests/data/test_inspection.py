@@ -42,7 +42,13 @@ def made(tmp_path: Path, task: Path) -> Path:  # noqa: F811
 def test_it_tells_what_is_there_and_what_was_left_out(made: Path):
     found = describe(Store.open(made), records=2, languages="eng,swh")
     (line,) = source_table(found)
-    assert line == {"source": "mine", "train": 84, "validation": 6, "languages": 3, "leaking": 4}
+    assert line == {
+        "source": "mine",
+        "train": 84,
+        "validation": 6,
+        "languages": 3,
+        "leaking": 4,
+    }
     assert origins(found) == ["mine: licence yours to know"]
     assert language_table(found) == [
         {"language": code, "train": 28, "validation": 2} for code in ("deu", "eng", "swh")
@@ -62,8 +68,20 @@ def test_it_tells_what_is_there_and_what_was_left_out(made: Path):
             "languages": 1,
             "evaluation texts": 1,
         },
-        {"task": "exam", "kind": "passage", "match": "near", "languages": 1, "evaluation texts": 1},
-        {"task": "exam", "kind": "query", "match": "exact", "languages": 1, "evaluation texts": 1},
+        {
+            "task": "exam",
+            "kind": "passage",
+            "match": "near",
+            "languages": 1,
+            "evaluation texts": 1,
+        },
+        {
+            "task": "exam",
+            "kind": "query",
+            "match": "exact",
+            "languages": 1,
+            "evaluation texts": 1,
+        },
     ]
     assert len(found["samples"]) == 2
     for sample in found["samples"]:
@@ -102,9 +120,12 @@ def test_the_manifest_of_all_local_sources_is_what_its_page_says():
         for name, licence in manifest["licences"].items()
     )
     assert (
-        f"{manifest['provenance']['removed']['records']} records that hold evaluation texts" in page
+        f"{manifest['provenance']['removed']['records']} records that hold evaluation texts"
+        in page
     )
-    assert not re.search(r'"(/|~|[A-Z]:\\\\)', raw)  # no path of the machine that it was made on
+    assert not re.search(
+        r'"(/|~|[A-Z]:\\\\)', raw
+    )  # no path of the machine that it was made on
 
 
 def test_many_languages_and_long_texts_are_cut(tmp_path: Path):

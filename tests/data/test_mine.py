@@ -56,7 +56,9 @@ def make_rows(records: int = 36, seed: int = 1) -> list[Row]:
                 passage_text = rows[0].passage.upper() if language == "eng" else passage_text
             if number in (9, 12):
                 query_text = next(
-                    row.query for row in rows if row.record_id == "r2" and row.language == language
+                    row.query
+                    for row in rows
+                    if row.record_id == "r2" and row.language == language
                 )
             rows.append(
                 Row(
@@ -185,7 +187,8 @@ def expected(
             all_scores = [score(query, number) for number in range(len(passages))]
             below = base(query) if config.share_of == "height" else 0.0
             order = sorted(
-                range(len(passages)), key=lambda number: (-np.float32(all_scores[number]), number)
+                range(len(passages)),
+                key=lambda number: (-np.float32(all_scores[number]), number),
             )
             for number in order[: config.depth]:
                 height = all_scores[number] - below
@@ -195,7 +198,8 @@ def expected(
         if row.passage:
             mine_ = list(corpus).index(normal(row.passage))
             positive = max(
-                score(q, mine_) - (base(q) if config.share_of == "height" else 0.0) for q in queries
+                score(q, mine_) - (base(q) if config.share_of == "height" else 0.0)
+                for q in queries
             )
         kept, unknown = [], 0
         for number in sorted(best, key=lambda n: (-np.float32(best[n][0]), n)):
@@ -300,13 +304,17 @@ def test_an_encoder_finds_what_brute_force_finds(data, tmp_path, tiny_model, cha
 
 
 @pytest.mark.parametrize("index", ["ivf", "ivfpq"])
-def test_an_approximate_index_gives_passages_of_other_records(data, tmp_path, tiny_model, index):
+def test_an_approximate_index_gives_passages_of_other_records(
+    data, tmp_path, tiny_model, index
+):
     store = run(data, tmp_path / "out", method="dense", model=str(tiny_model), index=index, cache=tmp_path / "cache",
                 corpus="language")  # fmt: skip
     rows = rows_of(store, "train")
     group = groups(rows)
     by_text = {
-        (row.language, row.passage): group[row.source, row.record_id] for row in rows if row.passage
+        (row.language, row.passage): group[row.source, row.record_id]
+        for row in rows
+        if row.passage
     }
     assert sum(len(row.negatives) for row in rows) > len(rows)
     for row in rows:
@@ -317,7 +325,8 @@ def test_an_approximate_index_gives_passages_of_other_records(data, tmp_path, ti
 
 def test_given_negatives_stay_where_they_are_wanted(data, tmp_path):
     given = {
-        (r.source, r.record_id, r.language): r.negatives for r in rows_of(Store.open(data), "train")
+        (r.source, r.record_id, r.language): r.negatives
+        for r in rows_of(Store.open(data), "train")
     }
     plain = {
         (r.source, r.record_id, r.language): r.negatives

@@ -18,7 +18,9 @@ def test_passages_and_queries_of_any_language_are_turned(tmp_path):
     rng = np.random.default_rng(2)
     width = store.encoder.dimension
     data = {name: rng.normal(size=(9, width)) for name in ("swh", "eng")}
-    vectors = LanguageVectors({"query": methods.centre(data), "passage": methods.centre(data)}, {})
+    vectors = LanguageVectors(
+        {"query": methods.centre(data), "passage": methods.centre(data)}, {}
+    )
     texts = [f"passage {number}" for number in range(40)]
     corpus = DenseCorpus(
         store, lambda rows: [texts[row] for row in rows], 40, tmp_path, "exact", "cpu", 13,

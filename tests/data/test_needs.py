@@ -31,7 +31,9 @@ print(json.dumps({one.source: one.absent for one in needs.sources}))
 def test_the_hub_is_asked_for_sizes_and_nothing_is_fetched(
     hub_mirror: ModuleType, small_hub: Path, tmp_path: Path
 ):
-    names = "mmarco,mrtydi,mfaq,nq,duorc,wikiqa,yahoo,miracl,tydiqa,webfaq,swim-ir,swim-ir-cross"
+    names = (
+        "mmarco,mrtydi,mfaq,nq,duorc,wikiqa,yahoo,miracl,tydiqa,webfaq,swim-ir,swim-ir-cross"
+    )
     with hub_mirror.HubMirror(small_hub) as url:
         environment = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
         done = subprocess.run(
@@ -48,7 +50,9 @@ def test_the_hub_is_asked_for_sizes_and_nothing_is_fetched(
     for language in ("english", "german"):
         wanted += list(folder.rglob(f"{language}*.tsv"))
     assert told["mmarco"] == sum(path.stat().st_size for path in wanted)
-    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".tsv", ".gz", ".parquet")]
+    assert not [
+        path for path in tmp_path.rglob("*") if path.suffix in (".tsv", ".gz", ".parquet")
+    ]
 
 
 def test_without_a_hub_large_sources_are_told_roughly(monkeypatch: pytest.MonkeyPatch):
@@ -70,7 +74,9 @@ def test_own_files_count_and_a_small_disk_is_warned_of(
     mine = tmp_path / "mine.jsonl"
     row = {"id": "a", "lang": "en", "query": "What is it?", "passage": "It is a passage. " * 50}
     mine.write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n in range(100)))
-    settings = PrepareConfig(sources=(str(mine),), out=tmp_path / "data", decontaminate=("none",))
+    settings = PrepareConfig(
+        sources=(str(mine),), out=tmp_path / "data", decontaminate=("none",)
+    )
     assert (plan(settings).absent, plan(settings).stored) == (0, mine.stat().st_size)
     assert not (tmp_path / "data").exists()
     monkeypatch.setattr(preparing.Needs, "free", 100_000)

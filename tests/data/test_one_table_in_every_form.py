@@ -42,7 +42,11 @@ def tables(draw: st.DrawFn) -> list[Record]:
     for number in range(draw(st.integers(1, 4))):
         texts = {}
         for code in draw(st.sets(st.sampled_from(LANGUAGES), min_size=1)):
-            texts[code] = (f"{draw(TEXT)} {number}?", draw(TEXT), draw(st.lists(TEXT, max_size=2)))
+            texts[code] = (
+                f"{draw(TEXT)} {number}?",
+                draw(TEXT),
+                draw(st.lists(TEXT, max_size=2)),
+            )
         records.append({"id": f"r{number}", "texts": texts})
     return records
 
@@ -113,7 +117,9 @@ def json_lines(rows: list[Record]) -> bytes:
 def parquet(rows: list[Record]) -> bytes:
     buffer = io.BytesIO()
     columns = dict.fromkeys(column for row in rows for column in row)
-    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in columns}), buffer)
+    pq.write_table(
+        pa.table({name: [row.get(name) for row in rows] for name in columns}), buffer
+    )
     return buffer.getvalue()
 
 
@@ -176,7 +182,10 @@ def test_every_form_gives_the_same_fingerprint(records, tmp_path_factory):
 
 def test_workbooks_give_the_same_fingerprint_as_well(tmp_path):
     records = [
-        {"id": "r0", "texts": {"en": ("what 7?", "=1+1", ["a", "b"]), "sw": ("nini?", "007", [])}}
+        {
+            "id": "r0",
+            "texts": {"en": ("what 7?", "=1+1", ["a", "b"]), "sw": ("nini?", "007", [])},
+        }
     ]
     (tmp_path / "mine.jsonl").write_bytes(json_lines(long_rows(records)))
     expected = fingerprint(tmp_path / "a", rows_in(tmp_path / "mine.jsonl"))
@@ -204,7 +213,9 @@ def test_workbooks_give_the_same_fingerprint_as_well(tmp_path):
 
 
 def test_the_training_files_of_other_tools_give_the_same_fingerprint(tmp_path):
-    triples = [(f"question {n} here", f"Answer {n} of it.", f"Wrong {n} of it.") for n in range(5)]
+    triples = [
+        (f"question {n} here", f"Answer {n} of it.", f"Wrong {n} of it.") for n in range(5)
+    ]
     made = {
         "flag/mine.jsonl": [{"query": q, "pos": [p], "neg": [n]} for q, p, n in triples],
         "st/mine.jsonl": [{"anchor": q, "positive": p, "negative_1": n} for q, p, n in triples],

@@ -75,7 +75,10 @@ def test_a_column_of_aligned_lines_that_begins_late_is_kept(tmp_path):
 
 
 def test_negatives_and_split_of_later_records_are_kept(tmp_path):
-    records = [long(MILL), long(HARVEST) | {"negatives": ["The market opens."], "split": "test"}]
+    records = [
+        long(MILL),
+        long(HARVEST) | {"negatives": ["The market opens."], "split": "test"},
+    ]
     first, second = rows_of(write(tmp_path / "data.jsonl", records))
     assert (first.negatives, first.split) == ((), "train")
     assert (second.negatives, second.split) == (("The market opens.",), "test")
@@ -92,9 +95,17 @@ def test_columns_that_are_not_used_are_named(tmp_path):
 
 def test_files_named_by_a_split_go_there(tmp_path):
     for number, name in enumerate(("train", "validation", "dev-00000", "my_test", "latest")):
-        write(tmp_path / "data" / f"{name}.jsonl", [long((str(number), "en", f"q{number}", "p"))])
+        write(
+            tmp_path / "data" / f"{name}.jsonl", [long((str(number), "en", f"q{number}", "p"))]
+        )
     splits = {row.record_id: row.split for row in rows_of(tmp_path / "data")}
-    assert splits == {"0": "train", "1": "validation", "2": "validation", "3": "test", "4": "train"}
+    assert splits == {
+        "0": "train",
+        "1": "validation",
+        "2": "validation",
+        "3": "test",
+        "4": "train",
+    }
 
 
 def test_folders_named_by_a_split_go_there(tmp_path):
@@ -110,7 +121,9 @@ def test_a_validation_share_is_taken_where_only_a_test_split_is_given(tmp_path):
     write(tmp_path / "data" / "train.jsonl", records[:30])
     write(tmp_path / "data" / "test.jsonl", records[30:])
     out = prepare(config(tmp_path / "data", tmp_path / "out", validation_share=0.1))
-    counts = {name: made["records"] for name, made in Store.open(out).manifest["splits"].items()}
+    counts = {
+        name: made["records"] for name, made in Store.open(out).manifest["splits"].items()
+    }
     assert counts == {"train": 27, "validation": 3, "test": 10}
 
 
@@ -184,7 +197,11 @@ def test_columns_can_be_said(tmp_path):
 
 def test_numbered_negatives_and_empty_cells_in_lists(tmp_path):
     numbered = long(MILL) | {"negative_2": "Two.", "negative_1": "One.", "negative_10": "Ten."}
-    assert rows_of(write(tmp_path / "a.jsonl", [numbered]))[0].negatives == ("One.", "Two.", "Ten.")
+    assert rows_of(write(tmp_path / "a.jsonl", [numbered]))[0].negatives == (
+        "One.",
+        "Two.",
+        "Ten.",
+    )
     listed = long(MILL) | {"negatives": ["One.", "", None, " ", "Two."]}
     assert rows_of(write(tmp_path / "b.jsonl", [listed]))[0].negatives == ("One.", "Two.")
 
@@ -201,7 +218,9 @@ def test_delimiters_that_the_header_shows(tmp_path):
         )
         path = write(tmp_path / f"{number}.{suffix}", b"\xef\xbb\xbf" + content.encode())
         assert texts(rows_of(path)) == [MILL, HARVEST]
-    hinted = write(tmp_path / "hint.csv", "sep=;\n" + "\n".join(";".join(line) for line in lines))
+    hinted = write(
+        tmp_path / "hint.csv", "sep=;\n" + "\n".join(";".join(line) for line in lines)
+    )
     assert texts(rows_of(hinted)) == [MILL, HARVEST]
 
 
@@ -220,7 +239,10 @@ def test_encodings_that_the_first_bytes_show(tmp_path, encoding, suffix):
 
 
 def test_windows_1252_is_refused_by_name_and_read_when_named(tmp_path):
-    records = [("a", "deu", "wo ist die Mühle", "Die Mühle."), ("b", "deu", "wer läuft", "Größe.")]
+    records = [
+        ("a", "deu", "wo ist die Mühle", "Die Mühle."),
+        ("b", "deu", "wer läuft", "Größe."),
+    ]
     content = "record_id,language,query,passage\n" + "\n".join(map(",".join, records))
     path = write(tmp_path / "data.csv", content.encode("cp1252"))
     with pytest.raises(DataError, match="--encoding cp1252"):
@@ -231,7 +253,9 @@ def test_windows_1252_is_refused_by_name_and_read_when_named(tmp_path):
 def test_a_file_with_too_many_bad_records_stops_and_says_how_to_go_on(tmp_path):
     good = [json.dumps(long((str(n), "en", f"q{n}", f"p{n}"))) for n in range(90)]
     path = write(tmp_path / "data.jsonl", "\n".join([*good, *["{"] * 10]))
-    with pytest.raises(DataError, match=r"10 of 100 records cannot be used .*--max-bad-share 0.1"):
+    with pytest.raises(
+        DataError, match=r"10 of 100 records cannot be used .*--max-bad-share 0.1"
+    ):
         prepare(config(path, tmp_path / "out"))
     out = prepare(config(path, tmp_path / "out", max_bad_share=0.11))
     assert Store.open(out).manifest["dropped"]["rows"] == 10
@@ -242,7 +266,9 @@ def test_an_unclosed_quote_is_a_damaged_file(tmp_path):
     cut = head + 'b,en,when,"The harvest begins.\n' + "".join(
         f"c{n},en,what is in room {n},Room {n}.\n" for n in range(9)
     )  # fmt: skip
-    with pytest.raises(DataError, match=r"data\.csv:3: the quote that opens in this line is never"):
+    with pytest.raises(
+        DataError, match=r"data\.csv:3: the quote that opens in this line is never"
+    ):
         rows_of(write(tmp_path / "data.csv", cut))
     closed_later = cut + 'd,en,who,"The baker, or ""Bob""."\n' + "e,en,why,Because.\n"
     with pytest.raises(DataError, match=r"data\.csv:3: the quote that opens in this line"):
@@ -389,7 +415,9 @@ def test_training_files_of_other_tools(tmp_path, name, record):
 
 
 def test_triples_without_a_header(tmp_path):
-    content = f"{MILL[2]}\t{MILL[3]}\tThe new bridge.\n{HARVEST[2]}\t{HARVEST[3]}\tThe market.\n"
+    content = (
+        f"{MILL[2]}\t{MILL[3]}\tThe new bridge.\n{HARVEST[2]}\t{HARVEST[3]}\tThe market.\n"
+    )
     rows = rows_of(write(tmp_path / "triples.tsv", content), ENGLISH)
     assert [(row.query, row.passage, row.negatives) for row in rows] == [
         (*MILL[2:], ("The new bridge.",)), (*HARVEST[2:], ("The market.",)),

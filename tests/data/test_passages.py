@@ -25,7 +25,10 @@ def test_rows_go_to_the_languages_that_they_name(tmp_path):
     path.write_text("\n\n".join(map(json.dumps, rows)))
     expected = {"eng": {"a": "one"}, "swh": {"7": "Title two"}}
     assert plain(read_passages(str(path))) == {**expected, UNDETERMINED: {"5": "three"}}
-    assert plain(read_passages(str(path), language="fra")) == {**expected, "fra": {"5": "three"}}
+    assert plain(read_passages(str(path), language="fra")) == {
+        **expected,
+        "fra": {"5": "three"},
+    }
 
 
 def test_tables_and_texts_are_read(tmp_path):

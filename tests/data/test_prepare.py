@@ -33,7 +33,9 @@ def write_mine(
         for number in range(records)
         for code in codes
     ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + extra, encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(line) + "\n" for line in lines) + extra, encoding="utf-8"
+    )
     return path
 
 
@@ -51,7 +53,9 @@ def everything(folder: Path) -> dict[tuple[str, str], dict[str, tuple]]:
 
 
 def test_the_users_rows_come_out_as_they_went_in(tmp_path):
-    folder = prepare(config(tmp_path, write_mine(tmp_path / "mine.jsonl"), validation_share=0.25))
+    folder = prepare(
+        config(tmp_path, write_mine(tmp_path / "mine.jsonl"), validation_share=0.25)
+    )
     found = everything(folder)
     assert folder == tmp_path / "data"
     assert len(found) == 40
@@ -75,7 +79,10 @@ def test_languages_are_filtered_and_a_limit_keeps_whole_records_nested(tmp_path)
         )
         found[limit] = everything(folder)
         assert len(found[limit]) == limit
-        assert {code for versions in found[limit].values() for code in versions} == {"swh", "amh"}
+        assert {code for versions in found[limit].values() for code in versions} == {
+            "swh",
+            "amh",
+        }
         assert all(len(versions) == 2 for versions in found[limit].values())
     assert set(found[5]) < set(found[12])
     other = everything(prepare(config(tmp_path / "seed", mine, limit=5, seed=14)))
@@ -130,7 +137,9 @@ def test_the_same_data_and_settings_are_not_prepared_twice(tmp_path):
     assert Store.open(tmp_path / "data").languages == ("eng", "swh")
 
 
-def test_provenance_says_where_everything_comes_from_and_names_no_folder_of_this_machine(tmp_path):
+def test_provenance_says_where_everything_comes_from_and_names_no_folder_of_this_machine(
+    tmp_path,
+):
     mine = write_mine(tmp_path / "mine.jsonl")
     text = (prepare(config(tmp_path, mine)) / "manifest.json").read_text()
     assert str(tmp_path) not in text
@@ -161,7 +170,8 @@ def test_bad_rows_are_counted_by_reason_and_listed_with_their_place(tmp_path):
     ):
         assert part in told
     assert any(
-        "160 rows" in note and "4 languages" in note and str(folder) in note for note in notes.notes
+        "160 rows" in note and "4 languages" in note and str(folder) in note
+        for note in notes.notes
     )
 
 
@@ -186,7 +196,9 @@ def test_a_language_filter_that_cannot_be_met_leaves_the_old_data_alone(
 ):
     mine = write_mine(tmp_path / "mine.jsonl")
     prepare(config(tmp_path, mine))
-    before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
+    before = {
+        path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()
+    }
     with pytest.raises(error, match=told):
         prepare(config(tmp_path, mine, **settings))
     assert {

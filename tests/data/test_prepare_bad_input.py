@@ -136,7 +136,9 @@ def test_what_cannot_be_read_stops_and_the_older_data_stays(run, tmp_path, name,
     mine.write_bytes(raw)
     refused(run(*arguments), *told)
     assert tree(out) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["data", name, "older.jsonl"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["data", name, "older.jsonl"]
+    )
     mended = {".gz": gzip.compress(GOOD), ".zst": zst(GOOD)}.get(mine.suffix)
     if mended:
         mine.write_bytes(mended)
@@ -185,7 +187,9 @@ def full_arrow(monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
     """The n-th Arrow file that is written meets a full disk."""
     opened, real = iter(range(100)), pa.OSFile
     monkeypatch.setattr(
-        pa, "OSFile", lambda path, mode: real("/dev/full" if next(opened) == nth else path, mode)
+        pa,
+        "OSFile",
+        lambda path, mode: real("/dev/full" if next(opened) == nth else path, mode),
     )
 
 
@@ -201,7 +205,9 @@ def full_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
 def full_text(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.write_text
     monkeypatch.setattr(
-        Path, "write_text", lambda path, *rest, **options: real(Path("/dev/full"), *rest, **options)
+        Path,
+        "write_text",
+        lambda path, *rest, **options: real(Path("/dev/full"), *rest, **options),
     )
 
 
@@ -387,24 +393,34 @@ def following(commit: Callable[[SourceContext], str] | None) -> Source:
         Row("branched", f"r{number}", "eng", f"asked {number}", f"told {number}")
         for number in range(20)
     ]
-    return Source("branched", "", "", "", "", "", lambda context: iter(rows), "main", commit=commit)
+    return Source(
+        "branched", "", "", "", "", "", lambda context: iter(rows), "main", commit=commit
+    )
 
 
-def test_a_branch_is_read_at_one_commit_that_is_told_and_can_be_asked_for(tmp_path, monkeypatch):
+def test_a_branch_is_read_at_one_commit_that_is_told_and_can_be_asked_for(
+    tmp_path, monkeypatch
+):
     now, notes = "a" * 40, RecordingReporter()
     source = following(lambda context: context.revisions.get("branched", now))
     monkeypatch.setattr("hybridbatch.data.prepare.choose_sources", lambda names, own: (source,))
-    config = PrepareConfig(sources=("branched",), out=tmp_path / "data", decontaminate=("none",))
+    config = PrepareConfig(
+        sources=("branched",), out=tmp_path / "data", decontaminate=("none",)
+    )
     (made,) = Store.open(prepare(config, notes)).manifest["provenance"]["sources"]
     assert (made["revision"], made["commit"]) == ("main", now)
     (warning,) = notes.warnings
     assert f"--revision branched={now}" in warning
-    pinned = PrepareConfig.model_validate({**config.model_dump(), "revision": {"branched": now}})
+    pinned = PrepareConfig.model_validate(
+        {**config.model_dump(), "revision": {"branched": now}}
+    )
     again = RecordingReporter()
     prepare(pinned, again)
     assert again.warnings == []
     assert any("nothing to do" in note for note in again.notes)
-    now = "b" * 40  # the branch moves on: the same command prepares anew, the pinned one does not
+    now = (
+        "b" * 40
+    )  # the branch moves on: the same command prepares anew, the pinned one does not
     assert Store.open(prepare(config)).manifest["provenance"]["sources"][0]["commit"] == now
 
 
@@ -414,7 +430,9 @@ def test_a_commit_of_a_pinned_source_or_none_at_all_is_refused(run, tmp_path):
     ):
         at_commits(SourceContext(), [following(None)], {"nq": "a" * 40})
     refused(
-        run("prepare", "webfaq", "--revision", "webfaq=main"), "revision", "40 hexadecimal digits"
+        run("prepare", "webfaq", "--revision", "webfaq=main"),
+        "revision",
+        "40 hexadecimal digits",
     )
 
 
@@ -433,7 +451,11 @@ def test_webfaq_follows_its_branch_at_the_commit_of_the_hub(hub_mirror, small_hu
 
 @pytest.mark.parametrize(
     "member",
-    ["../outside.train.json", "/tmp/outside.train.json", "dataset/train/../../../P1.train.json"],
+    [
+        "../outside.train.json",
+        "/tmp/outside.train.json",
+        "dataset/train/../../../P1.train.json",
+    ],
 )
 def test_no_member_of_an_archive_is_ever_written(run, hub_mirror, at_hub, tmp_path, member):
     """Archives are read in place; what does not have the name of a data file is not even read."""

@@ -57,7 +57,9 @@ def run_child(target: Callable[..., None], *arguments: object) -> int | None:
     return process.exitcode
 
 
-def child(target: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
+def child(
+    target: Callable[..., None], *arguments: object
+) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["tests.data.test_prepare_kill", "pandas", "scipy.sparse.csgraph"]
@@ -128,7 +130,9 @@ def lines(records: int, first: int = 0) -> Iterable[str]:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[PrepareConfig, Files, dict[str, int]]:
+def job(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[PrepareConfig, Files, dict[str, int]]:
     """(settings, the files of an uninterrupted run, how often it calls each point)."""
     folder = tmp_path_factory.mktemp("prepare-kill")
     (folder / "plain.jsonl").write_text("\n".join(lines(40)) + "\nnot json\n")
@@ -170,7 +174,11 @@ def elsewhere(config: PrepareConfig, folder: Path) -> PrepareConfig:
 
 
 def check(
-    job: tuple[PrepareConfig, Files, dict[str, int]], out: Path, point: str, nth: int, older: bool
+    job: tuple[PrepareConfig, Files, dict[str, int]],
+    out: Path,
+    point: str,
+    nth: int,
+    older: bool,
 ) -> None:
     """Kill there, then run to the end; an `older` store of other settings is there before."""
     config, expected, _ = job
@@ -197,7 +205,14 @@ def test_every_point_is_reached_several_times_or_is_one_step(job):
     assert (
         min(
             counts[name]
-            for name in ("reading", "spilling", "decontamination", "shards", "checksums", "index")
+            for name in (
+                "reading",
+                "spilling",
+                "decontamination",
+                "shards",
+                "checksums",
+                "index",
+            )
         )
         >= 4
     )
@@ -375,7 +390,9 @@ print(done)
 """
 
 
-def download(url: str, cache: Path, out: Path, nth: int | None) -> subprocess.CompletedProcess[str]:
+def download(
+    url: str, cache: Path, out: Path, nth: int | None
+) -> subprocess.CompletedProcess[str]:
     """Prepare sources of the hub and the web in a process of its own; die in the middle of the n-th
     write of a download.
     """

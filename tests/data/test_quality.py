@@ -88,7 +88,11 @@ def random_page(rng: random.Random, depth: int = 0) -> str:
             inside = random_page(rng, depth + 1)
             parts.append(
                 rng.choice(
-                    [f"<{name}{attributes}>{inside}</{name}>", f"{inside}<br/>", f"{inside}<hr>"]
+                    [
+                        f"<{name}{attributes}>{inside}</{name}>",
+                        f"{inside}<br/>",
+                        f"{inside}<hr>",
+                    ]
                 )
             )
     return " ".join(parts)
@@ -292,7 +296,8 @@ def test_prepare_counts_without_changing_and_acts_when_told(tmp_path, files):
     }
     assert any("3 rows with markup (kept" in note for note in told.notes)
     assert any(
-        "1 rows repeat an earlier" in note and "1 rows repeat a row of an earlier source" in note
+        "1 rows repeat an earlier" in note
+        and "1 rows repeat a row of an earlier source" in note
         for note in told.notes
     )
 
@@ -339,7 +344,9 @@ def test_prepare_counts_without_changing_and_acts_when_told(tmp_path, files):
 
 
 def test_data_of_before_is_known_for_the_same_and_shown_without_counts(tmp_path, files):
-    wanted = PrepareConfig(sources=(str(files[0]),), decontaminate=("none",), out=tmp_path / "data")
+    wanted = PrepareConfig(
+        sources=(str(files[0]),), decontaminate=("none",), out=tmp_path / "data"
+    )
     path, told = prepare(wanted) / "manifest.json", RecordingReporter()
     manifest = read_json(path)
     del manifest["quality"]

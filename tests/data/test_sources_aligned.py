@@ -36,16 +36,22 @@ def test_no_query_is_in_any_passage_and_passages_are_equal_or_share_no_line(posi
     for row in made:
         lines_of_passage = {at for at in positions if sentence(at) in row.passage}
         assert lines_of_passage  # it is made of lines of the document, all near the query
-        assert all(0 < abs(at - int(row.record_id.split(":")[1])) <= 2 for at in lines_of_passage)
+        assert all(
+            0 < abs(at - int(row.record_id.split(":")[1])) <= 2 for at in lines_of_passage
+        )
         for other in made:
             assert other.query not in row.passage
-            shared = lines_of_passage & {at for at in positions if sentence(at) in other.passage}
+            shared = lines_of_passage & {
+                at for at in positions if sentence(at) in other.passage
+            }
             assert not shared or row.passage == other.passage
 
 
 def test_a_headline_asks_for_the_body_and_records_are_the_same_in_every_language():
     english = {at: sentence(at) for at in range(9)}
-    swahili = {at: sentence(at)[::-1] for at in range(9) if at != 2}  # one line was not translated
+    swahili = {
+        at: sentence(at)[::-1] for at in range(9) if at != 2
+    }  # one line was not translated
     by_id = {(row.record_id, row.language): row for row in rows(english) + rows(swahili, "swh")}
     # line 8 has no neighbour in its block
     assert {record for record, _ in by_id} == {"d:0", "d:3", "d:4", "d:7"}

@@ -49,16 +49,23 @@ def zipped(**members: str) -> bytes:
     with zipfile.ZipFile(held, "w") as archive:
         for name, text in members.items():
             archive.writestr(
-                name.replace("__", "/") + (".tmx" if text.startswith("<?xml") else ".jsonl"), text
+                name.replace("__", "/") + (".tmx" if text.startswith("<?xml") else ".jsonl"),
+                text,
             )
     return held.getvalue()
 
 
-NTREX, TICO19, MKQA_MIA = (HOMES[name].repositories[0] for name in ("ntrex", "tico19", "mkqa-mia"))
+NTREX, TICO19, MKQA_MIA = (
+    HOMES[name].repositories[0] for name in ("ntrex", "tico19", "mkqa-mia")
+)
 SIB, ITEMS = HOMES["sib200"].repositories[0], HOMES["belebele-sib"].repositories[0]
 AFRIQA, EXAMS = HOMES["afriqa"].repositories[0], HOMES["exams"].repositories[0]
 SENTENCES = {
-    "eng_Latn": {7: "Crops feed people.", 3: 'Farmers call it "work", mostly.', 9: "Not of it."},
+    "eng_Latn": {
+        7: "Crops feed people.",
+        3: 'Farmers call it "work", mostly.',
+        9: "Not of it.",
+    },
     "swh_Latn": {7: "Mazao  hulisha watu.", 3: "Wakulima huiita kazi.", 9: "Si yake."},
 }
 
@@ -151,7 +158,12 @@ def afriqa_files() -> dict[str, bytes]:
                     "context": f"The  {split} text.",
                 },
                 {"id": "1", "question_lang": "second?", "title": "T", "context": None},
-                {"id": "2", "question_lang": "another?", "title": "T", "context": "Of another."},
+                {
+                    "id": "2",
+                    "question_lang": "another?",
+                    "title": "T",
+                    "context": "Of another.",
+                },
             ]
             name = f"gold_span_passages.afriqa.{language}.{pivot}.{split}.json"
             files[AFRIQA.address(f"data/gold_passages/{language}/{name}")] = jsonl(*gold)
@@ -214,7 +226,9 @@ def test_units_of_tico19_are_sorted_by_document_and_number(web):
 @pytest.mark.parametrize(
     ("name", "languages"), [("ntrex", {"eng", "swh"}), ("mkqa", {"eng", "zho"})]
 )
-def test_sources_without_a_local_copy_read_what_was_rebuilt(web, name: str, languages: set[str]):
+def test_sources_without_a_local_copy_read_what_was_rebuilt(
+    web, name: str, languages: set[str]
+):
     rows = [row for row in source(name).rows(SourceContext()) if isinstance(row, Row)]
     assert {row.language for row in rows} == languages
     web.clear()  # rebuilt once
@@ -230,7 +244,9 @@ def test_a_local_copy_comes_first(web, tmp_path: Path):
 def test_a_file_with_a_line_missing_is_refused_and_leaves_nothing(web, tmp_path: Path):
     address = NTREX.address("NTREX-128/newstest2019-ref.swa.txt")
     web[address] = web[address].partition(b"\n")[2]
-    with pytest.raises(DataError, match=r"NTREX in swa: has 4 lines, but DOCUMENT_IDS.tsv has 5"):
+    with pytest.raises(
+        DataError, match=r"NTREX in swa: has 4 lines, but DOCUMENT_IDS.tsv has 5"
+    ):
         HOMES["ntrex"].obtain()
     assert not list((tmp_path / "cache" / "sources").iterdir())
 
@@ -419,7 +435,9 @@ def test_downloads_from_a_server_and_clones_give_the_same_fingerprints(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Every source and task of these homes, each from an empty cache."""
-    uncounted = {name: replace(one, queries=None, passages=None) for name, one in CATALOGUE.items()}
+    uncounted = {
+        name: replace(one, queries=None, passages=None) for name, one in CATALOGUE.items()
+    }
     monkeypatch.setattr(tasks, "CATALOGUE", uncounted)
     found: dict[str, dict[str, str]] = {}
     for way, root in (("web", None), ("clone", server)):
@@ -427,7 +445,10 @@ def test_downloads_from_a_server_and_clones_give_the_same_fingerprints(
         own = found.setdefault(way, {})
         for name in ("ntrex", "mkqa", "afriqa", "afriqa-questions"):
             settings = PrepareConfig(
-                sources=(name,), out=tmp_path / way / name, data_root=root, decontaminate=("none",)
+                sources=(name,),
+                out=tmp_path / way / name,
+                data_root=root,
+                decontaminate=("none",),
             )
             own[f"source {name}"] = Store.open(prepare(settings)).fingerprint
         for name in ("ntrex", "sib200", "belebele-sib"):

@@ -62,7 +62,9 @@ def results(
 
 def rows(results: Results, name: str) -> list[Row]:
     assert "error" not in results[name], results[name]
-    return [Row(**{**row, "negatives": tuple(row["negatives"])}) for row in results[name]["rows"]]
+    return [
+        Row(**{**row, "negatives": tuple(row["negatives"])}) for row in results[name]["rows"]
+    ]
 
 
 def bad(results: Results, name: str) -> list[BadRow]:
@@ -104,7 +106,9 @@ def test_english_tables(results: Results):
 
 def test_tables_in_many_languages(results: Results):
     assert rows(results, "tydiqa") == [
-        Row("tydiqa", "swahili--12-0", "swh", "Nairobi iko wapi?", "Nairobi Nairobi iko Kenya."),
+        Row(
+            "tydiqa", "swahili--12-0", "swh", "Nairobi iko wapi?", "Nairobi Nairobi iko Kenya."
+        ),
         Row("tydiqa", "english-9-1", "eng", "Where is it?", "Nairobi It is in Kenya."),
     ]
     assert [(row.line, row.field) for row in bad(results, "tydiqa")] == [(2, "id")]
@@ -159,7 +163,9 @@ def test_mmarco_is_parallel_by_ids_and_takes_its_negatives_from_the_triples(resu
     german = by_language.pop("deu")  # its query 9 and its passage 4 are broken lines
     assert set(german) == {"7-0", "7-1"}
     assert {tuple(records) for records in by_language.values()} == {("7-0", "7-1", "9-4")}
-    told = {(row.file.rpartition("/")[2], row.line): row.field for row in bad(results, "mmarco")}
+    told = {
+        (row.file.rpartition("/")[2], row.line): row.field for row in bad(results, "mmarco")
+    }
     assert told == {
         ("triples.train.ids.small.tsv", 9): "positive id",
         ("triples.train.ids.small.tsv", 10): "line",
@@ -232,7 +238,9 @@ def test_files_of_the_web(results: Results):
     ]
 
 
-def test_provenance_tells_a_branch_by_its_commit_and_a_file_of_the_web_by_itself(results: Results):
+def test_provenance_tells_a_branch_by_its_commit_and_a_file_of_the_web_by_itself(
+    results: Results,
+):
     for name in (*TABLES, *SCRIPTS):
         inputs = results[name]["inputs"]
         if source(name).revision == "main":
@@ -255,7 +263,11 @@ def test_faults_of_the_hub_change_nothing(
     names = (*TABLES, "mmarco", "mrtydi", "miracl", *WEB)
     with hub_mirror.HubMirror(small_hub, faults=faults, seed=3) as url:
         made = read(
-            url, tmp_path, *names, pauses=[0] * 12, languages=["eng", "deu", "swh", "jpn", "zho"]
+            url,
+            tmp_path,
+            *names,
+            pauses=[0] * 12,
+            languages=["eng", "deu", "swh", "jpn", "zho"],
         )
     kept = ("eng", "deu", "swh", "jpn", "zho")
     for name in ("nq", "yahoo", "wikiqa", "duorc", "webfaq", "swim-ir", "mmarco", "mrtydi", "miracl", "entityquestions",
@@ -269,7 +281,9 @@ def test_a_fault_that_stays_is_one_line_and_a_later_run_goes_on(
     hub_mirror: ModuleType, small_hub: Path, tmp_path: Path, fault: str
 ):
     with hub_mirror.HubMirror(small_hub, faults={fault: 1.0}) as url:
-        told = read(url, tmp_path, "mrtydi", "entityquestions", pauses=[0, 0], languages=["eng"])
+        told = read(
+            url, tmp_path, "mrtydi", "entityquestions", pauses=[0, 0], languages=["eng"]
+        )
     for name, where in (("mrtydi", "castorini/mr-tydi@3506bca8a88cdb49d8d35e954365ca6053e4346a: mrtydi-v1.1-english"),
                         ("entityquestions", "dataset.zip")):  # fmt: skip
         message = told[name]["error"]
@@ -282,7 +296,9 @@ def test_a_fault_that_stays_is_one_line_and_a_later_run_goes_on(
         assert len(read(url, tmp_path, "mrtydi", languages=["eng"])["mrtydi"]["rows"]) == 2
 
 
-def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, small_hub: Path, tmp_path: Path):
+def test_what_is_gone_is_told_in_one_line(
+    hub_mirror: ModuleType, small_hub: Path, tmp_path: Path
+):
     elsewhere = tmp_path / "hub"
     script = {
         "README.md": "# NQ\n",
@@ -314,7 +330,8 @@ def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, small_hub: Pat
         told = read(url, tmp_path / "cache", *names, pauses=[])
     messages = {name: one["error"] for name, one in told.items()}
     assert all(
-        message.startswith("DataError: ") and "\n" not in message for message in messages.values()
+        message.startswith("DataError: ") and "\n" not in message
+        for message in messages.values()
     )
     assert "sentence-transformers/natural-questions@f9e894e1" in messages["nq"]
     assert (
@@ -345,11 +362,15 @@ def test_what_is_gone_is_told_in_one_line(hub_mirror: ModuleType, small_hub: Pat
 def test_a_second_run_needs_no_network(hub_mirror: ModuleType, small_hub: Path, tmp_path: Path):
     with hub_mirror.HubMirror(small_hub) as url:
         first = read(url, tmp_path, "mrtydi", "entityquestions", languages=["eng"])
-    again = read(url, tmp_path, "mrtydi", "entityquestions", "mfaq", languages=["eng"], pauses=[])
+    again = read(
+        url, tmp_path, "mrtydi", "entityquestions", "mfaq", languages=["eng"], pauses=[]
+    )
     assert first["mrtydi"] == again["mrtydi"]
     assert first["entityquestions"] == again["entityquestions"]
     assert "the server cannot be reached" in again["mfaq"]["error"]
-    offline = read(url, tmp_path, "mfaq", languages=["eng"], environment={"HF_HUB_OFFLINE": "1"})
+    offline = read(
+        url, tmp_path, "mfaq", languages=["eng"], environment={"HF_HUB_OFFLINE": "1"}
+    )
     assert "HF_HUB_OFFLINE" in offline["mfaq"]["error"]
 
 
@@ -357,7 +378,9 @@ def test_only_files_of_wanted_languages_are_fetched(
     hub_mirror: ModuleType, small_hub: Path, tmp_path: Path
 ):
     with hub_mirror.HubMirror(small_hub) as url:
-        made = read(url, tmp_path, "mmarco", "webfaq", "nq", "xor-tydi", languages=["swh", "fra"])
+        made = read(
+            url, tmp_path, "mmarco", "webfaq", "nq", "xor-tydi", languages=["swh", "fra"]
+        )
     assert {row.language for row in rows(made, "mmarco")} == {"fra"}
     assert {row.language for row in rows(made, "webfaq")} == {"swh"}
     assert rows(made, "nq") == rows(made, "xor-tydi") == []
@@ -402,12 +425,16 @@ def test_newsqa_says_where_to_get_it_and_reads_what_is_made_there(tmp_path: Path
     assert "one of 19 victims" in row.passage
     assert len(row.passage.split()) < 150
     assert (outside.line, outside.field) == (1, "consensus")
-    assert second == BadRow("newsqa/combined-newsqa-data-v1.json", 2, "data", "must be an object")
+    assert second == BadRow(
+        "newsqa/combined-newsqa-data-v1.json", 2, "data", "must be an object"
+    )
 
 
 def test_a_local_copy_of_squadshifts_comes_first(real_data: Path):
     local = [
-        row for row in source("squadshifts").rows(SourceContext(real_data)) if isinstance(row, Row)
+        row
+        for row in source("squadshifts").rows(SourceContext(real_data))
+        if isinstance(row, Row)
     ]
     assert len(local) == 13_938
     assert {row.split for row in local} == {"validation"}
@@ -448,11 +475,16 @@ def test_numbers_are_read_in_blocks_and_bad_lines_are_told(
 def test_lines_are_found_by_number(tmp_path: Path):
     path = tmp_path / "lines.tsv"
     path.write_bytes(
-        "9\tnine\ttabbed\r\n3\tdrei ü\n3\tagain\nx\ttext\n5\t \n".encode() + b"6\t\xff\n7\tseven"
+        "9\tnine\ttabbed\r\n3\tdrei ü\n3\tagain\nx\ttext\n5\t \n".encode()
+        + b"6\t\xff\n7\tseven"
     )
     with NumberedLines(path, "lines") as lines:
         found = list(lines.texts(np.array([3, 4, 7, 9, -1, 5])))
-        assert [(row.line, row.field) for row in lines.bad] == [(4, "id"), (5, "text"), (6, "text")]
+        assert [(row.line, row.field) for row in lines.bad] == [
+            (4, "id"),
+            (5, "text"),
+            (6, "text"),
+        ]
     assert found == ["drei ü", None, "seven", "nine\ttabbed", None, None]
     path.write_text("")
     with NumberedLines(path, "lines") as lines:
@@ -471,7 +503,9 @@ def test_the_passage_of_an_answer_is_the_one_it_stands_in():
     for n in (0, 42, 99):
         assert f"Sentence {n} tells" in passage_at(document, document.index(f"number {n} here"))
     assert passage_at(document, len(document)) is None
-    assert "Sentence 42 tells" in passage_with(document, ["here"], "what does sentence 42 tell of?")
+    assert "Sentence 42 tells" in passage_with(
+        document, ["here"], "what does sentence 42 tell of?"
+    )
     assert passage_with(document, ["absent"], "what?") is None
 
 

@@ -46,7 +46,9 @@ def put_afriqa(root: Path) -> None:
         {"id": "p1", "lang": "en", "title": "Kano", "text": "A city of Nigeria."},
     )
     put(
-        root, "afriqa/corpus.fr", {"id": "p2", "lang": "fr", "title": "Dakar", "text": "Une ville."}
+        root,
+        "afriqa/corpus.fr",
+        {"id": "p2", "lang": "fr", "title": "Dakar", "text": "Une ville."},
     )
     put(
         root,
@@ -73,7 +75,9 @@ def test_afriqa_questions_have_the_query_alone_and_the_passage_is_in_the_pivot(t
     ]
 
 
-def test_question_records_carry_one_side_a_language_so_that_no_text_is_its_own_passage(tmp_path):
+def test_question_records_carry_one_side_a_language_so_that_no_text_is_its_own_passage(
+    tmp_path,
+):
     put_afriqa(tmp_path)
     made = rows(tmp_path, "afriqa-questions")
     assert {row.record_id for row in made} == {"q2", "q6"}
@@ -84,7 +88,9 @@ def test_question_records_carry_one_side_a_language_so_that_no_text_is_its_own_p
     for row in made:
         assert (row.query is None) != (row.passage is None)
         sides[row.record_id].append(row)
-    asking = {record: {row.language for row in one if row.query} for record, one in sides.items()}
+    asking = {
+        record: {row.language for row in one if row.query} for record, one in sides.items()
+    }
     assert all(len(asking[record]) * 2 == len(one) for record, one in sides.items())
     mkqa = [codes for record, codes in asking.items() if not record.startswith("q")]
     for code in ("arb", "eng", "spa", "fin", "jpn", "zho"):
@@ -225,7 +231,9 @@ def test_the_real_files(real_data, name):
         assert row.language not in records[row.record_id]
         records[row.record_id][row.language] = row
         assert row.query or row.passage
-    assert all(len({row.split for row in versions.values()}) == 1 for versions in records.values())
+    assert all(
+        len({row.split for row in versions.values()}) == 1 for versions in records.values()
+    )
     if name in PSEUDO:
         for row in good:
             assert comparable(row.query) not in comparable(row.passage)
@@ -234,7 +242,9 @@ def test_the_real_files(real_data, name):
         complete = sum(len(versions) == len(languages) for versions in records.values())
         assert complete > 0.85 * len(records)
     if name == "afriqa":
-        assert all((row.passage is None) == (row.language not in ("eng", "fra")) for row in good)
+        assert all(
+            (row.passage is None) == (row.language not in ("eng", "fra")) for row in good
+        )
     if name in ONE_SIDED:
         assert all((row.passage is None) != (row.query is None) for row in good)
         assert all(

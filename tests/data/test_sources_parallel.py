@@ -22,13 +22,17 @@ TMX = """<?xml version="1.0" encoding="utf-8"?>
 
 
 def sentences(language: str, count: int) -> list[str]:
-    return [f"Sentence number {number} as it is written in {language}." for number in range(count)]
+    return [
+        f"Sentence number {number} as it is written in {language}." for number in range(count)
+    ]
 
 
 def unit(**texts: str) -> str:
     return (
         "<tu>"
-        + "".join(f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>' for code, text in texts.items())
+        + "".join(
+            f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>' for code, text in texts.items()
+        )
         + "</tu>"
     )
 

@@ -37,7 +37,9 @@ def write(path: Path, records: list[dict]) -> Path:
         return path
     if ".tsv" in path.name:
         raw = (
-            "\n".join("\t".join(row) for row in [columns, *(r.values() for r in records)]).encode()
+            "\n".join(
+                "\t".join(row) for row in [columns, *(r.values() for r in records)]
+            ).encode()
             + b"\n"
         )
     elif ".csv" in path.name:
@@ -127,7 +129,9 @@ def test_a_row_with_another_number_of_fields_is_told(tmp_path):
 
 def test_a_csv_with_an_open_quote_is_damaged(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'a,b\n1,2\n3,"4\n5,6\n')
-    with pytest.raises(DataError, match=r"a\.csv:3: the quote that opens in this line is never"):
+    with pytest.raises(
+        DataError, match=r"a\.csv:3: the quote that opens in this line is never"
+    ):
         list(read_records(tmp_path / "a.csv"))
 
 

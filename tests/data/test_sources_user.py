@@ -41,7 +41,12 @@ EXPECTED = [
     Row("mine", "2", "eng", "Where?", "In Arusha."),
 ]
 LONG = [
-    {"record_id": "1", "language": "sw", "query": "Jina lako nani?", "passage": "Ninaitwa Juma."},
+    {
+        "record_id": "1",
+        "language": "sw",
+        "query": "Jina lako nani?",
+        "passage": "Ninaitwa Juma.",
+    },
     {
         "record_id": "1",
         "language": "en",
@@ -58,7 +63,9 @@ WIDE = [
 
 
 def tsv(path: Path, records: list[dict], separator: str = "\t") -> Path:
-    lines = [separator.join(records[0])] + [separator.join(record.values()) for record in records]
+    lines = [separator.join(records[0])] + [
+        separator.join(record.values()) for record in records
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -107,7 +114,14 @@ def test_long_wide_and_nested_tables_of_every_format_give_the_same_rows(tmp_path
 def test_negatives_splits_and_missing_sides(tmp_path):
     path = jsonl(
         tmp_path / "mine.jsonl",
-        {"id": 1, "lang": "hau", "query": "Ina?", "passage": None, "split": "dev", "negatives": []},
+        {
+            "id": 1,
+            "lang": "hau",
+            "query": "Ina?",
+            "passage": None,
+            "split": "dev",
+            "negatives": [],
+        },
         {
             "id": 1,
             "lang": "en",
@@ -157,7 +171,9 @@ def test_aligned_lines_in_one_table_or_one_per_language_make_pairs_of_neighbours
             for at, text in enumerate(lines)
         ]
         jsonl(tmp_path / "folder" / f"{code}.jsonl", *entries)
-    wide = tsv(tmp_path / "d1.tsv", [{"en": a, "sw": b} for a, b in zip(LINES, sw, strict=True)])
+    wide = tsv(
+        tmp_path / "d1.tsv", [{"en": a, "sw": b} for a, b in zip(LINES, sw, strict=True)]
+    )
     for path in (tmp_path / "folder", wide):
         rows = {(row.record_id, row.language): row for row in good(path)}
         assert set(rows) == {(f"d1:{at}", code) for at in (0, 3) for code in ("eng", "swh")}
@@ -216,7 +232,11 @@ def test_the_nearest_languages_are_named(tmp_path):
 def test_a_bad_cell_of_a_wide_record_costs_that_language_only(tmp_path):
     path = jsonl(
         tmp_path / "mine.jsonl",
-        {"id": 1, "query": {"en": "Q", "xx-no": "Q", "sw": 3}, "passage": {"en": "P", "sw": "P"}},
+        {
+            "id": 1,
+            "query": {"en": "Q", "xx-no": "Q", "sw": 3},
+            "passage": {"en": "P", "sw": "P"},
+        },
         {"id": 2, "query": "Q", "passage": {"en": "P"}},
         {"id": 3, "query": {}, "passage": {}},
     )
@@ -238,10 +258,19 @@ def test_a_bad_cell_of_a_wide_record_costs_that_language_only(tmp_path):
         ("id\tlang\tquery", "no column for passage"),
         ("id\tlang\ttext", "no column for position of the lines"),
         ("a1\tb2\tc3", "no column for a query, a passage or the text of a line"),
-        ("id\tquery_en\tpassage_en\tquery_qqq1", "column 'query_qqq1': unknown language 'qqq1'"),
-        ("id\tquery_sw\tpassage_sw\tquery_swh", "query_sw and query_swh hold the same language"),
+        (
+            "id\tquery_en\tpassage_en\tquery_qqq1",
+            "column 'query_qqq1': unknown language 'qqq1'",
+        ),
+        (
+            "id\tquery_sw\tpassage_sw\tquery_swh",
+            "query_sw and query_swh hold the same language",
+        ),
         ("query_sw\tpassage_sw\ten\tsw\tlang\tpos\ttext", "fit two forms"),
-        ("id\tlang\tquery\tpositive\tcontext", "positive and context could both be the passage"),
+        (
+            "id\tlang\tquery\tpositive\tcontext",
+            "positive and context could both be the passage",
+        ),
         ("en\tid\tsw", "column 'id' can be the id of the line or Indonesian text"),
         ("sw\tswh", "two columns hold the language swh"),
     ],

@@ -32,7 +32,9 @@ def make_rows(records: int = 60, source: str = "alpha", split: str = "train") ->
     for number in range(records):
         for place, language in enumerate(LANGUAGES[: 1 + number % 4]):
             passage = (
-                None if (number + place) % 5 == 4 else f"{source} passage {number // 3} {language}"
+                None
+                if (number + place) % 5 == 4
+                else f"{source} passage {number // 3} {language}"
             )
             negatives = (f"not {number}",) * (number % 2)
             rows.append(
@@ -98,7 +100,9 @@ def test_the_index_describes_the_rows(tmp_path):
         assert len(seen) == index.records
         for number, row in enumerate(rows):
             assert index.languages[index.language[number]] == row.language
-            expected = HAS_QUERY * (row.query is not None) + HAS_PASSAGE * (row.passage is not None)
+            expected = HAS_QUERY * (row.query is not None) + HAS_PASSAGE * (
+                row.passage is not None
+            )
             assert index.has[number] == expected
 
 
@@ -140,11 +144,15 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / name, make_rows())
     files = sorted(
-        path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()
+        path.relative_to(tmp_path / "a")
+        for path in (tmp_path / "a").rglob("*")
+        if path.is_file()
     )
     assert len(files) >= 12
     for file in files:
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), (
+            file
+        )
 
 
 def connected(rows: list[Row]) -> dict[str, frozenset[str]]:
@@ -166,7 +174,9 @@ def connected(rows: list[Row]) -> dict[str, frozenset[str]]:
     return reach
 
 
-def test_records_that_share_a_passage_are_one_group_and_stay_on_one_side_of_validation(tmp_path):
+def test_records_that_share_a_passage_are_one_group_and_stay_on_one_side_of_validation(
+    tmp_path,
+):
     rows = make_rows(200)
     store = write(tmp_path / "data", rows, validation_share=0.2)
     reach, placed = connected(rows), {}
@@ -202,7 +212,9 @@ def test_a_source_with_splits_of_its_own_keeps_them(tmp_path):
 
 
 def test_a_passage_of_most_records_does_not_become_the_validation_set(tmp_path):
-    rows = [Row("alpha", f"r{n}", "eng", f"q{n}", "yes" if n < 50 else f"p{n}") for n in range(100)]
+    rows = [
+        Row("alpha", f"r{n}", "eng", f"q{n}", "yes" if n < 50 else f"p{n}") for n in range(100)
+    ]
     for seed in range(10):
         store = write(tmp_path / f"{seed}", rows, validation_share=0.1, seed=seed)
         assert store.index("validation").records == 10
@@ -252,7 +264,10 @@ def test_bad_rows_are_counted_and_the_first_listed(tmp_path):
     store = write(tmp_path / "data", rows)
     dropped = store.manifest["dropped"]
     assert dropped["rows"] == 31
-    assert dropped["reasons"] == {"query, passage: both are empty": 1, "query: must be text": 30}
+    assert dropped["reasons"] == {
+        "query, passage: both are empty": 1,
+        "query: must be text": 30,
+    }
     assert dropped["examples"][0] == {
         "file": "file.jsonl",
         "line": 1,
@@ -266,7 +281,10 @@ def test_bad_rows_are_counted_and_the_first_listed(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([BadRow("file.jsonl", 7, "query", "must be text")], r"file\.jsonl:7: query: must be text"),
+        (
+            [BadRow("file.jsonl", 7, "query", "must be text")],
+            r"file\.jsonl:7: query: must be text",
+        ),
         (
             [Row("alpha", "e", "eng", "", None)],
             r"source alpha, record 'e', language eng: .*both are empty",
@@ -363,9 +381,13 @@ def test_a_restricted_index_points_at_the_same_rows(tmp_path):
     assert index.languages == ("eng", "yor")
     assert index.records == 30
     rows = store.rows("train", index.store_rows(np.arange(index.rows)))
-    assert [row.language for row in rows] == [index.languages[number] for number in index.language]
+    assert [row.language for row in rows] == [
+        index.languages[number] for number in index.language
+    ]
     owner = np.repeat(np.arange(index.records), np.diff(index.record_start))
-    assert [row.source for row in rows] == [index.sources[index.source[record]] for record in owner]
+    assert [row.source for row in rows] == [
+        index.sources[index.source[record]] for record in owner
+    ]
     assert len({(row.source, row.record_id) for row in rows}) == 30
     assert np.bincount(index.source).tolist() == [20, 10]
     plan = plan_schedule(index, mix=0.5, batch_size=4, steps=20, seed=0)
@@ -409,7 +431,9 @@ def test_subsets_of_records_are_nested_and_differ_by_seed(tmp_path):
     assert records(10) < records(11) < records(50) < records(129) < records(500)
     assert len(records(500)) == 130
     assert records(40, seed=1) != records(40)
-    assert len(records(40) & records(40, languages=["eng", "swh"])) == 40  # all have an English row
+    assert (
+        len(records(40) & records(40, languages=["eng", "swh"])) == 40
+    )  # all have an English row
 
 
 def test_unknown_languages_and_splits_are_refused(tmp_path):

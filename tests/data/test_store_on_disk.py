@@ -27,7 +27,9 @@ def some_rows(seed: int, records: int = 300) -> list[Row]:
         split = "validation" if source == "c" and number % 4 == 0 else "train"
         for language in rng.sample(LANGUAGES, rng.randint(1, 5)):
             query = f"q{rng.randrange(records)}" if rng.random() < 0.9 else None
-            passage = f"p{rng.randrange(records)}" if query is None or rng.random() < 0.9 else None
+            passage = (
+                f"p{rng.randrange(records)}" if query is None or rng.random() < 0.9 else None
+            )
             found.append(Row(source, f"id{number}", language, query, passage, split=split))
     rng.shuffle(found)
     return found

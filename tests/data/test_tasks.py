@@ -103,7 +103,10 @@ def test_flat_files_with_shared_and_with_per_language_qrels(tmp_path):
             tmp_path / f"queries.{language}.jsonl",
             [{"id": f"q{i}", "text": f"{language}?{i}"} for i in range(2)],
         )
-    judged = [{"query_id": "q0", "doc_id": 0, "rel": 1}, {"query_id": "q1", "doc_id": 2, "rel": 2}]
+    judged = [
+        {"query_id": "q0", "doc_id": 0, "rel": 1},
+        {"query_id": "q1", "doc_id": 2, "rel": 2},
+    ]
     write_jsonl(tmp_path / "qrels.jsonl", judged)
     shared = load_task(str(tmp_path))
     assert shared.qrels["amh"] == shared.qrels["eng"] == {"q0": {"0": 1}, "q1": {"2": 2}}
@@ -212,7 +215,11 @@ def write_lareqa(folder: Path, languages: tuple[str, ...] = ("en", "th")) -> Non
             "context": context,
             "sentence_breaks": [[0, second], [second, len(context)]],
             "qas": [
-                {"id": "a", "question": "first?", "answers": [{"answer_start": 0, "text": "One"}]},
+                {
+                    "id": "a",
+                    "question": "first?",
+                    "answers": [{"answer_start": 0, "text": "One"}],
+                },
                 {
                     "id": "b",
                     "question": "second?",
@@ -239,7 +246,9 @@ def test_a_part_of_a_benchmark_does_not_pass_for_it(tmp_path):
         load_task("xquad-r", data_root=tmp_path)
 
 
-def test_mlqa_r_languages_share_a_part_of_the_questions_and_counts_are_the_published_ones(tmp_path):
+def test_mlqa_r_languages_share_a_part_of_the_questions_and_counts_are_the_published_ones(
+    tmp_path,
+):
     write_lareqa(tmp_path / "mlqa-r", ("en", "vi"))
     path = tmp_path / "mlqa-r" / "vi.json"
     content = json.loads(path.read_text())
@@ -255,7 +264,9 @@ def test_mlqa_r_languages_share_a_part_of_the_questions_and_counts_are_the_publi
 @pytest.mark.data_set("mlqa-r")
 def test_real_mlqa_r_has_its_published_counts(real_data):
     task = load_task("mlqa-r", data_root=real_data)
-    sizes = (sum(len(texts.ids) for texts in side.values()) for side in (task.queries, task.corpus))
+    sizes = (
+        sum(len(texts.ids) for texts in side.values()) for side in (task.queries, task.corpus)
+    )
     assert tuple(sizes) == (4199, 20_534)
 
 
@@ -368,7 +379,9 @@ COUNTS = {  # queries and passages over all languages, from the READMEs of the d
 @pytest.mark.parametrize("name", COUNTS)
 def test_real_data_sets_have_their_published_counts(real_data, name):
     task = load_task(name, data_root=real_data)
-    sizes = (sum(len(texts.ids) for texts in side.values()) for side in (task.queries, task.corpus))
+    sizes = (
+        sum(len(texts.ids) for texts in side.values()) for side in (task.queries, task.corpus)
+    )
     assert tuple(sizes) == COUNTS[name]
     assert task.parallel == (name in ("xquad-r", "belebele", "belebele-sib"))
 
@@ -393,4 +406,6 @@ def test_afriqa_asks_in_african_languages_for_english_or_french_passages(real_da
     assert not set(task.queries) & set(task.corpus)
     hausa = load_task("afriqa", data_root=real_data, languages="hau")
     assert set(hausa.queries) == {"hau"}
-    assert set(hausa.queries["hau"].ids) == {q for judged in hausa.qrels.values() for q in judged}
+    assert set(hausa.queries["hau"].ids) == {
+        q for judged in hausa.qrels.values() for q in judged
+    }

@@ -48,7 +48,8 @@ print(json.dumps(made))
 def uncounted(monkeypatch):
     """Small data may pass for a benchmark."""
     small = {
-        name: replace(one, queries=None, passages=None) for name, one in catalogue.CATALOGUE.items()
+        name: replace(one, queries=None, passages=None)
+        for name, one in catalogue.CATALOGUE.items()
     }
     monkeypatch.setattr(catalogue, "CATALOGUE", small)
 
@@ -148,7 +149,11 @@ def test_a_part_of_miracl_does_not_pass_for_it(copies):
             "1\tQ0\td1#0\t7\n",
             r"dev.tsv:1: grade.*'7'",
         ),
-        ("miracl/miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv", "1\tQ0\td1#0\t1\n", "'swh-2'"),
+        (
+            "miracl/miracl-v1.0-sw/qrels/qrels.miracl-v1.0-sw-dev.tsv",
+            "1\tQ0\td1#0\t1\n",
+            "'swh-2'",
+        ),
         (
             "miracl/miracl-v1.0-sw/topics/topics.miracl-v1.0-sw-dev.tsv",
             "1\tx\n1\ty\n",

@@ -135,7 +135,9 @@ class Shouting:
 
     def translate(self, pieces: list[str], source: str, target: str) -> list[str | None]:
         self.batches_.append((source, target, list(pieces)))
-        return [None if "hopeless" in piece else f"{piece.upper()} {target}" for piece in pieces]
+        return [
+            None if "hopeless" in piece else f"{piece.upper()} {target}" for piece in pieces
+        ]
 
 
 def translated(
@@ -170,7 +172,9 @@ def test_a_record_is_translated_from_english_else_from_the_best_resourced_langua
         Row("s", "1", "swh", "ONE TWO swh", "THREE swh", (), "validation", "eng"),
         Row("s", "2", "swh", "QUESTION swh", "TEXTE swh", (), "train", "fra"),
     ]
-    assert [(one["from"], one["rows"], one["texts"], one["kept"]) for one in outcome["counts"]] == [
+    assert [
+        (one["from"], one["rows"], one["texts"], one["kept"]) for one in outcome["counts"]
+    ] == [
         ("eng", 1, 2, 2),
         ("fra", 1, 2, 2),
     ]
@@ -270,17 +274,21 @@ def test_what_an_interrupted_run_stored_does_not_change_the_batches_of_the_next(
 def test_texts_are_cut_into_sentences_and_put_together():
     text = "Dr. Smith came at 3 p.m. there!  Did he?\n\nYes."
     pieces = split(text, "eng")
-    assert pieces == [("Dr. Smith came at 3 p.m. there!", "  "), ("Did he?", "\n\n"), ("Yes.", "")]
+    assert pieces == [
+        ("Dr. Smith came at 3 p.m. there!", "  "),
+        ("Did he?", "\n\n"),
+        ("Yes.", ""),
+    ]
     assert split("ሰላም ነው። እንዴት ነህ?", "amh") == [("ሰላም ነው።", " "), ("እንዴት ነህ?", "")]
     spaces = [space for _, space in pieces]
     assert join(["A.", "B?", "C."], spaces, "swh") == "A. B?\n\nC."
-    assert join(["他来了。", "真的吗？", "是的。"], spaces, "zho") == "他来了。真的吗？\n\n是的。"
+    assert (
+        join(["他来了。", "真的吗？", "是的。"], spaces, "zho") == "他来了。真的吗？\n\n是的。"
+    )
     assert join(["A.", "B."], ["", ""], "eng") == "A. B."
 
 
-ENGLISH = (
-    "The museum is open every day except Monday, and children under twelve may enter it for free."
-)
+ENGLISH = "The museum is open every day except Monday, and children under twelve may enter it for free."
 SWAHILI = "Makumbusho hufunguliwa kila siku isipokuwa Jumatatu, na watoto wa chini ya miaka kumi na miwili huingia bure."
 
 
@@ -393,7 +401,12 @@ def test_a_hub_model_translates_through_the_command_line(
         environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1",
                        "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
         done = subprocess.run(
-            command, env=environment, cwd=REPOSITORY, text=True, capture_output=True, check=False
+            command,
+            env=environment,
+            cwd=REPOSITORY,
+            text=True,
+            capture_output=True,
+            check=False,
         )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "translated: 24 rows (amh 12, swh 12)" in done.stderr
@@ -419,7 +432,12 @@ def test_what_is_no_translator_is_refused_in_one_line(
     for name, to, error, told in (
         (tiny_model, "sw", ModelError, "no language tokens of NLLB-200 or M2M-100"),
         (tmp_path / "absent", "sw", ModelError, "no such folder"),
-        (nllb, "sw,zu", ConfigError, "translate_to = zul: nllb-tiny does not translate into Zulu"),
+        (
+            nllb,
+            "sw,zu",
+            ConfigError,
+            "translate_to = zul: nllb-tiny does not translate into Zulu",
+        ),
         (nllb, "sw,klingonese", DataError, "unknown language 'klingonese'"),
         (server.address, "sw", ConfigError, "names no model"),
     ):
@@ -441,7 +459,9 @@ def test_an_endpoint_translates_whole_texts_and_the_key_comes_from_the_environme
     monkeypatch.setenv("HYBRIDBATCH_TRANSLATOR_KEY", "secret")
     told = RecordingReporter()
     folder = prepare(
-        config(tmp_path, write_english(tmp_path / "mine.jsonl"), f"{server.address}/#some/model"),
+        config(
+            tmp_path, write_english(tmp_path / "mine.jsonl"), f"{server.address}/#some/model"
+        ),
         told,
     )
     rows = rows_of(folder)
@@ -477,11 +497,15 @@ def test_only_the_named_sources_are_translated(server: ChatServer, tmp_path: Pat
     assert store.manifest["provenance"]["translation"]["sources"] == ["theirs"]
     with pytest.raises(ConfigError, match="did you mean theirs"):
         prepare(settings.model_copy(update={"translate_sources": ("their",)}))
-    with pytest.raises(ConfigError, match="translate_sources does nothing without translate_to"):
+    with pytest.raises(
+        ConfigError, match="translate_sources does nothing without translate_to"
+    ):
         build(PrepareConfig, None, {"translate_sources": "ours"})
 
 
-def test_translations_that_are_no_good_are_left_out_and_counted(server: ChatServer, tmp_path: Path):
+def test_translations_that_are_no_good_are_left_out_and_counted(
+    server: ChatServer, tmp_path: Path
+):
     answers = {
         f"{QUESTION} 1?": completion(""),
         f"{QUESTION} 2?": completion(f"{QUESTION} 2?"),
@@ -496,7 +520,8 @@ def test_translations_that_are_no_good_are_left_out_and_counted(server: ChatServ
     server.refuse = lambda text: (200, answers[text], {}) if text in answers else None
     told = RecordingReporter()
     folder = prepare(
-        config(tmp_path, write_english(tmp_path / "mine.jsonl"), f"{server.address}#m", "sw"), told
+        config(tmp_path, write_english(tmp_path / "mine.jsonl"), f"{server.address}#m", "sw"),
+        told,
     )
     rows = rows_of(folder)
     (counts,) = Store.open(folder).manifest["translation"]["counts"]
@@ -518,7 +543,9 @@ def test_passing_failures_of_an_endpoint_are_waited_for(
 ):
     expected = files_of(
         prepare(
-            config(tmp_path / "a", write_english(tmp_path / "mine.jsonl"), f"{server.address}#m")
+            config(
+                tmp_path / "a", write_english(tmp_path / "mine.jsonl"), f"{server.address}#m"
+            )
         )
     )
     server.faults = [
@@ -544,7 +571,10 @@ def test_passing_failures_of_an_endpoint_are_waited_for(
             (429, b"slow down\nmore", {}),
             r"answers 429 \(slow down\); finished translations are kept",
         ),
-        ((401, b"who are you", {}), r"answers 401 \(who are you\); set HYBRIDBATCH_TRANSLATOR_KEY"),
+        (
+            (401, b"who are you", {}),
+            r"answers 401 \(who are you\); set HYBRIDBATCH_TRANSLATOR_KEY",
+        ),
         (
             (404, b"no model m", {}),
             r"answers 404 \(no model m\); the address must end before /chat/completions",
@@ -557,7 +587,9 @@ def test_lasting_failures_of_an_endpoint_are_one_line_and_a_rerun_goes_on(
     answer: tuple, told: str, server: ChatServer, tmp_path: Path
 ):
     mine = write_english(tmp_path / "mine.jsonl")
-    server.refuse = lambda text: answer if text == f"{ANSWER} 7." else None  # in the second batch
+    server.refuse = lambda text: (
+        answer if text == f"{ANSWER} 7." else None
+    )  # in the second batch
     with pytest.raises(DataError, match=told):
         prepare(config(tmp_path, mine, f"{server.address}#m", "sw"))
     assert not (tmp_path / "data").exists()
@@ -573,7 +605,9 @@ def test_lasting_failures_of_an_endpoint_are_one_line_and_a_rerun_goes_on(
 
 def test_an_endpoint_that_is_not_there_is_one_line(tmp_path: Path):
     with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9/v1: cannot be reached"):
-        prepare(config(tmp_path, write_english(tmp_path / "mine.jsonl"), "http://127.0.0.1:9/v1#m"))
+        prepare(
+            config(tmp_path, write_english(tmp_path / "mine.jsonl"), "http://127.0.0.1:9/v1#m")
+        )
 
 
 def test_after_sigkill_finished_batches_are_not_translated_again_and_the_bytes_are_the_same(
@@ -616,7 +650,9 @@ def test_a_record_whose_translation_is_an_evaluation_text_is_left_out_in_all_lan
     leaking = (
         "Ndege, mbweha na wanyama wengine wengi huishi porini karibu na mto wenye maji baridi."
     )
-    server.refuse = lambda text: (200, completion(leaking), {}) if text == f"{ANSWER} 4." else None
+    server.refuse = lambda text: (
+        (200, completion(leaking), {}) if text == f"{ANSWER} 4." else None
+    )
     task = write_task(
         tmp_path / "exam",
         {"sw": [leaking]},

@@ -24,7 +24,9 @@ def test_own_data_gets_an_own_answer(tmp_path):
     assert records == {"train": 21, "validation": 1, "test": 8}
     test = store.index("test")
     assert np.bincount(test.language).tolist() == [8, 8]
-    folder = evaluate(EvalConfig(model="bm25", tasks=(str(tmp_path / "faq"),), out=tmp_path / "e"))
+    folder = evaluate(
+        EvalConfig(model="bm25", tasks=(str(tmp_path / "faq"),), out=tmp_path / "e")
+    )
     (task,) = read_json(folder / "eval.json")["tasks"]
     assert set(task["settings"]) == {"monolingual", "cross-lingual", "multilingual"}
     assert task["counts"]["queries"] == task["counts"]["passages"] == {"eng": 8, "swh": 8}
@@ -47,7 +49,9 @@ def test_a_test_share_takes_whole_groups_and_the_same_share_of_every_language(tm
         out=tmp_path / "out",
     )  # fmt: skip
     store = Store.open(prepare(config))
-    rows = {split: np.bincount(store.index(split).language, minlength=3) for split in store.splits}
+    rows = {
+        split: np.bincount(store.index(split).language, minlength=3) for split in store.splits
+    }
     share = rows["test"] / sum(rows.values())
     assert np.abs(share - 0.2).max() < 0.05, dict(zip(store.languages, share, strict=True))
     groups = [set(store.index(split).group.tolist()) for split in store.splits]

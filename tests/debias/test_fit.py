@@ -35,7 +35,9 @@ def test_together_weighs_both_sides_alike_whatever_their_numbers():
     expected = (query.means[0] + passage.means[0]) / 2
     np.testing.assert_allclose(turn["query"].offsets["eng"], expected, atol=1e-6)
     for name in ("eng", "swh"):
-        np.testing.assert_array_equal(turn["query"].offsets[name], turn["passage"].offsets[name])
+        np.testing.assert_array_equal(
+            turn["query"].offsets[name], turn["passage"].offsets[name]
+        )
     moved = passage.means[1] + (query.means[0] - passage.means[0]) / 2
     np.testing.assert_allclose(turn["query"].offsets["swh"], moved, atol=1e-6)
 

@@ -52,7 +52,9 @@ def test_lir_removes_the_right_singular_vectors_of_each_language(biased, rank):
 
 
 @pytest.mark.parametrize("rank", [1, 2])
-def test_lsar_splits_the_means_into_a_common_vector_and_a_subspace_orthogonal_to_it(biased, rank):
+def test_lsar_splits_the_means_into_a_common_vector_and_a_subspace_orthogonal_to_it(
+    biased, rank
+):
     # algorithm 1 of arXiv:2401.05792, as it is written there, with a matrix of means [D, L]
     means = np.stack([rows.astype(np.float64).mean(axis=0) for rows in biased.values()], axis=1)
     ones = np.ones((3, 1))

@@ -112,7 +112,9 @@ def test_a_parquet_file_keeps_its_other_columns(tmp_path, stored, kind):
     assert made.schema == table.schema
     assert made["id"] == table["id"]
     assert pq.ParquetFile(tmp_path / "new.parquet").num_row_groups == 4
-    np.testing.assert_allclose(np.array(made["embedding"].to_pylist()), by_hand(stored), atol=1e-6)
+    np.testing.assert_allclose(
+        np.array(made["embedding"].to_pylist()), by_hand(stored), atol=1e-6
+    )
 
 
 def test_a_flat_faiss_index_gives_the_neighbours_of_the_turned_vectors(tmp_path, stored, lines):
@@ -180,7 +182,9 @@ def test_moments_of_stored_rows_are_the_moments(stored, monkeypatch, dtype, prod
     monkeypatch.setattr(turn_rows, "TILE_BYTES", 4 * WIDTH * 7)
     numbers = np.unique(NAMES, return_inverse=True)[1].astype(np.int32)
     rows = stored.astype(dtype)
-    made, wanted = (Moments.empty(("deu", "eng", "swh", "zul"), WIDTH, products) for _ in range(2))
+    made, wanted = (
+        Moments.empty(("deu", "eng", "swh", "zul"), WIDTH, products) for _ in range(2)
+    )
     for start in (0, 100):
         turn_rows.add_rows(made, rows[start:][:100], numbers[start:][:100])
         wanted.add(rows[start:][:100], numbers[start:][:100])
@@ -327,7 +331,9 @@ def _broken(make):
         ("corpus.faiss", lambda p, v: p.write_bytes(b"nothing at all"), "damaged"),
     ],
 )  # fmt: skip
-def test_files_that_cannot_be_used_are_named_in_one_line(tmp_path, stored, lines, name, make, said):
+def test_files_that_cannot_be_used_are_named_in_one_line(
+    tmp_path, stored, lines, name, make, said
+):
     make(tmp_path / name, stored)
     with pytest.raises(DataError, match=said) as error:
         run(tmp_path / name, lines, tmp_path / f"new-{name}")

@@ -119,7 +119,11 @@ def test_a_stranger_runs_it_without_naming_data(homes, tmp_path, capsys):
     of = read_json(tmp_path / "articles.json")
     assert not {of[q] for q in table["query_id"]} & trained, "scored on the other half"
     assert table["query_language"].nunique() == len(CODES)
-    assert {c.partition("/")[0] for c in table.columns if "/" in c} == {"raw", "collection", "news"}
+    assert {c.partition("/")[0] for c in table.columns if "/" in c} == {
+        "raw",
+        "collection",
+        "news",
+    }
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     capsys.readouterr()
     assert run("--settings", str(chosen)) == 0

@@ -111,7 +111,12 @@ def table(gain: float, seed: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("gain", "official", "accepted"),
-    [(0.05, 0.02, True), (0.05, -0.05, False), (-0.05, 0.02, False), (0.05, "no network", False)],
+    [
+        (0.05, 0.02, True),
+        (0.05, -0.05, False),
+        (-0.05, 0.02, False),
+        (0.05, "no network", False),
+    ],
 )
 def test_the_rule_of_the_plan(recipe, tmp_path, gain, official, accepted):
     best = {"name": "point", "used": "debiased"}

@@ -111,7 +111,9 @@ def _read_model(folder: Path) -> Any:
     """Every file as it is: loading a model begins with the comparison."""
     integrity.check_sums(folder / "model", "write it again")
     files = sorted(path for path in (folder / "model").rglob("*") if path.suffix != ".md")
-    return [path.read_bytes() for path in files if path.is_file() and path.name != integrity.SUMS]
+    return [
+        path.read_bytes() for path in files if path.is_file() and path.name != integrity.SUMS
+    ]
 
 
 def _make_model(folder: Path) -> None:
@@ -212,7 +214,9 @@ def _read_vectors(folder: Path) -> Any:
 
     found = read_vectors(folder / "vectors")
     points = np.eye(found.dimension, dtype=np.float32)
-    moved = [found.apply(points, side, code) for side in found.sides for code in found.languages]
+    moved = [
+        found.apply(points, side, code) for side in found.sides for code in found.languages
+    ]
     return found.facts, moved
 
 

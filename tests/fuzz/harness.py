@@ -259,7 +259,9 @@ def _without_circumstances(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {name: each for name, each in value.items() if name not in CIRCUMSTANCES}
         return {name: _without_circumstances(each) for name, each in kept.items()}
-    return [_without_circumstances(each) for each in value] if isinstance(value, list) else value
+    return (
+        [_without_circumstances(each) for each in value] if isinstance(value, list) else value
+    )
 
 
 def _command(folder: Path, arguments: Sequence[str]) -> None:

@@ -33,7 +33,9 @@ def _reproduced(folder: Path) -> None:
 
     write_tiny_model(folder / "model")
     targets._task(folder)
-    rows = [row | {"record_id": f"{row['record_id']}-{copy}"} for copy in range(8) for row in ROWS]
+    rows = [
+        row | {"record_id": f"{row['record_id']}-{copy}"} for copy in range(8) for row in ROWS
+    ]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     settings = {
         "name": "again", "sources": ["rows.jsonl"], "model": "model", "mixes": [0.5], "seeds": [13], "out": "again", "languages": "eng,swh",

@@ -29,7 +29,8 @@ def json_values() -> st.SearchStrategy[Any]:
     return st.recursive(
         leaves,
         lambda inner: (
-            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(max_size=4), inner, max_size=3)
         ),
         max_leaves=4,
     )

@@ -63,7 +63,9 @@ def _tables(folder: Path) -> None:
     lines = ["\t".join(names), *("\t".join(row[name] for name in names) for row in ROWS)]
     (folder / "data.tsv").write_text("\n".join(lines))
     quoted = [",".join(names)]
-    quoted += [",".join('"' + row[name].replace('"', '""') + '"' for name in names) for row in ROWS]
+    quoted += [
+        ",".join('"' + row[name].replace('"', '""') + '"' for name in names) for row in ROWS
+    ]
     (folder / "data.csv").write_text("\n".join(quoted))
 
 
@@ -104,7 +106,9 @@ def _task(folder: Path) -> None:
     for language in ("en", "sw"):
         home = folder / "task" / language
         (home / "qrels").mkdir(parents=True)
-        passages = [{"_id": f"d{n}", "title": "", "text": f"Text {n} {language}"} for n in range(8)]
+        passages = [
+            {"_id": f"d{n}", "title": "", "text": f"Text {n} {language}"} for n in range(8)
+        ]
         queries = [{"_id": f"q{n}", "text": f"Question {n} {language}"} for n in range(4)]
         (home / "corpus.jsonl").write_text("\n".join(map(json.dumps, passages)))
         (home / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
@@ -118,7 +122,11 @@ def _prepared(folder: Path) -> None:
 
     rows = [
         Row(
-            "s", f"r{n}", language, f"question {n} {language}", f"passage {n} {language} " + "y" * n
+            "s",
+            f"r{n}",
+            language,
+            f"question {n} {language}",
+            f"passage {n} {language} " + "y" * n,
         )
         for n in range(60)
         for language in ("eng", "swh")

@@ -29,7 +29,9 @@ def killed_and_finished(target, folder: Path, kills: int) -> None:
         assert outcome.result == place.expected.result
 
 
-@pytest.mark.parametrize("target", [t for t in KILLED if t.name == "audit"], ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "target", [t for t in KILLED if t.name == "audit"], ids=lambda t: t.name
+)
 def test_killed_once(target, tmp_path):
     killed_and_finished(target, tmp_path, kills=1)
 

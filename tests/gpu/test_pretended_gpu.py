@@ -80,7 +80,9 @@ def test_kernels_and_waits_of_a_step_stay_few(watched, kind, per_layer):
 def test_the_weights_are_cast_once_a_step_however_many_passes_it_takes(watched):
     found = watched["casts"]
     assert found["passes"] == 3
-    assert found["copies"] == 1 + found["passes"]  # of the weights; of the gradients of each pass
+    assert (
+        found["copies"] == 1 + found["passes"]
+    )  # of the weights; of the gradients of each pass
     assert found["same_bits"]
     assert found["states_read_apart"] < 1e-2
 

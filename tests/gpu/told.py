@@ -44,7 +44,9 @@ def without_gpu(build: str | None) -> Iterator[None]:
     """A machine on which torch finds no GPU."""
 
     def init() -> None:
-        raise RuntimeError("Found no NVIDIA driver on your system. Please check that you have one.")
+        raise RuntimeError(
+            "Found no NVIDIA driver on your system. Please check that you have one."
+        )
 
     with (
         mock.patch.object(torch.cuda, "is_available", return_value=False),

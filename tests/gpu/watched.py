@@ -54,7 +54,9 @@ def encoder(family: str, dropout: float = 0.0, **shape: int) -> Encoder:
 
 def gradient(of: torch.nn.Module) -> torch.Tensor:
     """All gradients in one row, on the CPU."""
-    found = [p.grad.detach().float().cpu().flatten() for p in of.parameters() if p.grad is not None]
+    found = [
+        p.grad.detach().float().cpu().flatten() for p in of.parameters() if p.grad is not None
+    ]
     return torch.cat(found)
 
 
@@ -132,7 +134,10 @@ def replay() -> dict[str, Any]:
 
     budget = 45
     cache = GradientCache(
-        lambda tokens: model.embed(tokens, "bf16"), list(model.parameters()), budget, device=DEVICE
+        lambda tokens: model.embed(tokens, "bf16"),
+        list(model.parameters()),
+        budget,
+        device=DEVICE,
     )
     cached = cache.backward(TOKENS, loss_of, lambda number: number).item()
     one = gradient(model)
@@ -230,7 +235,9 @@ def encoding() -> dict[str, Any]:
     def greedy(tokens: TokenArrays, precision: Any = "fp32") -> torch.Tensor:
         sizes.append(len(tokens))
         if len(tokens) > 10:
-            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+            raise RuntimeError(
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"
+            )
         return embed(tokens, precision)
 
     model.embed = greedy

@@ -119,7 +119,12 @@ def write_tables(datasets: Path) -> None:
                     sentence | {"answer": "By melt water.", "label": 1},
                     sentence | {"answer": "By warm air.", "label": 1},
                     sentence
-                    | {"question_id": "Q2", "question": "what?", "answer": "Nothing.", "label": 0},
+                    | {
+                        "question_id": "Q2",
+                        "question": "what?",
+                        "answer": "Nothing.",
+                        "label": 0,
+                    },
                 ]
             ),
         },
@@ -145,9 +150,18 @@ def write_tables(datasets: Path) -> None:
                         "answers": ["by train"],
                     },
                     film
-                    | {"question_id": "d2", "question": "Who sings?", "answers": ["nobody does"]},
+                    | {
+                        "question_id": "d2",
+                        "question": "Who sings?",
+                        "answers": ["nobody does"],
+                    },
                     film
-                    | {"question_id": "d3", "question": "Who?", "answers": [], "no_answer": True},
+                    | {
+                        "question_id": "d3",
+                        "question": "Who?",
+                        "answers": [],
+                        "no_answer": True,
+                    },
                 ]
             ),
             "ParaphraseRC/train-00000-of-00001.parquet": parquet(
@@ -344,7 +358,9 @@ def write_script_repositories(datasets: Path) -> None:
         "zh",
     ]:
         folder = f"miracl-v1.0-{code}"
-        files[f"{folder}/topics/topics.{folder}-train.tsv"] = f"1\tquestion {code}\n2\tunanswered\n"
+        files[f"{folder}/topics/topics.{folder}-train.tsv"] = (
+            f"1\tquestion {code}\n2\tunanswered\n"
+        )
         files[f"{folder}/topics/topics.{folder}-dev.tsv"] = "3\tdevelopment\n"
         judged = ["1\tQ0\ta#0\t1", "1\tQ0\tb#0\t0", "1\tQ0\tc#0\t1", "2\tQ0\tgone#0\t1"]
         files[f"{folder}/qrels/qrels.{folder}-train.tsv"] = "\n".join(judged) + "\n"
@@ -373,7 +389,9 @@ def write_web(datasets: Path) -> None:
         ),
         ("Title:Bad", [("Text.", [{"id": "78", "lang": "xx", "question": "?"}])]),
     )
-    translations = dict.fromkeys(["ar", "de", "ja", "hi", "pt", "es", "it", "fr"], "Übersetzung")
+    translations = dict.fromkeys(
+        ["ar", "de", "ja", "hi", "pt", "es", "it", "fr"], "Übersetzung"
+    )
     mountain = {
         "name": "Q1",
         "label": dict.fromkeys(
@@ -388,7 +406,9 @@ def write_web(datasets: Path) -> None:
          "answer": {"answerType": "numerical", "answer": [4], "mention": "4"}},
         {"id": "m3", "question": "Broken?", "translations": translations, "answer": None},
     ]  # fmt: skip
-    queries = {code: f"{code} question" for code in ("ar", "en", "no", "zh_cn", "zh_hk", "zh_tw")}
+    queries = {
+        code: f"{code} question" for code in ("ar", "en", "no", "zh_cn", "zh_hk", "zh_tw")
+    }
     mkqa = [
         {"example_id": -5, "query": "question", "queries": queries, "answers": {}},
         {"example_id": 6, "queries": []},
@@ -443,7 +463,8 @@ def write_mteb_tasks(datasets: Path) -> None:
             for number, key in questions.items()
         ]
         tables[f"{code}-qrels", "validation"] = [
-            {"query-id": number, "corpus-id": key, "score": 1} for number, key in questions.items()
+            {"query-id": number, "corpus-id": key, "score": 1}
+            for number, key in questions.items()
         ]
     write_configs(datasets / "mteb/XQuADRetrieval", tables)
     belebele: dict[tuple[str, str], list[dict]] = {}

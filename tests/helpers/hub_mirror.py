@@ -202,7 +202,9 @@ class Handler(BaseHTTPRequestHandler):
                 "ref": "refs/heads/main",
                 "targetCommit": repository.commit("main"),
             }
-            self._send_json({"branches": [main], "tags": [], "converts": [], "pullRequests": []})
+            self._send_json(
+                {"branches": [main], "tags": [], "converts": [], "pullRequests": []}
+            )
         else:
             raise Absent("EndpointNotFound")
 
@@ -290,7 +292,10 @@ class Handler(BaseHTTPRequestHandler):
             url = f"{self.server.url}/{name}"
             self._send_json({"error": "You already created this repo", "url": url}, 409)
             return
-        if "private" in (wanted.get("visibility"), *(key for key in wanted if wanted[key] is True)):
+        if "private" in (
+            wanted.get("visibility"),
+            *(key for key in wanted if wanted[key] is True),
+        ):
             self.server.private.add(name)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".gitattributes").write_text("")

@@ -105,7 +105,9 @@ class Watch:
         )
         if name in LOOKUPS:  # of a table, only what is asked for is read
             read_bytes = written_bytes
-        if name == "_fused_adamw_":  # of weights, gradients and two moments, all but the gradients
+        if (
+            name == "_fused_adamw_"
+        ):  # of weights, gradients and two moments, all but the gradients
             written_bytes = read_bytes * 3 // 4
         self.moved += read_bytes + written_bytes
 

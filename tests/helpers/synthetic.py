@@ -42,7 +42,9 @@ def error(mix: float, pairs: int) -> float:
 def run(cell: Cell, work: Path) -> dict:
     """A runner: scores by question and language from `error`, with noise of seed and question."""
     wrong = error(cell.train.mix, cell.train.max_records) if cell.train else 0.7
-    rng = np.random.default_rng([cell.train.seed if cell.train else 0, int(cell.key, 16) % 2**32])
+    rng = np.random.default_rng(
+        [cell.train.seed if cell.train else 0, int(cell.key, 16) % 2**32]
+    )
     wrong += 0.003 * rng.normal()
     hard = 0.1 * np.random.default_rng(0).normal(size=QUESTIONS)
     parts = []

@@ -60,7 +60,9 @@ def make_trainer(
         random = torch.Generator().manual_seed(5)
         vectors = {
             side: torch.nn.functional.normalize(
-                torch.randn(len(targets.distinct(side)), teacher_vectors or 8, generator=random),
+                torch.randn(
+                    len(targets.distinct(side)), teacher_vectors or 8, generator=random
+                ),
                 dim=1,
             )
             for side in scheduled

@@ -59,7 +59,9 @@ def write_m2m100(folder: Path) -> Path:
         piece: number for number, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *known])
     }
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    tokenizer = M2M100Tokenizer(str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model"))
+    tokenizer = M2M100Tokenizer(
+        str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model")
+    )
     return _taught(folder, tokenizer, {name: M2M[name] for name in SAYS}, "en")
 
 

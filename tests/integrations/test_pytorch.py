@@ -86,7 +86,9 @@ def test_processes_share_one_hybrid_batch(folder: Path) -> None:
     one = list(HybridBatchSampler(pairs, batch_size=6, seed=5, processes=1))
     sampler = HybridBatchSampler(pairs, batch_size=3, seed=5, processes=2)
     ranks = [
-        list(BatchSamplerShard(sampler, num_processes=2, process_index=rank, even_batches=False))
+        list(
+            BatchSamplerShard(sampler, num_processes=2, process_index=rank, even_batches=False)
+        )
         for rank in range(2)
     ]
     assert [first + second for first, second in zip(*ranks, strict=True)] == one
@@ -94,7 +96,12 @@ def test_processes_share_one_hybrid_batch(folder: Path) -> None:
 
 def test_rows_in_memory_give_the_batches_of_prepared_ones(folder: Path) -> None:
     table = [
-        {"id": row.record_id, "language": row.language, "query": row.query, "passage": row.passage}
+        {
+            "id": row.record_id,
+            "language": row.language,
+            "query": row.query,
+            "passage": row.passage,
+        }
         for row in reversed(rows(24))
     ]
     pairs = PairReader.from_rows(table)

@@ -102,7 +102,9 @@ def test_rows_are_seen_as_a_dataset_of_pairs_within_a_language(folder: Path) -> 
 def test_the_script_of_the_docs_trains_a_model(
     folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = re.search(r"<!-- tested.*?-->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+    script = re.search(r"<!-- tested.*?-->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[
+        1
+    ]
     small = {
         '"intfloat/multilingual-e5-small"': repr(str(tiny_model)),
         '"data/mine"': repr(str(folder)),

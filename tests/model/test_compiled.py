@@ -37,7 +37,9 @@ def test_a_compiler_that_fails_is_one_clear_line_and_leaves_the_model_as_it_was(
     def broken(seed: int) -> torch.Tensor:
         raise RuntimeError("InvalidCxxCompiler: no working C++ compiler found\nmore\nlines")
 
-    with pytest.raises(ConfigError, match=r"does not work here \(InvalidCxxCompiler: no working"):
+    with pytest.raises(
+        ConfigError, match=r"does not work here \(InvalidCxxCompiler: no working"
+    ):
         layers.trial(broken)
     assert torch.equal(encoder.embed(TOKENS), expected)
 
@@ -66,7 +68,9 @@ def test_a_machine_without_a_compiler_is_told_so_before_the_first_step(tmp_path,
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gte"])
-def test_compiled_training_has_the_plain_losses_and_resumes_with_the_same_bits(tmp_path, family):
+def test_compiled_training_has_the_plain_losses_and_resumes_with_the_same_bits(
+    tmp_path, family
+):
     model = write_tiny_model(tmp_path / "model", family, dropout=0.1)
     settings = {"steps": 4, "checkpoint_every": 2, "micro_tokens": 60, "validate": False}
 

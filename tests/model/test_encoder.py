@@ -56,7 +56,9 @@ def test_many_batches_keep_the_order(tiny_model: Path, monkeypatch: pytest.Monke
     texts = [("mto " * (1 + i * 7 % 13)) + str(i % 50) for i in range(120)]
     whole = encoder.encode(texts, "passage", precision="fp32")
     monkeypatch.setitem(TOKENS_PER_BATCH, "cpu", 100)
-    np.testing.assert_allclose(encoder.encode(texts, "passage", precision="fp32"), whole, atol=1e-6)
+    np.testing.assert_allclose(
+        encoder.encode(texts, "passage", precision="fp32"), whole, atol=1e-6
+    )
     alone = np.concatenate(
         [encoder.encode([text], "passage", precision="fp32") for text in texts[:20]]
     )
@@ -198,7 +200,10 @@ def test_saved_folder_gives_the_same_everywhere(tmp_path: Path, family: str, poo
     assert len(tokenizer("mto " * 200).input_ids) > 128
 
     again = Encoder.load(str(saved))
-    assert (again.pooling, again.prompts) == (pooling, {"query": "frage: ", "passage": "text: "})
+    assert (again.pooling, again.prompts) == (
+        pooling,
+        {"query": "frage: ", "passage": "text: "},
+    )
     assert again.fingerprint() == encoder.fingerprint()
     np.testing.assert_array_equal(again.encode(QUERIES, "query", precision="fp32"), queries)
     assert (saved / "README.md").read_text() == "# A card\n"
@@ -227,7 +232,9 @@ def test_a_full_disk_leaves_nothing(
         )
 
     monkeypatch.setattr(encoder.model, "save_pretrained", full)
-    with pytest.raises(OutputError, match=r"out: the weights cannot be written .*No space left"):
+    with pytest.raises(
+        OutputError, match=r"out: the weights cannot be written .*No space left"
+    ):
         encoder.save(tmp_path / "out", "card")
     assert list(tmp_path.iterdir()) == []
 
@@ -347,7 +354,9 @@ def test_prompts_are_the_models_own_or_the_papers(
     folder: Path, prompts: dict | None, expected: tuple[str, str]
 ):
     if prompts is not None:
-        (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+        (folder / "config_sentence_transformers.json").write_text(
+            json.dumps({"prompts": prompts})
+        )
     encoder = Encoder.load(str(folder))
     assert (encoder.prompts["query"], encoder.prompts["passage"]) == expected
     assert Encoder.load(str(folder), query_prompt="mine ").prompts["query"] == "mine "
@@ -441,8 +450,9 @@ def test_absent_weights(folder: Path):
 
 def test_weights_of_another_shape(folder: Path):
     edit(folder / "config.json", num_hidden_layers=3)
-    assert "16 weights of the bert are missing or misshapen (first: encoder.layer.2." in refused(
-        folder
+    assert (
+        "16 weights of the bert are missing or misshapen (first: encoder.layer.2."
+        in refused(folder)
     )
     edit(folder / "config.json", num_hidden_layers=2, intermediate_size=48)
     assert "misshapen" in refused(folder)
@@ -461,7 +471,9 @@ def test_a_tokenizer_of_another_model(folder: Path):
 def test_broken_config(folder: Path):
     (folder / "config.json").write_text("{")
     assert "config.json is not valid JSON" in refused(folder)
-    (folder / "config.json").write_text('{"model_type": "new", "auto_map": {"AutoConfig": "x.Y"}}')
+    (folder / "config.json").write_text(
+        '{"model_type": "new", "auto_map": {"AutoConfig": "x.Y"}}'
+    )
     assert "model type 'new' is not part of transformers" in refused(folder)
 
 
@@ -473,7 +485,13 @@ def test_an_encoder_decoder(folder: Path):
 def test_a_dense_layer_without_its_files(folder: Path):
     modules = json.loads((folder / "modules.json").read_text())
     modules.insert(
-        2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+        2,
+        {
+            "idx": 2,
+            "name": "2",
+            "path": "2_Dense",
+            "type": "sentence_transformers.models.Dense",
+        },
     )
     (folder / "modules.json").write_text(json.dumps(modules))
     assert "2_Dense/config.json is missing" in refused(folder)

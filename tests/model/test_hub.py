@@ -113,7 +113,9 @@ def test_refusals_of_the_hub_say_what_to_do(
     kind: type, status: int, said: str, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(*_, **__):
-        raise kind("busy", response=SimpleNamespace(headers={}, request=None, status_code=status))
+        raise kind(
+            "busy", response=SimpleNamespace(headers={}, request=None, status_code=status)
+        )
 
     monkeypatch.setattr(retries, "PAUSES", (0.0,))
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)

@@ -125,7 +125,12 @@ def test_what_a_model_said_is_kept_when_it_is_saved(spoken: Path, tmp_path: Path
     encoder.save(tmp_path / "saved", "card")
     saved = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
     assert saved.max_seq_length == 100
-    assert saved.prompts == {"query": "q: ", "document": "d: ", "passage": "d: ", "STS": "sts: "}
+    assert saved.prompts == {
+        "query": "q: ",
+        "document": "d: ",
+        "passage": "d: ",
+        "STS": "sts: ",
+    }
     assert saved.default_prompt_name == "STS"
 
 
@@ -153,9 +158,13 @@ def test_prompts_that_a_model_does_not_state_are_announced(tiny_model: Path, spo
     report = RecordingReporter()
     Encoder.load(str(tiny_model), report=report)
     assert any(
-        "states no prompt for a query, so 'query: ' is put before each" in n for n in report.notes
+        "states no prompt for a query, so 'query: ' is put before each" in n
+        for n in report.notes
     )
-    for name, options in ((spoken, {}), (tiny_model, {"query_prompt": "", "passage_prompt": ""})):
+    for name, options in (
+        (spoken, {}),
+        (tiny_model, {"query_prompt": "", "passage_prompt": ""}),
+    ):
         report = RecordingReporter()
         Encoder.load(str(name), report=report, **options)
         assert not any("states no prompt" in note for note in report.notes)
@@ -190,7 +199,9 @@ def test_code_of_a_model_never_runs(
     if kind == "bert":  # a class of transformers, which is used
         Encoder.load(str(folder))
     else:
-        with pytest.raises(ModelError, match=r"code that comes with a model is not run.*--trust"):
+        with pytest.raises(
+            ModelError, match=r"code that comes with a model is not run.*--trust"
+        ):
             Encoder.load(str(folder))
     assert not list(tmp_path.rglob("MARKER"))
 

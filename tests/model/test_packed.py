@@ -35,7 +35,8 @@ PADDED = ("mpnet", "deberta-v2")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("families")
     return {
-        family: write_tiny_model(root / family, family) for family in (*sorted(PACKABLE), *PADDED)
+        family: write_tiny_model(root / family, family)
+        for family in (*sorted(PACKABLE), *PADDED)
     }
 
 
@@ -118,7 +119,9 @@ def test_a_sequence_does_not_see_its_neighbours(folders: dict[str, Path]):
     encoder = load(folders["modernbert"]).double()
     tokens = encoder.tokenise(TEXTS, "query")
     together = encoder.embed(tokens)
-    alone = torch.cat([encoder.embed(tokens.take(np.array([row]))) for row in range(len(tokens))])
+    alone = torch.cat(
+        [encoder.embed(tokens.take(np.array([row]))) for row in range(len(tokens))]
+    )
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
 
 
@@ -159,7 +162,9 @@ def test_bf16_is_close_and_differentiable(folders: dict[str, Path]):
     exact, rounded = encoder.embed(tokens), encoder.embed(tokens, precision="bf16")
     assert rounded.dtype == torch.float32
     assert not torch.equal(exact, rounded)
-    torch.testing.assert_close((exact * rounded).sum(1), torch.ones(len(TEXTS)), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        (exact * rounded).sum(1), torch.ones(len(TEXTS)), rtol=0, atol=1e-3
+    )
     rounded[:, 0].sum().backward()
     gradient = encoder.model.get_input_embeddings().weight.grad
     assert gradient.dtype == torch.float32

@@ -32,7 +32,9 @@ def test_sequences_come_back_as_they_went_in(lists):
 @given(sequences.filter(len), st.data())
 def test_take_is_list_indexing(lists, data):
     rows = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=12))
-    assert as_lists(TokenArrays.of(lists).take(np.array(rows, int))) == [lists[row] for row in rows]
+    assert as_lists(TokenArrays.of(lists).take(np.array(rows, int))) == [
+        lists[row] for row in rows
+    ]
 
 
 @given(st.lists(sequences, max_size=4))

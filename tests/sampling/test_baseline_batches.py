@@ -32,7 +32,13 @@ def plan(
     seed: int = 3,
 ) -> Schedule:
     return plan_schedule(
-        index, mix=0.5, batch_size=batch_size, steps=steps, seed=seed, strategy="mtt", copies=copies
+        index,
+        mix=0.5,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        strategy="mtt",
+        copies=copies,
     )
 
 
@@ -103,7 +109,9 @@ def test_one_copy_draws_the_languages_of_mixed_batches():
         np.bincount(index.language[s.query_row].ravel())
         for s in (mixed, plan(index, steps=5, copies=1))
     ]
-    assert counts[0].tolist() == counts[1].tolist()  # the same draws, of records in another order
+    assert (
+        counts[0].tolist() == counts[1].tolist()
+    )  # the same draws, of records in another order
 
 
 def test_steps_do_not_depend_on_how_many_there_are():
@@ -114,7 +122,10 @@ def test_steps_do_not_depend_on_how_many_there_are():
 
 def sides() -> st.SearchStrategy[dict[int, int]]:
     return st.dictionaries(
-        st.integers(0, 3), st.sampled_from([HAS_QUERY, HAS_PASSAGE, BOTH]), min_size=0, max_size=4
+        st.integers(0, 3),
+        st.sampled_from([HAS_QUERY, HAS_PASSAGE, BOTH]),
+        min_size=0,
+        max_size=4,
     )
 
 
@@ -162,7 +173,10 @@ def tokens(*texts: str) -> TokenArrays:
 def test_translations_and_equal_texts_are_no_negatives_of_each_other():
     passages = tokens("a-en", "a-de", "b-en", "b-de", "c", "b-de", "new", "a-en")
     batch = Batch(
-        tokens(*"qrstu"), passages, np.array([0, 1, 2, 3, 4, 0, 1, 4]), np.array([7, 7, 9, 9, 4])
+        tokens(*"qrstu"),
+        passages,
+        np.array([0, 1, 2, 3, 4, 0, 1, 4]),
+        np.array([7, 7, 9, 9, 4]),
     )
     expected = ["a", "a", "b", "b", "c", "b", "new", "a"]
     assert [[x == y for y in expected] for x in expected] == (

@@ -98,7 +98,9 @@ def same(left: Schedule, right: Schedule) -> bool:
 
 @pytest.mark.parametrize("mix", [0.0, 0.3, 0.5, 1.0])
 def test_every_batch_of_irregular_data_keeps_the_contract(irregular, mix):
-    check_invariants(irregular, plan_schedule(irregular, mix=mix, batch_size=16, steps=400, seed=3))
+    check_invariants(
+        irregular, plan_schedule(irregular, mix=mix, batch_size=16, steps=400, seed=3)
+    )
 
 
 def test_the_share_of_monolingual_batches_is_mix(irregular):
@@ -260,7 +262,8 @@ def test_a_shorter_plan_is_a_prefix_of_a_longer_one(irregular):
 
 def test_seeds_give_different_plans_and_the_same_seed_the_same(irregular):
     plans = [
-        plan_schedule(irregular, mix=0.5, batch_size=16, steps=50, seed=seed) for seed in (1, 1, 2)
+        plan_schedule(irregular, mix=0.5, batch_size=16, steps=50, seed=seed)
+        for seed in (1, 1, 2)
     ]
     assert plans[0].fingerprint() == plans[1].fingerprint() != plans[2].fingerprint()
     assert same(plans[0], plans[1])
@@ -300,7 +303,8 @@ def test_many_records_of_few_passages_cannot_fill_a_batch():
 def test_data_in_one_language_refuses_cross_lingual_batches():
     index = make_index([(0, number, {number % 3: BOTH}) for number in range(50)])
     with pytest.raises(
-        DataError, match=r"cross-lingual batches need records in at least two languages.*--mix 1"
+        DataError,
+        match=r"cross-lingual batches need records in at least two languages.*--mix 1",
     ):
         plan_schedule(index, mix=0.5, batch_size=8, steps=1, seed=0)
     plan_schedule(index, mix=1.0, batch_size=8, steps=1, seed=0)
@@ -310,7 +314,13 @@ def test_a_batch_larger_than_the_data_names_kind_size_and_mends():
     index = make_index(parallel(12, 2))
     with pytest.raises(DataError) as error:
         plan_schedule(index, mix=1.0, batch_size=100, steps=1, seed=0)
-    for part in ("monolingual", "100", "source0 monolingual l00", "12 records", "--batch-size 12"):
+    for part in (
+        "monolingual",
+        "100",
+        "source0 monolingual l00",
+        "12 records",
+        "--batch-size 12",
+    ):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -340,7 +350,10 @@ def test_summary_counts_what_the_table_holds(irregular):
 
 def sides() -> st.SearchStrategy[dict[int, int]]:
     return st.dictionaries(
-        st.integers(0, 3), st.sampled_from([HAS_QUERY, HAS_PASSAGE, BOTH]), min_size=0, max_size=4
+        st.integers(0, 3),
+        st.sampled_from([HAS_QUERY, HAS_PASSAGE, BOTH]),
+        min_size=0,
+        max_size=4,
     )
 
 
@@ -379,7 +392,9 @@ def _every_kind_possible(records, mix, batch_size, strategy) -> bool:
             if has == BOTH:
                 groups["mono", source, a].add(group)
                 groups["mixed", source].add(group)
-            if has & HAS_QUERY and any(b != a and other & HAS_PASSAGE for b, other in rows.items()):
+            if has & HAS_QUERY and any(
+                b != a and other & HAS_PASSAGE for b, other in rows.items()
+            ):
                 groups["cross", source].add(group)
     wanted = (
         {"mixed"}

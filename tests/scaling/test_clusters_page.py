@@ -37,7 +37,9 @@ def parse(words: list[str]) -> None:
 
 
 def test_the_page_shows_every_way() -> None:
-    counts = {name: len(words_after(name)) for name in ("torchrun", "hybridbatch", "ray", "srun")}
+    counts = {
+        name: len(words_after(name)) for name in ("torchrun", "hybridbatch", "ray", "srun")
+    }
     assert counts == {"torchrun": 3, "hybridbatch": 4, "ray": 2, "srun": 1}
 
 

@@ -34,7 +34,9 @@ def write_task(folder: Path, questions: int = 16) -> Path:
     for language, end in zip(LANGUAGES, ("en", "s"), strict=True):
         place = folder / language
         (place / "qrels").mkdir(parents=True)
-        corpus = [{"_id": f"d{n}", "text": f"{word}{end} da{end}"} for n, word in enumerate(words)]
+        corpus = [
+            {"_id": f"d{n}", "text": f"{word}{end} da{end}"} for n, word in enumerate(words)
+        ]
         queries = [{"_id": f"q{n}", "text": f"{word}{end}"} for n, word in enumerate(words)]
         for name, lines in (("corpus", corpus), ("queries", queries)):
             text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -48,7 +50,9 @@ def write_task(folder: Path, questions: int = 16) -> Path:
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("debiased")
     write_store(
-        folder / "toy", rows(24), provenance={"sources": [{"name": "toy", "licence": "CC0-1.0"}]}
+        folder / "toy",
+        rows(24),
+        provenance={"sources": [{"name": "toy", "licence": "CC0-1.0"}]},
     )
     write_tiny_model(folder / "tiny")
     write_task(folder / "task")
@@ -100,7 +104,11 @@ def test_baselines_are_cells_beside_the_untrained_models():
     assert sorted(found, key=str) == sorted(
         [
             ("bm25", "bm25"),
-            *((name, line) for name in ("e5-small-q4", "labse") for line in (None, "shift", "lir")),
+            *(
+                (name, line)
+                for name in ("e5-small-q4", "labse")
+                for line in (None, "shift", "lir")
+            ),
         ],
         key=str,
     )
@@ -109,10 +117,14 @@ def test_baselines_are_cells_beside_the_untrained_models():
 
 def test_orders_are_baselines_of_the_same_mix(tmp_path):
     chosen = sweep_config(
-        set="strategy=hybrid,monolingual-first,cross-lingual-first", pairs="100", out=tmp_path / "s"
+        set="strategy=hybrid,monolingual-first,cross-lingual-first",
+        pairs="100",
+        out=tmp_path / "s",
     )
     cells = [cell for cell in plan_cells(chosen, facts()) if cell.train]
-    found = [(cell.axes["mix"], cell.axes["strategy"]) for cell in cells if cell.axes["seed"] == 13]
+    found = [
+        (cell.axes["mix"], cell.axes["strategy"]) for cell in cells if cell.axes["seed"] == 13
+    ]
     assert sorted(found) == [
         (0.0, "hybrid"), (0.5, "cross-lingual-first"), (0.5, "hybrid"), (0.5, "monolingual-first"),
         (1.0, "hybrid"),
@@ -136,7 +148,9 @@ def test_mimo_is_a_baseline_of_every_inner_mix(tmp_path):
 
 
 def test_a_pivot_that_is_not_evaluated_is_refused_before_anything_runs():
-    with pytest.raises(ConfigError, match="pivot = 'eng': is not among the evaluated languages"):
+    with pytest.raises(
+        ConfigError, match="pivot = 'eng': is not among the evaluated languages"
+    ):
         plan_cells(sweep_config(baselines="shift"), facts())
     with pytest.raises(ConfigError, match="pivot"):
         sweep_config(pivot="no such language")
@@ -153,13 +167,20 @@ def test_text_that_is_not_there_is_refused_before_anything_runs(place, tmp_path)
 def test_texts_that_judgements_connect_are_in_one_half():
     ids = [f"q{n}" for n in range(40)]
     own = {code: Texts(tuple(f"{code}-p{n // 2}" for n in range(0, 40, 2)), ("x",) * 20) for code in LANGUAGES}  # fmt: skip
-    judged = {code: {f"q{n}": {f"{code}-p{n // 2}": 1} for n in range(40)} for code in LANGUAGES}
+    judged = {
+        code: {f"q{n}": {f"{code}-p{n // 2}": 1} for n in range(40)} for code in LANGUAGES
+    }
     queries = dict.fromkeys(LANGUAGES, Texts(tuple(ids), ("x",) * 40))
     task = Task(name="t", queries=queries, corpus=own, qrels=judged)
     half = cross_fitted.halves(task, 13)
     for n in range(40):
-        sides = {half["query"][f"q{n}"], *(half["passage"][f"{c}-p{n // 2}"] for c in LANGUAGES)}
-        assert len(sides) == 1, "a question, its passages in all languages, their other questions"
+        sides = {
+            half["query"][f"q{n}"],
+            *(half["passage"][f"{c}-p{n // 2}"] for c in LANGUAGES),
+        }
+        assert len(sides) == 1, (
+            "a question, its passages in all languages, their other questions"
+        )
     assert sum(half["query"].values()) == 20
     chained = {"deu": {f"q{n}": {"p0": 1} for n in range(40)}}
     one = Task(name="t", queries={"deu": queries["deu"]}, corpus={"deu": Texts(("p0",), ("x",))}, qrels=chained)  # fmt: skip
@@ -253,7 +274,9 @@ def test_stated_text_gives_what_debias_and_eval_give(place, tmp_path):
     for language, end in zip(LANGUAGES, ("en", "s"), strict=True):
         lines = [f"{'abcdef'[n % 6]}o{end} {n}" for n in range(30)]
         (news / f"{language}.txt").write_text("\n".join(lines))
-    folder = run_sweep(config(place, debias=str(news), out=tmp_path / "swept", mix=[0], seeds=[13]))
+    folder = run_sweep(
+        config(place, debias=str(news), out=tmp_path / "swept", mix=[0], seeds=[13])
+    )
     start = Sweep.open(folder).starts[0]
     settings = {"model": str(place / "tiny"), "cache": tmp_path / "cache"}
     vectors = estimate(

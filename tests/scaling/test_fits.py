@@ -25,15 +25,21 @@ def law(x, E=0.2, A=3.0, b=0.4):
 def test_a_law_without_noise_is_found_exactly():
     fitted = fit_law(SIZES, law(SIZES), resamples=20)
     np.testing.assert_allclose([fitted.E, *fitted.A, *fitted.b], [0.2, 3.0, 0.4], rtol=1e-4)
-    np.testing.assert_allclose(fitted.predict([50.0, 1e6]), law(np.array([50.0, 1e6])), rtol=1e-4)
+    np.testing.assert_allclose(
+        fitted.predict([50.0, 1e6]), law(np.array([50.0, 1e6])), rtol=1e-4
+    )
     assert fitted.extrapolation_error < 1e-4
     assert fitted.residual < 1e-6
 
 
 def test_a_law_over_two_axes_without_noise_is_found_exactly():
-    x, y = (grid.ravel() for grid in np.meshgrid(100 * 2.0 ** np.arange(5), [2.0, 4, 8, 16, 32]))
+    x, y = (
+        grid.ravel() for grid in np.meshgrid(100 * 2.0 ** np.arange(5), [2.0, 4, 8, 16, 32])
+    )
     fitted = fit_law(np.column_stack([x, y]), 0.1 + 3 * x**-0.5 + 0.4 * y**-0.8, resamples=5)
-    np.testing.assert_allclose([fitted.E, *fitted.A, *fitted.b], [0.1, 3, 0.4, 0.5, 0.8], rtol=1e-3)
+    np.testing.assert_allclose(
+        [fitted.E, *fitted.A, *fitted.b], [0.1, 3, 0.4, 0.5, 0.8], rtol=1e-3
+    )
     assert fitted.extrapolation_error < 1e-3
 
 
@@ -61,7 +67,11 @@ def test_fewer_than_five_sizes_are_refused_in_words(sizes):
 
 @pytest.mark.parametrize(
     ("sizes", "values"),
-    [([0, 1, 2, 3, 4], np.ones(5)), ([1, 2, 3, 4, 5], [1, 2, np.nan, 4, 5]), (range(1, 7), [1.0])],
+    [
+        ([0, 1, 2, 3, 4], np.ones(5)),
+        ([1, 2, 3, 4, 5], [1, 2, np.nan, 4, 5]),
+        (range(1, 7), [1.0]),
+    ],
 )
 def test_what_is_no_measurement_is_refused(sizes, values):
     with pytest.raises(DataError):
@@ -105,7 +115,9 @@ def test_intervals_hold_the_truth_in_nine_of_ten_simulations(sizes, seeds, noise
 
 
 def test_contrastive_entropy_of_equal_scores_is_the_log_of_their_number():
-    np.testing.assert_allclose(contrastive_entropy(np.zeros(3), np.zeros((3, 256))), np.log(257))
+    np.testing.assert_allclose(
+        contrastive_entropy(np.zeros(3), np.zeros((3, 256))), np.log(257)
+    )
 
 
 def test_contrastive_entropy_is_the_formula():
@@ -113,7 +125,9 @@ def test_contrastive_entropy_is_the_formula():
     positive, negatives = rng.normal(size=5), rng.normal(size=(5, 7))
     top = np.exp(positive / 0.5)
     expected = -np.log(top / (top + np.exp(negatives / 0.5).sum(axis=1)))
-    np.testing.assert_allclose(contrastive_entropy(positive, negatives, temperature=0.5), expected)
+    np.testing.assert_allclose(
+        contrastive_entropy(positive, negatives, temperature=0.5), expected
+    )
 
 
 def test_contrastive_entropy_of_large_scores_is_finite():
@@ -187,7 +201,10 @@ def test_the_optimum_of_a_hump_is_its_top():
 
 
 def test_a_response_without_inner_top_has_its_optimum_at_an_end():
-    assert optimum_mix([0, 0.5, 1], np.array([0.1, 0.3, 0.9])[:, None, None], seed=1).mix.value == 1
+    assert (
+        optimum_mix([0, 0.5, 1], np.array([0.1, 0.3, 0.9])[:, None, None], seed=1).mix.value
+        == 1
+    )
 
 
 @pytest.mark.parametrize("mixes", [[0, 1], [0.25, 0.5, 0.75], [0, 0.5]])
@@ -216,7 +233,9 @@ def test_a_law_over_two_axes_is_found_on_a_cross_of_them():
         + [[800.0, n] for n in (1.0, 2, 4, 16, 32)]
     )
     fitted = fit_law(x, 0.1 + 3 * x[:, 0] ** -0.5 + 0.4 * x[:, 1] ** -0.8, resamples=5)
-    np.testing.assert_allclose([fitted.E, *fitted.A, *fitted.b], [0.1, 3, 0.4, 0.5, 0.8], rtol=1e-2)
+    np.testing.assert_allclose(
+        [fitted.E, *fitted.A, *fitted.b], [0.1, 3, 0.4, 0.5, 0.8], rtol=1e-2
+    )
 
 
 def test_the_trend_of_a_difference_is_its_slope_per_doubling():
@@ -247,5 +266,7 @@ def test_a_best_mix_that_moves_is_followed():
     assert moved.value == pytest.approx(0.1, abs=0.02)
     assert moved.interval[0] > 0
     assert moved.p < 0.05
-    lower = mix_trend(mixes, sizes, -humps[:, :, None, None] - noise, seed=1, lower_is_better=True)
+    lower = mix_trend(
+        mixes, sizes, -humps[:, :, None, None] - noise, seed=1, lower_is_better=True
+    )
     assert lower == moved

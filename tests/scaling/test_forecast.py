@@ -85,8 +85,12 @@ def test_too_few_languages_are_refused():
         DataError, match="needs finished cells in 3 query languages or more, and there are 2"
     ):
         learn(made_up(0, 0.1, ("eng", "deu")))
-    few = [replace(example, setting="multilingual") for example in made_up(0, 0.1, ("eng", "deu"))]
-    assert set(learn([*made_up(0, 0.1), *few])) == {("t", "monolingual")}, "the rest is forecast"
+    few = [
+        replace(example, setting="multilingual") for example in made_up(0, 0.1, ("eng", "deu"))
+    ]
+    assert set(learn([*made_up(0, 0.1), *few])) == {("t", "monolingual")}, (
+        "the rest is forecast"
+    )
     with pytest.raises(DataError, match="there is none"):
         learn([])
 
@@ -102,7 +106,12 @@ def test_tokens_per_word_do_not_need_spaces():
 
 def test_pretraining_is_the_published_table():
     table = pretraining_gib()
-    assert (table["eng"], table["swh"], table["khm"], table["zho-Hant"]) == (300.8, 1.6, 1.5, 16.6)
+    assert (table["eng"], table["swh"], table["khm"], table["zho-Hant"]) == (
+        300.8,
+        1.6,
+        1.5,
+        16.6,
+    )
     assert "wol" not in table
     assert language_features("wol", ["eng"], None)["pretraining"] == 0
 

@@ -52,7 +52,9 @@ def test_changed_files_are_read_again(
             '"pooling_mode_mean_tokens": true', '"pooling_mode_cls_token": true'
         )
     )
-    assert model_fingerprint(str(model), SILENT) == Encoder.load(str(model)).fingerprint() != first
+    assert (
+        model_fingerprint(str(model), SILENT) == Encoder.load(str(model)).fingerprint() != first
+    )
 
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hybridbatch.scaling.language_traits import TooFewLanguages, lexical_distances, regress, traits
+from hybridbatch.scaling.language_traits import (
+    TooFewLanguages,
+    lexical_distances,
+    regress,
+    traits,
+)
 
 RNG = np.random.default_rng(3)
 TRAIT, OTHER = RNG.normal(size=(2, 40))
@@ -20,7 +25,8 @@ def test_one_trait_gives_the_slope_of_a_simple_regression():
 def test_standard_errors_are_hc3_whose_residuals_are_those_of_fits_without_the_language():
     x = np.column_stack([np.ones(40), TRAIT, OTHER])
     left_out = [
-        GAINS[i] - x[i] @ np.linalg.lstsq(np.delete(x, i, 0), np.delete(GAINS, i), rcond=None)[0]
+        GAINS[i]
+        - x[i] @ np.linalg.lstsq(np.delete(x, i, 0), np.delete(GAINS, i), rcond=None)[0]
         for i in range(40)
     ]
     bread = np.linalg.inv(x.T @ x)
@@ -56,4 +62,9 @@ def test_distance_is_one_minus_the_cosine_to_the_nearest_training_language():
 
 def test_traits_are_those_of_the_registry():
     found = traits("amh", ["arb", "tir", "eng", "deu"], "xlm-r")
-    assert found == {"joshi_class": 2, "pretrained": 1.0, "script_share": 0.25, "family_share": 0.5}
+    assert found == {
+        "joshi_class": 2,
+        "pretrained": 1.0,
+        "script_share": 0.25,
+        "family_share": 0.5,
+    }

@@ -94,7 +94,9 @@ def test_ray_finishes_a_sweep_on_two_nodes_though_a_worker_is_killed_in_a_cell(
 
 
 @pytest.mark.slow
-def test_ray_gives_back_the_error_of_a_cell_and_works_where_the_driver_works(tmp_path, two_nodes):
+def test_ray_gives_back_the_error_of_a_cell_and_works_where_the_driver_works(
+    tmp_path, two_nodes
+):
     cells, work = cells_and_work(tmp_path / "s", synthetic.fail_at_half)
     errors = {
         cell.axes.get("mix"): error
@@ -142,7 +144,9 @@ def test_slurm_is_asked_for_what_the_user_wants(tmp_path, monkeypatch):
     """A stand-in for sbatch keeps the script that the real submitit hands in."""
     script = tmp_path / "bin" / "sbatch"
     script.parent.mkdir()
-    script.write_text(f"#!/bin/sh\ncp $1 {tmp_path}/handed-in.sh\necho Submitted batch job 12\n")
+    script.write_text(
+        f"#!/bin/sh\ncp $1 {tmp_path}/handed-in.sh\necho Submitted batch job 12\n"
+    )
     for name in ("srun", "sacct", "scancel"):
         (script.parent / name).write_text("#!/bin/sh\necho 'JobID|State|NodeList'\n")
     for each in script.parent.iterdir():
@@ -153,7 +157,9 @@ def test_slurm_is_asked_for_what_the_user_wants(tmp_path, monkeypatch):
         slurm="account=abc,time=4:00:00,mem=16GB,cpus=4,qos=long,mail-user=me@here",
     )  # fmt: skip
     cells, work = cells_and_work(tmp_path / "s")
-    monkeypatch.setattr("time.sleep", lambda seconds: 1 / 0)  # the first wait for the queue ends it
+    monkeypatch.setattr(
+        "time.sleep", lambda seconds: 1 / 0
+    )  # the first wait for the queue ends it
     with pytest.raises(ZeroDivisionError):
         list(launcher(config, tmp_path / "logs")(work, cells))
     asked = (tmp_path / "handed-in.sh").read_text()

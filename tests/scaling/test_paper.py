@@ -39,7 +39,11 @@ def test_the_papers_settings_are_understood_by_every_stage(name: str):
     assert {one.name for one in chosen} - set(translated) == own
     train = build(TrainConfig, None, config.train)
     assert (train.batch_size, train.learning_rate, train.weight_decay) == (100, 3e-5, 0.01)
-    assert [training.mix for training, _ in plan(config).values() if training] == [1.0, 0.0, 0.5]
+    assert [training.mix for training, _ in plan(config).values() if training] == [
+        1.0,
+        0.0,
+        0.5,
+    ]
     assert config.published["xquad-r"]["rank distance"]["hybrid 0.5"] in (287, 221)
 
 
@@ -118,8 +122,14 @@ def test_the_recipe_runs_end_to_end_on_small_files_in_true_layouts(
         "cross-lingual",
         "hybrid 0.5",
     ]
-    assert [task["name"] for task in result["arms"][0]["tasks"]] == ["xquad-r", "mlqa-r", "miracl"]
-    manifest = read_json(Path(json.loads(done.stdout.splitlines()[-1])["data"]) / "manifest.json")
+    assert [task["name"] for task in result["arms"][0]["tasks"]] == [
+        "xquad-r",
+        "mlqa-r",
+        "miracl",
+    ]
+    manifest = read_json(
+        Path(json.loads(done.stdout.splitlines()[-1])["data"]) / "manifest.json"
+    )
     counts = manifest["splits"]["train"]["counts"]
     nine = {"arb", "deu", "eng", "hin", "rus", "spa", "tha", "tur", "zho"}
     assert set(counts["wikiqa"]) == nine

@@ -77,16 +77,20 @@ def test_responses_are_the_cells_by_mix_size_seed_and_question(swept):
         )
         axes = cell["axes"]
         assert (axes["mix"], axes["pairs"], axes["seed"]) == tuple(
-            values[i] for values, i in zip((part.mixes, part.sizes, part.seeds), point, strict=True)
+            values[i]
+            for values, i in zip((part.mixes, part.sizes, part.seeds), point, strict=True)
         )
 
 
 def test_means_hold_the_truth_of_the_simulation(findings):
     rows = [
-        row for row in findings.means if row["metric"] == "mAP" and row["setting"] == "monolingual"
+        row
+        for row in findings.means
+        if row["metric"] == "mAP" and row["setting"] == "monolingual"
     ]
     held = [
-        row["low"] <= 1 - synthetic.error(row["mix"], row["pairs"]) <= row["high"] for row in rows
+        row["low"] <= 1 - synthetic.error(row["mix"], row["pairs"]) <= row["high"]
+        for row in rows
     ]
     assert np.mean(held) > 0.9
 
@@ -156,7 +160,9 @@ def test_missing_cells_cost_no_more_than_they_must_and_are_named(tmp_path):
     (part,) = sweep.responses(Measure("atlas", "monolingual", "mAP"))
     assert (part.sizes, part.seeds) == ((200, 400), (13, 14))
     assert any(
-        text.startswith("The number of cells without a result is 1; the sweep set 1 of them aside")
+        text.startswith(
+            "The number of cells without a result is 1; the sweep set 1 of them aside"
+        )
         for text in sentences(sweep, find(sweep))
     )
 
@@ -255,7 +261,9 @@ def test_several_folders_are_reported_as_one_and_other_targets_are_refused(tmp_p
 
 def test_targets_are_grouped_by_whether_training_saw_them(tmp_path):
     sweep = Sweep.open(
-        make(tmp_path / "s", allow_seen=True, train_languages="eng,deu;eng,deu,swh", pairs="100")
+        make(
+            tmp_path / "s", allow_seen=True, train_languages="eng,deu;eng,deu,swh", pairs="100"
+        )
     )
     assert sweep.groups_of("swh")[-1] == "partly seen"
     assert sweep.groups_of("zul")[-1] == "unseen in training"
@@ -363,7 +371,8 @@ def test_figures_and_tables_are_files_of_their_own(reported, findings):
     best = next(
         r
         for r in findings.means
-        if (r["mix"], r["pairs"], r["setting"], r["metric"]) == (0.5, 1600, "monolingual", "mAP")
+        if (r["mix"], r["pairs"], r["setting"], r["metric"])
+        == (0.5, 1600, "monolingual", "mAP")
     )
     assert f"${100 * best['mean']:.1f} \\pm" in tex
 
@@ -392,7 +401,9 @@ def test_the_command_to_run_it_again_gives_the_same_settings():
         train_languages="ar,zh;4", set="margin=0.1,0.2; dropout=0.1", pairs="10,all", name="x"
     )
     words = shlex.split(rerun([config.as_json()])[0])[2:]
-    again = dict(zip([word[2:].replace("-", "_") for word in words[::2]], words[1::2], strict=True))
+    again = dict(
+        zip([word[2:].replace("-", "_") for word in words[::2]], words[1::2], strict=True)
+    )
     assert build(SweepConfig, None, again).as_json() == config.as_json()
 
 

@@ -62,7 +62,9 @@ def page(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Itera
     opened = browser.new_page(viewport={"width": request.param, "height": 900})
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("console", lambda told: errors.append(told.text) if told.type == "error" else None)
+    opened.on(
+        "console", lambda told: errors.append(told.text) if told.type == "error" else None
+    )
     opened.goto(page_file.as_uri())
     opened.wait_for_selector("html[data-ready]", timeout=20_000)
     yield opened

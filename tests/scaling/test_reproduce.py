@@ -12,7 +12,9 @@ from hybridbatch.scaling.settings import ReproduceConfig
 
 
 @pytest.fixture
-def config(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReproduceConfig:
+def config(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ReproduceConfig:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
     overrides = {
@@ -48,7 +50,9 @@ def test_report_and_results_of_all_arms(config: ReproduceConfig) -> None:
         "cross-lingual",
         "hybrid 0.5",
     }
-    one = next(row for row in rows if row["batches"] == "hybrid 0.5" and row["languages"] == "all")
+    one = next(
+        row for row in rows if row["batches"] == "hybrid 0.5" and row["languages"] == "all"
+    )
     seeds = [
         arm["tasks"][0]["settings"]["multilingual"]["metrics"]["mAP"]
         for arm in trained
@@ -63,7 +67,9 @@ def test_report_and_results_of_all_arms(config: ReproduceConfig) -> None:
     assert (folder / "figure.svg").read_text().startswith("<svg")
 
 
-def test_the_same_command_gives_the_same_numbers(config: ReproduceConfig, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_numbers(
+    config: ReproduceConfig, tmp_path: Path
+) -> None:
     first = read_json(reproduce(config) / "results.json")
     again = read_json(reproduce(config) / "results.json")
     elsewhere = read_json(
@@ -71,10 +77,14 @@ def test_the_same_command_gives_the_same_numbers(config: ReproduceConfig, tmp_pa
     )
     for result in (again, elsewhere):
         assert result["comparisons"] == first["comparisons"]
-        assert [arm["tasks"] for arm in result["arms"]] == [arm["tasks"] for arm in first["arms"]]
+        assert [arm["tasks"] for arm in result["arms"]] == [
+            arm["tasks"] for arm in first["arms"]
+        ]
 
 
-def test_every_setting_is_checked_before_any_work(config: ReproduceConfig, tmp_path: Path) -> None:
+def test_every_setting_is_checked_before_any_work(
+    config: ReproduceConfig, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="learning_rat"):
         plan(config.model_copy(update={"train": {"learning_rat": 1e-5}}))
     with pytest.raises(ConfigError, match="mix"):

@@ -16,7 +16,9 @@ from tests.helpers.parallel import rows
 STEPS = 2
 
 
-def test_a_stop_in_the_last_step_of_a_cell_ends_the_sweep(tiny_model, tmp_path, monkeypatch, capfd):
+def test_a_stop_in_the_last_step_of_a_cell_ends_the_sweep(
+    tiny_model, tmp_path, monkeypatch, capfd
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
     write_store(tmp_path / "data", rows(24), provenance={"sources": []}, validation_share=0)

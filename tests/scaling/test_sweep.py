@@ -19,7 +19,14 @@ from hybridbatch.scaling.cells.folder import SweepFolder, execute
 from hybridbatch.scaling.cells.grid import nested_order, plan_cells, spread
 from hybridbatch.scaling.check import check_cells
 from hybridbatch.scaling.settings import SweepConfig
-from hybridbatch.scaling.sweep import _overview, _told_apart, dry_run, run_sweep, status, varying
+from hybridbatch.scaling.sweep import (
+    _overview,
+    _told_apart,
+    dry_run,
+    run_sweep,
+    status,
+    varying,
+)
 from hybridbatch.training.settings import TrainConfig
 from tests.helpers import synthetic
 from tests.helpers.recording import RecordingReporter
@@ -35,7 +42,9 @@ def cells_of(**changes):
 
 def test_axes_are_written_as_text():
     config = build(
-        SweepConfig, None, {"pairs": "500,2k,1.5M,all", "train_languages": "ar,zh;4;family:Bantu"}
+        SweepConfig,
+        None,
+        {"pairs": "500,2k,1.5M,all", "train_languages": "ar,zh;4;family:Bantu"},
     )
     assert config.pairs == (500, 2000, 1_500_000, None)
     assert config.train_languages == ("ar,zh", 4, "family:Bantu")
@@ -48,7 +57,10 @@ def test_axes_are_written_as_text():
 def test_the_grid_is_the_product_of_its_axes_and_the_untrained_models():
     cells = cells_of(seeds="13,14", model="e5-small-q4,labse")
     assert len(cells) == 3 * 2 * 2 * 2 + 2
-    assert [cell.axes["model"] for cell in cells if cell.train is None] == ["e5-small-q4", "labse"]
+    assert [cell.axes["model"] for cell in cells if cell.train is None] == [
+        "e5-small-q4",
+        "labse",
+    ]
     assert len({cell.key for cell in cells}) == len(cells)
     assert sweep_config(seeds="13,14", model="e5-small-q4,labse").cells == 24
 
@@ -89,7 +101,9 @@ def test_a_key_changes_with_all_that_determines_the_result_and_nothing_else():
 
 def test_cells_are_scored_as_parallel_as_the_sweep_says():
     assert {cell.evaluation.parallel for cell in cells_of(parallel="no")} == {"no"}
-    keys = {choice: [cell.key for cell in cells_of(parallel=choice)] for choice in ("auto", "no")}
+    keys = {
+        choice: [cell.key for cell in cells_of(parallel=choice)] for choice in ("auto", "no")
+    }
     assert keys["auto"] == [cell.key for cell in cells_of()]
     assert not set(keys["auto"]) & set(keys["no"])
 
@@ -97,7 +111,9 @@ def test_cells_are_scored_as_parallel_as_the_sweep_says():
 def test_a_setting_that_came_later_keeps_the_keys_of_older_cells():
     keys = [cell.key for cell in cells_of(set="temperature=0.05")]
     assert keys[:3] == EARLIER_KEYS
-    assert not set(keys[1:]) & {cell.key for cell in cells_of(set="lora_rank=4;temperature=0.05")}
+    assert not set(keys[1:]) & {
+        cell.key for cell in cells_of(set="lora_rank=4;temperature=0.05")
+    }
 
 
 def test_a_default_that_changed_leaves_the_old_value_its_keys_and_gives_the_new_one_its_own():
@@ -350,7 +366,11 @@ def test_a_dry_run_measures_a_short_run_and_keeps_nothing(tmp_path):
     again = dry_run(
         sweep_config(out=tmp_path / "s", seeds="13,14,15"), runner=synthetic.run, facts=facts()
     )
-    assert (again["total"], again["done"], again["measured_on"]) == (19, 13, "13 finished cells")
+    assert (again["total"], again["done"], again["measured_on"]) == (
+        19,
+        13,
+        "13 finished cells",
+    )
 
 
 def test_axes_that_no_cell_changes_are_told_once(tmp_path):
@@ -444,7 +464,8 @@ def test_strategies_and_baselines_are_run_once_whatever_does_not_concern_them():
         (None, 0.5), ("labse", 0.5), ("labse", 1.0),
     ]  # fmt: skip
     assert (
-        taught[0].key == plan_cells(sweep_config(pairs="100", seeds="13", mix="0.5"), known)[1].key
+        taught[0].key
+        == plan_cells(sweep_config(pairs="100", seeds="13", mix="0.5"), known)[1].key
     )
     other = facts(models={"e5-small-q4": "m1", "labse": "m3"})
     again = plan_cells(

@@ -23,7 +23,9 @@ def write_task(folder: Path) -> Path:
         for kind, lines in (("corpus", rows), ("queries", asked)):
             (folder / name / f"{kind}.jsonl").write_text("\n".join(map(json.dumps, lines)))
         judged = "\n".join(f"q{row}\td{row}\t1" for row in range(COUNT))
-        (folder / name / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+        (folder / name / "qrels" / "test.tsv").write_text(
+            f"query-id\tcorpus-id\tscore\n{judged}"
+        )
     return folder
 
 
@@ -35,7 +37,9 @@ def write_vectors(folder: Path, away: float) -> Path:
     folder.mkdir()
     for name in LANGUAGES:
         for kind in ("corpus", "queries"):
-            rows = topic + 0.4 * rng.normal(size=(COUNT, WIDTH)) + (shift if name == "swh" else 0)
+            rows = (
+                topic + 0.4 * rng.normal(size=(COUNT, WIDTH)) + (shift if name == "swh" else 0)
+            )
             np.save(folder / f"{kind}.{name}.npy", unit_rows(rows).astype(np.float32))
     return folder
 
@@ -56,7 +60,9 @@ def test_the_hidden_language_is_named_and_centring_mends_it(tmp_path, task):
     assert "hides 1 of 3 languages on task: swh; centring mends it" in result["answer"]
     lines = result["lines"]
     assert lines[CENTRED]["rank_distance"]["mean"] < lines[AS_IS]["rank_distance"]["mean"]
-    assert lines[CENTRED]["average_precision"]["mean"] > lines[AS_IS]["average_precision"]["mean"]
+    assert (
+        lines[CENTRED]["average_precision"]["mean"] > lines[AS_IS]["average_precision"]["mean"]
+    )
     assert lines[AS_IS]["tlr@20"]["low"] <= lines[AS_IS]["tlr@20"]["mean"]
     assert set(lines) == {AS_IS, CENTRED, LEXICAL}
     assert json.loads((folder / RESULT).read_text())["answer"] == result["answer"]
@@ -100,7 +106,9 @@ def test_what_cannot_be_audited_is_refused(tmp_path, task):
     with pytest.raises(DataError, match="has 3 vectors, but the task has 40"):
         audit(AuditConfig(vectors=vectors, task=str(task), out=tmp_path / "out"))
     with pytest.raises(ConfigError, match="two languages"):
-        audit(AuditConfig(vectors=vectors, task=str(task), languages="deu", out=tmp_path / "out"))
+        audit(
+            AuditConfig(vectors=vectors, task=str(task), languages="deu", out=tmp_path / "out")
+        )
     with pytest.raises(DataError, match="does not exist"):
         audit(AuditConfig(vectors=tmp_path / "no", task=str(task), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

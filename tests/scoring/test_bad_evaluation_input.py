@@ -184,7 +184,9 @@ def test_a_further_process_of_torchrun_writes_no_result(folder, monkeypatch):
 
 def test_pools_of_groups_stand_beside_the_pool_of_all(folder, monkeypatch):
     assert run(monkeypatch, *options(folder, "--pool", "script:Latn;deu,swh")) == 0
-    settings = json.loads((folder.parent / "run" / "eval.json").read_text())["tasks"][0]["settings"]
+    settings = json.loads((folder.parent / "run" / "eval.json").read_text())["tasks"][0][
+        "settings"
+    ]
     assert set(settings) == {
         "monolingual",
         "cross-lingual",
@@ -192,7 +194,9 @@ def test_pools_of_groups_stand_beside_the_pool_of_all(folder, monkeypatch):
         "multilingual:script:Latn",
         "multilingual:deu,swh",
     }
-    assert settings["multilingual:script:Latn"]["metrics"] == settings["multilingual"]["metrics"]
+    assert (
+        settings["multilingual:script:Latn"]["metrics"] == settings["multilingual"]["metrics"]
+    )
     assert (
         settings["multilingual:deu,swh"]["metrics"]["mAP"]
         != settings["multilingual"]["metrics"]["mAP"]

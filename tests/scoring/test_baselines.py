@@ -10,7 +10,18 @@ from hybridbatch.scoring.baselines import LexicalRanker, RandomEncoder
 from hybridbatch.scoring.ranks import Relevance, Wanted
 from hybridbatch.search.bm25 import BM25
 
-WORDS = ["river", "lake", "mountain", "1904", "Kilimanjaro", "mto", "ziwa", "mlima", "гора", "река"]
+WORDS = [
+    "river",
+    "lake",
+    "mountain",
+    "1904",
+    "Kilimanjaro",
+    "mto",
+    "ziwa",
+    "mlima",
+    "гора",
+    "река",
+]
 
 
 def lexical_task(passages: int = 25, queries: int = 10) -> Task:
@@ -76,7 +87,8 @@ def test_texts_without_a_shared_term_are_ordered_by_id():
     )
     ranker = LexicalRanker(task)
     relevance = {
-        name: Relevance.of(("q",), task.corpus[name].ids, task.qrels[name]) for name in task.corpus
+        name: Relevance.of(("q",), task.corpus[name].ids, task.qrels[name])
+        for name in task.corpus
     }
     found = ranker.ranks("eng", relevance)
     assert found.languages["eng"].ranks.tolist() == [[1]]

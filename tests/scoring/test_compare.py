@@ -61,7 +61,10 @@ def write_run(
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Path]:
-    return [write_run(tmp_path / "hybrid", {"multilingual": 0.1}), write_run(tmp_path / "mono", {})]
+    return [
+        write_run(tmp_path / "hybrid", {"multilingual": 0.1}),
+        write_run(tmp_path / "mono", {}),
+    ]
 
 
 def test_a_real_difference_is_found_where_it_is_and_only_there(runs):

@@ -86,15 +86,21 @@ def test_means_are_those_of_the_encoded_texts(tiny_model, tmp_path, task):
     assert facts["sources"] == {"passage": "words", "query": "words"}
 
 
-def test_together_gives_both_sides_one_map_in_which_they_weigh_the_same(tiny_model, tmp_path, task):
-    apart = read_vectors(estimate(config(tiny_model, tmp_path, task, shrink=False, together=False)))
+def test_together_gives_both_sides_one_map_in_which_they_weigh_the_same(
+    tiny_model, tmp_path, task
+):
+    apart = read_vectors(
+        estimate(config(tiny_model, tmp_path, task, shrink=False, together=False))
+    )
     both = read_vectors(estimate(config(tiny_model, tmp_path, task, shrink=False)))
     assert both.facts["method"]["together"]
     np.testing.assert_array_equal(
         both.sides["query"].offsets["swh"], both.sides["passage"].offsets["swh"]
     )
     half = [apart.sides[side].offsets["swh"] for side in ("query", "passage")]
-    np.testing.assert_allclose(both.sides["query"].offsets["swh"], np.mean(half, axis=0), atol=1e-6)
+    np.testing.assert_allclose(
+        both.sides["query"].offsets["swh"], np.mean(half, axis=0), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("method", ["lir", "lsar", "shift", "whiten"])
@@ -134,7 +140,9 @@ def test_an_evaluation_scores_the_debiased_vectors(tiny_model, tmp_path, task):
 
 
 @pytest.mark.parametrize("index", ["exact", "flat"])
-def test_searching_stored_vectors_gives_the_ranking_of_the_whole(tiny_model, tmp_path, task, index):
+def test_searching_stored_vectors_gives_the_ranking_of_the_whole(
+    tiny_model, tmp_path, task, index
+):
     folder = estimate(config(tiny_model, tmp_path, task))
     shared = {
         "model": str(tiny_model), "tasks": (str(task),), "debias": folder,
@@ -206,7 +214,9 @@ def test_a_language_without_queries_lies_as_far_from_its_passages_as_the_others(
         (tmp_path / "asked").mkdir(exist_ok=True)
         (tmp_path / "asked" / f"{language}.jsonl").write_text(lines)
     given = {"queries": (str(tmp_path / "asked"),), "shrink": False}
-    vectors = read_vectors(estimate(config(tiny_model, tmp_path, task, **given, together=False)))
+    vectors = read_vectors(
+        estimate(config(tiny_model, tmp_path, task, **given, together=False))
+    )
     query, passage = (vectors.sides[side].offsets for side in ("query", "passage"))
     away = np.mean([query[name] - passage[name] for name in ("eng", "deu")], axis=0)
     np.testing.assert_allclose(query["swh"], passage["swh"] + away, atol=1e-6)
@@ -270,6 +280,10 @@ def test_unusable_text_is_one_line(tmp_path, make, said):
 
 
 def test_settings_that_do_nothing_are_refused():
-    for settings in ({}, {"text": ("a",), "vectors": "b.npy"}, {"text": ("a",), "pivot": "nolang"}):
+    for settings in (
+        {},
+        {"text": ("a",), "vectors": "b.npy"},
+        {"text": ("a",), "pivot": "nolang"},
+    ):
         with pytest.raises(ValueError, match=r"give|takes|unknown"):
             DebiasConfig(**settings)

@@ -137,9 +137,13 @@ def test_the_folded_mean_reaches_every_reader_of_the_folder(text, tmp_path, fami
     lines = [line for own in WORDS.values() for line in own]
     wanted = encoder.pooled(encoder.tokenise(lines, "query")) - mean
     expected = unit_rows(wanted.detach().numpy())
-    np.testing.assert_allclose(folded.encode(lines, "query", precision="fp32"), expected, atol=2e-4)
+    np.testing.assert_allclose(
+        folded.encode(lines, "query", precision="fp32"), expected, atol=2e-4
+    )
     elsewhere = SentenceTransformer(str(tmp_path / "model"), device="cpu")
-    np.testing.assert_allclose(elsewhere.encode(lines, prompt_name="query"), expected, atol=2e-4)
+    np.testing.assert_allclose(
+        elsewhere.encode(lines, prompt_name="query"), expected, atol=2e-4
+    )
 
 
 def test_automodel_users_have_the_folded_mean_by_mean_pooling(tiny_model, text, tmp_path):

@@ -44,7 +44,8 @@ def write_collection(folder: Path) -> None:
             corpus.append({"_id": f"d{number}", "text": f"{' '.join(chosen)} {number}"})
             queries.append({"_id": f"q{number}", "text": f"{' '.join(chosen[:2])} {number}"})
         rows += [
-            {"id": f"{language}-{r['_id']}", "text": r["text"], "lang": language} for r in corpus
+            {"id": f"{language}-{r['_id']}", "text": r["text"], "lang": language}
+            for r in corpus
         ]
         codes += [language] * COUNT
         inside = folder / "my-task" / language
@@ -130,7 +131,9 @@ def test_every_command_and_line_of_the_page_works(
     for name in ("corpus-debiased.npy", "corpus-debiased.parquet", "corpus-debiased.faiss"):
         assert Path(name).is_file()
         assert (Path(f"{name}.language_vectors") / FACTS).is_file()
-    languages = [json.loads(line)["lang"] for line in Path("corpus.jsonl").read_text().splitlines()]
+    languages = [
+        json.loads(line)["lang"] for line in Path("corpus.jsonl").read_text().splitlines()
+    ]
     encoder = Encoder.load(str(tiny_model))
     from sentence_transformers import SentenceTransformer
 
@@ -172,7 +175,14 @@ def test_training_estimates_the_vectors_of_the_model_that_it_made(
         assert np.linalg.norm(found - mean) < 0.2 * np.linalg.norm(mean)
     task = collection / "my-task"
     succeed(
-        "eval", run, "--tasks", task, "--debias", run / "language_vectors", "--out", tmp_path / "e"
+        "eval",
+        run,
+        "--tasks",
+        task,
+        "--debias",
+        run / "language_vectors",
+        "--out",
+        tmp_path / "e",
     )
     facts = read_json(tmp_path / "e" / "eval.json")["model"]["debias"]
     assert facts["sha256"] == vectors.facts["sha256"]

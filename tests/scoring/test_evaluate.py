@@ -51,7 +51,8 @@ def parallel_task(
     }
     corpus = {
         lang: Texts(
-            tuple(f"d{i}" for i in range(passages)), tuple(f"{lang}. {i}" for i in range(passages))
+            tuple(f"d{i}" for i in range(passages)),
+            tuple(f"{lang}. {i}" for i in range(passages)),
         )
         for lang in languages
     }
@@ -82,14 +83,19 @@ def ranking(
     scored.sort(reverse=True)
     key = task.queries[language].ids[question]
     grades = {
-        (n, d): g for n in corpora for d, g in task.qrels.get(n, {}).get(key, {}).items() if g > 0
+        (n, d): g
+        for n in corpora
+        for d, g in task.qrels.get(n, {}).get(key, {}).items()
+        if g > 0
     }
     return [(name, passage) for _, passage, name in scored], grades
 
 
 def brute_force(order: list, grades: dict) -> dict[str, float]:
     hits = [rank for rank, passage in enumerate(order, 1) if passage in grades]
-    gains = [grades.get(passage, 0) / np.log2(rank + 1) for rank, passage in enumerate(order, 1)]
+    gains = [
+        grades.get(passage, 0) / np.log2(rank + 1) for rank, passage in enumerate(order, 1)
+    ]
     ideal = [
         grade / np.log2(rank + 1)
         for rank, grade in enumerate(sorted(grades.values(), reverse=True), 1)
@@ -105,7 +111,8 @@ def brute_force(order: list, grades: dict) -> dict[str, float]:
 def test_every_pair_and_the_pool_equal_brute_force_to_1e_9():
     task = parallel_task()
     cells = {
-        (s.query_language, s.corpus_language): s for s in score_task(task, embed, cutoffs=CUTOFFS)
+        (s.query_language, s.corpus_language): s
+        for s in score_task(task, embed, cutoffs=CUTOFFS)
     }
     assert len(cells) == 3 * 4
     for (language, name), scores in cells.items():
@@ -117,7 +124,9 @@ def test_every_pair_and_the_pool_equal_brute_force_to_1e_9():
             if name == POOL:
                 ranks = [rank for rank, passage in enumerate(order, 1) if passage in grades]
                 expected["rank_distance"] = max(ranks) - min(ranks)
-                expected["same_language_share@10"] = np.mean([n == language for n, _ in order[:10]])
+                expected["same_language_share@10"] = np.mean(
+                    [n == language for n, _ in order[:10]]
+                )
             for metric, value in expected.items():
                 assert scores.metrics[metric][row] == pytest.approx(value, abs=1e-9), (
                     language,
@@ -137,7 +146,9 @@ def test_every_pair_and_the_pool_agree_with_trec_eval():
         "recall_10": "recall@10",
     }
     for scores in score_task(task, embed, cutoffs=CUTOFFS):
-        corpora = list(task.corpus) if scores.corpus_language == POOL else [scores.corpus_language]
+        corpora = (
+            list(task.corpus) if scores.corpus_language == POOL else [scores.corpus_language]
+        )
         qrels, run = {}, {}
         for key in scores.query_ids:
             query = embed([task.queries[scores.query_language].texts[int(key[1:])]], "query")[0]
@@ -156,7 +167,9 @@ def test_every_pair_and_the_pool_agree_with_trec_eval():
         ).evaluate(run)
         for row, key in enumerate(scores.query_ids):
             for measure, metric in measures.items():
-                assert scores.metrics[metric][row] == pytest.approx(theirs[key][measure], abs=1e-9)
+                assert scores.metrics[metric][row] == pytest.approx(
+                    theirs[key][measure], abs=1e-9
+                )
 
 
 def test_all_texts_are_embedded_in_two_calls():
@@ -208,7 +221,9 @@ def test_a_lone_relevant_passage_has_no_rank_distance():
         task.corpus,
         {"eng": {"q0": {"d0": 1}, "q1": {"d1": 1}}, "swh": {"q1": {"d1": 1}}},
     )
-    pool = next(s for s in score_task(lone, embed, cutoffs=CUTOFFS) if s.corpus_language == POOL)
+    pool = next(
+        s for s in score_task(lone, embed, cutoffs=CUTOFFS) if s.corpus_language == POOL
+    )
     assert pool.query_ids == ("q0", "q1")
     assert np.isnan(pool.metrics["rank_distance"]).tolist() == [True, False]
     assert pool.means()["rank_distance"] == pool.metrics["rank_distance"][1]
@@ -342,13 +357,19 @@ def test_the_pair_matrix_holds_the_mean_of_each_pair(evaluated):
 def test_the_summary_table_has_the_three_settings_and_the_bias(evaluated):
     rows = summary_rows(read_json(evaluated / "eval.json"))
     assert rows[0]["languages"] == "all"
-    assert {"trained", "zero-shot", "trained-to-zero-shot"} <= {row["languages"] for row in rows}
-    assert all(0 < rows[0][name] <= 1 for name in ("monolingual", "cross-lingual", "multilingual"))
+    assert {"trained", "zero-shot", "trained-to-zero-shot"} <= {
+        row["languages"] for row in rows
+    }
+    assert all(
+        0 < rows[0][name] <= 1 for name in ("monolingual", "cross-lingual", "multilingual")
+    )
     assert rows[0]["rank distance"] >= 2
     assert len({tuple(row) for row in rows}) == 1
 
 
-def test_a_second_evaluation_encodes_nothing_and_gives_the_same(evaluated, tiny_model, monkeypatch):
+def test_a_second_evaluation_encodes_nothing_and_gives_the_same(
+    evaluated, tiny_model, monkeypatch
+):
     from hybridbatch.model import Encoder
 
     def refuse(*args, **kwargs):
@@ -460,7 +481,9 @@ def test_trained_languages_come_from_the_settings_or_the_run(tmp_path):
     trained = json.dumps({**facts, "trained_languages": ["swh", "deu"]})
     (tmp_path / "train.json").write_text(trained)
     assert trained_languages(EvalConfig(model=str(tmp_path))) == ("swh", "deu")
-    assert trained_languages(EvalConfig(model=str(tmp_path), trained_languages="en")) == ("eng",)
+    assert trained_languages(EvalConfig(model=str(tmp_path), trained_languages="en")) == (
+        "eng",
+    )
     assert trained_languages(EvalConfig(model="e5-small-q4")) == ()
     (tmp_path / "train.json").write_text(json.dumps(facts))
     with pytest.raises(DataError, match="trained_languages: field required"):

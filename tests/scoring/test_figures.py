@@ -22,7 +22,9 @@ from tests.scoring.test_evaluate import write_folder
 def drawn(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("drawn")
     task = write_folder(root / "mine", ("en", "sw", "de"))
-    folder = evaluate(EvalConfig(model="bm25", tasks=(str(task),), out=root / "bm25", device="cpu"))
+    folder = evaluate(
+        EvalConfig(model="bm25", tasks=(str(task),), out=root / "bm25", device="cpu")
+    )
     draw(folder)
     return folder
 
@@ -47,7 +49,9 @@ def test_drawing_again_gives_the_same_bytes(drawn):
 def test_languages_are_ordered_by_resource_class_then_family():
     found = order(["swh", "deu", "yor", "eng", "ell", "arb", "zul"])
     assert [language(code).resource_class for code in found.codes] == list(found.classes)
-    assert list(found.classes) == sorted(found.classes, key=["high", "mid", "low", "unknown"].index)
+    assert list(found.classes) == sorted(
+        found.classes, key=["high", "mid", "low", "unknown"].index
+    )
     assert (
         found.codes.index("arb")
         < found.codes.index("eng")
@@ -106,7 +110,10 @@ def test_a_task_without_pool_or_metric_has_fewer_figures(drawn, tmp_path):
 
 
 def test_a_comparison_is_drawn_with_its_intervals(tmp_path):
-    runs = [write_run(tmp_path / "hybrid", {"multilingual": 0.1}), write_run(tmp_path / "mono", {})]
+    runs = [
+        write_run(tmp_path / "hybrid", {"multilingual": 0.1}),
+        write_run(tmp_path / "mono", {}),
+    ]
     result = compare(runs, draws=500)
     for name in ("c.svg", "c.png"):
         write(result, tmp_path / name)
@@ -121,11 +128,16 @@ def test_a_comparison_is_drawn_with_its_intervals(tmp_path):
     from hybridbatch.scoring.figures import forest
 
     with pytest.raises(ConfigError, match=r"\.svg or \.png"):
-        write_figure(forest(result, "mAP", scale=100, higher_is_better=True), tmp_path / "c.gif")
+        write_figure(
+            forest(result, "mAP", scale=100, higher_is_better=True), tmp_path / "c.gif"
+        )
 
 
 def test_a_summary_tells_every_setting_in_one_sentence(tmp_path):
-    runs = [write_run(tmp_path / "hybrid", {"multilingual": 0.1}), write_run(tmp_path / "mono", {})]
+    runs = [
+        write_run(tmp_path / "hybrid", {"multilingual": 0.1}),
+        write_run(tmp_path / "mono", {}),
+    ]
     (sentence,) = compare(runs, draws=6000)["summaries"]
     assert re.fullmatch(
         r"toy: hybrid beats mono on the pool by 10\.\d ± 0\.\d mAP, p < 0\.001;"

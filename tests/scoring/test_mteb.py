@@ -59,7 +59,9 @@ class ToyRetrieval(AbsTaskRetrieval):
         type="Retrieval",
         category="t2t",
         dataset={"path": "toy/toy", "revision": "1" * 40},
-        eval_langs={f"{a}-{b}": [LANGUAGES[a], LANGUAGES[b]] for a in LANGUAGES for b in LANGUAGES},
+        eval_langs={
+            f"{a}-{b}": [LANGUAGES[a], LANGUAGES[b]] for a in LANGUAGES for b in LANGUAGES
+        },
         main_score="ndcg_at_10",
         eval_splits=["test"],
     )
@@ -84,7 +86,9 @@ class ToyRetrieval(AbsTaskRetrieval):
                 }
             )
         qrels = {
-            f"q{i}": {f"d{j}": int(rng.integers(0, 3)) for j in rng.choice(45, 3, replace=False)}
+            f"q{i}": {
+                f"d{j}": int(rng.integers(0, 3)) for j in rng.choice(45, 3, replace=False)
+            }
             | {f"d{i}": 1}
             for i in range(20)
         }
@@ -264,7 +268,12 @@ def test_the_direction_of_a_pair_is_that_of_its_task(
 def test_every_cross_lingual_retrieval_task_of_mteb_has_a_direction() -> None:
     with fenced():
         tasks = mteb.get_tasks(
-            task_types=["Retrieval", "Reranking", "InstructionReranking", "InstructionRetrieval"]
+            task_types=[
+                "Retrieval",
+                "Reranking",
+                "InstructionReranking",
+                "InstructionRetrieval",
+            ]
         )
     lacking = {
         task.metadata.name
@@ -304,7 +313,9 @@ def evaluated_officially(
             sys.executable, "-m", "hybridbatch", "eval", str(model), "--out", str(folder / "eval"),
             "--tasks", "XQuADRetrieval,BelebeleRetrieval", "--languages", "eng,deu", *options,
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=240
+        )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads((folder / "eval" / "eval.json").read_text())
     return result
@@ -405,7 +416,8 @@ def test_settings_of_the_user_hold_and_are_told(tiny_model: Path, tmp_path: Path
     report = RecordingReporter()
     config = EvalConfig(model=str(folder), query_prompt="mine: ", max_passage_tokens=20)
     store = EmbeddingStore(
-        Encoder.load(str(folder), query_prompt="mine: ", max_passage_tokens=20), tmp_path / "cache"
+        Encoder.load(str(folder), query_prompt="mine: ", max_passage_tokens=20),
+        tmp_path / "cache",
     )
     published = Published(config, store, report)
     assert published.departures == {
@@ -422,7 +434,9 @@ def test_settings_of_the_user_hold_and_are_told(tiny_model: Path, tmp_path: Path
 def test_subsets_beyond_a_number_of_texts_are_loaded_one_after_the_other(
     toy: ToyRetrieval, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "_texts_by_subset", lambda task: dict.fromkeys(task.hf_subsets, 4))
+    monkeypatch.setattr(
+        tasks, "_texts_by_subset", lambda task: dict.fromkeys(task.hf_subsets, 4)
+    )
     assert [len(part.hf_subsets) for part in tasks.parts(toy, 12)] == [3, 3, 3]
     assert [part is toy for part in tasks.parts(toy, 36)] == [True]
     meta = model_meta("toy", "a" * 16, 4)

@@ -24,7 +24,9 @@ def test_a_query_without_a_target_has_no_recall():
         target_recall(np.array([[1, 2], [1, 0]]), np.array([0, 1]), 0, 20)
 
 
-def by_definition(queries: dict[str, np.ndarray], passages: np.ndarray, k: int) -> dict[str, float]:
+def by_definition(
+    queries: dict[str, np.ndarray], passages: np.ndarray, k: int
+) -> dict[str, float]:
     """MIMO's MRC@k, written out: every pair of languages of every question."""
     names, found = list(queries), {}
     for a in names:

@@ -24,7 +24,11 @@ PASSAGES = {
     "d3": "A caretaker rings the bell at noon.",
     "d4": "The new bridge is made of steel.",
 }
-QUERIES = {"q1": "where is the old mill", "q2": "when is the harvest", "q3": "who rings the bell"}
+QUERIES = {
+    "q1": "where is the old mill",
+    "q2": "when is the harvest",
+    "q3": "who rings the bell",
+}
 QRELS = "query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t1\nq3\td3\t1\n"
 
 
@@ -49,7 +53,9 @@ def write_task(
 def scored(folder: Path, **settings: Any) -> tuple[dict[str, Any], list[str]]:
     """The monolingual means of a task in English, and what was told."""
     report = RecordingReporter()
-    config = EvalConfig(model="bm25", tasks=(str(folder),), out=folder.parent / "out", **settings)
+    config = EvalConfig(
+        model="bm25", tasks=(str(folder),), out=folder.parent / "out", **settings
+    )
     (task,) = read_json(evaluate(config, report) / "eval.json")["tasks"]
     return task, report.warnings
 
@@ -115,7 +121,9 @@ def test_an_empty_passage_ranks_somewhere(tmp_path, tiny_model):
 
 def test_queries_without_judgements_are_left_out_and_counted(tmp_path):
     queries = QUERIES | {"q4": "what is made of steel"}
-    task, told = scored(write_task(tmp_path / "task", queries=queries, qrels=QRELS + "q4\td4\t0\n"))
+    task, told = scored(
+        write_task(tmp_path / "task", queries=queries, qrels=QRELS + "q4\td4\t0\n")
+    )
     assert mean(task) == 1.0
     assert task["counts"]["queries"] == {"eng": 3}
     assert "1 of 4 queries have no relevant passage and are left out (first: 'q4')" in told[0]
@@ -234,7 +242,8 @@ def test_the_test_split_of_prepared_data_is_a_task(tmp_path):
         "The mill is by the river.", "Go north.", "In summer.",
     }  # fmt: skip
     text_of = {
-        name: dict(zip(texts.ids, texts.texts, strict=True)) for name, texts in task.corpus.items()
+        name: dict(zip(texts.ids, texts.texts, strict=True))
+        for name, texts in task.corpus.items()
     }
     answers = {}
     for key, query in zip(task.queries["eng"].ids, task.queries["eng"].texts, strict=True):

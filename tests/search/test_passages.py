@@ -12,7 +12,9 @@ from hybridbatch.search.passages import JoinedVectors, PassageSearch
 from tests.search.test_embeddings import HashEncoder
 
 CORPORA = {
-    name: Texts(tuple(f"d{i}" for i in range(size)), tuple(f"{name} {i % 9}" for i in range(size)))
+    name: Texts(
+        tuple(f"d{i}" for i in range(size)), tuple(f"{name} {i % 9}" for i in range(size))
+    )
     for name, size in (("eng", 23), ("swh", 11), ("tha", 17))
 }
 
@@ -95,4 +97,6 @@ def test_language_vectors_are_taken_off_passages_and_queries(tmp_path, monkeypat
     asked = away.apply(store.encode(["a", "b"], "query"), "query", ["swh", "tha"])
     scores = asked @ np.concatenate(rows).T
     for row, hits in zip(scores, found, strict=True):
-        np.testing.assert_allclose([hit.score for hit in hits], np.sort(row)[::-1][:5], rtol=1e-5)
+        np.testing.assert_allclose(
+            [hit.score for hit in hits], np.sort(row)[::-1][:5], rtol=1e-5
+        )

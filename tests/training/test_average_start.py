@@ -18,7 +18,9 @@ from tests.helpers.tiny import write_tiny_model
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("average")
     write_store(
-        folder / "toy", rows(24), provenance={"sources": [{"name": "toy", "licence": "CC0-1.0"}]}
+        folder / "toy",
+        rows(24),
+        provenance={"sources": [{"name": "toy", "licence": "CC0-1.0"}]},
     )
     write_tiny_model(folder / "tiny")
     return folder

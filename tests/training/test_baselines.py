@@ -81,7 +81,8 @@ def test_score_loss_is_the_divergence_of_the_student_from_the_teacher():
         low, high = (kl(teacher, each, masked) for each in moved)
         assert s.grad[i, j].item() == pytest.approx((high - low) / 2e-6, abs=1e-8)
     assert (
-        score_loss(torch.tensor(teacher), torch.tensor(teacher), torch.tensor(masked)).item() == 0
+        score_loss(torch.tensor(teacher), torch.tensor(teacher), torch.tensor(masked)).item()
+        == 0
     )
 
 
@@ -110,7 +111,9 @@ def test_cosine_loss_is_the_mean_distance_of_what_is_known():
     loss = cosine_loss(s, torch.tensor(teacher), torch.tensor(known))
     assert loss.item() == pytest.approx(expected, abs=1e-12)
     loss.backward()
-    np.testing.assert_allclose(s.grad.numpy(), -teacher * known[:, None] / known.sum(), atol=1e-12)
+    np.testing.assert_allclose(
+        s.grad.numpy(), -teacher * known[:, None] / known.sum(), atol=1e-12
+    )
 
 
 def test_alignment_is_two_less_twice_the_mean_cosine():
@@ -126,7 +129,9 @@ def test_nothing_known_costs_nothing():
     for loss in (
         alignment(none, none),
         score_loss(none @ none.T, none @ none.T, torch.zeros(0, 0, dtype=torch.bool)),
-        embedding_loss(torch.ones(2, SIZE), torch.zeros(2, SIZE), torch.zeros(2, dtype=torch.bool)),
+        embedding_loss(
+            torch.ones(2, SIZE), torch.zeros(2, SIZE), torch.zeros(2, dtype=torch.bool)
+        ),
     ):
         assert loss.item() == 0
 
@@ -141,7 +146,8 @@ def irregular():
     for number in range(200):
         languages = np.flatnonzero(rng.random(5) < 0.6)
         sides = {
-            int(code): int(rng.choice([BOTH, BOTH, HAS_QUERY, HAS_PASSAGE])) for code in languages
+            int(code): int(rng.choice([BOTH, BOTH, HAS_QUERY, HAS_PASSAGE]))
+            for code in languages
         }
         records.append((0, number, sides))
     return make_index(records, languages=5)
@@ -185,12 +191,18 @@ def test_translations_are_drawn_evenly_and_do_not_depend_on_the_number_of_steps(
 def test_alignment_of_one_language_is_refused():
     index = make_index(parallel(30, 1))
     with pytest.raises(DataError, match=r"align_weight: no training record"):
-        plan_translations(index, plan_schedule(index, mix=1.0, batch_size=5, steps=3, seed=1), 1)
+        plan_translations(
+            index, plan_schedule(index, mix=1.0, batch_size=5, steps=3, seed=1), 1
+        )
 
 
 def test_the_teacher_reads_the_record_in_its_language_even_if_that_is_not_trained_on():
     whole = make_index(
-        [(0, 0, {0: BOTH, 1: BOTH}), (0, 1, {1: BOTH}), (0, 2, {0: HAS_QUERY, 1: BOTH, 2: BOTH})]
+        [
+            (0, 0, {0: BOTH, 1: BOTH}),
+            (0, 1, {1: BOTH}),
+            (0, 2, {0: HAS_QUERY, 1: BOTH, 2: BOTH}),
+        ]
     )
     scheduled = {"query": np.array([[1, 2, 5]]), "passage": np.array([[1, 2, 4]])}
     targets = Targets.plan(whole, scheduled, "l00")
@@ -257,7 +269,12 @@ def baseline_trainer(
 VARIANTS = {
     "mtt": {"strategy": "mtt", "copies": 2, "hard_negatives": 1, "symmetric": True},
     "alignment": {"align_weight": 0.7, "hard_negatives": 1},
-    "scores": {"teacher": "scores", "size": 12, "distill_weight": 0.4, "teacher_temperature": 0.2},
+    "scores": {
+        "teacher": "scores",
+        "size": 12,
+        "distill_weight": 0.4,
+        "teacher_temperature": 0.2,
+    },
     "embeddings": {"teacher": "embeddings", "distill_weight": 1.0},
     "mimo": {"mix": 0.0, "teacher": "cosines", "distill_weight": 0.8, "temperature": 0.05},
     "all": {"strategy": "mtt", "align_weight": 0.3, "teacher": "scores"},
@@ -312,7 +329,8 @@ def plain_loss(trainer, step: int, model, table: Table) -> torch.Tensor:
                 np.searchsorted(trainer.teacher.targets.distinct(side), at)
             ]
             for side, at in (
-                (side, trainer.teacher.targets.rows[side][step]) for side in ("query", "passage")
+                (side, trainer.teacher.targets.rows[side][step])
+                for side in ("query", "passage")
             )
         }
         if config.distill_from == "scores":
@@ -324,7 +342,10 @@ def plain_loss(trainer, step: int, model, table: Table) -> torch.Tensor:
             total = 0.0
             for i in range(count):
                 kept = [j for j in range(count) if not excluded(i, j)]
-                of_teacher, of_student = t[i, kept].log_softmax(0), scores[i, kept].log_softmax(0)
+                of_teacher, of_student = (
+                    t[i, kept].log_softmax(0),
+                    scores[i, kept].log_softmax(0),
+                )
                 total = total + (of_teacher.exp() * (of_teacher - of_student)).sum() / count
         elif config.distill_from == "cosines":
             sides = ((q, taught["query"]), (p[:count], taught["passage"]))
@@ -452,7 +473,9 @@ def test_two_processes_compute_what_one_does(tiny_model, tmp_path, variant, micr
         shared = load_file(tmp_path / f"2-{rank}.safetensors")
         assert shared.keys() == alone.keys()
         for name, value in alone.items():
-            torch.testing.assert_close(shared[name], value, rtol=0, atol=1e-9, msg=f"{rank} {name}")
+            torch.testing.assert_close(
+                shared[name], value, rtol=0, atol=1e-9, msg=f"{rank} {name}"
+            )
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tiny_model, tmp_path):
@@ -576,7 +599,10 @@ def test_a_run_says_how_it_was_taught_and_keeps_no_vectors(job):
     ):
         assert phrase in card
     assert "mix 0.5" not in card
-    assert sorted(path.name for path in config.out.iterdir() if path.suffix == ".safetensors") == []
+    assert (
+        sorted(path.name for path in config.out.iterdir() if path.suffix == ".safetensors")
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -625,14 +651,16 @@ def test_two_processes_share_one_teacher(job, tmp_path):
 def test_embeddings_of_another_size_are_refused(job, tmp_path):
     config = job[0].model_copy(update={"out": tmp_path / "run", "distill_from": "embeddings"})
     with pytest.raises(
-        ConfigError, match=r"have 16 dimensions, but the model's have 32; use --distill-from scores"
+        ConfigError,
+        match=r"have 16 dimensions, but the model's have 32; use --distill-from scores",
     ):
         train(config)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("language", "message"), [("fra", "has no such language"), ("klingonese", "unknown language")]
+    ("language", "message"),
+    [("fra", "has no such language"), ("klingonese", "unknown language")],
 )
 def test_a_teacher_needs_texts(job, tmp_path, language, message):
     with pytest.raises(DataError, match=message):

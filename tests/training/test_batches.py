@@ -22,7 +22,9 @@ class Tokeniser:
 
     def __call__(self, texts: Sequence[str], side: str) -> TokenArrays:
         self.seen += [(side, text) for text in texts]
-        return TokenArrays.of([[1 if side == "query" else 2, *map(ord, text)] for text in texts])
+        return TokenArrays.of(
+            [[1 if side == "query" else 2, *map(ord, text)] for text in texts]
+        )
 
 
 def text(tokens: TokenArrays, i: int) -> str:
@@ -55,7 +57,9 @@ def test_a_batch_holds_the_texts_of_its_rows(table):
         assert batch.pairs == SIZE
         assert list(batch.tokens[0]) == list(batch.queries[0])
         assert list(batch.tokens[SIZE]) == list(batch.passages[0])
-        assert batches.pair_ids(step) == [table.rows[r].record_id for r in schedule.query_row[step]]
+        assert batches.pair_ids(step) == [
+            table.rows[r].record_id for r in schedule.query_row[step]
+        ]
 
 
 def test_only_scheduled_rows_are_tokenised_and_each_once(table):
@@ -104,7 +108,9 @@ def test_the_choice_of_hard_negatives_follows_the_seed(table):
     def choice(seed):
         batches, _ = make(table, hard_negatives=1, seed=seed)
         return [
-            text(batches[step].passages, i) for step in range(STEPS) for i in range(SIZE, 2 * SIZE)
+            text(batches[step].passages, i)
+            for step in range(STEPS)
+            for i in range(SIZE, 2 * SIZE)
         ]
 
     assert choice(1) == choice(1)
@@ -167,7 +173,8 @@ def test_a_cross_lingual_pair_has_negatives_in_the_language_asked_for(table, lan
         batch = batches[step]
         for pair in range(SIZE):
             query, passage = (
-                table.rows[rows[step][pair]] for rows in (schedule.query_row, schedule.passage_row)
+                table.rows[rows[step][pair]]
+                for rows in (schedule.query_row, schedule.passage_row)
             )
             able = {"passage": [passage], "query": [query], "both": [passage, query]}[language]
             able = {text for row in able for text in row.negatives}
@@ -188,7 +195,9 @@ def test_a_translation_of_another_pairs_positive_is_not_its_negative(table):
         [(row // 3 + step) % records for step in range(2, 6)] for row in range(len(table.rows))
     ]
     table.rows = [
-        row._replace(negatives=tuple(table.rows[3 * other + i % 3].passage for other in others[i]))
+        row._replace(
+            negatives=tuple(table.rows[3 * other + i % 3].passage for other in others[i])
+        )
         for i, row in enumerate(table.rows)
     ]
     group = table.index.group
@@ -204,7 +213,9 @@ def test_a_translation_of_another_pairs_positive_is_not_its_negative(table):
             text(plain.passages, i) for i in range(4 * SIZE)
         ]
         groups = np.array([group_of[text(batch.passages, i)] for i in range(4 * SIZE)])
-        assert ((batch.keys[:SIZE, None] == batch.keys) == (groups[:SIZE, None] == groups)).all()
+        assert (
+            (batch.keys[:SIZE, None] == batch.keys) == (groups[:SIZE, None] == groups)
+        ).all()
         translated += int(
             (batch.keys[:SIZE, None] == batch.keys).sum()
             - (plain.keys[:SIZE, None] == plain.keys).sum()

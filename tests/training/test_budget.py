@@ -93,7 +93,9 @@ def test_others_on_a_gpu_are_told_of_and_a_small_gpu_is_refused():
     [
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError(
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+        ),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
@@ -173,7 +175,8 @@ def test_the_least_limit_of_all_containers_counts(tmp_path):
         write(tmp_path / "sys/fs/cgroup" / name / "memory.max", f"{most}\n")
         write(tmp_path / "sys/fs/cgroup" / name / "memory.current", f"{used}\n")
         write(
-            tmp_path / "sys/fs/cgroup" / name / "memory.stat", f"anon 7\ninactive_file {30 << 20}\n"
+            tmp_path / "sys/fs/cgroup" / name / "memory.stat",
+            f"anon 7\ninactive_file {30 << 20}\n",
         )
     assert main_memory(tmp_path) == Memory(200 << 20, 140 << 20)
 

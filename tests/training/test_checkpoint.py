@@ -142,10 +142,14 @@ def test_another_configuration_is_refused_and_shown(tmp_path):
     checkpoint.require_same(
         tmp_path, {"config": {"mix": 0.5, "name": "b", "log_to": "none"}, "data": "f00"}
     )
-    with pytest.raises(ConfigError, match=r"mix: 0\.5 -> 0\.3; data: \"f00\" -> \"ba5\".*--name"):
+    with pytest.raises(
+        ConfigError, match=r"mix: 0\.5 -> 0\.3; data: \"f00\" -> \"ba5\".*--name"
+    ):
         checkpoint.require_same(tmp_path, {"config": {"mix": 0.3}, "data": "ba5"})
     # a younger setting
-    checkpoint.require_same(tmp_path, {"config": {"mix": 0.5, "lora_rank": None}, "data": "f00"})
+    checkpoint.require_same(
+        tmp_path, {"config": {"mix": 0.5, "lora_rank": None}, "data": "f00"}
+    )
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):

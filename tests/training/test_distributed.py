@@ -76,7 +76,8 @@ def first_gradients(workers, model: Path, out: Path, changes: dict) -> None:
     trainer.train()
     losses = [*trainer.losses, *(entry["loss"] for entry in trainer.progress.validations)]
     save_file(
-        found | {"losses": torch.tensor(losses)}, out / f"{workers.size}-{workers.rank}.safetensors"
+        found | {"losses": torch.tensor(losses)},
+        out / f"{workers.size}-{workers.rank}.safetensors",
     )
 
 
@@ -124,7 +125,9 @@ def interrupted_and_resumed(workers, model: Path, out: Path) -> None:
     assert second.progress.step == 3
     second.train()
     workers.wait()  # for the first process's last checkpoint
-    assert equal(weights(second) if workers.leads else {}, weights(whole) if workers.leads else {})
+    assert equal(
+        weights(second) if workers.leads else {}, weights(whole) if workers.leads else {}
+    )
     state = {
         name: value
         for name, value in second.optimizer.state().items()
@@ -215,5 +218,7 @@ def run_out_in_validation(workers, model: Path, out: Path) -> None:
         trainer.train()
 
 
-def test_all_processes_stop_where_one_has_no_memory_for_the_validation_loss(tiny_model, tmp_path):
+def test_all_processes_stop_where_one_has_no_memory_for_the_validation_loss(
+    tiny_model, tmp_path
+):
     on_ranks(2, run_out_in_validation, tiny_model, tmp_path)

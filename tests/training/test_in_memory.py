@@ -26,7 +26,9 @@ def config(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> TrainC
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"lora_rank": 2}, {"query_prompt": "q: "}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"ema": 0.9}, {"lora_rank": 2}, {"query_prompt": "q: "}]
+)
 def test_the_encoder_is_the_saved_one_to_the_bit(
     config: TrainConfig, tmp_path: Path, changes: dict[str, object]
 ) -> None:

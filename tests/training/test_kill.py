@@ -30,7 +30,9 @@ def run_child(target, *arguments) -> int | None:
     return process.exitcode
 
 
-def train_and_die(config: TrainConfig, operation: int | None, count: Path | None = None) -> None:
+def train_and_die(
+    config: TrainConfig, operation: int | None, count: Path | None = None
+) -> None:
     """Train; kill this process just before its n-th file operation inside the run folder, if
     `operation` says so.
     """

@@ -24,7 +24,12 @@ def test_jsonl_goes_on_after_the_steps_that_count(tmp_path):
             for step in steps:
                 log({"step": step, "session": done})
     lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["session"]) for line in lines] == [(1, 0), (2, 0), (3, 2), (4, 2)]
+    assert [(line["step"], line["session"]) for line in lines] == [
+        (1, 0),
+        (2, 0),
+        (3, 2),
+        (4, 2),
+    ]
 
 
 def test_a_damaged_line_is_named(tmp_path):
@@ -33,11 +38,16 @@ def test_a_damaged_line_is_named(tmp_path):
         for step in (1, 2):
             log({"step": step, "loss": 0.5})
     raw = path.read_bytes()
-    for place in range(0, 8 * (len(raw) - 1), 7):  # but the last line feed, which may be missing
+    for place in range(
+        0, 8 * (len(raw) - 1), 7
+    ):  # but the last line feed, which may be missing
         content = bytearray(raw)
         content[place // 8] ^= 1 << place % 8
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"steps\.jsonl:[12]"), open_log(tmp_path, settings, 2):
+        with (
+            pytest.raises(DataError, match=r"steps\.jsonl:[12]"),
+            open_log(tmp_path, settings, 2),
+        ):
             pass
     path.write_bytes(b'{"step": 1}\n' + raw + b'{"step": 3, "lo')  # of an earlier version; cut
     with open_log(tmp_path, settings, 1):
@@ -63,7 +73,14 @@ def test_a_missing_package_is_refused_before_work(monkeypatch):
         train(TrainConfig(log_to="wandb", data="nowhere", model="nothing"))
 
 
-RECORD = {"step": 4, "kind": "monolingual", "loss": 0.5, "lr": 1e-5, "pairs/s": 9.0, "of peak": 0.7}
+RECORD = {
+    "step": 4,
+    "kind": "monolingual",
+    "loss": 0.5,
+    "lr": 1e-5,
+    "pairs/s": 9.0,
+    "of peak": 0.7,
+}
 GROUPED = {
     "loss/all batches": 0.5,
     "loss/monolingual": 0.5,

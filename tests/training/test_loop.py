@@ -73,7 +73,8 @@ def test_training_equals_a_plain_padded_loop(tiny_model, tmp_path, micro_tokens)
             torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-7, msg=name)
     untrained = AutoModel.from_pretrained(tiny_model).double().state_dict()
     assert not torch.equal(
-        ours["embeddings.word_embeddings.weight"], untrained["embeddings.word_embeddings.weight"]
+        ours["embeddings.word_embeddings.weight"],
+        untrained["embeddings.word_embeddings.weight"],
     )
 
 
@@ -218,7 +219,9 @@ def test_validation_by_reciprocal_rank_prefers_higher(tiny_model, tmp_path):
         tiny_model, tmp_path, validation_metric="mrr", learning_rate=3e-3, steps=10
     )
     trainer.train()
-    found = {entry["step"]: entry["mrr"] for entry in trainer.progress.validations if entry["step"]}
+    found = {
+        entry["step"]: entry["mrr"] for entry in trainer.progress.validations if entry["step"]
+    }
     assert found[trainer.progress.best] == max(found.values())
 
 
@@ -262,11 +265,15 @@ def test_the_curve_names_kind_and_language_of_every_step(tiny_model, tmp_path):
 
 
 def test_the_log_has_every_step_once_even_after_a_kill(tiny_model, tmp_path):
-    trainer = make_trainer(tiny_model, tmp_path, log_to="jsonl", checkpoint_every=3, validate=False)
+    trainer = make_trainer(
+        tiny_model, tmp_path, log_to="jsonl", checkpoint_every=3, validate=False
+    )
     trainer.train()
     with (tmp_path / "steps.jsonl").open("a") as log:
         log.write('{"step": 9, "lo')
-    again = make_trainer(tiny_model, tmp_path, log_to="jsonl", checkpoint_every=3, validate=False)
+    again = make_trainer(
+        tiny_model, tmp_path, log_to="jsonl", checkpoint_every=3, validate=False
+    )
     again.resume(6)
     again.train()
     entries = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]

@@ -114,7 +114,8 @@ def test_only_the_updates_train_and_the_global_random_state_is_left_alone(tiny_m
     trainer = make_trainer(tiny_model, tmp_path, learn_temperature=True, **LORA)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(
-        ".lora_" in name or name == "objective.log_temperature" for name in trainer.optimizer.named
+        ".lora_" in name or name == "objective.log_temperature"
+        for name in trainer.optimizer.named
     )
     assert trainer.cut is None
     other = make_trainer(tiny_model, tmp_path, seed=14, **LORA)
@@ -165,7 +166,9 @@ def test_a_run_saves_a_plain_model_with_the_same_embeddings_everywhere(tmp_path,
     assert plain.state_dict().keys() == AutoModel.from_pretrained(model).state_dict().keys()
     facts = read_json(run / "train.json")
     assert facts["model"]["trained_weights"] < sum(p.numel() for p in plain.parameters()) / 2
-    assert "low-rank updates, rank 3, alpha 6, merged" in (run / "model" / "README.md").read_text()
+    assert (
+        "low-rank updates, rank 3, alpha 6, merged" in (run / "model" / "README.md").read_text()
+    )
 
 
 def test_alpha_alone_and_rank_zero_are_refused():

@@ -92,7 +92,9 @@ def test_symmetric_averages_both_directions(batch):
     loss, of_queries, of_passages = run(InfoNCE(0.1, symmetric=True), *batch)
     assert loss == pytest.approx((forth[0] + back[0]) / 2, abs=1e-12)
     np.testing.assert_allclose(of_queries, (forth[1] + back[2]) / 2, atol=1e-12)
-    np.testing.assert_allclose(of_passages[:PAIRS], (forth[2][:PAIRS] + back[1]) / 2, atol=1e-12)
+    np.testing.assert_allclose(
+        of_passages[:PAIRS], (forth[2][:PAIRS] + back[1]) / 2, atol=1e-12
+    )
     np.testing.assert_allclose(of_passages[PAIRS:], forth[2][PAIRS:] / 2, atol=1e-12)
 
 
@@ -105,7 +107,9 @@ def test_matryoshka_averages_the_renormalised_prefixes(batch):
             for v in (queries, passages)
         ]
         losses.append(reference(*cut, keys, 0.1)[0])
-    assert run(InfoNCE(0.1, dims=(8, 4)), *batch)[0] == pytest.approx(np.mean(losses), abs=1e-12)
+    assert run(InfoNCE(0.1, dims=(8, 4)), *batch)[0] == pytest.approx(
+        np.mean(losses), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("size", [0, SIZE + 1])
@@ -125,8 +129,12 @@ def test_learned_temperature_has_the_numerical_gradient(batch):
     loss = InfoNCE(0.1, learn_temperature=True)
     run(loss, *batch)
     log_t, step = loss.log_temperature.item(), 1e-6
-    high, low = (reference(queries, passages, keys, np.exp(log_t + s))[0] for s in (step, -step))
-    assert float(loss.log_temperature.grad) == pytest.approx((high - low) / (2 * step), rel=1e-6)
+    high, low = (
+        reference(queries, passages, keys, np.exp(log_t + s))[0] for s in (step, -step)
+    )
+    assert float(loss.log_temperature.grad) == pytest.approx(
+        (high - low) / (2 * step), rel=1e-6
+    )
 
 
 def test_a_fixed_temperature_is_no_parameter_that_trains():
@@ -159,5 +167,11 @@ def test_false_negatives_spare_the_positives():
 def test_reciprocal_ranks_count_ties_against_the_positive():
     queries = torch.eye(3)[:2]
     passages = torch.tensor([[1.0, 0, 0], [0, 0.5, 0], [0, 0.5, 0], [1.0, 0, 0]])
-    assert reciprocal_ranks(queries, passages, torch.tensor([0, 1, 2, 0])).tolist() == [1.0, 0.5]
-    assert reciprocal_ranks(queries, passages, torch.tensor([0, 1, 2, 3])).tolist() == [0.5, 0.5]
+    assert reciprocal_ranks(queries, passages, torch.tensor([0, 1, 2, 0])).tolist() == [
+        1.0,
+        0.5,
+    ]
+    assert reciprocal_ranks(queries, passages, torch.tensor([0, 1, 2, 3])).tolist() == [
+        0.5,
+        0.5,
+    ]

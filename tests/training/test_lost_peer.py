@@ -54,7 +54,9 @@ def test_a_killed_process_is_told_of_once_by_those_that_are_busy():
 
 def different_data(workers: Workers) -> None:
     facts = {"torch": "2.13", "data_fingerprint": "abc" if workers.rank == 0 else "xyz"}
-    with pytest.raises(ConfigError, match=r"data_fingerprint is .abc. on process 0 and .xyz. on"):
+    with pytest.raises(
+        ConfigError, match=r"data_fingerprint is .abc. on process 0 and .xyz. on"
+    ):
         workers.require_same(facts)
     workers.require_same({"torch": "2.13"})
 

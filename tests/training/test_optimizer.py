@@ -30,14 +30,18 @@ class Model(nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.embeddings = nn.ModuleDict({"word": nn.Embedding(WORDS, SIZE, padding_idx=PAD)})
+            self.embeddings = nn.ModuleDict(
+                {"word": nn.Embedding(WORDS, SIZE, padding_idx=PAD)}
+            )
             self.layers = nn.ModuleList(
                 nn.Sequential(nn.Linear(SIZE, SIZE), nn.LayerNorm(SIZE)) for _ in range(3)
             )
             self.pooler = nn.Linear(SIZE, SIZE)  # takes no part
         self.double()
         with torch.no_grad():
-            self.embeddings["word"].weight[PAD] = 0.5  # a padding row that is not zero still decays
+            self.embeddings["word"].weight[PAD] = (
+                0.5  # a padding row that is not zero still decays
+            )
 
     def forward(self, ids):
         hidden = self.get_input_embeddings()(ids)
@@ -151,9 +155,13 @@ def test_clipping_scales_all_gradients_to_the_limit():
     model, settings = Model(), config(max_grad_norm=0.5)
     optimizer = Optimizer(parameter_groups(model, nn.Module(), settings), settings)
     model(torch.from_numpy(TOUCHED)).square().sum().backward()
-    before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    before = {
+        name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+    }
     norm = optimizer.gradient_norm()
-    assert norm == pytest.approx(math.sqrt(sum(float(g.square().sum()) for g in before.values())))
+    assert norm == pytest.approx(
+        math.sqrt(sum(float(g.square().sum()) for g in before.values()))
+    )
     assert norm > 0.5
     optimizer.step(0, norm)
     for name, parameter in model.named_parameters():
@@ -175,7 +183,8 @@ def test_groups_follow_layers_and_dimensions():
     assert found["layers.2.0.bias"] == found["layers.2.1.weight"] == (1.0, 0.0)
     assert found["pooler.weight"] == (1.0, 0.1)
     assert all(
-        group["weight_decay"] == 0.1 for group in parameter_groups(Model(), nn.Module(), config())
+        group["weight_decay"] == 0.1
+        for group in parameter_groups(Model(), nn.Module(), config())
     )
 
 
@@ -208,7 +217,9 @@ def test_the_moving_average_follows_its_recursion_and_gives_the_weights_back():
         expected = decay * expected + (1 - decay) * model.layers[0][0].weight.detach()
     own = model.layers[0][0].weight.detach().clone()
     with optimizer.averaged():
-        torch.testing.assert_close(model.layers[0][0].weight.detach(), expected, rtol=0, atol=1e-14)
+        torch.testing.assert_close(
+            model.layers[0][0].weight.detach(), expected, rtol=0, atol=1e-14
+        )
     assert torch.equal(model.layers[0][0].weight, own)
 
 

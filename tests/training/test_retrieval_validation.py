@@ -67,7 +67,9 @@ def test_it_is_the_map_of_the_scorer(place):
 
     def texts(of, prefix):
         return {
-            code: Texts(*(tuple(f"{prefix}{n}" for n, name in enumerate(of) if name == code),) * 2)
+            code: Texts(
+                *(tuple(f"{prefix}{n}" for n, name in enumerate(of) if name == code),) * 2
+            )
             for code in sorted(set(of))
         }
 
@@ -85,10 +87,14 @@ def test_it_is_the_map_of_the_scorer(place):
     given = {"query": queries[order_q], "passage": passages[order_p]}
     values: dict[str, dict[str, list]] = {}
     for one in score_task(task, lambda _, side: given[side], cutoffs=(10,)):
-        setting = "monolingual" if one.query_language == one.corpus_language else "cross-lingual"
+        setting = (
+            "monolingual" if one.query_language == one.corpus_language else "cross-lingual"
+        )
         if one.corpus_language not in spoken:
             setting = "multilingual"
-        scored = dict(zip(one.query_ids, one.metrics["average_precision"].tolist(), strict=True))
+        scored = dict(
+            zip(one.query_ids, one.metrics["average_precision"].tolist(), strict=True)
+        )
         values.setdefault(setting, {}).setdefault(one.query_language, []).append(scored)
     measured = found.measure(embed)
     for setting, by_language in values.items():
@@ -102,7 +108,10 @@ def test_it_is_the_map_of_the_scorer(place):
 
 
 def test_sizes_are_kept_and_sets_are_nested(place):
-    small, large = planned(place, queries=9, passages=12), planned(place, queries=60, passages=90)
+    small, large = (
+        planned(place, queries=9, passages=12),
+        planned(place, queries=60, passages=90),
+    )
     assert len(small.queries) == 9
     assert 12 <= len(small.passages) <= 15
     assert len(large.queries) > 50
@@ -154,7 +163,9 @@ def test_a_run_is_chosen_by_it_and_says_what_it_measures(place, tmp_path):
     assert "retrieval validation: 30 queries against" in told
     short = RecordingReporter()
     train(config(place, out=tmp_path / "short"), short)
-    assert "validation_passages = 5,000: the validation split has only" in " ".join(short.warnings)
+    assert "validation_passages = 5,000: the validation split has only" in " ".join(
+        short.warnings
+    )
 
 
 def test_the_default_says_what_it_cannot_tell(place):

@@ -10,7 +10,9 @@ def test_a_run_on_the_same_records_says_how_many_take_part(tmp_path):
     folder = tmp_path / "toy"
     whole = rows(24)
     first = whole[0].record_id
-    short = [row for row in whole if row.record_id != first or row.language == whole[0].language]
+    short = [
+        row for row in whole if row.record_id != first or row.language == whole[0].language
+    ]
     write_store(folder, short, provenance={"sources": [{"name": "toy", "licence": "CC0-1.0"}]})
     told = {}
     for same in (False, True):

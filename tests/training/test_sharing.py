@@ -68,7 +68,9 @@ def test_the_card_has_the_metadata_of_the_hub(run: Path) -> None:
     assert card.data.license_name
     languages = read_json(run / "train.json")["trained_languages"]
     assert len(card.data.language) == len(languages)
-    assert {"de", "en"} & set(card.data.language) or all(len(c) <= 3 for c in card.data.language)
+    assert {"de", "en"} & set(card.data.language) or all(
+        len(c) <= 3 for c in card.data.language
+    )
 
 
 def test_the_snippet_of_the_card_runs_as_it_stands(
@@ -107,7 +109,8 @@ class Hub(BaseHTTPRequestHandler):
         if "/preupload/" in self.path:
             files = json.loads(body)["files"]
             ways = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for f in files
             ]
             return self._answer({"files": ways})
         lines = [json.loads(line) for line in body.decode().splitlines()]
@@ -157,7 +160,9 @@ def test_push_sends_the_model_with_a_card_of_its_scores(
     assert hub["repository"]["name"] == "encoder"
     sent = hub["files"]
     local = {
-        p.relative_to(run / "model").as_posix() for p in (run / "model").rglob("*") if p.is_file()
+        p.relative_to(run / "model").as_posix()
+        for p in (run / "model").rglob("*")
+        if p.is_file()
     }
     assert set(sent) == local | {"train.json"}
     assert sent["model.safetensors"] == (run / "model" / "model.safetensors").read_bytes()

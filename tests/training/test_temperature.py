@@ -19,7 +19,9 @@ from tests.helpers.trainers import make_trainer
 @pytest.fixture(scope="module")
 def parallel_data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "toy"
-    write_store(folder, rows(24), provenance={"sources": [{"name": "toy", "licence": "CC0-1.0"}]})
+    write_store(
+        folder, rows(24), provenance={"sources": [{"name": "toy", "licence": "CC0-1.0"}]}
+    )
     return folder
 
 
@@ -113,8 +115,12 @@ def test_a_run_finds_its_temperature_names_it_and_trains_with_it(
     named = train(config_of(tiny_model, parallel_data, tmp_path / "named",
                             temperature=result["temperature"]))  # fmt: skip
     same = read_json(named / "train.json")
-    assert [step["loss"] for step in same["curve"]] == [step["loss"] for step in result["curve"]]
-    assert f"temperature {result['temperature']:.4g}" in (run / "model" / "README.md").read_text()
+    assert [step["loss"] for step in same["curve"]] == [
+        step["loss"] for step in result["curve"]
+    ]
+    assert (
+        f"temperature {result['temperature']:.4g}" in (run / "model" / "README.md").read_text()
+    )
 
 
 def test_a_run_that_goes_on_keeps_the_temperature_it_began_with(
@@ -124,7 +130,8 @@ def test_a_run_that_goes_on_keeps_the_temperature_it_began_with(
     kept = read_json(run / "run.json")
     (run / "train.json").unlink()
     write_json(
-        run / "run.json", kept | {"temperature_found": kept["temperature_found"] | {"value": 0.123}}
+        run / "run.json",
+        kept | {"temperature_found": kept["temperature_found"] | {"value": 0.123}},
     )
     train(config_of(tiny_model, parallel_data, tmp_path / "run"))
     assert read_json(run / "train.json")["temperature"] == 0.123

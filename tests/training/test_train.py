@@ -80,10 +80,13 @@ def test_a_run_leaves_a_model_and_says_how_it_was_made(settings, data, tmp_path)
     assert facts["throughput"]["padding_tokens_avoided"] > 0
     assert facts["memory"]["saved_by_touched_rows_bytes"] > 0
     assert (
-        facts["schedule"]["kinds"]["monolingual"] + facts["schedule"]["kinds"]["cross-lingual"] == 6
+        facts["schedule"]["kinds"]["monolingual"] + facts["schedule"]["kinds"]["cross-lingual"]
+        == 6
     )
     card = (run / "model" / "README.md").read_text()
-    assert all(part in card for part in (*LANGUAGES, "CC0-1.0", "learning rate 0.001", "query: "))
+    assert all(
+        part in card for part in (*LANGUAGES, "CC0-1.0", "learning rate 0.001", "query: ")
+    )
     assert not (run / "checkpoints").exists()
 
 
@@ -98,7 +101,9 @@ def test_the_model_loads_everywhere_with_the_same_embeddings(settings):
         AutoModel.from_pretrained(run / "model"),
         AutoTokenizer.from_pretrained(run / "model"),
     )
-    inputs = tokenizer([f"passage: {text}" for text in TEXTS], padding=True, return_tensors="pt")
+    inputs = tokenizer(
+        [f"passage: {text}" for text in TEXTS], padding=True, return_tensors="pt"
+    )
     with torch.no_grad():
         hidden = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]

@@ -25,7 +25,9 @@ def call(tmp_path, tiny_model, monkeypatch, capsys):
     def run(
         *arguments: object, model: Path = tiny_model, table: list[Row] | None = None
     ) -> tuple[int, str]:
-        write_store(tmp_path / "data", table or [*rows(24), *rows(9, "validation")], provenance={})
+        write_store(
+            tmp_path / "data", table or [*rows(24), *rows(9, "validation")], provenance={}
+        )
         command = [
             "hybridbatch",
             "train",
@@ -158,7 +160,9 @@ def test_a_text_without_tokens_is_named_by_its_record(call, tmp_path, tiny_model
     model = words_only(copied(tiny_model, tmp_path / "model"), pad="[PAD]")
     table = [*rows(24)]
     table[3 * 7 + 1] = table[3 * 7 + 1]._replace(query="~")
-    said = refused(call, tmp_path, "--query-prompt", "", "--steps", 30, model=model, table=table)
+    said = refused(
+        call, tmp_path, "--query-prompt", "", "--steps", 30, model=model, table=table
+    )
     assert "record 'train-7': query sequence 0 has no tokens" in said
 
 

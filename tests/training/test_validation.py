@@ -74,7 +74,8 @@ def test_measures_are_means_over_batches_then_kinds():
     objective = InfoNCE(0.5)
     found = Validation(kinds).measure(lambda sides: sides, objective)
     losses = {
-        kind: np.mean([float(objective(*b)) for b in batches]) for kind, batches in kinds.items()
+        kind: np.mean([float(objective(*b)) for b in batches])
+        for kind, batches in kinds.items()
     }
     assert found["loss/monolingual"] == pytest.approx(losses["monolingual"])
     assert found["loss"] == pytest.approx(np.mean(list(losses.values())))

@@ -31,7 +31,9 @@ def counted(encoder: Encoder, lengths: np.ndarray) -> int:
 
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "distilbert"])
 @pytest.mark.parametrize("lora", [False, True])
-def test_the_work_of_sequences_without_padding_is_that_of_torchs_counter(tmp_path, family, lora):
+def test_the_work_of_sequences_without_padding_is_that_of_torchs_counter(
+    tmp_path, family, lora
+):
     encoder = Encoder.load(str(write_tiny_model(tmp_path / "model", family)))
     if lora:
         pytest.importorskip("peft", reason="LoRA needs the extra hybridbatch[lora]")
@@ -69,7 +71,8 @@ def test_train_json_has_the_share_of_peak(tiny_model, tmp_path):
     )  # fmt: skip
     rate = read_json(run / "train.json")["throughput"]
     assert (
-        rate["share_of_peak"] == rate["operations_per_second"] / rate["peak_operations_per_second"]
+        rate["share_of_peak"]
+        == rate["operations_per_second"] / rate["peak_operations_per_second"]
     )
     assert 0 < rate["share_of_peak"] < 1
     done = rate["operations_per_second"] * rate["seconds"]

@@ -58,8 +58,12 @@ def main() -> None:
 
 def read() -> Iterator[Row]:
     """A row for each language of passages but English, the language of the questions."""
-    evaluations = {model: read_json(HERE / model / "passages" / "eval.json") for model in MODELS}
-    pairs = {model: evaluation["tasks"][0]["pairs"] for model, evaluation in evaluations.items()}
+    evaluations = {
+        model: read_json(HERE / model / "passages" / "eval.json") for model in MODELS
+    }
+    pairs = {
+        model: evaluation["tasks"][0]["pairs"] for model, evaluation in evaluations.items()
+    }
     trained = evaluations["mix-0.5"]["model"]["trained_languages"]
     for place, code in enumerate(pairs[MODELS[0]]["corpus_languages"]):
         if code != "eng":

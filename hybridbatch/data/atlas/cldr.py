@@ -65,7 +65,10 @@ class Names:
         """The share of territory and currency names that are spelt as in `other`."""
         pairs = [
             (name, theirs[code])
-            for mine, theirs in ((self.territory, other.territory), (self.currency, other.currency))
+            for mine, theirs in (
+                (self.territory, other.territory),
+                (self.currency, other.currency),
+            )
             for code, name in mine.items()
             if code in theirs
         ]
@@ -105,7 +108,8 @@ def territories() -> tuple[Territory, ...]:
     for code in sorted(set(zones) & set(regions)):
         shares = speakers.get(code, {})
         spoken = sorted(
-            (name for name in shares if shares[name] >= 1), key=lambda name: (-shares[name], name)
+            (name for name in shares if shares[name] >= 1),
+            key=lambda name: (-shares[name], name),
         )
         spoken = list(dict.fromkeys(name.split("_")[0] for name in spoken))
         money = tuple(tender.get(code, ()))
@@ -154,7 +158,9 @@ def _regions() -> dict[str, tuple[str, ...]]:
 
     The regions are UN M49, which CLDR follows. Babel leaves this table out.
     """
-    table = files(__package__).joinpath("regions.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    table = (
+        files(__package__).joinpath("regions.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    )
     rows = (line.split("\t") for line in table)
     return {
         code: (region, continent) for region, continent, codes in rows for code in codes.split()

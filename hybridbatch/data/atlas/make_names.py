@@ -66,9 +66,15 @@ def _locales(zones: list[str], spoken: set[str]) -> dict[str, dict[str, Any]]:
             "territories": _plain(data["territories"]),
             "currencies": _plain(data.get("currency_names", {})),
             "languages": _plain(
-                {code: name for code, name in data.get("languages", {}).items() if code in spoken}
+                {
+                    code: name
+                    for code, name in data.get("languages", {}).items()
+                    if code in spoken
+                }
             ),
-            "cities": {zone: own[zone]["city"] for zone in zones if "city" in own.get(zone, ())},
+            "cities": {
+                zone: own[zone]["city"] for zone in zones if "city" in own.get(zone, ())
+            },
         }
     return found
 

@@ -142,7 +142,9 @@ def _fits(
                 continue
             rest = part.casefold()
             if rest not in remains:
-                remains[rest] = sum(bits[other] for other, text in folded.items() if rest in text)
+                remains[rest] = sum(
+                    bits[other] for other, text in folded.items() if rest in text
+                )
             fits[code][slot] = remains[rest]
     return fits
 

@@ -17,7 +17,14 @@ from functools import cache
 from hybridbatch.common.files import fingerprint
 from hybridbatch.common.records import Row, Split
 from hybridbatch.common.seeding import stream
-from hybridbatch.data.atlas.cldr import SOURCE, Names, Territory, cldr_version, locales, territories
+from hybridbatch.data.atlas.cldr import (
+    SOURCE,
+    Names,
+    Territory,
+    cldr_version,
+    locales,
+    territories,
+)
 from hybridbatch.data.atlas.queries import Edition, Slot, choose
 from hybridbatch.data.source import Source, SourceContext
 

@@ -54,7 +54,9 @@ def _reason(error: Exception) -> str:
     status = status_of(error)
     is_absent = isinstance(error, hub.RepositoryNotFoundError)
     if isinstance(error, hub.GatedRepoError) or (status in (401, 403) and not is_absent):
-        return "may not be read without an account; accept its terms on its page and set HF_TOKEN"
+        return (
+            "may not be read without an account; accept its terms on its page and set HF_TOKEN"
+        )
     if is_absent:
         return (
             "no such data set there (or a private one); it was moved or removed, so look for its"

@@ -85,7 +85,9 @@ class Repository:
             tree = HfApi().list_repo_tree(
                 self.name, path, repo_type="dataset", revision=self.revision
             )
-            return sorted((entry.path for entry in tree if hasattr(entry, "size")), key=_by_number)
+            return sorted(
+                (entry.path for entry in tree if hasattr(entry, "size")), key=_by_number
+            )
 
         return fetch(ask, f"{self.name}@{self.revision}: {path}")
 
@@ -100,7 +102,8 @@ class Repository:
 
             builder = load_dataset_builder(self.name, name, revision=self.revision)
             return [
-                _path_in(address) for address in (builder.config.data_files or {}).get(split, [])
+                _path_in(address)
+                for address in (builder.config.data_files or {}).get(split, [])
             ]
 
         where = f"{self.name}@{self.revision}: configuration {name!r}"

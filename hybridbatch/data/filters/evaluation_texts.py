@@ -156,7 +156,10 @@ def _mteb_texts(name: str) -> Iterator[EvaluationText]:
         for key, text in zip(subset.query_ids, subset.queries, strict=True):
             yield EvaluationText(name, subset.name, "query", key, text)
         answers = {
-            key for judged in subset.qrels.values() for key, grade in judged.items() if grade > 0
+            key
+            for judged in subset.qrels.values()
+            for key, grade in judged.items()
+            if grade > 0
         }
         for key, text in zip(subset.passage_ids, subset.passages, strict=True):
             if key in answers:  # a corpus may be all of Wikipedia, which is not evaluation data

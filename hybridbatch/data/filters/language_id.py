@@ -45,7 +45,9 @@ class LanguageIdentifier:
 
         self.name = f"py3langid {py3langid.__version__}"
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-        self._codes = {code: canonical(code) for code in set(self._identifier.nb_classes) - {"zxx"}}
+        self._codes = {
+            code: canonical(code) for code in set(self._identifier.nb_classes) - {"zxx"}
+        }
         self.languages = frozenset(self._codes.values()) - set(_UNRELIABLE)
 
     def identify(self, texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -53,7 +55,9 @@ class LanguageIdentifier:
 
         The language is ``und`` for a text that is in no language.
         """
-        best = [max(self._probabilities(text).items(), key=lambda item: item[1]) for text in texts]
+        best = [
+            max(self._probabilities(text).items(), key=lambda item: item[1]) for text in texts
+        ]
         return [language for language, _ in best], np.array([chance for _, chance in best])
 
     def probability(self, text: str, language: str) -> float | None:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from html.entities import html5
 
 _MAYBE = re.compile(r"[<&\[]")
-_REFERENCE = re.compile(r"&(?:amp;)*(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_REFERENCE = re.compile(
+    r"&(?:amp;)*(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
+)
 # no match extends beyond the start of the next one, so that a search takes linear time
 _SECTION = re.compile(
     r"<(script|style)\b[^<>]*>(?:(?!</?(?:script|style)\b).)*+</\1\s*>"

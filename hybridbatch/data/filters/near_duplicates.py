@@ -55,7 +55,9 @@ def overlap(form: str, other: str) -> float:
     places = np.flatnonzero(np.isin(longer, shorter))
     if not len(places):
         return 0.0
-    in_window = np.searchsorted(places, places + _WINDOW * len(shorter)) - np.arange(len(places))
+    in_window = np.searchsorted(places, places + _WINDOW * len(shorter)) - np.arange(
+        len(places)
+    )
     # fewer than the window has if a phrase is repeated
     found = np.isin(shorter, longer).sum()
     return float(min(in_window.max(), found) / len(shorter))

@@ -194,5 +194,8 @@ def _plain(row: Row) -> Row:
 
 def _bad(row: Row, side: str, reason: str) -> BadRow:
     return BadRow(
-        f"source {row.source}, record {row.record_id!r}, language {row.language}", 0, side, reason
+        f"source {row.source}, record {row.record_id!r}, language {row.language}",
+        0,
+        side,
+        reason,
     )

@@ -165,7 +165,8 @@ def _column_values(column: Any) -> list[Any]:
 
         raw = column.cast(pa.large_binary()).to_pylist()
         return [
-            value if value is None else value.decode("utf-8", "surrogateescape") for value in raw
+            value if value is None else value.decode("utf-8", "surrogateescape")
+            for value in raw
         ]
 
 

@@ -118,7 +118,9 @@ def _moses_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
                 )
             number = lines[0][0]
             texts: dict[str, str] = {}
-            for path, language, (_, raw) in zip(bitext.files, bitext.languages, lines, strict=True):
+            for path, language, (_, raw) in zip(
+                bitext.files, bitext.languages, lines, strict=True
+            ):
                 try:
                     texts[language] = raw.decode()
                 except UnicodeDecodeError as error:
@@ -180,7 +182,9 @@ def _variants(unit: ElementTree.Element, number: int, name: str) -> Iterator[Uni
         if variant.tag.rpartition("}")[2] != "tuv":
             continue
         code = variant.get(_LANGUAGE) or variant.get("lang") or ""
-        segment = next((child for child in variant if child.tag.rpartition("}")[2] == "seg"), None)
+        segment = next(
+            (child for child in variant if child.tag.rpartition("}")[2] == "seg"), None
+        )
         try:
             texts.setdefault(
                 known_language(code, "xml:lang"),

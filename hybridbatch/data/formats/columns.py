@@ -332,7 +332,9 @@ def sided_columns(
         sides = {
             side.role for side in (*pair.values(), *sided.values()) if side.language == language
         }
-        if {"query", "passage"} <= sides and any(_holds_texts(column, sample) for column in pair):
+        if {"query", "passage"} <= sides and any(
+            _holds_texts(column, sample) for column in pair
+        ):
             sided.update(pair)
     return {column: sided[column] for column in columns if column in sided}
 

@@ -165,7 +165,9 @@ def table_records(
                 f" which gives {len(cells)} fields where the header has {width}; mend the quotes"
             )
         else:
-            yield BadRow(name, number, "line", f"{len(cells)} fields where the header has {width}")
+            yield BadRow(
+                name, number, "line", f"{len(cells)} fields where the header has {width}"
+            )
 
 
 def _check_header(header: list[str], name: str, number: int) -> None:

@@ -176,7 +176,10 @@ def open_tables(path: Path, root: Path, encoding: str = AUTO) -> list[Table]:
         DataError: The file cannot be read, or holds no record.
         ConfigError: The library that reads the file is not installed.
     """
-    names = [own_name(path), *(folder.name for folder in path.parents if root in folder.parents)]
+    names = [
+        own_name(path),
+        *(folder.name for folder in path.parents if root in folder.parents),
+    ]
     if path != root and path.parent == root and saved_files(root):
         names = [root.name]
     split = next((found for name in names if (found := split_in_name(name))), None)

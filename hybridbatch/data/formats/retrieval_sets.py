@@ -17,7 +17,9 @@ from hybridbatch.data.formats.tables import (
     text,
 )
 
-NEGATIVES = 4  # hard negatives kept of a row: each makes the store larger by a passage per language
+NEGATIVES = (
+    4  # hard negatives kept of a row: each makes the store larger by a passage per language
+)
 Passages = dict[str, tuple[str, str]]  # passage id -> canonical language, text with its title
 
 
@@ -30,7 +32,9 @@ def question_rows(
     """
     passages: Passages = {}
     relevant: dict[str, list[str]] = {}
-    yield from absorb(corpus, display_name(corpus), lambda record: take_passage(passages, record))
+    yield from absorb(
+        corpus, display_name(corpus), lambda record: take_passage(passages, record)
+    )
 
     def take_relevant(record: Record) -> None:
         if record.get("rel") != 0:

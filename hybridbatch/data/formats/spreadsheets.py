@@ -8,7 +8,9 @@ from typing import Any
 from hybridbatch.common.errors import ConfigError, DataError
 
 SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")
-Sheet = tuple[str, list[tuple[int, list[str]]]]  # name, (row number from 1, cells) of filled rows
+Sheet = tuple[
+    str, list[tuple[int, list[str]]]
+]  # name, (row number from 1, cells) of filled rows
 
 
 def sheets(path: Path) -> Iterator[Sheet]:

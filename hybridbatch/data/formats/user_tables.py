@@ -199,7 +199,9 @@ class WideForm:
             if value is None or value == "":
                 continue
             try:
-                sides = found.setdefault(code or known_language(cell.rpartition(".")[2], cell), {})
+                sides = found.setdefault(
+                    code or known_language(cell.rpartition(".")[2], cell), {}
+                )
                 read = negatives(value, cell) if role == "negatives" else passages(value, cell)
             except RowProblem as caught:
                 problem = caught
@@ -209,7 +211,9 @@ class WideForm:
                 yield RowProblem(cell, "two texts for one language")
             sides.setdefault(role, read)
         rows = {
-            code: sides for code, sides in found.items() if "query" in sides or "passage" in sides
+            code: sides
+            for code, sides in found.items()
+            if "query" in sides or "passage" in sides
         }
         if not rows and not problem:
             raise RowProblem("line", "no query and no passage in any language")
@@ -266,7 +270,11 @@ class AlignedForm:
         """
         columns = self.columns
         document = identifier(record, columns["document"]) if "document" in columns else None
-        at = position(record, columns["position"]) if "position" in columns else number - self.first
+        at = (
+            position(record, columns["position"])
+            if "position" in columns
+            else number - self.first
+        )
         part = _split(record, columns.get("split"))
         if not self.texts:
             code, line = language(record, columns["language"]), text(record, columns["text"])
@@ -342,7 +350,9 @@ def _side(record: Record, column: str) -> str | None:
 def _negatives_in(record: Record, columns: Iterable[str]) -> tuple[str, ...]:
     if not columns:
         return ()
-    return tuple(chain.from_iterable(negatives(record.get(column), column) for column in columns))
+    return tuple(
+        chain.from_iterable(negatives(record.get(column), column) for column in columns)
+    )
 
 
 HELP = (
@@ -389,7 +399,9 @@ def form_of(
     raise DataError(f"{place}: {_missing(columns.roles)} (columns: {shown}); {HELP}")
 
 
-def _candidates(place: str, sample: Sample, columns: Columns, fixed: str | None) -> Iterator[Form]:
+def _candidates(
+    place: str, sample: Sample, columns: Columns, fixed: str | None
+) -> Iterator[Form]:
     roles = columns.roles
 
     def having(*names: str) -> dict[str, str]:
@@ -408,7 +420,9 @@ def _candidates(place: str, sample: Sample, columns: Columns, fixed: str | None)
     strict = "query" not in roles
     sided = sided_columns(sample.columns, records, place, strict=strict)
     if {"query", "passage"} <= roles.keys() and fixed:
-        yield LongForm(having("record_id", "query", "passage", "split"), columns.negatives, fixed)
+        yield LongForm(
+            having("record_id", "query", "passage", "split"), columns.negatives, fixed
+        )
     if sided:
         record_id = roles.get("record_id")
         yield WideForm(sided, {}, None if record_id in sided else record_id, roles.get("split"))
@@ -417,7 +431,9 @@ def _candidates(place: str, sample: Sample, columns: Columns, fixed: str | None)
         yield TranslationForm(roles["translation"], roles.get("split"), others)
     first = sample.records[0][0] if sample.records else 1
     if {"language", "position", "text"} <= roles.keys() and "query" not in roles:
-        yield AlignedForm(having("document", "position", "split", "language", "text"), {}, first)
+        yield AlignedForm(
+            having("document", "position", "split", "language", "text"), {}, first
+        )
     elif not sided and (texts := _language_columns(place, sample.columns)):
         yield AlignedForm(having("document", "position", "split"), texts, first)
 

@@ -28,7 +28,9 @@ def zipped_json(
     try:
         with zipfile.ZipFile(path) as archive:
             matches = [
-                match for name in sorted(archive.namelist()) if (match := pattern.fullmatch(name))
+                match
+                for name in sorted(archive.namelist())
+                if (match := pattern.fullmatch(name))
             ]
             if not matches:
                 raise DataError(
@@ -43,7 +45,13 @@ def zipped_json(
                     if lines
                     else json.loads(content),
                 )
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise DataError(
             f"{path}: cannot be read as a zip ({error}); delete it and run the same command again"
         ) from error

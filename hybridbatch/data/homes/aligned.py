@@ -103,7 +103,9 @@ def build_lafand(files: Files, folder: Path) -> None:
         for split in SPLITS_OF_SENTENCES.get(language, ("test", "dev", "train")):
             place = f"data/text_files/{source}-{language}/{split}"
             pairs = zip(
-                files.lines(f"{place}.{source}"), files.lines(f"{place}.{language}"), strict=False
+                files.lines(f"{place}.{source}"),
+                files.lines(f"{place}.{language}"),
+                strict=False,
             )
             most = TRAIN_LINES if split == "train" else TEST_LINES
             held = len(records)
@@ -192,7 +194,9 @@ def build_tico19(files: Files, folder: Path) -> None:
     for code in TICO19_LANGUAGES:
         translated: dict[str, str] = {}
         for unit in _units(files.path(f"data/TM/all.en-{code}.tmx.zip")):
-            source, target = (spaced("".join(segment.itertext())) for segment in unit.iter("seg"))
+            source, target = (
+                spaced("".join(segment.itertext())) for segment in unit.iter("seg")
+            )
             english.setdefault(unit.attrib["tuid"], source)
             translated[unit.attrib["tuid"]] = target
         write(folder / f"{code}.jsonl.gz", _segments(code, translated))
@@ -205,7 +209,13 @@ def _units(path: Path) -> Iterable[ElementTree.Element]:
             names = archive.namelist()
             (name,) = (name for name in names if name.endswith(".tmx") and "/" not in name)
             return ElementTree.fromstring(archive.read(name)).iter("tu")
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, ElementTree.ParseError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        ElementTree.ParseError,
+    ) as error:
         raise DataError(
             f"{path}: is not a zip with one TMX file ({error}); delete it and run the command again"
         ) from error

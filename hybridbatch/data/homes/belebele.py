@@ -46,7 +46,9 @@ def build_belebele_sib(belebele: Files, sib: Files, folder: Path) -> None:
     write(folder / "qrels.jsonl.gz", judged)
 
 
-def _sentences_of(passages: list[str], english: dict[int, Record]) -> list[list[tuple[int, int]]]:
+def _sentences_of(
+    passages: list[str], english: dict[int, Record]
+) -> list[list[tuple[int, int]]]:
     """For each passage, (place, sentence id) of SIB-200's sentences in the passage, in order."""
     found: list[list[tuple[int, int]]] = [[] for _ in passages]
     bare = [_letters(passage) for passage in passages]

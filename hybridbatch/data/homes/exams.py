@@ -29,7 +29,9 @@ def build_exams(files: Files, folder: Path) -> None:
         for record in _packed(files.path(f"data/exams/multilingual/{split}.jsonl.tar.gz")):
             if record["id"] not in group_of:
                 continue
-            choices = {one["label"]: spaced(one["text"]) for one in record["question"]["choices"]}
+            choices = {
+                one["label"]: spaced(one["text"]) for one in record["question"]["choices"]
+            }
             stem = spaced(record["question"]["stem"])
             if not stem or record["answerKey"] not in choices:
                 continue

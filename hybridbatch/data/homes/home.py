@@ -23,7 +23,9 @@ from hybridbatch.data.download.web import web_file
 
 RAW = "https://raw.githubusercontent.com"
 ARCHIVES = "https://codeload.github.com"
-BUILDER_VERSION = 1  # part of the cached folder's name: raise it when the written content changes
+BUILDER_VERSION = (
+    1  # part of the cached folder's name: raise it when the written content changes
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,12 @@ class Repository:
         if data_root is None:
             return None
         name = self.name.rpartition("/")[2]
-        for place in (data_root / name, data_root / name.lower(), data_root / folder, data_root):
+        for place in (
+            data_root / name,
+            data_root / name.lower(),
+            data_root / folder,
+            data_root,
+        ):
             if (place / self.marker).exists():
                 return place
         return None
@@ -247,7 +254,9 @@ class Home:
 
     def _other_content(self, sources: Iterable[Files], found: str) -> str:
         clones = [
-            f"{one.clone} (git checkout {one.repository.commit})" for one in sources if one.clone
+            f"{one.clone} (git checkout {one.repository.commit})"
+            for one in sources
+            if one.clone
         ]
         mend = (
             f"bring the clones to their commits: {', '.join(clones)}"

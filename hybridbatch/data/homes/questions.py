@@ -15,7 +15,9 @@ def build_mkqa_mia(files: Files, folder: Path) -> None:
     """
     questions: dict[str, dict[str, str]] = {}
     pattern = re.compile(r"mkqa_dev/mkqa-(?P<code>\w+)\.jsonl")
-    for match, records in zipped_json(files.path("data/eval/mkqa_dev.zip"), pattern, lines=True):
+    for match, records in zipped_json(
+        files.path("data/eval/mkqa_dev.zip"), pattern, lines=True
+    ):
         code = match["code"]
         for record in records:
             name = record["id"].removesuffix(f"_{code}")

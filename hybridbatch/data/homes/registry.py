@@ -56,11 +56,15 @@ ITEMS = Repository(
 LASER = Repository(
     "facebookresearch/LASER", "74bc6ae7ffb7cba670fe0f428d0ede9f666fb821", "data/tatoeba"
 )
-EXAMS = Repository("mhardalov/exams-qa", "f859e665de6c370f6214ca5f36a34ace36ada6cb", "data/exams")
+EXAMS = Repository(
+    "mhardalov/exams-qa", "f859e665de6c370f6214ca5f36a34ace36ada6cb", "data/exams"
+)
 LAFAND = Repository(
     "masakhane-io/lafand-mt", "d441f8b063d63e95eafb72e84317359e27abf95e", "data/doc_level_tsv"
 )
-BIBLE = Repository("christos-c/bible-corpus", "44e5fca1bfb369a5da2ee23ebc6f421c88489c5c", "bibles")
+BIBLE = Repository(
+    "christos-c/bible-corpus", "44e5fca1bfb369a5da2ee23ebc6f421c88489c5c", "bibles"
+)
 KING_JAMES = Repository(
     "aruljohn/Bible-kjv", "a9aa4e55afbb3e095f57e4b14cd1f22c5ee8d7c9", "Genesis.json"
 )

@@ -79,7 +79,12 @@ def _afriqa_gold(files: Files, language: str, pivot: str, split: str) -> dict[st
 
 
 def _judgement(query: Record) -> Record:
-    return {"query_id": query["id"], "doc_id": query["doc_id"], "rel": 1, "split": query["split"]}
+    return {
+        "query_id": query["id"],
+        "doc_id": query["doc_id"],
+        "rel": 1,
+        "split": query["split"],
+    }
 
 
 def squad_paragraphs(content: Any, place: str) -> Iterator[tuple[str, Record]]:
@@ -120,7 +125,9 @@ def build_amqa(files: Files, folder: Path) -> None:
             for question in paragraph["qas"]:
                 key = f"amqa-{split}-{question['id']}"
                 text_of_question = spaced(question["question"])
-                queries.append({"id": key, "lang": "am", "split": split, "text": text_of_question})
+                queries.append(
+                    {"id": key, "lang": "am", "split": split, "text": text_of_question}
+                )
                 qrels.append({"query_id": key, "doc_id": passage, "rel": 1})
         _write_set(folder, split, corpus.values(), queries, qrels)
 
@@ -135,7 +142,9 @@ def build_tydi(files: Files, folder: Path) -> None:
         for title, paragraph in squad_paragraphs(files.json(place), place):
             text = spaced(paragraph["context"])
             passage = f"tydi-{code}-{short_hash(text)}"
-            corpus.setdefault(passage, {"id": passage, "lang": code, "title": title, "text": text})
+            corpus.setdefault(
+                passage, {"id": passage, "lang": code, "title": title, "text": text}
+            )
             for question in paragraph["qas"]:
                 key = f"tydi-{question['id']}"
                 queries.append({"id": key, "lang": code, "text": spaced(question["question"])})

@@ -141,7 +141,9 @@ def gather(
     yield from documents.values()
 
 
-def _add(documents: dict[tuple[str, str], Document], entry: Entry, number: int, path: Path) -> None:
+def _add(
+    documents: dict[tuple[str, str], Document], entry: Entry, number: int, path: Path
+) -> None:
     key = (entry.document, entry.language)
     lines = documents.setdefault(key, Document(*key)).lines
     if entry.position in lines:

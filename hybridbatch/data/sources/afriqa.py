@@ -30,7 +30,10 @@ from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.local_copies import home_files, local_files
 
-URL, REVISION = "https://github.com/masakhane-io/afriqa", "5c29933753692c28773c34ac1f68482007f1d2bb"
+URL, REVISION = (
+    "https://github.com/masakhane-io/afriqa",
+    "5c29933753692c28773c34ac1f68482007f1d2bb",
+)
 LICENCE = "CC BY 4.0 (passages: Wikipedia, CC BY-SA)"
 _ORIGIN = f"{URL} at {REVISION} ({LICENCE})"
 
@@ -56,7 +59,9 @@ def _with_passage(passages: Passages, number: int, record: Record) -> Iterator[R
         return
     pivot, passage = find_passage(passages, identifier(record, "doc_id"), "doc_id")
     record_id, part = identifier(record, "id"), split(record, "split")
-    yield Row("afriqa", record_id, language(record, "lang"), text(record, "text"), None, split=part)
+    yield Row(
+        "afriqa", record_id, language(record, "lang"), text(record, "text"), None, split=part
+    )
     yield Row("afriqa", record_id, pivot, text(record, "pivot_text"), passage, split=part)
 
 

@@ -27,12 +27,18 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
 
 
 def _parse(place: str, record: Record) -> Iterator[Row]:
-    question, plot, answers = text(record, "question"), text(record, "plot"), record.get("answers")
+    question, plot, answers = (
+        text(record, "question"),
+        text(record, "plot"),
+        record.get("answers"),
+    )
     if not isinstance(answers, list):
         raise RowProblem("answers", "must be a list of texts")
     if record.get("no_answer") is True:
         return
-    passage = passage_with(plot, [checked_text(answer, "answers") for answer in answers], question)
+    passage = passage_with(
+        plot, [checked_text(answer, "answers") for answer in answers], question
+    )
     if passage is not None:
         yield Row("duorc", identifier(record, "question_id"), "eng", question, passage)
 

@@ -14,7 +14,13 @@ from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import BadRow, Row
 from hybridbatch.data.download.sizes import WebFile
 from hybridbatch.data.download.web import web_file
-from hybridbatch.data.formats.tables import Record, RowProblem, checked_text, convert_records, text
+from hybridbatch.data.formats.tables import (
+    Record,
+    RowProblem,
+    checked_text,
+    convert_records,
+    text,
+)
 from hybridbatch.data.formats.zipped import zipped_json
 from hybridbatch.data.source import Source, SourceContext
 

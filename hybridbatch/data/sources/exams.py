@@ -22,14 +22,19 @@ from hybridbatch.data.pairs.aligned_text import has_letters
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.local_copies import home_files, local_files
 
-URL, REVISION = "https://github.com/mhardalov/exams-qa", "f859e665de6c370f6214ca5f36a34ace36ada6cb"
+URL, REVISION = (
+    "https://github.com/mhardalov/exams-qa",
+    "f859e665de6c370f6214ca5f36a34ace36ada6cb",
+)
 LICENCE = "CC BY-SA 4.0"
 # "42", "A, B" or "B и C" mean nothing without the question; short words like "rat" go with them
 ANSWER_LETTERS = 4
 
 
 def _inputs(context: SourceContext) -> list[Path]:
-    return local_files(context, "exams", ["questions.jsonl.gz"], f"{URL} at {REVISION} ({LICENCE})")
+    return local_files(
+        context, "exams", ["questions.jsonl.gz"], f"{URL} at {REVISION} ({LICENCE})"
+    )
 
 
 def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
@@ -49,7 +54,9 @@ def _parse(number: int, record: Record) -> Iterator[Row]:
         language(record, "lang"),
         text(record, "text"),
         answer,
-        negatives=tuple(checked_text(choice, "choices") for choice in choices if choice != answer),
+        negatives=tuple(
+            checked_text(choice, "choices") for choice in choices if choice != answer
+        ),
         split=split(record, "split"),
     )
 

@@ -54,7 +54,9 @@ def hub_set(entry: str, own: OwnData) -> Source:
         try:
             return chosen or repository.present_commit()
         except DataError as error:
-            raise DataError(f"{error} (nor is there a file or folder {entry!r} here)") from error
+            raise DataError(
+                f"{error} (nor is there a file or folder {entry!r} here)"
+            ) from error
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         def tables(report: Reporter) -> Iterator[tuple[Table, Form]]:
@@ -101,10 +103,14 @@ def _tables(
     for split, paths in repository.splits(chosen).items():
         for path in paths:
             if own_kind(Path(path)) is None:
-                raise DataError(f"{repository.label(path)}: this kind of file cannot be read here")
+                raise DataError(
+                    f"{repository.label(path)}: this kind of file cannot be read here"
+                )
             local = repository.file(path)
             for table in open_tables(local, local, own.encoding):
                 place = repository.label(path)
                 form = form_of(place, table.sample, own.columns, own.language)
-                label = f"{Path(path).parent.as_posix()}/{own_name(Path(path))}".removeprefix("./")
+                label = f"{Path(path).parent.as_posix()}/{own_name(Path(path))}".removeprefix(
+                    "./"
+                )
                 yield replace(table, split=split_in_name(split), label=label), form

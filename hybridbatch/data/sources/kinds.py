@@ -137,7 +137,9 @@ def retrieval_source(
 
     def inputs(context: SourceContext) -> list[Path]:
         patterns = [
-            f"{kind}.{part}.jsonl.gz" for part in parts for kind in ("corpus", "qrels", "queries")
+            f"{kind}.{part}.jsonl.gz"
+            for part in parts
+            for kind in ("corpus", "qrels", "queries")
         ]
         return local_files(context, folder, patterns, f"{url} at {revision} ({licence})")
 

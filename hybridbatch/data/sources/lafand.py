@@ -41,7 +41,11 @@ def _inputs(context: SourceContext) -> list[Path]:
 def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
     for path in _inputs(context):
         yield from file_rows(
-            "lafand-mt", path, f"lafand-mt/{path.name}", partial(_entries, bare_name(path)), context
+            "lafand-mt",
+            path,
+            f"lafand-mt/{path.name}",
+            partial(_entries, bare_name(path)),
+            context,
         )
 
 

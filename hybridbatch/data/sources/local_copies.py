@@ -50,7 +50,9 @@ def home_files(folder: str, context: SourceContext) -> list[KnownSize]:
     home = HOMES.get(folder)
     if home is None:
         return []
-    here = local_copy(context.data_root, folder) or home.built() or home.cloned(context.data_root)
+    here = (
+        local_copy(context.data_root, folder) or home.built() or home.cloned(context.data_root)
+    )
     return [KnownSize(home.megabytes, bool(here))]
 
 

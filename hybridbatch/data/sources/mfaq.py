@@ -55,7 +55,11 @@ def _parse(code: str, place: str, page: Record) -> Iterator[Row]:
             raise RowProblem("qa_pairs", "must be a list of objects")
         language = known_language(pair.get("language") or code, "language")
         yield Row(
-            "mfaq", f"{code}:{place}:{at}", language, text(pair, "question"), text(pair, "answer")
+            "mfaq",
+            f"{code}:{place}:{at}",
+            language,
+            text(pair, "question"),
+            text(pair, "answer"),
         )
 
 

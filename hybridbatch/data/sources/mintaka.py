@@ -46,7 +46,9 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
         raise DataError(
             f"{path}: must be a list of questions; delete it and run the same command again"
         )
-    yield from convert_records(enumerate(questions, 1), f"mintaka/{FILE}", partial(_parse, context))
+    yield from convert_records(
+        enumerate(questions, 1), f"mintaka/{FILE}", partial(_parse, context)
+    )
 
 
 def _parse(context: SourceContext, number: int, record: Record) -> Iterator[Row]:

@@ -48,7 +48,9 @@ CODES = [
     "th",
     "zh",
 ]  # the other languages have no training set
-_Judged = dict[str, tuple[list[str], list[str]]]  # query id -> relevant, irrelevant document ids
+_Judged = dict[
+    str, tuple[list[str], list[str]]
+]  # query id -> relevant, irrelevant document ids
 
 
 def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
@@ -72,7 +74,9 @@ def _language_rows(code: str, language: str) -> Iterator[Row | BadRow]:
     yield from absorb_records(records, HUB.label(qrels), partial(_take_judgement, judged))
     passages = {docid: "" for lists in judged.values() for docids in lists for docid in docids}
     for path in CORPUS.folder(f"miracl-corpus-v1.0-{code}"):
-        yield from absorb(CORPUS.file(path), CORPUS.label(path), partial(_take_passage, passages))
+        yield from absorb(
+            CORPUS.file(path), CORPUS.label(path), partial(_take_passage, passages)
+        )
     topics = f"miracl-v1.0-{code}/topics/topics.miracl-v1.0-{code}-train.tsv"
     records = headless_records(HUB.file(topics), HUB.label(topics), ["query-id", "query"])
     yield from convert_records(
@@ -104,7 +108,9 @@ def _parse(
         raise RowProblem("query-id", "the corpus has no passage that is relevant to it")
     negatives = tuple(passages[docid] for docid in irrelevant if passages[docid])[:NEGATIVES]
     for further, docid in enumerate(found):
-        record_id = f"{language}:{question}#{further + 1}" if further else f"{language}:{question}"
+        record_id = (
+            f"{language}:{question}#{further + 1}" if further else f"{language}:{question}"
+        )
         yield Row("miracl", record_id, language, query, passages[docid], negatives)
 
 

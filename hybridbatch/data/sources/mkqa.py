@@ -36,7 +36,9 @@ FULL_URL, FULL_REVISION = (
     "https://github.com/apple/ml-mkqa",
     "651b8cc85c407270b024157aff06ee6ab8c4fc6d",
 )
-ADDRESS = f"https://raw.githubusercontent.com/apple/ml-mkqa/{FULL_REVISION}/dataset/mkqa.jsonl.gz"
+ADDRESS = (
+    f"https://raw.githubusercontent.com/apple/ml-mkqa/{FULL_REVISION}/dataset/mkqa.jsonl.gz"
+)
 YIELDS = "question <-> its translation, for cross-lingual batches"
 
 
@@ -51,7 +53,9 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
 
 def _full_rows(context: SourceContext) -> Iterator[Row | BadRow]:
     yield from convert(
-        web_file(ADDRESS), "mkqa/mkqa.jsonl.gz", partial(_parse, context, "mkqa-full", "example_id")
+        web_file(ADDRESS),
+        "mkqa/mkqa.jsonl.gz",
+        partial(_parse, context, "mkqa-full", "example_id"),
     )
 
 
@@ -65,7 +69,9 @@ def _parse(
     texts: dict[str, str] = {}
     # of two versions in one script (zh_hk, zh_tw) the first counts
     for code, query in queries.items():
-        texts.setdefault(known_language(code, "queries"), checked_text(query, f"queries.{code}"))
+        texts.setdefault(
+            known_language(code, "queries"), checked_text(query, f"queries.{code}")
+        )
     # The whole file is a development set, so its split carries no information here.
     yield from question_rows(context, source, record_id, texts, "train")
 

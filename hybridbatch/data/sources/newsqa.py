@@ -60,7 +60,11 @@ def _rows(context: SourceContext) -> Iterator[Row | BadRow]:
 def _parse(number: int, story: Record) -> Iterator[Row | BadRow]:
     if not isinstance(story, Mapping):
         raise RowProblem("data", "must be an object")
-    name, article, part = identifier(story, "storyId"), text(story, "text"), split(story, "type")
+    name, article, part = (
+        identifier(story, "storyId"),
+        text(story, "text"),
+        split(story, "type"),
+    )
     questions = story.get("questions")
     if not isinstance(questions, list):
         raise RowProblem("questions", "must be a list")
@@ -71,9 +75,13 @@ def _parse(number: int, story: Record) -> Iterator[Row | BadRow]:
         elif isinstance(consensus.get("s"), int):
             passage = passage_at(article, consensus["s"])
             if passage is None:
-                yield BadRow(f"newsqa/{FILE}", number, "consensus", "starts outside of the text")
+                yield BadRow(
+                    f"newsqa/{FILE}", number, "consensus", "starts outside of the text"
+                )
             else:
-                yield Row("newsqa", f"{name}:{at}", "eng", text(question, "q"), passage, split=part)
+                yield Row(
+                    "newsqa", f"{name}:{at}", "eng", text(question, "q"), passage, split=part
+                )
 
 
 SOURCES = (

@@ -62,7 +62,9 @@ def own_parallel_text(path: Path) -> Source | None:
     )
 
 
-def document_pairs(source: str, bitext: Bitext, context: SourceContext) -> Iterator[Row | BadRow]:
+def document_pairs(
+    source: str, bitext: Bitext, context: SourceContext
+) -> Iterator[Row | BadRow]:
     """Pairs of neighbouring lines; memory holds one block of `BLOCK` lines at a time."""
     blocks: dict[str, Document] = {}
     last = 0
@@ -81,12 +83,16 @@ def document_pairs(source: str, bitext: Bitext, context: SourceContext) -> Itera
     yield from _block_rows(source, bitext, blocks)
 
 
-def _block_rows(source: str, bitext: Bitext, blocks: dict[str, Document]) -> Iterator[Row | BadRow]:
+def _block_rows(
+    source: str, bitext: Bitext, blocks: dict[str, Document]
+) -> Iterator[Row | BadRow]:
     for document in blocks.values():
         yield from document_rows(source, document, f"{bitext.name} ({document.language})")
 
 
-def sentence_pairs(source: str, bitext: Bitext, context: SourceContext) -> Iterator[Row | BadRow]:
+def sentence_pairs(
+    source: str, bitext: Bitext, context: SourceContext
+) -> Iterator[Row | BadRow]:
     """A record for each unit with at least two different texts that are long enough."""
     for item in bitext.units():
         if isinstance(item, BadRow):

@@ -25,7 +25,9 @@ from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.kinds import retrieval_source
 
 REVISION = "b7cc4d50af791c36c49417fb94dd739d6a9e7bef"
-ADDRESS = f"https://raw.githubusercontent.com/modestyachts/squadshifts-website/{REVISION}/datasets"
+ADDRESS = (
+    f"https://raw.githubusercontent.com/modestyachts/squadshifts-website/{REVISION}/datasets"
+)
 FULL = ("new_wiki", "nyt", "amazon_reviews", "reddit")
 FIRST = {"new_wiki": None, "amazon_reviews": 3000, "reddit": 3000}  # number of questions taken
 _LOCAL = retrieval_source(
@@ -65,14 +67,18 @@ def _full_rows(context: SourceContext) -> Iterator[Row | BadRow]:
 def _domain_rows(source: str, domain: str) -> Iterator[Row | BadRow]:
     file = f"{domain}_v1.0.json"
     parse = partial(_parse, source, domain == "new_wiki")
-    yield from squad_rows(read_json(web_file(f"{ADDRESS}/{file}")), f"squadshifts/{file}", parse)
+    yield from squad_rows(
+        read_json(web_file(f"{ADDRESS}/{file}")), f"squadshifts/{file}", parse
+    )
 
 
 def _files(domains: Iterable[str]) -> list[WebFile]:
     return [WebFile(f"{ADDRESS}/{domain}_v1.0.json") for domain in domains]
 
 
-def _parse(source: str, titled: bool, title: str, context: str, record: Record) -> Iterator[Row]:
+def _parse(
+    source: str, titled: bool, title: str, context: str, record: Record
+) -> Iterator[Row]:
     # Titles of Wikipedia articles describe the passage; other titles are numbers. Joined
     # as in `retrieval_sets.take_passage`.
     passage = spaced(f"{title.replace('_', ' ')} {context}" if titled else context)

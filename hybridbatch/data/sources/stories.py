@@ -34,7 +34,10 @@ Versions = dict[tuple[str, str], str]
 
 def _inputs(context: SourceContext) -> list[Path]:
     return local_files(
-        context, "stories", ["docs.jsonl.gz", "pages.jsonl.gz"], f"{URL} at {REVISION} ({LICENCE})"
+        context,
+        "stories",
+        ["docs.jsonl.gz", "pages.jsonl.gz"],
+        f"{URL} at {REVISION} ({LICENCE})",
     )
 
 

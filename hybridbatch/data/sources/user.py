@@ -90,9 +90,13 @@ def user_source(path: Path, own: OwnData | None = None) -> Source:
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         if passed:
-            shown = ", ".join(file.name for file in passed[:5]) + (", ..." if passed[5:] else "")
+            shown = ", ".join(file.name for file in passed[:5]) + (
+                ", ..." if passed[5:] else ""
+            )
             context.report.note(f"{path}: not read: {shown}")
-        return table_rows(name, lambda report: own_tables(files, path, own, report), own, context)
+        return table_rows(
+            name, lambda report: own_tables(files, path, own, report), own, context
+        )
 
     return Source(
         name=name,
@@ -253,7 +257,9 @@ class _Places:
         self._questions, self._rows = HashSet(), HashSet()
         self._further: Counter[int] = Counter()  # further passages of a record, after its first
 
-    def numbered(self, rows: Iterable[Row | BadRow], counted: _Counted) -> Iterator[Row | BadRow]:
+    def numbered(
+        self, rows: Iterable[Row | BadRow], counted: _Counted
+    ) -> Iterator[Row | BadRow]:
         """The rows, with further passages of a question renamed; `counted` notes bad rows."""
         rows = iter(rows)
         while batch := list(islice(rows, BATCH_ROWS)):

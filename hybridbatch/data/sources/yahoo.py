@@ -14,7 +14,9 @@ from hybridbatch.data.formats.tables import Record, text
 from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.kinds import hub_source
 
-HUB = Repository("sentence-transformers/yahoo-answers", "93b3605c508cf93e3666c9d3e34640b5fe62b507")
+HUB = Repository(
+    "sentence-transformers/yahoo-answers", "93b3605c508cf93e3666c9d3e34640b5fe62b507"
+)
 
 
 def _rows(context: SourceContext) -> Iterator[Row | BadRow]:

@@ -160,7 +160,9 @@ def _sorted_table(
         if not len(part):
             continue
         first = np.ones(len(part), bool)
-        first[1:] = (part["high"][1:] != part["high"][:-1]) | (part["low"][1:] != part["low"][:-1])
+        first[1:] = (part["high"][1:] != part["high"][:-1]) | (
+            part["low"][1:] != part["low"][:-1]
+        )
         twice = np.flatnonzero(~first[1:] & (part["language"][1:] == part["language"][:-1]))
         if len(twice):
             raise DuplicateRow(int(places[twice[0]]))
@@ -294,11 +296,15 @@ class _Remaining(NamedTuple):
         used = np.zeros(len(numbering.names), bool)
         for part in values.chunks():
             used[part] = True
-        names = tuple(name for name, is_used in zip(numbering.names, used, strict=True) if is_used)
+        names = tuple(
+            name for name, is_used in zip(numbering.names, used, strict=True) if is_used
+        )
         return cls(names, (np.cumsum(used) - 1).astype(np.int16))
 
 
-def _set_aside(split: np.ndarray, records: _Records, plan: SplitPlan, *, own: bool) -> np.ndarray:
+def _set_aside(
+    split: np.ndarray, records: _Records, plan: SplitPlan, *, own: bool
+) -> np.ndarray:
     """The splits of a source's records, after some training records moved to missing splits."""
     split = split.copy()
     given = set(np.unique(split).tolist())

@@ -34,9 +34,18 @@ def clean_row(row: Row) -> Row | BadRow:
         place = f"source {row.source}, record {record_id!r}, language {row.language}"
         return BadRow(place, 0, "query, passage", "both are empty")
     negatives = (clean_text(negative) for negative in row.negatives)
-    kept = tuple(dict.fromkeys(text for text in negatives if text is not None and text != passage))
+    kept = tuple(
+        dict.fromkeys(text for text in negatives if text is not None and text != passage)
+    )
     return Row(
-        row.source, record_id, row.language, query, passage, kept, row.split, row.translated_from
+        row.source,
+        record_id,
+        row.language,
+        query,
+        passage,
+        kept,
+        row.split,
+        row.translated_from,
     )
 
 
@@ -142,7 +151,9 @@ class Ingest:
             has_query = HAS_QUERY * (row.query is not None)
             has_passage = HAS_PASSAGE * (row.passage is not None)
             keys["source"][number] = self.sources.setdefault(row.source, len(self.sources))
-            keys["language"][number] = self.languages.setdefault(row.language, len(self.languages))
+            keys["language"][number] = self.languages.setdefault(
+                row.language, len(self.languages)
+            )
             keys["has"][number] = has_query | has_passage
             keys["split"][number] = SPLITS.index(row.split)
             records.append(_digest(row.record_id, 16))

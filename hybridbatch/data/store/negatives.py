@@ -24,7 +24,9 @@ class FoundNegatives:
 
     start: np.ndarray  # int64 [R + 1]: row i has the negatives start[i] to start[i + 1] - 1
     row: np.ndarray  # int64: the rows that the passages belong to
-    keeps_given: np.ndarray  # bool [R]: whether the row's old negatives stay, before the new ones
+    keeps_given: (
+        np.ndarray
+    )  # bool [R]: whether the row's old negatives stay, before the new ones
 
 
 def write_with_negatives(
@@ -75,7 +77,10 @@ def write_with_negatives(
 
 
 def _with_negatives(
-    store: "Store", split: Split, found: FoundNegatives, groups: list[tuple[np.ndarray, np.ndarray]]
+    store: "Store",
+    split: Split,
+    found: FoundNegatives,
+    groups: list[tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[pa.Table]:
     """The rows of a split with their new negatives, in blocks.
 
@@ -87,7 +92,9 @@ def _with_negatives(
         rows = np.arange(first, min(first + BLOCK_ROWS, index.rows))
         lists = _negatives_of(store, split, found, rows)
         widths = np.array([len(texts) for texts in lists])
-        flat = np.array([group for texts in lists for group in texts.values()], index.group.dtype)
+        flat = np.array(
+            [group for texts in lists for group in texts.values()], index.group.dtype
+        )
         groups.append((widths, flat))
         table = store.table(split, rows)
         column = pa.array([list(texts) for texts in lists], field.type)

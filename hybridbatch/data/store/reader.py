@@ -220,7 +220,9 @@ class Store:
     def rows(self, split: Split, rows: np.ndarray) -> list[Row]:
         """Whole rows."""
         table = self.table(split, rows).to_pylist()
-        return [Row(**{**row, "negatives": tuple(row["negatives"])}, split=split) for row in table]
+        return [
+            Row(**{**row, "negatives": tuple(row["negatives"])}, split=split) for row in table
+        ]
 
     def table(self, split: Split, rows: np.ndarray) -> pa.Table:
         """Whole rows, as `row_files.SCHEMA`."""
@@ -255,7 +257,9 @@ class Store:
             if cache is None or os.access(self.folder, os.W_OK)
             else cache / self.fingerprint
         )
-        texts, bit = (self.queries, HAS_QUERY) if side == "query" else (self.passages, HAS_PASSAGE)
+        texts, bit = (
+            (self.queries, HAS_QUERY) if side == "query" else (self.passages, HAS_PASSAGE)
+        )
 
         def read(rows: np.ndarray) -> list[str]:
             # one pass over all rows would end with the whole store mapped
@@ -273,7 +277,9 @@ class Store:
     def _texts(self, split: Split, rows: np.ndarray, side: str) -> list[str]:
         texts = self._column(split, rows, side)
         if None in texts:
-            raise ValueError(f"row {np.asarray(rows)[texts.index(None)]} of {split} has no {side}")
+            raise ValueError(
+                f"row {np.asarray(rows)[texts.index(None)]} of {split} has no {side}"
+            )
         return texts
 
     def _column(self, split: Split, rows: np.ndarray, name: str) -> list[Any]:

@@ -43,7 +43,9 @@ TRANSLATED_SCHEMA = SCHEMA.append(pa.field("translated_from", pa.large_string())
 BLOCK_ROWS = 1 << 15  # rows of an Arrow record batch
 
 
-PREPARE_AGAIN = "run the `hybridbatch prepare` or `mine` command that made it again, which mends it"
+PREPARE_AGAIN = (
+    "run the `hybridbatch prepare` or `mine` command that made it again, which mends it"
+)
 
 
 class FileSums:

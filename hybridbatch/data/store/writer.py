@@ -39,7 +39,9 @@ from hybridbatch.data.store.row_files import (
 )
 
 # the names of all entries of a folder of prepared data
-_PART = re.compile(rf"manifest\.json|checksums|index|tokens|({'|'.join(SPLITS)})-\d{{5,}}\.arrow")
+_PART = re.compile(
+    rf"manifest\.json|checksums|index|tokens|({'|'.join(SPLITS)})-\d{{5,}}\.arrow"
+)
 
 
 class LeakingRecords(Protocol):

@@ -13,7 +13,12 @@ from hybridbatch.data.download.sizes import Files, KnownSize
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.sources.local_copies import local_copy
 from hybridbatch.data.tasks import belebele, lareqa, miracl
-from hybridbatch.data.tasks.layouts import files_by_code, read_bitext, read_english_to, read_flat
+from hybridbatch.data.tasks.layouts import (
+    files_by_code,
+    read_bitext,
+    read_english_to,
+    read_flat,
+)
 
 Reader = Callable[..., Task]  # (folder, name, **fields of Task) -> Task
 

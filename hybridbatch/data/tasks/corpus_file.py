@@ -58,7 +58,10 @@ def write_texts(path: Path, rows: Iterable[tuple[str, str]]) -> None:
     import pyarrow as pa
 
     schema = pa.schema(
-        [pa.field("id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)]
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+        ]
     )
     digest = hashlib.sha256()
     with atomic_path(path) as temporary:

@@ -43,7 +43,9 @@ def rows_of(
         local_copy(repository, data_root, path) or repository.file(path),
         repository.label(path),
     )
-    for item in headless_records(file, label, columns) if columns else read_records(file, label):
+    for item in (
+        headless_records(file, label, columns) if columns else read_records(file, label)
+    ):
         if isinstance(item, BadRow):
             raise DataError(
                 f"{item.file}:{item.line}: {item.field}: {item.reason}; get the file again"

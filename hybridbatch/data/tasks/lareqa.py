@@ -119,7 +119,9 @@ def _read_language(path: Path) -> tuple[Texts, Texts, Qrels]:
     qrels: dict[str, dict[str, int]] = {}
     try:
         paragraphs = [
-            paragraph for article in read_json(path)["data"] for paragraph in article["paragraphs"]
+            paragraph
+            for article in read_json(path)["data"]
+            for paragraph in article["paragraphs"]
         ]
         for number, paragraph in enumerate(paragraphs):
             context, breaks = paragraph["context"], paragraph["sentence_breaks"]

@@ -87,7 +87,9 @@ def read_folder(
 
 def _single_language(folder: Path, languages: str) -> str:
     try:
-        if languages != "all":  # also the code of the language Allar, but here it is the default
+        if (
+            languages != "all"
+        ):  # also the code of the language Allar, but here it is the default
             return canonical(languages)
     except DataError:
         pass  # a group or a list
@@ -149,7 +151,9 @@ def _read_beir(
         corpus[language] = read_texts(required(folder, "corpus.jsonl"), may_be_empty=True)
         scored_split, scored = find_qrels(folder, split)
         if scored_split != (split or "test"):
-            notes.append(f"{folder}: has no judgements for testing; those of {scored} are scored")
+            notes.append(
+                f"{folder}: has no judgements for testing; those of {scored} are scored"
+            )
         qrels[language] = qrels_of(read_judgements(scored))
         for other in sorted((folder / "qrels").glob("*.tsv*")):
             if other != scored:
@@ -183,7 +187,9 @@ class _FlatFiles:
             }
         else:
             by_language = _by_language(found)
-        return {language: (path.name.split(".")[1], path) for language, path in by_language.items()}
+        return {
+            language: (path.name.split(".")[1], path) for language, path in by_language.items()
+        }
 
     def texts(self, kind: str, *, may_be_empty: bool = False) -> dict[str, Texts]:
         """Queries or corpus by language."""

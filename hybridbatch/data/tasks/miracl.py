@@ -23,7 +23,9 @@ from hybridbatch.data.tasks.corpus_file import open_texts, write_texts
 from hybridbatch.data.tasks.hub_files import local_copy, rows_of
 from hybridbatch.data.tasks.texts_and_qrels import collect, make_task
 
-SOURCE = f"huggingface.co/datasets/{HUB.name} @ {HUB.revision}; {CORPUS.name} @ {CORPUS.revision}"
+SOURCE = (
+    f"huggingface.co/datasets/{HUB.name} @ {HUB.revision}; {CORPUS.name} @ {CORPUS.revision}"
+)
 QUERIES = {"ar": 2896, "bn": 411, "de": 305, "en": 799, "es": 648, "fa": 632, "fi": 1271, "fr": 343, "hi": 350,
            "id": 960, "ja": 860, "ko": 213, "ru": 1252, "sw": 482, "te": 828, "th": 733, "yo": 119, "zh": 393}  # fmt: skip
 PASSAGES = {"ar": 2_061_414, "bn": 297_265, "de": 15_866_222, "en": 32_893_221, "es": 10_373_953, "fa": 2_207_172,

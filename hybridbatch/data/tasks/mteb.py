@@ -153,7 +153,8 @@ def languages_of(task: Any, subset: str) -> tuple[str, str] | None:
     listed = task.metadata.eval_langs
     codes = list(
         dict.fromkeys(
-            canonical(code) for code in (listed[subset] if isinstance(listed, Mapping) else listed)
+            canonical(code)
+            for code in (listed[subset] if isinstance(listed, Mapping) else listed)
         )
     )
     if len(codes) == 1:
@@ -171,7 +172,10 @@ def _directions() -> dict[str, str]:
     from importlib.resources import files
 
     lines = (
-        files(__package__).joinpath("mteb_directions.tsv").read_text(encoding="utf-8").splitlines()
+        files(__package__)
+        .joinpath("mteb_directions.tsv")
+        .read_text(encoding="utf-8")
+        .splitlines()
     )
     return dict(line.split("\t")[:2] for line in lines[1:])
 

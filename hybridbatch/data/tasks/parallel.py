@@ -17,7 +17,9 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.records import Qrels, Task, Texts
 
 Parallel = Literal["auto", "yes", "no"]
-FEWEST = 50  # least number of texts with shared ids; with fewer, chance can look like either case
+FEWEST = (
+    50  # least number of texts with shared ids; with fewer, chance can look like either case
+)
 PAIRS = 20  # most pairs of languages to compare, those with the most shared ids
 TEXTS = 2000  # most texts of a pair to compare
 SIGNIFICANT = 2.33  # standard errors; unrelated texts exceed them one time in a hundred

@@ -92,10 +92,14 @@ def _rows(path: Path) -> Iterator[Placed]:
         yield from _lines(path)
         return
     if kind(path) is None:
-        raise DataError(f"{path}: this kind of file is not known; give .txt or {', '.join(KINDS)}")
+        raise DataError(
+            f"{path}: this kind of file is not known; give .txt or {', '.join(KINDS)}"
+        )
     for item in read_records(path):
         if isinstance(item, BadRow):
-            raise DataError(f"{path}:{item.line}: {item.field}: {item.reason}; mend or remove it")
+            raise DataError(
+                f"{path}:{item.line}: {item.field}: {item.reason}; mend or remove it"
+            )
         number, record = item
         yield f"{path}:{number}", {"_row": number, **record}
 

@@ -60,7 +60,9 @@ def load_task(
     elif Path(name).is_dir():
         task = read_folder(Path(name), languages, parallel=parallel)
     elif split and Path(base).is_dir():
-        task = replace(read_folder(Path(base), languages, split, parallel), name=Path(name).name)
+        task = replace(
+            read_folder(Path(base), languages, split, parallel), name=Path(name).name
+        )
     else:
         raise ConfigError(
             f"task {name!r}: is neither a built-in task{nearest(base, TASKS)} nor a folder;"

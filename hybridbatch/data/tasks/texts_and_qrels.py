@@ -170,7 +170,9 @@ def make_task(
     notes: list[str] = []
     for language, judged in qrels.items():
         place = f"{origin}: qrels of {language}"
-        _refuse([query for query in judged if query not in known], place, "query ids", "queries")
+        _refuse(
+            [query for query in judged if query not in known], place, "query ids", "queries"
+        )
         absent = _absent_passages(judged, corpus[language])
         if rules == "as it is" and absent:
             notes.append(_absent_note(place, absent))
@@ -240,7 +242,9 @@ def _refuse(unknown: list[str], place: str, what: str, where: str) -> None:
 
 
 def _keep(texts: Texts, wanted: Container[str]) -> Texts:
-    kept = [(key, text) for key, text in zip(texts.ids, texts.texts, strict=True) if key in wanted]
+    kept = [
+        (key, text) for key, text in zip(texts.ids, texts.texts, strict=True) if key in wanted
+    ]
     return Texts(tuple(key for key, _ in kept), tuple(text for _, text in kept))
 
 

@@ -58,7 +58,9 @@ class TranslationCache:
 
     def _add_checksums(self) -> None:
         """Add the column of checksums to a file of an earlier version, whose entries are trusted."""
-        columns = [row[1] for row in self._connection.execute("PRAGMA table_info(translations)")]
+        columns = [
+            row[1] for row in self._connection.execute("PRAGMA table_info(translations)")
+        ]
         if "sum" not in columns:
             with contextlib.suppress(sqlite3.OperationalError):  # added by another process
                 self._connection.execute("ALTER TABLE translations ADD COLUMN sum INTEGER")

@@ -17,7 +17,12 @@ from hybridbatch.common.languages import language
 KEY_VARIABLE = "HYBRIDBATCH_TRANSLATOR_KEY"
 PARALLEL = 8  # requests at a time
 TIMEOUT = 300.0  # seconds for one answer
-PAUSES = (1.0, 4.0, 16.0, 64.0)  # seconds before each further try, unless the server names a time
+PAUSES = (
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+)  # seconds before each further try, unless the server names a time
 LONGEST_PAUSE = 300.0
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _INSTRUCTION = (
@@ -91,9 +96,16 @@ class EndpointTranslator:
             return list(pool.map(lambda piece: self._ask(instruction, piece), pieces))
 
     def _ask(self, instruction: str, text: str) -> str | None:
-        messages = [{"role": "system", "content": instruction}, {"role": "user", "content": text}]
-        body = json.dumps({"model": self._model, "messages": messages, "temperature": 0}).encode()
-        request = urllib.request.Request(self._asked, body, {"Content-Type": "application/json"})
+        messages = [
+            {"role": "system", "content": instruction},
+            {"role": "user", "content": text},
+        ]
+        body = json.dumps(
+            {"model": self._model, "messages": messages, "temperature": 0}
+        ).encode()
+        request = urllib.request.Request(
+            self._asked, body, {"Content-Type": "application/json"}
+        )
         if key := os.environ.get(KEY_VARIABLE):
             # an unredirected header never goes to another host
             request.add_unredirected_header("Authorization", f"Bearer {key}")

@@ -37,4 +37,6 @@ def join(sentences: Sequence[str], spaces: Sequence[str], code: str) -> str:
     """
     gap = "" if language(code).script in _UNSPACED else " "
     between = ["\n" * space.count("\n") or gap for space in spaces]
-    return "".join(part for pair in zip(sentences, between, strict=True) for part in pair).strip()
+    return "".join(
+        part for pair in zip(sentences, between, strict=True) for part in pair
+    ).strip()

@@ -45,7 +45,9 @@ class Seq2SeqTranslator:
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(
                     self._source.location, trust_remote_code=False
                 )
-        except Exception as error:  # third-party readers of several formats raise any type of error
+        except (
+            Exception
+        ) as error:  # third-party readers of several formats raise any type of error
             raise ModelError(
                 f"{name}: its tokenizer cannot be loaded ({first_line(error)})"
             ) from error
@@ -83,13 +85,18 @@ class Seq2SeqTranslator:
 
         A batch has at most `Decoding.batch_tokens` tokens.
         """
-        lengths = [len(ids) for ids in self._encode(pieces, source)["input_ids"]] if pieces else []
-        order = sorted(range(len(pieces)), key=lambda number: (-lengths[number], pieces[number]))
+        lengths = (
+            [len(ids) for ids in self._encode(pieces, source)["input_ids"]] if pieces else []
+        )
+        order = sorted(
+            range(len(pieces)), key=lambda number: (-lengths[number], pieces[number])
+        )
         batches: list[list[int]] = []
         for number in order:
             if (
                 not batches
-                or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > self._decoding.batch_tokens
+                or (len(batches[-1]) + 1) * lengths[batches[-1][0]]
+                > self._decoding.batch_tokens
             ):
                 batches.append([])
             batches[-1].append(number)
@@ -107,7 +114,9 @@ class Seq2SeqTranslator:
             batch = self._tokenizer.pad(
                 {"input_ids": [encoded[number] for number in fitting]}, return_tensors="pt"
             )
-            tokens = self._generate(batch, target, max(len(encoded[number]) for number in fitting))
+            tokens = self._generate(
+                batch, target, max(len(encoded[number]) for number in fitting)
+            )
             ends = (tokens == self._tokenizer.eos_token_id).any(1).tolist()
             texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
             for number, text, ended in zip(fitting, texts, ends, strict=True):

@@ -148,7 +148,9 @@ class Translation:
             f"translated: {rows.total():,} rows ({into or 'no record lacks these languages'})"
         )
         if faults.total():
-            told = "; ".join(f"{count:,} x {name}" for name, count in faults.most_common() if count)
+            told = "; ".join(
+                f"{count:,} x {name}" for name, count in faults.most_common() if count
+            )
             texts = sum(counts["texts"] for counts in self._counts.values())
             report.warn(
                 f"{faults.total():,} of {texts:,} translated texts were left out: {told}."
@@ -163,22 +165,29 @@ class Translation:
     def _wants(self, source: str) -> bool:
         return not self._only or source in self._only
 
-    def _note(self, row: Row, records: dict[tuple[str, str], _Record], spilled: IO[bytes]) -> None:
+    def _note(
+        self, row: Row, records: dict[tuple[str, str], _Record], spilled: IO[bytes]
+    ) -> None:
         record = records.setdefault((row.source, row.record_id), _Record())
         if row.language in self._targets:
             record.present = (*record.present, row.language)
         rank = self._rank(row)
-        if self._translator.speaks(row.language) and (record.rank is None or rank < record.rank):
+        if self._translator.speaks(row.language) and (
+            record.rank is None or rank < record.rank
+        ):
             record.rank = rank
             record.texts = (row.query is not None) + (row.passage is not None)
             record.place = spilled.tell()
             spilled.write(
-                json.dumps(row._asdict() | {"negatives": []}, ensure_ascii=False).encode() + b"\n"
+                json.dumps(row._asdict() | {"negatives": []}, ensure_ascii=False).encode()
+                + b"\n"
             )
 
     def _rank(self, row: Row) -> _Rank:
         preferred = (
-            self._prefer.index(row.language) if row.language in self._prefer else len(self._prefer)
+            self._prefer.index(row.language)
+            if row.language in self._prefer
+            else len(self._prefer)
         )
         resources = language(row.language).joshi_class
         return (
@@ -206,7 +215,9 @@ class Translation:
             for record, missing in wanted:
                 spilled.seek(record.place)
                 row = Row(**json.loads(spilled.readline()) | {"negatives": ()})
-                sides = [side for side in ("query", "passage") if getattr(row, side) is not None]
+                sides = [
+                    side for side in ("query", "passage") if getattr(row, side) is not None
+                ]
                 jobs += [_Job(row, side, target) for target in missing for side in sides]
                 if len(jobs) >= CHUNK_TEXTS:
                     yield from self._finished(jobs, bar)
@@ -215,7 +226,9 @@ class Translation:
 
     def _finished(self, jobs: Sequence[_Job], bar: Bar) -> Iterator[Row]:
         """The rows of some jobs; jobs of one row and language must be neighbours."""
-        texts: dict[tuple[str, str], dict[str, str | None]] = {}  # by source and target language
+        texts: dict[
+            tuple[str, str], dict[str, str | None]
+        ] = {}  # by source and target language
         for job in jobs:
             texts.setdefault((job.row.language, job.target), {})[job.text] = None
         waiting = Counter((job.row.language, job.target, job.text) for job in jobs)
@@ -225,7 +238,9 @@ class Translation:
                 bar.advance(waiting[source, target, text])
         rows: dict[tuple[str, str, str], dict[str, Any]] = {}
         for job in jobs:
-            row = rows.setdefault((job.row.source, job.row.record_id, job.target), {"row": job.row})
+            row = rows.setdefault(
+                (job.row.source, job.row.record_id, job.target), {"row": job.row}
+            )
             row[job.side] = self._judged(job, texts[job.row.language, job.target][job.text])
         for (source, record_id, target), made in rows.items():
             query, passage, origin = made.get("query"), made.get("passage"), made["row"]
@@ -243,7 +258,9 @@ class Translation:
 
     def _judged(self, job: _Job, translation: str | None) -> str | None:
         """The translation, or None if it cannot be used."""
-        counts = self._counts.setdefault((job.row.source, job.row.language, job.target), Counter())
+        counts = self._counts.setdefault(
+            (job.row.source, job.row.language, job.target), Counter()
+        )
         counts["texts"] += 1
         cleaned = clean_text(translation) or ""
         found = (

@@ -99,7 +99,9 @@ def turned(
     found = []
     sides_of: tuple[tuple[Side, Vectors], ...] = (("query", raw[0]), ("passage", raw[1]))
     for side, by_language in sides_of:
-        found.append({name: vectors.apply(own, side, name) for name, own in by_language.items()})
+        found.append(
+            {name: vectors.apply(own, side, name) for name, own in by_language.items()}
+        )
     return found[0], found[1]
 
 

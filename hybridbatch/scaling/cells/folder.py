@@ -105,7 +105,9 @@ class SweepFolder:
             raise DataError(
                 f"{self.path}: is not the folder of a sweep, because it has no {self.plan.name}"
             )
-        return read_document(self.plan, SweepDocument, "run the sweep again, which writes it anew")
+        return read_document(
+            self.plan, SweepDocument, "run the sweep again, which writes it anew"
+        )
 
     def adopt(self, key: str, other: "SweepFolder") -> bool:
         """Take a finished cell over from another sweep; False where it has none."""
@@ -123,14 +125,18 @@ class SweepFolder:
         """Append an attempt's traceback to the cell's log."""
         log = self.log(cell.key)
         earlier = log.read_text(encoding="utf-8") if log.exists() else ""
-        write_text(log, f"{earlier}{cell.label}\n{''.join(traceback.format_exception(error))}\n")
+        write_text(
+            log, f"{earlier}{cell.label}\n{''.join(traceback.format_exception(error))}\n"
+        )
 
 
 def execute(cell: Cell, folder: SweepFolder, runner: Runner) -> None:
     """Run one cell. Its JSON is written last, so a cell without JSON is not done."""
     work = make_folder(folder.work(cell.key))
     trace = work / "process.json"
-    write_json(trace, {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+    write_json(
+        trace, {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+    )
     try:
         result = runner(cell, work)
     finally:

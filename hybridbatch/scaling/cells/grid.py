@@ -121,7 +121,9 @@ def plan_cells(config: SweepConfig, facts: Facts) -> list[Cell]:
         "languages": ",".join(targets),
         "parallel": config.parallel,
     }
-    sets = {spec: _training_set(spec, config, facts, targets) for spec in config.train_languages}
+    sets = {
+        spec: _training_set(spec, config, facts, targets) for spec in config.train_languages
+    }
     _check_pivot(config, targets)
     untrained: list[Cell] = []
     baselines: list[Cell] = []
@@ -254,7 +256,9 @@ def _training_set(
     spec: int | str, config: SweepConfig, facts: Facts, targets: Sequence[str]
 ) -> list[str]:
     """The training languages that one value of the axis means, without the targets."""
-    unseen = [code for code in facts.training_languages if config.allow_seen or code not in targets]
+    unseen = [
+        code for code in facts.training_languages if config.allow_seen or code not in targets
+    ]
     if isinstance(spec, int):
         if not 1 <= spec <= len(unseen):
             raise ConfigError(
@@ -269,7 +273,9 @@ def _training_set(
             f"train_languages = {spec!r} names targets of the evaluation ({', '.join(clash)}); "
             "remove them from train_languages or from languages, or give --allow-seen"
         )
-    chosen = [code for code in languages.resolve(spec, facts.training_languages) if code in unseen]
+    chosen = [
+        code for code in languages.resolve(spec, facts.training_languages) if code in unseen
+    ]
     if not chosen:
         raise ConfigError(
             f"train_languages = {spec!r}: no language is left beside the targets; give --allow-seen"
@@ -353,7 +359,8 @@ def _cell(
         "model": facts.models[model],
         "tasks": {name: facts.tasks[name] for name in evaluation.tasks},
         "eval": _counted(evaluation, EVAL_BOOKKEEPING),
-        "train": train and {"data": facts.data, **_counted(train, TRAIN_BOOKKEEPING), **teacher},
+        "train": train
+        and {"data": facts.data, **_counted(train, TRAIN_BOOKKEEPING), **teacher},
     }
     if debias is not None:
         determined["debias"] = CROSS_FIT if debias == CROSS_FIT else facts.debias

@@ -54,7 +54,9 @@ class Estimate:
     # tokens that an evaluation encodes, by model and by its languages
     evaluation_tokens: Mapping[tuple[str, str], float]
     checkpoint_bytes: Mapping[str, float] = field(default_factory=dict)  # by model
-    measured_on: str = field(default="a probe of the model on some texts, and the number of tokens")
+    measured_on: str = field(
+        default="a probe of the model on some texts, and the number of tokens"
+    )
 
     def of(self, cell: Cell) -> float:
         """The expected seconds of a cell."""

@@ -78,7 +78,9 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
         for name in config.tasks
     }
     spoken = (language for task in tasks.values() for language in [*task.queries, *task.corpus])
-    models = {name: model_fingerprint(name, report) for name in [*config.model, *_teachers(config)]}
+    models = {
+        name: model_fingerprint(name, report) for name in [*config.model, *_teachers(config)]
+    }
     if BM25 in config.baselines:
         models[BM25] = bm25_fingerprint()
     return Facts(
@@ -249,7 +251,9 @@ def _tasks(
     """The tasks that all cells of a sweep share, read once in a process."""
     from hybridbatch.scoring.planning import load_tasks
 
-    config = EvalConfig(tasks=names, data_root=data_root, languages=languages, parallel=parallel)
+    config = EvalConfig(
+        tasks=names, data_root=data_root, languages=languages, parallel=parallel
+    )
     return tuple(load_tasks(config, names, ()))
 
 

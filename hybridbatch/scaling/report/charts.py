@@ -191,7 +191,15 @@ def _laws(findings: Findings) -> Chart:
             for x, y, a, b in zip(curve, law.predict(curve), low, high, strict=True)
         ]
         rows += [
-            {**about, "x": float(x), "y": y, "low": None, "high": None, "curve": 0, "keys": [key]}
+            {
+                **about,
+                "x": float(x),
+                "y": y,
+                "low": None,
+                "high": None,
+                "curve": 0,
+                "keys": [key],
+            }
             for x, y, key in zip(sizes, row["values"], row["keys"], strict=True)
         ]
     return {
@@ -237,7 +245,9 @@ def _values(row: TableRow) -> dict[str, Any]:
 
 
 def _arm(row: TableRow) -> str:
-    return f"mix {row['mix']:g}" if row.get("mix") is not None else str(row.get("strategy", "all"))
+    return (
+        f"mix {row['mix']:g}" if row.get("mix") is not None else str(row.get("strategy", "all"))
+    )
 
 
 def _words(findings: Findings, row: TableRow, along: str = "pairs") -> str:
@@ -246,6 +256,8 @@ def _words(findings: Findings, row: TableRow, along: str = "pairs") -> str:
     if along == "pairs":
         names = [name for name in names if name != "pairs"]
     return (
-        ", ".join(f"{name.replace('_', ' ')} {row[name]}" for name in names if name != "strategy")
+        ", ".join(
+            f"{name.replace('_', ' ')} {row[name]}" for name in names if name != "strategy"
+        )
         or "whole grid"
     )

@@ -31,7 +31,9 @@ def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
     tasks = dict.fromkeys(row["task"] for row in findings.means)
     for task in tasks:
         for metric, label in LABELS.items():
-            of_metric = (r for r in findings.means if r["task"] == task and r["metric"] == metric)
+            of_metric = (
+                r for r in findings.means if r["task"] == task and r["metric"] == metric
+            )
             rows = [
                 row
                 for row in of_metric
@@ -42,13 +44,21 @@ def figures(findings: Findings) -> Iterator[tuple[str, str, "Figure"]]:
                     f"{task}: {label} against the mix (0 cross-lingual, 1 monolingual batches); the"
                     " bands are 95 % intervals"
                 )
-                yield f"{task}-mix-{metric}", caption, _lines(rows, label, x="mix", line="pairs")
+                yield (
+                    f"{task}-mix-{metric}",
+                    caption,
+                    _lines(rows, label, x="mix", line="pairs"),
+                )
             if rows and len({row["pairs"] for row in rows}) > 1:
                 caption = (
                     f"{task}: {label} against the number of training records; the dashed line is"
                     " the model before training"
                 )
-                yield f"{task}-pairs-{metric}", caption, _lines(rows, label, x="pairs", line="mix")
+                yield (
+                    f"{task}-pairs-{metric}",
+                    caption,
+                    _lines(rows, label, x="pairs", line="mix"),
+                )
         languages = [
             row
             for row in findings.languages
@@ -110,7 +120,10 @@ def _lines(rows: Sequence[TableRow], label: str, *, x: str, line: str) -> "Figur
         panel.set(title=setting, xlabel="training records" if x == "pairs" else "mix")
     panels[0].set_ylabel(label)
     figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False
+        *panels[0].get_legend_handles_labels(),
+        loc="outside right upper",
+        fontsize=7,
+        frameon=False,
     )
     return figure
 
@@ -192,7 +205,10 @@ def _laws(rows: Sequence[TableRow]) -> "Figure":
         panel.set(title=setting, xlabel=rows[0]["over"])
     panels[0].set_ylabel(rows[0]["of"])
     figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False
+        *panels[0].get_legend_handles_labels(),
+        loc="outside right upper",
+        fontsize=7,
+        frameon=False,
     )
     return figure
 

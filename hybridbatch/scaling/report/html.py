@@ -90,7 +90,9 @@ def page(contents: Contents) -> str:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
-        loader=PackageLoader(__package__ or "", "."), autoescape=True, keep_trailing_newline=True
+        loader=PackageLoader(__package__ or "", "."),
+        autoescape=True,
+        keep_trailing_newline=True,
     )
     environment.filters.update(shown=shown, words=lambda name: name.replace("_", " "))
     tables = {name: page_table(rows) for name, rows in contents.tables.items()}

@@ -130,7 +130,9 @@ def report(*paths: Path, data_root: Path | None = None, progress: Reporter = SIL
 def _about(sweep: Sweep) -> str:
     """The sentence under the title: cells, starting models and evaluation tasks."""
     names = [task["name"] for task in sweep.tasks]
-    tasks = ", ".join(f"{name} (query languages: {len(sweep.languages(name))})" for name in names)
+    tasks = ", ".join(
+        f"{name} (query languages: {len(sweep.languages(name))})" for name in names
+    )
     missing = f", {len(sweep.missing)} missing" if sweep.missing else ""
     models = ", ".join(dict.fromkeys(cell["axes"]["model"] for cell in sweep.trained))
     return (
@@ -164,7 +166,9 @@ def _texts(
             chosen = load(languages=optional(settings["languages"]))
             whole = load()  # includes the training languages
         except HybridBatchError as error:
-            progress.note(f"{name}: the report has no lexical distances for this task ({error})")
+            progress.note(
+                f"{name}: the report has no lexical distances for this task ({error})"
+            )
             continue
         if chosen.provenance["fingerprint"] != evaluated:
             progress.note(
@@ -193,7 +197,10 @@ def rerun(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     folders = [_folder(each) for each in settings]
     report = " ".join(["hybridbatch report", *(f"'{folder}'" for folder in folders)])
-    return [*(" ".join(["hybridbatch scale-sweep", *_options(each)]) for each in settings), report]
+    return [
+        *(" ".join(["hybridbatch scale-sweep", *_options(each)]) for each in settings),
+        report,
+    ]
 
 
 def _folder(settings: Mapping[str, Any]) -> str:
@@ -211,7 +218,9 @@ def _options(settings: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             options.append(flag if value else flag.replace("--", "--no-"))
         else:
-            options.append(f"{flag} '{_option(value, ';' if name == 'train_languages' else ',')}'")
+            options.append(
+                f"{flag} '{_option(value, ';' if name == 'train_languages' else ',')}'"
+            )
     return [*options, *([f"--out '{_folder(settings)}'"] if settings["out"] else [])]
 
 

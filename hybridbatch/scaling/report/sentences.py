@@ -304,7 +304,8 @@ def _unit(axis: str) -> str:
 def _traits(findings: Findings) -> Iterator[str]:
     refusals = {row["refused"] for row in findings.traits if "refused" in row}
     yield from (
-        f"The report does not say which languages gain: {refusal}." for refusal in sorted(refusals)
+        f"The report does not say which languages gain: {refusal}."
+        for refusal in sorted(refusals)
     )
     tested = [row for row in findings.traits if "settled" in row]
     for row in tested:
@@ -330,7 +331,9 @@ def _forecasts(sweep: Sweep) -> Iterator[str]:
     found = [pair for folder in sweep.folders for pair in compared(folder)]
     for row in misses(found):
         what = (
-            "all tasks and settings" if row["task"] == "all" else f"{row['setting']} {row['task']}"
+            "all tasks and settings"
+            if row["task"] == "all"
+            else f"{row['setting']} {row['task']}"
         )
         yield (
             f"Before training, {row['scores']:,} scores of {row['languages']} languages in"

@@ -61,7 +61,9 @@ class Published:
             if name in self.config.model_fields_set and here is not None and here != published:
                 self.departures[name] = {"here": here, "published": published}
         if self.departures:
-            told = ", ".join(f"{name} = {both['here']!r}" for name, both in self.departures.items())
+            told = ", ".join(
+                f"{name} = {both['here']!r}" for name, both in self.departures.items()
+            )
             self.report.warn(
                 f"mteb's tasks: {told} differs from the files of the model, so these scores"
                 " are not comparable with those of mteb; the results record this"
@@ -91,7 +93,9 @@ class Published:
         """Embeds the texts of a task with the prompts that the model states for it."""
         if self.encoder is None:
             return _as_sides(partial(self.store.embed, report=self.report))
-        chosen = {side: self._prompt(task.metadata, kind) for side, kind in _PROMPT_TYPES.items()}
+        chosen = {
+            side: self._prompt(task.metadata, kind) for side, kind in _PROMPT_TYPES.items()
+        }
 
         def embed(texts: Sequence[str], side: str) -> np.ndarray:
             if side == "text":
@@ -112,7 +116,9 @@ class Published:
         # mteb warns of prompts whose names are none of its own, such as "passage".
         with fenced(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+            from mteb.models.sentence_transformer_wrapper import (
+                SentenceTransformerEncoderWrapper,
+            )
             from sentence_transformers import SentenceTransformer
 
             model = SentenceTransformer(

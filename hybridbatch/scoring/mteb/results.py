@@ -62,7 +62,9 @@ def _score_part(
     """By split and subset, the scores of a task that is scored as a ranking."""
     load(task)
     every = list(subsets(task))
-    queries = _embed_distinct((text for subset in every for text in subset.queries), "query", embed)
+    queries = _embed_distinct(
+        (text for subset in every for text in subset.queries), "query", embed
+    )
     passages = _embed_distinct(
         (text for subset in every for text in subset.passages), "passage", embed
     )
@@ -87,7 +89,9 @@ def _by_subset(result: Any) -> dict[str, dict[str, Mapping[str, Any]]]:
 
 def _bare(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The scores of an entry, without what `from_task_results` adds to it."""
-    return {name: value for name, value in entry.items() if name not in ("hf_subset", "languages")}
+    return {
+        name: value for name, value in entry.items() if name not in ("hf_subset", "languages")
+    }
 
 
 def has_own_scores(task: Any) -> bool:
@@ -113,7 +117,9 @@ def run_stock(task: Any, model: Any) -> Any:
         return done.task_results[0]
 
 
-def _embed_distinct(texts: Any, side: str, embed: Embed) -> Callable[[Sequence[str]], torch.Tensor]:
+def _embed_distinct(
+    texts: Any, side: str, embed: Embed
+) -> Callable[[Sequence[str]], torch.Tensor]:
     place: dict[str, int] = {}
     for text in texts:
         place.setdefault(text, len(place))
@@ -129,7 +135,9 @@ def _embed_distinct(texts: Any, side: str, embed: Embed) -> Callable[[Sequence[s
     return look_up
 
 
-def retrieve(task: Any, subset: Subset, queries: torch.Tensor, passages: torch.Tensor) -> Retrieved:
+def retrieve(
+    task: Any, subset: Subset, queries: torch.Tensor, passages: torch.Tensor
+) -> Retrieved:
     """Ranks and score statistics of one subset: queries [Q, D], passages [P, D]."""
     column = {identifier: i for i, identifier in enumerate(subset.passage_ids)}
     widest = max(len(subset.qrels[query]) for query in subset.query_ids)
@@ -146,7 +154,9 @@ def retrieve(task: Any, subset: Subset, queries: torch.Tensor, passages: torch.T
         excluded = np.array([column.get(query, -1) for query in subset.query_ids])
     if subset.candidates is not None:
         candidates = [
-            np.array([column[passage] for passage in subset.candidates.get(query, ())], np.int64)
+            np.array(
+                [column[passage] for passage in subset.candidates.get(query, ())], np.int64
+            )
             for query in subset.query_ids
         ]
     return search(

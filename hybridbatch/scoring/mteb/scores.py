@@ -92,7 +92,9 @@ def _multiply(queries: torch.Tensor, passages: torch.Tensor) -> np.ndarray:
     return scores.numpy()
 
 
-def _ranks(scores: np.ndarray, relevant: np.ndarray, id_rank: np.ndarray, top_k: int) -> np.ndarray:
+def _ranks(
+    scores: np.ndarray, relevant: np.ndarray, id_rank: np.ndarray, top_k: int
+) -> np.ndarray:
     """[n, M] from scores [n, P]: one more than the passages with a higher score, or the same and a
     later id.
     """

@@ -21,7 +21,9 @@ FOLDER = "mteb"  # within the evaluation's folder; also the run-local result cac
 ABLATION = ("mix", "seed", "strategy", "batch_size", "steps", "learning_rate")
 
 
-def official_tasks(config: EvalConfig, names: Sequence[str], trained: Sequence[str]) -> list[Any]:
+def official_tasks(
+    config: EvalConfig, names: Sequence[str], trained: Sequence[str]
+) -> list[Any]:
     """mteb's tasks of these names and of the benchmark asked for, restricted to the wanted
     languages.
 
@@ -55,7 +57,11 @@ def spoken(task: Any) -> list[str]:
 
 
 def score_official(
-    config: EvalConfig, tasks: Sequence[Any], store: EmbeddingStore, folder: Path, report: Reporter
+    config: EvalConfig,
+    tasks: Sequence[Any],
+    store: EmbeddingStore,
+    folder: Path,
+    report: Reporter,
 ) -> list[dict[str, Any]]:
     """Score tasks, write mteb's result files under ``folder/mteb``, verify samples; the
     ``official`` part of eval.json.

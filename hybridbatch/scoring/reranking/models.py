@@ -104,9 +104,13 @@ class CrossEncoder:
 
         self.name = source.name
         self._precision: Precision = precision
-        self._model = load_weights(AutoModelForSequenceClassification, source, config)[0].to(device)
+        self._model = load_weights(AutoModelForSequenceClassification, source, config)[0].to(
+            device
+        )
         self._tokenizer = _own_tokenizer(source, self._model)
-        self._length = min(PAIR_TOKENS, self._tokenizer.model_max_length, positions(self._model)[1])
+        self._length = min(
+            PAIR_TOKENS, self._tokenizer.model_max_length, positions(self._model)[1]
+        )
         self._pairs = 0
 
     def score(self, pairs: Sequence[tuple[str, str]], report: Reporter = SILENT) -> np.ndarray:
@@ -133,7 +137,9 @@ class CrossEncoder:
                 for name, values in tokens.items():
                     chosen[name] = [values[row] for row in rows]
                 batch = self._tokenizer.pad(chosen, return_tensors="pt")
-                scores[rows] = self._model(**batch.to(device)).logits[:, 0].float().cpu().numpy()
+                scores[rows] = (
+                    self._model(**batch.to(device)).logits[:, 0].float().cpu().numpy()
+                )
                 bar.advance(len(rows))
 
             for rows in _batches(lengths, TOKENS_PER_BATCH.get(device.type, 8192)):
@@ -167,7 +173,9 @@ class CrossEncoder:
                         pair = (query, passages[row])
                         numbers.append(wanted.setdefault(pair, len(wanted)))
             places[name] = np.array(numbers, np.int64).reshape(top.shape)
-        scores = np.append(self.score(list(wanted), report), 0.0)  # the last one for -1: all equal
+        scores = np.append(
+            self.score(list(wanted), report), 0.0
+        )  # the last one for -1: all equal
         return {
             name: np.argsort(-scores[place], axis=1, kind="stable")
             for name, place in places.items()
@@ -177,9 +185,13 @@ class CrossEncoder:
         self, rankings: int, depth: int, queries: Sequence[str], passages: Sequence[str]
     ) -> str:
         """As `Reranker`."""
-        length = _mean_tokens(self._tokenizer, queries) + _mean_tokens(self._tokenizer, passages)
+        length = _mean_tokens(self._tokenizer, queries) + _mean_tokens(
+            self._tokenizer, passages
+        )
         pairs = rankings * depth
-        return f"at most {pairs:,} pairs, {_work(self._model, pairs * min(length, self._length))}"
+        return (
+            f"at most {pairs:,} pairs, {_work(self._model, pairs * min(length, self._length))}"
+        )
 
     def facts(self) -> dict[str, Any]:
         """As `Reranker`."""
@@ -384,7 +396,9 @@ def _batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
 def _mean_tokens(tokenizer: Any, texts: Sequence[str]) -> float:
     sample = list(texts[:: max(1, len(texts) // SAMPLE)])
-    return float(np.mean([len(ids) for ids in tokenizer(sample)["input_ids"]])) if sample else 0.0
+    return (
+        float(np.mean([len(ids) for ids in tokenizer(sample)["input_ids"]])) if sample else 0.0
+    )
 
 
 def _work(model: Any, tokens: float) -> str:

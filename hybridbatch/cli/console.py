@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,8 +70,15 @@ def finish() -> None:
 
 
 def error(message: str) -> None:
-    """Write an error as one line to standard error."""
-    err.print(Text(f"error: {message}", style="red" if err.is_terminal else ""))
+    """Write an error as one line to standard error. Control characters of names are escaped."""
+    style = "red" if err.is_terminal else ""
+    err.print(Text(f"error: {_printable(message)}", style=style))
+
+
+def _printable(text: str) -> str:
+    """`text` with control characters and ends of lines as escapes."""
+    ends = ("Cc", "Zl", "Zp")
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ends else c for c in text)
 
 
 class TerminalReporter:

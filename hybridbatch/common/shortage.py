@@ -33,18 +33,20 @@ HELP = {
     "audit-bias": "audit fewer --languages at a time, or a smaller model",
     "debias": "give fewer lines of text, or a smaller model",
 }
-# commands that load PyTorch
-LIBRARIES = {
-    "train",
-    "eval",
-    "mine",
-    "reproduce",
-    "scale-sweep",
-    "search",
-    "audit-bias",
-    "debias",
+# Bytes of address space that the libraries of a command need. With less, one of them aborts, or
+# waits for ever.
+TORCH = 1_300_000_000
+LEAST = {
+    "prepare": 600_000_000,
+    "train": TORCH,
+    "eval": TORCH,
+    "mine": TORCH,
+    "reproduce": TORCH,
+    "scale-sweep": TORCH,
+    "search": TORCH,
+    "audit-bias": TORCH,
+    "debias": TORCH,
 }
-LEAST = 1_300_000_000  # bytes of address space for that
 WATCH_SECONDS = 0.1
 NEARLY = 0.98  # of a container's limit: beyond it the system ends processes without a word
 
@@ -84,13 +86,13 @@ def least() -> str | None:
     Asked for limits of the process itself (``ulimit -v``), in which a library would abort.
     """
     asks = {"--help", "--dry-run", "--list"} & set(sys.argv)
-    if asks or not set(sys.argv[1:2]) & LIBRARIES:
+    enough = LEAST.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if asks or enough is None:
         return None
     memory = main_memory()
-    machine = machine_bytes()
-    if memory.total >= LEAST or memory.total >= machine:
+    if memory.total >= min(enough, machine_bytes()):
         return None
-    return in_words(f"at least {LEAST / 2**30:.1f} GiB to load its libraries")
+    return in_words(f"at least {enough / 2**30:.1f} GiB to load its libraries")
 
 
 def in_words(needed: str) -> str:

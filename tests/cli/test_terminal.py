@@ -17,6 +17,8 @@ from hybridbatch.cli.app import app
 from hybridbatch.cli.completion import models
 from hybridbatch.cli.progress_line import ProgressLine
 from hybridbatch.cli.tables import drawn
+from hybridbatch.common import shortage
+from hybridbatch.common.memory import Memory
 from hybridbatch.common.sizes import duration
 
 ROOT = get_command(app)
@@ -248,3 +250,24 @@ def test_a_table_that_is_too_wide_tells_what_is_the_same_in_all_rows_below_it() 
     assert title.strip() == "A title"
     assert first.strip() == "in all rows: task faq"
     assert second.strip() == "a note"
+
+
+def test_an_error_stays_one_line_whatever_a_name_holds(capsys) -> None:
+    console.error("data.json: no column 'a\nb\x1d\u2028c' of é and አ")
+    assert capsys.readouterr().err == (
+        "error: data.json: no column 'a\\nb\\x1d\\u2028c' of é and አ\n"
+    )
+
+
+@pytest.mark.parametrize(("command", "gibibytes"), [("prepare", "0.6"), ("search", "1.2")])
+def test_a_limit_too_small_for_the_libraries_is_told_before_they_load(
+    monkeypatch, command: str, gibibytes: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["hybridbatch", command, "folder"])
+    few = Memory(total=350_000_000, free=300_000_000)
+    monkeypatch.setattr(shortage, "main_memory", lambda: few)
+    assert f"`hybridbatch {command}` needed at least {gibibytes} GiB" in (
+        shortage.least() or ""
+    )
+    monkeypatch.setattr("sys.argv", ["hybridbatch", command, "--help"])
+    assert shortage.least() is None

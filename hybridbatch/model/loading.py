@@ -6,12 +6,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import HfApi, ModelInfo, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, hf_hub_download, snapshot_download
 from huggingface_hub import errors as hub_errors
 from tokenizers import normalizers
 from transformers import (
@@ -154,14 +155,14 @@ def _hub_source(name: str, address: str, report: Reporter, trusted: bool) -> Sou
                 f"{name}: the repository on the hub has no config.json, so it holds no"
                 " transformers model"
             )
+        # Each file has its own tries, and all are of one commit.
+        for file in files:
+            patiently(partial(hf_hub_download, repository, file, revision=info.sha))
         # By the branch's name, so that the cache records its commit.
-        folder = Path(
-            patiently(
-                lambda: snapshot_download(
-                    repository, revision=revision or None, allow_patterns=files
-                )
-            )
+        fetch = partial(
+            snapshot_download, repository, revision=revision or None, allow_patterns=files
         )
+        folder = Path(patiently(fetch))
     return Source(name, str(folder), repository, folder.name, trusted)
 
 

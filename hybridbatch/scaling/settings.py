@@ -342,8 +342,8 @@ class ReproduceConfig(DataRootSettings):
     published: dict[str, Any] = setting(
         {},
         "Experiment",
-        "Values to put beside the results: task, measure and batches with a number, such as"
-        " {xquad-r: {monolingual: {hybrid 0.5: .798}}}.",
+        "Values to put beside the results: task, measure and batches with a number, as in"
+        " experiments/paper/xlm-r.yaml.",
     )
     preparation: dict[str, Any] = setting(
         {}, "Stages", "Further settings of `prepare`, such as 'limit=500'."

@@ -88,9 +88,10 @@ def test_a_dialogue_on_a_terminal(tiny_model, tmp_path):
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
     options = ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     process = subprocess.Popen(
         [sys.executable, "-m", "hybridbatch", "search", str(tiny_model), str(corpus), *options],
-        stdin=end, stdout=end, stderr=end, env={**os.environ, "TERM": "xterm"},
+        stdin=end, stdout=end, stderr=end, env=environment | {"TERM": "xterm"},
     )  # fmt: skip
     os.close(end)
     shown = until(terminal, "query> ")

@@ -372,7 +372,7 @@ def test_a_dry_run_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows = {row["task"]: row for row in plan(EvalConfig(tasks=tasks, languages="swh,eng"))}
     assert rows["atlas"]["data"] == "here"
     assert rows["miracl"]["passages"] == 131_924 + 32_893_221
-    assert rows["afriqa"]["data"] == "to download: 7 MB"
+    assert rows["afriqa"]["data"] == "to download: 7.0 MB"
     assert not (tmp_path / "cache").exists()
 
 

@@ -149,11 +149,11 @@ def test_faults_keep_no_model_away_and_a_cached_one_needs_no_hub(
 
 @pytest.mark.slow
 def test_a_model_of_50_mb_arrives_whatever_breaks(hub_mirror: ModuleType, tmp_path: Path):
-    """One answer in five is 503, and two files in five break off half-way."""
+    """One answer in five is 503, and one file in five breaks off half-way."""
     folder = write_tiny_model(tmp_path / "root" / "models" / "acme" / "large", hidden=960)
     size = (folder / "model.safetensors").stat().st_size
     assert size > 50e6
-    faults = {"503": 0.2, "truncate": 0.4}
+    faults = {"503": 0.2, "truncate": 0.2}
     with hub_mirror.HubMirror(tmp_path / "root", faults=faults, seed=7) as url:
         (line,) = load(url, tmp_path / "cache", "acme/large")
     assert line.split()[0] == Encoder.load(str(folder)).fingerprint()

@@ -183,7 +183,7 @@ class Scripted:
     def __init__(self, *losses: float) -> None:
         self.kinds, self.losses = {"scripted": None}, iter(losses)
 
-    def measure(self, embed, objective):
+    def measure(self, *_: object):
         return {"loss": next(self.losses), "mrr": 0.5}
 
 

@@ -1,7 +1,7 @@
 """Training steps of this checkout against those of another one, such as an older commit.
 
-    git worktree add /tmp/before COMMIT
-    python benchmarks/bench_before.py --before /tmp/before
+    git worktree add ../before COMMIT
+    python benchmarks/bench_before.py --before ../before
 
 Each side runs in a process of its own and reads the same random model and the same texts. The two
 take turns, step by step, and each begins every other turn. The model has the shape of

@@ -9,6 +9,7 @@ a contrast has its own: three seeds give two.
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,26 @@ def by_pretraining(cells: dict[tuple[float, int, int], pd.DataFrame]) -> list[st
     ]  # fmt: skip
 
 
+def compared(
+    cells: dict[tuple[float, int, int], pd.DataFrame],
+) -> Iterator[tuple[float, tuple[str, str, str], str, pd.Series]]:
+    """Mix 0.5 against each pure kind: the pure mix, the measure, the first columns of its row, and
+    the difference by language, in points or ranks.
+    """
+    for against in (0.0, 1.0):
+        for measure in MEASURES:
+            table = differences(cells, against, measure)
+            scale = 1 if measure[2] == "rank_distance" else 100
+            by_question = table.T.groupby("query_id").mean().T.to_numpy() * scale
+            mean, low, high, p, detectable = crossed(by_question)
+            row = (
+                f"| mix {against:g} | {' '.join(measure)} | {mean:+.1f} | {low:+.1f} to {high:+.1f}"
+                f" | {p:.3f} | {detectable:.1f}"
+            )
+            languages = table.T.groupby("query_language").mean().mean(axis=1) * scale
+            yield against, measure, row, languages
+
+
 def control() -> list[str]:
     """Finding 8: from the control, hybrid against monolingual batches on the atlas."""
     cells = load(HERE / "control")
@@ -140,16 +161,8 @@ def control() -> list[str]:
         "| against | measure | difference | 95 % interval | p | detectable |",
         "|---|---|---:|---|---:|---:|",
     ]  # fmt: skip
-    for against in (0.0, 1.0):
-        for measure in MEASURES:
-            table = differences(cells, against, measure)
-            scale = 1 if measure[2] == "rank_distance" else 100
-            by_question = table.T.groupby("query_id").mean().T.to_numpy() * scale
-            mean, low, high, p, detectable = crossed(by_question)
-            lines.append(
-                f"| mix {against:g} | {' '.join(measure)} | {mean:+.1f} | {low:+.1f} to {high:+.1f}"
-                f" | {p:.3f} | {detectable:.1f} |"
-            )
+    for _, _, row, _ in compared(cells):
+        lines.append(f"{row} |")
     return lines
 
 
@@ -207,18 +220,9 @@ def main() -> None:
     ]
     cells = load(HERE / "grid")
     shares = {}
-    for against in (0.0, 1.0):
-        for measure in MEASURES:
-            table = differences(cells, against, measure)
-            scale = 1 if measure[2] == "rank_distance" else 100
-            by_question = table.T.groupby("query_id").mean().T.to_numpy() * scale
-            mean, low, high, p, detectable = crossed(by_question)
-            languages = table.T.groupby("query_language").mean().mean(axis=1) * scale
-            shares[against, measure] = languages
-            lines.append(
-                f"| mix {against:g} | {' '.join(measure)} | {mean:+.1f} | {low:+.1f} to {high:+.1f}"
-                f" | {p:.3f} | {detectable:.1f} | {over_languages(languages)} |"
-            )
+    for against, measure, row, languages in compared(cells):
+        shares[against, measure] = languages
+        lines.append(f"{row} | {over_languages(languages)} |")
     named = shares[1.0, ("atlas", "monolingual", "mAP")]
     zero_shot = named.drop("eng")
     three = zero_shot[["amh", "khm", "tir"]].sum() / zero_shot.sum()

@@ -414,6 +414,24 @@ def limit_of(variable: str, default: int) -> int:
         raise ConfigError(f"{variable}: {error}") from error
 
 
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text without its end) of a UTF-8 file that `open_lines` can open.
+
+    A byte order mark is left out. Raises `DataError` as `open_lines`, and for a line that is not
+    UTF-8.
+    """
+    with open_lines(path) as lines:
+        for number, raw in lines:
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: is not valid UTF-8 at byte {error.start} of the line;"
+                    " save the file as UTF-8"
+                ) from error
+            yield number, text
+
+
 @contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
     """(line number from 1, raw line without its end) of a plain, ``.gz`` or ``.zst`` file.

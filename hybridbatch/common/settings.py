@@ -13,8 +13,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from hybridbatch.common.errors import ConfigError, nearest
+from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.files import read_yaml
+from hybridbatch.common.languages import canonical
 from hybridbatch.common.sizes import memory_bytes
 
 ResolvedPrecision = Literal["fp32", "bf16", "fp16"]
@@ -136,6 +137,16 @@ def checked_memory_size(value: str | None) -> str | None:
     if value is not None:
         memory_bytes(value)
     return value
+
+
+def checked_language(code: str | None) -> str | None:
+    """A validator of settings that are a language: its canonical id. Raises `ValueError`."""
+    if code is None:
+        return None
+    try:
+        return canonical(code)
+    except DataError as error:
+        raise ValueError(str(error)) from error
 
 
 def build(

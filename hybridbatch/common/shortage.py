@@ -34,19 +34,8 @@ HELP = {
     "debias": "give fewer lines of text, or a smaller model",
 }
 # Bytes of address space that the libraries of a command need. With less, one of them aborts, or
-# waits for ever.
-TORCH = 1_300_000_000
-LEAST = {
-    "prepare": 600_000_000,
-    "train": TORCH,
-    "eval": TORCH,
-    "mine": TORCH,
-    "reproduce": TORCH,
-    "scale-sweep": TORCH,
-    "search": TORCH,
-    "audit-bias": TORCH,
-    "debias": TORCH,
-}
+# waits for ever. All but `prepare` load PyTorch.
+LEAST = dict.fromkeys(HELP, 1_300_000_000) | {"prepare": 600_000_000}
 WATCH_SECONDS = 0.1
 NEARLY = 0.98  # of a container's limit: beyond it the system ends processes without a word
 

@@ -7,13 +7,12 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from hybridbatch.common.errors import DataError
-from hybridbatch.common.languages import canonical
 from hybridbatch.common.settings import (
     CacheSettings,
     DataRootSettings,
     EncoderSettings,
     MachineSettings,
+    checked_language,
     setting,
 )
 
@@ -192,15 +191,7 @@ class PrepareConfig(DataRootSettings, MachineSettings):
             raise ValueError("limit and record_share exclude each other; leave one of them out")
         return self
 
-    @field_validator("language")
-    @classmethod
-    def _known_language(cls, code: str | None) -> str | None:
-        if code is None:
-            return None
-        try:
-            return canonical(code)
-        except DataError as error:
-            raise ValueError(str(error)) from error
+    _language = field_validator("language")(checked_language)
 
     @field_validator("encoding")
     @classmethod

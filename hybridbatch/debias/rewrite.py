@@ -23,8 +23,8 @@ from hybridbatch.common.documents import Shape, read_document
 from hybridbatch.common.errors import DataError, Interrupted, OutputError
 from hybridbatch.common.files import (
     make_folder,
-    open_lines,
     output_errors,
+    text_lines,
     write_json,
 )
 from hybridbatch.common.languages import canonical
@@ -99,13 +99,7 @@ def read_row_languages(path: Path, rows: int) -> RowLanguages:
     Raises:
         DataError: another number of lines, or unknown codes.
     """
-    codes = []
-    with open_lines(path) as lines:
-        for number, raw in lines:
-            try:
-                codes.append(raw.decode("utf-8").rstrip("\n").rpartition("\t")[2].strip())
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}:{number}: is not valid UTF-8") from error
+    codes = [line.rpartition("\t")[2].strip() for _, line in text_lines(path)]
     if len(codes) != rows:
         raise DataError(
             f"{path}: has {len(codes):,} lines, but there are {rows:,} vectors; write the"

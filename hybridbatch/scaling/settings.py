@@ -8,9 +8,13 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError, field_validator, model_validator
 
-from hybridbatch.common.errors import DataError
-from hybridbatch.common.languages import canonical
-from hybridbatch.common.settings import DataRootSettings, separated, setting, shortened
+from hybridbatch.common.settings import (
+    DataRootSettings,
+    checked_language,
+    separated,
+    setting,
+    shortened,
+)
 
 CROSS_FIT = "cross-fit"
 BM25 = "bm25"
@@ -173,13 +177,7 @@ class SweepConfig(DataRootSettings):
             None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
         )
 
-    @field_validator("pivot")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        try:
-            return canonical(value)
-        except DataError as error:
-            raise ValueError(str(error)) from error
+    _language = field_validator("pivot")(checked_language)
 
     @field_validator("set", mode="before")
     @classmethod

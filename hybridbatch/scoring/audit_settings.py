@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
-from hybridbatch.common.settings import EncoderSettings, Precision, setting
+from hybridbatch.common.settings import (
+    CacheSettings,
+    DataRootSettings,
+    EncoderSettings,
+    MachineSettings,
+    setting,
+)
 
 
-class AuditConfig(EncoderSettings):
+class AuditConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettings):
     """Settings of `hybridbatch audit-bias`."""
 
     model: str = setting(
@@ -31,21 +37,7 @@ class AuditConfig(EncoderSettings):
         "Task with passages in several languages: a built-in task, or a folder in BEIR layout.",
     )
     languages: str = setting("all", "Task", "Languages to audit: ids, groups and exclusions.")
-    data_root: Path | None = setting(
-        None, "Task", "Folder that holds local copies of public data sets."
-    )
     out: Path | None = setting(
         None, "Result", "Folder of the audit; default: audit-MODEL-TASK."
-    )
-    device: str = setting(
-        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA if there is one."
-    )
-    precision: Precision = setting(
-        "auto",
-        "Machine",
-        "Number format; auto: bf16 if the machine computes it fast, else fp32.",
-    )
-    cache: Path | None = setting(
-        None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
     )
     seed: int = setting(13, "Reproduction", "Seed of the halves and the intervals.", ge=0)

@@ -5,15 +5,20 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from hybridbatch.common.errors import DataError
-from hybridbatch.common.languages import canonical
-from hybridbatch.common.settings import EncoderSettings, Precision, setting
+from hybridbatch.common.settings import (
+    CacheSettings,
+    DataRootSettings,
+    EncoderSettings,
+    MachineSettings,
+    checked_language,
+    setting,
+)
 
 if TYPE_CHECKING:
     from hybridbatch.debias.fit import Method
 
 
-class DebiasConfig(EncoderSettings):
+class DebiasConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettings):
     """Settings of `hybridbatch debias`."""
 
     model: str = setting(
@@ -44,9 +49,6 @@ class DebiasConfig(EncoderSettings):
         "Texts",
         "Number of texts used per language; of more texts, a random sample is drawn.",
         ge=1,
-    )
-    data_root: Path | None = setting(
-        None, "Texts", "Folder that holds local copies of public data sets."
     )
     vectors: Path | None = setting(
         None,
@@ -122,26 +124,9 @@ class DebiasConfig(EncoderSettings):
         " hybridbatch. global: the global mean alone, as a layer that sentence-transformers"
         " knows.",
     )
-    device: str = setting(
-        "auto", "Machine", "cpu, cuda, cuda:1 ...; auto: CUDA if there is one."
-    )
-    precision: Precision = setting(
-        "auto",
-        "Machine",
-        "Number format; auto: bf16 if the machine computes it fast, else fp32.",
-    )
-    cache: Path | None = setting(
-        None, "Machine", "Folder of stored embeddings; default: the user's cache folder."
-    )
     seed: int = setting(13, "Reproduction", "Seed of the random sample of texts.", ge=0)
 
-    @field_validator("pivot")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        try:
-            return canonical(value)
-        except DataError as error:
-            raise ValueError(str(error)) from error
+    _language = field_validator("pivot")(checked_language)
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:

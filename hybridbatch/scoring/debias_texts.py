@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import open_lines
+from hybridbatch.common.files import text_lines
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import BadRow
@@ -194,17 +194,9 @@ def _identify(texts: Sequence[str], found: TextsByLanguage) -> None:
 
 
 def _plain_rows(path: Path) -> Iterator[tuple[str, str]]:
-    with open_lines(path) as lines:
-        for number, raw in lines:
-            try:
-                text = raw.decode("utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}:{number}: is not valid UTF-8 at byte {error.start} of the line;"
-                    " save the file as UTF-8"
-                ) from error
-            if text:
-                yield "", text
+    for _, line in text_lines(path):
+        if text := line.strip():
+            yield "", text
 
 
 def _table_rows(path: Path, side: Side, found: TextsByLanguage) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import open_lines
+from hybridbatch.common.files import text_lines
 from hybridbatch.data.formats.columns import plain
 from hybridbatch.data.tasks.texts_and_qrels import existing, identifier, json_rows
 
@@ -99,34 +99,27 @@ def _json_judgements(path: Path, split: str | None) -> Iterator[tuple[str, str, 
 
 def _table_judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
     places: Mapping[str, int] | None = None
-    with open_lines(path) as lines:
-        for number, raw in lines:
-            place = f"{path}:{number}"
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{place}: is not valid UTF-8 at byte {error.start} of the line"
-                ) from error
-            if not line.strip():
+    for number, line in text_lines(path):
+        place = f"{path}:{number}"
+        if not line.strip():
+            continue
+        cells = _cells(line)
+        if places is None:
+            header = _header(cells)
+            places = header or _places(len(cells), place)
+            if header:
                 continue
-            cells = _cells(line)
-            if places is None:
-                header = _header(cells)
-                places = header or _places(len(cells), place)
-                if header:
-                    continue
-            if len(cells) <= max(places.values()):
-                raise DataError(
-                    f"{place}: has {len(cells)} columns; qrels have three (query-id, corpus-id,"
-                    " score) or TREC's four (query, iteration, passage, relevance)"
-                )
-            yield (
-                place,
-                cells[places["query"]],
-                cells[places["passage"]],
-                _relevance(cells[places["grade"]], place),
+        if len(cells) <= max(places.values()):
+            raise DataError(
+                f"{place}: has {len(cells)} columns; qrels have three (query-id, corpus-id,"
+                " score) or TREC's four (query, iteration, passage, relevance)"
             )
+        yield (
+            place,
+            cells[places["query"]],
+            cells[places["passage"]],
+            _relevance(cells[places["grade"]], place),
+        )
 
 
 def _cells(line: str) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
-from hybridbatch.common.files import open_lines
+from hybridbatch.common.files import text_lines
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.records import BadRow, Texts
 from hybridbatch.common.texts import clean_text
@@ -105,17 +105,9 @@ def _rows(path: Path) -> Iterator[Placed]:
 
 
 def _lines(path: Path) -> Iterator[Placed]:
-    with open_lines(path) as lines:
-        for number, raw in lines:
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}:{number}: is not valid UTF-8 at byte {error.start} of the line;"
-                    " save the file as UTF-8"
-                ) from error
-            if text:
-                yield f"{path}:{number}", {"_row": number, "text": text}
+    for number, line in text_lines(path):
+        if text := line.strip():
+            yield f"{path}:{number}", {"_row": number, "text": text}
 
 
 def _collect(rows: Iterator[Placed], default: str) -> dict[str, Texts]:

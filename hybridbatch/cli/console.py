@@ -26,6 +26,7 @@ from hybridbatch.common.progress import Bar, Overview
 out = Console(soft_wrap=True)  # results: pipes carry them
 err = Console(stderr=True, soft_wrap=True)  # notes and progress
 EVERY = 30.0  # seconds between the lines of progress where standard error is no terminal
+LONGEST_ERROR = 500  # characters
 FIRST = 3.0  # seconds until the first of them, which tells how long it takes
 
 
@@ -70,9 +71,15 @@ def finish() -> None:
 
 
 def error(message: str) -> None:
-    """Write an error as one line to standard error. Control characters of names are escaped."""
+    """Write an error as one line to standard error. Control characters of names are escaped.
+
+    Of a message that is too long, as it quotes the user's data, the middle is left out.
+    """
     style = "red" if err.is_terminal else ""
-    err.print(Text(f"error: {_printable(message)}", style=style))
+    text = _printable(message)
+    if len(text) > LONGEST_ERROR:
+        text = f"{text[: LONGEST_ERROR - 160]} ... {text[-150:]}"
+    err.print(Text(f"error: {text}", style=style))
 
 
 def _printable(text: str) -> str:

@@ -23,6 +23,7 @@ class Shape(BaseModel):
     kind_name: ClassVar[str] = ""  # what ``kind`` must be; empty: the document has none
     versions: ClassVar[tuple[int, ...]] = ()  # schema versions that this program reads
     what: ClassVar[str] = "document"  # for messages, such as "manifest of prepared data"
+    listed: ClassVar[str] = ""  # name of the only entry, if the file holds its value alone
 
 
 class Trained(Shape):
@@ -56,6 +57,16 @@ def read_document(path: Path, shape: type[Shape], mend: str = REMAKE) -> dict[st
                 " file"
             )
     require_shape(value, shape, path, mend)
+    return value
+
+
+def read_shape(path: Path, shape: type[Shape], mend: str = REMAKE) -> dict[str, Any]:
+    """A JSON file that has no ``kind``, checked against its shape. Raises `DataError`."""
+    value = read_json(path, mend)
+    if shape.listed:
+        value = {shape.listed: value}
+    require_shape(value, shape, path, mend)
+    assert isinstance(value, dict)
     return value
 
 

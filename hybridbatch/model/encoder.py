@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -28,7 +28,14 @@ from hybridbatch.common.device import (
 )
 from hybridbatch.common.errors import DataError, ModelError, OutputError
 from hybridbatch.common.files import atomic_folder, fingerprint, write_text
-from hybridbatch.common.integrity import SUMS, check_sums, write_sums
+from hybridbatch.common.integrity import (
+    SUMS,
+    check_file,
+    check_sums,
+    check_tensors,
+    read_sums,
+    write_sums,
+)
 from hybridbatch.common.memory import in_parts
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.settings import Precision
@@ -158,9 +165,9 @@ class Encoder(nn.Module):
         Raises: `ModelError`, in one line, for anything missing, damaged or not supported.
         """
         source = locate(name, report, trusted=trust_remote_code)
-        _require_whole(source)
+        sums = _require_whole(source)
         stated = read_layout(name, source.find, pooling=None if pooling == "auto" else pooling)
-        model = load_transformer(source)
+        model = _whole_transformer(source, sums)
         tokenizer = load_tokenizer(source, lower_case=stated.lower_case)
         rows = model.get_input_embeddings().weight.shape[0]
         if len(tokenizer) > rows:
@@ -617,18 +624,51 @@ def _at_least_fp32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _require_whole(source: Source) -> None:
-    """Compare a model's files with the checksums that `Encoder.save` wrote, if there are any.
+def _require_whole(source: Source) -> Mapping[str, str]:
+    """Compare a model's files, but not its weights, with the checksums that `Encoder.save` wrote.
 
+    Returns: the checksums of the weights by file; empty if there are none.
     Raises: `ModelError` that names the changed file.
     """
     folder = Path(source.location)
-    again = "delete the folder" if source.name in BUILTIN else "train or fetch the model again"
-    mend = f"{again}; to keep an edit, delete {folder / SUMS}"
+    weights = {
+        name: expected
+        for name, expected in read_sums(folder).items()
+        if "/" not in name and name.endswith(".safetensors")
+    }
     try:
-        check_sums(folder, mend)
+        check_sums(folder, _mend(source), without=weights)
     except DataError as error:
         raise ModelError(str(error)) from error
+    return weights
+
+
+def _whole_transformer(source: Source, sums: Mapping[str, str]) -> PreTrainedModel:
+    """The transformer, whose weights have the checksums `sums`.
+
+    Raises: `ModelError` for damaged weights.
+    """
+    folder, tensors = Path(source.location), {}
+    try:
+        try:
+            model = load_transformer(source)
+        except ModelError:
+            for name, expected in sums.items():  # this error says more
+                check_file(folder / name, expected, _mend(source))
+            raise
+        for name, weight in model.state_dict().items():
+            bytes_ = weight.detach().contiguous().reshape(-1).view(torch.uint8)
+            tensors[name] = bytes_.numpy().data if len(bytes_) else b""
+        for name, expected in sums.items():
+            check_tensors(folder / name, expected, tensors, _mend(source))
+    except DataError as error:
+        raise ModelError(str(error)) from error
+    return model
+
+
+def _mend(source: Source) -> str:
+    again = "delete the folder" if source.name in BUILTIN else "train or fetch the model again"
+    return f"{again}; to keep an edit, delete {Path(source.location, SUMS)}"
 
 
 def _refuse_empty(tokens: TokenArrays, kind: str) -> None:

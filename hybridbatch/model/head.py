@@ -2,15 +2,29 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
-from safetensors import SafetensorError
+from pydantic import PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from hybridbatch.common.documents import Shape, read_shape
 from hybridbatch.common.errors import ModelError
-from hybridbatch.common.files import make_folder, read_json, write_json
-from hybridbatch.model.loading import Source
+from hybridbatch.common.files import make_folder, write_json
+from hybridbatch.model.layout import FETCH
+from hybridbatch.model.loading import Source, first_line
+
+
+class DenseSettings(Shape):
+    """The ``config.json`` of a dense layer."""
+
+    what: ClassVar[str] = "settings of a dense layer"
+
+    in_features: PositiveInt
+    out_features: PositiveInt
+    bias: bool = True
+    activation_function: str = "torch.nn.modules.activation.Tanh"
 
 
 class Dense(nn.Sequential):
@@ -38,7 +52,7 @@ def _load_dense(source: Source, path: str) -> Dense:
     config_path = source.find(f"{path}/config.json")
     if config_path is None:
         raise ModelError(f"{place}/config.json is missing, but modules.json names it")
-    config = read_json(config_path)
+    config = read_shape(config_path, DenseSettings, FETCH)
     if (
         config.get("use_residual")
         or config.get("module_input_name", "sentence_embedding") != "sentence_embedding"
@@ -47,35 +61,43 @@ def _load_dense(source: Source, path: str) -> Dense:
             f"{place}: is not a plain dense layer on the pooled embedding, which is the only"
             " kind supported"
         )
-    kind = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    kind = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     activation = (
         getattr(nn, kind.rpartition(".")[2], None) if kind.startswith("torch.nn.") else None
     )
     if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
         raise ModelError(f"{place}: its activation {kind!r} is not one of torch.nn")
-    linear = nn.Linear(
-        config["in_features"], config["out_features"], bias=config.get("bias", True)
-    )
+    weights = {
+        name.removeprefix("linear."): weight.float()
+        for name, weight in _weights(source, path).items()
+    }
     try:
-        linear.load_state_dict(
-            {
-                name.removeprefix("linear."): w.float()
-                for name, w in _weights(source, path).items()
-            }
+        # sizes come from a file: no memory is taken before the weights are seen to fit
+        linear = nn.Linear(
+            config["in_features"],
+            config["out_features"],
+            bias=config.get("bias", True),
+            device="meta",
         )
-    except (RuntimeError, SafetensorError, EOFError) as error:
+        linear.load_state_dict(weights, assign=True)
+        return Dense(linear, activation())
+    except (RuntimeError, TypeError) as error:
         raise ModelError(
-            f"{place}: its weights cannot be loaded ({str(error).splitlines()[0]})"
+            f"{place}: its weights or its activation cannot be used ({first_line(error)})"
         ) from error
-    return Dense(linear, activation())
 
 
 def _weights(source: Source, path: str) -> dict[str, torch.Tensor]:
-    if file := source.find(f"{path}/model.safetensors"):
-        return load_file(file)
-    if file := source.find(f"{path}/pytorch_model.bin"):
-        # tensors only: runs no code of the file
-        return torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        if file := source.find(f"{path}/model.safetensors"):
+            return load_file(file)
+        if file := source.find(f"{path}/pytorch_model.bin"):
+            # tensors only: runs no code of the file
+            return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # readers of damaged files raise anything
+        raise ModelError(
+            f"{source.name}: {path}: its weights cannot be loaded ({first_line(error)}); {FETCH}"
+        ) from error
     raise ModelError(f"{source.name}: {path} has no model.safetensors")
 
 

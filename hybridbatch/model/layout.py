@@ -6,10 +6,13 @@ The layout is the files in addition to the files of the transformer itself.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
+from hybridbatch.common.documents import Shape, read_shape
 from hybridbatch.common.errors import ModelError
-from hybridbatch.common.files import read_json, write_json
+from hybridbatch.common.files import write_json
 
 Pooling = Literal["mean", "cls", "lasttoken"]
 Side = Literal["query", "passage"]
@@ -18,6 +21,50 @@ POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "lasttoken")
 PASSAGE_KEYS = ("document", "passage", "corpus")
 # sentence-transformers < 6 writes one flag per mode: pooling_mode_mean_tokens ...
 LEGACY_POOLING = "pooling_mode_"
+FETCH = "fetch or train the model again"
+
+
+class Module(Shape):
+    """One entry of ``modules.json``."""
+
+    type: str
+    path: str
+
+
+class Modules(Shape):
+    """The list in ``modules.json``."""
+
+    what: ClassVar[str] = "list of a model's modules"
+    listed: ClassVar[str] = "modules"
+
+    modules: list[Module]
+
+
+class PoolingSettings(Shape):
+    """The ``config.json`` of a pooling module."""
+
+    what: ClassVar[str] = "settings of a model's pooling"
+
+    pooling_mode: str | list[str] | None = None
+    include_prompt: bool = True
+
+
+class Stated(Shape):
+    """``config_sentence_transformers.json``."""
+
+    what: ClassVar[str] = "prompts of a model"
+
+    prompts: dict[str, str | None] | None = None
+    default_prompt_name: str | None = None
+
+
+class TextSettings(Shape):
+    """``sentence_bert_config.json``."""
+
+    what: ClassVar[str] = "settings of a model's texts"
+
+    max_seq_length: PositiveInt | None = None
+    do_lower_case: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -65,12 +112,14 @@ def read_layout(
     Args:
         pooling: pooling that the user chose; the model's own is then not read.
     Raises: `ModelError` for modules and poolings that `Encoder` does not have; none is ignored.
+        `DataError` for a file of another shape.
     """
     dense, pooling_found = [], pooling
-    for module in _read(find("modules.json"), []):
-        kind, path = str(module["type"]).rpartition(".")[2], str(module["path"])
+    for module in _read(find("modules.json"), Modules).get("modules", ()):
+        kind, path = module["type"].rpartition(".")[2], module["path"]
         if kind == "Pooling" and pooling is None:
-            pooling_found = _read_pooling(name, _read(find(f"{path}/config.json"), {}))
+            settings = _read(find(f"{path}/config.json"), PoolingSettings)
+            pooling_found = _read_pooling(name, settings)
         elif kind == "Dense":
             dense.append(path)
         elif kind in ("LanguageTransformer", "LanguageVectors"):
@@ -84,11 +133,11 @@ def read_layout(
                 f"{name}: its modules.json asks for a {kind} module; the known modules are"
                 f" Transformer, Pooling ({', '.join(POOLINGS)}), Dense and Normalize"
             )
-    stated = _read(find("config_sentence_transformers.json"), {})
+    stated = _read(find("config_sentence_transformers.json"), Stated)
     prompts = {
         key: text for key, text in (stated.get("prompts") or {}).items() if text is not None
     }
-    transformer = _read(find("sentence_bert_config.json"), {})
+    transformer = _read(find("sentence_bert_config.json"), TextSettings)
     return Layout(
         pooling_found,
         prompts,
@@ -99,8 +148,8 @@ def read_layout(
     )
 
 
-def _read(path: Path | None, default: Any) -> Any:
-    return default if path is None else read_json(path)
+def _read(path: Path | None, shape: type[Shape]) -> dict[str, Any]:
+    return {} if path is None else read_shape(path, shape, FETCH)
 
 
 def _read_pooling(name: str, config: Mapping[str, Any]) -> Pooling:

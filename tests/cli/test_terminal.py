@@ -271,3 +271,12 @@ def test_a_limit_too_small_for_the_libraries_is_told_before_they_load(
     )
     monkeypatch.setattr("sys.argv", ["hybridbatch", command, "--help"])
     assert shortage.least() is None
+
+
+def test_the_middle_of_a_long_error_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    console.error(f"place: {'x' * 5000}\nsays; the mend")
+    told = capsys.readouterr().err
+    assert told.startswith("error: place: xxx")
+    assert told.endswith("x\\nsays; the mend\n")
+    assert len(told) < 520
+    assert len(told.splitlines()) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from hybridbatch.common import integrity
 from hybridbatch.common.errors import DataError
@@ -106,6 +107,34 @@ def test_the_files_of_a_folder(tmp_path):
     (tmp_path / "1_Pooling" / "config.json").write_text("[]")
     with pytest.raises(DataError, match=r"1_Pooling/config\.json: is damaged"):
         integrity.check_sums(tmp_path, MEND)
+
+
+def test_weights_in_memory_stand_for_their_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    weights = {"a": np.arange(30, dtype=np.float32), "b": np.ones((2, 3), np.int8)}
+    save_file(weights, path)
+    expected = integrity.file_checksum(path)
+    reads: list[Path] = []
+    read = integrity.file_checksum
+    monkeypatch.setattr(
+        integrity, "file_checksum", lambda path: reads.append(path) or read(path)
+    )
+
+    def check(tensors, mended=expected):
+        integrity.forget()
+        reads.clear()
+        integrity.check_tensors(path, mended, tensors, MEND)
+
+    check(weights)
+    assert not reads  # the same bytes are in memory
+    check({"a": weights["a"]})
+    check({**weights, "b": np.zeros((2, 3), np.int8)})
+    assert reads == [path]  # a library changed them: the file counts
+    raw = path.read_bytes()
+    for place in (0, 30, len(raw) - 1):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        with pytest.raises(DataError, match=r"model\.safetensors: is damaged .*make it again"):
+            check(load_file(path) if place > 100 else weights)
 
 
 def rows(records: int):

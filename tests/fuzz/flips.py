@@ -108,12 +108,10 @@ def _read_checkpoints(folder: Path) -> Any:
 
 
 def _read_model(folder: Path) -> Any:
-    """Every file as it is: loading a model begins with the comparison."""
-    integrity.check_sums(folder / "model", "write it again")
-    files = sorted(path for path in (folder / "model").rglob("*") if path.suffix != ".md")
-    return [
-        path.read_bytes() for path in files if path.is_file() and path.name != integrity.SUMS
-    ]
+    from hybridbatch.model import Encoder
+
+    encoder = Encoder.load(str(folder / "model"))
+    return encoder.fingerprint(), encoder.usage.stated, encoder.usage.own_max_tokens
 
 
 def _make_model(folder: Path) -> None:

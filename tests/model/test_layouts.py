@@ -6,6 +6,7 @@ import io
 import json
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config
 
-from hybridbatch.common.errors import ModelError
+from hybridbatch.common.errors import HybridBatchError, ModelError
+from hybridbatch.common.integrity import SUMS, forget
 from hybridbatch.model import Encoder
+from hybridbatch.model.head import Dense
 from tests.helpers.recording import RecordingReporter
 from tests.helpers.tiny import SPECIAL, write_tiny_model
 
@@ -216,3 +219,69 @@ def test_the_refusal_of_gte_names_its_native_repository(tmp_path: Path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="alibaba-nlp-community/gte-multilingual-base"):
         Encoder.load(str(folder))
+
+
+BAD_LAYOUTS = [
+    ("modules.json", None),
+    ("modules.json", [{"type": "sentence_transformers.models.Pooling"}]),
+    ("modules.json", [{"type": 1, "path": ""}]),
+    ("1_Pooling/config.json", []),
+    ("1_Pooling/config.json", {"pooling_mode": 7}),
+    ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "include_prompt": "no"}),
+    ("config_sentence_transformers.json", {"prompts": ["query: "]}),
+    ("config_sentence_transformers.json", {"prompts": {"query": {}}}),
+    ("sentence_bert_config.json", 3),
+    ("sentence_bert_config.json", {"max_seq_length": {"a": 1}}),
+    ("sentence_bert_config.json", {"max_seq_length": -1}),
+    ("2_Dense/config.json", {"in_features": "32"}),
+    ("2_Dense/config.json", {"in_features": 32, "out_features": 10**15}),
+    ("2_Dense/config.json", {"in_features": 32, "out_features": 16, "bias": None}),
+    (
+        "2_Dense/config.json",
+        {"in_features": 32, "out_features": 16, "activation_function": "torch.nn.Linear"},
+    ),
+    ("2_Dense/model.safetensors", b"{"),
+]
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a dense layer, and no checksums that would tell of a change."""
+    first, folder = (tmp_path_factory.mktemp(name) for name in ("tiny", "layered"))
+    write_tiny_model(first)
+    encoder = Encoder.load(str(first))
+    encoder.head.append(Dense(torch.nn.Linear(encoder.dimension, 16), torch.nn.Tanh()))
+    encoder.save(folder / "model", "card")
+    (folder / "model" / SUMS).unlink()
+    return folder / "model"
+
+
+@pytest.mark.parametrize(("file", "content"), BAD_LAYOUTS)
+def test_a_file_of_another_shape_is_refused_in_one_line(layered: Path, file: str, content: Any):
+    path = layered / file
+    before = path.read_bytes()
+    try:
+        path.write_bytes(
+            content if isinstance(content, bytes) else json.dumps(content).encode()
+        )
+        with pytest.raises(HybridBatchError) as told:
+            Encoder.load(str(layered))
+    finally:
+        path.write_bytes(before)
+    assert len(str(told.value).splitlines()) == 1
+    assert "memory" not in str(told.value)
+    assert file.rpartition("/")[0] in str(told.value)
+
+
+def test_damaged_weights_are_named_and_told_apart_from_an_edit(layered: Path, tmp_path: Path):
+    folder = tmp_path / "model"
+    Encoder.load(str(layered)).save(folder, "card")
+    path = folder / "model.safetensors"
+    raw = path.read_bytes()
+    for place in (9, len(raw) - 1):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
+        forget()
+        with pytest.raises(ModelError, match=r"model\.safetensors: is damaged .*delete .*XXH3"):
+            Encoder.load(str(folder))
+    (folder / SUMS).unlink()
+    assert Encoder.load(str(folder)).dimension == 16

@@ -9,6 +9,7 @@ from typing import Any
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import text_lines
+from hybridbatch.common.texts import shortened
 from hybridbatch.data.formats.columns import plain
 from hybridbatch.data.tasks.texts_and_qrels import existing, identifier, json_rows
 
@@ -165,5 +166,5 @@ def _number(value: Any) -> float | None:
 def _relevance(value: Any, place: str) -> int:
     grade = None if isinstance(value, bool) else _number(value)
     if grade is None or not grade.is_integer():
-        raise DataError(f"{place}: relevance {value!r} is not an integer")
+        raise DataError(f"{place}: relevance {shortened(repr(value))} is not an integer")
     return int(grade)

@@ -5,11 +5,14 @@ The shape is Belebele's: 122 languages, 900 questions each against 488 passages,
 pairs and a pool of 59,536 passages with 122 relevant ones per question. The passages are random
 around shared meanings, with an offset per language. Two kinds of queries are scored in one run:
 near the right meanings (good answers), and anywhere (random answers, as an untrained model gives).
+numba's functions are used if numba is installed (extra `compiled`).
 The matrix products alone are timed beside each: no exact scoring can be faster. Some pairs are also
 given to pytrec_eval, which must agree, to compare the time.
 """
 
 import resource
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -66,24 +69,25 @@ def main() -> None:
         * options.passages
         * options.dimension,
     }
+    pairs = [
+        (asked[i % len(asked)], names[7 * i % len(names)])
+        for i in range(options.trec_eval_pairs)
+    ]
     kept: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for title, queries in (("random_answers", random), ("good_answers", good)):
-        figures[title], kept = score(passages, ids, queries, answers)
+        figures[title], kept = score(passages, ids, queries, answers, set(pairs))
     figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if options.trec_eval_pairs:
-        pairs = [
-            (asked[i % len(asked)], names[7 * i % len(names)])
-            for i in range(options.trec_eval_pairs)
-        ]
         figures["trec_eval"] = compare(pairs, good, passages, ids, answers, kept)
     settings = {key: value for key, value in vars(options).items() if key != "out"}
+    settings["numba"] = version("numba") if find_spec("numba") else None
     if options.trec_eval_pairs:
         settings["peer"] = "pytrec_eval"
     finish("scoring-grid", settings, figures, options.out)
 
 
-def score(passages, ids, queries, answers):
-    """Seconds of the whole grid and of the matrix products alone, and all scores per query."""
+def score(passages, ids, queries, answers, wanted):
+    """Seconds of the whole grid and of the matrix products alone; scores per query of some pairs."""
     texts = {name: Texts(ids, ids) for name in passages}
     asked = Texts(tuple(f"q{row}" for row in range(len(answers))), ids[:1] * len(answers))
     qrels = {query: {ids[answer]: 1} for query, answer in zip(asked.ids, answers, strict=True)}
@@ -100,21 +104,23 @@ def score(passages, ids, queries, answers):
 
     def multiply() -> None:
         corpus = torch.from_numpy(vectors["passage"])
-        step = max(64, BLOCK_SCORES // len(corpus))
+        step = min(max(64, BLOCK_SCORES // len(corpus)), len(answers))
         buffer = torch.empty(step * len(corpus))
-        for rows in torch.from_numpy(vectors["query"]).split(step):
-            inner_products(rows, corpus, buffer)
+        for asked in torch.from_numpy(vectors["query"]).split(len(answers)):
+            for rows in asked.split(step):
+                inner_products(rows, corpus, buffer)
 
-    kept = {}
+    kept, pools = {}, []
 
     def run() -> None:
         for scores in score_task(task, lambda _, side: vectors[side], cutoffs=CUTOFFS):
-            kept[scores.query_language, scores.corpus_language] = scores.metrics
+            pair = scores.query_language, scores.corpus_language
+            if pair in wanted:
+                kept[pair] = scores.metrics
+            if pair[1] == POOL:
+                pools.append(scores.metrics["average_precision"].mean())
 
     whole, product = timed(run), timed(multiply)
-    pools = [
-        scores["average_precision"].mean() for (_, name), scores in kept.items() if name == POOL
-    ]
     figures = whole | {
         "product_wall_seconds": product["wall_seconds"],
         "product_cpu_seconds": product["cpu_seconds"],

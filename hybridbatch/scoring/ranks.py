@@ -6,13 +6,18 @@ the relevant passages of every language and every pool are ranked (`hybridbatch.
 Ties follow trec_eval's rule by integer keys (`search.order.sort_keys`).
 
 Cost for Q queries and P passages: one Q x P x D product, and for every language and every pool a
-few passes over all scores, but no sort (benchmarks/bench_scoring.py).
+few passes over all scores, but no sort (benchmarks/bench_scoring.py). If numba is installed (extra
+`compiled`), large evaluations use its functions (`hybridbatch.scoring.compiled_ranks`), with the
+same results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,12 +41,14 @@ from hybridbatch.search.order import (
 )
 from hybridbatch.search.vectors import as_float32, require_finite, require_width
 
-# Scores of one block of queries. Measured on 59,536 passages x 384: with 64 queries or more the
-# product is near its best speed. Blocks larger than the caches (and than glibc's 32 MiB of reused
-# memory) sort more slowly.
-BLOCK_SCORES = 7_500_000
+# Scores of one block of queries. Measured on 59,536 passages x 384: a product of 504 queries runs at
+# 91 GFLOP/s on a core, one of 126 queries at 72.
+BLOCK_SCORES = 30_000_000
 BLOCK_QUERIES = 64
-JOB_SCORES = 1 << 20  # scores that one thread ranks at a time
+JOB_SCORES = 1 << 19  # scores that one thread ranks at a time: they fit into its caches
+# Scores of a call from which on compiled functions are worth numba's import, half a second.
+COMPILED_SCORES = 1 << 25
+COMPILED_TOP = 100  # passages up to which the compiled list is faster
 # the rank of a relevant passage that is not listed, or not in the corpus: below every cutoff
 NOT_RETRIEVED = 1 << 62
 
@@ -130,6 +137,21 @@ class Passages:
         )  # int64 [P]: row of the corpus that has a precedence
         # int64 [P]: number of the language
         self.language = np.repeat(np.arange(len(self.ids)), np.diff(self.start))
+        self._buffers: list[Tensor] = []
+
+    @contextmanager
+    def buffer(self, scores: int) -> Iterator[Tensor]:
+        """A float32 buffer for so many scores, of a former call if there is one.
+
+        New memory from the system would cost page faults, a twentieth of the time of a product.
+        """
+        buffer = torch.empty(0)
+        with suppress(IndexError):  # another thread may have it
+            buffer = self._buffers.pop()
+        if len(buffer) < scores:
+            buffer = torch.empty(scores, device=self.places.device)
+        yield buffer
+        self._buffers = [buffer]
 
     def __len__(self) -> int:
         """P."""
@@ -259,7 +281,7 @@ class Wanted:
     top_of_languages: bool = False  # also list the first k passages of every language
     # `Passages.translations`: also give the scores of the translations of the pools' first k
     translations: np.ndarray | None = None
-    # scores held at a time, if these are 64 queries or more; each score needs up to 30 bytes
+    # scores held at a time, if these are 64 queries or more
     block_scores: int = BLOCK_SCORES
     # numbers of queries, ascending, and rows of passages that are left out of their rankings
     left_out: tuple[np.ndarray, np.ndarray] | None = None
@@ -304,36 +326,44 @@ def ranks_by_score(
 ) -> GridRanks:
     """As `relevant_ranks`, for any way to score `queries` queries, such as BM25."""
     wanted = wanted or Wanted()
-    single = _single_rankings(corpus, relevance, queries) if wanted.languages else []
+    device = corpus.places.device
+    large = device.type == "cpu" and queries * len(corpus) >= COMPILED_SCORES
+    compiled = _compiled() if large else None
+    single = _single_rankings(corpus, relevance, queries, compiled) if wanted.languages else []
     pooled = {
-        name: _Rankings(corpus, [members], relevance, queries)
+        name: _Rankings(corpus, [members], relevance, queries, compiled)
         for name, members in wanted.pools.items()
     }
     every = [*single, *pooled.values()]
     listed: list[_Rankings] = []
     if wanted.top_k:
         listed = every if wanted.top_of_languages else [*pooled.values()]
-    device = corpus.places.device
     table = None
     if wanted.translations is not None:
         table = torch.from_numpy(wanted.translations).to(device)
 
-    # The scores of a block of queries are computed once, by all threads; then the threads share
-    # the rankings, each a part of the same scores.
+    # The scores of a block of queries are computed once, by all threads. Then each thread takes some
+    # queries at a time through all rankings, while their scores are in its caches.
     step = min(max(BLOCK_QUERIES, wanted.block_scores // len(corpus)), max(2, queries))
-    buffer = torch.empty(step * len(corpus), device=device)
-    with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as threads:
+    few = max(1, JOB_SCORES // len(corpus))
+
+    def rank(first: int) -> None:
+        block = scores[first : first + few]
+        for rankings in every:
+            rankings.rank(block, start + first)
+        for rankings in listed:
+            pool = len(rankings.pools[0]) > 1
+            rankings.list_top(block, start + first, wanted.top_k, table if pool else None)
+
+    with (
+        corpus.buffer(step * len(corpus)) as buffer,
+        ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as threads,
+    ):
         for start in range(0, queries, step):
             scores = score(slice(start, start + step), buffer)
             _leave_out(scores, start, wanted.left_out)
-            jobs: list[Callable[[], None]] = []
-            for rankings in every:
-                jobs += rankings.jobs(scores, start)
-            for _ in threads.map(lambda job: job(), jobs):
+            for _ in threads.map(rank, range(0, len(scores), few)):
                 pass
-            for rankings in listed:
-                pool = len(rankings.pools[0]) > 1
-                rankings.list_top(scores, wanted.top_k, table if pool else None)
 
     found: dict[str, Ranks] = {}
     for rankings in single:
@@ -359,20 +389,35 @@ def _leave_out(
 
 
 def _single_rankings(
-    corpus: Passages, relevance: Mapping[str, Relevance], queries: int
+    corpus: Passages, relevance: Mapping[str, Relevance], queries: int, compiled: Any
 ) -> list["_Rankings"]:
     """The rankings of each language's corpus alone; rankings of one length are together."""
     same_size: dict[int, list[list[str]]] = {}
     for name in relevance:
         size = len(corpus.ids[corpus.number(name)])
         same_size.setdefault(size, []).append([name])
-    return [_Rankings(corpus, pools, relevance, queries) for pools in same_size.values()]
+    return [
+        _Rankings(corpus, pools, relevance, queries, compiled) for pools in same_size.values()
+    ]
+
+
+@cache
+def _compiled() -> Any:
+    """The module of compiled functions; None without numba."""
+    if find_spec("numba") is None:
+        return None
+    from hybridbatch.scoring import compiled_ranks
+
+    return compiled_ranks
 
 
 class _Rankings:
     """G rankings of equal length P, each over the passages of some languages.
 
     It also holds the ranks found in them so far.
+
+    Args:
+        compiled: `hybridbatch.scoring.compiled_ranks`, or None.
     """
 
     def __init__(
@@ -381,6 +426,7 @@ class _Rankings:
         pools: Sequence[Sequence[str]],
         relevance: Mapping[str, Relevance],
         queries: int,
+        compiled: Any = None,
     ) -> None:
         self.pools = pools
         numbers = [corpus.number(language) for pool in pools for language in pool]
@@ -399,9 +445,10 @@ class _Rankings:
         # int64 [Q, G, R], -1 fills up
         self.columns = torch.from_numpy(padded).to(corpus.places.device)
         self.ranks = np.zeros(self.columns.shape, dtype=np.int64)
-        # for each ranking, one block of queries after the other
-        self.top: list[list[np.ndarray]] = [[] for _ in pools]
-        self.translated: list[np.ndarray] = []
+        # for each ranking, blocks by their first query
+        self.top: list[dict[int, np.ndarray]] = [{} for _ in pools]
+        self.translated: dict[int, np.ndarray] = {}
+        self.compiled = compiled
 
     def _cut(self, scores: Tensor) -> Tensor:
         """The rankings' columns of [Q, all passages], as [Q * G, P].
@@ -412,15 +459,12 @@ class _Rankings:
         joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
         return joined.reshape(len(scores) * len(self.pools), -1)
 
-    def jobs(self, scores: Tensor, start: int) -> list[Callable[[], None]]:
-        """Jobs that fill in the ranks of the queries from `start` on, for threads to share."""
-        step = max(1, JOB_SCORES // self.places.numel())
-        return [
-            partial(self._rank, scores[i : i + step], start + i)
-            for i in range(0, len(scores), step)
-        ]
+    def rank(self, block: Tensor, start: int) -> None:
+        """Fill in the ranks of the queries from `start` on.
 
-    def _rank(self, block: Tensor, start: int) -> None:
+        Args:
+            block: float32 [their number, all passages].
+        """
         scores = self._cut(block)
         columns = self.columns[start : start + len(block)].flatten(0, 1)
         if scores.device.type == "cpu":
@@ -439,6 +483,8 @@ class _Rankings:
 
     def _rank_on_cpu(self, scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """int64 [n, R]: ranks of the passages in `columns`; 0 where there is none."""
+        if self.compiled:
+            return self._rank_compiled(scores, columns)
         # Counting reads all scores twice for every relevant passage, so it suits few of them. The
         # histogram reads the scores four times for all of them, but takes rows one by one.
         few = columns.shape[1] <= COUNTED
@@ -453,46 +499,77 @@ class _Rankings:
         else:
             ranks = np.zeros(columns.shape, np.int64)
             again = np.arange(len(scores))
+        self._rank_rows(again, scores, columns, ranks)
+        ranks[columns < 0] = 0
+        return ranks
+
+    def _rank_compiled(self, scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """As `_rank_on_cpu`."""
+        ranks = np.zeros(columns.shape, np.int64)
+        arguments = scores, columns, self.places.numpy(), ranks
+        if columns.shape[1] <= COUNTED:
+            self.compiled.ranks_of_few(*arguments)
+        else:
+            done = self.compiled.ranks_of_many(*arguments)
+            self._rank_rows(np.flatnonzero(~done), scores, columns, ranks)
+        return ranks
+
+    def _rank_rows(
+        self, rows: np.ndarray, scores: np.ndarray, columns: np.ndarray, ranks: np.ndarray
+    ) -> None:
+        """Fill in `ranks` of some rows, one by one, where there is a passage."""
         places = self.places.numpy()
-        for row in again.tolist():
+        for row in rows.tolist():
             asked = columns[row] >= 0
             ranks[row, asked] = ranks_in_row(
                 scores[row], columns[row, asked], places[row % len(places)]
             )
-        ranks[columns < 0] = 0
-        return ranks
 
-    def list_top(self, scores: Tensor, k: int, translations: Tensor | None) -> None:
-        """List the first k passages of the next block of queries.
+    def list_top(self, block: Tensor, start: int, k: int, translations: Tensor | None) -> None:
+        """List the first k passages of the queries from `start` on.
 
         For a single ranking, also keep the scores of their translations.
 
         Args:
-            scores: float32 [Q, all passages].
+            block: float32 [number of queries, all passages].
             translations: int [all passages, L], as `Passages.translations`.
         """
-        rankings = self._cut(scores).view(len(scores), len(self.pools), -1)
-        for group, places in enumerate(self.places):
-            keys = top_keys(rankings[:, group], places, k).flip(1)
-            rows = self.by_place[key_places(keys)]
-            self.top[group].append(rows.cpu().numpy())
+        rankings = self._cut(block).view(len(block), len(self.pools), -1)
+        for group in range(len(self.pools)):
+            rows = self._first(rankings[:, group], group, k)
+            self.top[group][start] = rows.cpu().numpy()
             if translations is not None:
                 translated = translations[rows].long()  # [Q, k, L]
-                found = scores.gather(1, translated.clamp(min=0).flatten(1)).view_as(translated)
-                self.translated.append(
+                found = block.gather(1, translated.clamp(min=0).flatten(1)).view_as(translated)
+                self.translated[start] = (
                     found.masked_fill_(translated < 0, torch.nan).cpu().numpy()
                 )
+
+    def _first(self, scores: Tensor, group: int, k: int) -> Tensor:
+        """int64 [Q, k]: rows of the corpus of the first k passages, of one ranking a query."""
+        places = self.places[group]
+        if self.compiled and k <= COMPILED_TOP:
+            columns = np.empty((len(scores), min(k, len(places))), np.int64)
+            self.compiled.first_columns(
+                scores.contiguous().numpy(), places[None].numpy(), columns
+            )
+            return self.by_place[places[torch.from_numpy(columns)]]
+        return self.by_place[key_places(top_keys(scores, places, k).flip(1))]
 
     def results(self) -> list[Ranks]:
         """One for each ranking, once all queries are done."""
         found = []
-        translated = np.concatenate(self.translated) if self.translated else None
+        translated = _joined(self.translated)
         for group, (grades, owner) in enumerate(zip(self.grades, self.owners, strict=True)):
             ranks = self.ranks[:, group, : len(owner)]
             ranks = np.where((grades > 0) & (ranks == 0), NOT_RETRIEVED, ranks)
-            top = np.concatenate(self.top[group]) if self.top[group] else None
-            found.append(Ranks(ranks, grades, owner, top, translated))
+            found.append(Ranks(ranks, grades, owner, _joined(self.top[group]), translated))
         return found
+
+
+def _joined(blocks: dict[int, np.ndarray]) -> np.ndarray | None:
+    """Blocks of queries, in the order of their first queries; None if there are none."""
+    return np.concatenate([blocks[start] for start in sorted(blocks)]) if blocks else None
 
 
 def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -64,10 +64,11 @@ def index_for(config: EvalConfig, task: Task, dimension: int) -> SearchKind | No
 def ranked_bytes(task: Task, dimension: int) -> int:
     """Bytes that it takes to rank a whole task in memory.
 
-    These are its vectors, twice while they are gathered, and a block of scores.
+    These are its vectors, twice while they are gathered, a block of scores, and what ranking them
+    needs.
     """
     passages = sum(len(texts.ids) for texts in task.corpus.values())
-    return 3 * 4 * dimension * passages + 30 * max(BLOCK_SCORES, BLOCK_QUERIES * passages)
+    return 3 * 4 * dimension * passages + 30 * max(BLOCK_SCORES // 4, BLOCK_QUERIES * passages)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import Texts
 
 DUPLICATE_ROWS = 1 << 20  # ids compared at a time
+GROUP = 128  # scores whose maximum is compared first
 
 
 def precedence_of_corpora(corpora: Mapping[str, Texts]) -> np.ndarray:
@@ -167,13 +168,29 @@ def top_keys(scores: Tensor, places: Tensor, k: int) -> Tensor:
     """
     if k >= scores.shape[1]:
         return sort_rows(sort_keys(scores, places))
-    values, columns = scores.topk(k + 1, dim=1)
+    values, columns = _greatest(scores, k + 1)
     keys = sort_rows(sort_keys(values, places[columns]))[:, 1:]
     # topk picks any of several equal scores, so rows with a tie across the cut are redone with keys
     cut = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)
     if len(cut):
         keys[cut] = sort_rows(sort_keys(scores[cut], places))[:, -k:]
     return keys
+
+
+def _greatest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k greatest values of every row, descending, and columns that have them."""
+    width = scores.shape[1] // GROUP * GROUP
+    if scores.device.type != "cpu" or 4 * k * GROUP > width:
+        found = scores.topk(k, dim=1)
+        return found.values, found.indices
+    # The k greatest values are in the k groups of columns with the greatest maxima, because each of
+    # these maxima is one of k values. So 97 % of a long row is read once only.
+    groups = scores[:, :width].unflatten(1, (-1, GROUP)).amax(dim=2).topk(k, dim=1).indices
+    columns = (groups[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
+    rest = torch.arange(width, scores.shape[1]).expand(len(scores), -1)
+    columns = torch.cat([columns, rest], dim=1)
+    found = scores.gather(1, columns).topk(k, dim=1)
+    return found.values, columns.gather(1, found.indices)
 
 
 def sort_rows(values: Tensor) -> Tensor:

@@ -44,6 +44,37 @@ def test_ranks_in_a_row_are_those_of_a_full_sort(kind, answers, buckets, monkeyp
     assert found.tolist() == ranked_by_hand(scores, columns, places)
 
 
+@pytest.mark.parametrize("kind", SCORES)
+def test_compiled_functions_rank_and_list_as_a_full_sort(kind):
+    compiled = pytest.importorskip("hybridbatch.scoring.compiled_ranks", exc_type=ImportError)
+    rng = np.random.default_rng(len(kind))
+    scores = np.stack([SCORES[kind](rng).astype(np.float32) for _ in range(6)])
+    scores[1, ::7] = -np.inf  # passages that are left out
+    places = np.stack([rng.permutation(3000) for _ in range(2)])
+    columns = np.stack([rng.choice(3000, 60, replace=False) for _ in scores])
+    columns[0] = np.argsort(-scores[0])[rng.choice(200, 60, replace=False)]
+    columns[:, 10:20] = -1
+    columns[2] = -1
+    few, many = np.zeros_like(columns), np.zeros_like(columns)
+    compiled.ranks_of_few(scores, columns, places, few)
+    done = compiled.ranks_of_many(scores, columns, places, many)
+    assert done[2]
+    first = np.empty((6, 40), np.int64)
+    compiled.first_columns(scores, places, first)
+    for row in range(6):
+        there = columns[row] >= 0
+        expected = ranked_by_hand(scores[row], columns[row, there], places[row % 2])
+        assert few[row, there].tolist() == expected
+        assert not few[row, ~there].any()
+        if done[row]:
+            assert many[row, there].tolist() == expected
+            assert not many[row, ~there].any()
+        order = np.lexsort((places[row % 2], -scores[row].astype(np.float64)))
+        assert first[row].tolist() == order[:40].tolist()
+    if kind in ("normal", "one outlier"):
+        assert done[0]
+
+
 def test_counting_and_sorting_agree_on_ranks_and_ties():
     rng = np.random.default_rng(3)
     scores = rng.integers(0, 40, (25, 90)).astype(np.float32)
@@ -78,13 +109,21 @@ def test_the_way_does_not_change_a_grid(relevant, width, monkeypatch):
         columns = np.stack([rng.choice(size, relevant, replace=False) for _ in queries])
         columns[::7, -1] = -1
         relevance[name] = Relevance(columns, np.where(columns < 0, 0, 1))
-    wanted = Wanted({"all": names, "two": ["swh", "amh"]})
     found = []
-    for counted, histogram in ((0, 1 << 30), (0, 1), (1 << 30, 1)):
+    wanted = Wanted({"all": names, "two": ["swh", "amh"]}, top_k=10, top_of_languages=True)
+    for counted, histogram, compiled in (
+        (0, 1 << 30, 1 << 60),
+        (0, 1, 1 << 60),
+        (1 << 30, 1, 1 << 60),
+        (1 << 30, 1, 1),
+        (0, 1, 1),
+    ):
         monkeypatch.setattr(ranks, "COUNTED", counted)
         monkeypatch.setattr(ranks, "HISTOGRAM_PASSAGES", histogram)
+        monkeypatch.setattr(ranks, "COMPILED_SCORES", compiled)
         grid = relevant_ranks(queries, Corpus(corpus, ids), relevance, wanted)
         found.append(grid.languages | grid.pools)
     for other in found[1:]:
         for name, sorted_ in found[0].items():
             np.testing.assert_array_equal(other[name].ranks, sorted_.ranks)
+            np.testing.assert_array_equal(other[name].top, sorted_.top)

@@ -160,6 +160,17 @@ def test_top_keys_follow_the_tie_rule_across_the_cut(k: int) -> None:
     np.testing.assert_array_equal(key_scores(keys), np.take_along_axis(scores, found, 1))
 
 
+@pytest.mark.parametrize("width", [5120, 5200])
+@pytest.mark.parametrize("values", [3, 1 << 20])
+def test_top_keys_of_long_rows(width: int, values: int) -> None:
+    rng = np.random.default_rng(width)
+    scores = rng.integers(0, values, (9, width)).astype(np.float32)
+    places = rng.permutation(width)
+    found = key_places(top_keys(torch.from_numpy(scores), torch.from_numpy(places), 9).flip(1))
+    expected = [places[np.lexsort((places, -row))[:9]] for row in scores]
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_collapsed_model_ranks_by_id_alone() -> None:
     ids = {"eng": ["a", "c", "b"]}
     found = relevant_ranks(

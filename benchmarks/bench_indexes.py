@@ -72,14 +72,17 @@ def read(folder: Path) -> np.ndarray:
 
 
 def vectors_of_task(options: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors of all passages and of all queries of a task, without repetitions."""
+    """Vectors of distinct passages and queries of a task, as many as are used."""
+    most = {"passage": max(options.sizes), "query": TUNED + options.measured}
+    rng = np.random.default_rng(1)
     task = load_task(options.task, data_root=options.data_root)
     store = open_store(EvalConfig(model=options.model, tasks=(options.task,)))
     found = []
     for side, by_language in (("passage", task.corpus), ("query", task.queries)):
         sided: Any = side
-        texts = dict.fromkeys(text for one in by_language.values() for text in one.texts)
-        found.append(store.embed(list(texts), sided))
+        texts = list(dict.fromkeys(text for one in by_language.values() for text in one.texts))
+        chosen = rng.permutation(len(texts))[: most[side]]
+        found.append(store.embed([texts[i] for i in chosen], sided))
     return found[0], found[1]
 
 

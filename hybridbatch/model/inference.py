@@ -5,7 +5,9 @@ converts them once (`torch.ops.mkldnn`, which torch's own compiler uses), and th
 as the encoder and its weights. Attention in fp32 is torch's fused kernel, whose backward pass is
 slow but not needed here. In fp32 the product before an exact GELU applies the GELU, too, which
 saves a pass over memory. Sums are taken in another order than in the plain modules, so vectors
-differ from theirs by about 1e-7. Code that stores vectors must keep the two kinds apart, as
+differ from theirs by about 1e-7. In fp32 each sequence is padded to a length that depends on its own
+length alone. So, on CPUs where oneDNN's products do not depend on the number of rows (measured on
+AMD), the bits of a vector do not depend on its batch. Code that stores vectors must keep the two kinds apart, as
 `hybridbatch.search.embeddings` does. Training never uses these kernels.
 """
 
@@ -26,10 +28,10 @@ from xxhash import xxh3_64
 
 from hybridbatch.common.device import ResolvedPrecision
 
-# "packed2": of this file; a change of what it computes must change the name.
-Kernels = Literal["plain", "packed2"]
+# "packed3": of this file; a change of what it computes must change the name.
+Kernels = Literal["plain", "packed3"]
 PLAIN: Kernels = "plain"
-PACKED: Kernels = "packed2"
+PACKED: Kernels = "packed3"
 TOLERANCE = 1e-4  # of the self test, relative to products of 384 terms around 1
 
 _fused: ContextVar[bool] = ContextVar("fused", default=False)

@@ -38,6 +38,7 @@ PACKABLE = frozenset(
 # the cost of a whole forward pass, in tokens.
 ATTENTION_GROUP_COST = 4096
 FORWARD_GROUP_COST = 256
+STEP = 8  # tokens; lengths are rounded up to it if they must not depend on other sequences
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:
@@ -92,10 +93,15 @@ class Pack:
     Args:
         lengths: int64 [n], ascending, >= 1; they stay on the host, where reading them is free.
         device: device of the tokens.
+        own_lengths: whether the padded length of a sequence depends on its length alone. Then the
+            bits of its attention do not depend on the other sequences. Else sequences share the
+            groups that take the least time.
     """
 
-    def __init__(self, lengths: np.ndarray, device: torch.device) -> None:
-        self.lengths, self.device = lengths, device
+    def __init__(
+        self, lengths: np.ndarray, device: torch.device, *, own_lengths: bool = False
+    ) -> None:
+        self.lengths, self.device, self.own_lengths = lengths, device, own_lengths
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
         self._places = np.arange(self._starts[-1]) - np.repeat(self._starts[:-1], lengths)
         self.positions = upload(
@@ -111,6 +117,9 @@ class Pack:
     @cached_property
     def groups(self) -> list[tuple[int, int]]:
         """(sequences, padded length) of every group."""
+        if self.own_lengths:
+            padded, counts = np.unique(-(-self.lengths // STEP) * STEP, return_counts=True)
+            return list(zip(counts.tolist(), padded.tolist(), strict=True))
         sizes = length_groups(
             self.lengths, lambda length, count: count * float(length) ** 2, ATTENTION_GROUP_COST
         )
@@ -344,7 +353,7 @@ def forward_packed(
         lengths: int64 [n], ascending, >= 1, with sum T.
         first_position: position id of the first token of a sequence.
     """
-    pack = Pack(lengths, ids.device)
+    pack = Pack(lengths, ids.device, own_lengths=fused_attention())
     inputs = model.get_input_embeddings()(ids)[None]
     positions = (pack.positions + first_position)[None]
     with attention_kernels(ids.device):

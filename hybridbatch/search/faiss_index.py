@@ -12,7 +12,7 @@ from hybridbatch.common.seeding import stream
 from hybridbatch.search.exact import CHUNK, Found, IndexKind, recalls
 from hybridbatch.search.vectors import Vectors, as_float32, require_finite
 
-CANDIDATES = 10  # of ivfpq, for each passage wanted
+CANDIDATES, MOST_CANDIDATES = 10, 80  # of ivfpq, for each passage wanted
 NEIGHBOURS, MOST_NEIGHBOURS = 256, 8192  # that hnsw keeps while it searches
 HALVINGS = 3  # steps of the search for the least effort
 # standard errors between the mean of a sample and the recall that other queries reach in 95 of 100
@@ -27,7 +27,7 @@ class FaissIndex:
     vectors. ivf and ivfpq have about 4 * sqrt(P) lists, of which 1 in 32 is visited, and more if
     these hold too few passages for k. ivfpq has 8 dimensions a byte, and hnsw 32 neighbours. Codes
     only choose candidates: the first `CANDIDATES` * k of ivfpq are scored exactly. `tune` finds how
-    much must be visited for a wanted recall.
+    much must be visited for a wanted recall, and how many candidates are needed.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class FaissIndex:
         self.kind: IndexKind = kind
         self.lists = lists
         self.effort = 0  # lists visited, or neighbours kept; 0: as it follows from k
+        self.candidates = CANDIDATES if kind == "ivfpq" else 1  # for each passage wanted
         self.index: Any = _faiss_index(kind, total, dimension, lists)
         if not self.index.is_trained:
             self.index.cp.seed = seed
@@ -73,13 +74,14 @@ class FaissIndex:
             self.index.hnsw.efSearch = effort
         elif self.kind != "flat":
             self.index.nprobe = effort
-        wide = min(CANDIDATES * k, self.index.ntotal) if self.kind == "ivfpq" else k
-        scores, rows = self.index.search(asked, wide)
+        scores, rows = self.index.search(asked, min(self.candidates * k, self.index.ntotal))
         found = Found(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
         return self._scored_exactly(asked, found, k) if self.kind == "ivfpq" else found
 
     def tune(self, queries: np.ndarray, exact: Found, wanted: float) -> "Tuning":
         """Set how much a search visits to about the least that finds `wanted` of the true first k.
+
+        If all lists of ivfpq are too little, its candidates are doubled, up to `MOST_CANDIDATES`.
 
         The sample must show it with 95 % confidence: the lower bound of its mean recall reaches
         `wanted`. So other queries of the same kind reach it, too.
@@ -109,6 +111,10 @@ class FaissIndex:
         while not enough and effort < most:
             below, effort = effort, min(most, 2 * effort)
             reached, enough = recall(effort)
+        while self.kind == "ivfpq" and not enough and self.candidates < MOST_CANDIDATES:
+            self.candidates *= 2
+            below = 0
+            reached, enough = recall(effort)
         # The least effort lies between the last that was too little and the first that was enough.
         for _ in range(HALVINGS if enough else 0):
             middle = (below + effort) // 2
@@ -120,7 +126,8 @@ class FaissIndex:
             else:
                 below = middle
         self.effort = effort
-        return Tuning(self.kind, effort, most, wanted, reached, len(queries))
+        candidates = self.candidates if self.kind == "ivfpq" else None
+        return Tuning(self.kind, effort, most, wanted, reached, len(queries), candidates)
 
     def _least_effort(self, k: int) -> int:
         """The least that is visited: 1 list in 32, and enough lists for 2 k passages on average."""
@@ -167,12 +174,14 @@ class Tuning:
     wanted: float  # recall
     recall: float  # of the true first k, mean over the sample
     queries: int  # of the sample
+    candidates: int | None = None  # of ivfpq, scored exactly for each passage wanted
 
     def sentence(self) -> str:
         """The result of the tuning, for people."""
         what = "neighbours" if self.kind == "hnsw" else "lists"
+        scored = f" and scores {self.candidates} x k passages" if self.candidates else ""
         told = (
-            f"{self.kind} visits {self.effort:,} of {self.most:,} {what}: recall"
+            f"{self.kind} visits {self.effort:,} of {self.most:,} {what}{scored}: recall"
             f" {self.recall:.3f} on {self.queries:,} queries"
         )
         return (

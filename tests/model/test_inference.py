@@ -41,6 +41,22 @@ def test_a_vector_depends_on_its_batch_only_within_the_stated_bound(
 
 
 @needs_packed
+@pytest.mark.skipif(not inference._is_amd(), reason="oneDNN has other products on other CPUs")
+def test_bits_of_packed_vectors_do_not_depend_on_the_batch(tiny_model):
+    encoder = Encoder.load(str(tiny_model))
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(["the", "city", "mji", "mkuu"], n)) for n in range(1, 60)]
+    options = {"precision": "fp32", "kernels": PACKED}
+    together = encoder.encode(texts, "passage", **options)
+    alone = [encoder.encode([text], "passage", **options)[0] for text in texts]
+    np.testing.assert_array_equal(together, alone)
+    for _ in range(5):
+        some = rng.permutation(len(texts))[: rng.integers(2, len(texts))]
+        found = encoder.encode([texts[i] for i in some], "passage", **options)
+        np.testing.assert_array_equal(found, together[some])
+
+
+@needs_packed
 def test_the_modules_are_plain_again_also_after_a_mistake(tiny_model, monkeypatch):
     encoder = Encoder.load(str(tiny_model))
     before = encoder.encode(TEXTS, "query", precision="fp32")

@@ -52,6 +52,13 @@ def main_memory(root: Path = Path("/")) -> Memory:
     return Memory(min(each.total for each in found), min(each.free for each in found))
 
 
+def address_space_is_limited() -> bool:
+    """Whether this process may only use some addresses (``ulimit -v``)."""
+    if resource is None:
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
 def _machine(root: Path) -> Memory:
     """The memory of the machine; where it is no Linux, as `psutil` tells it."""
     available = _fields(root / "proc/meminfo").get("MemAvailable:")

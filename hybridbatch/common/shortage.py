@@ -1,6 +1,8 @@
 """A clear message for a lack of memory: the command, what it needed, what there is, what helps."""
 
+import contextlib
 import errno
+import importlib
 import os
 import re
 import sys
@@ -8,7 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from hybridbatch.common.memory import PAGE, is_out_of_memory, machine_bytes, main_memory
+from hybridbatch.common.memory import (
+    PAGE,
+    address_space_is_limited,
+    is_out_of_memory,
+    machine_bytes,
+    main_memory,
+)
 
 _SIZE = re.compile(r"(\d[\d.,]{0,20}) ?(bytes|[KMGTP]i?B)\b")
 _SIGNS = (
@@ -35,7 +43,7 @@ HELP = {
 }
 # Bytes of address space that the libraries of a command need. With less, one of them aborts, or
 # waits for ever. All but `prepare` load PyTorch.
-LEAST = dict.fromkeys(HELP, 1_300_000_000) | {"prepare": 600_000_000}
+LEAST = dict.fromkeys(HELP, 1_500_000_000) | {"prepare": 600_000_000}
 WATCH_SECONDS = 0.1
 NEARLY = 0.98  # of a container's limit: beyond it the system ends processes without a word
 
@@ -56,7 +64,8 @@ def shortage(error: BaseException) -> str | None:
             if size and size[2] == "bytes":
                 number = int(re.sub("[.,]", "", size[1]))
                 return f"{max(1, number >> 20):,} MiB more"
-            return f"{size[1]} {size[2]} more" if size else "more than there is"
+            most = f"more than the {main_memory().total / 2**30:.1f} GiB that it may use"
+            return f"{size[1]} {size[2]} more" if size else most
     return None
 
 
@@ -72,16 +81,33 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def least() -> str | None:
     """Return a message if the memory may not even suffice to load the libraries, else None.
 
-    Asked for limits of the process itself (``ulimit -v``), in which a library would abort.
+    Asked for limits of the process itself (``ulimit -v``), in which a library would abort. If the
+    limit suffices, `load_first` is called.
     """
     asks = {"--help", "--dry-run", "--list"} & set(sys.argv)
-    enough = LEAST.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    enough = LEAST.get(command)
     if asks or enough is None:
         return None
     memory = main_memory()
     if memory.total >= min(enough, machine_bytes()):
+        if address_space_is_limited():
+            load_first(command)
         return None
     return in_words(f"at least {enough / 2**30:.1f} GiB to load its libraries")
+
+
+def load_first(command: str) -> None:
+    """Load the libraries that a lack of address space would stop for ever.
+
+    OpenBLAS, which NumPy, SciPy and Faiss each bring along, asks for its buffers when it is loaded,
+    and asks again and again if the system refuses. So it is loaded while there is room. Arrow's
+    allocators reserve 1 GiB of addresses at once; the system's does not.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    for name in ("numpy",) if command == "prepare" else ("numpy", "scipy.linalg", "faiss"):
+        with contextlib.suppress(ImportError):  # Faiss is optional
+            importlib.import_module(name)
 
 
 def in_words(needed: str) -> str:
@@ -126,22 +152,39 @@ def watch_container(tell: Callable[[str], None]) -> None:
 
 
 def _container_files() -> tuple[int, str] | None:
-    """(limit in bytes, file of statistics) of this process's control group (version 2)."""
+    """(limit in bytes, file of statistics) of this process's control group, of version 1 or 2."""
+    for line in _groups():
+        _, controllers, group = line.strip().split(":", 2)
+        if controllers == "":
+            folder, name = f"/sys/fs/cgroup{group}".rstrip("/"), "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, name = f"/sys/fs/cgroup/memory{group}".rstrip("/"), "memory.limit_in_bytes"
+        else:
+            continue
+        try:
+            with open(f"{folder}/{name}") as file:
+                limit = file.read().strip()
+        except OSError:  # of the other version, or not mounted
+            continue
+        if limit.isdigit():
+            return int(limit), f"{folder}/memory.stat"
+    return None
+
+
+def _groups() -> list[str]:
     try:
-        with open("/proc/self/cgroup") as groups:
-            group = next(line[3:].strip() for line in groups if line.startswith("0::"))
-        folder = f"/sys/fs/cgroup{group}".rstrip("/")
-        with open(f"{folder}/memory.max") as file:
-            limit = file.read().strip()
-        return (int(limit), f"{folder}/memory.stat") if limit.isdigit() else None
-    except (OSError, StopIteration):
-        return None
+        with open("/proc/self/cgroup") as file:
+            return file.readlines()
+    except OSError:  # no Linux
+        return []
 
 
 def _anonymous(statistics: str) -> int:
     """Bytes that the system cannot take back: no file cache."""
     with open(statistics) as file:
         fields = dict(line.split() for line in file)
+    if "total_rss" in fields:  # version 1
+        return int(fields["total_rss"]) + int(fields.get("total_shmem", 0))
     return int(fields["anon"]) + int(fields.get("shmem", 0)) + int(fields.get("kernel", 0))
 
 

@@ -1,13 +1,16 @@
 """Requests to stop, a lack of memory, and secrets in addresses."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from hybridbatch.common import shortage as shortages
 from hybridbatch.common.addresses import without_secrets
+from hybridbatch.common.memory import Memory
 from hybridbatch.common.shortage import in_words, shortage
 from hybridbatch.common.stopping import SIGNALS, command_signals, stop_requests
 
@@ -70,13 +73,54 @@ def test_a_lack_of_memory_is_found_at_the_root_of_an_error():
     error = ValueError("its weights cannot be loaded; fetch it again")
     error.__cause__ = lacking
     assert shortage(error) == "4,096 MiB more"
-    assert shortage(MemoryError()) == "more than there is"
-    assert shortage(OSError(12, "Cannot allocate memory")) == "more than there is"
+    for unmeasured in (MemoryError(), OSError(12, "Cannot allocate memory")):
+        assert re.fullmatch(r"more than the [\d.]+ GiB that it may use", shortage(unmeasured))
     assert shortage(ValueError("bad value")) is None
     line = in_words("4,096 MiB more")
     assert "4,096 MiB more" in line
     assert "GiB are free" in line
     assert "\n" not in line
+
+
+def test_libraries_that_would_wait_for_memory_are_loaded_first(monkeypatch):
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    monkeypatch.setattr(sys, "argv", ["hybridbatch", "mine", "data"])
+    loaded: list[str] = []
+    monkeypatch.setattr(shortages.importlib, "import_module", loaded.append)
+    assert shortages.least() is None
+    assert not loaded  # no limit
+    monkeypatch.setattr(shortages, "address_space_is_limited", lambda: True)
+    assert shortages.least() is None
+    assert "scipy.linalg" in loaded
+    assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "system"
+    few = Memory(total=10**9, free=10**9)
+    monkeypatch.setattr(shortages, "main_memory", lambda: few)
+    assert "needed at least 1.4 GiB to load its libraries" in str(shortages.least())
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "used"),
+    [
+        ("4:memory:/a\n0::/a\n", {"memory/a/memory.limit_in_bytes": "1000"}, "total_rss 9\n"),
+        ("0::/a\n", {"a/memory.max": "1000"}, "anon 5\nshmem 3\nkernel 1\n"),
+    ],
+)
+def test_the_limit_of_a_container_of_either_version(monkeypatch, tmp_path, groups, files, used):
+    ((name, limit),) = files.items()
+    place = tmp_path / name
+    place.parent.mkdir(parents=True)
+    place.write_text(limit)
+    (place.parent / "memory.stat").write_text(used)
+    real = open
+
+    def moved(path, *rest):
+        return real(str(path).replace("/sys/fs/cgroup", str(tmp_path)), *rest)
+
+    monkeypatch.setattr(shortages, "_groups", groups.splitlines)
+    monkeypatch.setattr(shortages, "open", moved, raising=False)
+    limit, statistics = shortages._container_files()
+    assert limit == 1000
+    assert shortages._anonymous(statistics.replace("/sys/fs/cgroup", str(tmp_path))) == 9
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def evaluate(
         )
     if result["official"]:
         console.table(official_rows(result), title="mteb tasks", name="official")
+    if result.get("left_out"):
+        console.table(result["left_out"], title="mteb tasks without a score", name="left_out")
     if config.rerank:
         reranked = read_evaluation(folder / SECOND)
         title = f"The same after reranking by {config.rerank}"

@@ -11,7 +11,10 @@ from hybridbatch.data.selection import Selection
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext
 
-MEMORY = 4e9  # bytes that `prepare` stays below, without a translator
+MEMORY = 4e9  # bytes that `prepare` stays below, but for what follows
+# Bytes of memory a row beyond that: of the user's tables, of the removal of duplicates, and of
+# translation, and bytes of text of a row, about.
+OWN, DISTINCT, TRANSLATED, ROW = 24, 16, 500, 300
 LARGE = 2e9  # bytes of a download or of prepared data that are told before
 # bytes of source texts a second on one core of 2026, from reading to the finished store
 BYTES_A_SECOND = 8e6
@@ -43,6 +46,7 @@ class Needs:
 
     sources: tuple[Need, ...]
     folder: Path
+    memory: float = MEMORY  # bytes at most
 
     @property
     def absent(self) -> int:
@@ -77,7 +81,7 @@ class Needs:
             f"to download: {gigabytes(self.absent)}{unknown}; prepared data: about"
             f" {gigabytes(self.stored)}, and as much again while it is written;"
             f" {gigabytes(self.free)} are free there; about"
-            f" {hours:.1f} hours on one core; less than {gigabytes(MEMORY)} of memory"
+            f" {hours:.1f} hours on one core; less than {gigabytes(self.memory)} of memory"
         )
 
     def warning(self) -> str | None:
@@ -100,15 +104,19 @@ def needs_of(
 ) -> Needs:
     """What a preparation takes. It downloads nothing, and asks servers for sizes only."""
     found = []
+    memory = MEMORY
     for one in chosen:
         own = selection.context(one, context)
         size = _size(one, own)
         stored = None
         if size is not None:
             translated = _translated(config, one)
-            stored = round(size.text * one.stored * config.record_share * (1 + translated))
+            kept = size.text * one.stored * config.record_share
+            stored = round(kept * (1 + translated))
+            a_row = OWN * one.own + DISTINCT * (config.duplicates == "remove")
+            memory += kept / ROW * (a_row + TRANSLATED * (translated > 0))
         found.append(Need(one.name, None if size is None else size.absent, stored, one.size))
-    return Needs(tuple(found), folder)
+    return Needs(tuple(found), folder, memory)
 
 
 def _size(one: Source, context: SourceContext) -> Size | None:

@@ -75,6 +75,7 @@ class Averages(Evaluated):
     model: Scored
     tasks: list[TaskScores]  # type: ignore[assignment]
     official: list[dict[str, Any]]
+    left_out: list[dict[str, Any]] = Field(default_factory=list)  # mteb's tasks without a score
 
 
 def read_evaluation(folder: Path, shape: type[Evaluated] = Averages) -> dict[str, Any]:

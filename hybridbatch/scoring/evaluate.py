@@ -4,7 +4,7 @@ Each distinct text is encoded once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from hybridbatch.scoring.settings import BM25, RANDOM, EvalConfig
 from hybridbatch.scoring.summary import describe
 
 if TYPE_CHECKING:
+    from hybridbatch.data.tasks.mteb import LeftOut
     from hybridbatch.debias.vectors_file import LanguageVectors
     from hybridbatch.model import Encoder
     from hybridbatch.scoring.rankers import Ranker
@@ -135,12 +136,16 @@ def _first_stage(
             else:
                 summaries.append(_ranked(evaluation, task, scorer.ranker(task), writer, report))
         official: list[dict[str, Any]] = []
+        left_out = list(evaluation.left_out)
         if scorer.store:
             from hybridbatch.scoring.mteb.stage import score_official
 
-            official = score_official(config, evaluation.official, scorer.store, folder, report)
+            official, failed = score_official(
+                config, evaluation.official, scorer.store, folder, report
+            )
+            left_out += failed
         _remove_earlier(folder / RESULT)
-    _write(evaluation, folder, model, summaries, official)
+    _write(evaluation, folder, model, summaries, official, left_out)
 
 
 def _reranked(
@@ -158,7 +163,7 @@ def _reranked(
             for task in evaluation.tasks
         ]
         _remove_earlier(folder / RESULT)
-    _write(evaluation, folder, {**model, "reranker": second_stage.facts()}, summaries, [])
+    _write(evaluation, folder, {**model, "reranker": second_stage.facts()}, summaries)
 
 
 def _remove_earlier(path: Path) -> None:
@@ -430,8 +435,10 @@ def _write(
     folder: Path,
     model: Mapping[str, Any],
     tasks: Sequence[Mapping[str, Any]],
-    official: Sequence[Mapping[str, Any]],
+    official: Sequence[Mapping[str, Any]] = (),
+    left_out: "Sequence[LeftOut]" = (),
 ) -> None:
+    without_score = [asdict(one) for one in left_out]
     write_json(
         folder / RESULT,
         {
@@ -444,6 +451,7 @@ def _write(
             "hardware": hardware(str(evaluation.machine.device)),
             "tasks": tasks,
             "official": official,
+            **({"left_out": without_score} if without_score else {}),
             "files": {FILE: file_checksum(folder / FILE)},
         },
         sealed=True,

@@ -17,6 +17,7 @@ from hybridbatch.scoring.settings import BM25, RANDOM, EvalConfig
 SAMPLE = 200  # texts of a language, for their lengths
 LARGE = 1e9  # bytes of a download that are told
 COLUMNS = ("time", "memory", "vectors on disk")
+CHARACTER_BYTES, MOST_TOKENS = 1.5, 512  # of texts of mteb
 PASSAGE_BYTES, QUERY_BYTES = 500.0, 60.0  # of texts that are not here, about
 
 
@@ -92,7 +93,22 @@ def of_absent(name: str, config: EvalConfig, trained: Sequence[str]) -> Forecast
     )
 
 
-def of_official(dataset: Mapping[str, Any]) -> Size | None:
+def of_stated(task: Any) -> Forecast | None:
+    """The forecast for a task of mteb from the numbers that mteb states; None where it states none.
+
+    The model cuts texts at its own length, which is not known here: `MOST_TOKENS` is assumed.
+    """
+    from hybridbatch.data.tasks.mteb import stated_texts
+
+    stated = stated_texts(task)
+    if stated is None:
+        return None
+    texts, characters = stated
+    a_text = min(MOST_TOKENS, 3 + CHARACTER_BYTES * characters / texts / BYTES_A_TOKEN)
+    return Forecast(texts, texts * a_text)
+
+
+def size_of_official(dataset: Mapping[str, Any]) -> Size | None:
     """The size of the repository of an mteb task, of which its subsets may need a part only."""
     repository = Repository(str(dataset["path"]), str(dataset.get("revision") or "main"))
     return HubFiles(repository, ".*").size()

@@ -24,9 +24,10 @@ from hybridbatch.scoring.forecast import (
     download_in_words,
     forecaster,
     of_absent,
-    of_official,
+    of_stated,
     of_task,
     sentence,
+    size_of_official,
 )
 from hybridbatch.scoring.full_ranking import pools_of
 from hybridbatch.scoring.settings import BM25, EvalConfig
@@ -34,6 +35,8 @@ from hybridbatch.scoring.summary import describe
 
 if TYPE_CHECKING:
     import torch
+
+    from hybridbatch.data.tasks.mteb import LeftOut
 
 FEW = 500  # passages that any machine encodes in a minute, so that nothing is reckoned
 
@@ -64,6 +67,7 @@ class Evaluation:
     trained: tuple[str, ...]  # languages that the model was trained on
     tasks: tuple[Task, ...]  # of this project and of the user
     official: tuple[Any, ...]  # mteb's
+    left_out: tuple["LeftOut", ...]  # tasks of a benchmark of mteb that cannot be scored
     folder: Path  # of the results
     part: tuple[
         int, int
@@ -90,7 +94,7 @@ class Evaluation:
         trained = trained_languages(config)
         own, others = split_names(config)
         tasks = load_tasks(config, own, trained) if tasks is None else tasks
-        official = official_tasks(config, others, trained)
+        official, left_out = official_tasks(config, others, trained)
         if config.several and complete:
             # each task gives the languages that it has; some task must have each named language
             codes: dict[str, None] = {}
@@ -105,6 +109,7 @@ class Evaluation:
             trained=trained,
             tasks=tuple(tasks),
             official=tuple(official),
+            left_out=tuple(left_out),
             folder=config.out or Path("experiments") / (config.name or default_name(config)),
             part=(int(number), int(parts)),
             leads=leads(config),
@@ -175,24 +180,25 @@ class Evaluation:
         return row
 
     def planned_official(self) -> list[dict[str, Any]]:
-        """The rows of mteb's tasks, whose sizes are unknown before their data is loaded."""
-        unknown = dict.fromkeys(
-            ("query languages", "corpus languages", "queries", "passages", "distinct texts")
-        )
-        return [
-            {
-                "task": f"mteb {task.metadata.name}",
-                **unknown,
-                "pool": "no",
-                "data": self._official_data(task.metadata.dataset),
-                **dict.fromkeys(COLUMNS),
-            }
-            for task in self.official
-        ]
+        """The rows of mteb's tasks: what mteb states of them, before their data is loaded."""
+        rows: list[dict[str, Any]] = []
+        names = ("query languages", "corpus languages", "queries", "passages")
+        for task in self.official:
+            forecast = of_stated(task)
+            row: dict[str, Any] = {"task": f"mteb {task.metadata.name}"}
+            row |= dict.fromkeys(names)
+            row["distinct texts"] = forecast and forecast.texts
+            row |= {"pool": "no", "data": self._official_data(task.metadata.dataset)}
+            row |= forecast.row(self.reckoning) if forecast else dict.fromkeys(COLUMNS)
+            rows.append(row)
+        for one in self.left_out:
+            row = dict.fromkeys(rows[0]) | {"task": f"mteb {one.task}"}
+            rows.append(row | {"pool": "no", "data": f"left out: {one.reason}"})
+        return rows
 
     def _official_data(self, dataset: Mapping[str, Any]) -> str:
         """Where the data of an mteb task is, and how much of it is not here."""
-        size = of_official(dataset)
+        size = size_of_official(dataset)
         known = (
             "unknown size" if size is None else f"at most {gigabytes(size.absent)} to download"
         )
@@ -200,10 +206,12 @@ class Evaluation:
 
     def forecast(self) -> str | None:
         """What is told before the work starts; None if it is small."""
-        few = sum(len(texts.ids) for task in self.tasks for texts in task.corpus.values()) < FEW
-        if few or not self.leads:
+        stated = [found for task in self.official if (found := of_stated(task))]
+        few = sum(len(texts.ids) for task in self.tasks for texts in task.corpus.values())
+        if few + sum(found.texts for found in stated) < FEW or not self.leads:
             return None
-        return sentence([of_task(task, self.config) for task in self.tasks], self.reckoning)
+        own = [of_task(task, self.config) for task in self.tasks]
+        return sentence([*own, *stated], self.reckoning)
 
     def _reranked_pairs(self, task: Task) -> int:
         """Query-passage pairs that a second stage reads at most."""

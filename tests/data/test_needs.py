@@ -14,6 +14,7 @@ from hybridbatch.data.download import sizes
 from hybridbatch.data.needs import needs_table
 from hybridbatch.data.prepare import plan, prepare
 from hybridbatch.data.settings import PrepareConfig
+from hybridbatch.data.sources.mmarco import HUB, TRIPLES
 from hybridbatch.data.sources.registry import sources
 from tests.helpers.recording import RecordingReporter
 
@@ -92,3 +93,27 @@ def test_every_source_that_downloads_says_what():
     made_by_hand = {"atlas", "newsqa", "parallel-documents", "parallel-sentences"}
     silent = {one.name for one in sources() if not one.files(context)}
     assert silent == made_by_hand
+
+
+def test_files_of_an_earlier_download_are_told_of_without_a_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sizes, "_listing", lambda name, revision: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "datasets--unicamp-dl--mmarco" / "snapshots" / HUB.revision
+    for name, size in ((TRIPLES, 30), ("data/google/collections/english_collection.tsv", 70)):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"x" * size)
+    needs = plan(PrepareConfig(sources=("mmarco-triples",), languages="eng"))
+    assert (needs.absent, needs.stored) == (0, 800)
+
+
+def test_memory_that_grows_with_the_rows_is_told(tmp_path: Path):
+    mine = tmp_path / "mine.jsonl"
+    row = {"lang": "en", "query": "What is it?", "passage": "It is a passage. " * 50}
+    mine.write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n in range(100)))
+    plain = plan(PrepareConfig(sources=(str(mine),)))
+    distinct = plan(PrepareConfig(sources=(str(mine),), duplicates="remove"))
+    built_in = plan(PrepareConfig(sources=("atlas",)))
+    assert built_in.memory < plain.memory < distinct.memory
+    assert "less than 4 GB of memory" in built_in.sentence()

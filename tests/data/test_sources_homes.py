@@ -170,12 +170,87 @@ def afriqa_files() -> dict[str, bytes]:
     return files
 
 
+def line(code: str, number: int) -> str:
+    """A line that is long enough for a pair, with a number of its own."""
+    return f"{code} sentence number {number} " + "and so on " * (number % 5 + 1)
+
+
+def other_homes() -> dict[str, bytes]:
+    """The files of the homes that only the server's test reads, small, in each one's layout."""
+    amqa, tydi, xquad, laser, lafand = (
+        HOMES[name].repositories[0]
+        for name in ("amharic-qa", "tydi-goldp", "xquad-ro", "tatoeba", "lafand-mt")
+    )
+    files: dict[str, bytes] = {}
+    for split in ("train", "dev", "test"):
+        paragraph = {"context": f"የ {split}  ጽሑፍ", "document_id": 1,
+                     "qas": [{"id": 7, "question": f"{split} ምንድን ነው?", "answers": []}]}  # fmt: skip
+        held = {"data": [{"paragraphs": paragraph if split == "dev" else [paragraph]}]}
+        files[amqa.address(f"{split}_data.json")] = json.dumps(held).encode()
+    for name in ("english", "korean", "swahili"):
+        files[tydi.address(f"language_data/{name}/{name}_tydiqa_train.json")] = squad(name)
+    files[xquad.address("xquad.ro.json")] = squad("romanian")
+    for code in ("swh", "amh"):
+        place = f"data/tatoeba/v1/tatoeba.{code}-eng"
+        for side in (code, "eng"):
+            text = "".join(f"{line(side, number)}\n" for number in range(3))
+            files[laser.address(f"{place}.{side}")] = text.encode()
+    pairs = "".join(f"{line('eng', n)}\t{line('swa', n)}\n" for n in range(8))
+    for split in ("test", "dev"):
+        table = f"eng\tswa\n{pairs}\t\n{pairs}"
+        files[lafand.address(f"data/doc_level_tsv/eng-swa/{split}.tsv")] = table.encode()
+    for split in ("test", "dev", "train"):
+        for side in ("en", "hau"):
+            text = "".join(f"{line(f'{split} {side}', number)}\n" for number in range(3))
+            place = f"data/text_files/en-hau/{split}.{side}"
+            files[lafand.address(place)] = text.encode()
+    return files | bible_files() | story_files()
+
+
+def squad(name: str) -> bytes:
+    asked = [{"id": f"{name}-{n}", "question": f"{name} question {n}?"} for n in range(3)]
+    article = {"title": name, "paragraphs": [{"context": f"{name}  text", "qas": asked}]}
+    return json.dumps({"data": [article]}).encode()
+
+
+def bible_files() -> dict[str, bytes]:
+    corpus, king_james = HOMES["bible"].repositories
+    verses = [{"verse": str(n), "text": line("King", n)} for n in range(1, 9)]
+    files: dict[str, bytes] = {}
+    for name in bible.BOOKS.values():
+        chapters = {"book": name, "chapters": [{"chapter": "1", "verses": verses}]}
+        files[king_james.address(f"{name}.json")] = json.dumps(chapters).encode()
+    told = "".join(
+        f'<seg id="b.MAT.1.{n}" type="verse">\n{line("Mstari", n)}\n</seg>' for n in range(1, 9)
+    )
+    text = f"<cesDoc><text><body><div>{told}</div></body></text></cesDoc>"
+    files[corpus.address("bibles/Swahili-NT.xml")] = text.encode()
+    return files
+
+
+def story_files() -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for repository, codes in zip(
+        HOMES["stories"].repositories,
+        [("en", "sw"), ("tr",), ("en", "te"), ("zu",)],
+        strict=True,
+    ):
+        members = {}
+        for code in codes:
+            pages = "".join(f"##\n{line(code, number)}\n\n" for number in range(8))
+            text = f"# A title in {code}\n\n{pages}##\n* License: [CC-BY]\n* Text: A\n"
+            folder = f"{repository.name.rpartition('/')[2]}-{repository.commit}"
+            members[f"{folder}/{code}/0001_a-title.md"] = text.encode()
+        files[repository.archive] = packed(**members)
+    return files
+
+
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The files of the homes; those asked for are written where a download would leave them. The
     homes here are smaller than the real ones, so their checksum is not asked for.
     """
-    files = FILES | afriqa_files()
+    files = FILES | afriqa_files() | other_homes()
 
     def web_file(address: str) -> Path:
         path = tmp_path / "web" / str(list(files).index(address)) / address.rpartition("/")[2]
@@ -187,6 +262,10 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     monkeypatch.setattr(home, "web_file", web_file)
     monkeypatch.setattr(aligned, "NTREX_LANGUAGES", ("eng", "swa"))
     monkeypatch.setattr(aligned, "TICO19_LANGUAGES", ("sw",))
+    monkeypatch.setattr(aligned, "TATOEBA", ["swh", "amh"])
+    monkeypatch.setattr(aligned, "DOCUMENTS", (("en", "swa"),))
+    monkeypatch.setattr(aligned, "SENTENCES", (("en", "hau"),))
+    monkeypatch.setattr(bible, "BIBLES", {"swh": "Swahili-NT"})
     monkeypatch.setattr(retrieval, "PIVOTS", {"hau": "en", "wol": "fr"})
     expected = {one.folder: one.sha256 for one in HOMES.values()}
     monkeypatch.setattr(home, "content_hash", lambda folder: expected[folder_of(folder)])
@@ -394,6 +473,13 @@ def server(web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     a folder that holds the same files as clones.
     """
     monkeypatch.setattr(home, "web_file", download.web_file)
+    units = "".join(
+        f'<tu tuid="Doc:{n}"><tuv xml:lang="en"><seg>{line("en", n)}</seg></tuv>'
+        f'<tuv xml:lang="sw"><seg>{line("sw", n)}</seg></tuv></tu>'
+        for n in range(8)
+    )
+    memory = f'<?xml version="1.0"?><tmx version="1.4"><body>{units}</body></tmx>'
+    web[TICO19.address("data/TM/all.en-sw.tmx.zip")] = zipped(tm=memory)
     clones = tmp_path / "clones"
     for address, content in web.items():
         place = tmp_path / "served" / address.partition("://")[2]
@@ -403,11 +489,12 @@ def server(web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
             _, name, _, path = address.removeprefix(f"{home.RAW}/").split("/", 3)
             write(clones / name / path, content)
         else:
+            repository = address.split("/")[4]
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
                 for member in archive:
                     file = archive.extractfile(member)
                     assert file is not None
-                    write(clones / "sib-200" / member.name.partition("/")[2], file.read())
+                    write(clones / repository / member.name.partition("/")[2], file.read())
     handler = partial(SilentHandler, directory=str(tmp_path / "served"))
     running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=running.serve_forever, daemon=True)
@@ -431,6 +518,22 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+SOURCES = (
+    "afriqa",
+    "afriqa-questions",
+    "amqa",
+    "bible",
+    "exams",
+    "lafand-mt",
+    "mkqa",
+    "ntrex",
+    "stories",
+    "tico19",
+    "tydi",
+)
+TASKS = ("afriqa", "amqa", "belebele-sib", "ntrex", "sib200", "tatoeba", "tydi", "xquad-ro")
+
+
 def test_downloads_from_a_server_and_clones_give_the_same_fingerprints(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -443,17 +546,21 @@ def test_downloads_from_a_server_and_clones_give_the_same_fingerprints(
     for way, root in (("web", None), ("clone", server)):
         monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / f"cache-{way}"))
         own = found.setdefault(way, {})
-        for name in ("ntrex", "mkqa", "afriqa", "afriqa-questions"):
+        for name in SOURCES:
             settings = PrepareConfig(
                 sources=(name,),
                 out=tmp_path / way / name,
                 data_root=root,
                 decontaminate=("none",),
+                validation_share=0,
             )
             own[f"source {name}"] = Store.open(prepare(settings)).fingerprint
-        for name in ("ntrex", "sib200", "belebele-sib"):
+        for name in TASKS:
             own[f"task {name}"] = load_task(name, data_root=root).provenance["fingerprint"]
     assert found["web"] == found["clone"]
-    assert len(set(found["web"].values())) == 7
+    assert len(set(found["web"].values())) == len(SOURCES) + len(TASKS)
     assert list((tmp_path / "cache-web" / "downloads").rglob("mkqa_dev.zip"))
     assert not (tmp_path / "cache-clone" / "downloads").exists()
+    assert {
+        path.name.rsplit("-", 2)[0] for path in (tmp_path / "cache-web" / "sources").iterdir()
+    } == set(HOMES)

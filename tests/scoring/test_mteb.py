@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.data.tasks import mteb as tasks
 from hybridbatch.data.tasks.mteb import fenced, find_tasks, languages_of
 from hybridbatch.model import Encoder
@@ -32,8 +34,10 @@ from hybridbatch.scoring.mteb.results import (
 )
 from hybridbatch.scoring.mteb.scores import score_dict, search
 from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.search import blocked_vectors, exact
 from hybridbatch.search.embeddings import EmbeddingStore
 from tests.helpers.hub_layouts import write_mteb_tasks
+from tests.helpers.mteb_sets import write_task
 from tests.helpers.paper import write_labse, write_xlm_r
 from tests.helpers.recording import RecordingReporter
 from tests.model.test_layouts import write_qwen
@@ -302,8 +306,10 @@ def test_stock_model_uses_the_side_mteb_asks_for() -> None:
 def evaluated_officially(
     hub_mirror: ModuleType, folder: Path, model: Path, *options: str
 ) -> dict[str, Any]:
-    """The results of `hybridbatch eval` of two tasks of mteb, against a mirror of the hub."""
-    write_mteb_tasks(folder / "root" / "datasets")
+    """The results of `hybridbatch eval` against a mirror of the hub; its default is two tasks."""
+    if "--tasks" not in options:
+        write_mteb_tasks(folder / "root" / "datasets")
+        options += ("--tasks", "XQuADRetrieval,BelebeleRetrieval", "--languages", "eng,deu")
     with hub_mirror.HubMirror(folder / "root") as url:
         environment = {
             **os.environ, "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "hub"),
@@ -311,7 +317,7 @@ def evaluated_officially(
         }  # fmt: skip
         command = [
             sys.executable, "-m", "hybridbatch", "eval", str(model), "--out", str(folder / "eval"),
-            "--tasks", "XQuADRetrieval,BelebeleRetrieval", "--languages", "eng,deu", *options,
+            *options,
         ]  # fmt: skip
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment, timeout=240
@@ -343,17 +349,24 @@ def test_unmodified_tasks_through_the_command_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["LaBSE", "XLM-R", "Qwen3"])
+@pytest.mark.parametrize("layout", ["LaBSE", "XLM-R", "Qwen3", "nomic", "prompts by task"])
 def test_layouts_of_published_models_score_as_on_mtebs_own_loader(
-    hub_mirror: ModuleType, tmp_path: Path, layout: str
+    hub_mirror: ModuleType, tmp_path: Path, tiny_model: Path, layout: str
 ) -> None:
     folder = tmp_path / "model"
     if layout == "LaBSE":
         write_labse(folder)
     elif layout == "XLM-R":
         write_xlm_r(folder)
-    else:
+    elif layout == "Qwen3":
         write_qwen(folder, "left")
+    elif layout == "nomic":
+        sides = {"query": "search_query: ", "document": "search_document: "}
+        kinds = {"Classification": "classification: ", "STS": "classification: "}
+        stating(tiny_model, folder, sides | kinds)
+    else:
+        named = {"XQuADRetrieval-query": "find the answer: ", "Retrieval-document": "passage: "}
+        stating(tiny_model, folder, named | {"BelebeleRetrieval": "belebele: "})
     result = evaluated_officially(hub_mirror, tmp_path, folder, "--verify", "2")
     for row in result["official"]:
         assert len(row["verified"]) == 2
@@ -361,6 +374,48 @@ def test_layouts_of_published_models_score_as_on_mtebs_own_loader(
         meta = json.loads(place.read_text())
         assert meta["n_parameters"] > 0
         assert meta["max_tokens"] > 0
+
+
+# One of each type that an encoder of text can run.
+OF_EACH_TYPE = {
+    "BitextMining": "NTREXBitextMining",
+    "Classification": "SIB200Classification",
+    "Clustering": "MasakhaNEWSClusteringS2S",
+    "MultilabelClassification": "EmotionAnalysisPlus",
+    "PairClassification": "AfriXNLI",
+    "Reranking": "MIRACLReranking",
+    "Retrieval": "XQuADRetrieval",
+    "STS": "SemRel24STS",
+}
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_whole_and_names_the_tasks_without_data(
+    hub_mirror: ModuleType, tmp_path: Path, tiny_model: Path
+) -> None:
+    """``--benchmark "MTEB(Africa, v1)"``, of which the hub has one task of each type."""
+    found, _ = tasks.find_benchmark("MTEB(Africa, v1)")
+    for task in found:
+        if task.metadata.name in OF_EACH_TYPE.values():
+            write_task(tmp_path / "root" / "datasets", task)
+    (followed,) = find_tasks(["Core17InstructionRetrieval"])
+    write_task(tmp_path / "root" / "datasets", followed)
+    options = ["--benchmark", "MTEB(Africa, v1)", "--tasks", "Core17InstructionRetrieval"]
+    options += ["--languages", "swh,hau,eng", "--verify", "1"]
+    result = evaluated_officially(hub_mirror, tmp_path, tiny_model, *options)
+    scored = {row["type"]: row["task"] for row in result["official"]}
+    assert scored == OF_EACH_TYPE | {"InstructionReranking": "Core17InstructionRetrieval"}
+    for row in result["official"]:
+        assert [one["loader"] for one in row["verified"]] == ["sentence-transformers"]
+        assert (tmp_path / "eval" / row["file"]).is_file()
+    reasons = {one["task"]: one["reason"] for one in result["left_out"]}
+    assert set(reasons) | set(scored.values()) == {
+        *(task.metadata.name for task in found),
+        "XM3600T2IRetrieval",
+        "Core17InstructionRetrieval",
+    }
+    assert "mteb/FloresBitextMining cannot be loaded" in reasons["FloresBitextMining"]
+    assert "none of the languages" in reasons["TswanaNewsClassification"]
 
 
 # The model as its own files say
@@ -446,11 +501,99 @@ def test_subsets_beyond_a_number_of_texts_are_loaded_one_after_the_other(
     assert json.dumps(apart.scores) == json.dumps(whole.scores)  # where NaN is NaN
 
 
-def test_a_benchmark_goes_by_its_alias_with_all_its_types() -> None:
-    kinds = {task.metadata.type for task in find_tasks(benchmark="MTEB(Indic)")}
+class ToyOwnCopies(ToyRetrieval):
+    """The ids of the queries are ids of passages, which their queries must not find."""
+
+    ignore_identical_ids = True
+
+    def load_data(self, num_proc: int | None = None, **_: object) -> None:
+        super().load_data()
+        for subset in self.dataset.values():
+            data = subset["test"]
+            named = [f"d{i}" for i in range(20)]
+            data["queries"] = data["queries"].remove_columns("id").add_column("id", named)
+            renamed = {f"d{query[1:]}": found for query, found in data["relevant_docs"].items()}
+            data["relevant_docs"] = renamed
+
+
+class WholeNumbers:
+    """A vector of whole numbers for each text: its products are exact, whatever their order."""
+
+    name, dimension = "whole numbers", 6
+
+    def fingerprint(self) -> str:
+        return "a" * 64
+
+    def encode(self, texts: list[str], side: str, **_: object) -> np.ndarray:
+        seeds = [[*f"{side}{text}".encode()] for text in texts]
+        rows = [np.random.default_rng(seed).integers(-500, 500, 6) for seed in seeds]
+        return np.array(rows, np.float32)
+
+
+@pytest.mark.parametrize("kind", [ToyRetrieval, ToyOwnCopies])
+def test_a_large_corpus_is_searched_in_blocks_with_the_scores_of_stock_mteb(
+    kind: type[ToyRetrieval], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of vectors and of the search are smaller than the corpora; equal texts tie."""
+    config = EvalConfig(model="random", cache=tmp_path / "store")
+    store = EmbeddingStore(WholeNumbers(), tmp_path / "store")
+    meta = model_meta("toy", "a" * 16, store.encoder.dimension)
+    with fenced():
+        task = kind()
+    embed = Published(config, store).embed_for(task)
+    stock = run_stock(task, StockModel(embed, meta))
+    task.unload_data()
+    monkeypatch.setattr(tasks, "LARGE_CORPUS", 10)
+    monkeypatch.setattr(tasks, "ROWS", 7)
+    monkeypatch.setattr(blocked_vectors, "BLOCK_TEXTS", 8)
+    monkeypatch.setattr(exact, "CHUNK", 9)
+    monkeypatch.setattr(results, "_embed_distinct", only_queries(results._embed_distinct))
+    ours = score_task(task, embed, meta)
+    for mine, theirs in zip(ours.scores["test"], stock.scores["test"], strict=True):
+        for name, value in theirs.items():
+            if isinstance(value, float):
+                assert mine[name] == pytest.approx(value, abs=1e-5, nan_ok=True), name
+
+
+def only_queries(embed_distinct: Callable[..., Any]) -> Callable[..., Any]:
+    """`_embed_distinct`, which must get no passage."""
+
+    def checked(texts: Any, side: str, embed: Any) -> Any:
+        held = list(texts)
+        assert side == "query" or not held
+        return embed_distinct(held, side, embed)
+
+    return checked
+
+
+def test_passages_of_a_large_corpus_that_no_query_may_find_are_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    corpus = Dataset.from_dict({"id": list("abcd"), "title": [""] * 4, "text": list("ABCD")})
+    monkeypatch.setattr(tasks, "LARGE_CORPUS", 2)
+    assert tasks._passages(corpus, {"q": ["b"], "r": ["d", "b"]}) == (["b", "d"], ["B", "D"])
+    ids, texts = tasks._passages(corpus, None)
+    assert (list(ids), list(texts), texts[1], texts[-1]) == (
+        list("abcd"),
+        list("ABCD"),
+        "B",
+        "D",
+    )
+
+
+def test_a_benchmark_goes_by_its_name_or_alias_with_all_its_types() -> None:
+    found, left_out = tasks.find_benchmark("MTEB(Indic)")
+    kinds = {task.metadata.type for task in found}
     assert {"BitextMining", "Classification", "PairClassification", "Retrieval"} <= kinds
-    with pytest.raises(Exception, match=r"unknown mteb benchmark .*MTEB\("):
-        find_tasks(benchmark="MTEB(Africa, v1)")
+    assert not left_out
+    found, left_out = tasks.find_benchmark("MTEB(Africa, v1)")
+    assert len(found) == 34
+    assert [(one.task, one.reason) for one in left_out] == [
+        ("XM3600T2IRetrieval", "needs text, image, not only text")
+    ]
+    assert len(tasks.find_benchmark("AfriMTEB")[0]) == 34
+    with pytest.raises(ConfigError, match=r"unknown mteb benchmark .*MTEB\(Africa, v1"):
+        tasks.find_benchmark("MTEB(Africa, v2)")
 
 
 class ToyBitext(AbsTaskBitextMining):

@@ -5,8 +5,9 @@ that does not answer: then the size is unknown.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hybridbatch.data.download.hub import Repository
@@ -44,8 +45,14 @@ class HubFiles(NamedTuple):
         """Their size; None if it is unknown."""
         listed = _listing(self.repository.name, self.repository.revision)
         if listed is None:
-            if self.roughly is None:
-                return None
+            # Files of an earlier download count as all of them.
+            kept = [
+                Size(0, size, text_bytes(path, size))
+                for path, size in _cached(self.repository)
+                if re.fullmatch(self.pattern, path)
+            ]
+            if kept or self.roughly is None:
+                return add(kept) if kept else None
             whole = round(self.roughly)
             return Size(whole, whole, text_bytes(self.pattern, whole))
         found = NOTHING
@@ -129,6 +136,17 @@ def _is_cached(repository: Repository, path: str) -> bool:
         repository.name, path, revision=repository.revision, repo_type="dataset"
     )
     return isinstance(found, str)
+
+
+def _cached(repository: Repository) -> Iterator[tuple[str, int]]:
+    """Path and size of the files of a repository in the cache of the hub's client."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    name = f"datasets--{repository.name.replace('/', '--')}"
+    folder = Path(HF_HUB_CACHE) / name / "snapshots" / repository.revision
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path.stat().st_size
 
 
 @cache

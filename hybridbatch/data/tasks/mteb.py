@@ -7,14 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical
+from hybridbatch.data.tasks.corpus_file import StoredStrings
 
-TEXTS_AT_ONCE = 2_000_000  # most texts of subsets that are in memory together
+TEXTS_AT_ONCE = 1_000_000  # most texts of subsets that are in memory together
+LARGE_CORPUS = 250_000  # passages; the texts of a larger corpus are never in memory together
+ROWS = 1 << 16  # of a table that are read together
+# Retrieval tasks with a loader of their own in mteb, which holds all texts in memory, though their
+# data is in the layout that mteb's common loader reads from disk: 33 million passages in English.
+IN_STANDARD_LAYOUT = ("MrTidyRetrieval",)
 RETRIEVAL_TYPES = ("Retrieval", "Reranking", "InstructionReranking", "InstructionRetrieval")
 
 
@@ -57,41 +63,83 @@ class Subset:
     name: str
     query_ids: list[str]
     queries: list[str]  # with the instruction appended, if the task has one
-    passage_ids: list[str]
-    passages: list[str]  # title and text joined
+    # of a large corpus: read from disk on demand
+    passage_ids: Sequence[str]
+    passages: Sequence[str]  # title and text joined
     qrels: dict[str, dict[str, int]]
     # reranking tasks: the passages that each query is scored against
     candidates: dict[str, list[str]] | None
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the corpus is read from disk in blocks."""
+        return isinstance(self.passages, JoinedTexts)
 
-def find_tasks(names: Sequence[str] = (), benchmark: str | None = None) -> list[Any]:
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A task of a benchmark that has no score, and why."""
+
+    task: str
+    type: str
+    reason: str
+
+    @classmethod
+    def of(cls, task: Any, reason: str) -> "LeftOut":
+        """A task of mteb."""
+        return cls(task.metadata.name, task.metadata.type, reason)
+
+
+def find_tasks(names: Sequence[str]) -> list[Any]:
     """mteb task objects, in the requested order.
 
     Raises:
         ConfigError: A name is unknown; the message has the nearest names.
     """
     with fenced():
-        tasks = _tasks_of(benchmark) if benchmark else []
-        return tasks + [_task(name) for name in names]
+        return [_task(name) for name in names]
 
 
-def _tasks_of(benchmark: str) -> list[Any]:
-    """The tasks of a benchmark on public text, by its name or an alias."""
-    import mteb
+def find_benchmark(name: str) -> tuple[list[Any], list[LeftOut]]:
+    """The tasks of a benchmark, by its name or an alias, and those that no text encoder can run.
 
-    try:
-        found = mteb.get_benchmark(benchmark)
-    except KeyError:
-        known: list[str] = []
-        for other in mteb.get_benchmarks():
-            known += [other.name, *(other.aliases or ())]
-        raise ConfigError(
-            f"unknown mteb benchmark {benchmark!r}{nearest(benchmark, known)}"
-        ) from None
-    tasks = [task for task in found.tasks if is_on_text(task) and task.metadata.is_public]
+    Raises:
+        ConfigError: The name is unknown, or no task is on text.
+    """
+    with fenced():
+        known = _benchmarks()
+        if name not in known:
+            raise ConfigError(f"unknown mteb benchmark {name!r}{nearest(name, list(known))}")
+        tasks: list[Any] = []
+        others: list[LeftOut] = []
+        for task in known[name].tasks:
+            if not is_on_text(task):
+                needed = ", ".join(task.metadata.modalities)
+                others.append(LeftOut.of(task, f"needs {needed}, not only text"))
+            elif not task.metadata.is_public:
+                others.append(LeftOut.of(task, "its data is not public"))
+            else:
+                tasks.append(task)
     if not tasks:
-        raise ConfigError(f"mteb benchmark {benchmark!r} has no tasks on text")
-    return tasks
+        raise ConfigError(f"mteb benchmark {name!r} has no tasks on public text")
+    return tasks, others
+
+
+def _benchmarks() -> dict[str, Any]:
+    """mteb's benchmarks by name and alias.
+
+    mteb 2.26 defines some, such as MTEB(Africa, v1), that its own `get_benchmark` does not find,
+    because their package does not export them.
+    """
+    import mteb
+    from mteb.benchmarks.benchmarks import benchmarks as module
+
+    found: dict[str, Any] = {}
+    for one in (*mteb.get_benchmarks(), *vars(module).values()):
+        if isinstance(one, mteb.Benchmark):
+            for name in (one.name, *(one.aliases or ())):
+                found.setdefault(name, one)
+    return found
 
 
 def _task(name: str) -> Any:
@@ -225,6 +273,32 @@ def _texts_by_subset(task: Any) -> dict[str, int]:
     return sizes
 
 
+def stated_texts(task: Any) -> tuple[int, int] | None:
+    """The distinct texts that mteb states for a task, and their characters; None if it states none.
+
+    Texts that subsets share count once for each subset, unless the task is whole or its subsets
+    are pairs of one parallel text.
+    """
+    stated = task.metadata.descriptive_stats or {}
+    texts = characters = 0.0
+    for split in task.eval_splits:
+        whole = stated.get(split) or {}
+        by_subset = whole.get("hf_subset_descriptive_stats") or {}
+        chosen = [by_subset[name] for name in task.hf_subsets if name in by_subset]
+        share = 1.0
+        if getattr(task, "parallel_subsets", False) and task.metadata.is_multilingual:
+            # Every pair has two of the columns of one table.
+            languages = {code for pair in task.hf_subsets for code in pair.split("-")}
+            share = len(languages) / (2 * len(task.hf_subsets))
+        for numbers in chosen if 0 < len(chosen) < len(by_subset) else [whole]:
+            for name, side in numbers.items():
+                if name.endswith("statistics") and isinstance(side, Mapping):
+                    unique = share * int(side.get("unique_texts") or 0)
+                    texts += unique
+                    characters += unique * float(side.get("average_text_length") or 0)
+    return (round(texts), round(characters)) if texts else None
+
+
 def load(task: Any) -> None:
     """Load a task's data with mteb's loader.
 
@@ -237,7 +311,7 @@ def load(task: Any) -> None:
         disable_progress_bar()
         try:
             if not task.data_loaded:
-                task.load_data()
+                _load_data(task)
             if is_retrieval(task):
                 task.convert_v1_dataset_format_to_v2(num_proc=None)
         # errors of a hub, a network or a parquet reader have no common base
@@ -248,6 +322,16 @@ def load(task: Any) -> None:
                 f" {str(error).splitlines()[0] if str(error) else 'no message'}); check that the"
                 " hub can be reached (HF_ENDPOINT)"
             ) from error
+
+
+def _load_data(task: Any) -> None:
+    """Load as the task does, but for `IN_STANDARD_LAYOUT`: these build dictionaries of texts."""
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    if task.metadata.name in IN_STANDARD_LAYOUT:
+        AbsTaskRetrieval.load_data(task)
+    else:
+        task.load_data()
 
 
 def subsets(task: Any) -> Iterator[Subset]:
@@ -263,7 +347,7 @@ def subsets(task: Any) -> Iterator[Subset]:
                 for i, text in zip(*_query_columns(data["queries"]), strict=True)
                 if i in qrels
             ]
-            passage_ids, passages = _passage_columns(data["corpus"])
+            passage_ids, passages = _passages(data["corpus"], data["top_ranked"])
             yield Subset(
                 split=split,
                 name=name,
@@ -297,6 +381,25 @@ def _query_columns(queries: Any) -> tuple[list[str], list[str]]:
     ]
 
 
+def _passages(
+    corpus: Any, candidates: Mapping[str, Sequence[str]] | None
+) -> tuple[Sequence[str], Sequence[str]]:
+    """The ids and texts of a corpus; those of a large one stay on disk.
+
+    Of a large corpus only the passages that are a candidate of a query count, if there are
+    candidates.
+    """
+    if len(corpus) <= LARGE_CORPUS:
+        return _passage_columns(corpus)
+    ids = StoredStrings(_column_on_disk(corpus, "id"))
+    if candidates is None:
+        return ids, JoinedTexts(corpus)
+    wanted = {passage for listed in candidates.values() for passage in listed}
+    return _passage_columns(
+        corpus.select([row for row, identifier in enumerate(ids) if identifier in wanted])
+    )
+
+
 def _passage_columns(corpus: Any) -> tuple[list[str], list[str]]:
     """The ids, and title and text joined as in mteb's `_corpus_to_dict`."""
     ids, titles, texts = _columns(corpus, "id", "title", "text")
@@ -304,3 +407,38 @@ def _passage_columns(corpus: Any) -> tuple[list[str], list[str]]:
         (f"{title} {text}" if title else text).strip()
         for title, text in zip(titles, texts, strict=True)
     ]
+
+
+def _column_on_disk(data: Any, name: str) -> Any:
+    """A column of text as a chunked Arrow array, which is mapped into memory where it can be."""
+    import pyarrow as pa
+
+    rows = data.select_columns([name]).with_format("arrow")
+    chunks: list[Any] = []
+    for start in range(0, len(rows), ROWS):
+        chunks += rows[start : start + ROWS][name].cast(pa.string()).chunks
+    return pa.chunked_array(chunks, pa.string())
+
+
+class JoinedTexts(Sequence[str]):
+    """The texts of a large corpus, with their titles, read from disk in parts."""
+
+    def __init__(self, corpus: Any) -> None:
+        self._corpus = corpus
+
+    def __len__(self) -> int:
+        return len(self._corpus)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            rows = range(len(self))[place]
+            return _passage_columns(self._corpus.select(rows))[1]
+        return self[place : place + 1 or None][0]
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), ROWS):
+            yield from self[start : start + ROWS]

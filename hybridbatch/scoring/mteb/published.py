@@ -10,16 +10,17 @@ that the user names; those are written into the result.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.data.tasks.mteb import fenced
 from hybridbatch.scoring.settings import EvalConfig
+from hybridbatch.search.blocked_vectors import encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore
+from hybridbatch.search.vectors import Vectors
 
 if TYPE_CHECKING:
     from hybridbatch.model import Encoder
@@ -27,6 +28,19 @@ if TYPE_CHECKING:
 Side = Literal["query", "passage"]
 # texts, "query" | "passage" | "text" (of a task that has neither) -> float32 [n, D], unit rows
 Embed = Callable[[Sequence[str], str], np.ndarray]
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """An `Embed` that can also leave the vectors of a large corpus on disk."""
+
+    def __call__(self, texts: Sequence[str], side: str) -> np.ndarray:
+        """float32 [n, D], unit rows."""
+
+    def on_disk(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of passages, read from disk as they are asked for."""
+
+
 _PROMPT_TYPES = {"query": "query", "passage": "document", "text": None}
 
 
@@ -92,19 +106,17 @@ class Published:
     def embed_for(self, task: Any) -> Embed:
         """Embeds the texts of a task with the prompts that the model states for it."""
         if self.encoder is None:
-            return _as_sides(partial(self.store.embed, report=self.report))
+            return _Embedder(lambda side: self.store, self.report)
         chosen = {
             side: self._prompt(task.metadata, kind) for side, kind in _PROMPT_TYPES.items()
         }
 
-        def embed(texts: Sequence[str], side: str) -> np.ndarray:
+        def store(side: str) -> EmbeddingStore:
             if side == "text":
-                store = self._store(chosen["text"], chosen["text"])
-                return store.embed(texts, "query", self.report)
-            store = self._store(*self._sides(chosen))
-            return store.embed(texts, "query" if side == "query" else "passage", self.report)
+                return self._store(chosen["text"], chosen["text"])
+            return self._store(*self._sides(chosen))
 
-        return embed
+        return _Embedder(store, self.report)
 
     def own_loader(self, meta: Any) -> Any:
         """The model as mteb loads it by itself, through sentence-transformers; None where the
@@ -186,5 +198,22 @@ class Published:
         return self._stores[key]
 
 
-def _as_sides(embed: Callable[[Sequence[str], Side], np.ndarray]) -> Embed:
-    return lambda texts, side: embed(texts, "passage" if side == "passage" else "query")
+@dataclass(frozen=True)
+class _Embedder:
+    """The stored embeddings of a model with the prompts for one task.
+
+    Attributes:
+        store: of the texts of a side.
+    """
+
+    store: Callable[[str], EmbeddingStore]
+    report: Reporter
+
+    def __call__(self, texts: Sequence[str], side: str) -> np.ndarray:
+        """float32 [n, D], unit rows."""
+        kind: Side = "passage" if side == "passage" else "query"
+        return self.store(side).embed(texts, kind, self.report)
+
+    def on_disk(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of passages, encoded block by block."""
+        return encode_blocks(self.store("passage"), texts, "passage", report=self.report)

@@ -78,7 +78,7 @@ def search(
                 allowed[row, wanted] = 0
             scores += allowed
         ranks[part] = _ranks(scores, relevant[part], id_rank, top_k)
-        confidence[:, part] = _confidence(scores, top_k)
+        confidence[:, part] = confidence_of(scores, top_k)
     return Retrieved(ranks, grades, confidence)
 
 
@@ -112,7 +112,7 @@ def _ranks(
     return ranks
 
 
-def _confidence(scores: np.ndarray, top_k: int) -> np.ndarray:
+def confidence_of(scores: np.ndarray, top_k: int) -> np.ndarray:
     """[3, n] from scores [n, P]: highest, standard deviation and lead of the best over the second,
     among the top k.
     """

@@ -5,10 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.documents import read_training
-from hybridbatch.common.errors import ConfigError, nearest
+from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.progress import SILENT, Reporter
-from hybridbatch.data.tasks.mteb import find_tasks, keep_languages, languages_of
+from hybridbatch.data.tasks.mteb import (
+    LeftOut,
+    find_benchmark,
+    find_tasks,
+    keep_languages,
+    languages_of,
+)
 from hybridbatch.data.tasks.registry import TASKS
 from hybridbatch.scoring.mteb.meta import facts_of, model_meta
 from hybridbatch.scoring.mteb.published import Published
@@ -23,16 +29,17 @@ ABLATION = ("mix", "seed", "strategy", "batch_size", "steps", "learning_rate")
 
 def official_tasks(
     config: EvalConfig, names: Sequence[str], trained: Sequence[str]
-) -> list[Any]:
+) -> tuple[list[Any], list[LeftOut]]:
     """mteb's tasks of these names and of the benchmark asked for, restricted to the wanted
-    languages.
+    languages, and the tasks of the benchmark that cannot be scored.
 
     Raises: `ConfigError` for unknown names, with the nearest ones of this project and of mteb.
     """
     if not names and not config.benchmark:
-        return []
+        return [], []
     try:
-        tasks = find_tasks(names, config.benchmark)
+        found, left_out = find_benchmark(config.benchmark) if config.benchmark else ([], [])
+        named = find_tasks(names)
     except ConfigError as error:
         unknown = next((name for name in names if name in str(error)), "")
         raise ConfigError(
@@ -43,10 +50,18 @@ def official_tasks(
             f"tasks {', '.join(names)}: are not built in, and {error.name} is not installed;"
             " install it, or name built-in tasks"
         ) from None
-    if config.languages != "all":
-        for task in tasks:
+    if config.languages == "all":
+        return found + named, left_out
+    for task in named:
+        keep_languages(task, resolve(config.task_languages, spoken(task), trained))
+    kept = []
+    for task in found:
+        try:
             keep_languages(task, resolve(config.task_languages, spoken(task), trained))
-    return tasks
+            kept.append(task)
+        except ConfigError:
+            left_out.append(LeftOut.of(task, "has none of the languages asked for"))
+    return kept + named, left_out
 
 
 def spoken(task: Any) -> list[str]:
@@ -62,18 +77,49 @@ def score_official(
     store: EmbeddingStore,
     folder: Path,
     report: Reporter,
-) -> list[dict[str, Any]]:
-    """Score tasks, write mteb's result files under ``folder/mteb``, verify samples; the
-    ``official`` part of eval.json.
+) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """Score tasks, write mteb's result files under ``folder/mteb``, verify samples.
 
     Args:
         store: of the model; for mteb's tasks it is used as its own files say (`Published`).
+
+    Returns:
+        The ``official`` part of eval.json, and the tasks of a benchmark whose data cannot be
+        loaded or scored.
+
+    Raises:
+        DataError: A task that was named cannot be loaded or scored, or no task of the benchmark.
     """
     if not tasks:
-        return []
+        return [], []
     model = Published(config, store, report)
     meta = _meta(config, model, store)
-    return [_score_one(config, task, model, meta, folder, report) for task in tasks]
+    entries: list[dict[str, Any]] = []
+    left_out: list[LeftOut] = []
+    with report.bar("mteb tasks", len(tasks), "tasks") as bar:
+        for task in tasks:
+            try:
+                result = score_task(task, model.embed_for(task), meta, report)
+            except DataError as error:
+                if not _may_fail(config, task):
+                    raise
+                report.warn(f"{task.metadata.name} has no score: {error}")
+                left_out.append(LeftOut.of(task, str(error)))
+            else:
+                entries.append(_entry(config, task, result, model, meta, folder))
+            if task.data_loaded:
+                task.unload_data()
+            bar.advance()
+    if not entries:
+        raise DataError(
+            f"no task of {config.benchmark} can be scored; the first: {left_out[0].reason}"
+        )
+    return entries, left_out
+
+
+def _may_fail(config: EvalConfig, task: Any) -> bool:
+    """Whether the evaluation goes on without a task: one of a benchmark that was not named."""
+    return config.benchmark is not None and task.metadata.name not in config.tasks
 
 
 def encode_official(config: EvalConfig, tasks: Sequence[Any], store: EmbeddingStore) -> None:
@@ -82,7 +128,11 @@ def encode_official(config: EvalConfig, tasks: Sequence[Any], store: EmbeddingSt
         model = Published(config, store, SILENT)
         meta = _meta(config, model, store)
         for task in tasks:
-            score_task(task, model.embed_for(task), meta)
+            try:
+                score_task(task, model.embed_for(task), meta)
+            except DataError:
+                if not _may_fail(config, task):
+                    raise  # else the process that scores tells it
 
 
 def _meta(config: EvalConfig, model: Published, store: EmbeddingStore) -> Any:
@@ -96,12 +146,10 @@ def _meta(config: EvalConfig, model: Published, store: EmbeddingStore) -> Any:
     )
 
 
-def _score_one(
-    config: EvalConfig, task: Any, model: Published, meta: Any, folder: Path, report: Reporter
+def _entry(
+    config: EvalConfig, task: Any, result: Any, model: Published, meta: Any, folder: Path
 ) -> dict[str, Any]:
-    """One task's entry of eval.json."""
-    embed = model.embed_for(task)
-    result = score_task(task, embed, meta, report)
+    """One task's entry of eval.json; writes its result file and verifies samples of it."""
     path = save(result, meta, folder / FOLDER)
     main: list[dict[str, Any]] = []
     for split, entries in result.scores.items():

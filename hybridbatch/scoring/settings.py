@@ -52,7 +52,7 @@ class EvalConfig(
         None,
         "Tasks",
         "Evaluate all text tasks of an mteb benchmark, by name or alias, such as"
-        " 'MTEB(Indic, v1)'.",
+        " 'MTEB(Africa, v1)'; a task that cannot be scored is named at the end.",
     )
     verify: int = setting(
         0,

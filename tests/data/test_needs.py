@@ -15,7 +15,7 @@ from hybridbatch.data.needs import needs_table
 from hybridbatch.data.prepare import plan, prepare
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.sources.mmarco import HUB, TRIPLES
-from hybridbatch.data.sources.registry import sources
+from hybridbatch.data.sources.registry import catalogue, sources
 from tests.helpers.recording import RecordingReporter
 
 ASK = """
@@ -106,6 +106,20 @@ def test_files_of_an_earlier_download_are_told_of_without_a_hub(
         (place / name).write_bytes(b"x" * size)
     needs = plan(PrepareConfig(sources=("mmarco-triples",), languages="eng"))
     assert (needs.absent, needs.stored) == (0, 800)
+
+
+def test_the_list_tells_the_megabytes_that_a_server_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    listed = {"microsoft/wiki_qa": (("data/train-00000-of-00001.parquet", 2_100_000),)}
+    monkeypatch.setattr(sizes, "_listing", lambda name, revision: listed.get(name))
+    monkeypatch.setattr(sizes, "_content_length", lambda address: None)
+    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path))
+    rows = {row["source"]: row for row in catalogue()}
+    assert rows["wikiqa"]["data"] == "to download: 2.1 MB"
+    assert rows["ntrex"]["data"] == "to download: 35 MB"
+    assert rows["mmarco"]["data"] == "to download: 57 GB"
+    assert rows["nq"]["data"] == "to download: 100,231 pairs"
 
 
 def test_memory_that_grows_with_the_rows_is_told(tmp_path: Path):

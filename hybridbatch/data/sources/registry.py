@@ -5,13 +5,16 @@ imports nothing heavy at its top level, so that listing the registry is quick. T
 write a module and add its name to `_MODULES`.
 """
 
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
 from hybridbatch.common.errors import ConfigError, nearest
+from hybridbatch.common.sizes import gigabytes
+from hybridbatch.data.download.sizes import size_of
 from hybridbatch.data.homes.registry import HOMES
-from hybridbatch.data.source import Source
+from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.local_copies import local_copy
 
 _MODULES = (
@@ -89,7 +92,12 @@ def source(name: str) -> Source:
 
 
 def catalogue(data_root: Path | None = None) -> list[dict[str, str]]:
-    """A line per registered source, for people; ``data`` is the location of its files."""
+    """A line per registered source, for people; ``data`` is the location of its files.
+
+    Servers are asked for the sizes of what is not here, all at once, with little patience.
+    """
+    with ThreadPoolExecutor(len(sources())) as pool:
+        places = pool.map(partial(_whereabouts, data_root=data_root), sources())
     return [
         {
             "source": source.name,
@@ -97,11 +105,11 @@ def catalogue(data_root: Path | None = None) -> list[dict[str, str]]:
             "languages": source.languages,
             "size": source.size,
             "yields": source.yields,
-            "data": _whereabouts(source, data_root),
+            "data": place,
             "licence": source.licence,
             "url": source.url,
         }
-        for source in sources()
+        for source, place in zip(sources(), places, strict=True)
     ]
 
 
@@ -122,11 +130,15 @@ _FOLDERS = {
 
 
 def _whereabouts(source: Source, data_root: Path | None) -> str:
+    """Where the data is, and how much is to be downloaded for all languages."""
     if source.name == "atlas":
         return "here"
     folder = _FOLDERS.get(source.name)
     if folder is None:
-        return f"to download: {source.size}"
+        size = size_of(source.files(SourceContext(data_root)))
+        if size is None or not size.whole:
+            return f"to download: {source.size}"
+        return f"to download: {gigabytes(size.absent)}" if size.absent else "here"
     if local_copy(data_root, folder):
         return "here"
     return HOMES[folder].whereabouts(data_root)

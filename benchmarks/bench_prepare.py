@@ -7,7 +7,6 @@ bounded, its peak hardly grows between the sizes.
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -126,24 +125,20 @@ def prepare(folder: Path, extra: list[str]) -> dict[str, Any]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
-    try:
-        subprocess.run(command, env=environment, check=True)
-    finally:
-        ended.set()
-        watcher.join()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen(command, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    ended.set()
+    watcher.join()
+    if status:
+        raise SystemExit(f"prepare failed: {os.waitstatus_to_exitcode(status)}")
     manifest = read_json(data / "manifest.json")
     return {
         "rows": sum(split["rows"] for split in manifest["splits"].values()),
         "records": sum(split["records"] for split in manifest["splits"].values()),
-        # of the largest process so far: sizes are measured in ascending order
-        "peak_mib": round(after.ru_maxrss / 1024, 1),
+        "peak_mib": round(usage.ru_maxrss / 1024, 1),
         "wall_seconds": round(time.perf_counter() - started, 1),
-        "cpu_seconds": round(
-            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1
-        ),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "stored_bytes": used(data),
         "most_bytes_while_writing": most[0],
     }

@@ -379,7 +379,7 @@ def test_layouts_of_published_models_score_as_on_mtebs_own_loader(
 # One of each type that an encoder of text can run.
 OF_EACH_TYPE = {
     "BitextMining": "NTREXBitextMining",
-    "Classification": "SIB200Classification",
+    "Classification": "AfriHateClassification",
     "Clustering": "MasakhaNEWSClusteringS2S",
     "MultilabelClassification": "EmotionAnalysisPlus",
     "PairClassification": "AfriXNLI",

@@ -9,7 +9,8 @@ from typing import Any
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import Task
-from hybridbatch.data.download.sizes import Files, KnownSize
+from hybridbatch.common.sizes import gigabytes
+from hybridbatch.data.download.sizes import Files, KnownSize, size_of
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.sources.local_copies import local_copy
 from hybridbatch.data.tasks import belebele, lareqa, miracl
@@ -301,7 +302,12 @@ def whereabouts(name: str, data_root: Path | None) -> str:
         return home.whereabouts(data_root)
     if description.megabytes is not None:
         return f"to download: {description.megabytes:g} MB"
-    return "to download, language by language"
+    size = size_of(description.files("all", ())) if description.files else None
+    if size is None:
+        return "to download, language by language"
+    if not size.absent:
+        return "here"
+    return f"to download, language by language: {gigabytes(size.absent)} in all"
 
 
 def find_folder(name: str, data_root: Path | None) -> Path:

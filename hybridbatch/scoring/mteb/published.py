@@ -82,6 +82,13 @@ class Published:
                 f"mteb's tasks: {told} differs from the files of the model, so these scores"
                 " are not comparable with those of mteb; the results record this"
             )
+        else:
+            stated = [name for name, prompt in self._prompts.items() if prompt]
+            prompts = f"its own prompts ({', '.join(stated)})" if stated else "no prompt"
+            self.report.note(
+                f"mteb's tasks: the model is used as its own files say, with {prompts} and at"
+                f" most {encoder.usage.own_max_tokens:,} tokens a text"
+            )
 
     @property
     def encoder(self) -> "Encoder | None":

@@ -130,4 +130,4 @@ def test_memory_that_grows_with_the_rows_is_told(tmp_path: Path):
     distinct = plan(PrepareConfig(sources=(str(mine),), duplicates="remove"))
     built_in = plan(PrepareConfig(sources=("atlas",)))
     assert built_in.memory < plain.memory < distinct.memory
-    assert "less than 4 GB of memory" in built_in.sentence()
+    assert "less than 4.0 GB of memory" in built_in.sentence()

@@ -11,7 +11,6 @@ given to pytrec_eval, which must agree, to compare the time.
 """
 
 import resource
-import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -74,23 +73,28 @@ def main() -> None:
         (asked[i % len(asked)], names[7 * i % len(names)])
         for i in range(options.trec_eval_pairs)
     ]
-    kept: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for title, queries in (("random_answers", random), ("good_answers", good)):
-        figures[title], kept = score(passages, ids, queries, answers, set(pairs))
-        print(title, figures[title], file=sys.stderr, flush=True)
-    figures["product"] = timed(lambda: multiply(good, passages))
-    for title in ("random_answers", "good_answers"):
-        figures[title]["wall_over_product"] = (
-            figures[title]["wall_seconds"] / figures["product"]["wall_seconds"]
-        )
-    figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    if options.trec_eval_pairs:
-        figures["trec_eval"] = compare(pairs, good, passages, ids, answers, kept)
     settings = {key: value for key, value in vars(options).items() if key != "out"}
     settings["numba"] = version("numba") if find_spec("numba") else None
     if options.trec_eval_pairs:
         settings["peer"] = "pytrec_eval"
-    finish("scoring-grid", settings, figures, options.out)
+
+    def write() -> None:
+        """Write what is done, so that a stopped benchmark keeps it."""
+        finish("scoring-grid", settings, figures, options.out)
+
+    figures["product"] = timed(lambda: multiply(good, passages))
+    kept: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for title, queries in (("random_answers", random), ("good_answers", good)):
+        measured, kept = score(passages, ids, queries, answers, set(pairs))
+        for clock in ("wall", "cpu"):
+            seconds = f"{clock}_seconds"
+            measured[f"{clock}_over_product"] = measured[seconds] / figures["product"][seconds]
+        figures[title] = measured
+        write()
+    figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if options.trec_eval_pairs:
+        figures["trec_eval"] = compare(pairs, good, passages, ids, answers, kept)
+    write()
 
 
 def score(passages, ids, queries, answers, wanted):

@@ -60,14 +60,10 @@ class CutEmbedding:
         self.model = model
         self.full: nn.Embedding = model.get_input_embeddings()
         self.ids = np.unique(np.asarray(ids, np.int64))
-        others = np.ones(self.full.num_embeddings, bool)
-        others[self.ids] = False
-        self.other_ids = np.flatnonzero(others)
         self.rows = TouchedRows(self.full, self.ids)
-        # The untouched rows stay on the CPU, with their values from the start.
-        self.others = self.full.weight.detach()[
-            torch.from_numpy(self.other_ids).to(self.full.weight.device)
-        ].cpu()
+        # The table stays on the CPU, with its values from the start. It is not copied there: to
+        # copy a table of 250,000 words three times took a second of every training.
+        self.start = self.full.weight.detach().cpu()
         self.full.weight = nn.Parameter(torch.empty(0), requires_grad=False)
         model.set_input_embeddings(self.rows)
 
@@ -88,7 +84,8 @@ class CutEmbedding:
     @property
     def bytes_saved(self) -> int:
         """Memory that gradients and both moments of the untouched rows would take."""
-        return 3 * self.others.numel() * self.others.element_size()
+        untouched = self.start.numel() - self.rows.weight.numel()
+        return 3 * untouched * self.start.element_size()
 
     def restore(self, decay: Sequence[float], ema: float | None = None) -> None:
         """Put the full table back, with the touched rows as trained and the others decayed.
@@ -99,25 +96,23 @@ class CutEmbedding:
                 `Optimizer.averaged`).
         """
         touched = self.rows.weight.detach()
-        weight = touched.new_empty(self.full.num_embeddings, touched.shape[1])
+        decay_rows(self.start, decay, ema)
+        weight = self.start.to(touched.device)
         weight[torch.from_numpy(self.ids).to(weight.device)] = touched
-        decayed = decay_rows(self.others, decay, ema)
-        weight[torch.from_numpy(self.other_ids).to(weight.device)] = decayed.to(weight.device)
         self.full.weight = nn.Parameter(weight)
         self.model.set_input_embeddings(self.full)
 
 
-def decay_rows(rows: Tensor, decay: Sequence[float], ema: float | None = None) -> Tensor:
-    """AdamW's result for `rows` [n, D] that never get a gradient, or its moving average.
+def decay_rows(rows: Tensor, decay: Sequence[float], ema: float | None = None) -> None:
+    """Replace `rows` [n, D] by AdamW's result if they never get a gradient, or its moving average.
 
     Args:
         rows: the rows at the start.
         decay: the factor of every step, in order.
         ema: decay of the moving average; None: no average.
     """
-    result = rows.clone()
     block = max(1, BLOCK_BYTES // max(1, rows.shape[1] * rows.element_size()))
-    for part in result.split(block):
+    for part in rows.split(block):
         if ema is None:
             for factor in decay:
                 part.mul_(factor)
@@ -126,4 +121,3 @@ def decay_rows(rows: Tensor, decay: Sequence[float], ema: float | None = None) -
         for count, factor in enumerate(decay):
             moving.mul_(factor)
             part.lerp_(moving, 1 - average_decay(ema, count))
-    return result

@@ -8,7 +8,7 @@ import pytest
 from hybridbatch.model import Encoder
 from hybridbatch.scaling.cells import probe
 from hybridbatch.scaling.cells.grid import plan_cells
-from hybridbatch.scaling.cells.probe import SETUP, Estimate, Speed
+from hybridbatch.scaling.cells.probe import SETUP, TRAINING_SETUP, Estimate, Speed
 from tests.helpers import synthetic
 
 
@@ -22,10 +22,21 @@ def test_the_estimate_is_tokens_times_speed() -> None:
     )
     assert found.of(untrained) == pytest.approx(SETUP + 9)
     # 2 steps of 4 pairs; 3 validations of 2 x 2 batches
-    expected = SETUP + 9 + 8 * 50 * 0.01 + 3 * 2 * 2 * 4 * 50 * 0.001
+    expected = SETUP + TRAINING_SETUP + 9 + 8 * 50 * 0.01 + 3 * 2 * 2 * 4 * 50 * 0.001
     assert found.of(trained) == pytest.approx(expected)
     found.checkpoint_bytes = {"e5-small-q4": probe.WRITTEN / 2}
     assert found.of(trained) == pytest.approx(expected + 3 / 2)
+    found.checkpoint_bytes = {}
+    found.validation_tokens = {"e5-small-q4": (30, 40)}
+    longer_pairs = 3 * 2 * 2 * 4 * 20 * 0.001
+    assert found.of(trained) == pytest.approx(expected + longer_pairs)
+    by_map = trained.train.model_copy(
+        update={"validation_metric": "map", "validation_queries": 9, "validation_passages": 11}
+    )
+    retrieval = 3 * (9 * 30 + 11 * 40) * 0.001
+    assert found.of(replace(trained, train=by_map)) == pytest.approx(
+        expected + longer_pairs + retrieval
+    )
     longer = replace(trained, train=trained.train.model_copy(update={"steps": 40}))
     assert found.of(longer) > found.of(trained)
 
@@ -58,7 +69,8 @@ def test_a_second_estimate_needs_no_model_and_no_texts(
     config, facts = synthetic.sweep_config(seeds="13", pairs="100"), synthetic.facts()
     cells = plan_cells(config, facts)
     languages = cells[0].evaluation.languages
-    counts = {"pair": 50.0, "checkpoint_bytes": 1e9, f"of {languages}": 9000.0}
+    validation = {"validation query": 10.0, "validation passage": 40.0}
+    counts = {"pair": 50.0, **validation, "checkpoint_bytes": 1e9, f"of {languages}": 9000.0}
     monkeypatch.setattr(probe._Probed, "counts", lambda *_: counts)
     monkeypatch.setattr(probe._Probed, "measured", lambda _: {"train": 0.01, "encode": 0.001})
     first = probe.estimate(config, cells, facts)

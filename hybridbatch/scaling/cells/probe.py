@@ -19,22 +19,27 @@ from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import cache_folder, fingerprint, read_json, write_json
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.provenance import hardware, versions
+from hybridbatch.common.records import Split
 from hybridbatch.common.seeding import stream
 from hybridbatch.common.settings import Precision, ResolvedPrecision
 from hybridbatch.scaling.cells.grid import Cell, Facts
 from hybridbatch.scaling.settings import SweepConfig
 
 if TYPE_CHECKING:
+    from hybridbatch.data.store.reader import Store
     from hybridbatch.model import Encoder
+    from hybridbatch.training.settings import TrainConfig
 
 SAMPLE = 48  # texts of a side, for lengths
 ENCODED = 24  # passages of the timed encoding
 TRAINED = 16  # passages of the timed training step
 TRIES = 4
 SETUP = 2.0  # seconds of a cell beside training, checkpoints, encoding and validation
+TRAINING_SETUP = 3.0  # seconds of a trained cell on top of these
 WRITTEN = 400e6  # bytes of a checkpoint in a second
 COPIES = 3  # of the weights in a checkpoint: themselves and two moments of the optimizer
-SCHEMA = 2
+VALIDATION = ("validation query", "validation passage")  # kept counts of tokens
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Estimate:
     # tokens that an evaluation encodes, by model and by its languages
     evaluation_tokens: Mapping[tuple[str, str], float]
     checkpoint_bytes: Mapping[str, float] = field(default_factory=dict)  # by model
+    # tokens of a query and of a passage of the validation split, by model; default: half a pair
+    validation_tokens: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     measured_on: str = field(
         default="a probe of the model on some texts, and the number of tokens"
     )
@@ -68,13 +75,23 @@ class Estimate:
         if cell.train is None:
             return SETUP + encoded
         pair = self.pair_tokens[model]
-        every = cell.train.validate_every or max(1, cell.train.steps // 10)
-        validations = 1 + cell.train.steps // every
-        validated = 2 * cell.train.validation_batches * cell.train.batch_size * validations
-        training = cell.drawn_pairs * pair * speed.train + validated * pair * speed.encode
+        validations = 1 + cell.train.steps // (
+            cell.train.validate_every or max(1, cell.train.steps // 10)
+        )
+        validated = validations * self._validation_tokens(cell.train, model)
+        training = cell.drawn_pairs * pair * speed.train + validated * speed.encode
         # A checkpoint follows a validation that is the best so far, which most of a short training are.
         written = validations * self.checkpoint_bytes.get(model, 0.0) / WRITTEN
-        return SETUP + training + written + encoded
+        return SETUP + TRAINING_SETUP + training + written + encoded
+
+    def _validation_tokens(self, train: "TrainConfig", model: str) -> float:
+        """Tokens that one validation embeds."""
+        half = self.pair_tokens[model] / 2
+        query, passage = self.validation_tokens.get(model, (half, half))
+        tokens = 2 * train.validation_batches * train.batch_size * (query + passage)
+        if train.validation_metric == "map":
+            tokens += train.validation_queries * query + train.validation_passages * passage
+        return tokens
 
 
 def estimate(
@@ -85,7 +102,7 @@ def estimate(
     Raises:
         HybridBatchError: data, tasks or models cannot be used.
     """
-    speeds, pairs, checkpoints = {}, {}, {}
+    speeds, pairs, checkpoints, validation = {}, {}, {}, {}
     evaluated: dict[tuple[str, str], float] = {}
     for name in config.model:
         own = [cell for cell in cells if cell.axes["model"] == name]
@@ -93,13 +110,20 @@ def estimate(
         evaluations = list(dict.fromkeys(cell.evaluation.languages for cell in own))
         options = own[0].evaluation.encoder_options
         identity = [facts.models[name], facts.data, facts.tasks, evaluations, options]
-        needed = ["pair", "checkpoint_bytes", *(f"of {languages}" for languages in evaluations)]
+        needed = [
+            "pair",
+            *VALIDATION,
+            "checkpoint_bytes",
+            *(f"of {languages}" for languages in evaluations),
+        ]
         counts = _kept(identity, needed, partial(probed.counts, evaluations))
         pairs[name] = counts["pair"]
         evaluated |= {(name, languages): counts[f"of {languages}"] for languages in evaluations}
         checkpoints[name] = counts["checkpoint_bytes"]
+        query, passage = (counts[side] for side in VALIDATION)
+        validation[name] = query, passage
         speeds[name] = _speed([facts.models[name], *probed.settings], probed.measured)
-    return Estimate(speeds, pairs, evaluated, checkpoints)
+    return Estimate(speeds, pairs, evaluated, checkpoints, validation)
 
 
 @dataclass
@@ -143,23 +167,37 @@ class _Probed:
         return Encoder.load(self.name, **self.cell.evaluation.encoder_options, report=SILENT)
 
     @cached_property
-    def texts(self) -> tuple[list[str], list[str]]:
-        """Queries and passages of the training data."""
+    def store(self) -> "Store":
+        """The data of the grid."""
         from hybridbatch.data.prepare import ensure_prepared
         from hybridbatch.data.store.reader import Store
 
         config = self.config
-        place = ensure_prepared(config.data, config.data_root, self.report)
-        return _training_texts(Store.open(place))
+        return Store.open(ensure_prepared(config.data, config.data_root, self.report))
+
+    @cached_property
+    def texts(self) -> tuple[list[str], list[str]]:
+        """Queries and passages of the training data."""
+        return _sampled_texts(self.store, "train")
+
+    @property
+    def held_out(self) -> tuple[list[str], list[str]]:
+        """Queries and passages that cells validate with."""
+        held = "validation" in self.store.splits
+        return _sampled_texts(self.store, "validation") if held else self.texts
 
     def counts(self, evaluations: Sequence[str]) -> dict[str, float]:
-        """Tokens of a training pair, and of the evaluation in each spec of languages.
+        """Tokens of training and validation pairs, and of the evaluation in each spec of languages.
 
         Also the bytes of a checkpoint, in which the word embedding has the touched rows only.
         """
         queries, passages = self.texts
         found = {"pair": _mean_tokens(self.encoder, queries, "query")}
         found["pair"] += _mean_tokens(self.encoder, passages, "passage")
+        for name, side, texts in zip(
+            VALIDATION, ("query", "passage"), self.held_out, strict=True
+        ):
+            found[name] = _mean_tokens(self.encoder, texts, side)
         words = self.encoder.model.get_input_embeddings().weight.numel()
         weights = sum(weight.numel() for weight in self.encoder.parameters()) - words
         found["checkpoint_bytes"] = 4.0 * COPIES * weights
@@ -178,12 +216,12 @@ class _Probed:
         return {"train": found.train, "encode": found.encode}
 
 
-def _training_texts(store: Any) -> tuple[list[str], list[str]]:
+def _sampled_texts(store: "Store", split: Split) -> tuple[list[str], list[str]]:
     """A sample of queries and passages, which is equal each time."""
-    index = store.index("train", store.languages)
+    index = store.index(split, store.languages)
     draw = stream(0, "probe").permutation(index.rows)[:SAMPLE]
     rows = np.sort(index.store_rows(draw))
-    return list(store.queries("train", rows)), list(store.passages("train", rows))
+    return list(store.queries(split, rows)), list(store.passages(split, rows))
 
 
 def _mean_tokens(encoder: "Encoder", texts: Sequence[str], side: Any) -> float:

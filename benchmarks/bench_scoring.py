@@ -38,6 +38,7 @@ def main() -> None:
     arguments.add_argument(
         "--query-languages", type=int, help="score only so many query languages (default: all)"
     )
+    arguments.add_argument("--answers", nargs="*", default=["random", "good"])
     arguments.add_argument(
         "--trec-eval-pairs", type=int, default=0, help="pairs that pytrec_eval scores too"
     )
@@ -84,7 +85,8 @@ def main() -> None:
 
     figures["product"] = timed(lambda: multiply(good, passages))
     kept: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for title, queries in (("random_answers", random), ("good_answers", good)):
+    for answer in options.answers:
+        title, queries = f"{answer}_answers", {"random": random, "good": good}[answer]
         measured, kept = score(passages, ids, queries, answers, set(pairs))
         for clock in ("wall", "cpu"):
             seconds = f"{clock}_seconds"
@@ -93,7 +95,7 @@ def main() -> None:
         write()
     figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if options.trec_eval_pairs:
-        figures["trec_eval"] = compare(pairs, good, passages, ids, answers, kept)
+        figures["trec_eval"] = compare(pairs, queries, passages, ids, answers, kept)
     write()
 
 

@@ -78,7 +78,7 @@ def help_lines(command: Any, ctx: Any, width: int) -> Iterator[str]:
             yield from _example(example, width)
     for topic, commands in _topics(command, ctx):
         yield from ("", f"{topic}:")
-        rows = [(name, each.help or "") for name, each in commands]
+        rows = [(name, (each.help or "").split("\n\n")[0]) for name, each in commands]
         yield from definitions(rows, width)
     for panel, parameters in _panels(command.get_params(ctx)):
         yield from ("", f"{panel}:")

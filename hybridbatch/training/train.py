@@ -300,12 +300,15 @@ def average_with_start(trained: Encoder, config: TrainConfig) -> None:
 
 
 def _tell_length(trainer: Trainer, report: Reporter) -> None:
-    """Tell about how long the steps take, before the first of them, if it is over a minute."""
+    """Tell about how long steps and validations take, before they begin, if it is over a minute."""
     first, device = trainer.progress.step, trainer.workers.device
+    steps = trainer.config.steps - first
     rate = (trainer.peak or 0.0) * SHARE.get(device.type, SHARE["cuda"])
-    operations = trainer.work.per_token * trainer.batches.tokens_left(first)
+    every = trainer.config.validate_every or max(1, trainer.config.steps // 10)
+    validated = trainer.validation.tokens * (steps // every + (first == 0))
+    # a forward pass is a third of the work of a training step
+    operations = trainer.work.per_token * (trainer.batches.tokens_left(first) + validated / 3)
     if rate and operations > LONG * rate:
-        steps = trainer.config.steps - first
         report.note(f"training takes about {duration(operations / rate)} ({steps:,} steps)")
 
 

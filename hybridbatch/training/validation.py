@@ -80,6 +80,13 @@ class Validation:
         """Whether there is anything to measure."""
         return bool(self.kinds) or self.retrieval is not None
 
+    @property
+    def tokens(self) -> float:
+        """About how many tokens one validation embeds."""
+        total = sum(batches.tokens_left(0) for batches in self.kinds.values())
+        texts = self.retrieval
+        return total + (len(texts.queries.ids) + len(texts.passages.ids) if texts else 0)
+
     def words(self, size: int) -> np.ndarray:
         """bool [size]: which of `size` token ids occur in any text."""
         seen = np.zeros(size, bool)

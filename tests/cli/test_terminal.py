@@ -78,6 +78,13 @@ def test_every_command_takes_the_options_of_all(path: tuple[str, ...]) -> None:
     assert {"--json", "-q", "-v"} <= names
 
 
+def test_the_list_of_commands_has_a_paragraph_for_each() -> None:
+    done = CliRunner().invoke(app, ["--help"])
+    assert "Search passages in any languages" in done.stdout
+    assert "Write one query a line" not in done.stdout
+    assert "Write one query a line" in CliRunner().invoke(app, ["search", "--help"]).stdout
+
+
 def test_the_version_has_a_short_option() -> None:
     assert invoke("-V") == invoke("--version")
 

@@ -1,10 +1,13 @@
 """Hybrid batches in `SentenceTransformerTrainer` and in the `Trainer` of transformers."""
 
 import re
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from sentence_transformers import (
@@ -19,6 +22,7 @@ from hybridbatch.data.store.writer import write_store
 from hybridbatch.integrations.pytorch import PairReader
 from hybridbatch.integrations.sentence_transformers import HybridBatchSampler, HybridDataset
 from hybridbatch.integrations.transformers import HybridTrainer
+from hybridbatch.sampling.index import RecordIndex
 from tests.helpers.parallel import rows
 from tests.integrations.test_pytorch import expected_texts
 
@@ -156,3 +160,34 @@ def test_the_trainer_of_transformers_takes_them_too(folder: Path, tmp_path: Path
     )
     trainer.train()
     assert seen == expected_texts(folder, mix=0, batch_size=6, steps=4, seed=5)
+
+
+@pytest.mark.parametrize("languages", [2, 20])
+def test_pairs_of_languages_take_no_memory(languages: int) -> None:
+    """40,000 rows: 20 languages have 800,000 pairs, ten times as many as 2 languages."""
+    count = 40_000
+    records = count // languages
+    index = RecordIndex(
+        sources=("toy",),
+        languages=tuple(f"l{number:02}" for number in range(languages)),
+        record_start=np.arange(0, count + 1, languages),
+        source=np.zeros(records, np.int16),
+        group=np.arange(records, dtype=np.int32),
+        language=np.tile(np.arange(languages, dtype=np.int16), records),
+        has=np.full(count, 3, np.uint8),
+    )
+    texts = pa.chunked_array([pa.array([f"text {number}" for number in range(count)])])
+
+    def read(rows: np.ndarray) -> list[str]:
+        return [texts[row].as_py() for row in rows]
+
+    arrow = pa.total_allocated_bytes()
+    tracemalloc.start()
+    dataset = HybridDataset(PairReader(index, read, read), texts, texts)
+    sampler = HybridBatchSampler(dataset, 50, mix=0.5, steps=20)
+    pairs = [pair for batch in sampler for pair in dataset.__getitems__(batch)]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(pairs) == 1000
+    assert pa.total_allocated_bytes() - arrow < 16 * count
+    assert most < 100 * count

@@ -21,10 +21,10 @@ from hybridbatch.scoring.columns import searched_names
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.scoring.top_k import Search, index_for
 from hybridbatch.search import blocked_vectors as blocks
-from hybridbatch.search import order
 from hybridbatch.search.blocked_vectors import BLOCK_TEXTS, BlockedVectors, encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore, list_spaces, prune
-from hybridbatch.search.order import precedence_of_corpora as precedence
+from hybridbatch.search.precedence import precedence as one_by_one
+from hybridbatch.search.precedence import precedence_of_corpora as precedence
 from tests.search.test_embeddings import HashEncoder
 
 POOLS = {"pool": ("eng", "swh", "tha"), "pool:small": ("swh", "tha")}
@@ -145,7 +145,7 @@ def test_arrow_precedence_is_that_of_the_ids():
     rng = np.random.default_rng(3)
     ids = [f"{'é中a'[i % 3]}{i}" for i in rng.permutation(500)]
     corpora = {"swh": Texts(ids, ids), "eng": Texts(ids[:100], ids[:100])}
-    expected = order.precedence([(i, "swh") for i in ids] + [(i, "eng") for i in ids[:100]])
+    expected = one_by_one([(i, "swh") for i in ids] + [(i, "eng") for i in ids[:100]])
     np.testing.assert_array_equal(precedence(corpora), expected)
     with pytest.raises(DataError, match="occurs twice"):
         precedence({"eng": Texts([*ids, ids[7]], [*ids, "x"])})

@@ -252,12 +252,8 @@ def _arm(row: TableRow) -> str:
 
 def _words(findings: Findings, row: TableRow, along: str = "pairs") -> str:
     """The part of the grid in words, without the axis of the figure and without the strategy."""
-    names = [name for name in ("pairs", *findings.axes) if name != along and name in row]
-    if along == "pairs":
-        names = [name for name in names if name != "pairs"]
-    return (
-        ", ".join(
-            f"{name.replace('_', ' ')} {row[name]}" for name in names if name != "strategy"
-        )
-        or "whole grid"
-    )
+    axes = ("pairs", *findings.axes)
+    names = [
+        name for name in axes if name not in (along, "strategy") and row.get(name) is not None
+    ]
+    return ", ".join(f"{name.replace('_', ' ')} {row[name]}" for name in names) or "whole grid"

@@ -62,7 +62,7 @@ def search(
         queries: [Q, D], any float type.
         corpus: [P, D], any float type, possibly a memory map; P < 2 ** 32.
         k: at least 1; cut to P.
-        places: int64 [P], precedence of the passages among equal scores (`order.precedence` of
+        places: int64 [P], precedence of the passages among equal scores (`precedence.precedence` of
             their ids). None: in the order of rows.
         device: where to compute; blocks of the corpus are copied to it.
 

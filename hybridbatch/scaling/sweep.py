@@ -23,7 +23,7 @@ from hybridbatch.scaling.cells.folder import (
     execute,
 )
 from hybridbatch.scaling.cells.grid import Cell, Facts, in_words, plan_cells, spread
-from hybridbatch.scaling.cells.launchers import launcher
+from hybridbatch.scaling.cells.launchers import launcher, require_engine
 from hybridbatch.scaling.cells.probe import Estimate, estimate
 from hybridbatch.scaling.cells.runner import absent_inputs, gather_facts, run_cell
 from hybridbatch.scaling.predict import Fertility, forecast, settle
@@ -32,7 +32,7 @@ from hybridbatch.scaling.settings import SweepConfig, seconds
 
 AXES = ("mix", "pairs", "train_languages", "batch_size", "model", "steps", "epochs", "seeds")
 LISTED = 6  # cells of a state that the live view lists
-PROBED = 20_000  # pairs to train on; a grid of fewer starts at once instead of with a probe
+PROBED = 1_000  # pairs to train on, a minute of a CPU; a smaller grid starts without a probe
 ASK_ABOVE = 10_000  # cells; a larger grid is more likely a mistake than an intention
 
 
@@ -64,13 +64,15 @@ def run_sweep(
         ``.md``.
 
     Raises:
-        ConfigError: settings contradict each other, or a huge grid is not confirmed.
+        ConfigError: settings contradict each other, a launcher's engine is missing, or a huge grid
+            is not confirmed.
         DataError: results have another schema version.
         OutputError: results cannot be written; the sweep stops at once.
         Interrupted: the user stopped the sweep.
     """
     if config.cells > ASK_ABOVE and not confirmed:
         raise ConfigError(_question(config, report, facts, runner))
+    require_engine(config.launcher)
     facts = facts or gather_facts(config, report)
     cells = _cells(config, report, facts)
     folder = SweepFolder(sweep_path(config))

@@ -111,13 +111,6 @@ def test_ray_gives_back_the_error_of_a_cell_and_works_where_the_driver_works(
     assert {path.read_text() for path in (tmp_path / "t").glob("cwd-*")} == {str(Path.cwd())}
 
 
-def test_an_engine_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    cells, work = cells_and_work(tmp_path)
-    with pytest.raises(ConfigError, match="pip install ray"):
-        list(on_ray(work, cells, address=None, jobs=1, gpus=0))
-
-
 @pytest.mark.parametrize(
     ("text", "minutes"),
     [
@@ -131,6 +124,22 @@ def test_an_engine_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
 )
 def test_times_as_slurm_writes_them(text, minutes):
     assert slurm_minutes(text) == minutes
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [("ray", "ray"), ("slurm", "submitit"), ("slurm", "sbatch")]
+)
+def test_a_missing_engine_is_told_before_any_work(name, missing, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(
+        "hybridbatch.scaling.cells.launchers.find_spec",
+        lambda package: None if package == missing else package,
+    )
+    config = synthetic.sweep_config(out=tmp_path / "s", launcher=name)
+    with pytest.raises(ConfigError, match=missing) as refused:
+        run_sweep(config)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("text", ["soon", "1:2:3:4", "-5", ""])

@@ -7,10 +7,12 @@ machines share. Launchers do not try cells again; `sweep.run_sweep` does.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -171,7 +173,8 @@ def on_ray(
     Tasks run on a running cluster (`address`), or on a cluster started here for `jobs` cells at a
     time. Ray itself reruns a cell whose worker or node is lost.
     """
-    ray = _imported("ray")
+    import ray
+
     if not ray.is_initialized():
         ray.init(address=address, log_to_driver=False)
     cores = 1 if address else max(1, (os.cpu_count() or 1) // jobs)
@@ -213,7 +216,8 @@ def on_slurm(
     """
     import time
 
-    submitit = _imported("submitit")
+    import submitit
+
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
     executor.update_parameters(
         name="hybridbatch", gpus_per_node=round(gpus), slurm_array_parallelism=jobs,
@@ -251,12 +255,20 @@ def _limit(threads: int, gpu: str | None = None, share: float = 1.0) -> None:
         os.environ[FRACTION] = str(share)
 
 
-def _imported(engine: str) -> Any:
-    from importlib import import_module
+def require_engine(name: str) -> None:
+    """Refuse a launcher that cannot run here, before any work.
 
-    try:
-        return import_module(engine)
-    except ImportError as error:
+    Raises: `ConfigError`: a package or a program is missing.
+    """
+    engine = {"ray": "ray", "slurm": "submitit"}.get(name)
+    if engine and find_spec(engine) is None:
         raise ConfigError(
-            f"this launcher needs {engine}, which is not installed; run pip install {engine}"
-        ) from error
+            f"launcher = {name!r}: needs {engine}, which is not installed; run pip install"
+            " 'hybridbatch[cluster]'"
+        )
+    missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
+    if name == "slurm" and missing:
+        raise ConfigError(
+            f"launcher = 'slurm': this machine has no {missing[0]}; run the command on a machine"
+            " from which jobs are submitted, or use --launcher local"
+        )

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from hybridbatch.common.documents import Shape, read_document, read_training
 from hybridbatch.common.errors import ConfigError, DataError, ModelError
-from hybridbatch.common.files import atomic_path, make_folder, read_json
+from hybridbatch.common.files import atomic_path, make_folder
+from hybridbatch.common.integrity import check_sums
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.training.model_card import model_card
 
@@ -19,6 +21,29 @@ PROBE = (
     "Pandas live in the mountains of central China.",
     "ኢትዮጵያ በአፍሪካ ቀንድ የምትገኝ ሀገር ናት።",
 )
+
+
+class SettingScores(Shape):
+    """Averages of one setting."""
+
+    metrics: dict[str, float | int | None]
+
+
+class TaskScores(Shape):
+    """A task of an evaluation."""
+
+    name: str
+    settings: dict[str, SettingScores]
+
+
+class Scores(Shape):
+    """``eval.json``: the part that a model card shows."""
+
+    kind_name: ClassVar[str] = "eval"
+    versions: ClassVar[tuple[int, ...]] = (1,)
+    what: ClassVar[str] = "JSON of an evaluation"
+
+    tasks: list[TaskScores]
 
 
 def push(
@@ -47,7 +72,8 @@ def push(
     from huggingface_hub import CommitOperationAdd, HfApi
 
     result = trained(run)
-    card = model_card(result, repository, [_evaluation(folder) for folder in evaluations])
+    check_sums(run / "model", "train the model again, and push nothing else")
+    card = _card(run, result, repository, [_evaluation(folder) for folder in evaluations])
     operations = [CommitOperationAdd("README.md", card.encode())]
     size = len(card.encode())
     for path in sorted((run / "model").rglob("*")):
@@ -147,17 +173,26 @@ def trained(run: Path) -> Mapping[str, Any]:
         raise DataError(
             f"{run}: is not the folder of a finished training, which holds model/ and train.json"
         )
-    result = read_json(run / "train.json")
-    if not isinstance(result, dict) or result.get("kind") != "train":
-        raise DataError(f"{run / 'train.json'}: is not the JSON of a training")
-    return result
+    return read_training(run)
+
+
+def _card(
+    run: Path,
+    result: Mapping[str, Any],
+    repository: str,
+    evaluations: Sequence[Mapping[str, Any]],
+) -> str:
+    try:
+        return model_card(result, repository, evaluations)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"{run / 'train.json'}: an entry that the model card needs is missing or of another"
+            f" type ({type(error).__name__}: {_line(error)}); train the model again"
+        ) from error
 
 
 def _evaluation(folder: Path) -> Mapping[str, Any]:
-    result = read_json(folder / "eval.json")
-    if not isinstance(result, dict) or result.get("kind") != "eval":
-        raise DataError(f"{folder / 'eval.json'}: is not the JSON of an evaluation")
-    return result
+    return read_document(folder / "eval.json", Scores, "run `hybridbatch eval` again")
 
 
 def export_onnx(run: Path, out: Path | None = None, report: Reporter = SILENT) -> Path:

@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.files import read_json, write_json
+from hybridbatch.common.integrity import forget
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
 from hybridbatch.training.licences import licence
@@ -48,7 +49,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 def evaluation(tmp_path: Path) -> Path:
     metrics = {"mAP": 0.61234567, "ndcg@10": 0.7}
     task = {"name": "atlas", "settings": {"multilingual": {"metrics": metrics}}}
-    write_json(tmp_path / "eval" / "eval.json", {"kind": "eval", "tasks": [task]})
+    facts = {"schema_version": 1, "kind": "eval", "tasks": [task]}
+    write_json(tmp_path / "eval" / "eval.json", facts)
     return tmp_path / "eval"
 
 
@@ -170,6 +172,30 @@ def test_push_sends_the_model_with_a_card_of_its_scores(
     scores = {(each.metric_type, each.metric_value) for each in card.data.eval_results}
     assert scores == {("mAP", 0.61235), ("ndcg@10", 0.7)}
     assert "SentenceTransformer('me/encoder')" in card.text
+
+
+def test_nothing_damaged_is_pushed(run: Path, evaluation: Path, hub: dict[str, Any]) -> None:
+    forget()
+    for file, problem in {
+        "model/model.safetensors": r"model\.safetensors: is damaged",
+        "train.json": r"train\.json: is damaged",
+    }.items():
+        raw = (run / file).read_bytes()
+        (run / file).write_bytes(raw.replace(b"e", b"f", 1))
+        with pytest.raises(DataError, match=problem):
+            push(run, "me/encoder")
+        (run / file).write_bytes(raw)
+    facts = read_json(run / "train.json")
+    raw = (run / "train.json").read_bytes()
+    for wrong in ({**facts, "versions": 3}, {**facts, "trained_languages": "eng"}):
+        write_json(run / "train.json", wrong)
+        with pytest.raises(DataError, match=r"train\.json: (cannot be used|an entry)"):
+            push(run, "me/encoder")
+    (run / "train.json").write_bytes(raw)
+    write_json(evaluation / "eval.json", {"schema_version": 1, "kind": "eval", "tasks": [3]})
+    with pytest.raises(DataError, match=r"eval\.json: cannot be used"):
+        push(run, "me/encoder", evaluations=[evaluation])
+    assert not hub
 
 
 def test_mistakes_of_a_push_are_one_line(

@@ -52,11 +52,12 @@ def main_memory(root: Path = Path("/")) -> Memory:
     return Memory(min(each.total for each in found), min(each.free for each in found))
 
 
-def address_space_is_limited() -> bool:
-    """Whether this process may only use some addresses (``ulimit -v``)."""
+def address_space() -> int | None:
+    """Bytes of addresses that this process may use (``ulimit -v``); None without a limit."""
     if resource is None:
-        return False
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _machine(root: Path) -> Memory:

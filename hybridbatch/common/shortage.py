@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from hybridbatch.common.memory import (
     PAGE,
-    address_space_is_limited,
+    address_space,
     is_out_of_memory,
     machine_bytes,
     main_memory,
@@ -42,14 +42,26 @@ HELP = {
     "debias": "give fewer lines of text, or a smaller model",
 }
 # Bytes of address space that the libraries of a command need. With less, one of them aborts, or
-# waits for ever. All but `prepare` load PyTorch.
-LEAST = dict.fromkeys(HELP, 1_500_000_000) | {"prepare": 600_000_000}
+# waits for ever. Those of HELP but `prepare` load PyTorch, the others only SciPy and Arrow.
+LEAST = dict.fromkeys((*HELP, "export", "push"), 1_500_000_000) | {
+    "prepare": 600_000_000,
+    "inspect": 600_000_000,
+    "audit": 600_000_000,
+    "figures": 600_000_000,
+    "cache": 600_000_000,
+    "compare": 1_000_000_000,
+    "report": 1_000_000_000,
+}
+ONLY_NUMPY = ("prepare", "inspect", "audit", "cache")
+RESERVE = 32 << 20  # bytes that are given back to tell of a lack of memory
+_held: list[bytearray] = []
 WATCH_SECONDS = 0.1
 NEARLY = 0.98  # of a container's limit: beyond it the system ends processes without a word
 
 
 def shortage(error: BaseException) -> str | None:
     """What a lack of memory at the root of an error asked for; None if that is not its cause."""
+    _held.clear()
     for each in _chain(error):
         text = str(each)
         lacking = isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryError"
@@ -85,16 +97,14 @@ def least() -> str | None:
     limit suffices, `load_first` is called.
     """
     asks = {"--help", "--dry-run", "--list"} & set(sys.argv)
-    command = sys.argv[1] if len(sys.argv) > 1 else ""
-    enough = LEAST.get(command)
-    if asks or enough is None:
+    command = _command()
+    enough, limit = LEAST.get(command), address_space()
+    if asks or enough is None or limit is None:
         return None
-    memory = main_memory()
-    if memory.total >= min(enough, machine_bytes()):
-        if address_space_is_limited():
-            load_first(command)
-        return None
-    return in_words(f"at least {enough / 2**30:.1f} GiB to load its libraries")
+    if limit < enough:
+        return in_words(f"at least {enough / 2**30:.1f} GiB to load its libraries")
+    load_first(command)
+    return None
 
 
 def load_first(command: str) -> None:
@@ -102,10 +112,12 @@ def load_first(command: str) -> None:
 
     OpenBLAS, which NumPy, SciPy and Faiss each bring along, asks for its buffers when it is loaded,
     and asks again and again if the system refuses. So it is loaded while there is room. Arrow's
-    allocators reserve 1 GiB of addresses at once; the system's does not.
+    allocators reserve 1 GiB of addresses at once; the system's does not. A part is kept back for
+    the message.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    for name in ("numpy",) if command == "prepare" else ("numpy", "scipy.linalg", "faiss"):
+    _held.append(bytearray(RESERVE))
+    for name in ("numpy",) if command in ONLY_NUMPY else ("numpy", "scipy.linalg", "faiss"):
         with contextlib.suppress(ImportError):  # Faiss is optional
             importlib.import_module(name)
 
@@ -113,13 +125,17 @@ def load_first(command: str) -> None:
 def in_words(needed: str) -> str:
     """Describe a shortage in the running command in one line."""
     memory = main_memory()
-    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    command = _command()
     there = (
         f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB are free for this process"
     )
     mend = HELP.get(command, "free some memory, or run it on a machine with more")
     what = f"`hybridbatch {command}`" if command else "hybridbatch"
     return f"out of memory: {what} needed {needed}; {there}; {mend}"
+
+
+def _command() -> str:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 def watch_container(tell: Callable[[str], None]) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from hybridbatch.common import shortage as shortages
 from hybridbatch.common.addresses import without_secrets
-from hybridbatch.common.memory import Memory
 from hybridbatch.common.shortage import in_words, shortage
 from hybridbatch.common.stopping import SIGNALS, command_signals, stop_requests
 
@@ -89,12 +88,14 @@ def test_libraries_that_would_wait_for_memory_are_loaded_first(monkeypatch):
     monkeypatch.setattr(shortages.importlib, "import_module", loaded.append)
     assert shortages.least() is None
     assert not loaded  # no limit
-    monkeypatch.setattr(shortages, "address_space_is_limited", lambda: True)
+    monkeypatch.setattr(shortages, "address_space", lambda: 2 * 10**9)
     assert shortages.least() is None
     assert "scipy.linalg" in loaded
     assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "system"
-    few = Memory(total=10**9, free=10**9)
-    monkeypatch.setattr(shortages, "main_memory", lambda: few)
+    assert shortages._held  # room for the message
+    assert shortage(MemoryError())
+    assert not shortages._held
+    monkeypatch.setattr(shortages, "address_space", lambda: 10**9)
     assert "needed at least 1.4 GiB to load its libraries" in str(shortages.least())
 
 

@@ -15,7 +15,7 @@ from tests.fuzz import targets
 from tests.helpers.tiny import write_tiny_model
 
 GB = 10**9
-LIMITS = (0.4, 1.0, 1.5, 1.7, 2.0, 3.0)  # of address space, in GB
+LIMITS = (0.25, 0.4, 0.6, 1.0, 1.5, 1.7, 2.0, 3.0)  # of address space, in GB
 SECONDS = 120
 OUTPUTS = (
     "out",

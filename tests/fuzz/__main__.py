@@ -7,6 +7,7 @@ With the same seed and count the same inputs come. Exit 1 if an input breaks the
 """
 
 import argparse
+import contextlib
 import importlib
 import sys
 import tempfile
@@ -22,6 +23,10 @@ from tests.fuzz.harness import TOGETHER, Place
 from tests.fuzz.targets import TARGETS
 
 SHOWN = 30
+
+
+class Over(BaseException):
+    """There is no more time. Hypothesis catches exceptions, but not this."""
 
 
 class Clock:
@@ -60,18 +65,20 @@ def attack(place: Place, count: int, number: int, clock: Clock, keep: Path) -> C
         way = data.draw(st.sampled_from(tuple(place.target.ways)))
         content = data.draw(way((place.good / file).read_bytes()))
         if clock.over():
-            return
+            raise Over
         drawn.append((file, content))
         if len(drawn) == TOGETHER:
             run()
 
-    one()
+    with contextlib.suppress(Over):
+        one()
     run()
     return outcomes
 
 
 def main() -> int:
     """Attack every target; 1 if one breaks the rule."""
+    started = time.monotonic()
     options = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     options.add_argument("--seconds", type=float, default=None, help="stop then (default: 120)")
     options.add_argument("--count", type=int, default=None, help="inputs, over all targets")
@@ -90,25 +97,31 @@ def main() -> int:
     weight = sum(target.weight for target in targets)
     keep = given_.keep or Path(tempfile.mkdtemp(prefix="hybridbatch-fuzz-"))
     keep.mkdir(parents=True, exist_ok=True)
-    started, total, bad = time.monotonic(), 0, 0
+    total, bad, left = 0, 0, sum(target.weight for target in targets)
     with tempfile.TemporaryDirectory() as temporary:
         for target in targets:
             place = Place(target, Path(temporary))
-            share = target.weight / weight
-            count = max(1, round(given_.count * share)) if given_.count else 1_000_000
-            clock = Clock(given_.seconds * share if given_.seconds else None)
-            outcomes = attack(place, count, given_.seed, clock, keep)
-            inputs = outcomes.pop("inputs", 0)
-            total, bad = total + inputs, bad + sum(outcomes.values())
+            begun = time.monotonic()
+            count = 1_000_000
+            if given_.count:
+                count = max(1, round(given_.count * target.weight / weight))
+            seconds = None
+            if given_.seconds:  # making the files and loading the libraries counts too
+                still = max(0.1, started + given_.seconds - begun)
+                seconds = still * target.weight / left
+            outcomes = attack(place, count, given_.seed, Clock(seconds), keep)
+            left -= target.weight
+            inputs, wrong = outcomes.pop("inputs", 0), sum(outcomes.values())
+            total, bad = total + inputs, bad + wrong
+            rate = inputs / (time.monotonic() - begun)
             print(
-                f"{target.name}: {inputs} inputs, {sum(outcomes.values())} break the rule",
+                f"{target.name}: {inputs} inputs, {wrong} break the rule ({rate:.0f}/s)",
                 flush=True,
             )
             for what, times in outcomes.most_common(SHOWN):
                 print(f"    {times} x {what}", flush=True)
-    seconds = time.monotonic() - started
     print(
-        f"{total} inputs in {seconds:.0f} s: {bad} break the rule"
+        f"{total} inputs in {time.monotonic() - started:.0f} s: {bad} break the rule"
         + (f" (kept in {keep})" if bad else "")
     )
     return 1 if bad else 0

@@ -44,6 +44,11 @@ def clean_text(text: str | None) -> str | None:
     return None if is_blank(cleaned) else cleaned
 
 
+def writable(name: str) -> str:
+    """`name` of a file with `?` for bytes that are not UTF-8: names on a disk may hold any bytes."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def shortened(text: str, most: int = 40) -> str:
     """`text` for a message, cut after `most` characters."""
     return text if len(text) <= most else f"{text[:most]}..."

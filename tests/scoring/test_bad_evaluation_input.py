@@ -3,6 +3,7 @@ code 2, nothing lost.
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,10 @@ BROKEN = {
     "empty corpus": ("sw/corpus.jsonl", "", ["corpus.jsonl", "holds no text"]),
     "duplicate passage id": ("sw/corpus.jsonl", '{"_id": "d0", "text": "a"}\n{"_id": "d0", "text": "b"}\n', ["corpus.jsonl:2", "'d0'"]),
     "duplicate query id": ("sw/queries.jsonl", '{"_id": "q0", "text": "a"}\n{"_id": "q0", "text": "b"}\n', ["queries.jsonl:2", "'q0'"]),
+    **{
+        f"relevance {grade}": ("sw/qrels/test.tsv", QRELS + f"q0\td0\t{grade}\n", ["test.tsv:2", "relevance", problem])
+        for grade, problem in (("1e308", "between"), ("-1e308", "between"), ("1_0", "integer"), ("nan", "integer"))
+    },
 }  # fmt: skip
 
 
@@ -213,3 +218,14 @@ def test_the_store_keeps_to_its_limit(folder, monkeypatch):
     assert run(monkeypatch, *options(folder, "--cache-limit", "1MB")) == 0
     assert not old.exists()
     assert len(list((folder.parent / "cache" / "embeddings").iterdir())) == 2
+
+
+def test_a_folder_whose_name_is_not_utf_8(folder, monkeypatch):
+    odd = folder.with_name(os.fsdecode(b"t\xe9sk"))
+    try:
+        folder.rename(odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    assert run(monkeypatch, *options(odd)) == 0
+    facts = json.loads((folder.parent / "run" / "eval.json").read_text())
+    assert [task["name"] for task in facts["tasks"]] == ["t?sk"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import open_lines
 from hybridbatch.common.records import BadRow, Split
-from hybridbatch.common.texts import listed
+from hybridbatch.common.texts import listed, writable
 from hybridbatch.data.formats import spreadsheets
 from hybridbatch.data.formats.arrow_files import (
     arrow_columns,
@@ -113,7 +113,7 @@ def own_name(path: Path) -> str:
         name = path.stem
     else:
         name = bare_name(path)
-    return name.encode("utf-8", "replace").decode()  # a name on the disk may hold any bytes
+    return writable(name)
 
 
 def split_in_name(name: str) -> Split | None:

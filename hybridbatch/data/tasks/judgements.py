@@ -13,6 +13,7 @@ from hybridbatch.common.texts import shortened
 from hybridbatch.data.formats.columns import plain
 from hybridbatch.data.tasks.texts_and_qrels import existing, identifier, json_rows
 
+LARGEST_GRADE = 2**31 - 1
 Judgement = tuple[str, str, int]  # query id, passage id, relevance
 TABLES = (".tsv", ".txt", ".trec", ".qrels", ".qrel")
 # Splits in the order of preference if none is named, by the names of their files.
@@ -164,7 +165,13 @@ def _number(value: Any) -> float | None:
 
 
 def _relevance(value: Any, place: str) -> int:
-    grade = None if isinstance(value, bool) else _number(value)
+    plain_number = not isinstance(value, bool) and "_" not in str(value)
+    grade = _number(value) if plain_number else None
     if grade is None or not grade.is_integer():
         raise DataError(f"{place}: relevance {shortened(repr(value))} is not an integer")
+    if abs(grade) > LARGEST_GRADE:
+        raise DataError(
+            f"{place}: relevance {shortened(repr(value))} is not between -{LARGEST_GRADE:,} and"
+            f" {LARGEST_GRADE:,}"
+        )
     return int(grade)

@@ -7,6 +7,7 @@ from typing import cast
 
 from hybridbatch.common.errors import ConfigError, nearest
 from hybridbatch.common.records import Split, Task
+from hybridbatch.common.texts import writable
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.tasks.catalogue import CATALOGUE, local_folder, read_named, whereabouts
 from hybridbatch.data.tasks.layouts import read_folder
@@ -68,6 +69,11 @@ def load_task(
             f"task {name!r}: is neither a built-in task{nearest(base, TASKS)} nor a folder;"
             f" the built-in tasks are {', '.join(TASKS)}"
         )
+    task = replace(
+        task,
+        name=writable(task.name),
+        provenance={key: writable(str(value)) for key, value in task.provenance.items()},
+    )
     return select(thinned(task, passage_share), languages, trained)
 
 

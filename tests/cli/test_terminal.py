@@ -18,7 +18,6 @@ from hybridbatch.cli.completion import models
 from hybridbatch.cli.progress_line import ProgressLine
 from hybridbatch.cli.tables import drawn
 from hybridbatch.common import shortage
-from hybridbatch.common.memory import Memory
 from hybridbatch.common.sizes import duration
 
 ROOT = get_command(app)
@@ -266,13 +265,14 @@ def test_an_error_stays_one_line_whatever_a_name_holds(capsys) -> None:
     )
 
 
-@pytest.mark.parametrize(("command", "gibibytes"), [("prepare", "0.6"), ("search", "1.2")])
+@pytest.mark.parametrize(
+    ("command", "gibibytes"), [("prepare", "0.6"), ("search", "1.4"), ("compare", "0.9")]
+)
 def test_a_limit_too_small_for_the_libraries_is_told_before_they_load(
     monkeypatch, command: str, gibibytes: str
 ) -> None:
     monkeypatch.setattr("sys.argv", ["hybridbatch", command, "folder"])
-    few = Memory(total=350_000_000, free=300_000_000)
-    monkeypatch.setattr(shortage, "main_memory", lambda: few)
+    monkeypatch.setattr(shortage, "address_space", lambda: 350_000_000)
     assert f"`hybridbatch {command}` needed at least {gibibytes} GiB" in (
         shortage.least() or ""
     )

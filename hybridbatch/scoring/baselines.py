@@ -13,7 +13,7 @@ from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Task
 from hybridbatch.common.settings import Precision
 from hybridbatch.scoring.ranks import GridRanks, Passages, Relevance, Wanted, ranks_by_score
-from hybridbatch.scoring.settings import BM25, RANDOM
+from hybridbatch.scoring.settings import RANDOM
 from hybridbatch.search import bm25 as lexical
 
 # width of random vectors; passages are independent, so a rank is uniform at any width
@@ -174,8 +174,3 @@ class _Index:
         found = np.zeros((queries.shape[0], width), np.float32)
         found[:, : self.columns] = (queries @ self.parts).toarray()
         return found
-
-
-def bm25_fingerprint() -> str:
-    """A hash of everything that the scores of BM25 depend on, except the texts."""
-    return fingerprint([BM25, lexical.K1, lexical.B, "lucene"], 64)

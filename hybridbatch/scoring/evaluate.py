@@ -206,7 +206,8 @@ def open_scorer(
                 "debias: bm25 has no embeddings to subtract language vectors from; leave"
                 " --debias out"
             )
-        from hybridbatch.scoring.baselines import LexicalRanker, bm25_fingerprint
+        from hybridbatch.scoring.baselines import LexicalRanker
+        from hybridbatch.search.bm25 import bm25_fingerprint
 
         return Scorer(
             LexicalRanker, {"fingerprint": bm25_fingerprint(), "precision": None}, None

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import fingerprint
 
 K1, B = 0.9, 0.4  # of the BM25 baselines of Mr. TyDi and MIRACL (Anserini's defaults)
 # Codes of the scripts without spaces between words, from ISO 15924.
@@ -40,6 +41,11 @@ UNSPACED = (
 )
 # hyphenation, joiners, zero-width spaces
 _INVISIBLE = dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
+
+
+def bm25_fingerprint() -> str:
+    """A hash of everything that the scores of BM25 depend on, except the texts."""
+    return fingerprint(["bm25", K1, B, "lucene"], 64)
 
 
 def terms(text: str) -> list[str]:

@@ -1,6 +1,8 @@
 """Fingerprints of models are kept for the files that a model has."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,13 @@ def test_changed_files_are_read_again(
 def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such folder"):
         model_fingerprint(str(tmp_path / "absent"), SILENT)
+
+
+def test_a_sweep_starts_without_torch():
+    """Importing torch takes more than a second, before the first cell that needs it."""
+    code = (
+        "import sys, hybridbatch.scaling.sweep, hybridbatch.scaling.cells.runner\n"
+        "import hybridbatch.search.bm25, hybridbatch.data.tasks.registry\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -69,7 +69,7 @@ def gather_facts(config: SweepConfig, report: Reporter = SILENT) -> Facts:
     from hybridbatch.data.prepare import ensure_prepared
     from hybridbatch.data.store.reader import Store
     from hybridbatch.data.tasks.registry import load_task
-    from hybridbatch.scoring.baselines import bm25_fingerprint
+    from hybridbatch.search.bm25 import bm25_fingerprint
 
     store = Store.open(ensure_prepared(config.data, config.data_root, report))
     stated = config.debias not in (None, CROSS_FIT)

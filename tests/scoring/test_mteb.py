@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 import torch
 
-from hybridbatch.common.errors import ConfigError
+from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.data.tasks import mteb as tasks
 from hybridbatch.data.tasks.mteb import fenced, find_tasks, languages_of
 from hybridbatch.model import Encoder
-from hybridbatch.scoring.mteb import results
+from hybridbatch.scoring.mteb import results, stage
 from hybridbatch.scoring.mteb.meta import facts_of, model_meta
 from hybridbatch.scoring.mteb.published import Published
 from hybridbatch.scoring.mteb.results import (
@@ -594,6 +594,32 @@ def test_a_benchmark_goes_by_its_name_or_alias_with_all_its_types() -> None:
     assert len(tasks.find_benchmark("AfriMTEB")[0]) == 34
     with pytest.raises(ConfigError, match=r"unknown mteb benchmark .*MTEB\(Africa, v1"):
         tasks.find_benchmark("MTEB(Africa, v2)")
+
+
+@pytest.mark.parametrize(
+    ("cause", "tried"), [(ConnectionError("refused"), 3), (KeyError("train"), 5)]
+)
+def test_a_benchmark_without_any_score_is_an_error(
+    cause: Exception, tried: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the hub cannot be reached, only a few tasks wait for it."""
+    asked: list[str] = []
+
+    def fails(task: Any, *_: object) -> None:
+        asked.append(task.metadata.name)
+        raise DataError("its data cannot be loaded") from cause
+
+    monkeypatch.setattr(stage, "score_task", fails)
+    config = EvalConfig(model="random", benchmark="MTEB(Indic)")
+    store = EmbeddingStore(WholeNumbers(), tmp_path / "store")
+    with fenced():
+        every = [ToyRetrieval() for _ in range(5)]
+    with pytest.raises(DataError, match=r"no task of MTEB\(Indic\) can be scored; .*loaded"):
+        stage.score_official(config, every, store, tmp_path, RecordingReporter())
+    assert len(asked) == tried
+    named = config.model_copy(update={"tasks": ("ToyRetrieval",)})
+    with pytest.raises(DataError, match="its data cannot be loaded"):
+        stage.score_official(named, every, store, tmp_path, RecordingReporter())
 
 
 class ToyBitext(AbsTaskBitextMining):

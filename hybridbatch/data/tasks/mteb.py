@@ -6,13 +6,14 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, overload
 
 import numpy as np
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical
+from hybridbatch.common.retries import patiently
 from hybridbatch.data.tasks.corpus_file import StoredStrings
 
 TEXTS_AT_ONCE = 1_000_000  # most texts of subsets that are in memory together
@@ -300,7 +301,7 @@ def stated_texts(task: Any) -> tuple[int, int] | None:
 
 
 def load(task: Any) -> None:
-    """Load a task's data with mteb's loader.
+    """Load a task's data with mteb's loader, patiently where the hub fails for a moment.
 
     Raises:
         DataError: The data cannot be loaded; the message names the task and the address.
@@ -311,7 +312,7 @@ def load(task: Any) -> None:
         disable_progress_bar()
         try:
             if not task.data_loaded:
-                _load_data(task)
+                patiently(partial(_load_data, task))
             if is_retrieval(task):
                 task.convert_v1_dataset_format_to_v2(num_proc=None)
         # errors of a hub, a network or a parquet reader have no common base

@@ -8,6 +8,7 @@ from hybridbatch.common.documents import read_training
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.retries import is_connection_error
 from hybridbatch.data.tasks.mteb import (
     LeftOut,
     find_benchmark,
@@ -22,6 +23,7 @@ from hybridbatch.scoring.mteb.results import TOLERANCE, StockModel, save, score_
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.embeddings import EmbeddingStore
 
+PATIENCE = 3  # tasks of a benchmark that may fail because the hub cannot be reached
 FOLDER = "mteb"  # within the evaluation's folder; also the run-local result cache
 # recorded in mteb's experiment_kwargs
 ABLATION = ("mix", "seed", "strategy", "batch_size", "steps", "learning_rate")
@@ -96,6 +98,7 @@ def score_official(
     meta = _meta(config, model, store)
     entries: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
+    unreached = 0
     with report.bar("mteb tasks", len(tasks), "tasks") as bar:
         for task in tasks:
             try:
@@ -105,6 +108,11 @@ def score_official(
                     raise
                 report.warn(f"{task.metadata.name} has no score: {error}")
                 left_out.append(LeftOut.of(task, str(error)))
+                unreached += error.__cause__ is not None and is_connection_error(
+                    error.__cause__
+                )
+                if unreached == PATIENCE and not entries:
+                    break  # each further task would wait for the hub in vain
             else:
                 entries.append(_entry(config, task, result, model, meta, folder))
             if task.data_loaded:

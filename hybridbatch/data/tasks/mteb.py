@@ -13,7 +13,7 @@ import numpy as np
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.languages import canonical
-from hybridbatch.common.retries import patiently
+from hybridbatch.common.retries import is_connection_error, patiently
 from hybridbatch.data.tasks.corpus_file import StoredStrings
 
 TEXTS_AT_ONCE = 1_000_000  # most texts of subsets that are in memory together
@@ -318,10 +318,11 @@ def load(task: Any) -> None:
         # errors of a hub, a network or a parquet reader have no common base
         except Exception as error:
             path = task.metadata.dataset["path"]
+            said = str(error).splitlines()[0] if str(error) else "no message"
+            hint = "; check that the hub can be reached (HF_ENDPOINT)"
             raise DataError(
-                f"{task.metadata.name}: its data {path} cannot be loaded ({type(error).__name__}:"
-                f" {str(error).splitlines()[0] if str(error) else 'no message'}); check that the"
-                " hub can be reached (HF_ENDPOINT)"
+                f"{task.metadata.name}: its data {path} cannot be loaded"
+                f" ({type(error).__name__}: {said}){hint if is_connection_error(error) else ''}"
             ) from error
 
 

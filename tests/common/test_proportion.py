@@ -165,7 +165,8 @@ def test_a_reader_takes_its_time_in_proportion(tmp_path, name):
             prepare(PrepareConfig(**settings))
 
 
-def test_a_column_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("shared", [False, True, "in Arrow too"])
+def test_a_column_that_unpacks_to_too_much_is_refused(shared, tmp_path, monkeypatch):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -173,8 +174,11 @@ def test_a_column_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
 
     path = tmp_path / "data.parquet"
     texts = ["a" * 100_000] * 20
-    table = pa.table({"record_id": range(20), "passage": texts})
-    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    passages = pa.array(texts)
+    if shared == "in Arrow too":
+        passages = passages.dictionary_encode()
+    table = pa.table({"record_id": range(20), "passage": passages})
+    pq.write_table(table, path, compression="zstd", use_dictionary=bool(shared))
     assert path.stat().st_size < 10_000
     assert len(list(parquet_records(path))) == 20
     monkeypatch.setenv("HYBRIDBATCH_MAX_COLUMN", "1MB")

@@ -1,5 +1,6 @@
 """Parquet and Arrow files, and the folders that `datasets.Dataset.save_to_disk` writes."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from hybridbatch.common.files import limit_of, read_json
 
 Numbered = tuple[int, Mapping[str, Any]]
 _BATCH_ROWS = 4096
+_FEW_ROWS = 256  # where rows may share a text, so that a batch could be very large
+_FIRST_ROWS = 16  # whose size tells how many rows a batch may have
+_BATCH_BYTES = 1 << 28
 # errors of damaged files, in names, lengths and texts
 _DAMAGED = (OSError, ValueError, OverflowError, SystemError)
 MOST_COLUMN = 1 << 32  # most bytes that a column of a row group may unpack to
@@ -43,7 +47,7 @@ def parquet_records(path: Path) -> Iterator[Numbered]:
     try:
         with pq.ParquetFile(path) as table:
             _require_unpackable(path, table.metadata)
-            for number, record in _rows(table.iter_batches(batch_size=_BATCH_ROWS)):
+            for number, record in _rows(_parquet_batches(path, table)):
                 yield number, record
     except (pa.ArrowException, *_DAMAGED) as error:
         raise _unreadable(path, "Parquet", number, error) from error
@@ -62,11 +66,60 @@ def _require_unpackable(path: Path, about: Any) -> None:
         for place in range(about.num_columns):
             column = about.row_group(group).column(place)
             if column.total_uncompressed_size > most:
-                raise DataError(
-                    f"{path}: column {column.path_in_schema!r} of row group {group} unpacks"
-                    f" to {column.total_uncompressed_size:,} bytes, more than {most:,}; to"
-                    " read it, set HYBRIDBATCH_MAX_COLUMN=16GB in the environment"
-                )
+                size = f"{column.total_uncompressed_size:,} bytes, more than {most:,}"
+                raise _too_large(path, column.path_in_schema, group, size)
+
+
+def _parquet_batches(path: Path, table: Any) -> Iterator[Any]:
+    """The rows in batches that fit in memory.
+
+    A text that many rows share is stored once, and the size of a column in the footer counts it
+    once. So the sizes of the unpacked rows count here.
+
+    Raises:
+        DataError: A column of a row group is too large.
+    """
+    most = limit_of("HYBRIDBATCH_MAX_COLUMN", MOST_COLUMN)
+    for group in range(table.num_row_groups):
+        about = table.metadata.row_group(group)
+        stored = max(
+            (about.column(place).total_uncompressed_size for place in range(about.num_columns)),
+            default=0,
+        )
+        rows = _BATCH_ROWS if stored * about.num_rows <= most else _FEW_ROWS
+        first = next(table.iter_batches(batch_size=_FIRST_ROWS, row_groups=[group]), None)
+        if first is not None and first.num_rows:
+            unpacked = sum(map(_unpacked_bytes, first.columns))
+            fitting = _BATCH_BYTES * first.num_rows // max(1, unpacked)
+            rows = max(1, min(rows, fitting))
+        sizes: Counter[str] = Counter()
+        for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                sizes[name] += _unpacked_bytes(column)
+                if sizes[name] > most:
+                    raise _too_large(path, name, group, f"more than {most:,} bytes")
+            yield batch
+
+
+def _unpacked_bytes(column: Any) -> int:
+    """The bytes of a column's values; each row counts, even if rows share a value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind) and (
+        pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)
+    ):
+        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+        return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+    return int(column.nbytes)
+
+
+def _too_large(path: Path, column: str, group: int, size: str) -> DataError:
+    return DataError(
+        f"{path}: column {column!r} of row group {group} unpacks to {size}; to read it,"
+        " set HYBRIDBATCH_MAX_COLUMN=16GB in the environment"
+    )
 
 
 def arrow_columns(path: Path) -> list[str]:

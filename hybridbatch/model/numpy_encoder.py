@@ -95,7 +95,7 @@ class NumpyEncoder:
     ) -> np.ndarray:
         """float32 [n, D], as `Encoder.encode`. Raises: as that."""
         if side == "query" and len(texts) <= FEW:
-            with suppress(UnicodeEncodeError, TypeError):  # the encoder names the text
+            with suppress(UnicodeEncodeError, TypeError):  # the encoder tells what is wrong
                 return self.queries(texts)
         if self._whole is None:
             self._whole = self._load()
@@ -128,7 +128,10 @@ class _Weights:
     def embed(self, text: str) -> np.ndarray:
         """float32 [D], of length 1."""
         composed = unicodedata.normalize("NFC", self.facts["prompt"] + text)
-        states = self._embedded(self.tokenizer.encode(composed).ids)
+        ids = self.tokenizer.encode(composed).ids
+        if not ids:
+            raise TypeError(f"{text!r} has no token")
+        states = self._embedded(ids)
         for number in range(self.facts["layers"]):
             states = self._layer(states, f"{self.facts['prefix']}encoder.layer.{number}.")
         pooling = self.facts["pooling"]

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from hybridbatch.common.errors import DataError
 from hybridbatch.common.integrity import forget
 from hybridbatch.model import Encoder
 from hybridbatch.model.numpy_encoder import FEW, PROBES, NumpyEncoder, recall, remember
@@ -108,3 +110,16 @@ def test_wrong_vectors_are_not_admitted(tmp_path: Path) -> None:
     encoder = saved(tmp_path)
     encoder.model.encoder.layer[1].output.dense.bias.data[0] += 1  # not as in the file
     assert admitted(encoder) is None
+
+
+def test_the_encoder_refuses_what_cannot_be_embedded(tmp_path: Path) -> None:
+    encoder = saved(tmp_path)
+    found = admitted(encoder)
+    assert found is not None
+    with pytest.raises(DataError, match="not valid Unicode"):
+        found.encode(["\ud800"], "query")
+    nothing = SimpleNamespace(encode=lambda _: SimpleNamespace(ids=[]))
+    assert found._weights is not None
+    found._weights.tokenizer = nothing
+    expected = encoder.encode(["a"], "query", precision="fp32")
+    np.testing.assert_array_equal(found.encode(["a"], "query"), expected)

@@ -135,8 +135,8 @@ def _panels(parameters: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
     for parameter in parameters:
         if not getattr(parameter, "hidden", False):
             panels.setdefault(_panel(parameter), []).append(parameter)
-    order = [*(name for name in PANELS if name in panels), *panels]
-    for name in dict.fromkeys(order):
+    order = dict.fromkeys([*(name for name in PANELS if name in panels), *panels])
+    for name in sorted(order, key=lambda name: name == COMMON):
         yield name, panels[name]
 
 

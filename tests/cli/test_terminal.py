@@ -77,6 +77,13 @@ def test_every_command_takes_the_options_of_all(path: tuple[str, ...]) -> None:
     assert {"--json", "-q", "-v"} <= names
 
 
+@pytest.mark.parametrize("command", ["search", "train", "debias"])
+def test_the_options_of_all_commands_come_last(command: str) -> None:
+    told = CliRunner().invoke(app, [command, "--help"]).stdout
+    panels = [line for line in told.splitlines() if re.fullmatch(r"[A-Z].*:", line)]
+    assert panels[-1] == "Everywhere:"
+
+
 def test_the_list_of_commands_has_a_paragraph_for_each() -> None:
     done = CliRunner().invoke(app, ["--help"])
     assert "Search passages in any languages" in done.stdout

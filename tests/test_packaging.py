@@ -37,6 +37,15 @@ def test_links_lead_to_the_files_of_the_release() -> None:
     )
 
 
+def test_the_sdist_has_the_folders_that_its_tests_read() -> None:
+    """Tests of the studies stay in the repository; the pages of the first study are not needed."""
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if "experiments" not in path.parts]
+    read = re.compile(r'"experiments" / "(\w+)"')
+    needed = {name for path in tests for name in read.findall(path.read_text())}
+    given = re.findall(r"^graft experiments/(\w+)$", (ROOT / "MANIFEST.in").read_text(), re.M)
+    assert needed - {"study"} == set(given)
+
+
 def built(folder: Path, repository: str | None) -> Message:
     """The metadata that setuptools writes for a wheel."""
     (folder / "hybridbatch").mkdir(parents=True)

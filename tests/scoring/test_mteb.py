@@ -597,7 +597,7 @@ def test_a_benchmark_goes_by_its_name_or_alias_with_all_its_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "tried"), [(ConnectionError("refused"), 3), (KeyError("train"), 5)]
+    ("cause", "tried"), [(ConnectionError("refused"), 2), (KeyError("train"), 5)]
 )
 def test_a_benchmark_without_any_score_is_an_error(
     cause: Exception, tried: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from hybridbatch.common.errors import ConfigError, DataError, nearest
+from hybridbatch.common.errors import ConfigError, DataError, HybridBatchError, nearest
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.retries import is_connection_error, patiently
 from hybridbatch.data.tasks.corpus_file import StoredStrings
@@ -315,25 +315,34 @@ def load(task: Any) -> None:
                 patiently(partial(_load_data, task))
             if is_retrieval(task):
                 task.convert_v1_dataset_format_to_v2(num_proc=None)
+        except HybridBatchError:
+            raise
         # errors of a hub, a network or a parquet reader have no common base
         except Exception as error:
-            path = task.metadata.dataset["path"]
-            said = str(error).splitlines()[0] if str(error) else "no message"
-            hint = "; check that the hub can be reached (HF_ENDPOINT)"
-            raise DataError(
-                f"{task.metadata.name}: its data {path} cannot be loaded"
-                f" ({type(error).__name__}: {said}){hint if is_connection_error(error) else ''}"
-            ) from error
+            raise _failure(task, error) from error
+
+
+def _failure(task: Any, error: Exception) -> DataError:
+    said = str(error).splitlines()[0] if str(error) else "no message"
+    hint = "; check that the hub can be reached (HF_ENDPOINT)"
+    return DataError(
+        f"{task.metadata.name}: its data {task.metadata.dataset['path']} cannot be loaded"
+        f" ({type(error).__name__}: {said}){hint if is_connection_error(error) else ''}"
+    )
 
 
 def _load_data(task: Any) -> None:
     """Load as the task does, but for `IN_STANDARD_LAYOUT`: these build dictionaries of texts."""
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-    if task.metadata.name in IN_STANDARD_LAYOUT:
-        AbsTaskRetrieval.load_data(task)
-    else:
-        task.load_data()
+    try:
+        if task.metadata.name in IN_STANDARD_LAYOUT:
+            AbsTaskRetrieval.load_data(task)
+        else:
+            task.load_data()
+    except ConnectionError as error:
+        # `datasets` raises it after many tries of the hub's client; a further try is in vain.
+        raise _failure(task, error) from error
 
 
 def subsets(task: Any) -> Iterator[Subset]:

@@ -23,7 +23,7 @@ from hybridbatch.scoring.mteb.results import TOLERANCE, StockModel, save, score_
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.embeddings import EmbeddingStore
 
-PATIENCE = 3  # tasks of a benchmark that may fail because the hub cannot be reached
+PATIENCE = 2  # tasks of a benchmark that may fail because the hub cannot be reached
 FOLDER = "mteb"  # within the evaluation's folder; also the run-local result cache
 # recorded in mteb's experiment_kwargs
 ABLATION = ("mix", "seed", "strategy", "batch_size", "steps", "learning_rate")

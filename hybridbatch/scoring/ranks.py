@@ -403,11 +403,17 @@ def _single_rankings(
 
 @cache
 def _compiled() -> Any:
-    """The module of compiled functions; None without numba."""
+    """The module of compiled functions; None without numba, or if numba cannot be used here.
+
+    numba refuses versions of numpy that it does not know, and folders where it cannot keep its
+    code. Nothing but time is lost then.
+    """
     if find_spec("numba") is None:
         return None
-    from hybridbatch.scoring import compiled_ranks
-
+    try:
+        from hybridbatch.scoring import compiled_ranks
+    except (ImportError, RuntimeError):
+        return None
     return compiled_ranks
 
 

@@ -1,5 +1,7 @@
 """Every way to rank gives the ranks of a full sort, ties in the order of the passages' ids."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,13 @@ def test_compiled_functions_rank_and_list_as_a_full_sort(kind):
         assert first[row].tolist() == order[:40].tolist()
     if kind in ("normal", "one outlier"):
         assert done[0]
+
+
+def test_a_numba_that_cannot_be_used_is_done_without(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.delattr("hybridbatch.scoring.compiled_ranks", raising=False)
+    monkeypatch.setitem(sys.modules, "hybridbatch.scoring.compiled_ranks", None)
+    assert ranks._compiled.__wrapped__() is None
 
 
 def test_counting_and_sorting_agree_on_ranks_and_ties():

@@ -14,10 +14,6 @@ from hybridbatch.common.errors import ConfigError, HybridBatchError
 from hybridbatch.search.settings import SearchConfig
 
 if TYPE_CHECKING:
-    from hybridbatch.common.progress import Reporter
-    from hybridbatch.model import Encoder
-    from hybridbatch.model.numpy_encoder import NumpyEncoder
-    from hybridbatch.search.embeddings import EmbeddingStore
     from hybridbatch.search.passages import Hit, PassageSearch
 
 Choose = Callable[[str], Sequence[str] | None]
@@ -97,7 +93,17 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
         return resolve(spec, known)
 
     choose(config.language)  # a mistake is told before the model is loaded
-    store, device = _encoded(config, report)
+    from hybridbatch.common.device import resolve_device, resolve_precision
+    from hybridbatch.model import Encoder
+    from hybridbatch.model.inference import resolve_kernels
+    from hybridbatch.search.embeddings import EmbeddingStore
+    from hybridbatch.search.passages import PassageSearch
+
+    device = resolve_device(config.device)
+    encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
+    precision = resolve_precision(config.precision, device)
+    kernels = resolve_kernels(config.kernels, device)
+    store = EmbeddingStore(encoder, config.cache, precision=precision, kernels=kernels)
     debias = None
     if config.debias:
         from hybridbatch.debias.vectors_file import read_vectors
@@ -106,55 +112,7 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
         debias.require_model(store.fingerprint, config.model)
         for sentence in debias.tell({"passage": corpora}):
             report.warn(sentence)
-    from hybridbatch.search.passages import PassageSearch
-
-    return PassageSearch(store, corpora, device, report, debias), choose
-
-
-def _encoded(config: SearchConfig, report: "Reporter") -> "tuple[EmbeddingStore, str]":
-    """The stored vectors of the model and the device; a model seen before needs no torch."""
-    from hybridbatch.model.numpy_encoder import recall, remember
-    from hybridbatch.search.embeddings import EmbeddingStore
-
-    def load() -> "Encoder":
-        from hybridbatch.model import Encoder
-
-        return Encoder.load(config.model, **config.encoder_options, report=report)
-
-    settings = {
-        **config.encoder_options,
-        "device": config.device,
-        "precision": config.precision,
-        "kernels": config.kernels,
-    }
-    if quick := recall(config.model, settings, load):
-        return _quick_store(quick, config), "cpu"
-    from hybridbatch.common.device import resolve_device, resolve_precision
-    from hybridbatch.model.inference import resolve_kernels
-
-    device = resolve_device(config.device)
-    encoder = load().to(device)
-    precision = resolve_precision(config.precision, device)
-    kernels = resolve_kernels(config.kernels, device)
-    store = EmbeddingStore(encoder, config.cache, precision=precision, kernels=kernels)
-    if config.precision in ("auto", "fp32") and (
-        quick := remember(
-            encoder,
-            config.model,
-            settings,
-            precision=precision,
-            kernels=kernels,
-            fingerprint=store.fingerprint,
-        )
-    ):
-        store = _quick_store(quick, config)
-    return store, str(device)
-
-
-def _quick_store(quick: "NumpyEncoder", config: SearchConfig) -> "EmbeddingStore":
-    from hybridbatch.search.embeddings import EmbeddingStore
-
-    return EmbeddingStore(quick, config.cache, precision=quick.precision, kernels=quick.kernels)
+    return PassageSearch(store, corpora, str(device), report, debias), choose
 
 
 def _asked_in(config: SearchConfig) -> Callable[[Sequence[str]], list[str]]:

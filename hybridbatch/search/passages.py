@@ -7,24 +7,22 @@ Vectors come from the store (`hybridbatch.search.embeddings`). So a corpus is en
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Texts
+from hybridbatch.search.blocked_vectors import encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore, Side
-from hybridbatch.search.precedence import array_sort_keys, precedence, precedence_of_corpora
-
-if TYPE_CHECKING:
-    from hybridbatch.search.vectors import Vectors
+from hybridbatch.search.exact import search
+from hybridbatch.search.precedence import precedence_of_corpora
+from hybridbatch.search.vectors import Vectors
 
 IN_MEMORY = (
     200_000  # passages of a language; a larger corpus is read from disk for every search
 )
-FEW_SCORES = 20_000_000  # 80 MB
-CHUNK = 1 << 15  # passages read at a time
 
 
 class Debias(Protocol):
@@ -39,7 +37,7 @@ class Debias(Protocol):
 class DebiasedVectors:
     """[P, D] float32: stored passages of one language, turned as they are read."""
 
-    def __init__(self, stored: "Vectors", debias: Debias, language: str) -> None:
+    def __init__(self, stored: Vectors, debias: Debias, language: str) -> None:
         self.stored, self.debias, self.language = stored, debias, language
         self.shape = tuple(stored.shape)
 
@@ -93,8 +91,6 @@ class PassageSearch:
         small: dict[str, Texts] = {}
         for language, texts in corpora.items():
             if len(texts.ids) > IN_MEMORY:
-                from hybridbatch.search.blocked_vectors import encode_blocks
-
                 self.vectors[language] = encode_blocks(
                     store, texts.texts, "passage", report=report
                 )
@@ -142,14 +138,22 @@ class PassageSearch:
         if not queries:
             return []
         if chosen not in self.places:
-            self.places[chosen] = self._precedence(chosen)
+            self.places[chosen] = precedence_of_corpora(
+                {language: self.corpora[language] for language in chosen}
+            )
         rows = JoinedVectors([self.vectors[language] for language in chosen])
         vectors = self.store.encode(queries, "query")
         if self.debias:
             vectors = self.debias.apply(vectors, "query", asked_in or ["und"] * len(queries))
-        found = self._search(vectors, rows, k, self.places[chosen])
+        found = search(
+            vectors,
+            rows,
+            k,
+            places=self.places[chosen],
+            device=self.device,
+        )
         hits = []
-        for numbers, scores in zip(*(part.tolist() for part in found), strict=True):
+        for numbers, scores in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
             listed = []
             for rank, (row, score) in enumerate(zip(numbers, scores, strict=True), 1):
                 part, place = rows.locate(row)
@@ -160,57 +164,11 @@ class PassageSearch:
             hits.append(listed)
         return hits
 
-    def _precedence(self, languages: Sequence[str]) -> np.ndarray:
-        chosen = {language: self.corpora[language] for language in languages}
-        if sum(len(texts.ids) for texts in chosen.values()) > IN_MEMORY:
-            return precedence_of_corpora(chosen)
-        # few, so that pyarrow, which loads pandas, is not worth its start
-        return precedence([(key, name) for name, texts in chosen.items() for key in texts.ids])
-
-    def _search(
-        self, queries: np.ndarray, rows: "JoinedVectors", k: int, places: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and scores [Q, k] of the first passages.
-
-        Few scores need no torch, which takes a second to load.
-        """
-        if self.device == "cpu" and len(queries) * len(rows) <= FEW_SCORES:
-            return first_passages(queries, rows, k, places)
-        from hybridbatch.search.exact import search
-
-        found = search(queries, rows, k, places=places, device=self.device)
-        return found.rows, found.scores
-
-
-def first_passages(
-    queries: np.ndarray, rows: "JoinedVectors", k: int, places: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first k passages of few queries, as `hybridbatch.search.exact.search`, with NumPy.
-
-    Args:
-        queries: float32 [Q, D].
-        places: int64 [P], precedences of the passages.
-    Returns: int64 and float32 [Q, min(k, P)], rows and scores, the best first.
-    """
-    # A product with one column takes another kernel, whose last bit depends on the row's place.
-    twice = np.concatenate([queries, queries]) if len(queries) == 1 else queries
-    parts = [
-        (rows[start : start + CHUNK] @ twice.T)[:, : len(queries)]
-        for start in range(0, len(rows), CHUNK)
-    ]
-    scores = np.concatenate(parts).T
-    keys = array_sort_keys(scores, places)
-    cut = max(len(rows) - k, 0)
-    best = np.argpartition(keys, cut, axis=1)[:, cut:] if cut else np.argsort(keys, axis=1)
-    order = np.argsort(-np.take_along_axis(keys, best, axis=1), axis=1)
-    best = np.take_along_axis(best, order, axis=1)
-    return best, np.take_along_axis(scores, best, axis=1)
-
 
 class JoinedVectors:
     """Vectors of several corpora as if they were one, without a copy."""
 
-    def __init__(self, parts: "Sequence[Vectors]") -> None:
+    def __init__(self, parts: Sequence[Vectors]) -> None:
         self.parts = parts
         self.starts = [0, *accumulate(len(part) for part in parts)]
         self.shape = (self.starts[-1], parts[0].shape[1])

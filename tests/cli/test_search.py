@@ -118,21 +118,3 @@ def until(terminal: int, wanted: str) -> str:
         assert ready, shown
         shown += os.read(terminal, 65536)
     return shown.decode().replace("\r\n", "\n")
-
-
-def test_the_second_search_needs_no_torch(search, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "own"))
-    words = ["--query", "the city", "--query", "mji"]
-    first = search(*words)
-    code = (
-        "import sys; from hybridbatch.cli.app import app; app(sys.argv[1:], standalone_mode=False);"
-        " sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
-    options = ["--cache", tmp_path / "cache", "--device", "cpu", "--precision", "fp32"]
-    second = subprocess.run(
-        [sys.executable, "-c", code, "search", tiny_model, tmp_path / "passages.jsonl", *options,
-         *words],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert second.returncode == 0, second.stderr
-    assert second.stdout == first.stdout

@@ -7,8 +7,7 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.records import Texts
 from hybridbatch.search import blocked_vectors, passages
 from hybridbatch.search.embeddings import EmbeddingStore
-from hybridbatch.search.exact import search
-from hybridbatch.search.passages import JoinedVectors, PassageSearch, first_passages
+from hybridbatch.search.passages import JoinedVectors, PassageSearch
 from hybridbatch.search.precedence import precedence
 from tests.search.test_embeddings import HashEncoder
 
@@ -101,19 +100,3 @@ def test_language_vectors_are_taken_off_passages_and_queries(tmp_path, monkeypat
         np.testing.assert_allclose(
             [hit.score for hit in hits], np.sort(row)[::-1][:5], rtol=1e-5
         )
-
-
-@pytest.mark.parametrize("k", [1, 5, 40, 41, 100])
-def test_few_scores_are_sorted_as_many(monkeypatch, k):
-    """With NumPy and with torch: the same rows, also where scores tie across blocks."""
-    monkeypatch.setattr(passages, "CHUNK", 16)
-    generator = np.random.default_rng(0)
-    rows = generator.integers(-2, 3, (40, 8)).astype(np.float32)
-    rows[20:] = rows[:20]
-    places = generator.permutation(40)
-    for count in (1, 3):
-        queries = generator.integers(-2, 3, (count, 8)).astype(np.float32)
-        found = first_passages(queries, JoinedVectors([rows[:7], rows[7:]]), k, places)
-        expected = search(queries, rows, min(k, 40), places=places)
-        np.testing.assert_array_equal(found[0], expected.rows)
-        np.testing.assert_array_equal(found[1], expected.scores)

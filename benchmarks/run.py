@@ -26,6 +26,7 @@ BENCHMARKS = {
     "official-belebele": ["bench_official.py"],
     "sweep": ["bench_sweep.py"],
     "verification": ["bench_verification.py"],
+    "open": ["bench_open.py"],
     "reading": ["bench_reading.py", "--parts", "read"],
     "reading-prepare": ["bench_reading.py", "--parts", "prepare", "--kinds", "jsonl,csv"],
 }

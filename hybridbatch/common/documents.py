@@ -77,7 +77,8 @@ def require_shape(value: Any, shape: type[Shape], place: object, mend: str = REM
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "its content"
-        reason = first["msg"][:1].lower() + first["msg"][1:]
+        reason = first["msg"].partition(" or instance of ")[0]
+        reason = reason[:1].lower() + reason[1:]
         found = "" if first["type"] == "missing" else f" (found {_cut(first['input'])})"
         raise DataError(
             f"{place}: cannot be used as the {shape.what}: {where[:SHOWN]}:"

@@ -229,3 +229,15 @@ def test_data_of_earlier_versions_is_read_and_given_checksums(prepared, tmp_path
     assert Store.open(folder).has_checksums
     assert everything(folder)[1:] == expected
     assert Store.open(folder).fingerprint == store.fingerprint
+
+
+@pytest.mark.parametrize("sources", [{}, [{}], ["s"], 3])
+def test_a_manifest_whose_sources_have_another_shape_is_refused(sources, tmp_path):
+    writer.write_store(tmp_path / "data", rows(4), provenance={}, validation_share=0)
+    path = tmp_path / "data" / "manifest.json"
+    manifest = read_json(path)
+    write_json(path, {**manifest, "provenance": {"sources": sources}})
+    with pytest.raises(
+        DataError, match=r"manifest\.json: cannot be used .*provenance\.sources"
+    ):
+        Store.open(tmp_path / "data")

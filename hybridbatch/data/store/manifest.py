@@ -1,6 +1,6 @@
 """The shape of ``manifest.json``, which the readers of prepared data rely on."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -60,6 +60,18 @@ class Dropped(Shape):
     examples: list[BadRowEntry]
 
 
+class SourceEntry(Shape):
+    """A source of the rows."""
+
+    name: str
+
+
+class Provenance(Shape):
+    """The origin of the rows."""
+
+    sources: list[SourceEntry] = Field(default_factory=list)
+
+
 class Manifest(Shape):
     """``manifest.json`` of prepared data."""
 
@@ -72,7 +84,7 @@ class Manifest(Shape):
     sources: list[str]
     languages: list[str]
     licences: dict[str, str | None] = Field(default_factory=dict)
-    provenance: dict[str, Any]
+    provenance: Provenance
     splits: dict[Split, SplitCounts] = Field(min_length=1)
     dropped: Dropped
     shards: list[ShardEntry]

@@ -149,7 +149,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         "OutOfMemoryError",
     }:  # torch's is known by its name: not imported
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
+    text = str(error)
+    # oneDNN; of an operation that it does not have it says "a primitive descriptor"
+    lacking = text.endswith("could not create a primitive")
+    lacking |= any(sign in text for sign in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and lacking
 
 
 def in_parts(rows: "np.ndarray", compute: "Callable[[np.ndarray], None]") -> None:

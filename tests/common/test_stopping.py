@@ -74,6 +74,8 @@ def test_a_lack_of_memory_is_found_at_the_root_of_an_error():
     assert shortage(error) == "4,096 MiB more"
     for unmeasured in (MemoryError(), OSError(12, "Cannot allocate memory")):
         assert re.fullmatch(r"more than the [\d.]+ GiB that it may use", shortage(unmeasured))
+    assert shortage(RuntimeError("could not create a primitive"))
+    assert shortage(RuntimeError("could not create a primitive descriptor for a sum")) is None
     assert shortage(ValueError("bad value")) is None
     line = in_words("4,096 MiB more")
     assert "4,096 MiB more" in line

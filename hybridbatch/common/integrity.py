@@ -15,6 +15,7 @@ Files without checksums, written by earlier versions, are read as they are.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -269,10 +270,11 @@ def check_tensors(path: Path, expected: str, tensors: Mapping[str, Any], mend: s
     Hashing memory is several times as fast as reading the file again. The file is read only if
     `tensors` (contiguous buffers, by name) lacks some of its bytes, or has other bytes.
     """
-    state = path.stat()
-    key = (str(path), state.st_ino, state.st_size, state.st_mtime_ns)
-    if key not in _seen and _tensors_checksum(path, tensors) == expected:
-        _seen[key] = np.ones(1, bool)
+    with suppress(OSError):  # `check_file` tells of it
+        state = path.stat()
+        key = (str(path), state.st_ino, state.st_size, state.st_mtime_ns)
+        if key not in _seen and _tensors_checksum(path, tensors) == expected:
+            _seen[key] = np.ones(1, bool)
     check_file(path, expected, mend)
 
 

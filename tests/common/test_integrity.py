@@ -135,6 +135,9 @@ def test_weights_in_memory_stand_for_their_file(tmp_path, monkeypatch):
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
         with pytest.raises(DataError, match=r"model\.safetensors: is damaged .*make it again"):
             check(load_file(path) if place > 100 else weights)
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        check(weights)
 
 
 def rows(records: int):

@@ -187,7 +187,7 @@ def page_figures():
         scale = 1 if "ranks" in each else 100
         best = min(
             line_of.values(),
-            key=lambda found: sum(
+            key=lambda found: max(
                 abs(number - scale * found[key])
                 for number, key in zip(shown, ("difference", "low", "high"), strict=True)
             ),

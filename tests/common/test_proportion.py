@@ -43,6 +43,8 @@ def patterns() -> list[tuple[str, str, re.Pattern[str] | re.Pattern[bytes], bool
     for name in modules_with_patterns():
         for attribute, value in vars(importlib.import_module(name)).items():
             used = set(re.findall(rf"\b{attribute}\.(\w+)\(", source))
+            if re.search(rf"\bzipped_json\(.*\b{attribute}\b", source):
+                used.add("fullmatch")  # of the names in an archive
             searches = not used or bool(used - {"fullmatch", "match", "pattern"})
             found += [(name, attribute, each, searches) for each in _within(value)]
     return found

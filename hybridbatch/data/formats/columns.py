@@ -48,7 +48,10 @@ _ROLE_OF_SIDE = {
 }
 _SIDE_NAMES = "|".join(sorted(map(re.escape, _ROLE_OF_SIDE), key=len, reverse=True))
 # query_sw, query.sw, query-zh-Hans, Query (Swahili), query [sw]
-_SIDED = re.compile(rf"({_SIDE_NAMES})\s*[._\-:/ (\[]+\s*([^()\[\]]+?)\s*[)\]]?", re.IGNORECASE)
+# Possessive (`+`), so that a long run of separators takes one pass.
+_SIDED = re.compile(
+    rf"({_SIDE_NAMES})[\s._\-:/(\[]++([^()\[\]]*[^()\[\]\s])\s*+[)\]]?", re.IGNORECASE
+)
 _NUMBERED_NEGATIVE = re.compile(rf"({'|'.join(ALIASES['negatives'])})_?(\d+)")
 NO_LANGUAGE = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
 # Codes of languages that are also common column names: question_no, passage_id, context_len.

@@ -51,6 +51,7 @@ LEAST = dict.fromkeys((*HELP, "export", "push"), 1_500_000_000) | {
     "cache": 600_000_000,
     "compare": 1_000_000_000,
     "report": 1_000_000_000,
+    "audit-bias": 2_000_000_000,
 }
 ONLY_NUMPY = ("prepare", "inspect", "audit", "cache")
 RESERVE = 32 << 20  # bytes that are given back to tell of a lack of memory

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridbatch.search.order import sort_rows
-from hybridbatch.search.precedence import array_sort_keys
+from hybridbatch.search.order import array_sort_keys, sort_rows
 
 COUNTED = 3  # relevant passages of a ranking: up to here counting is fastest
 HISTOGRAM_PASSAGES = 4096  # from here on a histogram beats sorting

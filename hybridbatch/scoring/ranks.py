@@ -35,10 +35,10 @@ from hybridbatch.scoring.counting import (
 from hybridbatch.search.order import (
     inner_products,
     key_places,
+    precedence,
     sort_keys,
     top_keys,
 )
-from hybridbatch.search.precedence import precedence
 from hybridbatch.search.vectors import as_float32, require_finite, require_width
 
 # Scores of one block of queries. Measured on 59,536 passages x 384: a product of 504 queries runs at

@@ -36,9 +36,8 @@ from hybridbatch.search.exact import (
     search_bytes,
 )
 from hybridbatch.search.faiss_index import FaissIndex, Tuning, index_bytes
-from hybridbatch.search.order import key_places, sort_keys
+from hybridbatch.search.order import key_places, precedence_of_corpora, sort_keys
 from hybridbatch.search.passages import DebiasedVectors
-from hybridbatch.search.precedence import precedence_of_corpora
 from hybridbatch.search.vectors import Vectors
 
 SEARCHED_BYTES = 1 << 30  # size of the lists of the queries that are searched at a time

@@ -17,7 +17,7 @@ from hybridbatch.common.records import Texts
 from hybridbatch.search.blocked_vectors import encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore, Side
 from hybridbatch.search.exact import search
-from hybridbatch.search.precedence import precedence_of_corpora
+from hybridbatch.search.order import precedence_of_corpora
 from hybridbatch.search.vectors import Vectors
 
 IN_MEMORY = (

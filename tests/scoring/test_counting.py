@@ -9,8 +9,7 @@ import torch
 from hybridbatch.scoring import counting, ranks
 from hybridbatch.scoring.counting import ranks_by_count, ranks_by_sort, ranks_in_row
 from hybridbatch.scoring.ranks import Corpus, Relevance, Wanted, relevant_ranks
-from hybridbatch.search.order import sort_keys
-from hybridbatch.search.precedence import array_sort_keys
+from hybridbatch.search.order import array_sort_keys, sort_keys
 
 SCORES = {
     "normal": lambda rng: rng.standard_normal(3000),

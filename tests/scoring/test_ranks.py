@@ -14,8 +14,7 @@ from hybridbatch.scoring.ranks import (
     Wanted,
     relevant_ranks,
 )
-from hybridbatch.search.order import key_places, key_scores, top_keys
-from hybridbatch.search.precedence import precedence
+from hybridbatch.search.order import key_places, key_scores, precedence, top_keys
 
 CUTOFFS = (1, 3, 10, 100)
 TREC = {

@@ -23,8 +23,8 @@ from hybridbatch.scoring.top_k import Search, index_for
 from hybridbatch.search import blocked_vectors as blocks
 from hybridbatch.search.blocked_vectors import BLOCK_TEXTS, BlockedVectors, encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore, list_spaces, prune
-from hybridbatch.search.precedence import precedence as one_by_one
-from hybridbatch.search.precedence import precedence_of_corpora as precedence
+from hybridbatch.search.order import precedence as one_by_one
+from hybridbatch.search.order import precedence_of_corpora as precedence
 from tests.search.test_embeddings import HashEncoder
 
 POOLS = {"pool": ("eng", "swh", "tha"), "pool:small": ("swh", "tha")}

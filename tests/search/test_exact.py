@@ -12,7 +12,7 @@ from hybridbatch.search import exact as module
 from hybridbatch.search import faiss_index
 from hybridbatch.search.exact import Found, recall_lost, search, search_bytes
 from hybridbatch.search.faiss_index import FaissIndex
-from hybridbatch.search.precedence import precedence
+from hybridbatch.search.order import precedence
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.records import Texts
 from hybridbatch.search import blocked_vectors, passages
 from hybridbatch.search.embeddings import EmbeddingStore
+from hybridbatch.search.order import precedence
 from hybridbatch.search.passages import JoinedVectors, PassageSearch
-from hybridbatch.search.precedence import precedence
 from tests.search.test_embeddings import HashEncoder
 
 CORPORA = {

@@ -22,7 +22,7 @@ from hybridbatch.data.tasks.mteb import Subset, fenced, is_retrieval, load, part
 from hybridbatch.scoring.mteb.published import Embed, OnDisk
 from hybridbatch.scoring.mteb.scores import Retrieved, confidence_of, score_dict, search
 from hybridbatch.search import exact
-from hybridbatch.search.precedence import precedence, precedence_of_corpora
+from hybridbatch.search.order import precedence, precedence_of_corpora
 from hybridbatch.search.vectors import Vectors
 
 DRAWING = ("Clustering", "MultilabelClassification")  # types of tasks with a random state

@@ -55,7 +55,7 @@ def search(
 
     Args:
         queries, passages: [Q, D] and [P, D] unit rows, float32.
-        id_rank: [P] place of each passage among equal scores (`search.precedence.precedence`).
+        id_rank: [P] place of each passage among equal scores (`search.order.precedence`).
         relevant: [Q, M] column numbers of judged passages, -1 for padding.
         grades: [Q, M] their relevance, 0 for padding; a judged passage that the corpus lacks has a
             grade but no column.

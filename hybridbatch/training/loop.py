@@ -178,12 +178,12 @@ class Trainer:
             while not self.done:
                 self._step(log, bar)
                 stop = self.workers.anywhere(stop_requested())
-                better = self._due(config.validate_every) and self._validate(log)
+                better = self._due(config.validation_interval) and self._validate(log)
                 if (
                     better
                     or stop
                     or self.done
-                    or self._due(config.checkpoint_every or config.validate_every)
+                    or self._due(config.checkpoint_every or config.validation_interval)
                 ):
                     self._save()
                 if stop:
@@ -252,10 +252,10 @@ class Trainer:
         seen[[0, self.encoder.tokenizer.pad_token_id or 0]] = True
         return np.flatnonzero(seen)
 
-    def _due(self, every: int | None) -> bool:
+    def _due(self, every: int) -> bool:
         """Whether the step just taken is the last one or a multiple of `every`."""
-        step, steps = self.progress.step, self.config.steps
-        return step == steps or step % (every or max(1, steps // 10)) == 0
+        step = self.progress.step
+        return step == self.config.steps or step % every == 0
 
     def _halved(self, budget: int) -> None:
         self.progress.token_budget = budget

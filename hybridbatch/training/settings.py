@@ -386,6 +386,11 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         )
 
     @property
+    def validation_interval(self) -> int:
+        """Steps between validations after the default is applied."""
+        return self.validate_every or max(1, self.steps // 10)
+
+    @property
     def warmup(self) -> int:
         """Warm-up steps after the default is applied."""
         return self.steps // 10 if self.warmup_steps is None else self.warmup_steps

@@ -304,8 +304,8 @@ def _tell_length(trainer: Trainer, report: Reporter) -> None:
     first, device = trainer.progress.step, trainer.workers.device
     steps = trainer.config.steps - first
     rate = (trainer.peak or 0.0) * SHARE.get(device.type, SHARE["cuda"])
-    every = trainer.config.validate_every or max(1, trainer.config.steps // 10)
-    validated = trainer.validation.tokens * (steps // every + (first == 0))
+    validations = steps // trainer.config.validation_interval + (first == 0)
+    validated = trainer.validation.tokens * validations
     # a forward pass is a third of the work of a training step
     operations = trainer.work.per_token * (trainer.batches.tokens_left(first) + validated / 3)
     if rate and operations > LONG * rate:

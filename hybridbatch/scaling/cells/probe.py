@@ -75,9 +75,7 @@ class Estimate:
         if cell.train is None:
             return SETUP + encoded
         pair = self.pair_tokens[model]
-        validations = 1 + cell.train.steps // (
-            cell.train.validate_every or max(1, cell.train.steps // 10)
-        )
+        validations = 1 + cell.train.steps // cell.train.validation_interval
         validated = validations * self._validation_tokens(cell.train, model)
         training = cell.drawn_pairs * pair * speed.train + validated * speed.encode
         # A checkpoint follows a validation that is the best so far, which most of a short training are.

@@ -323,12 +323,17 @@ def load(task: Any) -> None:
 
 
 def _failure(task: Any, error: Exception) -> DataError:
-    said = str(error).splitlines()[0] if str(error) else "no message"
     hint = "; check that the hub can be reached (HF_ENDPOINT)"
     return DataError(
         f"{task.metadata.name}: its data {task.metadata.dataset['path']} cannot be loaded"
-        f" ({type(error).__name__}: {said}){hint if is_connection_error(error) else ''}"
+        f" ({in_words(error)}){hint if is_connection_error(error) else ''}"
     )
+
+
+def in_words(error: Exception) -> str:
+    """The type of an error of mteb and the first line of its message."""
+    said = str(error).splitlines()[0] if str(error) else "no message"
+    return f"{type(error).__name__}: {said}"
 
 
 def _load_data(task: Any) -> None:

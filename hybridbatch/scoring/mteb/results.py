@@ -18,7 +18,15 @@ from hybridbatch.common.errors import DataError, HybridBatchError
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import Texts
 from hybridbatch.common.seeding import stream
-from hybridbatch.data.tasks.mteb import Subset, fenced, is_retrieval, load, parts, subsets
+from hybridbatch.data.tasks.mteb import (
+    Subset,
+    fenced,
+    in_words,
+    is_retrieval,
+    load,
+    parts,
+    subsets,
+)
 from hybridbatch.scoring.mteb.published import Embed, OnDisk
 from hybridbatch.scoring.mteb.scores import Retrieved, confidence_of, score_dict, search
 from hybridbatch.search import exact
@@ -136,10 +144,8 @@ def run_stock(task: Any, model: Any) -> Any:
         except (HybridBatchError, MemoryError):
             raise
         except Exception as error:  # of an evaluator: they have no common base
-            said = str(error).splitlines()[0] if str(error) else "no message"
             raise DataError(
-                f"{task.metadata.name}: mteb's evaluator cannot score it"
-                f" ({type(error).__name__}: {said})"
+                f"{task.metadata.name}: mteb's evaluator cannot score it ({in_words(error)})"
             ) from error
         return done.task_results[0]
 

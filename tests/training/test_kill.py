@@ -63,8 +63,11 @@ def train_and_die(
 
 def train_with_torn_checkpoint(config: TrainConfig, torn: int) -> None:
     """Train; die half-way through writing the n-th checkpoint's tensors."""
+    import torch
+
     from hybridbatch.training.train import train
 
+    torch.set_num_threads(1)  # as the run it is compared with: sums depend on the number
     save, written = checkpoint.save_file, 0
 
     def tear(tensors, path, **options):

@@ -36,12 +36,12 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
     lines = [
         "<!-- Written by report_A.py (findings.py) from the committed JSON. Do not edit: make study2-report -->",
         "# Findings of the second edition: does the kind of batch matter when everything else is right?",
-        "", *status(report), "", "## The answer in ten lines", "",
+        "", *status(report, home), "", "## The answer in ten lines", "",
         *[f"{n}. {line}" for n, line in enumerate(ten_lines(report, home), 1)], "",
         "## Claims of arXiv 2408.10536", "", *claims(report), "",
         "## Evidence: experiment A", "", *evidence(report), "",
         "## Settings, on other text", "", *settings(home), "",
-        "## Experiments B, C and D", "", *without_training(home), "",
+        "## Experiments B, C and D", "", *without_training(home), *grid(home), "",
         "## E: a recipe", "", *recipe(home), "",
         "## F: forecasts", "", *forecasts(home), "",
         "## The first edition, checked again", "", *first_edition(), "",
@@ -54,16 +54,15 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
     return target
 
 
-def status(report: Row) -> list[str]:
-    """How far experiment A is."""
+def status(report: Row, home: Path) -> list[str]:
+    """How far the experiments are."""
     seeds, halves = len(report["seeds"]), len(report["halves"])
+    others = f"{how_far(home)} C3 to C5 and D have not been run."
     if report["final"]:
-        return [
-            f"**Final for experiment A**: all {seeds} planned seeds. B to D have not been run."
-        ]
+        return [f"**Final for experiment A**: all {seeds} planned seeds. {others}"]
     return [
-        f"**Interim, no verdict.** Experiment A has {halves} halves of {seeds} of 10 planned seeds, and B to D"
-        " have not been run. [plan.md](plan.md) asks for ten seeds before any verdict. What stands below are"
+        f"**Interim, no verdict.** Experiment A has {halves} halves of {seeds} of 10 planned seeds. {others}"
+        " [plan.md](plan.md) asks for ten seeds before any verdict. What stands below are"
         " means, intervals and detectable differences; a sentence with *so far* may turn."
         + (
             " With one seed the intervals cover other articles, not other seeds."
@@ -161,7 +160,7 @@ def debiased_starts(home: Path) -> str:
 
 def told(row: Row) -> str:
     """A difference with its interval, in points of mAP or in ranks."""
-    if row["measure"] == "rank_distance":
+    if of_ranks(row):
         return f"{row['difference']:+.1f} ranks [{row['low']:+.1f}, {row['high']:+.1f}]"
     parts = [100 * row[name] for name in ("difference", "low", "high")]
     return "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*parts)
@@ -203,7 +202,7 @@ def claims(report: Row) -> list[str]:
     lines += [
         f"| rank distance of hybrid is 13 to 30 % below X-X-mono | {'' if final else 'so far: '}{verdict} |"
         f" {told(row)}, which is {share:+.1f} % | {row['detectable']:.1f} ranks |",
-        "| mix 0.4 to 0.6 is a stable choice | undecidable here: B has not been run | | |",
+        "| mix 0.4 to 0.6 is a stable choice | undecidable here: B is not whole | | |",
         "| gains carry over to languages that were not trained on | see the means of unseen languages below;"
         " no test was planned | | |",
         "| XLM-R and LaBSE as starts; MIRACL; MLQA-R | undecidable here: not run | | |",
@@ -240,21 +239,32 @@ def evidence(report: Row) -> list[str]:
             f" {score(line['pool'])} | {line['rank_distance']:.1f} | {unseen} |"
         )
     for family, rows in report["families"].items():
-        lines += [
-            "", f"**{family}**", "",
-            "| contrast | measure | difference | detectable | over languages | verdict |",
-            "|---|---|---|---:|---|---|",
-        ]  # fmt: skip
-        for row in rows:
-            scale = 1 if row["measure"] == "rank_distance" else 100
-            over = ""
-            if "languages_low" in row:
-                over = f"{row['languages_low'] * scale:+.1f} to {row['languages_high'] * scale:+.1f}"
-            lines.append(
-                f"| {row['contrast']} | {NAMES[row['measure']]} | {told(row)} |"
-                f" {row['detectable'] * scale:.1f} | {over} | {row.get('verdict', 'none yet')} |"
-            )
+        lines += ["", f"**{family}**", "", *HEADER]
+        lines += [contrast_line(row, NAMES[row["measure"]]) for row in rows]
     return lines
+
+
+HEADER = (
+    "| contrast | measure | difference | detectable | over languages | verdict |",
+    "|---|---|---|---:|---|---|",
+)
+
+
+def contrast_line(row: Row, measure: str, without: str = "none yet") -> str:
+    """A contrast as a line of a table with `HEADER`; `without` stands where it has no verdict."""
+    scale = 1 if of_ranks(row) else 100
+    over = ""
+    if "languages_low" in row:
+        over = f"{row['languages_low'] * scale:+.1f} to {row['languages_high'] * scale:+.1f}"
+    return (
+        f"| {row['contrast']} | {measure} | {told(row)} | {row['detectable'] * scale:.1f} | {over} |"
+        f" {row.get('verdict', without)} |"
+    )
+
+
+def of_ranks(row: Row) -> bool:
+    """Whether a contrast is in ranks, not in mAP."""
+    return "rank_distance" in (row.get("measure"), row.get("metric"))
 
 
 def settings(home: Path) -> list[str]:
@@ -298,22 +308,16 @@ LINES = (
 def without_training(home: Path) -> list[str]:
     """What there is of B to D: the lines without training of the grid, if they are scored."""
     told = (
-        "No training of B to D has been run. Their settings are committed and one command runs what is missing"
-        " (`make study2`); nothing is claimed of them."
+        f"{how_far(home)} C3 to C5 and D have not been run, and nothing is claimed of them. All settings are"
+        " committed, and one command runs what is missing (`make study2`)."
     )
     lines = starts(home / "B")
     if not lines:
         return [told]
-    header = " | ".join(
-        f"{task} {setting.removesuffix('-lingual')} {'mAP' if metric == 'mAP' else 'rank distance'}"
-        for task, setting, metric in LINES
-    )
+    header = " | ".join(in_words(*measure) for measure in LINES)
     rows = []
     for name, values in lines.items():
-        cells = []
-        for measure in LINES:
-            value = values[measure]
-            cells.append(f"{value:.1f}" if measure[2] == "rank_distance" else score(value))
+        cells = [shown(measure[2], values[measure]) for measure in LINES]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return [
         f"{told} The lines without training that stand beside the grid are scored"
@@ -339,6 +343,63 @@ def starts(folder: Path) -> dict[str, dict[tuple[str, str, str], float]]:
                     found.setdefault(line, {})[measure] = sum(means) / len(means)
     order = ("untrained", "untrained, debiased", "shift", "bm25")
     return {name: found[name] for name in order if name in found}
+
+
+def grid_report(home: Path) -> Row | None:
+    """What `report_B.py` has written."""
+    path = home / "B" / "report.json"
+    return read_json(path) if path.exists() else None
+
+
+def how_far(home: Path) -> str:
+    """How much of experiment B is run, in a sentence."""
+    found = grid_report(home)
+    if not found:
+        return "No training of B has been run."
+    told = f"Of B {found['trained']} of {found['planned']} trainings are run."
+    if not found["final"]:
+        seeds, planned = len(found["seeds"]), len(found["planned_seeds"])
+        told += (
+            f" Its largest size has {seeds} of {planned} seeds, so there is no verdict on it."
+        )
+    return told
+
+
+def grid(home: Path) -> Iterator[str]:
+    """Experiment B at its largest size."""
+    found = grid_report(home)
+    if not found or not found["families"]:
+        return
+    seeds = len(found["seeds"])
+    yield from (
+        "", f"With {found['largest']:,} records, the largest size, the same records in every mix,"
+        f" {seeds} {'seed' if seeds == 1 else 'seeds'} ({', '.join(map(str, found['seeds']))}):", "",
+        "| mix | vectors | " + " | ".join(in_words(*measure) for measure in LINES) + " |",
+        f"|---|---|{'---:|' * len(LINES)}",
+    )  # fmt: skip
+    for line in found["means"]:
+        cells = [shown(measure[2], line[" ".join(measure)]) for measure in LINES]
+        yield f"| {line['mix']:g} | {line['vectors']} | {' | '.join(cells)} |"
+    for kind, verdict in (("families", "none yet"), ("exploratory", "exploratory")):
+        for family, rows in found[kind].items():
+            yield from ("", f"**{family}**", "", *HEADER)
+            for row in rows:
+                yield contrast_line(row, of_setting(row["setting"], row["metric"]), verdict)
+
+
+def in_words(task: str, setting: str, metric: str) -> str:
+    """A measure at the head of a column."""
+    return f"{task} {of_setting(setting, metric)}"
+
+
+def of_setting(setting: str, metric: str) -> str:
+    """A measure of one task."""
+    return f"{setting.removesuffix('-lingual')} {metric.replace('_', ' ')}"
+
+
+def shown(metric: str, value: float) -> str:
+    """A mean with its usual digits."""
+    return f"{value:.1f}" if metric == "rank_distance" else score(value)
 
 
 def recipe(home: Path) -> list[str]:

@@ -1,12 +1,12 @@
-"""Recomputes the figures of experiment A from its committed files, by other code than the project's.
+"""Recomputes the figures of experiments A and B from their committed files, by other code than the project's.
 
     python experiments/study2/recompute.py [FOLDER]
 
-Reads the Parquet files of the runs with pandas and nothing of hybridbatch. Means are taken by plain
+Reads the Parquet files of the runs (A) and cells (B) with pandas and nothing of hybridbatch. Means are taken by plain
 loops, variances by the mean squares of a two-way table, quantiles from scipy. Compares with
 ``report.json`` and says the largest deviation; ends with an error if one is beyond 1e-6 (of means:
-1e-5, single precision is stored). Every number of experiment A in FINDINGS.md is recomputed, too: an error
-if one differs in its last digit.
+1e-5, single precision is stored). Every number of both in FINDINGS.md is recomputed, too: an error if one
+differs in its last digit. FOLDER is of other runs of A, with those of B in its folder B.
 """
 
 import json
@@ -55,8 +55,11 @@ def whole(sides):
     return sorted(both or have)
 
 
-def contrast(differences):
-    """Mean, interval, p and detectable difference of {(seed, question): difference}."""
+def contrast(differences, article_of):
+    """Mean, interval, p and detectable difference of {(seed, question): difference}.
+
+    Questions of an article are one unit.
+    """
     seeds = sorted({seed for seed, _ in differences})
     articles = sorted({article_of[question] for _, question in differences})
     count = {seed: sum(1 for s, _ in differences if s == seed) for seed in seeds}
@@ -114,12 +117,12 @@ def recomputed(family, about, measure):
             column = f"{variant}/{measure}"
             ours, theirs = (question_values(m, column, chosen) for m in ("0", "1"))
             parts.append({key: ours[key] - theirs[key] for key in ours})
-        return contrast({key: parts[0][key] - parts[1][key] for key in parts[0]})
+        return contrast({key: parts[0][key] - parts[1][key] for key in parts[0]}, article_of)
     ours, theirs = (name(side) for side in about.split(" - "))
     chosen = whole([ours, theirs])
     column = f"{'raw' if ', raw' in family else 'collection'}/{measure}"
     first, second = (question_values(m, column, chosen) for m in (ours, theirs))
-    return contrast({key: first[key] - second[key] for key in first})
+    return contrast({key: first[key] - second[key] for key in first}, article_of)
 
 
 worst = 0.0
@@ -138,10 +141,88 @@ for line in report["means"]:
         checked += 1
 
 
+home = HERE if folder.resolve() == (HERE / "A").resolve() else folder  # of the page, and of B
+grid = home / "B" / "report.json"
+grid_report = json.loads(grid.read_text()) if grid.exists() else None
+cells = {}  # of B: {(mix or None, seed): table}, at the largest size
+for path in sorted((home / "B" / "cells").glob("*.json")) if grid_report else ():
+    axes = json.loads(path.read_text())["axes"]
+    if axes["pairs"] in (0, grid_report["largest"]) and not axes.get("baseline"):
+        cells[axes.get("mix"), axes.get("seed")] = pd.read_parquet(path.with_suffix(".parquet"))
+SIDES = {"0": 0.0, "0.5": 0.5, "1": 1.0, "untrained": None}
+
+
+def values_of_cell(side, seed, task, setting, metric):
+    """{question: mean over query languages} of a cell of B."""
+    table = cells[side, seed if side is not None else None]
+    chosen = table[(table["task"] == task) & (table["setting"] == setting)]
+    sums, counts = defaultdict(float), defaultdict(int)
+    for question, value in zip(chosen["query_id"], chosen[metric].astype(float), strict=True):
+        if value == value:
+            sums[question] += value
+            counts[question] += 1
+    return {question: sums[question] / counts[question] for question in sums}
+
+
+def mean_of_cells(side, task, setting, metric):
+    """The mean over query languages of the mean of each, of a side of B."""
+    by_language = defaultdict(list)
+    for seed in grid_report["seeds"]:
+        table = cells[side, seed]
+        chosen = table[(table["task"] == task) & (table["setting"] == setting)]
+        values = chosen[metric].astype(float)
+        for language, value in zip(chosen["query_language"], values, strict=True):
+            if value == value:
+                by_language[language].append(value)
+    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+
+
+def differences_of_cells(ours, theirs, *measure):
+    """{(seed, question): difference} of two sides of B."""
+    found = {}
+    for seed in grid_report["seeds"]:
+        first, second = (values_of_cell(SIDES[side], seed, *measure) for side in (ours, theirs))
+        found |= {(seed, question): first[question] - second[question] for question in first}
+    return found
+
+
+def recomputed_of_grid(about, task, setting, metric):
+    """The contrast of a row of B."""
+    if "raw) - (" in about:
+        raw = differences_of_cells("0", "1", task, setting, metric)
+        after = differences_of_cells("0", "1", f"{task} (debiased)", setting, metric)
+        found = {key: raw[key] - after[key] for key in raw}
+    else:
+        found = differences_of_cells(*about.split(" - "), task, setting, metric)
+    return contrast(found, {question: question for _, question in found})
+
+
+of_grid = {}
+for rows in (
+    (grid_report["families"] | grid_report["exploratory"]).values() if grid_report else ()
+):
+    for row in rows:
+        place = row["contrast"], row["task"], row["setting"], row["metric"]
+        of_grid[place] = recomputed_of_grid(*place)
+        for key, value in of_grid[place].items():
+            worst = max(worst, abs(value - row[key]) / max(1.0, abs(value)))
+            checked += 1
+for line in grid_report["means"] if grid_report else ():
+    for task in ("belebele-sib", "atlas"):
+        named = task if line["vectors"] == "raw" else f"{task} (debiased)"
+        for setting, metric in (
+            ("monolingual", "mAP"), ("cross-lingual", "mAP"), ("multilingual", "mAP"),
+            ("multilingual", "rank_distance"),
+        ):  # fmt: skip
+            mean = mean_of_cells(line["mix"], named, setting, metric)
+            shown_mean = line[f"{task} {setting} {metric}"]
+            of_means = max(of_means, abs(mean - shown_mean) / max(1.0, abs(mean)))
+            checked += 1
+
+
 def page_figures():
-    """Every number of experiment A in FINDINGS.md, beside its recomputation: (text, number, exact)."""
-    page = (HERE if folder.resolve() == (HERE / "A").resolve() else folder) / "FINDINGS.md"
-    text = page.read_text(encoding="utf-8")
+    """Every number of both in FINDINGS.md, beside its recomputation: (text, number, exact)."""
+    text = (home / "FINDINGS.md").read_text(encoding="utf-8")
     label = {"monolingual mAP": "mono", "cross-lingual mAP": "cross", "pool mAP": "pool",
              "rank distance": "rank_distance"}  # fmt: skip
     part = text.split("## Evidence: experiment A")[1].split("## Settings")[0]
@@ -180,6 +261,7 @@ def page_figures():
                 yield line, float(each), scale * found[key], each
             yield line, float(cells[3]), scale * found["detectable"], cells[3]
     yield from lines_without_training(text)
+    yield from lines_of_grid(text)
     # Sentences and claims repeat numbers of the tables: each must be one of them.
     above = text.split("## The answer in ten lines")[1].split("## Evidence")[0]
     for each in re.findall(r"[+-]\d+\.\d (?:points|ranks) \[[^]]*\]", above):
@@ -196,17 +278,19 @@ def page_figures():
             yield each, number, scale * best[key], f"{number:+.1f}"
 
 
+MEASURES_SHOWN = [
+    ("belebele-sib", "cross-lingual", "mAP"), ("belebele-sib", "multilingual", "mAP"),
+    ("belebele-sib", "multilingual", "rank_distance"), ("atlas", "monolingual", "mAP"),
+    ("atlas", "cross-lingual", "mAP"), ("atlas", "multilingual", "mAP"),
+    ("atlas", "multilingual", "rank_distance"),
+]  # fmt: skip
+
+
 def lines_without_training(text):
     """The table of experiment B's cells without training, from their Parquet files."""
-    measures = [
-        ("belebele-sib", "cross-lingual", "mAP"), ("belebele-sib", "multilingual", "mAP"),
-        ("belebele-sib", "multilingual", "rank_distance"), ("atlas", "monolingual", "mAP"),
-        ("atlas", "cross-lingual", "mAP"), ("atlas", "multilingual", "mAP"),
-        ("atlas", "multilingual", "rank_distance"),
-    ]  # fmt: skip
     part = text.split("## Experiments B, C and D")[1].split("## E:")[0]
     tables = {}
-    for path in sorted((HERE / "B" / "cells").glob("*.json")) if "| line |" in part else ():
+    for path in sorted((home / "B" / "cells").glob("*.json")) if "| line |" in part else ():
         cell = json.loads(path.read_text())
         if cell["train"] is None:
             tables[cell["axes"].get("baseline", "untrained")] = pd.read_parquet(
@@ -215,9 +299,9 @@ def lines_without_training(text):
     for line in part.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         which, comma, _ = cells[0].partition(", debiased")
-        if which not in tables or len(cells) != 1 + len(measures):
+        if which not in tables or len(cells) != 1 + len(MEASURES_SHOWN):
             continue
-        for (task, setting, metric), shown in zip(measures, cells[1:], strict=True):
+        for (task, setting, metric), shown in zip(MEASURES_SHOWN, cells[1:], strict=True):
             table = tables[which]
             named = f"{task} (debiased)" if comma else task
             chosen = table[(table["task"] == named) & (table["setting"] == setting)]
@@ -227,6 +311,37 @@ def lines_without_training(text):
                     by_language[language].append(float(value))
             exact = sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
             yield line, float(shown), exact, shown
+
+
+def lines_of_grid(text):
+    """The tables of experiment B's largest size, as `report.json` has them, which is recomputed above."""
+    part = text.split("## Experiments B, C and D")[1].split("## E:")[0]
+    measures = {
+        f"{setting.removesuffix('-lingual')} {metric.replace('_', ' ')}": (setting, metric)
+        for setting in ("monolingual", "cross-lingual", "multilingual")
+        for metric in ("mAP", "rank_distance")
+    }
+    vectors, task = None, None
+    for line in part.splitlines() if grid_report else ():
+        entries = [entry.strip() for entry in line.strip("|").split("|")]
+        if line.startswith("**"):
+            task = line.strip("*").rpartition(", ")[2]
+            vectors = " (debiased)" if ", debiased," in line else ""
+        elif line.startswith("|") and task and len(entries) == 6 and entries[1] in measures:
+            setting, metric = measures[entries[1]]
+            found = of_grid[entries[0], task + vectors, setting, metric]
+            scale = 1 if metric == "rank_distance" else 100
+            digits = re.findall(r"[+-]?\d+\.\d", entries[2])
+            for key, each in zip(("difference", "low", "high"), digits, strict=True):
+                yield line, float(each), scale * found[key], each
+            yield line, float(entries[3]), scale * found["detectable"], entries[3]
+        elif line.startswith("|") and len(entries) == 9 and entries[1] in ("raw", "debiased"):
+            (row,) = (
+                row for row in grid_report["means"]
+                if f"{row['mix']:g}" == entries[0] and row["vectors"] == entries[1]
+            )  # fmt: skip
+            for (at, setting, metric), each in zip(MEASURES_SHOWN, entries[2:], strict=True):
+                yield line, float(each), row[f"{at} {setting} {metric}"], each
 
 
 drifted = [

@@ -222,8 +222,8 @@ def main() -> None:
     }  # fmt: skip
     write_json(folder / "report.json", result)
     write_text(folder / "report.md", markdown(result))
-    committed = folder.resolve() == (HERE / "A").resolve()
-    findings.write(result, (HERE if committed else folder) / "FINDINGS.md")
+    home = HERE if folder.resolve() == (HERE / "A").resolve() else folder
+    findings.write(result, home / "FINDINGS.md", home)
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -9,6 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hybridbatch.scaling.cells.folder import QUERIES
+from hybridbatch.scaling.cells.grid import Cell
+from hybridbatch.scaling.sweep import run_sweep
+from tests.helpers import synthetic
+from tests.helpers.synthetic import facts, sweep_config
+
 STUDY = Path(__file__).parents[2] / "experiments" / "study2"
 LANGUAGES = ("eng", "tha", "zho")
 COLUMNS = [
@@ -77,6 +83,67 @@ def test_the_report_is_recomputed_by_other_code_and_has_verdicts_only_in_the_end
         mono = next(row for row in paper if row["measure"] == "mono")
         assert mono["difference"] == pytest.approx(-0.025, abs=0.006)
         assert mono["degrees"] >= 9
+
+
+def with_debiased(cell: Cell, work: Path) -> dict:
+    """A runner of both tasks, raw and debiased: debiasing halves every score."""
+    result = synthetic.run(cell, work)
+    (atlas,) = result["eval"]["tasks"]
+    raw = pd.read_parquet(work / QUERIES)
+    measures = ["mAP", "rank_distance"]
+    tables, result["eval"]["tasks"] = [], []
+    for name in ("atlas", "belebele-sib"):
+        for task, scale in ((name, 1), (f"{name} (debiased)", 0.5)):
+            tables.append(raw.assign(task=task))
+            tables[-1][measures] *= scale
+            settings = {
+                setting: {
+                    language: {m: scale * v for m, v in means.items() if m in measures}
+                    for language, means in languages.items()
+                }
+                for setting, languages in atlas["settings"].items()
+            }
+            of = {} if scale == 1 else {"of": name}
+            entry = atlas | {"name": task, "settings": settings} | of
+            result["eval"]["tasks"].append(entry)
+    pd.concat(tables).to_parquet(work / QUERIES)
+    return result
+
+
+@pytest.mark.parametrize(("seeds", "final"), [("13,14", False), ("13,14,15,16,17", True)])
+def test_the_grid_is_reported_at_its_largest_size_and_recomputed(tmp_path, seeds, final):
+    write_runs(tmp_path, range(13, 15))
+    tasks = {"atlas": "t1", "belebele-sib": "t2"}
+    config = sweep_config(
+        languages="swh,zul", tasks="atlas,belebele-sib", seeds=seeds, out=tmp_path / "B"
+    )
+    run_sweep(config, runner=with_debiased, facts=facts(tasks=tasks))
+    assert run("report_B.py", tmp_path / "B") in (0, None)
+    report = json.loads((tmp_path / "B" / "report.json").read_text())
+    assert (report["largest"], report["final"]) == (200, final)
+    assert len(report["families"]) == 6
+    rows = report["families"]["B1 hybrid against pure kinds, raw, atlas"]
+    assert len(rows) == 8
+    assert all(("verdict" in row) is final for row in rows)
+    pool = next(row for row in rows if row["setting"] == "multilingual")
+    assert pool["difference"] == pytest.approx(0.05, abs=0.006)
+    halved = report["families"]["B2 the same, debiased, atlas"]
+    for raw, after in zip(rows, halved, strict=True):
+        if raw["metric"] == "mAP":
+            assert after["difference"] == pytest.approx(raw["difference"] / 2)
+    reported(tmp_path)
+    page = tmp_path / "FINDINGS.md"
+    assert "With 200 records, the largest size" in page.read_text()
+    assert run("recompute.py", tmp_path) == 0
+    text = page.read_text()
+    at = text.index("| 0.5 - 0 | monolingual mAP | +") + len("| 0.5 - 0 | monolingual mAP | +")
+    page.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+    assert run("recompute.py", tmp_path) == 1
+
+
+@pytest.mark.slow
+def test_the_committed_page_is_recomputed(capsys):
+    assert run("recompute.py", STUDY / "A") == 0, capsys.readouterr().out
 
 
 def test_a_seed_counts_when_both_its_halves_are_there(tmp_path):

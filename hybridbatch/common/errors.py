@@ -29,6 +29,15 @@ class Interrupted(HybridBatchError):
     """The user stopped the run; its state is saved, and the message says how to continue."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error of another library, or its type if it says nothing.
+
+    At most 200 characters, for a sentence of ours.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def nearest(name: str, known: "list[str] | tuple[str, ...]", count: int = 3) -> str:
     """Return ` (did you mean a, b?)` with the known names closest to `name`, or an empty string."""
     from difflib import get_close_matches

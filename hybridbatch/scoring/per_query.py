@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybridbatch.common.errors import DataError, nearest
+from hybridbatch.common.errors import DataError, first_line, nearest
 from hybridbatch.common.files import atomic_path
 from hybridbatch.scoring.averages import setting_of
 from hybridbatch.scoring.documents import check_scores
@@ -148,6 +148,6 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
         table = pq.read_table(path, columns=[*KEYS, column])
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: is damaged ({str(error).splitlines()[0]}); run the evaluation again"
+            f"{path}: is damaged ({first_line(error)}); run the evaluation again"
         ) from error
     return table.rename_columns([*KEYS, "value"]).filter(pc.is_valid(pc.field("value")))

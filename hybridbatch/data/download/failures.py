@@ -4,7 +4,7 @@ import errno
 from collections.abc import Callable
 from typing import TypeVar
 
-from hybridbatch.common.errors import DataError, HybridBatchError, OutputError
+from hybridbatch.common.errors import DataError, HybridBatchError, OutputError, first_line
 from hybridbatch.common.retries import (
     LATER,
     endpoint,
@@ -72,5 +72,4 @@ def _reason(error: Exception) -> str:
         return "not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
     if is_connection_error(error):
         return f"the server cannot be reached; check the network (HF_ENDPOINT is {endpoint()}); {LATER}"
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"cannot be fetched ({first[:200]}); {LATER}"
+    return f"cannot be fetched ({first_line(error)}); {LATER}"

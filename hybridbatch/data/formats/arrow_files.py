@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.common.errors import DataError
+from hybridbatch.common.errors import DataError, first_line
 from hybridbatch.common.files import limit_of, read_json
 
 Numbered = tuple[int, Mapping[str, Any]]
@@ -224,7 +224,6 @@ def _column_values(column: Any) -> list[Any]:
 
 
 def _unreadable(path: Path, kind: str, number: int, error: Exception) -> DataError:
-    reason = str(error).partition("\n")[0] or type(error).__name__
     return DataError(
-        f"{path}: cannot be read as {kind} after row {number} ({reason}); write the file again"
+        f"{path}: cannot be read as {kind} after row {number} ({first_line(error)}); write the file again"
     )

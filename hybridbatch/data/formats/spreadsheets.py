@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.errors import ConfigError, DataError, first_line
 
 SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")
 Sheet = tuple[
@@ -41,9 +41,9 @@ def sheets(path: Path) -> Iterator[Sheet]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file or folder") from error
     except (CalamineError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{path}: cannot be read as a spreadsheet ({reason}); save it again, or save it as CSV"
+            f"{path}: cannot be read as a spreadsheet ({first_line(error)}); save it again, or save"
+            " it as CSV"
         ) from error
 
 

@@ -11,7 +11,13 @@ from typing import Any, overload
 
 import numpy as np
 
-from hybridbatch.common.errors import ConfigError, DataError, HybridBatchError, nearest
+from hybridbatch.common.errors import (
+    ConfigError,
+    DataError,
+    HybridBatchError,
+    first_line,
+    nearest,
+)
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.retries import is_connection_error, patiently
 from hybridbatch.data.tasks.corpus_file import StoredStrings
@@ -332,8 +338,7 @@ def _failure(task: Any, error: Exception) -> DataError:
 
 def in_words(error: Exception) -> str:
     """The type of an error of mteb and the first line of its message."""
-    said = str(error).splitlines()[0] if str(error) else "no message"
-    return f"{type(error).__name__}: {said}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _load_data(task: Any) -> None:

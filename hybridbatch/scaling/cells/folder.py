@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hybridbatch.common.documents import read_document
-from hybridbatch.common.errors import DataError
+from hybridbatch.common.errors import DataError, first_line
 from hybridbatch.common.files import make_folder, output_errors, write_json, write_text
 from hybridbatch.common.integrity import check_file, damage, file_checksum
 from hybridbatch.common.memory import return_freed_memory
@@ -97,7 +97,7 @@ class SweepFolder:
         try:
             return pd.read_parquet(path)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise damage(path, str(error).splitlines()[0][:200], AGAIN) from error
+            raise damage(path, first_line(error), AGAIN) from error
 
     def read_plan(self) -> dict[str, Any]:
         """The sweep's settings and cells. Raises `DataError`, too where the folder is no sweep."""

@@ -84,14 +84,14 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
     trade = raw["pool"]["low"] > 0 and raw["mono"]["high"] < 0
     yield (
         f"{so_far}the kind of batch {'is a trade' if trade else 'makes these differences'}. Cross-lingual against"
-        f" monolingual batches, same records, raw: pool {told(raw['pool'])}, across languages"
-        f" {told(raw['cross'])}, within a language {told(raw['mono'])}."
+        f" monolingual batches, same records, raw: pool {said(raw['pool'])}, across languages"
+        f" {said(raw['cross'])}, within a language {said(raw['mono'])}."
     )
     (gap,) = (row for row in report["families"][GAP] if row["measure"] == "pool")
     yield (
         f"{so_far}subtracting the mean vector of each language changes the pool's gap between the two by"
-        f" {100 * gap['difference'] / gap['mean']:.1f} % of it. What is left: pool {told(after['pool'])}, across"
-        f" languages {told(after['cross'])}, within a language {told(after['mono'])}. It needs no training and"
+        f" {100 * gap['difference'] / gap['mean']:.1f} % of it. What is left: pool {said(after['pool'])}, across"
+        f" languages {said(after['cross'])}, within a language {said(after['mono'])}. It needs no training and"
         " no labels (`debias`, `eval --debias`, `search --debias`)."
     )
     mono, cross, pool = (
@@ -100,12 +100,12 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
     between = mono["high"] < 0 and pool["high"] < 0
     yield (
         f"{so_far}hybrid batches (mix 0.5) {'lie between the pure kinds' if between else 'compare like this'}."
-        f" Against monolingual batches within a language {told(mono)}; against cross-lingual batches across"
-        f" languages {told(cross)} and in the pool {told(pool)}."
+        f" Against monolingual batches within a language {said(mono)}; against cross-lingual batches across"
+        f" languages {said(cross)} and in the pool {said(pool)}."
     )
     yield (
-        f"{so_far}after debiasing the same three are {told(hybrid_after['0.5 - 1.0', 'mono'])},"
-        f" {told(hybrid_after['0.5 - 0.0', 'cross'])} and {told(hybrid_after['0.5 - 0.0', 'pool'])}."
+        f"{so_far}after debiasing the same three are {said(hybrid_after['0.5 - 1.0', 'mono'])},"
+        f" {said(hybrid_after['0.5 - 0.0', 'cross'])} and {said(hybrid_after['0.5 - 0.0', 'pool'])}."
     )
     worth = {(row["contrast"], row["measure"]): row for row in report["families"][WORTH]}
     if worth:
@@ -113,8 +113,8 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
         pays = "pays in every setting" if all(row["low"] > 0 for row in rows) else "gives this"
         yield (
             f"{so_far}beside debiasing, fine-tuning {pays}. Mix 0.5 against the untrained encoder, both"
-            f" debiased: within a language {told(rows[0])}, across languages {told(rows[1])}, pool"
-            f" {told(rows[2])}."
+            f" debiased: within a language {said(rows[0])}, across languages {said(rows[1])}, pool"
+            f" {said(rows[2])}."
         )
     means = {(str(line["mix"]), line["vectors"]): line for line in report["means"]}
     start = means.get(("untrained", "raw")), means.get(("untrained", "collection"))
@@ -129,7 +129,7 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
     advice = (
         "if you do not debias and search one pool of languages, take cross-lingual batches; if you search"
         " within one language, take monolingual ones. At a mix of 0.5 the largest loss against the better pure"
-        f" kind is in {NAMES[worst['measure']]}: {told(worst)}."
+        f" kind is in {NAMES[worst['measure']]}: {said(worst)}."
     )
     yield f"{so_far}{advice if trade else 'the kind of batch is no reason to choose anything.'}"
     yield (
@@ -164,6 +164,17 @@ def told(row: Row) -> str:
         return f"{row['difference']:+.1f} ranks [{row['low']:+.1f}, {row['high']:+.1f}]"
     parts = [100 * row[name] for name in ("difference", "low", "high")]
     return "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*parts)
+
+
+def said(row: Row) -> str:
+    """A difference in a sentence: where it is none, with what the test could have found."""
+    verdict = row.get("verdict")
+    if verdict == "equivalent":
+        return f"{told(row)} (equivalent within the margin)"
+    if verdict == "undecided":
+        scale, unit = (1, "ranks") if of_ranks(row) else (100, "points")
+        return f"{told(row)} (undecided; {scale * row['detectable']:.1f} {unit} would be found)"
+    return told(row)
 
 
 def score(value: float) -> str:

@@ -70,6 +70,7 @@ class Progress:
     # of fp16, with the number of finite steps since it last changed
     loss_scale: float | None = None
     finite_steps: int = 0
+    threads: int = 0  # of the CPU, on whose number the bits of sums depend; 0: not known
 
     def best_value(self, metric: str) -> float | None:
         """The validation metric at the best step."""
@@ -94,6 +95,7 @@ class State(Shape):
     work: float = 0.0
     loss_scale: float | None = Field(default=None, gt=0)
     finite_steps: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0)
 
 
 class FoundTemperature(BaseModel):

@@ -151,6 +151,17 @@ class Trainer:
         if self.progress.loss_scale is not None:
             self.scale = LossScale(self.progress.loss_scale, self.progress.finite_steps)
         self.optimizer.load(tensors)
+        self._compare_threads()
+
+    def _compare_threads(self) -> None:
+        """Warn if the run goes on with another number of threads, which changes its last bits."""
+        before, now = self.progress.threads, torch.get_num_threads()
+        if self.workers.device.type == "cpu" and before not in (0, now):
+            self.report.warn(
+                f"{self.run}: was trained with {before} CPU threads until here and goes on with"
+                f" {now}, so its last bits will not be those of an uninterrupted run"
+                f" (OMP_NUM_THREADS={before} keeps them)"
+            )
 
     def train(self) -> None:
         """Take all remaining steps.
@@ -162,6 +173,7 @@ class Trainer:
             OutputError: a checkpoint cannot be written.
         """
         config, progress = self.config, self.progress
+        progress.threads = torch.get_num_threads()
         log_folder = (
             open_log(self.run, config, progress.step)
             if self.workers.leads

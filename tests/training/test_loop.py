@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -111,6 +112,24 @@ def test_a_resumed_run_ends_with_the_same_bits(tiny_model, tmp_path, changes):
         whole.progress.tokens,
     )
     assert equal(weights(second), weights(whole))
+
+
+def test_another_number_of_threads_is_told_when_a_run_goes_on(
+    tiny_model, tmp_path, monkeypatch
+):
+    first = make_trainer(tiny_model, tmp_path, checkpoint_every=3)
+    interrupt_in(first, 3)
+    with pytest.raises(Interrupted):
+        first.train()
+    told = []
+    second = make_trainer(tiny_model, tmp_path, checkpoint_every=3)
+    monkeypatch.setattr(second, "report", SimpleNamespace(warn=told.append))
+    now = torch.get_num_threads()
+    second.resume(3)
+    assert not told
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now + 1)
+    second.resume(3)
+    assert f"{now} CPU threads until here and goes on with {now + 1}" in told[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -37,8 +37,9 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
         "<!-- Written by report_A.py (findings.py) from the committed JSON. Do not edit: make study2-report -->",
         "# Findings of the second edition: does the kind of batch matter when everything else is right?",
         "", *status(report, home), "", "## The answer in ten lines", "",
-        *[f"{n}. {line}" for n, line in enumerate(ten_lines(report, home), 1)], "",
+        *[f"{n}. {line[0].upper()}{line[1:]}" for n, line in enumerate(ten_lines(report, home), 1)], "",
         "## Claims of arXiv 2408.10536", "", *claims(report), "",
+        "## Predictions of the plan", "", *predictions(report), "",
         "## Evidence: experiment A", "", *evidence(report), "",
         "## Settings, on other text", "", *settings(home), "",
         "## Experiments B, C and D", "", *without_training(home), *grid(home), "",
@@ -230,6 +231,60 @@ def judged(row: Row, final: bool) -> str:
     else:
         word = "undecidable here"
     return word if final else f"so far: {word}"
+
+
+def predictions(report: Row) -> list[str]:
+    """What the plan expected of each family, and whether it came."""
+    if not report["final"]:
+        return ["They are judged when all ten seeds are there."]
+    rows = {
+        (family, row["contrast"], row["measure"]): row
+        for family, members in report["families"].items()
+        for row in members
+    }
+
+    def differ(family: str) -> list[str]:
+        return [
+            f"{contrast} in {NAMES[measure]}"
+            for (of, contrast, measure), row in rows.items()
+            if of == family and row["verdict"] == "difference"
+        ]
+
+    def pure(family: str, measure: str) -> Row:
+        return rows[family, "0.0 - 1.0", measure]
+
+    beyond = [
+        f"{contrast} in {NAMES[measure]}"
+        for (of, contrast, measure), row in rows.items()
+        if of == PAPER_DEBIASED and not (-row["margin"] < row["low"] and row["high"] < row["margin"])
+    ]  # fmt: skip
+    ahead = pure(PURE, "pool")["low"] > 0 and pure(PURE, "rank_distance")["high"] < 0
+    raw, after = pure(PURE, "pool")["difference"], pure(PURE_DEBIASED, "pool")["difference"]
+    gap = {row["measure"]: row["difference"] / row["mean"] for row in report["families"][GAP]}
+    worth = differ(WORTH)
+    not_mono = [name for name in worth if name.endswith(NAMES["mono"])]
+    hybrid = differ(PAPER)
+    only_distance = hybrid == [f"0.5 - 1.0 in {NAMES['rank_distance']}"]
+    return [
+        "| family | prediction | came | what was found |", "|---|---|---|---|",
+        f"| A1 | only rank distance differs | {yes(only_distance)} | differences: {'; '.join(hybrid)} |",
+        f"| A2 | none differs by more than the margin | {yes(not beyond)} |"
+        f" intervals beyond the margin: {'; '.join(beyond) or 'none'} |",
+        f"| A3 | mix 0 ahead in pool and rank distance, level in mono |"
+        f" {yes(ahead and pure(PURE, 'mono')['verdict'] == 'equivalent')} | in mono {told(pure(PURE, 'mono'))} |",
+        f"| A4 | less than half of A3's difference in the pool | {yes(abs(after) < abs(raw) / 2)} |"
+        f" {100 * after / raw:.1f} % of it |",
+        f"| A5 | debiasing closes more than half of it | {yes(min(gap.values()) > 0.5)} |"
+        f" {100 * gap['pool']:.1f} % in the pool, {100 * gap['rank_distance']:.1f} % in rank distance |",
+        f"| A6 | training is ahead in cross and pool, not in mono |"
+        f" {yes(len(worth) - len(not_mono) == 6 and not not_mono)} |"
+        f" ahead in mono, too: {'; '.join(not_mono) or 'none'} |",
+    ]  # fmt: skip
+
+
+def yes(came: bool) -> str:
+    """In words."""
+    return "yes" if came else "no"
 
 
 def evidence(report: Row) -> list[str]:

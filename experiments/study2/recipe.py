@@ -77,7 +77,7 @@ def config(training: Training, data: Path, out: Path, seed: int) -> TrainConfig:
     return build(TrainConfig, None, {
         "data": str(data), "out": out, "model": START, "mix": 0.5, "same_records": True,
         "batch_size": 16, "steps": 37, "seed": seed, "temperature": training.temperature,
-        "learning_rate": training.rate, "teacher": training.teacher, **LENGTHS,
+        "learning_rate": training.rate, "teacher": training.teacher, "average_start": 0.0, **LENGTHS,
         "validate_every": 1000, "log_to": "none",
     })  # fmt: skip
 

@@ -65,7 +65,7 @@ def main() -> None:
                     build(TrainConfig, None, {
                         "data": str(store), "out": Path(scratch) / "run", "mix": 0.5,
                         "same_records": True, "batch_size": 16, "steps": 37, "seed": 13,
-                        "temperature": temperature, "learning_rate": rate, **LENGTHS,
+                        "temperature": temperature, "learning_rate": rate, "average_start": 0.0, **LENGTHS,
                         "validate_every": 1000, "log_to": "none",
                     })
                 )  # fmt: skip

@@ -466,6 +466,16 @@ def test_vectors_for_a_task_are_those_of_mtebs_own_loader(
         np.testing.assert_allclose(embed(texts, side), expected, atol=1e-5)
 
 
+def test_mteb_says_nothing_of_prompts_with_names_of_ours(
+    toy: ToyRetrieval, tiny_model: Path, tmp_path: Path, caplog: Any, recwarn: Any
+) -> None:
+    folder = stating(tiny_model, tmp_path / "model", {"query": "q: ", "passage": "p: "})
+    store = EmbeddingStore(Encoder.load(str(folder)), tmp_path / "cache")
+    Published(EvalConfig(model=str(folder)), store).embed_for(toy)
+    assert "is not valid" not in caplog.text
+    assert not [one for one in recwarn if "is not valid" in str(one.message)]
+
+
 def test_settings_of_the_user_hold_and_are_told(tiny_model: Path, tmp_path: Path) -> None:
     folder = stating(tiny_model, tmp_path / "model", {"query": "q: "})
     report = RecordingReporter()

@@ -7,8 +7,10 @@ prompts for a model without any, text in NFC. For mteb's tasks mteb's way holds,
 that the user names; those are written into the result.
 """
 
+import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -132,9 +134,7 @@ class Published:
         encoder = self.encoder
         if encoder is None or self.departures or self.config.pooling != "auto":
             return None
-        # mteb warns of prompts whose names are none of its own, such as "passage".
-        with fenced(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with fenced(), _no_remarks():
             from mteb.models.sentence_transformer_wrapper import (
                 SentenceTransformerEncoderWrapper,
             )
@@ -159,7 +159,7 @@ class Published:
     def _prompt(self, metadata: Any, kind: str | None) -> str:
         """What mteb puts before the texts of a kind (query, document, None) in a task."""
         assert self.encoder
-        with fenced():
+        with fenced(), _no_remarks():
             from mteb.models.abs_encoder import AbsEncoder, get_prompt_name
             from mteb.types import PromptType
 
@@ -203,6 +203,20 @@ class Published:
                 max_bytes=self.store.max_bytes,
             )
         return self._stores[key]
+
+
+@contextmanager
+def _no_remarks() -> Iterator[None]:
+    """Keep back what mteb says of prompts whose names are none of its own, such as "passage"."""
+    logger = logging.getLogger("mteb.models.abs_encoder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @dataclass(frozen=True)

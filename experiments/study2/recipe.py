@@ -251,6 +251,7 @@ def official_scores(model: str, scratch: Path) -> dict[str, float] | str:
         "tasks": OFFICIAL,
         "out": scratch / "eval",
         "cache": scratch / "cache",
+        "verify": 0,
     }
     try:
         found = read_json(evaluate(build(EvalConfig, None, given)) / "eval.json")["official"]
@@ -270,21 +271,10 @@ def judge(
     out: Path,
 ) -> None:
     """Write ``acceptance.json``."""
-    variant = "raw" if best["used"] == "raw" else "collection"
-    rows = []
-    for setting in SETTINGS:
-        rivals = {"untrained": "raw"} | (
-            {"untrained debiased": "collection"} if setting == "pool" else {}
-        )
-        for rival, theirs in rivals.items():
-            parts = {
-                seed: (table[f"{variant}/{setting}"] - start[f"{theirs}/{setting}"])
-                .astype(float).groupby("query_id").mean()
-                for seed, table in zip(SEEDS, tables, strict=True)
-            }  # fmt: skip
-            found = crossed_t(article_table(pd.concat(parts), collection.article))
-            floor = 0.0 if rival == "untrained debiased" else FLOOR
-            rows.append(row(f"XQuAD-R {setting}", rival, found, floor))
+    variants = {"raw": "raw", "debiased": "collection"}
+    used = variants.pop(best["used"])
+    rows = list(on_collection(used, start, tables, collection))
+    (other,) = variants.values()
     refused = [value for value in official.values() if isinstance(value, str)]
     if refused:
         rows.append(
@@ -301,9 +291,28 @@ def judge(
     verdict = f"{best['name']}, used {best['used']}, is {words}."
     write_json(out / "acceptance.json", {
         "schema_version": 1, "kind": "recipe-acceptance", "recipe": best["name"], "rows": rows,
+        "exploratory": list(on_collection(other, start, tables, collection)),
         "accepted": accepted, "verdict": verdict,
     })  # fmt: skip
     summarise(out)
+
+
+def on_collection(
+    variant: str, start: pd.DataFrame, tables: list[pd.DataFrame], collection: Collection
+) -> Iterator[dict[str, Any]]:
+    """The comparisons on XQuAD-R of models that are used raw or debiased."""
+    rivals = [(setting, "untrained", "raw", FLOOR) for setting in SETTINGS]
+    for setting, rival, theirs, floor in [
+        *rivals,
+        ("pool", "untrained debiased", "collection", 0.0),
+    ]:
+        parts = {
+            seed: (table[f"{variant}/{setting}"] - start[f"{theirs}/{setting}"])
+            .astype(float).groupby("query_id").mean()
+            for seed, table in zip(SEEDS, tables, strict=True)
+        }  # fmt: skip
+        found = crossed_t(article_table(pd.concat(parts), collection.article))
+        yield row(f"XQuAD-R {setting}", rival, found, floor)
 
 
 def row(measure: str, against: str, found: Contrast, floor: float) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Recomputes the figures of experiments A and B from their committed files, by other code than the project's.
+"""Recomputes the figures of experiments A, B and E from their committed files, by other code than the project's.
 
     python experiments/study2/recompute.py [FOLDER]
 
 Reads the Parquet files of the runs (A) and cells (B) with pandas and nothing of hybridbatch. Means are taken by plain
 loops, variances by the mean squares of a two-way table, quantiles from scipy. Compares with
 ``report.json`` and says the largest deviation; ends with an error if one is beyond 1e-6 (of means:
-1e-5, single precision is stored). Every number of both in FINDINGS.md is recomputed, too: an error if one
+1e-5, single precision is stored). Every number of theirs in FINDINGS.md is recomputed, too: an error if one
 differs in its last digit. FOLDER is of other runs of A, with those of B in its folder B.
 """
 
@@ -220,13 +220,16 @@ for line in grid_report["means"] if grid_report else ():
             checked += 1
 
 
+told = {}  # every contrast of A and E that the page has in a table
+
+
 def page_figures():
     """Every number of both in FINDINGS.md, beside its recomputation: (text, number, exact)."""
     text = (home / "FINDINGS.md").read_text(encoding="utf-8")
     label = {"monolingual mAP": "mono", "cross-lingual mAP": "cross", "pool mAP": "pool",
              "rank distance": "rank_distance"}  # fmt: skip
     part = text.split("## Evidence: experiment A")[1].split("## Settings")[0]
-    family, line_of = None, {}
+    family = None
     names = {"raw": "raw", "debiased": "collection", "debiased, means from news": "news"}
     for line in part.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -255,20 +258,21 @@ def page_figures():
             measure = label[cells[1]]
             scale = 1 if measure == "rank_distance" else 100
             found = recomputed(family, cells[0], measure)
-            line_of[family, cells[0], measure] = found
+            told[family, cells[0], measure] = found
             shown = re.findall(r"[+-]?\d+\.\d", cells[2])
             for key, each in zip(("difference", "low", "high"), shown, strict=True):
                 yield line, float(each), scale * found[key], each
             yield line, float(cells[3]), scale * found["detectable"], cells[3]
     yield from lines_without_training(text)
     yield from lines_of_grid(text)
+    yield from lines_of_recipe(text)
     # Sentences and claims repeat numbers of the tables: each must be one of them.
     above = text.split("## The answer in ten lines")[1].split("## Evidence")[0]
     for each in re.findall(r"[+-]\d+\.\d (?:points|ranks) \[[^]]*\]", above):
         shown = [float(number) for number in re.findall(r"[+-]\d+\.\d", each)]
         scale = 1 if "ranks" in each else 100
         best = min(
-            line_of.values(),
+            told.values(),
             key=lambda found: max(
                 abs(number - scale * found[key])
                 for number, key in zip(shown, ("difference", "low", "high"), strict=True)
@@ -342,6 +346,87 @@ def lines_of_grid(text):
             )  # fmt: skip
             for (at, setting, metric), each in zip(MEASURES_SHOWN, entries[2:], strict=True):
                 yield line, float(each), row[f"{at} {setting} {metric}"], each
+
+
+def macro(table, column):
+    """The mean over query languages of the mean of each."""
+    by_language = defaultdict(list)
+    for language, value in zip(
+        table["query_language"], table[column].astype(float), strict=True
+    ):
+        by_language[language].append(value)
+    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+
+
+def recipe_contrast(name, measure, against, variant):
+    """A line of E's acceptance: XQuAD-R by seed and question, XQuADRetrieval by seed and language."""
+
+    def file(of, suffix):
+        return HERE / "E" / f"accept-{name}-{of}.{suffix}"
+
+    seeds = (13, 14, 15)
+    if measure == "XQuADRetrieval":
+        before = json.loads(file("untrained", "json").read_text())["official"]
+        found = {}
+        for seed in seeds:
+            after = json.loads(file(f"seed-{seed}", "json").read_text())["official"]
+            found |= {
+                (seed, language): after[language] - before[language] for language in before
+            }
+        return contrast(found, {language: language for language in before})
+    setting = measure.removeprefix("XQuAD-R ")
+    theirs = "collection" if against == "untrained debiased" else "raw"
+    before = pd.read_parquet(file("untrained", "parquet"))
+    found = {}
+    for seed in seeds:
+        after = pd.read_parquet(file(f"seed-{seed}", "parquet"))
+        sums, counts = defaultdict(float), defaultdict(int)
+        for table, column, sign in (
+            (after, f"{variant}/{setting}", 1), (before, f"{theirs}/{setting}", -1),
+        ):  # fmt: skip
+            for question, value in zip(
+                table["query_id"], table[column].astype(float), strict=True
+            ):
+                sums[seed, question] += sign * value
+                counts[seed, question] += sign == 1
+        found |= {key: sums[key] / counts[key] for key in sums}
+    return contrast(found, article_of)
+
+
+def lines_of_recipe(text):
+    """The tables of experiment E, from its Parquet and JSON files."""
+    part = text.split("## E: a recipe")[1].split("## F:")[0]
+    if "| learning rate |" not in part or home != HERE:
+        return
+    recipe = json.loads((HERE / "E" / "recipe.json").read_text())
+    start = pd.read_parquet(HERE / "E" / "untrained.parquet")
+    before = [macro(start, column) for column in ("raw/mono", "raw/cross", "collection/pool")]
+    variants = {"raw": "raw", "debiased": "collection"}
+    variant = variants[recipe["chosen"]["used"]]
+    for line in part.splitlines():
+        entries = [entry.strip() for entry in line.strip("|").split("|")]
+        if line.startswith("Exploratory"):
+            variant = next(each for each in variants.values() if each != variant)
+        elif line.startswith("| untrained |"):
+            for exact, each in zip(before, entries[5:8], strict=True):
+                yield line, float(each), exact, each
+        elif line.startswith("|") and len(entries) == 9 and entries[4] in variants:
+            taught = "-teacher" if entries[2] else ""
+            point = f"rate-{entries[0]}-temperature-{entries[1]}{taught}-start-{float(entries[3]):g}"
+            table = pd.read_parquet(HERE / "E" / f"{point}.parquet")
+            after = [
+                macro(table, f"{variants[entries[4]]}/{m}") for m in ("mono", "cross", "pool")
+            ]
+            for exact, each in zip(after, entries[5:8], strict=True):
+                yield line, float(each), exact, each
+            least = 100 * min(a - b for a, b in zip(after, before, strict=True))
+            yield line, float(entries[8]), least, entries[8]
+        elif line.startswith("| XQuAD") and len(entries) == 5:
+            found = recipe_contrast(recipe["chosen"]["name"], entries[0], entries[1], variant)
+            told[line] = found
+            digits = re.findall(r"[+-]?\d+\.\d", entries[2])
+            for key, each in zip(("difference", "low", "high"), digits, strict=True):
+                yield line, float(each), 100 * found[key], each
 
 
 drifted = [

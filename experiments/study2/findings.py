@@ -10,6 +10,7 @@ from typing import Any
 
 from hybridbatch.common.files import read_json, write_text
 from hybridbatch.scaling.cells.folder import SweepFolder
+from hybridbatch.scaling.forecast import misses
 from hybridbatch.scaling.predict import compared
 
 HERE = Path(__file__).parent
@@ -578,6 +579,13 @@ def forecasts(home: Path) -> list[str]:
         lines[-1] += (
             f" B's {len(made):,} scores were forecast before any of its trainings"
             f" ([B/forecast.json](B/forecast.json)); {done:,} of them can be compared by now."
+        )
+    if made and done:
+        *_, found = misses(made)
+        lines[-1] += (
+            f" There the forecast misses by {100 * found['miss']:.1f} points and the untrained score, as the"
+            f" forecast, by {100 * found['miss_untrained']:.1f}; {100 * found['inside']:.0f} % lie inside the"
+            " interval. It learnt from trainings at temperature 0.05 alone, and warned of that."
         )
     return lines
 

@@ -9,6 +9,7 @@ import textwrap
 import time
 
 import pytest
+from torch import distributed as dist
 
 from hybridbatch.common import lifeline
 from hybridbatch.common.distributed import Workers, _require, join
@@ -30,13 +31,15 @@ BUSY = textwrap.dedent("""
 
 
 def test_a_killed_process_is_told_of_once_by_those_that_are_busy():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    # as torchrun does, whose store outlives the processes
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes = []
     for rank in range(3):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "3"}
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        meeting = {
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "OMP_NUM_THREADS": "1",
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }  # fmt: skip
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-c", BUSY],

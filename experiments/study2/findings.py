@@ -59,7 +59,7 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
 def status(report: Row, home: Path) -> list[str]:
     """How far the experiments are."""
     seeds, halves = len(report["seeds"]), len(report["halves"])
-    others = f"{how_far(home)} C3 to C5 and D have not been run."
+    others = f"{how_far(home)} C2 to C5 and D have not been run."
     if report["final"]:
         return [f"**Final for experiment A**: all {seeds} planned seeds. {others}"]
     return [
@@ -375,7 +375,7 @@ LINES = (
 def without_training(home: Path) -> list[str]:
     """What there is of B to D: the lines without training of the grid, if they are scored."""
     told = (
-        f"{how_far(home)} C3 to C5 and D have not been run, and nothing is claimed of them. All settings are"
+        f"{how_far(home)} C2 to C5 and D have not been run, and nothing is claimed of them. All settings are"
         " committed, and one command runs what is missing (`make study2`)."
     )
     lines = starts(home / "B")

@@ -1,7 +1,7 @@
 """Writes FINDINGS.md from the committed JSON of the experiments, so that no number is typed by hand.
 
-`report_A.py` calls it. `recompute.py` checks the numbers of experiment A in the page against the Parquet
-files, by other code.
+`report_A.py` calls it. `recompute.py` checks the numbers of experiments A, B and E in the page against
+the Parquet files, by other code.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,8 +48,8 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
         "## F: forecasts", "", *forecasts(home), "",
         "## The first edition, checked again", "", *first_edition(), "",
         "## Again", "",
-        "`make study2` goes on with every experiment where it stopped. `make study2-report` writes the report"
-        " of A and this page from what is there, and recomputes their numbers by other code"
+        "`make study2` goes on with every experiment where it stopped. `make study2-report` writes the reports"
+        " of A and B and this page from what is there, and recomputes their numbers by other code"
         " ([recompute.py](recompute.py)). [plan.md](plan.md) was committed before the first run.", "",
     ]  # fmt: skip
     write_text(target, "\n".join(lines))
@@ -545,8 +545,7 @@ def recipe_line(home: Path) -> str:
         return f"A recipe that is better than the untrained encoder in every setting (experiment E): {name}."
     failed = [row for row in judged["rows"] if not row["passed"]]
     words = "; ".join(
-        f"{row['measure']}, against the encoder {row['against'].replace(' ', ' and ')}, {told(row)}"
-        for row in failed
+        f"{row['measure']} against the {row['against']} encoder {told(row)}" for row in failed
     )
     return (
         f"No recipe is accepted (experiment E). The best of a search on English and Portuguese ({name}) is ahead"

@@ -36,15 +36,48 @@ def name(side):
     return side if side == "untrained" else f"{float(side):g}"
 
 
-def question_values(mix, column, chosen):
-    """{(seed, question): mean over query languages}, by plain loops over rows."""
+def by_question(table, column):
+    """{question: mean over query languages}, by plain loops over rows."""
     sums, counts = defaultdict(float), defaultdict(int)
-    for seed, half in chosen:
-        table = runs[seed, half, mix]
-        for question, value in zip(table["query_id"], table[column].astype(float), strict=True):
-            sums[seed, question] += value
-            counts[seed, question] += 1
-    return {key: sums[key] / counts[key] for key in sums}
+    for question, value in zip(table["query_id"], table[column].astype(float), strict=True):
+        if value == value:
+            sums[question] += value
+            counts[question] += 1
+    return {question: sums[question] / counts[question] for question in sums}
+
+
+def macro(tables, column, spoken=None):
+    """The mean over query languages of the mean of each, by plain loops."""
+    by_language = defaultdict(list)
+    for table in tables:
+        values = table[column].astype(float)
+        for language, value in zip(table["query_language"], values, strict=True):
+            if value == value and (spoken is None or language in spoken):
+                by_language[language].append(value)
+    if not by_language:
+        return math.nan
+    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+
+
+def entries_of(line):
+    """The entries of a line of a table."""
+    return [entry.strip() for entry in line.strip("|").split("|")]
+
+
+def interval(line, text, found, scale):
+    """The three numbers of "+0.1 points [-0.1, +0.3]": (line, number, exact, as shown)."""
+    keys = ("difference", "low", "high")
+    for key, each in zip(keys, re.findall(r"[+-]?\d+\.\d", text), strict=True):
+        yield line, float(each), scale * found[key], each
+
+
+def question_values(mix, column, chosen):
+    """{(seed, question): mean over query languages} of runs of A."""
+    return {
+        (seed, question): value
+        for seed, half in chosen
+        for question, value in by_question(runs[seed, half, mix], column).items()
+    }
 
 
 def whole(sides):
@@ -96,17 +129,8 @@ UNSEEN = ("ell", "spa", "tha", "tur", "vie")
 
 
 def mean_over_languages(chosen, mix, column, spoken=None):
-    """The mean over query languages of the mean of each, by plain loops."""
-    by_language = defaultdict(list)
-    for seed, half in chosen:
-        table = runs[seed, half, mix]
-        values = table[column].astype(float)
-        for language, value in zip(table["query_language"], values, strict=True):
-            if spoken is None or language in spoken:
-                by_language[language].append(value)
-    if not by_language:
-        return math.nan
-    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+    """Of runs of A."""
+    return macro([runs[seed, half, mix] for seed, half in chosen], column, spoken)
 
 
 def recomputed(family, about, measure):
@@ -144,44 +168,30 @@ for line in report["means"]:
 home = HERE if folder.resolve() == (HERE / "A").resolve() else folder  # of the page, and of B
 grid = home / "B" / "report.json"
 grid_report = json.loads(grid.read_text()) if grid.exists() else None
-cells = {}  # of B: {(mix or None, seed): table}, at the largest size
+cells = {}  # of B: {(mix; None: untrained, seed): table}, at the largest size
 for path in sorted((home / "B" / "cells").glob("*.json")) if grid_report else ():
     axes = json.loads(path.read_text())["axes"]
     if axes["pairs"] in (0, grid_report["largest"]) and not axes.get("baseline"):
-        cells[axes.get("mix"), axes.get("seed")] = pd.read_parquet(path.with_suffix(".parquet"))
+        table = pd.read_parquet(path.with_suffix(".parquet"))
+        seeds = [axes["seed"]] if axes["pairs"] else grid_report["seeds"]  # untrained: any seed
+        cells |= {(axes.get("mix"), seed): table for seed in seeds}
 SIDES = {"0": 0.0, "0.5": 0.5, "1": 1.0, "untrained": None}
 
 
-def values_of_cell(side, seed, task, setting, metric):
-    """{question: mean over query languages} of a cell of B."""
-    table = cells[side, seed if side is not None else None]
-    chosen = table[(table["task"] == task) & (table["setting"] == setting)]
-    sums, counts = defaultdict(float), defaultdict(int)
-    for question, value in zip(chosen["query_id"], chosen[metric].astype(float), strict=True):
-        if value == value:
-            sums[question] += value
-            counts[question] += 1
-    return {question: sums[question] / counts[question] for question in sums}
-
-
-def mean_of_cells(side, task, setting, metric):
-    """The mean over query languages of the mean of each, of a side of B."""
-    by_language = defaultdict(list)
-    for seed in grid_report["seeds"]:
-        table = cells[side, seed]
-        chosen = table[(table["task"] == task) & (table["setting"] == setting)]
-        values = chosen[metric].astype(float)
-        for language, value in zip(chosen["query_language"], values, strict=True):
-            if value == value:
-                by_language[language].append(value)
-    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+def scores_of(table, task, setting):
+    """The rows of a cell's table."""
+    return table[(table["task"] == task) & (table["setting"] == setting)]
 
 
 def differences_of_cells(ours, theirs, *measure):
     """{(seed, question): difference} of two sides of B."""
+    *place, metric = measure
     found = {}
     for seed in grid_report["seeds"]:
-        first, second = (values_of_cell(SIDES[side], seed, *measure) for side in (ours, theirs))
+        first, second = (
+            by_question(scores_of(cells[SIDES[side], seed], *place), metric)
+            for side in (ours, theirs)
+        )
         found |= {(seed, question): first[question] - second[question] for question in first}
     return found
 
@@ -214,7 +224,8 @@ for line in grid_report["means"] if grid_report else ():
             ("monolingual", "mAP"), ("cross-lingual", "mAP"), ("multilingual", "mAP"),
             ("multilingual", "rank_distance"),
         ):  # fmt: skip
-            mean = mean_of_cells(line["mix"], named, setting, metric)
+            tables = [cells[line["mix"], seed] for seed in grid_report["seeds"]]
+            mean = macro([scores_of(table, named, setting) for table in tables], metric)
             shown_mean = line[f"{task} {setting} {metric}"]
             of_means = max(of_means, abs(mean - shown_mean) / max(1.0, abs(mean)))
             checked += 1
@@ -224,7 +235,7 @@ told = {}  # every contrast of A and E that the page has in a table
 
 
 def page_figures():
-    """Every number of both in FINDINGS.md, beside its recomputation: (text, number, exact)."""
+    """Every number of theirs in FINDINGS.md, beside its recomputation: (text, number, exact)."""
     text = (home / "FINDINGS.md").read_text(encoding="utf-8")
     label = {"monolingual mAP": "mono", "cross-lingual mAP": "cross", "pool mAP": "pool",
              "rank distance": "rank_distance"}  # fmt: skip
@@ -232,37 +243,24 @@ def page_figures():
     family = None
     names = {"raw": "raw", "debiased": "collection", "debiased, means from news": "news"}
     for line in part.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        entries = entries_of(line)
         if line.startswith("**"):
             family = line.strip("*")
-        elif (
-            line.startswith("|")
-            and cells[0].startswith(("untrained", "mix "))
-            and len(cells) == 9
-        ):
-            mix, vectors = cells[0].removeprefix("mix "), names[cells[1]]
+        elif line.startswith(("| untrained", "| mix ")) and len(entries) == 9:
+            mix, vectors = entries[0].removeprefix("mix "), names[entries[1]]
             chosen = whole([mix])
-            for measure, shown in zip(
-                ("mono", "cross", "pool", "rank_distance"), cells[2:6], strict=True
-            ):
-                yield (
-                    line,
-                    float(shown),
-                    mean_over_languages(chosen, mix, f"{vectors}/{measure}"),
-                    shown,
-                )
-            for measure, shown in zip(("mono", "cross", "pool"), cells[6:9], strict=True):
-                exact = mean_over_languages(chosen, mix, f"{vectors}/{measure}", UNSEEN)
+            columns = [(measure, None) for measure in label.values()]
+            columns += [(measure, UNSEEN) for measure in ("mono", "cross", "pool")]
+            for (measure, spoken), shown in zip(columns, entries[2:], strict=True):
+                exact = mean_over_languages(chosen, mix, f"{vectors}/{measure}", spoken)
                 yield line, float(shown), exact, shown
-        elif line.startswith("|") and family and len(cells) == 6 and cells[1] in label:
-            measure = label[cells[1]]
+        elif line.startswith("|") and family and len(entries) == 6 and entries[1] in label:
+            measure = label[entries[1]]
             scale = 1 if measure == "rank_distance" else 100
-            found = recomputed(family, cells[0], measure)
-            told[family, cells[0], measure] = found
-            shown = re.findall(r"[+-]?\d+\.\d", cells[2])
-            for key, each in zip(("difference", "low", "high"), shown, strict=True):
-                yield line, float(each), scale * found[key], each
-            yield line, float(cells[3]), scale * found["detectable"], cells[3]
+            found = recomputed(family, entries[0], measure)
+            told[family, entries[0], measure] = found
+            yield from interval(line, entries[2], found, scale)
+            yield line, float(entries[3]), scale * found["detectable"], entries[3]
     yield from lines_without_training(text)
     yield from lines_of_grid(text)
     yield from lines_of_recipe(text)
@@ -301,19 +299,13 @@ def lines_without_training(text):
                 path.with_suffix(".parquet")
             )
     for line in part.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        which, comma, _ = cells[0].partition(", debiased")
-        if which not in tables or len(cells) != 1 + len(MEASURES_SHOWN):
+        entries = entries_of(line)
+        which, comma, _ = entries[0].partition(", debiased")
+        if which not in tables or len(entries) != 1 + len(MEASURES_SHOWN):
             continue
-        for (task, setting, metric), shown in zip(MEASURES_SHOWN, cells[1:], strict=True):
-            table = tables[which]
+        for (task, setting, metric), shown in zip(MEASURES_SHOWN, entries[1:], strict=True):
             named = f"{task} (debiased)" if comma else task
-            chosen = table[(table["task"] == named) & (table["setting"] == setting)]
-            by_language = defaultdict(list)
-            for language, value in zip(chosen["query_language"], chosen[metric], strict=True):
-                if value == value:
-                    by_language[language].append(float(value))
-            exact = sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+            exact = macro([scores_of(tables[which], named, setting)], metric)
             yield line, float(shown), exact, shown
 
 
@@ -327,7 +319,7 @@ def lines_of_grid(text):
     }
     vectors, task = None, None
     for line in part.splitlines() if grid_report else ():
-        entries = [entry.strip() for entry in line.strip("|").split("|")]
+        entries = entries_of(line)
         if line.startswith("**"):
             task = line.strip("*").rpartition(", ")[2]
             vectors = " (debiased)" if ", debiased," in line else ""
@@ -335,9 +327,7 @@ def lines_of_grid(text):
             setting, metric = measures[entries[1]]
             found = of_grid[entries[0], task + vectors, setting, metric]
             scale = 1 if metric == "rank_distance" else 100
-            digits = re.findall(r"[+-]?\d+\.\d", entries[2])
-            for key, each in zip(("difference", "low", "high"), digits, strict=True):
-                yield line, float(each), scale * found[key], each
+            yield from interval(line, entries[2], found, scale)
             yield line, float(entries[3]), scale * found["detectable"], entries[3]
         elif line.startswith("|") and len(entries) == 9 and entries[1] in ("raw", "debiased"):
             (row,) = (
@@ -346,16 +336,6 @@ def lines_of_grid(text):
             )  # fmt: skip
             for (at, setting, metric), each in zip(MEASURES_SHOWN, entries[2:], strict=True):
                 yield line, float(each), row[f"{at} {setting} {metric}"], each
-
-
-def macro(table, column):
-    """The mean over query languages of the mean of each."""
-    by_language = defaultdict(list)
-    for language, value in zip(
-        table["query_language"], table[column].astype(float), strict=True
-    ):
-        by_language[language].append(value)
-    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
 
 
 def recipe_contrast(name, measure, against, variant):
@@ -376,20 +356,12 @@ def recipe_contrast(name, measure, against, variant):
         return contrast(found, {language: language for language in before})
     setting = measure.removeprefix("XQuAD-R ")
     theirs = "collection" if against == "untrained debiased" else "raw"
-    before = pd.read_parquet(file("untrained", "parquet"))
+    before = by_question(pd.read_parquet(file("untrained", "parquet")), f"{theirs}/{setting}")
     found = {}
     for seed in seeds:
-        after = pd.read_parquet(file(f"seed-{seed}", "parquet"))
-        sums, counts = defaultdict(float), defaultdict(int)
-        for table, column, sign in (
-            (after, f"{variant}/{setting}", 1), (before, f"{theirs}/{setting}", -1),
-        ):  # fmt: skip
-            for question, value in zip(
-                table["query_id"], table[column].astype(float), strict=True
-            ):
-                sums[seed, question] += sign * value
-                counts[seed, question] += sign == 1
-        found |= {key: sums[key] / counts[key] for key in sums}
+        table = pd.read_parquet(file(f"seed-{seed}", "parquet"))
+        after = by_question(table, f"{variant}/{setting}")
+        found |= {(seed, question): after[question] - before[question] for question in before}
     return contrast(found, article_of)
 
 
@@ -400,11 +372,11 @@ def lines_of_recipe(text):
         return
     recipe = json.loads((HERE / "E" / "recipe.json").read_text())
     start = pd.read_parquet(HERE / "E" / "untrained.parquet")
-    before = [macro(start, column) for column in ("raw/mono", "raw/cross", "collection/pool")]
+    before = [macro([start], column) for column in ("raw/mono", "raw/cross", "collection/pool")]
     variants = {"raw": "raw", "debiased": "collection"}
     variant = variants[recipe["chosen"]["used"]]
     for line in part.splitlines():
-        entries = [entry.strip() for entry in line.strip("|").split("|")]
+        entries = entries_of(line)
         if line.startswith("Exploratory"):
             variant = next(each for each in variants.values() if each != variant)
         elif line.startswith("| untrained |"):
@@ -415,7 +387,7 @@ def lines_of_recipe(text):
             point = f"rate-{entries[0]}-temperature-{entries[1]}{taught}-start-{float(entries[3]):g}"
             table = pd.read_parquet(HERE / "E" / f"{point}.parquet")
             after = [
-                macro(table, f"{variants[entries[4]]}/{m}") for m in ("mono", "cross", "pool")
+                macro([table], f"{variants[entries[4]]}/{m}") for m in ("mono", "cross", "pool")
             ]
             for exact, each in zip(after, entries[5:8], strict=True):
                 yield line, float(each), exact, each
@@ -424,9 +396,7 @@ def lines_of_recipe(text):
         elif line.startswith("| XQuAD") and len(entries) == 5:
             found = recipe_contrast(recipe["chosen"]["name"], entries[0], entries[1], variant)
             told[line] = found
-            digits = re.findall(r"[+-]?\d+\.\d", entries[2])
-            for key, each in zip(("difference", "low", "high"), digits, strict=True):
-                yield line, float(each), 100 * found[key], each
+            yield from interval(line, entries[2], found, 100)
 
 
 drifted = [

@@ -16,14 +16,13 @@ from typing import Any
 import findings
 import numpy as np
 import pandas as pd
+from contrasts import contrast, margin_of, over_languages, settle
 
 from hybridbatch.common.files import read_json, read_yaml, write_json, write_text
 from hybridbatch.scaling.report.tables import markdown_table
-from hybridbatch.scoring.significance import crossed_t, decide, equivalence_p, holm
 
 HERE = Path(__file__).parent
 PLANNED_SEEDS = 10
-MARGIN, RANK_MARGIN = 0.01, 0.10
 MEASURES = ("mono", "cross", "pool", "rank_distance")
 VARIANTS = ("raw", "collection", "news")
 UNTRAINED = "untrained"
@@ -116,11 +115,11 @@ def tested(
         languages = runs.by_language(ours, column, blocks) - runs.by_language(
             theirs, column, blocks
         )
-        margin = RANK_MARGIN * second.mean() if measure == "rank_distance" else MARGIN
+        margin = margin_of(measure, second.mean())
         yield row(f"{ours} - {theirs}", measure, first - second, article, margin) | {
             "mean": float(first.mean()),
             "mean_against": float(second.mean()),
-            **over_languages(languages),
+            **over_languages(languages.to_numpy()),
         }
 
 
@@ -129,28 +128,7 @@ def row(
 ) -> dict[str, Any]:
     """A contrast with its interval, test and detectable difference."""
     table = article_table(differences, article)
-    found = crossed_t(table)
-    return {
-        "contrast": name,
-        "measure": measure,
-        "difference": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "p": found.p,
-        "degrees": found.degrees,
-        "seeds": table.shape[0],
-        "articles": table.shape[1],
-        "detectable": found.detectable,
-        "margin": margin,
-        "p_equivalence": equivalence_p(found, margin),
-        "found": found,
-    }
-
-
-def over_languages(differences: pd.Series) -> dict[str, float]:
-    """The same difference with query languages as the units: all eleven."""
-    found = crossed_t(differences.to_numpy()[:, None])
-    return {"languages_low": found.low, "languages_high": found.high, "languages_p": found.p}
+    return {"contrast": name, "measure": measure, **contrast(table, margin, "articles")}
 
 
 def gap(runs: Runs, article: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -163,9 +141,7 @@ def gap(runs: Runs, article: dict[str, str]) -> Iterator[dict[str, Any]]:
             for variant in ("raw", "collection")
         ]
         raw, after = by_variant
-        margin = MARGIN
-        if measure == "rank_distance":
-            margin = RANK_MARGIN * runs.values(1.0, "raw/rank_distance", blocks).mean()
+        margin = margin_of(measure, runs.values(1.0, f"raw/{measure}", blocks).mean())
         yield row("(0 - 1 raw) - (0 - 1 debiased)", measure, raw - after, article, margin) | {
             "mean": float(raw.mean()),
             "mean_against": float(after.mean()),
@@ -209,12 +185,7 @@ def main() -> None:
     whole = len(blocks) == 2 * len(seeds)
     final = whole and len(seeds) >= PLANNED_SEEDS
     for rows in families.values():
-        after = holm(np.array([each["p"] for each in rows])) if rows else []
-        for each, p in zip(rows, after, strict=True):
-            found = each.pop("found")
-            if final:
-                each["p_holm"] = float(p)
-                each["verdict"] = decide(found, float(p), each["margin"])
+        settle(rows, final)
     result = {
         "schema_version": 1, "kind": "crossfit-report", "final": final, "seeds": seeds,
         "halves": [list(block) for block in blocks], "means": averages(runs, settings["languages"]),

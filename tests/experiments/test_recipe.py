@@ -32,6 +32,7 @@ def recipe(monkeypatch, tmp_path):
         "crossfit",
         "measuring",
         "report_A",
+        "contrasts",
         "findings",
         "settings_on_other_text",
     ):

@@ -1,7 +1,5 @@
 """Share a trained model: on the hub, or as ONNX."""
 
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +11,7 @@ from hybridbatch.common.errors import ConfigError, DataError, ModelError
 from hybridbatch.common.files import atomic_path, make_folder
 from hybridbatch.common.integrity import check_sums
 from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.remarks import without_remarks
 from hybridbatch.training.model_card import model_card
 
 TOLERANCE = 1e-4  # largest difference of a coordinate between ONNX and PyTorch
@@ -236,7 +235,7 @@ def export_onnx(run: Path, out: Path | None = None, report: Reporter = SILENT) -
     make_folder(target.parent)
     with atomic_path(target) as temporary:
         texts_axis, tokens_axis = torch.export.Dim("texts"), torch.export.Dim("tokens")
-        with torch.inference_mode(), quiet(), _no_remarks():
+        with torch.inference_mode(), quiet(), without_remarks("torch.onnx"):
             torch.onnx.export(
                 _embeddings(encoder, folder),
                 inputs,
@@ -278,19 +277,6 @@ def _model_folder(run: Path) -> Path:
             f"{run}: is neither the folder of a run nor of a model; export needs one of them"
         )
     return folder
-
-
-@contextmanager
-def _no_remarks() -> Iterator[None]:
-    """Hide the exporter's remarks about its own internals."""
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
 
 
 def _embeddings(encoder: Any, folder: Path) -> Any:

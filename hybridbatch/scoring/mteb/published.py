@@ -7,10 +7,7 @@ prompts for a model without any, text in NFC. For mteb's tasks mteb's way holds,
 that the user names; those are written into the result.
 """
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.common.remarks import without_remarks
 from hybridbatch.data.tasks.mteb import fenced
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.blocked_vectors import encode_blocks
@@ -43,6 +41,8 @@ class OnDisk(Protocol):
         """The vectors of passages, read from disk as they are asked for."""
 
 
+# mteb remarks there on prompts whose names are none of its own, such as "passage".
+PROMPTS_LOG = "mteb.models.abs_encoder"
 _PROMPT_TYPES = {"query": "query", "passage": "document", "text": None}
 
 
@@ -134,7 +134,7 @@ class Published:
         encoder = self.encoder
         if encoder is None or self.departures or self.config.pooling != "auto":
             return None
-        with fenced(), _no_remarks():
+        with fenced(), without_remarks(PROMPTS_LOG):
             from mteb.models.sentence_transformer_wrapper import (
                 SentenceTransformerEncoderWrapper,
             )
@@ -159,7 +159,7 @@ class Published:
     def _prompt(self, metadata: Any, kind: str | None) -> str:
         """What mteb puts before the texts of a kind (query, document, None) in a task."""
         assert self.encoder
-        with fenced(), _no_remarks():
+        with fenced(), without_remarks(PROMPTS_LOG):
             from mteb.models.abs_encoder import AbsEncoder, get_prompt_name
             from mteb.types import PromptType
 
@@ -203,20 +203,6 @@ class Published:
                 max_bytes=self.store.max_bytes,
             )
         return self._stores[key]
-
-
-@contextmanager
-def _no_remarks() -> Iterator[None]:
-    """Keep back what mteb says of prompts whose names are none of its own, such as "passage"."""
-    logger = logging.getLogger("mteb.models.abs_encoder")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 @dataclass(frozen=True)

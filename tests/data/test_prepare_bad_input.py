@@ -453,7 +453,7 @@ def test_webfaq_follows_its_branch_at_the_commit_of_the_hub(hub_mirror, small_hu
     "member",
     [
         "../outside.train.json",
-        "/tmp/outside.train.json",
+        "{folder}/outside.train.json",
         "dataset/train/../../../P1.train.json",
     ],
 )
@@ -467,7 +467,8 @@ def test_no_member_of_an_archive_is_ever_written(run, hub_mirror, at_hub, tmp_pa
             "dataset/train/P19.train.json",
             json.dumps([{"question": "Where?", "answers": ["London"]}]),
         )
-        archive.writestr(member, json.dumps([{"question": "Out?", "answers": ["Escaped"]}]))
+        outside = member.format(folder=tmp_path)  # absolute, where the test would see it
+        archive.writestr(outside, json.dumps([{"question": "Out?", "answers": ["Escaped"]}]))
         link = zipfile.ZipInfo("dataset/train/P20.train.json")
         link.external_attr = 0o120777 << 16  # a symbolic link
         archive.writestr(link, "/etc/passwd")

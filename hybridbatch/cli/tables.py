@@ -110,6 +110,8 @@ def cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
+        if 0 < abs(value) < 0.001:
+            return f"{value:.3g}"
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
     return (
         f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

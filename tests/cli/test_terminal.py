@@ -16,7 +16,7 @@ from hybridbatch.cli import console, progress_line
 from hybridbatch.cli.app import app
 from hybridbatch.cli.completion import models
 from hybridbatch.cli.progress_line import ProgressLine
-from hybridbatch.cli.tables import drawn
+from hybridbatch.cli.tables import cell, drawn
 from hybridbatch.common import shortage
 from hybridbatch.common.sizes import duration
 
@@ -121,6 +121,14 @@ def test_several_things_shown_become_one_mapping(capsys: pytest.CaptureFixture[s
     console.reset()
     shown = json.loads(capsys.readouterr().out)
     assert shown == {"rows": [{"a": None}], "others": [], "lines": ["told"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(3e-5, "3e-05"), (-2e-4, "-0.0002"), (0.0, "0.000"), (0.05, "0.050"), (1234.5, "1,234")],
+)
+def test_a_small_number_does_not_become_zero(value: float, shown: str) -> None:
+    assert cell(value) == shown
 
 
 def test_several_tables_in_a_pipe_have_titles(capsys: pytest.CaptureFixture[str]) -> None:

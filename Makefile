@@ -92,8 +92,8 @@ study2: setup  ## Go on with the study's second edition (days): make study2 DATA
 	$(MAKE) study2-grid
 	$(MAKE) study2-report
 
-study2-report: setup  ## Write FINDINGS.md and the reports of experiments A and B from the runs there are; recompute them with other code.
-	$(BIN)/python $(STUDY2)/report_B.py
+study2-report: setup  ## Write FINDINGS.md and the reports of all experiments from the runs there are; recompute them with other code.
+	$(BIN)/python $(STUDY2)/report_grid.py
 	$(BIN)/python $(STUDY2)/report_A.py
 	$(BIN)/python $(STUDY2)/recompute.py
 

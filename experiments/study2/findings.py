@@ -1,12 +1,23 @@
 """Writes FINDINGS.md from the committed JSON of the experiments, so that no number is typed by hand.
 
-`report_A.py` calls it. `recompute.py` checks the numbers of experiments A, B and E in the page against
+`report_A.py` calls it. `recompute.py` checks the numbers of experiments A to E in the page against
 the Parquet files, by other code.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from findings_grid import (
+    carried_over,
+    grid,
+    how_far,
+    low_resource,
+    starts,
+)
+from findings_grid import (
+    predictions as of_grid,
+)
+from wording import HEADER, Row, contrast_line, said, score, told, yes
 
 from hybridbatch.common.files import read_json, write_text
 from hybridbatch.scaling.cells.folder import SweepFolder
@@ -14,7 +25,6 @@ from hybridbatch.scaling.forecast import misses
 from hybridbatch.scaling.predict import compared
 
 HERE = Path(__file__).parent
-Row = Mapping[str, Any]
 NAMES = {"mono": "monolingual mAP", "cross": "cross-lingual mAP", "pool": "pool mAP",
          "rank_distance": "rank distance"}  # fmt: skip
 PAPER, PAPER_DEBIASED = "A1 the paper's claims, raw", "A2 the paper's claims, debiased"
@@ -39,17 +49,17 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
         "# Findings of the second edition: does the kind of batch matter when everything else is right?",
         "", *status(report, home), "", "## The answer in ten lines", "",
         *[f"{n}. {line[0].upper()}{line[1:]}" for n, line in enumerate(ten_lines(report, home), 1)], "",
-        "## Claims of arXiv 2408.10536", "", *claims(report), "",
-        "## Predictions of the plan", "", *predictions(report), "",
+        "## Claims of arXiv 2408.10536", "", *claims(report, home), "",
+        "## Predictions of the plan", "", *predictions(report), *of_grid(home), "",
         "## Evidence: experiment A", "", *evidence(report), "",
         "## Settings, on other text", "", *settings(home), "",
-        "## Experiments B, C and D", "", *without_training(home), *grid(home), "",
+        "## Experiments B, C and D", "", *grid(home), "",
         "## E: a recipe", "", *recipe(home), "",
         "## F: forecasts", "", *forecasts(home), "",
         "## The first edition, checked again", "", *first_edition(), "",
         "## Again", "",
         "`make study2` goes on with every experiment where it stopped. `make study2-report` writes the reports"
-        " of A and B and this page from what is there, and recomputes their numbers by other code"
+        " of all experiments and this page from what is there, and recomputes their numbers by other code"
         " ([recompute.py](recompute.py)). [plan.md](plan.md) was committed before the first run.", "",
     ]  # fmt: skip
     write_text(target, "\n".join(lines))
@@ -59,7 +69,7 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
 def status(report: Row, home: Path) -> list[str]:
     """How far the experiments are."""
     seeds, halves = len(report["seeds"]), len(report["halves"])
-    others = f"{how_far(home)} C2 to C5 and D have not been run."
+    others = how_far(home)
     if report["final"]:
         return [f"**Final for experiment A**: all {seeds} planned seeds. {others}"]
     return [
@@ -79,9 +89,7 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
     raw = {row["measure"]: row for row in report["families"][PURE]}
     after = {row["measure"]: row for row in report["families"][PURE_DEBIASED]}
     hybrid = {(row["contrast"], row["measure"]): row for row in report["families"][PAPER]}
-    hybrid_after = {
-        (row["contrast"], row["measure"]): row for row in report["families"][PAPER_DEBIASED]
-    }
+    hybrid_after = report["families"][PAPER_DEBIASED]
     so_far = "" if report["final"] else "So far: "
     trade = raw["pool"]["low"] > 0 and raw["mono"]["high"] < 0
     yield (
@@ -100,14 +108,13 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
         hybrid["0.5 - 1.0", "mono"], hybrid["0.5 - 0.0", "cross"], hybrid["0.5 - 0.0", "pool"],
     )  # fmt: skip
     between = mono["high"] < 0 and pool["high"] < 0
+    after_of = {(row["contrast"], row["measure"]): said(row) for row in hybrid_after}
     yield (
         f"{so_far}hybrid batches (mix 0.5) {'lie between the pure kinds' if between else 'compare like this'}."
-        f" Against monolingual batches within a language {said(mono)}; against cross-lingual batches across"
-        f" languages {said(cross)} and in the pool {said(pool)}."
-    )
-    yield (
-        f"{so_far}after debiasing the same three are {said(hybrid_after['0.5 - 1.0', 'mono'])},"
-        f" {said(hybrid_after['0.5 - 0.0', 'cross'])} and {said(hybrid_after['0.5 - 0.0', 'pool'])}."
+        f" Against monolingual batches within a language {said(mono)}, debiased"
+        f" {after_of['0.5 - 1.0', 'mono']}; against cross-lingual batches across languages {said(cross)}, debiased"
+        f" {after_of['0.5 - 0.0', 'cross']}, and in the pool {said(pool)}, debiased"
+        f" {after_of['0.5 - 0.0', 'pool']}."
     )
     worth = {(row["contrast"], row["measure"]): row for row in report["families"][WORTH]}
     if worth:
@@ -134,13 +141,10 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
         f" kind is in {NAMES[worst['measure']]}: {said(worst)}."
     )
     yield f"{so_far}{advice if trade else 'the kind of batch is no reason to choose anything.'}"
+    yield from low_resource(home)
     yield (
-        "Train at the start's own temperature: `--temperature auto` finds it. For e5-small-q4 it is near 0.01;"
-        " the first edition trained at five times that."
-    )
-    yield (
-        "Give all kinds of batches the same records (`--same-records`), or a comparison of mixes is one of"
-        " texts."
+        "Train at the start's own temperature (`--temperature auto`; near 0.01 for e5-small-q4, where the first"
+        " edition took five times that), and give all kinds of batches the same records (`--same-records`)."
     )
     yield recipe_line(home)
 
@@ -148,44 +152,20 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
 def debiased_starts(home: Path) -> str:
     """What debiasing alone does on the tasks of the grid, if it is scored."""
     lines = starts(home / "B")
-    if not {"untrained", "untrained, debiased"} <= set(lines):
+    if not {("untrained", "raw"), ("untrained", "debiased")} <= set(lines):
         return ""
     parts = []
     for task in ("belebele-sib", "atlas"):
         raw, after = (
-            lines[name][task, "multilingual", "mAP"]
-            for name in ("untrained", "untrained, debiased")
+            lines["untrained", vectors][task, "multilingual", "mAP"]
+            for vectors in ("raw", "debiased")
         )
         parts.append(f"{task} {score(raw)} to {score(after)}")
     return f" So does debiasing in other pools: {', '.join(parts)}."
 
 
-def told(row: Row) -> str:
-    """A difference with its interval, in points of mAP or in ranks."""
-    if of_ranks(row):
-        return f"{row['difference']:+.1f} ranks [{row['low']:+.1f}, {row['high']:+.1f}]"
-    parts = [100 * row[name] for name in ("difference", "low", "high")]
-    return "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*parts)
-
-
-def said(row: Row) -> str:
-    """A difference in a sentence: where it is none, with what the test could have found."""
-    verdict = row.get("verdict")
-    if verdict == "equivalent":
-        return f"{told(row)} (equivalent within the margin)"
-    if verdict == "undecided":
-        scale, unit = (1, "ranks") if of_ranks(row) else (100, "points")
-        return f"{told(row)} (undecided; {scale * row['detectable']:.1f} {unit} would be found)"
-    return told(row)
-
-
-def score(value: float) -> str:
-    """A mean average precision."""
-    return f"{value:.3f}".removeprefix("0")
-
-
-def claims(report: Row) -> list[str]:
-    """The paper's claims, with what experiment A says of them."""
+def claims(report: Row, home: Path) -> list[str]:
+    """The paper's claims, with what experiments A and B say of them."""
     by = {(row["contrast"], row["measure"]): row for row in report["families"][PAPER]}
     final = report["final"]
     lines = [
@@ -215,9 +195,8 @@ def claims(report: Row) -> list[str]:
     lines += [
         f"| rank distance of hybrid is 13 to 30 % below X-X-mono | {'' if final else 'so far: '}{verdict} |"
         f" {told(row)}, which is {share:+.1f} % | {row['detectable']:.1f} ranks |",
-        "| mix 0.4 to 0.6 is a stable choice | undecidable here: B is not whole | | |",
-        "| gains carry over to languages that were not trained on | see the means of unseen languages below;"
-        " no test was planned | | |",
+        "| mix 0.4 to 0.6 is a stable choice | undecidable here: B's mixes .25 and .75 are not run | | |",
+        carried_over(home),
         "| XLM-R and LaBSE as starts; MIRACL; MLQA-R | undecidable here: not run | | |",
     ]  # fmt: skip
     return lines
@@ -283,11 +262,6 @@ def predictions(report: Row) -> list[str]:
     ]  # fmt: skip
 
 
-def yes(came: bool) -> str:
-    """In words."""
-    return "yes" if came else "no"
-
-
 def evidence(report: Row) -> list[str]:
     """The tables of experiment A."""
     lines = [
@@ -309,29 +283,6 @@ def evidence(report: Row) -> list[str]:
         lines += ["", f"**{family}**", "", *HEADER]
         lines += [contrast_line(row, NAMES[row["measure"]]) for row in rows]
     return lines
-
-
-HEADER = (
-    "| contrast | measure | difference | detectable | over languages | verdict |",
-    "|---|---|---|---:|---|---|",
-)
-
-
-def contrast_line(row: Row, measure: str, without: str = "none yet") -> str:
-    """A contrast as a line of a table with `HEADER`; `without` stands where it has no verdict."""
-    scale = 1 if of_ranks(row) else 100
-    over = ""
-    if "languages_low" in row:
-        over = f"{row['languages_low'] * scale:+.1f} to {row['languages_high'] * scale:+.1f}"
-    return (
-        f"| {row['contrast']} | {measure} | {told(row)} | {row['detectable'] * scale:.1f} | {over} |"
-        f" {row.get('verdict', without)} |"
-    )
-
-
-def of_ranks(row: Row) -> bool:
-    """Whether a contrast is in ranks, not in mAP."""
-    return "rank_distance" in (row.get("measure"), row.get("metric"))
 
 
 def settings(home: Path) -> list[str]:
@@ -362,111 +313,6 @@ def settings(home: Path) -> list[str]:
         " 0.0075 to 0.0087 otherwise, where the makers of E5 took 0.01.",
     ]  # fmt: skip
     return lines
-
-
-LINES = (
-    ("belebele-sib", "cross-lingual", "mAP"), ("belebele-sib", "multilingual", "mAP"),
-    ("belebele-sib", "multilingual", "rank_distance"), ("atlas", "monolingual", "mAP"),
-    ("atlas", "cross-lingual", "mAP"), ("atlas", "multilingual", "mAP"),
-    ("atlas", "multilingual", "rank_distance"),
-)  # fmt: skip
-
-
-def without_training(home: Path) -> list[str]:
-    """What there is of B to D: the lines without training of the grid, if they are scored."""
-    told = (
-        f"{how_far(home)} C2 to C5 and D have not been run, and nothing is claimed of them. All settings are"
-        " committed, and one command runs what is missing (`make study2`)."
-    )
-    lines = starts(home / "B")
-    if not lines:
-        return [told]
-    header = " | ".join(in_words(*measure) for measure in LINES)
-    rows = []
-    for name, values in lines.items():
-        cells = [shown(measure[2], values[measure]) for measure in LINES]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return [
-        f"{told} The lines without training that stand beside the grid are scored"
-        " (English questions on belebele-sib; macro-averages over nine query languages on the atlas; means and"
-        " SHIFT's vectors from the other half of each task's own texts):", "",
-        f"| line | {header} |", f"|---|{'---:|' * len(LINES)}", *rows,
-    ]  # fmt: skip
-
-
-def starts(folder: Path) -> dict[str, dict[tuple[str, str, str], float]]:
-    """The means of the cells without training, by line and measure."""
-    found: dict[str, dict[tuple[str, str, str], float]] = {}
-    for path in sorted((folder / "cells").glob("*.json")):
-        cell = read_json(path)
-        if cell["train"] is not None:
-            continue
-        for task in cell["eval"]["tasks"]:
-            line = cell["axes"].get("baseline") or "untrained"
-            line += ", debiased" if task.get("of") else ""
-            for measure in LINES:
-                if measure[0] == (task.get("of") or task["name"]):
-                    means = [each[measure[2]] for each in task["settings"][measure[1]].values()]
-                    found.setdefault(line, {})[measure] = sum(means) / len(means)
-    order = ("untrained", "untrained, debiased", "shift", "bm25")
-    return {name: found[name] for name in order if name in found}
-
-
-def grid_report(home: Path) -> Row | None:
-    """What `report_B.py` has written."""
-    path = home / "B" / "report.json"
-    return read_json(path) if path.exists() else None
-
-
-def how_far(home: Path) -> str:
-    """How much of experiment B is run, in a sentence."""
-    found = grid_report(home)
-    if not found:
-        return "No training of B has been run."
-    told = f"Of B {found['trained']} of {found['planned']} trainings are run."
-    if not found["final"]:
-        seeds, planned = len(found["seeds"]), len(found["planned_seeds"])
-        told += (
-            f" Its largest size has {seeds} of {planned} seeds, so there is no verdict on it."
-        )
-    return told
-
-
-def grid(home: Path) -> Iterator[str]:
-    """Experiment B at its largest size."""
-    found = grid_report(home)
-    if not found or not found["families"]:
-        return
-    seeds = len(found["seeds"])
-    yield from (
-        "", f"With {found['largest']:,} records, the largest size, the same records in every mix,"
-        f" {seeds} {'seed' if seeds == 1 else 'seeds'} ({', '.join(map(str, found['seeds']))}):", "",
-        "| mix | vectors | " + " | ".join(in_words(*measure) for measure in LINES) + " |",
-        f"|---|---|{'---:|' * len(LINES)}",
-    )  # fmt: skip
-    for line in found["means"]:
-        cells = [shown(measure[2], line[" ".join(measure)]) for measure in LINES]
-        yield f"| {line['mix']:g} | {line['vectors']} | {' | '.join(cells)} |"
-    for kind, verdict in (("families", "none yet"), ("exploratory", "exploratory")):
-        for family, rows in found[kind].items():
-            yield from ("", f"**{family}**", "", *HEADER)
-            for row in rows:
-                yield contrast_line(row, of_setting(row["setting"], row["metric"]), verdict)
-
-
-def in_words(task: str, setting: str, metric: str) -> str:
-    """A measure at the head of a column."""
-    return f"{task} {of_setting(setting, metric)}"
-
-
-def of_setting(setting: str, metric: str) -> str:
-    """A measure of one task."""
-    return f"{setting.removesuffix('-lingual')} {metric.replace('_', ' ')}"
-
-
-def shown(metric: str, value: float) -> str:
-    """A mean with its usual digits."""
-    return f"{value:.1f}" if metric == "rank_distance" else score(value)
 
 
 def recipe(home: Path) -> list[str]:

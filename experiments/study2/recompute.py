@@ -1,23 +1,22 @@
-"""Recomputes the figures of experiments A, B and E from their committed files, by other code than the project's.
+"""Recomputes the figures of all experiments from their committed files, by other code than the project's.
 
     python experiments/study2/recompute.py [FOLDER]
 
-Reads the Parquet files of the runs (A) and cells (B) with pandas and nothing of hybridbatch. Means are taken by plain
-loops, variances by the mean squares of a two-way table, quantiles from scipy. Compares with
-``report.json`` and says the largest deviation; ends with an error if one is beyond 1e-6 (of means:
-1e-5, single precision is stored). Every number of theirs in FINDINGS.md is recomputed, too: an error if one
-differs in its last digit. FOLDER is of other runs of A, with those of B in its folder B.
+Reads the Parquet files of the runs (A, E) and cells (B to D) with pandas and nothing of hybridbatch. Means are taken
+by plain loops, variances by the mean squares of a two-way table, quantiles from scipy. Compares with ``A/report.json``
+and ``grid.json`` and says the largest deviation; ends with an error if one is beyond 1e-6 (of means: 1e-5, single
+precision is stored). Every number of theirs in FINDINGS.md and grid.md is recomputed, too: an error if one differs in
+its last digit. FOLDER is of other runs of A, with those of B to D in its folders.
 """
 
 import json
-import math
 import re
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
-from scipy import stats
+from plain import by_question, contrast, entries_of, interval, macro
+from recompute_grid import Grid, nearest
 
 HERE = Path(__file__).parent
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "A"
@@ -36,41 +35,6 @@ def name(side):
     return side if side == "untrained" else f"{float(side):g}"
 
 
-def by_question(table, column):
-    """{question: mean over query languages}, by plain loops over rows."""
-    sums, counts = defaultdict(float), defaultdict(int)
-    for question, value in zip(table["query_id"], table[column].astype(float), strict=True):
-        if value == value:
-            sums[question] += value
-            counts[question] += 1
-    return {question: sums[question] / counts[question] for question in sums}
-
-
-def macro(tables, column, spoken=None):
-    """The mean over query languages of the mean of each, by plain loops."""
-    by_language = defaultdict(list)
-    for table in tables:
-        values = table[column].astype(float)
-        for language, value in zip(table["query_language"], values, strict=True):
-            if value == value and (spoken is None or language in spoken):
-                by_language[language].append(value)
-    if not by_language:
-        return math.nan
-    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
-
-
-def entries_of(line):
-    """The entries of a line of a table."""
-    return [entry.strip() for entry in line.strip("|").split("|")]
-
-
-def interval(line, text, found, scale):
-    """The three numbers of "+0.1 points [-0.1, +0.3]": (line, number, exact, as shown)."""
-    keys = ("difference", "low", "high")
-    for key, each in zip(keys, re.findall(r"[+-]?\d+\.\d", text), strict=True):
-        yield line, float(each), scale * found[key], each
-
-
 def question_values(mix, column, chosen):
     """{(seed, question): mean over query languages} of runs of A."""
     return {
@@ -86,43 +50,6 @@ def whole(sides):
     have = {(s, h) for s, h, _ in runs if all((s, h, w) in runs for w in wanted)}
     both = {(s, h) for s, h in have if (s, 1 - h) in have}
     return sorted(both or have)
-
-
-def contrast(differences, article_of):
-    """Mean, interval, p and detectable difference of {(seed, question): difference}.
-
-    Questions of an article are one unit.
-    """
-    seeds = sorted({seed for seed, _ in differences})
-    articles = sorted({article_of[question] for _, question in differences})
-    count = {seed: sum(1 for s, _ in differences if s == seed) for seed in seeds}
-    cell = {(seed, article): 0.0 for seed in seeds for article in articles}
-    for (seed, question), value in differences.items():
-        cell[seed, article_of[question]] += value * len(articles) / count[seed]
-    s, a = len(seeds), len(articles)
-    grand = sum(cell.values()) / (s * a)
-    of_seed = {x: sum(cell[x, y] for y in articles) / a for x in seeds}
-    of_article = {y: sum(cell[x, y] for x in seeds) / s for y in articles}
-    ss_articles = s * sum((v - grand) ** 2 for v in of_article.values())
-    if s == 1:
-        variance, degrees = ss_articles / (a - 1) / a, a - 1
-    else:
-        ms_seeds = a * sum((v - grand) ** 2 for v in of_seed.values()) / (s - 1)
-        ms_articles = ss_articles / (a - 1)
-        rest = sum((cell[x, y] - of_seed[x] - of_article[y] + grand) ** 2
-                   for x in seeds for y in articles) / ((s - 1) * (a - 1))  # fmt: skip
-        total = s * a
-        variance = max(ms_seeds + ms_articles - rest, ms_seeds, ms_articles) / total
-        degrees = min(s, a) - 1
-        if s >= 5:
-            top = (ms_seeds + ms_articles) ** 2
-            degrees = max(degrees, top / (ms_seeds**2 / (s - 1) + ms_articles**2 / (a - 1)))
-    error = math.sqrt(variance)
-    half = stats.t.ppf(0.975, degrees) * error
-    detectable = (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)) * error
-    p = 2 * stats.t.sf(abs(grand) / error, degrees)
-    return {"difference": grand, "low": grand - half, "high": grand + half, "p": p,
-            "degrees": degrees, "detectable": detectable}  # fmt: skip
 
 
 UNSEEN = ("ell", "spa", "tha", "tur", "vie")
@@ -165,73 +92,17 @@ for line in report["means"]:
         checked += 1
 
 
-home = HERE if folder.resolve() == (HERE / "A").resolve() else folder  # of the page, and of B
-grid = home / "B" / "report.json"
-grid_report = json.loads(grid.read_text()) if grid.exists() else None
-cells = {}  # of B: {(mix; None: untrained, seed): table}, at the largest size
-for path in sorted((home / "B" / "cells").glob("*.json")) if grid_report else ():
-    axes = json.loads(path.read_text())["axes"]
-    if axes["pairs"] in (0, grid_report["largest"]) and not axes.get("baseline"):
-        table = pd.read_parquet(path.with_suffix(".parquet"))
-        seeds = [axes["seed"]] if axes["pairs"] else grid_report["seeds"]  # untrained: any seed
-        cells |= {(axes.get("mix"), seed): table for seed in seeds}
-SIDES = {"0": 0.0, "0.5": 0.5, "1": 1.0, "untrained": None}
+home = (
+    HERE if folder.resolve() == (HERE / "A").resolve() else folder
+)  # of the page, and of B to D
+grid = Grid(home)
+of_contrasts, of_grid_means = list(grid.contrasts()), list(grid.means())
+checked += len(of_contrasts) + len(of_grid_means)
+worst = max([worst, *of_contrasts])
+of_means = max([of_means, *of_grid_means])
 
 
-def scores_of(table, task, setting):
-    """The rows of a cell's table."""
-    return table[(table["task"] == task) & (table["setting"] == setting)]
-
-
-def differences_of_cells(ours, theirs, *measure):
-    """{(seed, question): difference} of two sides of B."""
-    *place, metric = measure
-    found = {}
-    for seed in grid_report["seeds"]:
-        first, second = (
-            by_question(scores_of(cells[SIDES[side], seed], *place), metric)
-            for side in (ours, theirs)
-        )
-        found |= {(seed, question): first[question] - second[question] for question in first}
-    return found
-
-
-def recomputed_of_grid(about, task, setting, metric):
-    """The contrast of a row of B."""
-    if "raw) - (" in about:
-        raw = differences_of_cells("0", "1", task, setting, metric)
-        after = differences_of_cells("0", "1", f"{task} (debiased)", setting, metric)
-        found = {key: raw[key] - after[key] for key in raw}
-    else:
-        found = differences_of_cells(*about.split(" - "), task, setting, metric)
-    return contrast(found, {question: question for _, question in found})
-
-
-of_grid = {}
-for rows in (
-    (grid_report["families"] | grid_report["exploratory"]).values() if grid_report else ()
-):
-    for row in rows:
-        place = row["contrast"], row["task"], row["setting"], row["metric"]
-        of_grid[place] = recomputed_of_grid(*place)
-        for key, value in of_grid[place].items():
-            worst = max(worst, abs(value - row[key]) / max(1.0, abs(value)))
-            checked += 1
-for line in grid_report["means"] if grid_report else ():
-    for task in ("belebele-sib", "atlas"):
-        named = task if line["vectors"] == "raw" else f"{task} (debiased)"
-        for setting, metric in (
-            ("monolingual", "mAP"), ("cross-lingual", "mAP"), ("multilingual", "mAP"),
-            ("multilingual", "rank_distance"),
-        ):  # fmt: skip
-            tables = [cells[line["mix"], seed] for seed in grid_report["seeds"]]
-            mean = macro([scores_of(table, named, setting) for table in tables], metric)
-            shown_mean = line[f"{task} {setting} {metric}"]
-            of_means = max(of_means, abs(mean - shown_mean) / max(1.0, abs(mean)))
-            checked += 1
-
-
-told = {}  # every contrast of A and E that the page has in a table
+told = []  # (measure, contrast) of A and E that the page has in a table
 
 
 def page_figures():
@@ -258,84 +129,14 @@ def page_figures():
             measure = label[entries[1]]
             scale = 1 if measure == "rank_distance" else 100
             found = recomputed(family, entries[0], measure)
-            told[family, entries[0], measure] = found
+            told.append((measure, found))
             yield from interval(line, entries[2], found, scale)
             yield line, float(entries[3]), scale * found["detectable"], entries[3]
-    yield from lines_without_training(text)
-    yield from lines_of_grid(text)
+    yield from grid.page_figures(text)
     yield from lines_of_recipe(text)
     # Sentences and claims repeat numbers of the tables: each must be one of them.
     above = text.split("## The answer in ten lines")[1].split("## Evidence")[0]
-    for each in re.findall(r"[+-]\d+\.\d (?:points|ranks) \[[^]]*\]", above):
-        shown = [float(number) for number in re.findall(r"[+-]\d+\.\d", each)]
-        scale = 1 if "ranks" in each else 100
-        best = min(
-            told.values(),
-            key=lambda found: max(
-                abs(number - scale * found[key])
-                for number, key in zip(shown, ("difference", "low", "high"), strict=True)
-            ),
-        )
-        for number, key in zip(shown, ("difference", "low", "high"), strict=True):
-            yield each, number, scale * best[key], f"{number:+.1f}"
-
-
-MEASURES_SHOWN = [
-    ("belebele-sib", "cross-lingual", "mAP"), ("belebele-sib", "multilingual", "mAP"),
-    ("belebele-sib", "multilingual", "rank_distance"), ("atlas", "monolingual", "mAP"),
-    ("atlas", "cross-lingual", "mAP"), ("atlas", "multilingual", "mAP"),
-    ("atlas", "multilingual", "rank_distance"),
-]  # fmt: skip
-
-
-def lines_without_training(text):
-    """The table of experiment B's cells without training, from their Parquet files."""
-    part = text.split("## Experiments B, C and D")[1].split("## E:")[0]
-    tables = {}
-    for path in sorted((home / "B" / "cells").glob("*.json")) if "| line |" in part else ():
-        cell = json.loads(path.read_text())
-        if cell["train"] is None:
-            tables[cell["axes"].get("baseline", "untrained")] = pd.read_parquet(
-                path.with_suffix(".parquet")
-            )
-    for line in part.splitlines():
-        entries = entries_of(line)
-        which, comma, _ = entries[0].partition(", debiased")
-        if which not in tables or len(entries) != 1 + len(MEASURES_SHOWN):
-            continue
-        for (task, setting, metric), shown in zip(MEASURES_SHOWN, entries[1:], strict=True):
-            named = f"{task} (debiased)" if comma else task
-            exact = macro([scores_of(tables[which], named, setting)], metric)
-            yield line, float(shown), exact, shown
-
-
-def lines_of_grid(text):
-    """The tables of experiment B's largest size, as `report.json` has them, which is recomputed above."""
-    part = text.split("## Experiments B, C and D")[1].split("## E:")[0]
-    measures = {
-        f"{setting.removesuffix('-lingual')} {metric.replace('_', ' ')}": (setting, metric)
-        for setting in ("monolingual", "cross-lingual", "multilingual")
-        for metric in ("mAP", "rank_distance")
-    }
-    vectors, task = None, None
-    for line in part.splitlines() if grid_report else ():
-        entries = entries_of(line)
-        if line.startswith("**"):
-            task = line.strip("*").rpartition(", ")[2]
-            vectors = " (debiased)" if ", debiased," in line else ""
-        elif line.startswith("|") and task and len(entries) == 6 and entries[1] in measures:
-            setting, metric = measures[entries[1]]
-            found = of_grid[entries[0], task + vectors, setting, metric]
-            scale = 1 if metric == "rank_distance" else 100
-            yield from interval(line, entries[2], found, scale)
-            yield line, float(entries[3]), scale * found["detectable"], entries[3]
-        elif line.startswith("|") and len(entries) == 9 and entries[1] in ("raw", "debiased"):
-            (row,) = (
-                row for row in grid_report["means"]
-                if f"{row['mix']:g}" == entries[0] and row["vectors"] == entries[1]
-            )  # fmt: skip
-            for (at, setting, metric), each in zip(MEASURES_SHOWN, entries[2:], strict=True):
-                yield line, float(each), row[f"{at} {setting} {metric}"], each
+    yield from nearest(above, told + [(row["metric"], found) for _, row, found in grid.rows])
 
 
 def recipe_contrast(name, measure, against, variant):
@@ -395,7 +196,7 @@ def lines_of_recipe(text):
             yield line, float(entries[8]), least, entries[8]
         elif line.startswith("| XQuAD") and len(entries) == 5:
             found = recipe_contrast(recipe["chosen"]["name"], entries[0], entries[1], variant)
-            told[line] = found
+            told.append((entries[0], found))
             yield from interval(line, entries[2], found, 100)
 
 

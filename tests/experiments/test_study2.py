@@ -86,13 +86,13 @@ def test_the_report_is_recomputed_by_other_code_and_has_verdicts_only_in_the_end
 
 
 def with_debiased(cell: Cell, work: Path) -> dict:
-    """A runner of both tasks, raw and debiased: debiasing halves every score."""
+    """A runner of all tasks of the cell, raw and debiased: debiasing halves every score."""
     result = synthetic.run(cell, work)
     (atlas,) = result["eval"]["tasks"]
     raw = pd.read_parquet(work / QUERIES)
     measures = ["mAP", "rank_distance"]
     tables, result["eval"]["tasks"] = [], []
-    for name in ("atlas", "belebele-sib"):
+    for name in cell.evaluation.tasks:
         for task, scale in ((name, 1), (f"{name} (debiased)", 0.5)):
             tables.append(raw.assign(task=task))
             tables[-1][measures] *= scale
@@ -110,35 +110,113 @@ def with_debiased(cell: Cell, work: Path) -> dict:
     return result
 
 
+def run_experiment(folder: Path, name: str, **changes) -> None:
+    """A sweep of made-up cells in the folder of an experiment."""
+    tasks = "xquad-r,afriqa" if name == "B-wide" else "atlas,belebele-sib"
+    values = {"languages": "swh,zul", "tasks": tasks, "pairs": "200", "mix": "0,0.5,1"}
+    config = sweep_config(**values | {"out": folder / name} | changes)
+    known = facts(tasks=dict.fromkeys(tasks.split(","), "t1"))
+    run_sweep(config, runner=with_debiased, facts=known)
+
+
+def grid_of(folder: Path) -> tuple[dict, dict[str, dict]]:
+    """What `report_grid.py` says of a folder, and its families by name."""
+    assert run("report_grid.py", folder) in (0, None)
+    report = json.loads((folder / "grid.json").read_text())
+    return report, {family["name"]: family for family in report["families"]}
+
+
 @pytest.mark.parametrize(("seeds", "final"), [("13,14", False), ("13,14,15,16,17", True)])
 def test_the_grid_is_reported_at_its_largest_size_and_recomputed(tmp_path, seeds, final):
     write_runs(tmp_path, range(13, 15))
-    tasks = {"atlas": "t1", "belebele-sib": "t2"}
-    config = sweep_config(
-        languages="swh,zul", tasks="atlas,belebele-sib", seeds=seeds, out=tmp_path / "B"
-    )
-    run_sweep(config, runner=with_debiased, facts=facts(tasks=tasks))
-    assert run("report_B.py", tmp_path / "B") in (0, None)
-    report = json.loads((tmp_path / "B" / "report.json").read_text())
-    assert (report["largest"], report["final"]) == (200, final)
-    assert len(report["families"]) == 6
-    rows = report["families"]["B1 hybrid against pure kinds, raw, atlas"]
-    assert len(rows) == 8
-    assert all(("verdict" in row) is final for row in rows)
-    pool = next(row for row in rows if row["setting"] == "multilingual")
+    run_experiment(tmp_path, "B", seeds=seeds, pairs="100,200")
+    report, families = grid_of(tmp_path)
+    assert report["sizes"] == [100, 200]
+    family = families["B1 hybrid against pure kinds, raw, atlas"]
+    assert family["final"] is final
+    assert len(family["rows"]) == 8
+    assert all(("verdict" in row) is final for row in family["rows"])
+    pool = next(row for row in family["rows"] if row["setting"] == "multilingual")
     assert pool["difference"] == pytest.approx(0.05, abs=0.006)
-    halved = report["families"]["B2 the same, debiased, atlas"]
-    for raw, after in zip(rows, halved, strict=True):
-        if raw["metric"] == "mAP":
-            assert after["difference"] == pytest.approx(raw["difference"] / 2)
+    halved = families["B2 hybrid against pure kinds, debiased, atlas"]["rows"]
+    for raw, after in zip(family["rows"], halved, strict=True):
+        assert after["difference"] == pytest.approx(raw["difference"] / 2)
+    assert not families["B3 the same per doubling of records, raw, atlas"]["final"]
     reported(tmp_path)
-    page = tmp_path / "FINDINGS.md"
-    assert "With 200 records, the largest size" in page.read_text()
+    assert "mix 0.5, 200 records" in (tmp_path / "FINDINGS.md").read_text()
     assert run("recompute.py", tmp_path) == 0
-    text = page.read_text()
-    at = text.index("| 0.5 - 0 | monolingual mAP | +") + len("| 0.5 - 0 | monolingual mAP | +")
-    page.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
-    assert run("recompute.py", tmp_path) == 1
+    for page, mark in (
+        ("grid.md", "| 0.5 - 0 | monolingual mAP | +"),
+        ("FINDINGS.md", "| untrained | raw | | ."),
+    ):
+        text = (tmp_path / page).read_text()
+        at = text.index(mark) + len(mark)
+        changed = text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :]
+        (tmp_path / page).write_text(changed)
+        assert run("recompute.py", tmp_path) == 1, page
+        (tmp_path / page).write_text(text)
+
+
+def test_trends_and_laws_over_records_are_those_of_the_made_up_curve(tmp_path):
+    write_runs(tmp_path, range(13, 15))
+    sizes = [100, 200, 400, 800, 1600]
+    run_experiment(tmp_path, "B", pairs=",".join(map(str, sizes)))
+    _, families = grid_of(tmp_path)
+    curve = [1 - synthetic.error(0.5, pairs) for pairs in sizes]
+    logs = np.log2(sizes)
+    rises = families["F does more text help, raw, atlas"]
+    assert rises["seeds"] == [13, 14]
+    (row,) = (
+        row for row in rises["rows"]
+        if row["contrast"] == "0.5, per doubling" and row["setting"] == "monolingual"
+    )  # fmt: skip
+    assert row["difference"] == pytest.approx(np.polyfit(logs, curve, 1)[0], abs=0.003)
+    assert row["margin"] == pytest.approx(0.01 / 4)
+    (row,) = (
+        row for row in families["F does a law hold at the largest size, raw, atlas"]["rows"]
+        if row["contrast"] == "0.5, less its law" and row["setting"] == "monolingual"
+    )  # fmt: skip
+    line = np.polyval(np.polyfit(logs[:-1], curve[:-1], 1), logs[-1])
+    assert row["difference"] == pytest.approx(curve[-1] - line, abs=0.01)
+    gains = families["B3 the same per doubling of records, raw, atlas"]["rows"]
+    assert all(abs(r["difference"]) < 0.003 for r in gains if r["metric"] == "mAP")
+    reported(tmp_path)
+    assert run("recompute.py", tmp_path) == 0
+
+
+def test_the_experiments_beside_the_grid_have_their_families(tmp_path):
+    write_runs(tmp_path, range(13, 15))
+    run_experiment(tmp_path, "B")
+    run_experiment(tmp_path, "B-wide")
+    run_experiment(tmp_path, "B-baselines", mix="0.5", set="strategy=mixed,mtt; copies=4")
+    run_experiment(tmp_path, "B-mimo", mix="0", set="temperature=0.01,0.05")
+    run_experiment(tmp_path, "C-teacher", set="teacher=labse")
+    run_experiment(
+        tmp_path, "C-order", mix="0.5", set="strategy=monolingual-first,cross-lingual-first"
+    )
+    run_experiment(tmp_path, "D", pairs="200,362", model="labse")
+    weights = [{"mkqa": 0}, {"mkqa": 0.5}, {"mkqa": 1.5}]
+    run_experiment(tmp_path, "C-mkqa", mix="0,0.5", set={"source_weights": weights})
+    report, families = grid_of(tmp_path)
+    trained = {each["experiment"]: each["trained"] for each in report["experiments"]}
+    assert trained == {
+        "B": 6, "B-baselines": 4, "B-mimo": 4, "C-mkqa": 12, "C-teacher": 6, "C-order": 4, "D": 12, "B-wide": 6,
+    }  # fmt: skip
+    for name in (
+        "B1 hybrid against pure kinds, raw, xquad-r",
+        "C1 does debiasing close the gap, atlas",
+        "C2 X-X and MTT against hybrid, debiased, atlas",
+        "C2 their pool, debiased, belebele-sib",
+        "C3 shares of MKQA, raw, atlas",
+        "C4 interleaved against monolingual first, raw, atlas",
+        "C4 interleaved against cross-lingual first, raw, belebele-sib",
+        "C5 a teacher against none, debiased, atlas",
+        "D hybrid against pure kinds from upper layers drawn anew, 200 records, raw, atlas",
+    ):
+        assert not families[name]["exploratory"], name
+    assert families["MIMO against mix 0, raw, atlas"]["exploratory"]
+    reported(tmp_path)
+    assert run("recompute.py", tmp_path) == 0
 
 
 @pytest.mark.slow

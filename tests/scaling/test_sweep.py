@@ -15,6 +15,7 @@ import pytest
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
 from hybridbatch.common.files import read_json, write_json
 from hybridbatch.common.settings import build
+from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells.folder import SweepFolder, execute
 from hybridbatch.scaling.cells.grid import nested_order, plan_cells, spread
 from hybridbatch.scaling.check import check_cells
@@ -242,6 +243,23 @@ def test_a_second_run_computes_nothing_and_a_grown_grid_only_what_is_new(tmp_pat
     assert len(done) == 13
     sweep(tmp_path / "s", runner, pairs="100,200,400")
     assert len(done) == len(set(done)) == 19
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"source_weights": [{"ntrex": 1}, {"ntrex": 2, "mkqa": 0.5}]},
+        {"matryoshka_dims": [[64], [64, 128]]},
+    ],
+)
+def test_settings_that_are_mappings_or_lists_can_be_axes(tmp_path, setting):
+    sweep(tmp_path / "s", pairs="100", set=setting)
+    (name,) = setting
+    found = Sweep.open(tmp_path / "s")
+    trained = found.trained
+    assert len(trained) == 12
+    assert found.frame()[name].nunique() == 2
+    assert len({cell["axes"][name] for cell in trained}) == 2
 
 
 def test_finished_cells_are_shared_between_sweeps(tmp_path):

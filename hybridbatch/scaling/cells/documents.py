@@ -10,6 +10,7 @@ from hybridbatch.scaling.cells.grid import CELL_SCHEMA
 SWEEP_SCHEMA = 1
 AGAIN = "remove the file and run the sweep again, which does this cell anew"
 Number = float | int | None
+Scalar = str | int | float | bool | None
 
 
 class CellTask(Shape):
@@ -58,7 +59,7 @@ class CellDocument(Shape):
     what: ClassVar[str] = "JSON of a cell"
 
     key: str
-    axes: dict[str, str | int | float | bool | None]
+    axes: dict[str, Scalar | list[Scalar] | dict[str, Scalar]]
     settings: CellSettings
     train: dict[str, Any] | None
     eval: CellEvaluation

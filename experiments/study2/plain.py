@@ -1,0 +1,80 @@
+"""Means, contrasts and tables for the recomputation, by plain loops and nothing of hybridbatch."""
+
+import math
+import re
+from collections import defaultdict
+
+from scipy import stats
+
+
+def by_question(table, column):
+    """{question: mean over query languages}, by plain loops over rows."""
+    sums, counts = defaultdict(float), defaultdict(int)
+    for question, value in zip(table["query_id"], table[column].astype(float), strict=True):
+        if value == value:
+            sums[question] += value
+            counts[question] += 1
+    return {question: sums[question] / counts[question] for question in sums}
+
+
+def macro(tables, column, spoken=None):
+    """The mean over query languages of the mean of each, by plain loops."""
+    by_language = defaultdict(list)
+    for table in tables:
+        values = table[column].astype(float)
+        for language, value in zip(table["query_language"], values, strict=True):
+            if value == value and (spoken is None or language in spoken):
+                by_language[language].append(value)
+    if not by_language:
+        return math.nan
+    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+
+
+def entries_of(line):
+    """The entries of a line of a table."""
+    return [entry.strip() for entry in line.strip("|").split("|")]
+
+
+def interval(line, text, found, scale):
+    """The three numbers of "+0.1 points [-0.1, +0.3]": (line, number, exact, as shown)."""
+    keys = ("difference", "low", "high")
+    for key, each in zip(keys, re.findall(r"[+-]?\d+\.\d+", text), strict=True):
+        yield line, float(each), scale * found[key], each
+
+
+def contrast(differences, article_of=None):
+    """Mean, interval, p and detectable difference of {(seed, question): difference}.
+
+    Questions of an article are one unit; without articles, each question.
+    """
+    article_of = article_of or {question: question for _, question in differences}
+    seeds = sorted({seed for seed, _ in differences})
+    articles = sorted({article_of[question] for _, question in differences})
+    count = {seed: sum(1 for s, _ in differences if s == seed) for seed in seeds}
+    cell = {(seed, article): 0.0 for seed in seeds for article in articles}
+    for (seed, question), value in differences.items():
+        cell[seed, article_of[question]] += value * len(articles) / count[seed]
+    s, a = len(seeds), len(articles)
+    grand = sum(cell.values()) / (s * a)
+    of_seed = {x: sum(cell[x, y] for y in articles) / a for x in seeds}
+    of_article = {y: sum(cell[x, y] for x in seeds) / s for y in articles}
+    ss_articles = s * sum((v - grand) ** 2 for v in of_article.values())
+    if s == 1:
+        variance, degrees = ss_articles / (a - 1) / a, a - 1
+    else:
+        ms_seeds = a * sum((v - grand) ** 2 for v in of_seed.values()) / (s - 1)
+        ms_articles = ss_articles / (a - 1)
+        rest = sum((cell[x, y] - of_seed[x] - of_article[y] + grand) ** 2
+                   for x in seeds for y in articles) / ((s - 1) * (a - 1))  # fmt: skip
+        total = s * a
+        variance = max(ms_seeds + ms_articles - rest, ms_seeds, ms_articles) / total
+        degrees = min(s, a) - 1
+        if s >= 5:
+            top = (ms_seeds + ms_articles) ** 2
+            degrees = max(degrees, top / (ms_seeds**2 / (s - 1) + ms_articles**2 / (a - 1)))
+    error = math.sqrt(variance)
+    half = stats.t.ppf(0.975, degrees) * error
+    detectable = (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)) * error
+    p = 2 * stats.t.sf(abs(grand) / error, degrees)
+    return {"difference": grand, "low": grand - half, "high": grand + half, "p": p,
+            "degrees": degrees, "detectable": detectable}  # fmt: skip

@@ -1,0 +1,86 @@
+"""How the pages of findings show numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Row = Mapping[str, Any]
+HEADER = (
+    "| contrast | measure | difference | detectable | over languages | verdict |",
+    "|---|---|---|---:|---|---|",
+)
+
+
+def told(row: Row) -> str:
+    """A difference with its interval, in points of mAP or in ranks."""
+    if of_ranks(row):
+        return f"{row['difference']:+.1f} ranks [{row['low']:+.1f}, {row['high']:+.1f}]"
+    places = digits(row)
+    difference, low, high = (
+        f"{100 * row[name]:+.{places}f}" for name in ("difference", "low", "high")
+    )
+    return f"{difference} points [{low}, {high}]"
+
+
+def digits(row: Row) -> int:
+    """The digits of a difference behind the point; a change per doubling is small."""
+    return 2 if row.get("kind") == "trend" and not of_ranks(row) else 1
+
+
+def detectable(row: Row) -> str:
+    """The difference that would be found, in points of mAP or in ranks."""
+    return f"{row['detectable'] * (1 if of_ranks(row) else 100):.{digits(row)}f}"
+
+
+def said(row: Row) -> str:
+    """A difference in a sentence: where it is none, with what the test could have found."""
+    verdict = row.get("verdict")
+    if verdict == "equivalent":
+        return f"{told(row)} (equivalent within the margin)"
+    if verdict == "undecided":
+        return f"{told(row)} (undecided; {detectable(row)} {unit(row)} would be found)"
+    return told(row)
+
+
+def score(value: float) -> str:
+    """A mean average precision."""
+    return f"{value:.3f}".removeprefix("0")
+
+
+def yes(came: bool) -> str:
+    """In words."""
+    return "yes" if came else "no"
+
+
+def contrast_line(row: Row, measure: str, without: str = "none yet") -> str:
+    """A contrast as a line of a table with `HEADER`; `without` stands where it has no verdict."""
+    over = ""
+    if "languages_low" in row:
+        scale, places = 1 if of_ranks(row) else 100, digits(row)
+        low, high = (
+            f"{row[f'languages_{end}'] * scale:+.{places}f}" for end in ("low", "high")
+        )
+        over = f"{low} to {high}"
+    return (
+        f"| {row['contrast']} | {measure} | {told(row)} | {detectable(row)} | {over} |"
+        f" {row.get('verdict', without)} |"
+    )
+
+
+def unit(row: Row) -> str:
+    """Of a difference."""
+    return "ranks" if of_ranks(row) else "points"
+
+
+def of_ranks(row: Row) -> bool:
+    """Whether a contrast is in ranks, not in mAP."""
+    return "rank_distance" in (row.get("measure"), row.get("metric"))
+
+
+def of_setting(setting: str, metric: str) -> str:
+    """A measure of one task."""
+    return f"{setting.removesuffix('-lingual')} {metric.replace('_', ' ')}"
+
+
+def shown(metric: str, value: float) -> str:
+    """A mean with its usual digits."""
+    return f"{value:.1f}" if metric == "rank_distance" else score(value)

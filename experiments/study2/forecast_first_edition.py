@@ -4,15 +4,17 @@
 
 Takes the 75 trained cells of the first edition's grid. Each language is forecast from the others alone,
 by the method of `scale-sweep --predict`; ridge and interval, too, come from the others. Writes
-``experiments/study2/F/first-edition.json`` and ``.md``.
+``experiments/study2/F/first-edition.json`` and ``.md``, and every forecast into ``first-edition.parquet``.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from hybridbatch.common.errors import HybridBatchError
-from hybridbatch.common.files import make_folder, write_json, write_text
+from hybridbatch.common.files import atomic_path, make_folder, write_json, write_text
 from hybridbatch.common.settings import build
 from hybridbatch.common.tables import markdown_table
 from hybridbatch.scaling.analysis import Sweep
@@ -52,6 +54,16 @@ def main() -> None:
         "languages": by_language,
     }
     write_json(folder / "first-edition.json", result)
+    every = pd.DataFrame(
+        {
+            "key": example.key, "task": example.task, "setting": example.setting,
+            "language": example.language, "untrained": example.untrained,
+            "forecast": found.value, "low": found.low, "high": found.high,
+        }
+        for example, found in forecasts
+    )  # fmt: skip
+    with atomic_path(folder / "first-edition.parquet") as temporary:
+        every.to_parquet(temporary, index=False, compression="zstd")
     lines = [
         "# Forecasts of the first edition's grid, each language left out", "",
         f"{len(forecasts):,} scores. miss: mean absolute error of mAP; inside: share within the 95 %"

@@ -17,17 +17,22 @@ def by_question(table, column):
     return {question: sums[question] / counts[question] for question in sums}
 
 
-def macro(tables, column, spoken=None):
-    """The mean over query languages of the mean of each, by plain loops."""
-    by_language = defaultdict(list)
+def by_language(tables, column):
+    """{query language: mean over its questions}, by plain loops over rows."""
+    sums, counts = defaultdict(float), defaultdict(int)
     for table in tables:
         values = table[column].astype(float)
         for language, value in zip(table["query_language"], values, strict=True):
-            if value == value and (spoken is None or language in spoken):
-                by_language[language].append(value)
-    if not by_language:
-        return math.nan
-    return sum(sum(v) / len(v) for v in by_language.values()) / len(by_language)
+            if value == value:
+                sums[language] += value
+                counts[language] += 1
+    return {language: sums[language] / counts[language] for language in sums}
+
+
+def macro(table, column):
+    """The mean over query languages of the mean of each."""
+    found = by_language([table], column)
+    return sum(found.values()) / len(found)
 
 
 def entries_of(line):
@@ -75,6 +80,34 @@ def contrast(differences, article_of=None):
     error = math.sqrt(variance)
     half = stats.t.ppf(0.975, degrees) * error
     detectable = (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)) * error
-    p = 2 * stats.t.sf(abs(grand) / error, degrees)
+    p = 2 * stats.t.sf(abs(grand) / error if error else math.inf, degrees)
     return {"difference": grand, "low": grand - half, "high": grand + half, "p": p,
             "degrees": degrees, "detectable": detectable}  # fmt: skip
+
+
+def nearest(part, contrasts):
+    """Every "+0.1 points [-0.1, +0.3]" of a text beside the (metric, contrast) that is nearest.
+
+    What would be found, if it is told, is of the same contrast.
+    """
+    pattern = r"([+-]\d+\.\d+) (points|ranks) (\[[^]]*\])(?: \(undecided; (\S+) \w+ would be found\))?"
+    for line in part.splitlines():
+        for difference, unit, ends, detectable in re.findall(pattern, line):
+            text = f"{difference} {ends}"
+            numbers = [float(number) for number in re.findall(r"[+-]\d+\.\d+", text)]
+            scale = 1 if unit == "ranks" else 100
+            of_unit = [
+                found
+                for metric, found in contrasts
+                if (metric == "rank_distance") == (scale == 1)
+            ]
+            best = min(of_unit, key=lambda found: distance(numbers, found, scale))
+            yield from interval(line, text, best, scale)
+            if detectable:
+                yield line, float(detectable), scale * best["detectable"], detectable
+
+
+def distance(numbers, found, scale):
+    """How far three numbers are from a contrast."""
+    keys = ("difference", "low", "high")
+    return max(abs(n - scale * found[key]) for n, key in zip(numbers, keys, strict=True))

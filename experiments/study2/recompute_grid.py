@@ -6,7 +6,7 @@ import re
 from functools import cache
 
 import pandas as pd
-from plain import by_question, contrast, entries_of, interval, macro
+from plain import by_language, by_question, contrast, entries_of, interval
 
 MEASURES = {
     f"{setting.removesuffix('-lingual')} {metric.replace('_', ' ')}": (setting, metric)
@@ -17,12 +17,33 @@ MEASURES = {
 
 @cache
 def scores(path):
-    """Of a cell: {(task, setting, metric): ({question: mean over query languages}, macro-average)}."""
-    found = {}
-    for (task, setting), table in pd.read_parquet(path).groupby(["task", "setting"]):
-        for metric in ("mAP", "rank_distance"):
-            found[task, setting, metric] = by_question(table, metric), macro([table], metric)
-    return found
+    """Of a cell: {(task, setting, metric): {question: mean over query languages}}."""
+    return {
+        (*place, metric): by_question(table, metric)
+        for place, table in pd.read_parquet(path).groupby(["task", "setting"])
+        for metric in ("mAP", "rank_distance")
+    }
+
+
+@cache
+def languages(path):
+    """Of a cell: {(task, setting, metric): {query language: mean}}."""
+    return {
+        (*place, metric): by_language([table], metric)
+        for place, table in pd.read_parquet(path).groupby(["task", "setting"])
+        for metric in ("mAP", "rank_distance")
+    }
+
+
+def mean(path, task, setting, metric):
+    """The macro-average over query languages of a cell."""
+    found = languages(path)[task, setting, metric].values()
+    return sum(found) / len(found)
+
+
+def said(row):
+    """The measure of a row in words."""
+    return f"{row['setting'].removesuffix('-lingual')} {row['metric'].replace('_', ' ')}"
 
 
 def plain_axis(value):
@@ -86,12 +107,26 @@ class Grid:
             for side in row["sides"]:
                 task = f"{row['task']} (debiased)" if side["debiased"] else row["task"]
                 cell = scores(self.cell(side, seed))
-                found, _ = cell[task, row["setting"], row["metric"]]
+                found = cell[task, row["setting"], row["metric"]]
                 known.append((side, found))
             for question in set.intersection(*(set(found) for _, found in known)):
                 points = [(side, found[question]) for side, found in known]
                 values[seed, question] = self.combined(row, points)
         return values
+
+    def over_languages(self, row, seeds):
+        """The contrast with query languages as the units, each averaged over seeds."""
+        values = {}
+        for seed in seeds:
+            known = []
+            for side in row["sides"]:
+                task = f"{row['task']} (debiased)" if side["debiased"] else row["task"]
+                found = languages(self.cell(side, seed))
+                known.append((side, found[task, row["setting"], row["metric"]]))
+            for code in known[0][1]:
+                points = [(side, found[code]) for side, found in known]
+                values.setdefault(code, []).append(self.combined(row, points))
+        return contrast({(0, code): sum(each) / len(each) for code, each in values.items()})
 
     def combined(self, row, points):
         """The value of a row for one seed and question."""
@@ -131,22 +166,21 @@ class Grid:
                     continue
                 task, setting, metric = fits.groups()
                 named = f"{task} (debiased)" if line["vectors"] == "debiased" else task
-                cells = [scores(self.cell(line, seed)) for seed in line["seeds"]]
-                exact[name] = sum(cell[named, setting, metric][1] for cell in cells) / len(
-                    cells
-                )
+                cells = [self.cell(line, seed) for seed in line["seeds"]]
+                of_seeds = [mean(cell, named, setting, metric) for cell in cells]
+                exact[name] = sum(of_seeds) / len(of_seeds)
                 yield abs(exact[name] - value) / max(1.0, abs(exact[name]))
             self.lines.append((line, exact))
 
-    def page_figures(self, text):
+    def page_figures(self, text, every):
         """Every number of theirs in FINDINGS.md and grid.md: (line, number, exact, as shown)."""
         part = text.split("## Experiments B, C and D")[1].split("## E:")[0]
-        if self.report:
-            yield from self.of_means(part)
-            yield from self.of_sentences(part)
-            every = (self.home / "grid.md").read_text(encoding="utf-8")
-            yield from self.of_means(every)
-            yield from self.of_tables(every)
+        yield from self.of_means(part)
+        yield from self.of_verdicts(part)
+        yield from self.of_means(every)
+        yield from self.of_tables(every)
+        yield from self.of_predictions(text)
+        yield from self.of_starts(text)
 
     def of_means(self, part):
         """Tables of means; their heads name the measures."""
@@ -174,7 +208,7 @@ class Grid:
         for column in columns:
             task, setting, metric = column.split(" ")
             named = f"{task} (debiased)" if vectors == "debiased" else task
-            _, exact[column] = scores(self.baselines[name])[named, setting, metric]
+            exact[column] = mean(self.baselines[name], named, setting, metric)
         return exact
 
     def of_tables(self, part):
@@ -194,26 +228,77 @@ class Grid:
                 scale = 1 if row["metric"] == "rank_distance" else 100
                 yield from interval(line, entries[2], exact, scale)
                 yield line, float(entries[3]), scale * exact["detectable"], entries[3]
+                if entries[4]:
+                    seeds = next(of["seeds"] for of, each, _ in self.rows if each is row)
+                    over = self.over_languages(row, seeds)
+                    for end, shown in zip(
+                        ("low", "high"), entries[4].split(" to "), strict=True
+                    ):
+                        yield line, float(shown), scale * over[end], shown
 
-    def of_sentences(self, part):
-        """Differences in sentences: each must be one of the rows."""
-        yield from nearest(part, [(row["metric"], found) for _, row, found in self.rows])
+    def of_verdicts(self, part):
+        """The lines of families: differences, and what would be found where there is none."""
+        by_family = {}
+        for family, row, found in self.rows:
+            of = f"{row['contrast']} in {said(row)}"
+            by_family.setdefault(family["name"], {})[of] = row, found
+        for line in part.splitlines():
+            known = by_family.get(entries_of(line)[0], {})
+            for of, (row, found) in known.items():
+                scale = 1 if row["metric"] == "rank_distance" else 100
+                told = re.search(
+                    re.escape(of) + r" ([+-]\S+) (?:points|ranks) (\[[^]]*\])", line
+                )
+                if told:
+                    yield from interval(line, " ".join(told.groups()), found, scale)
+                told = re.search(re.escape(of) + r" \((\S+) (?:points|ranks)\)", line)
+                if told:
+                    shown = told.group(1)
+                    yield line, float(shown), scale * found["detectable"], shown
 
+    def row(self, family, contrast, setting="multilingual", metric="mAP"):
+        """The recomputed contrast of a row."""
+        for of, row, found in self.rows:
+            place = row["contrast"], row["setting"], row["metric"]
+            if of["name"] == family and place == (contrast, setting, metric):
+                return found
+        return None
 
-def nearest(part, contrasts):
-    """Every "+0.1 points [-0.1, +0.3]" of a text beside the (metric, contrast) that is nearest."""
-    for each in re.findall(r"[+-]\d+\.\d+ (?:points|ranks) \[[^]]*\]", part):
-        numbers = [float(number) for number in re.findall(r"[+-]\d+\.\d+", each)]
-        scale = 1 if "ranks" in each else 100
-        candidates = [
-            found for metric, found in contrasts
-            if (metric == "rank_distance") == ("ranks" in each)
-        ]  # fmt: skip
-        best = min(candidates, key=lambda found: distance(numbers, found, scale))
-        yield from interval(each, each, best, scale)
+    def of_predictions(self, text):
+        """What is left of the pool's gap, what was above the predicted pool, and the claim on gains."""
+        for line in text.splitlines():
+            left = re.match(r"\| C1 \| .* on (\S+) \|.*of (\S+) points (\S+) are left", line)
+            if left:
+                task, *shown = left.groups()
+                exact = [self.pure_kinds(task), self.pure_kinds(f"{task} (debiased)")]
+                for each, value in zip(shown, exact, strict=True):
+                    yield line, float(each), 100 * value, each
+            if line.startswith("| gains carry over") and line.endswith(" points |"):
+                names = [
+                    f"B1 hybrid against pure kinds, raw, {task}"
+                    for task in ("atlas", "belebele-sib")
+                ]
+                shown = entries_of(line)[-1].removesuffix(" points")
+                exact = max(self.row(name, "0.5 - 1")["detectable"] for name in names)
+                yield line, float(shown), 100 * exact, shown
 
+    def pure_kinds(self, task):
+        """Mix 0 less mix 1 in the pool with the most records."""
+        largest = {"experiment": "B", "axes": {"pairs": self.report["sizes"][-1]}}
+        means = []
+        for mix in (0.0, 1.0):
+            side = largest | {"axes": largest["axes"] | {"mix": mix}}
+            cells = [scores(self.cell(side, seed)) for seed in self.report["planned_seeds"]]
+            of_seeds = [cell[task, "multilingual", "mAP"] for cell in cells]
+            means.append(
+                sum(sum(each.values()) / len(each) for each in of_seeds) / len(of_seeds)
+            )
+        return means[0] - means[1]
 
-def distance(numbers, found, scale):
-    """How far three numbers are from a contrast."""
-    keys = ("difference", "low", "high")
-    return max(abs(n - scale * found[key]) for n, key in zip(numbers, keys, strict=True))
+    def of_starts(self, text):
+        """The sentence on debiasing alone in other pools."""
+        for line in text.splitlines():
+            for task, *shown in re.findall(r"(belebele-sib|atlas) (\.\d+) to (\.\d+)", line):
+                for each, name in zip(shown, (task, f"{task} (debiased)"), strict=True):
+                    exact = mean(self.baselines["untrained"], name, "multilingual", "mAP")
+                    yield line, float(each), exact, each

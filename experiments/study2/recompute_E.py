@@ -4,6 +4,7 @@ Uses nothing of hybridbatch.
 """
 
 import json
+import re
 
 import pandas as pd
 from plain import by_question, contrast, entries_of, interval, macro
@@ -33,6 +34,11 @@ class Recipe:
         """The choice of learning rate and temperature."""
         for line in part.splitlines():
             entries = entries_of(line)
+            for shown, temperature in re.findall(r"(\.\d+) at (0\.\d+)", line):
+                name = f"temperature-{temperature}-rate-3e-05"
+                table = pd.read_parquet(self.home / "settings" / f"{name}.parquet")
+                exact = sum(macro(table, f"raw/{m}") for m in SETTINGS) / len(SETTINGS)
+                yield line, float(shown), exact, shown
             if len(entries) != 9 or not entries[1].startswith("."):
                 continue
             name = entries[0].replace("temperature ", "temperature-")

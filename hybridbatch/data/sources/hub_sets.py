@@ -21,7 +21,8 @@ from hybridbatch.data.formats.own_files import (
     own_name,
     split_in_name,
 )
-from hybridbatch.data.formats.user_tables import Form, form_of
+from hybridbatch.data.formats.table_forms import Form
+from hybridbatch.data.formats.user_tables import form_of
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources.user import OwnData, table_rows
 

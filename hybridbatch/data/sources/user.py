@@ -31,15 +31,15 @@ from hybridbatch.common.records import BadRow, Row
 from hybridbatch.data.filters.hashes import HashSet
 from hybridbatch.data.formats.encodings import AUTO
 from hybridbatch.data.formats.own_files import Table, find_files, open_tables, own_name
-from hybridbatch.data.formats.tables import Record, RowProblem
-from hybridbatch.data.formats.user_tables import (
+from hybridbatch.data.formats.table_forms import (
     AlignedForm,
     Form,
     LongForm,
     TranslationForm,
     WideForm,
-    form_of,
 )
+from hybridbatch.data.formats.tables import Record, RowProblem
+from hybridbatch.data.formats.user_tables import form_of
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
 from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext

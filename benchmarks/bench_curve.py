@@ -25,7 +25,7 @@ from sentence_transformers import SentenceTransformer
 from hybridbatch.common.device import resolve_precision
 from hybridbatch.common.progress import SILENT
 from hybridbatch.common.records import Split
-from hybridbatch.data.prepare import prepare_data
+from hybridbatch.data.prepare import ensure_prepared
 from hybridbatch.data.store.reader import Store
 from hybridbatch.model import Encoder
 from hybridbatch.sampling.index import RecordIndex
@@ -111,7 +111,7 @@ def peer(settings: dict[str, Any], start: str) -> None:
     config = TrainConfig(**settings)
     encoder = Encoder.load(config.model, **config.encoder_options)
     encoder.save(Path(start), "start of a benchmark")
-    store = Store.open(prepare_data(config, SILENT))
+    store = Store.open(ensure_prepared(config.data, config.data_root, SILENT))
     inputs = Inputs.plan(config, store, SILENT)
 
     def texts(split: Split, index: RecordIndex, schedule: Schedule) -> list[list[str]]:

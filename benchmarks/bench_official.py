@@ -10,7 +10,8 @@ import numpy as np
 from common import finish, parser, timed
 
 from hybridbatch.data.tasks.mteb import fenced
-from hybridbatch.scoring.mteb.results import model_meta, run_stock, score_task
+from hybridbatch.scoring.mteb.meta import model_meta
+from hybridbatch.scoring.mteb.results import StockModel, run_stock, score_task
 
 PASSAGES, QUESTIONS, DIMENSION = 488, 900, 384
 
@@ -46,7 +47,7 @@ def main() -> None:
 
     meta = model_meta("zero-cost", "0" * 16, DIMENSION)
     ours = timed(lambda: score_task(task, embed("ours"), meta))
-    stock = timed(lambda: run_stock(sample, embed("stock"), meta))
+    stock = timed(lambda: run_stock(sample, StockModel(embed("stock"), meta)))
     per_subset = {
         "ours": {name: value / len(task.hf_subsets) for name, value in ours.items()},
         "stock": {name: value / len(sample.hf_subsets) for name, value in stock.items()},

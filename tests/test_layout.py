@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+ROOT = PACKAGE.parent
+SCRIPTS = sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("experiments/**/*.py")])
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_a_script_imports_from_the_package_exists(file: Path) -> None:
+    for line, whole in imports(file):
+        module, _, name = whole.rpartition(".")
+        try:
+            found = hasattr(import_module(module or name), name) or import_module(whole)
+        except ImportError:
+            found = False
+        assert found, f"{file}:{line}: there is no {whole}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))

@@ -1,27 +1,31 @@
 """`hybridbatch prepare`: turns built-in sources and the user's files into one data folder."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hybridbatch
-from hybridbatch.common.errors import ConfigError, DataError, nearest
-from hybridbatch.common.files import clear_leftovers, fingerprint, sha256_file
+from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.files import clear_leftovers, sha256_file
 from hybridbatch.common.progress import SILENT, Reporter
+from hybridbatch.data.choice import (
+    at_commits,
+    choose_sources,
+    default_name,
+    named_sources,
+    own_data,
+    single_languages,
+)
 from hybridbatch.data.filters.decontamination import Findings, LeakFinder, finder, summary
 from hybridbatch.data.filters.evaluation_texts import Checks, choose_checks
 from hybridbatch.data.filters.language_id import LanguageCheck
 from hybridbatch.data.filters.quality import Quality
-from hybridbatch.data.formats.own_files import own_kind
 from hybridbatch.data.needs import Needs, needs_of
 from hybridbatch.data.selection import LanguageFilter, Selection, selected_rows
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext
-from hybridbatch.data.sources.hub_sets import hub_name, hub_set
-from hybridbatch.data.sources.registry import OTHER_NAMES, source, sources
-from hybridbatch.data.sources.user import OwnData, user_source
+from hybridbatch.data.sources.registry import source
 from hybridbatch.data.stages import Stage
 from hybridbatch.data.store.reader import REMOVED, Store
 from hybridbatch.data.store.writer import add_sums, write_store
@@ -114,43 +118,6 @@ def _tell_needs(needs: Needs, report: Reporter) -> None:
         report.warn(warning)
 
 
-def own_data(config: PrepareConfig) -> OwnData:
-    """How to read the user's files, according to the settings."""
-    return OwnData(config.columns, config.language, config.encoding, config.max_bad_share)
-
-
-def single_languages(
-    config: PrepareConfig, chosen: Sequence[Source]
-) -> dict[str, LanguageFilter]:
-    """The filters of `source_languages`, by the names of the sources.
-
-    Raises:
-        ConfigError: A source is not among the sources, or a language is unknown.
-    """
-    names = named_sources("source_languages", config.source_languages, chosen)
-    specs = zip(names, config.source_languages.values(), strict=True)
-    return {name: LanguageFilter(spec.replace(";", ",")) for name, spec in specs}
-
-
-def named_sources(setting: str, names: Iterable[str], chosen: Sequence[Source]) -> list[str]:
-    """The names of sources in a setting, as the sources call themselves.
-
-    Raises:
-        ConfigError: A source is not among the chosen sources.
-    """
-    known = {one.name for one in chosen}
-    found = [
-        OTHER_NAMES.get(name.lower(), name) if name not in known else name for name in names
-    ]
-    for name, own in zip(names, found, strict=True):
-        if own not in known:
-            raise ConfigError(
-                f"{setting}: {name!r} is none of the sources{nearest(name, sorted(known))}; name"
-                f" one of {', '.join(sorted(known))}"
-            )
-    return found
-
-
 def text_stages(
     config: PrepareConfig, report: Reporter, chosen: Sequence[Source]
 ) -> dict[str, Stage]:
@@ -167,36 +134,6 @@ def text_stages(
         only = named_sources("translate_sources", config.translate_sources, chosen)
         stages["translation"] = open_translation(config, report, only)
     return stages
-
-
-def at_commits(
-    context: SourceContext, chosen: Sequence[Source], wanted: Mapping[str, str]
-) -> SourceContext:
-    """The context with a commit for every source that follows a branch.
-
-    The commit is the one in the settings, or the branch's present commit.
-
-    Raises:
-        ConfigError: The settings have a commit for another source.
-        DataError: A branch cannot be looked up.
-    """
-    following = {one.name: one for one in chosen if one.commit}
-    for name, commit in wanted.items():
-        if name not in following:
-            raise ConfigError(
-                f"revision = {name}={commit}: works only for sources that are prepared here"
-                f" and follow a branch ({', '.join(following) or 'there is none here'});"
-                " other sources are pinned, or do not come from the hub"
-            )
-    context = replace(context, revisions=wanted)
-    commits = {name: one.commit(context) for name, one in following.items() if one.commit}
-    for name, commit in commits.items():
-        if name not in wanted:
-            context.report.warn(
-                f"{name}: this version knows no commit of the source, so it read the branch,"
-                f" at commit {commit}; --revision {name}={commit} reads the same data again"
-            )
-    return replace(context, revisions=commits)
 
 
 def checker(checks: Checks, context: SourceContext) -> LeakFinder | None:
@@ -317,51 +254,6 @@ def _dropped_rows(dropped: Mapping[str, Any]) -> str:
         f"{dropped['rows']:,} rows left out: {'; '.join(shown)}. First: {'; '.join(examples)}."
         " More in manifest.json"
     )
-
-
-def default_name(chosen: Sequence[Source]) -> str:
-    """The names of the sources joined by ``+``; for many sources, the first name and a hash of all."""
-    names = [one.name for one in chosen]
-    joined = "+".join(names)
-    return (
-        joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}-{fingerprint(names, 8)}"
-    )
-
-
-def choose_sources(entries: Sequence[str], own: OwnData | None = None) -> tuple[Source, ...]:
-    """The sources for names of the registry and paths of the user's data.
-
-    Args:
-        own: how to read the user's data.
-
-    Raises:
-        ConfigError: A name is unknown, two sources have one name, or there is no source.
-        DataError: A path has no readable data.
-    """
-    registered = {known.name for known in sources()}
-    chosen = []
-    for entry in entries:
-        path = Path(entry)
-        named = path.exists() or "/" in entry or own_kind(path) is not None
-        if entry in registered:
-            chosen.append(source(entry))
-        elif not path.exists() and hub_name(entry):
-            chosen.append(hub_set(entry, own or OwnData()))
-        elif named:
-            chosen.append(user_source(path, own))
-        else:
-            chosen.append(source(entry))
-    names = [one.name for one in chosen]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice or not names:
-        raise ConfigError(
-            f"sources = {', '.join(entries)!r}: two sources are called {twice!r}; rename a"
-            " file, or leave one of them out"
-            if twice
-            else "sources: none is given; name built-in sources (`hybridbatch prepare --list`) or"
-            " your own files"
-        )
-    return tuple(chosen)
 
 
 def unprepared(data: str, data_root: Path | None) -> Needs | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybridbatch.common.errors import ConfigError
-from hybridbatch.data.prepare import choose_sources
+from hybridbatch.data.choice import choose_sources
 from hybridbatch.data.sources.hub_sets import hub_name
 from hybridbatch.data.store.reader import Store
 from tests.helpers.hub_layouts import card, jsonl, parquet, write

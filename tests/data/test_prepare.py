@@ -11,7 +11,8 @@ import pytest
 
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
 from hybridbatch.common.files import read_json
-from hybridbatch.data.prepare import LanguageFilter, choose_sources, default_name, prepare
+from hybridbatch.data.choice import choose_sources, default_name
+from hybridbatch.data.prepare import LanguageFilter, prepare
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.sources.registry import sources
 from hybridbatch.data.store.reader import Store

@@ -23,7 +23,8 @@ from hybridbatch.cli import app as cli
 from hybridbatch.common import retries as patience
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.records import Row
-from hybridbatch.data.prepare import at_commits, prepare
+from hybridbatch.data.choice import at_commits
+from hybridbatch.data.prepare import prepare
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.source import Source, SourceContext
 from hybridbatch.data.sources import entityquestions, mrtydi, webfaq

@@ -11,8 +11,8 @@ import pytest
 
 from hybridbatch.common.files import read_json
 from hybridbatch.common.settings import build
+from hybridbatch.data.choice import choose_sources, named_sources
 from hybridbatch.data.download import sizes
-from hybridbatch.data.prepare import choose_sources, named_sources
 from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.sources.registry import source
 from hybridbatch.data.tasks.registry import is_task

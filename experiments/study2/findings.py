@@ -10,12 +10,11 @@ from pathlib import Path
 from findings_grid import (
     carried_over,
     grid,
+    grid_predictions,
     how_far,
     low_resource,
+    more_text,
     starts,
-)
-from findings_grid import (
-    predictions as of_grid,
 )
 from wording import HEADER, Row, contrast_line, said, score, told, yes
 
@@ -50,7 +49,7 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
         "", *status(report, home), "", "## The answer in ten lines", "",
         *[f"{n}. {line[0].upper()}{line[1:]}" for n, line in enumerate(ten_lines(report, home), 1)], "",
         "## Claims of arXiv 2408.10536", "", *claims(report, home), "",
-        "## Predictions of the plan", "", *predictions(report), *of_grid(home), "",
+        "## Predictions of the plan", "", *predictions(report), *grid_predictions(home), "",
         "## Evidence: experiment A", "", *evidence(report), "",
         "## Settings, on other text", "", *settings(home), "",
         "## Experiments B, C and D", "", *grid(home), "",
@@ -142,6 +141,7 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
     )
     yield f"{so_far}{advice if trade else 'the kind of batch is no reason to choose anything.'}"
     yield from low_resource(home)
+    yield from more_text(home)
     yield (
         "Train at the start's own temperature (`--temperature auto`; near 0.01 for e5-small-q4, where the first"
         " edition took five times that), and give all kinds of batches the same records (`--same-records`)."

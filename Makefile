@@ -107,10 +107,11 @@ study2-grid: setup  ## Run what is missing of experiments B to D (days on two co
 	$(BIN)/hybridbatch report $(SAME2:%=$(STUDY2)/%) $(ROOT)
 	for sweep in $(OTHER2); do $(BIN)/hybridbatch report $(STUDY2)/$$sweep $(ROOT) || exit; done
 
+EDITION ?= study
 SWEEP ?= grid
-study-check: setup  ## Do a random cell of the study again and compare: make study-check DATA_ROOT=FOLDER [SWEEP=control]
-	$(BIN)/hybridbatch prepare --config $(STUDY)/data.yaml $(ROOT)
-	$(BIN)/hybridbatch scale-sweep check $(STUDY)/$(SWEEP) $(ROOT) --seed $$(date +%s)
+study-check: setup  ## Do a random cell of a study again and compare: make study-check DATA_ROOT=FOLDER [EDITION=study2] [SWEEP=B]
+	$(BIN)/hybridbatch prepare --config experiments/$(EDITION)/data.yaml $(ROOT)
+	$(BIN)/hybridbatch scale-sweep check experiments/$(EDITION)/$(SWEEP) $(ROOT) --seed $$(date +%s)
 
 MODEL ?= xlm-r
 SCALE ?= 1

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from findings_grid import (
+    beside_mixes,
     carried_over,
     grid,
     grid_predictions,
@@ -115,24 +116,26 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
         f" {after_of['0.5 - 0.0', 'cross']}, and in the pool {said(pool)}, debiased"
         f" {after_of['0.5 - 0.0', 'pool']}."
     )
+    debiasing = []
+    means = {(str(line["mix"]), line["vectors"]): line for line in report["means"]}
+    start = means.get(("untrained", "raw")), means.get(("untrained", "collection"))
+    if all(start):
+        best = max(means[mix, "raw"]["pool"] for mix in ("0.0", "0.5", "1.0"))
+        debiasing.append(
+            f"debiasing alone takes the untrained encoder's pool from {score(start[0]['pool'])} to"
+            f" {score(start[1]['pool'])} mAP; the best raw trained pool is {score(best)}. Compare with it"
+            f" before you train.{debiased_starts(home)}"
+        )
     worth = {(row["contrast"], row["measure"]): row for row in report["families"][WORTH]}
     if worth:
         rows = [worth["0.5 - untrained", measure] for measure in ("mono", "cross", "pool")]
         pays = "pays in every setting" if all(row["low"] > 0 for row in rows) else "gives this"
-        yield (
-            f"{so_far}beside debiasing, fine-tuning {pays}. Mix 0.5 against the untrained encoder, both"
-            f" debiased: within a language {said(rows[0])}, across languages {said(rows[1])}, pool"
-            f" {said(rows[2])}."
+        debiasing.append(
+            f"Beside it, fine-tuning {pays}: mix 0.5 against the untrained encoder, both debiased, within a"
+            f" language {said(rows[0])}, across languages {said(rows[1])}, pool {said(rows[2])}."
         )
-    means = {(str(line["mix"]), line["vectors"]): line for line in report["means"]}
-    start = means.get(("untrained", "raw")), means.get(("untrained", "collection"))
-    if all(start):
-        yield (
-            f"Debiasing alone takes the untrained encoder's pool from {score(start[0]['pool'])} to"
-            f" {score(start[1]['pool'])} mAP; the best raw trained pool is"
-            f" {score(max(means[mix, 'raw']['pool'] for mix in ('0.0', '0.5', '1.0')))}. Compare with it"
-            f" before you train.{debiased_starts(home)}"
-        )
+    if debiasing:
+        yield so_far + " ".join(debiasing)
     worst = min((mono, cross, pool), key=lambda row: row["difference"])
     advice = (
         "if you do not debias and search one pool of languages, take cross-lingual batches; if you search"
@@ -142,6 +145,7 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
     yield f"{so_far}{advice if trade else 'the kind of batch is no reason to choose anything.'}"
     yield from low_resource(home)
     yield from more_text(home)
+    yield from beside_mixes(home)
     yield (
         "Train at the start's own temperature (`--temperature auto`; near 0.01 for e5-small-q4, where the first"
         " edition took five times that), and give all kinds of batches the same records (`--same-records`)."

@@ -130,6 +130,32 @@ def more_text(home: Path) -> Iterator[str]:
     )
 
 
+def beside_mixes(home: Path) -> Iterator[str]:
+    """What a teacher, other strategies and the order of the kinds do, once they are judged."""
+    parts = []
+    for task in ("belebele-sib", "atlas"):
+        rows = [
+            row_of(
+                home, f"C5 a teacher against none, debiased, {task}", "0.5 with a teacher - 0.5"
+            ),
+            row_of(home, f"C2 X-X and MTT against hybrid, debiased, {task}", "X-X - 0.5"),
+            row_of(home, f"C2 X-X and MTT against hybrid, debiased, {task}", "MTT - 0.5"),
+            row_of(
+                home,
+                f"C4 interleaved against monolingual first, raw, {task}",
+                "0.5 - monolingual first",
+            ),
+        ]
+        if not all(rows):
+            return
+        teacher, mixed, mtt, order = map(said, rows)
+        parts.append(
+            f"{task}: a teacher (the start itself) {teacher}, X-X {mixed}, MTT {mtt}, and, raw, interleaved"
+            f" against monolingual first {order}"
+        )
+    yield f"Beside hybrid batches, debiased, in the pool (experiment C). {'. '.join(parts)}."
+
+
 def carried_over(home: Path) -> str:
     """The claim that gains carry over to languages that were not trained on, as a line of claims."""
     claim = "| gains carry over to languages that were not trained on |"

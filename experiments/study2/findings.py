@@ -7,15 +7,16 @@ the Parquet files, by other code.
 from collections.abc import Iterator
 from pathlib import Path
 
+from families import TASKS
 from findings_grid import (
+    GridFindings,
     beside_mixes,
     carried_over,
-    grid,
     grid_predictions,
     how_far,
     low_resource,
     more_text,
-    starts,
+    section,
 )
 from wording import HEADER, Row, contrast_line, said, score, told, yes
 
@@ -44,16 +45,17 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
         target: the file.
         home: the folder with the results of the other experiments.
     """
+    grid = GridFindings(home)
     lines = [
         "<!-- Written by report_A.py (findings.py) from the committed JSON. Do not edit: make study2-report -->",
         "# Findings of the second edition: does the kind of batch matter when everything else is right?",
-        "", *status(report, home), "", "## The answer in ten lines", "",
-        *[f"{n}. {line[0].upper()}{line[1:]}" for n, line in enumerate(ten_lines(report, home), 1)], "",
-        "## Claims of arXiv 2408.10536", "", *claims(report, home), "",
-        "## Predictions of the plan", "", *predictions(report), *grid_predictions(home), "",
+        "", *status(report, grid), "", "## The answer in ten lines", "",
+        *[f"{n}. {line[0].upper()}{line[1:]}" for n, line in enumerate(ten_lines(report, home, grid), 1)], "",
+        "## Claims of arXiv 2408.10536", "", *claims(report, grid), "",
+        "## Predictions of the plan", "", *predictions(report), *grid_predictions(grid), "",
         "## Evidence: experiment A", "", *evidence(report), "",
         "## Settings, on other text", "", *settings(home), "",
-        "## Experiments B, C and D", "", *grid(home), "",
+        "## Experiments B, C and D", "", *section(grid), "",
         "## E: a recipe", "", *recipe(home), "",
         "## F: forecasts", "", *forecasts(home), "",
         "## The first edition, checked again", "", *first_edition(), "",
@@ -66,10 +68,10 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
     return target
 
 
-def status(report: Row, home: Path) -> list[str]:
+def status(report: Row, grid: GridFindings) -> list[str]:
     """How far the experiments are."""
     seeds, halves = len(report["seeds"]), len(report["halves"])
-    others = how_far(home)
+    others = how_far(grid)
     if report["final"]:
         return [f"**Final for experiment A**: all {seeds} planned seeds. {others}"]
     return [
@@ -84,7 +86,7 @@ def status(report: Row, home: Path) -> list[str]:
     ]
 
 
-def ten_lines(report: Row, home: Path) -> Iterator[str]:
+def ten_lines(report: Row, home: Path, grid: GridFindings) -> Iterator[str]:
     """What a practitioner can act on."""
     raw = {row["measure"]: row for row in report["families"][PURE]}
     after = {row["measure"]: row for row in report["families"][PURE_DEBIASED]}
@@ -124,7 +126,7 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
         debiasing.append(
             f"debiasing alone takes the untrained encoder's pool from {score(start[0]['pool'])} to"
             f" {score(start[1]['pool'])} mAP; the best raw trained pool is {score(best)}. Compare with it"
-            f" before you train.{debiased_starts(home)}"
+            f" before you train.{debiased_starts(grid)}"
         )
     worth = {(row["contrast"], row["measure"]): row for row in report["families"][WORTH]}
     if worth:
@@ -143,9 +145,9 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
         f" kind is in {NAMES[worst['measure']]}: {said(worst)}."
     )
     yield f"{so_far}{advice if trade else 'the kind of batch is no reason to choose anything.'}"
-    yield from low_resource(home)
-    yield from more_text(home)
-    yield from beside_mixes(home)
+    yield from low_resource(grid)
+    yield from more_text(grid)
+    yield from beside_mixes(grid)
     yield (
         "Train at the start's own temperature (`--temperature auto`; near 0.01 for e5-small-q4, where the first"
         " edition took five times that), and give all kinds of batches the same records (`--same-records`)."
@@ -153,13 +155,13 @@ def ten_lines(report: Row, home: Path) -> Iterator[str]:
     yield recipe_line(home)
 
 
-def debiased_starts(home: Path) -> str:
+def debiased_starts(grid: GridFindings) -> str:
     """What debiasing alone does on the tasks of the grid, if it is scored."""
-    lines = starts(home / "B")
+    lines = grid.starts
     if not {("untrained", "raw"), ("untrained", "debiased")} <= set(lines):
         return ""
     parts = []
-    for task in ("belebele-sib", "atlas"):
+    for task in TASKS:
         raw, after = (
             lines["untrained", vectors][task, "multilingual", "mAP"]
             for vectors in ("raw", "debiased")
@@ -168,7 +170,7 @@ def debiased_starts(home: Path) -> str:
     return f" So does debiasing in other pools: {', '.join(parts)}."
 
 
-def claims(report: Row, home: Path) -> list[str]:
+def claims(report: Row, grid: GridFindings) -> list[str]:
     """The paper's claims, with what experiments A and B say of them."""
     by = {(row["contrast"], row["measure"]): row for row in report["families"][PAPER]}
     final = report["final"]
@@ -200,7 +202,7 @@ def claims(report: Row, home: Path) -> list[str]:
         f"| rank distance of hybrid is 13 to 30 % below X-X-mono | {'' if final else 'so far: '}{verdict} |"
         f" {told(row)}, which is {share:+.1f} % | {row['detectable']:.1f} ranks |",
         "| mix 0.4 to 0.6 is a stable choice | undecidable here: B's mixes .25 and .75 are not run | | |",
-        carried_over(home),
+        carried_over(grid),
         "| XLM-R and LaBSE as starts; MIRACL; MLQA-R | undecidable here: not run | | |",
     ]  # fmt: skip
     return lines

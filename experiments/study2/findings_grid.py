@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from families import PREDICTED_POOL, STRATEGIES, TASKS
 from wording import (
     HEADER,
     Row,
@@ -18,13 +19,14 @@ from wording import (
 
 from hybridbatch.common.files import read_json, write_text
 
-LINES = (
+Columns = tuple[tuple[str, str, str], ...]  # task, setting, metric
+LINES: Columns = (
     ("belebele-sib", "cross-lingual", "mAP"), ("belebele-sib", "multilingual", "mAP"),
     ("belebele-sib", "multilingual", "rank_distance"), ("atlas", "monolingual", "mAP"),
     ("atlas", "cross-lingual", "mAP"), ("atlas", "multilingual", "mAP"),
     ("atlas", "multilingual", "rank_distance"),
 )  # fmt: skip
-WIDE_LINES = (
+WIDE_LINES: Columns = (
     ("xquad-r", "monolingual", "mAP"), ("xquad-r", "cross-lingual", "mAP"),
     ("xquad-r", "multilingual", "mAP"), ("xquad-r", "multilingual", "rank_distance"),
     ("afriqa", "cross-lingual", "mAP"),
@@ -41,144 +43,141 @@ QUESTIONS = {
 }
 
 
-def grid_report(home: Path) -> Row | None:
-    """What `report_grid.py` has written."""
-    path = home / "grid.json"
-    return read_json(path) if path.exists() else None
+class GridFindings:
+    """The report of experiments B, C and D, and the scores of B's lines without training."""
+
+    def __init__(self, home: Path) -> None:
+        path = home / "grid.json"
+        self.report: Row | None = read_json(path) if path.exists() else None
+        self.starts = starts(home / "B")
+
+    def row(self, family: str, contrast: str) -> Row | None:
+        """A row of the pool's mAP of a family; None until all its seeds are there."""
+        wanted = (contrast, "multilingual", "mAP")
+        for each in self.report["families"] if self.report else ():
+            whole = each["final"] or (
+                each["exploratory"] and each["seeds"] == self.report["planned_seeds"]
+            )
+            if each["name"] != family or not whole:
+                continue
+            for row in each["rows"]:
+                if (row["contrast"], row["setting"], row["metric"]) == wanted:
+                    return row
+        return None
+
+    def by_task(self, *wanted: tuple[str, str]) -> dict[str, list[Row]]:
+        """Some rows of each task; empty until all of them are there.
+
+        Args:
+            wanted: names of a family, without its task, and of a contrast.
+        """
+        found = {
+            task: [self.row(f"{family}, {task}", contrast) for family, contrast in wanted]
+            for task in TASKS
+        }
+        return found if all(all(rows) for rows in found.values()) else {}
 
 
-def how_far(home: Path) -> str:
+def how_far(grid: GridFindings) -> str:
     """How much of experiments B to D is run, in a sentence."""
-    found = grid_report(home)
-    planned = sum(each["planned"] for each in found["experiments"]) if found else 0
-    trained = sum(each["trained"] for each in found["experiments"]) if found else 0
-    if not found or not trained:
+    experiments = grid.report["experiments"] if grid.report else []
+    planned, trained = (
+        sum(each[name] for each in experiments) for name in ("planned", "trained")
+    )
+    if not trained:
         return "No training of B, C or D has been run."
-    judged = sum(family["final"] for family in found["families"])
+    judged = sum(family["final"] for family in grid.report["families"])
     return (
         f"Of B, C and D {trained} of {planned} trainings are run, and {judged} of their families are judged;"
         " of the others nothing is claimed."
     )
 
 
-def row_of(home: Path, family: str, contrast: str, setting: str = "multilingual") -> Row | None:
-    """A row of mAP of a family; None while its seeds are not whole."""
-    found = grid_report(home)
-    for each in found["families"] if found else ():
-        if each["name"] != family or each["seeds"] != found["planned_seeds"]:
-            continue
-        for row in each["rows"]:
-            if (row["contrast"], row["setting"], row["metric"]) == (contrast, setting, "mAP"):
-                return row
-    return None
+AHEAD = ("B1 hybrid against pure kinds, raw", "0.5 - 1")
 
 
-def low_resource(home: Path) -> Iterator[str]:
+def low_resource(grid: GridFindings) -> Iterator[str]:
     """What experiment B says to a practitioner, once it is judged."""
-    parts = []
-    for task in ("belebele-sib", "atlas"):
-        raw = row_of(home, f"B1 hybrid against pure kinds, raw, {task}", "0.5 - 1")
-        after = row_of(home, f"B2 hybrid against pure kinds, debiased, {task}", "0.5 - 1")
-        worth = row_of(home, f"is training worth it, debiased, {task}", "0.5 - untrained")
-        if not (raw and after and worth):
-            return
-        parts.append((task, raw, after, worth))
-    gains = "; ".join(
-        f"{task} {said(raw)}, debiased {said(after)}" for task, raw, after, _ in parts
+    found = grid.by_task(
+        AHEAD,
+        ("B2 hybrid against pure kinds, debiased", "0.5 - 1"),
+        ("is training worth it, debiased", "0.5 - untrained"),
     )
-    worths = "; ".join(f"{task} {told(worth)}" for task, _, _, worth in parts)
-    yield (
-        "In eight low-resource languages that no training saw, and English (experiment B), hybrid against"
-        f" monolingual batches in the pool: {gains}. There, too, debiasing comes before training: mix 0.5 against"
-        f" the untrained encoder, both debiased, pool (exploratory): {worths}."
-    )
-
-
-def more_text(home: Path) -> Iterator[str]:
-    """What more training text does, once every size is judged."""
-    found = {}
-    for task in ("belebele-sib", "atlas"):
-        rows = [
-            row_of(home, f"F does more text help, {vectors}, {task}", "0.5, per doubling")
-            for vectors in ("raw", "debiased")
-        ]
-        rows.append(
-            row_of(
-                home,
-                f"B3 the same per doubling of records, raw, {task}",
-                "0.5 - 1, per doubling",
-            )
+    if found:
+        gains = "; ".join(
+            f"{task} {said(raw)}, debiased {said(after)}"
+            for task, (raw, after, _) in found.items()
         )
-        if not all(row and "verdict" in row for row in rows):
-            return
-        found[task] = rows
-    gains = [raw["verdict"] == "difference" and raw["low"] > 0 for raw, _, _ in found.values()]
-    gains_after = [
-        after["verdict"] == "difference" and after["low"] > 0 for _, after, _ in found.values()
-    ]
-    if all(gains) and not any(gains_after):
+        worths = "; ".join(f"{task} {told(worth)}" for task, (*_, worth) in found.items())
+        yield (
+            "In eight low-resource languages that no training saw, and English (experiment B), hybrid against"
+            f" monolingual batches in the pool: {gains}. There, too, debiasing comes before training: mix 0.5"
+            f" against the untrained encoder, both debiased, pool (exploratory): {worths}."
+        )
+
+
+def more_text(grid: GridFindings) -> Iterator[str]:
+    """What more training text does, once every size is judged."""
+    found = grid.by_task(
+        ("F does more text help, raw", "0.5, per doubling"),
+        ("F does more text help, debiased", "0.5, per doubling"),
+        ("B3 the same per doubling of records, raw", "0.5 - 1, per doubling"),
+    )
+    if not found:
+        return
+    if all(gain(raw) and not gain(after) for raw, after, _ in found.values()):
         lead = "More text raises the raw pool of hybrid batches, and no gain is shown once it is debiased"
     else:
         lead = "What more text does to the pool of hybrid batches"
-    sizes = grid_report(home)["sizes"]
-    parts = [
+    sizes = grid.report["sizes"]
+    parts = ". ".join(
         f"{task} {said(raw)}, debiased {said(after)}; the lead over monolingual batches, raw, {said(ahead)}"
         for task, (raw, after, ahead) in found.items()
-    ]
-    yield (
-        f"{lead}. For each doubling from {sizes[0]:,} to {sizes[-1]:,} records: {'. '.join(parts)}."
     )
+    yield f"{lead}. For each doubling from {sizes[0]:,} to {sizes[-1]:,} records: {parts}."
 
 
-def beside_mixes(home: Path) -> Iterator[str]:
+def gain(row: Row) -> bool:
+    """Whether a contrast of mAP is judged to be above 0."""
+    return row["verdict"] == "difference" and row["low"] > 0
+
+
+def beside_mixes(grid: GridFindings) -> Iterator[str]:
     """What a teacher, other strategies and the order of the kinds do, once they are judged."""
+    found = grid.by_task(
+        ("C5 a teacher against none, debiased", "0.5 with a teacher - 0.5"),
+        ("C2 X-X and MTT against hybrid, debiased", "X-X - 0.5"),
+        ("C2 X-X and MTT against hybrid, debiased", "MTT - 0.5"),
+        ("C4 interleaved against monolingual first, raw", "0.5 - monolingual first"),
+    )
     parts = []
-    for task in ("belebele-sib", "atlas"):
-        rows = [
-            row_of(
-                home, f"C5 a teacher against none, debiased, {task}", "0.5 with a teacher - 0.5"
-            ),
-            row_of(home, f"C2 X-X and MTT against hybrid, debiased, {task}", "X-X - 0.5"),
-            row_of(home, f"C2 X-X and MTT against hybrid, debiased, {task}", "MTT - 0.5"),
-            row_of(
-                home,
-                f"C4 interleaved against monolingual first, raw, {task}",
-                "0.5 - monolingual first",
-            ),
-        ]
-        if not all(rows):
-            return
+    for task, rows in found.items():
         teacher, mixed, mtt, order = map(said, rows)
         parts.append(
             f"{task}: a teacher (the start itself) {teacher}, X-X {mixed}, MTT {mtt}, and, raw, interleaved"
             f" against monolingual first {order}"
         )
-    yield f"Beside hybrid batches, debiased, in the pool (experiment C). {'. '.join(parts)}."
+    if parts:
+        yield f"Beside hybrid batches, debiased, in the pool (experiment C). {'. '.join(parts)}."
 
 
-def carried_over(home: Path) -> str:
+def carried_over(grid: GridFindings) -> str:
     """The claim that gains carry over to languages that were not trained on, as a line of claims."""
     claim = "| gains carry over to languages that were not trained on |"
-    rows = {
-        task: row_of(home, f"B1 hybrid against pure kinds, raw, {task}", "0.5 - 1")
-        for task in ("belebele-sib", "atlas")
-    }
-    if not all(rows.values()):
+    rows = {task: row for task, (row,) in grid.by_task(AHEAD).items()}
+    if not rows:
         return f"{claim} undecidable here: experiment B is not judged | | |"
-    won = [
-        task for task, row in rows.items() if row["verdict"] == "difference" and row["low"] > 0
-    ]
-    word = "reproduced in the pool" if len(won) == len(rows) else "not reproduced"
+    word = "reproduced in the pool" if all(map(gain, rows.values())) else "not reproduced"
     told_of = "; ".join(f"{task} {told(row)}" for task, row in rows.items())
     least = max(row["detectable"] for row in rows.values())
     return f"{claim} {word} | against X-X-mono: {told_of} | {100 * least:.1f} points |"
 
 
-def grid_predictions(home: Path) -> Iterator[str]:
+def grid_predictions(grid: GridFindings) -> Iterator[str]:
     """What the plan expected of experiment C, and whether it came."""
-    for task in ("belebele-sib", "atlas"):
-        row = row_of(
-            home, f"C1 does debiasing close the gap, {task}", "(0 - 1 raw) - (0 - 1 debiased)"
+    for task in TASKS:
+        row = grid.row(
+            f"C1 does debiasing close the gap, {task}", "(0 - 1 raw) - (0 - 1 debiased)"
         )
         if row:
             share = row["difference"] / row["gap_raw"]
@@ -187,19 +186,19 @@ def grid_predictions(home: Path) -> Iterator[str]:
                 f"| C1 | debiasing closes most of the pool's gap on {task} | {yes(abs(1 - share) < 0.5)} |"
                 f" of {100 * row['gap_raw']:+.1f} points {100 * left:+.1f} are left |"
             )
-    for name in ("X-X", "MTT"):
-        row = row_of(home, "C2 their pool, debiased, belebele-sib", f"{name} - 0.6")
+    for name in STRATEGIES.values():
+        row = grid.row("C2 their pool, debiased, belebele-sib", f"{name} - {PREDICTED_POOL:g}")
         if row:
             yield (
                 f"| C2 | {name}'s debiased pool above .60 | {yes(row['low'] > 0)} | {told(row)} above |"
             )
 
 
-def grid(home: Path) -> Iterator[str]:
+def section(grid: GridFindings) -> Iterator[str]:
     """The section of FINDINGS.md."""
-    found = grid_report(home)
+    found = grid.report
     if not found:
-        yield how_far(home)
+        yield how_far(grid)
         return
     yield from (
         "All settings are committed, and one command runs what is missing (`make study2`).", "",
@@ -208,29 +207,25 @@ def grid(home: Path) -> Iterator[str]:
     for each in found["experiments"]:
         name = each["experiment"]
         yield f"| {name} | {QUESTIONS[name]} | {each['planned']} | {each['trained']} |"
-    yield from ("", *means(home, found, LINES))
+    yield from (
+        "", "English questions on belebele-sib; macro-averages over nine query languages on the atlas. Means and SHIFT's"
+        " vectors are from the other half of each task's own texts. [grid.md](grid.md) has every size.",
+        "", *head("line", LINES),
+    )  # fmt: skip
+    for (name, vectors), values in grid.starts.items():
+        cells = [shown(measure[2], values[measure]) for measure in LINES]
+        yield f"| {name} | {vectors} | | {' | '.join(cells)} |"
+    for line in found["means"]:
+        if of_task(line, LINES[0][0]) and largest(line, found):
+            yield mean_line(line, LINES)
     if found["families"]:
         yield from ("", *verdicts(found))
 
 
-def means(home: Path, found: Row, columns: tuple[tuple[str, str, str], ...]) -> Iterator[str]:
-    """The lines without training, and the means of what is trained with the largest size."""
-    header = " | ".join(in_words(*measure) for measure in columns)
-    yield (
-        "English questions on belebele-sib; macro-averages over nine query languages on the atlas. Means and SHIFT's"
-        " vectors are from the other half of each task's own texts. [grid.md](grid.md) has every size."
-    )
-    yield from (
-        "",
-        f"| line | vectors | seeds | {header} |",
-        f"|---|---|---:|{'---:|' * len(columns)}",
-    )
-    for (name, vectors), values in starts(home / "B").items():
-        cells = [shown(measure[2], values[measure]) for measure in columns]
-        yield f"| {name} | {vectors} | | {' | '.join(cells)} |"
-    for line in found["means"]:
-        if of_task(line, columns[0][0]) and largest(line, found):
-            yield mean_line(line, columns)
+def head(first: str, columns: Columns) -> list[str]:
+    """The head of a table of means."""
+    names = [first, "vectors", "seeds", *(in_words(*measure) for measure in columns)]
+    return [f"| {' | '.join(names)} |", f"|---|---|---:|{'---:|' * len(columns)}"]
 
 
 def of_task(line: Row, task: str) -> bool:
@@ -243,7 +238,7 @@ def largest(line: Row, found: Row) -> bool:
     return line["axes"].get("pairs", found["sizes"][-1]) == found["sizes"][-1]
 
 
-def mean_line(line: Row, columns: tuple[tuple[str, str, str], ...]) -> str:
+def mean_line(line: Row, columns: Columns) -> str:
     """The means of a side."""
     cells = [shown(measure[2], line[" ".join(measure)]) for measure in columns]
     seeds = len(line["seeds"])
@@ -284,11 +279,8 @@ def judged(rows: list[Row]) -> list[str]:
     return cells
 
 
-def write_page(home: Path) -> None:
-    """Write grid.md: every mean and every contrast."""
-    found = grid_report(home)
-    if not found:
-        return
+def write_page(found: Row, home: Path) -> None:
+    """Write grid.md: every mean and every contrast of a report."""
     lines = [
         "<!-- Written by report_grid.py (findings_grid.py). Do not edit: make study2-report -->",
         "# Experiments B, C and D: every mean and every contrast", "",
@@ -299,9 +291,7 @@ def write_page(home: Path) -> None:
     for columns in (LINES, WIDE_LINES):
         rows = [line for line in found["means"] if of_task(line, columns[0][0])]
         if rows:
-            header = " | ".join(in_words(*measure) for measure in columns)
-            lines += ["", f"| side | vectors | seeds | {header} |"]
-            lines += [f"|---|---|---:|{'---:|' * len(columns)}"]
+            lines += ["", *head("side", columns)]
             lines += [mean_line(line, columns) for line in rows]
     for family in found["families"]:
         seeds = ", ".join(map(str, family["seeds"]))

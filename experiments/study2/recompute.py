@@ -39,8 +39,8 @@ def page_figures(pages, crossfit, grid, recipe):
     yield from recipe.page_figures(text)
     yield from recompute_F.page_figures(grid.home, text)
     # Sentences and claims repeat numbers of the tables: each must be one of them.
-    told = [(measure, found) for _, _, measure, found in crossfit.told]
-    told += recipe.told + [(row["metric"], found) for _, row, found in grid.rows]
+    told = [*crossfit.told, *recipe.told]
+    told += [(row["metric"], found) for _, row, found in grid.rows]
     yield from nearest(
         text.split("## The answer in ten lines")[1].split("## Evidence")[0], told
     )

@@ -36,7 +36,7 @@ class Crossfit:
         for path in folder.glob("seed-*.parquet"):
             seed, half, kind = re.fullmatch(r"seed-(\d+)-half-(\d)-(.+)", path.stem).groups()
             self.runs[int(seed), int(half), kind.removeprefix("mix-")] = pd.read_parquet(path)
-        self.told = []  # (family, contrast, measure, recomputed) of every row of the page's tables
+        self.told = []  # (measure, recomputed) of every row of the page's tables
 
     def values(self, mix, column, chosen):
         """{(seed, question): mean over query languages}."""
@@ -133,7 +133,7 @@ class Crossfit:
         measure = LABELS[entries[1]]
         scale = 1 if measure == "rank_distance" else 100
         found = self.recomputed(family, entries[0], measure)
-        self.told.append((family, entries[0], measure, found))
+        self.told.append((measure, found))
         yield from interval(line, entries[2], found, scale)
         yield line, float(entries[3]), scale * found["detectable"], entries[3]
         if entries[4]:

@@ -15,18 +15,19 @@ def means(path):
     return table.groupby(["task", "setting", "query_language"])["mAP"].mean().to_dict()
 
 
+@cache
+def forecasts_of(path):
+    """The forecasts of the first edition's cells."""
+    return pd.read_parquet(path).to_dict("records")
+
+
 def miss(forecasts, cells):
-    """Of forecasts of the cells there are: (scores, miss, share inside, half width, miss of the start)."""
-    done = [
-        (
-            each,
-            means(cells / f"{each['key']}.parquet")[
-                each["task"], each["setting"], each["language"]
-            ],
-        )
-        for each in forecasts
-        if (cells / f"{each['key']}.parquet").exists()
-    ]
+    """Of the forecasts whose cells are there: number of scores, then shares and means in percent."""
+    done = []
+    for each in forecasts:
+        cell = cells / f"{each['key']}.parquet"
+        if cell.exists():
+            done.append((each, means(cell)[each["task"], each["setting"], each["language"]]))
     count = len(done)
     inside = sum(each["low"] <= score <= each["high"] for each, score in done)
     return {
@@ -44,7 +45,7 @@ def page_figures(home, text):
     for line in part.splitlines():
         entries = entries_of(line)
         if len(entries) == 8 and entries[0] in ("atlas", "all"):
-            every = pd.read_parquet(home / "F" / "first-edition.parquet").to_dict("records")
+            every = forecasts_of(home / "F" / "first-edition.parquet")
             chosen = [each for each in every if entries[1] in (each["setting"], "all")]
             found = miss(chosen, home.parent / "study" / "grid" / "cells")
             wanted = ("scores", "miss", "inside", "half_width", "start")

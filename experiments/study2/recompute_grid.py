@@ -8,42 +8,45 @@ from functools import cache
 import pandas as pd
 from plain import by_language, by_question, contrast, entries_of, interval
 
+METRICS = ("mAP", "rank_distance")
+
+
+def said(setting, metric):
+    """A measure in words."""
+    return f"{setting.removesuffix('-lingual')} {metric.replace('_', ' ')}"
+
+
 MEASURES = {
-    f"{setting.removesuffix('-lingual')} {metric.replace('_', ' ')}": (setting, metric)
+    said(setting, metric): (setting, metric)
     for setting in ("monolingual", "cross-lingual", "multilingual")
-    for metric in ("mAP", "rank_distance")
+    for metric in METRICS
 }
+
+
+def named(task, debiased):
+    """A task's name in the tables of cells."""
+    return f"{task} (debiased)" if debiased else task
+
+
+def scale_of(row):
+    """From a difference to what is shown: ranks, or points of mAP."""
+    return 1 if row["metric"] == "rank_distance" else 100
 
 
 @cache
 def scores(path):
-    """Of a cell: {(task, setting, metric): {question: mean over query languages}}."""
+    """Of a cell: {(task, setting, metric): ({question: mean}, {query language: mean})}."""
     return {
-        (*place, metric): by_question(table, metric)
+        (*place, metric): (by_question(table, metric), by_language([table], metric))
         for place, table in pd.read_parquet(path).groupby(["task", "setting"])
-        for metric in ("mAP", "rank_distance")
-    }
-
-
-@cache
-def languages(path):
-    """Of a cell: {(task, setting, metric): {query language: mean}}."""
-    return {
-        (*place, metric): by_language([table], metric)
-        for place, table in pd.read_parquet(path).groupby(["task", "setting"])
-        for metric in ("mAP", "rank_distance")
+        for metric in METRICS
     }
 
 
 def mean(path, task, setting, metric):
     """The macro-average over query languages of a cell."""
-    found = languages(path)[task, setting, metric].values()
-    return sum(found) / len(found)
-
-
-def said(row):
-    """The measure of a row in words."""
-    return f"{row['setting'].removesuffix('-lingual')} {row['metric'].replace('_', ' ')}"
+    _, languages = scores(path)[task, setting, metric]
+    return sum(languages.values()) / len(languages)
 
 
 def plain_axis(value):
@@ -99,18 +102,21 @@ class Grid:
         (table,) = fits
         return table
 
+    def known(self, row, seed):
+        """The scores of the sides of a row: [(side, {question: mean}, {query language: mean})]."""
+        found = []
+        for side in row["sides"]:
+            place = named(row["task"], side["debiased"]), row["setting"], row["metric"]
+            found.append((side, *scores(self.cell(side, seed))[place]))
+        return found
+
     def of_row(self, row, seeds):
         """{(seed, question): value} of a row."""
         values = {}
         for seed in seeds:
-            known = []
-            for side in row["sides"]:
-                task = f"{row['task']} (debiased)" if side["debiased"] else row["task"]
-                cell = scores(self.cell(side, seed))
-                found = cell[task, row["setting"], row["metric"]]
-                known.append((side, found))
-            for question in set.intersection(*(set(found) for _, found in known)):
-                points = [(side, found[question]) for side, found in known]
+            sides = [(side, questions) for side, questions, _ in self.known(row, seed)]
+            for question in set.intersection(*(set(found) for _, found in sides)):
+                points = [(side, found[question]) for side, found in sides]
                 values[seed, question] = self.combined(row, points)
         return values
 
@@ -118,13 +124,9 @@ class Grid:
         """The contrast with query languages as the units, each averaged over seeds."""
         values = {}
         for seed in seeds:
-            known = []
-            for side in row["sides"]:
-                task = f"{row['task']} (debiased)" if side["debiased"] else row["task"]
-                found = languages(self.cell(side, seed))
-                known.append((side, found[task, row["setting"], row["metric"]]))
-            for code in known[0][1]:
-                points = [(side, found[code]) for side, found in known]
+            sides = [(side, languages) for side, _, languages in self.known(row, seed)]
+            for code in sides[0][1]:
+                points = [(side, found[code]) for side, found in sides]
                 values.setdefault(code, []).append(self.combined(row, points))
         return contrast({(0, code): sum(each) / len(each) for code, each in values.items()})
 
@@ -165,9 +167,8 @@ class Grid:
                 if not fits:
                     continue
                 task, setting, metric = fits.groups()
-                named = f"{task} (debiased)" if line["vectors"] == "debiased" else task
-                cells = [self.cell(line, seed) for seed in line["seeds"]]
-                of_seeds = [mean(cell, named, setting, metric) for cell in cells]
+                place = named(task, line["vectors"] == "debiased"), setting, metric
+                of_seeds = [mean(self.cell(line, seed), *place) for seed in line["seeds"]]
                 exact[name] = sum(of_seeds) / len(of_seeds)
                 yield abs(exact[name] - value) / max(1.0, abs(exact[name]))
             self.lines.append((line, exact))
@@ -207,8 +208,8 @@ class Grid:
         exact = {}
         for column in columns:
             task, setting, metric = column.split(" ")
-            named = f"{task} (debiased)" if vectors == "debiased" else task
-            exact[column] = mean(self.baselines[name], named, setting, metric)
+            place = named(task, vectors == "debiased"), setting, metric
+            exact[column] = mean(self.baselines[name], *place)
         return exact
 
     def of_tables(self, part):
@@ -219,33 +220,38 @@ class Grid:
             if line.startswith("**"):
                 family = line.split("**")[1]
             elif family and line.startswith("|") and entries[1] in MEASURES:
-                (found,) = (
-                    (row, exact) for of, row, exact in self.rows
-                    if of["name"] == family and row["contrast"] == entries[0]
-                    and (row["setting"], row["metric"]) == MEASURES[entries[1]]
-                )  # fmt: skip
-                row, exact = found
-                scale = 1 if row["metric"] == "rank_distance" else 100
-                yield from interval(line, entries[2], exact, scale)
-                yield line, float(entries[3]), scale * exact["detectable"], entries[3]
-                if entries[4]:
-                    seeds = next(of["seeds"] for of, each, _ in self.rows if each is row)
-                    over = self.over_languages(row, seeds)
-                    for end, shown in zip(
-                        ("low", "high"), entries[4].split(" to "), strict=True
-                    ):
-                        yield line, float(shown), scale * over[end], shown
+                yield from self.of_contrast(line, entries, family)
+
+    def of_contrast(self, line, entries, family):
+        """A row of a table of contrasts."""
+        of, row, exact = self.row(family, entries[0], *MEASURES[entries[1]])
+        scale = scale_of(row)
+        yield from interval(line, entries[2], exact, scale)
+        yield line, float(entries[3]), scale * exact["detectable"], entries[3]
+        if entries[4]:
+            over = self.over_languages(row, of["seeds"])
+            for end, shown in zip(("low", "high"), entries[4].split(" to "), strict=True):
+                yield line, float(shown), scale * over[end], shown
+
+    def row(self, family, about, setting, metric):
+        """A family, its row of that name and measure, and the row's contrast recomputed."""
+        (found,) = (
+            (of, row, exact) for of, row, exact in self.rows
+            if of["name"] == family
+            and (row["contrast"], row["setting"], row["metric"]) == (about, setting, metric)
+        )  # fmt: skip
+        return found
 
     def of_verdicts(self, part):
         """The lines of families: differences, and what would be found where there is none."""
         by_family = {}
         for family, row, found in self.rows:
-            of = f"{row['contrast']} in {said(row)}"
+            of = f"{row['contrast']} in {said(row['setting'], row['metric'])}"
             by_family.setdefault(family["name"], {})[of] = row, found
         for line in part.splitlines():
             known = by_family.get(entries_of(line)[0], {})
             for of, (row, found) in known.items():
-                scale = 1 if row["metric"] == "rank_distance" else 100
+                scale = scale_of(row)
                 told = re.search(
                     re.escape(of) + r" ([+-]\S+) (?:points|ranks) (\[[^]]*\])", line
                 )
@@ -256,21 +262,13 @@ class Grid:
                     shown = told.group(1)
                     yield line, float(shown), scale * found["detectable"], shown
 
-    def row(self, family, contrast, setting="multilingual", metric="mAP"):
-        """The recomputed contrast of a row."""
-        for of, row, found in self.rows:
-            place = row["contrast"], row["setting"], row["metric"]
-            if of["name"] == family and place == (contrast, setting, metric):
-                return found
-        return None
-
     def of_predictions(self, text):
-        """What is left of the pool's gap, what was above the predicted pool, and the claim on gains."""
+        """What is left of the pool's gap, and the claim on gains."""
         for line in text.splitlines():
             left = re.match(r"\| C1 \| .* on (\S+) \|.*of (\S+) points (\S+) are left", line)
             if left:
                 task, *shown = left.groups()
-                exact = [self.pure_kinds(task), self.pure_kinds(f"{task} (debiased)")]
+                exact = [self.pure_kinds(named(task, debiased)) for debiased in (False, True)]
                 for each, value in zip(shown, exact, strict=True):
                     yield line, float(each), 100 * value, each
             if line.startswith("| gains carry over") and line.endswith(" points |"):
@@ -279,7 +277,8 @@ class Grid:
                     for task in ("atlas", "belebele-sib")
                 ]
                 shown = entries_of(line)[-1].removesuffix(" points")
-                exact = max(self.row(name, "0.5 - 1")["detectable"] for name in names)
+                rows = [self.row(name, "0.5 - 1", "multilingual", "mAP") for name in names]
+                exact = max(found["detectable"] for _, _, found in rows)
                 yield line, float(shown), 100 * exact, shown
 
     def pure_kinds(self, task):
@@ -288,17 +287,18 @@ class Grid:
         means = []
         for mix in (0.0, 1.0):
             side = largest | {"axes": largest["axes"] | {"mix": mix}}
-            cells = [scores(self.cell(side, seed)) for seed in self.report["planned_seeds"]]
-            of_seeds = [cell[task, "multilingual", "mAP"] for cell in cells]
-            means.append(
-                sum(sum(each.values()) / len(each) for each in of_seeds) / len(of_seeds)
-            )
+            seeds = self.report["planned_seeds"]
+            of_seeds = [
+                scores(self.cell(side, seed))[task, "multilingual", "mAP"][0] for seed in seeds
+            ]
+            means.append(sum(sum(each.values()) / len(each) for each in of_seeds) / len(seeds))
         return means[0] - means[1]
 
     def of_starts(self, text):
         """The sentence on debiasing alone in other pools."""
         for line in text.splitlines():
             for task, *shown in re.findall(r"(belebele-sib|atlas) (\.\d+) to (\.\d+)", line):
-                for each, name in zip(shown, (task, f"{task} (debiased)"), strict=True):
-                    exact = mean(self.baselines["untrained"], name, "multilingual", "mAP")
+                for each, debiased in zip(shown, (False, True), strict=True):
+                    place = named(task, debiased), "multilingual", "mAP"
+                    exact = mean(self.baselines["untrained"], *place)
                     yield line, float(each), exact, each

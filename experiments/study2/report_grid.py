@@ -226,8 +226,9 @@ def main() -> None:
     """Write the report."""
     home = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     try:
-        write_json(home / "grid.json", report(home))
-        write_page(home)
+        found = report(home)
+        write_json(home / "grid.json", found)
+        write_page(found, home)
     except HybridBatchError as error:
         sys.exit(f"error: {error}")
 

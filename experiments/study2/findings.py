@@ -4,21 +4,18 @@
 the Parquet files, by other code.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from families import TASKS
+from answer import A1, A2, A3, A4, A5, A6, answer, judgement
 from findings_grid import (
     GridFindings,
-    beside_mixes,
     carried_over,
     grid_predictions,
     how_far,
-    low_resource,
-    more_text,
     section,
+    stable,
 )
-from wording import HEADER, Row, contrast_line, said, score, told, yes
+from wording import HEADER, Row, contrast_line, score, told, yes
 
 from hybridbatch.common.files import read_json, write_text
 from hybridbatch.scaling.cells.folder import SweepFolder
@@ -28,12 +25,6 @@ from hybridbatch.scaling.predict import compared
 HERE = Path(__file__).parent
 NAMES = {"mono": "monolingual mAP", "cross": "cross-lingual mAP", "pool": "pool mAP",
          "rank_distance": "rank distance"}  # fmt: skip
-PAPER, PAPER_DEBIASED = "A1 the paper's claims, raw", "A2 the paper's claims, debiased"
-PURE, PURE_DEBIASED = "A3 pure kinds, raw", "A4 pure kinds, debiased"
-GAP, WORTH = (
-    "A5 does debiasing close the gap between pure kinds",
-    "A6 is training worth it, debiased",
-)
 VARIANTS = {"raw": "raw", "collection": "debiased", "news": "debiased, means from news"}
 
 
@@ -50,7 +41,7 @@ def write(report: Row, target: Path, home: Path = HERE) -> Path:
         "<!-- Written by report_A.py (findings.py) from the committed JSON. Do not edit: make study2-report -->",
         "# Findings of the second edition: does the kind of batch matter when everything else is right?",
         "", *status(report, grid), "", "## The answer in ten lines", "",
-        *[f"{n}. {line[0].upper()}{line[1:]}" for n, line in enumerate(ten_lines(report, home, grid), 1)], "",
+        *answer(report, home, grid), "",
         "## Claims of arXiv 2408.10536", "", *claims(report, grid), "",
         "## Predictions of the plan", "", *predictions(report), *grid_predictions(grid), "",
         "## Evidence: experiment A", "", *evidence(report), "",
@@ -86,93 +77,9 @@ def status(report: Row, grid: GridFindings) -> list[str]:
     ]
 
 
-def ten_lines(report: Row, home: Path, grid: GridFindings) -> Iterator[str]:
-    """What a practitioner can act on."""
-    raw = {row["measure"]: row for row in report["families"][PURE]}
-    after = {row["measure"]: row for row in report["families"][PURE_DEBIASED]}
-    hybrid = {(row["contrast"], row["measure"]): row for row in report["families"][PAPER]}
-    hybrid_after = report["families"][PAPER_DEBIASED]
-    so_far = "" if report["final"] else "So far: "
-    trade = raw["pool"]["low"] > 0 and raw["mono"]["high"] < 0
-    yield (
-        f"{so_far}the kind of batch {'is a trade' if trade else 'makes these differences'}. Cross-lingual against"
-        f" monolingual batches, same records, raw: pool {said(raw['pool'])}, across languages"
-        f" {said(raw['cross'])}, within a language {said(raw['mono'])}."
-    )
-    (gap,) = (row for row in report["families"][GAP] if row["measure"] == "pool")
-    yield (
-        f"{so_far}subtracting the mean vector of each language changes the pool's gap between the two by"
-        f" {100 * gap['difference'] / gap['mean']:.1f} % of it. What is left: pool {said(after['pool'])}, across"
-        f" languages {said(after['cross'])}, within a language {said(after['mono'])}. It needs no training and"
-        " no labels (`debias`, `eval --debias`, `search --debias`)."
-    )
-    mono, cross, pool = (
-        hybrid["0.5 - 1.0", "mono"], hybrid["0.5 - 0.0", "cross"], hybrid["0.5 - 0.0", "pool"],
-    )  # fmt: skip
-    between = mono["high"] < 0 and pool["high"] < 0
-    after_of = {(row["contrast"], row["measure"]): said(row) for row in hybrid_after}
-    yield (
-        f"{so_far}hybrid batches (mix 0.5) {'lie between the pure kinds' if between else 'compare like this'}."
-        f" Against monolingual batches within a language {said(mono)}, debiased"
-        f" {after_of['0.5 - 1.0', 'mono']}; against cross-lingual batches across languages {said(cross)}, debiased"
-        f" {after_of['0.5 - 0.0', 'cross']}, and in the pool {said(pool)}, debiased"
-        f" {after_of['0.5 - 0.0', 'pool']}."
-    )
-    debiasing = []
-    means = {(str(line["mix"]), line["vectors"]): line for line in report["means"]}
-    start = means.get(("untrained", "raw")), means.get(("untrained", "collection"))
-    if all(start):
-        best = max(means[mix, "raw"]["pool"] for mix in ("0.0", "0.5", "1.0"))
-        debiasing.append(
-            f"debiasing alone takes the untrained encoder's pool from {score(start[0]['pool'])} to"
-            f" {score(start[1]['pool'])} mAP; the best raw trained pool is {score(best)}. Compare with it"
-            f" before you train.{debiased_starts(grid)}"
-        )
-    worth = {(row["contrast"], row["measure"]): row for row in report["families"][WORTH]}
-    if worth:
-        rows = [worth["0.5 - untrained", measure] for measure in ("mono", "cross", "pool")]
-        pays = "pays in every setting" if all(row["low"] > 0 for row in rows) else "gives this"
-        debiasing.append(
-            f"Beside it, fine-tuning {pays}: mix 0.5 against the untrained encoder, both debiased, within a"
-            f" language {said(rows[0])}, across languages {said(rows[1])}, pool {said(rows[2])}."
-        )
-    if debiasing:
-        yield so_far + " ".join(debiasing)
-    worst = min((mono, cross, pool), key=lambda row: row["difference"])
-    advice = (
-        "if you do not debias and search one pool of languages, take cross-lingual batches; if you search"
-        " within one language, take monolingual ones. At a mix of 0.5 the largest loss against the better pure"
-        f" kind is in {NAMES[worst['measure']]}: {said(worst)}."
-    )
-    yield f"{so_far}{advice if trade else 'the kind of batch is no reason to choose anything.'}"
-    yield from low_resource(grid)
-    yield from more_text(grid)
-    yield from beside_mixes(grid)
-    yield (
-        "Train at the start's own temperature (`--temperature auto`; near 0.01 for e5-small-q4, where the first"
-        " edition took five times that), and give all kinds of batches the same records (`--same-records`)."
-    )
-    yield recipe_line(home)
-
-
-def debiased_starts(grid: GridFindings) -> str:
-    """What debiasing alone does on the tasks of the grid, if it is scored."""
-    lines = grid.starts
-    if not {("untrained", "raw"), ("untrained", "debiased")} <= set(lines):
-        return ""
-    parts = []
-    for task in TASKS:
-        raw, after = (
-            lines["untrained", vectors][task, "multilingual", "mAP"]
-            for vectors in ("raw", "debiased")
-        )
-        parts.append(f"{task} {score(raw)} to {score(after)}")
-    return f" So does debiasing in other pools: {', '.join(parts)}."
-
-
 def claims(report: Row, grid: GridFindings) -> list[str]:
     """The paper's claims, with what experiments A and B say of them."""
-    by = {(row["contrast"], row["measure"]): row for row in report["families"][PAPER]}
+    by = {(row["contrast"], row["measure"]): row for row in report["families"][A1]}
     final = report["final"]
     lines = [
         "Rule: *reproduced* if the interval lies above -1 point (the margin), *not* if it lies below 0 and the"
@@ -201,7 +108,7 @@ def claims(report: Row, grid: GridFindings) -> list[str]:
     lines += [
         f"| rank distance of hybrid is 13 to 30 % below X-X-mono | {'' if final else 'so far: '}{verdict} |"
         f" {told(row)}, which is {share:+.1f} % | {row['detectable']:.1f} ranks |",
-        "| mix 0.4 to 0.6 is a stable choice | undecidable here: B's mixes .25 and .75 are not run | | |",
+        stable(grid),
         carried_over(grid),
         "| XLM-R and LaBSE as starts; MIRACL; MLQA-R | undecidable here: not run | | |",
     ]  # fmt: skip
@@ -242,14 +149,14 @@ def predictions(report: Row) -> list[str]:
     beyond = [
         f"{contrast} in {NAMES[measure]}"
         for (of, contrast, measure), row in rows.items()
-        if of == PAPER_DEBIASED and not (-row["margin"] < row["low"] and row["high"] < row["margin"])
+        if of == A2 and not (-row["margin"] < row["low"] and row["high"] < row["margin"])
     ]  # fmt: skip
-    ahead = pure(PURE, "pool")["low"] > 0 and pure(PURE, "rank_distance")["high"] < 0
-    raw, after = pure(PURE, "pool")["difference"], pure(PURE_DEBIASED, "pool")["difference"]
-    gap = {row["measure"]: row["difference"] / row["mean"] for row in report["families"][GAP]}
-    worth = differ(WORTH)
+    ahead = pure(A3, "pool")["low"] > 0 and pure(A3, "rank_distance")["high"] < 0
+    raw, after = pure(A3, "pool")["difference"], pure(A4, "pool")["difference"]
+    gap = {row["measure"]: row["difference"] / row["mean"] for row in report["families"][A5]}
+    worth = differ(A6)
     not_mono = [name for name in worth if name.endswith(NAMES["mono"])]
-    hybrid = differ(PAPER)
+    hybrid = differ(A1)
     only_distance = hybrid == [f"0.5 - 1.0 in {NAMES['rank_distance']}"]
     return [
         "| family | prediction | came | what was found |", "|---|---|---|---|",
@@ -257,7 +164,7 @@ def predictions(report: Row) -> list[str]:
         f"| A2 | none differs by more than the margin | {yes(not beyond)} |"
         f" intervals beyond the margin: {'; '.join(beyond) or 'none'} |",
         f"| A3 | mix 0 ahead in pool and rank distance, level in mono |"
-        f" {yes(ahead and pure(PURE, 'mono')['verdict'] == 'equivalent')} | in mono {told(pure(PURE, 'mono'))} |",
+        f" {yes(ahead and pure(A3, 'mono')['verdict'] == 'equivalent')} | in mono {told(pure(A3, 'mono'))} |",
         f"| A4 | less than half of A3's difference in the pool | {yes(abs(after) < abs(raw) / 2)} |"
         f" {100 * after / raw:.1f} % of it |",
         f"| A5 | debiasing closes more than half of it | {yes(min(gap.values()) > 0.5)} |"
@@ -380,14 +287,6 @@ def acceptance(home: Path, found: Row) -> list[str]:
     ]  # fmt: skip
 
 
-def judgement(home: Path) -> Row | None:
-    """The acceptance of the chosen point, if it was tried."""
-    path = home / "E" / "acceptance.json"
-    found = read_json(path) if path.exists() else None
-    chosen = read_json(home / "E" / "recipe.json")["chosen"]["name"] if found else None
-    return found if found and found["recipe"] == chosen else None
-
-
 def compared_with_start(rows: list[Row]) -> list[str]:
     """A table of an acceptance."""
     lines = ["| measure | against | difference | floor | passed |", "|---|---|---|---:|---|"]
@@ -397,28 +296,6 @@ def compared_with_start(rows: list[Row]) -> list[str]:
             f" {yes(row['passed'])} |"
         )
     return lines
-
-
-def recipe_line(home: Path) -> str:
-    """The recipe in a line."""
-    judged = judgement(home)
-    if not judged:
-        return (
-            "There is no accepted recipe yet (experiment E): none was shown better than the untrained encoder in"
-            " every setting by the plan's rule."
-        )
-    chosen = read_json(home / "E" / "recipe.json")["chosen"]
-    name = f"learning rate {chosen['training']['rate']:g}, used {chosen['used']}"
-    if judged["accepted"]:
-        return f"A recipe that is better than the untrained encoder in every setting (experiment E): {name}."
-    failed = [row for row in judged["rows"] if not row["passed"]]
-    words = "; ".join(
-        f"{row['measure']} against the {row['against']} encoder {told(row)}" for row in failed
-    )
-    return (
-        f"No recipe is accepted (experiment E). The best of a search on English and Portuguese ({name}) is ahead"
-        f" in every setting there, and fails on eleven languages: {words}. Debias after training."
-    )
 
 
 def forecasts(home: Path) -> list[str]:

@@ -9,8 +9,8 @@ from wording import (
     Row,
     contrast_line,
     detectable,
+    gains,
     of_setting,
-    said,
     shown,
     told,
     unit,
@@ -77,6 +77,14 @@ class GridFindings:
         }
         return found if all(all(rows) for rows in found.values()) else {}
 
+    def untrained_pools(self) -> dict[str, tuple[float, float]]:
+        """The pool's mAP of the untrained encoder, raw and debiased; empty if they are not scored."""
+        raw, after = (self.starts.get(("untrained", v)) for v in ("raw", "debiased"))
+        if not raw or not after:
+            return {}
+        pools = {task: (task, "multilingual", "mAP") for task in TASKS}
+        return {task: (raw[pool], after[pool]) for task, pool in pools.items()}
+
 
 def how_far(grid: GridFindings) -> str:
     """How much of experiments B to D is run, in a sentence."""
@@ -94,71 +102,24 @@ def how_far(grid: GridFindings) -> str:
 
 
 AHEAD = ("B1 hybrid against pure kinds, raw", "0.5 - 1")
+NEAR = "mixes .25 and .75 against .5, raw"
 
 
-def low_resource(grid: GridFindings) -> Iterator[str]:
-    """What experiment B says to a practitioner, once it is judged."""
-    found = grid.by_task(
-        AHEAD,
-        ("B2 hybrid against pure kinds, debiased", "0.5 - 1"),
-        ("is training worth it, debiased", "0.5 - untrained"),
-    )
-    if found:
-        gains = "; ".join(
-            f"{task} {said(raw)}, debiased {said(after)}"
-            for task, (raw, after, _) in found.items()
-        )
-        worths = "; ".join(f"{task} {told(worth)}" for task, (*_, worth) in found.items())
-        yield (
-            "In eight low-resource languages that no training saw, and English (experiment B), hybrid against"
-            f" monolingual batches in the pool: {gains}. There, too, debiasing comes before training: mix 0.5"
-            f" against the untrained encoder, both debiased, pool (exploratory): {worths}."
-        )
-
-
-def more_text(grid: GridFindings) -> Iterator[str]:
-    """What more training text does, once every size is judged."""
-    found = grid.by_task(
-        ("F does more text help, raw", "0.5, per doubling"),
-        ("F does more text help, debiased", "0.5, per doubling"),
-        ("B3 the same per doubling of records, raw", "0.5 - 1, per doubling"),
-    )
+def stable(grid: GridFindings) -> str:
+    """The claim that mixes near the half do alike, as a line of claims."""
+    claim = "| mix 0.4 to 0.6 is a stable choice |"
+    found = grid.by_task((NEAR, "0.25 - 0.5"), (NEAR, "0.75 - 0.5"))
     if not found:
-        return
-    if all(gain(raw) and not gain(after) for raw, after, _ in found.values()):
-        lead = "More text raises the raw pool of hybrid batches, and no gain is shown once it is debiased"
-    else:
-        lead = "What more text does to the pool of hybrid batches"
-    sizes = grid.report["sizes"]
-    parts = ". ".join(
-        f"{task} {said(raw)}, debiased {said(after)}; the lead over monolingual batches, raw, {said(ahead)}"
-        for task, (raw, after, ahead) in found.items()
+        return f"{claim} undecidable here: B's mixes .25 and .75 are not run | | |"
+    rows = [row for both in found.values() for row in both]
+    near = all(-row["margin"] < row["low"] and row["high"] < row["margin"] for row in rows)
+    word = "reproduced, from .25 to .75" if near else "undecidable here: .4 and .6 are not run"
+    told_of = "; ".join(
+        f"{task}: .25 {told(below)}, .75 {told(above)}"
+        for task, (below, above) in found.items()
     )
-    yield f"{lead}. For each doubling from {sizes[0]:,} to {sizes[-1]:,} records: {parts}."
-
-
-def gain(row: Row) -> bool:
-    """Whether a contrast of mAP is judged to be above 0."""
-    return row["verdict"] == "difference" and row["low"] > 0
-
-
-def beside_mixes(grid: GridFindings) -> Iterator[str]:
-    """What a teacher, other strategies and the order of the kinds do, once they are judged."""
-    found = grid.by_task(
-        ("C5 a teacher against none, debiased", "0.5 with a teacher - 0.5"),
-        ("C2 X-X and MTT against hybrid, debiased", "X-X - 0.5"),
-        ("C2 X-X and MTT against hybrid, debiased", "MTT - 0.5"),
-        ("C4 interleaved against monolingual first, raw", "0.5 - monolingual first"),
-    )
-    parts = []
-    for task, rows in found.items():
-        teacher, mixed, mtt, order = map(said, rows)
-        parts.append(
-            f"{task}: a teacher (the start itself) {teacher}, X-X {mixed}, MTT {mtt}, and, raw, interleaved"
-            f" against monolingual first {order}"
-        )
-    if parts:
-        yield f"Beside hybrid batches, debiased, in the pool (experiment C). {'. '.join(parts)}."
+    least = max(row["detectable"] for row in rows)
+    return f"{claim} {word} | pool, against mix .5: {told_of} | {100 * least:.1f} points |"
 
 
 def carried_over(grid: GridFindings) -> str:
@@ -167,7 +128,7 @@ def carried_over(grid: GridFindings) -> str:
     rows = {task: row for task, (row,) in grid.by_task(AHEAD).items()}
     if not rows:
         return f"{claim} undecidable here: experiment B is not judged | | |"
-    word = "reproduced in the pool" if all(map(gain, rows.values())) else "not reproduced"
+    word = "reproduced in the pool" if all(map(gains, rows.values())) else "not reproduced"
     told_of = "; ".join(f"{task} {told(row)}" for task, row in rows.items())
     least = max(row["detectable"] for row in rows.values())
     return f"{claim} {word} | against X-X-mono: {told_of} | {100 * least:.1f} points |"

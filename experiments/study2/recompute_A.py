@@ -162,14 +162,12 @@ class Crossfit:
         pools = [self.mean("untrained", f"{variant}/pool") for variant in ("raw", "collection")]
         best = max(self.mean(mix, "raw/pool") for mix in ("0", "0.5", "1"))
         wanted = {
-            r"between the two by (\S+) % of it": [closed["pool"]],
+            r"it takes (\S+) % away": [closed["pool"]],
             r"\], which is (\S+) %": [100 * (hybrid - mono) / mono],
             r"\| A4 \|.*\| (\S+) % of it": [100 - closed["pool"]],
             r"\| A5 \|.* (\S+) % in the pool, (\S+) % in rank": list(closed.values()),
-            r"pool from (\S+) to (\S+) mAP; the best raw trained pool is (\.\d+)": [
-                *pools,
-                best,
-            ],
+            r"untrained encoder, XQuAD-R, pool: mAP \| (\S+) \| (\S+)": pools,
+            r"XQuAD-R has (\S+) mAP, the best raw trained one (\S+) mAP": [pools[1], best],
         }
         for line in part.splitlines():
             for pattern, exact in wanted.items():

@@ -46,6 +46,16 @@ def score(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
+def gains(row: Row) -> bool:
+    """Whether a contrast of mAP is above 0, by its test where it has one, else by its interval."""
+    return row["low"] > 0 and row.get("verdict", "difference") == "difference"
+
+
+def loses(row: Row) -> bool:
+    """Whether it is below 0."""
+    return row["high"] < 0 and row.get("verdict", "difference") == "difference"
+
+
 def yes(came: bool) -> str:
     """In words."""
     return "yes" if came else "no"

@@ -34,6 +34,7 @@ def recipe(monkeypatch, tmp_path):
         "report_A",
         "contrasts",
         "findings",
+        "answer",
         "settings_on_other_text",
     ):
         sys.modules.pop(name, None)

@@ -1,0 +1,327 @@
+"""The answer in FINDINGS.md: ten lines that a practitioner can act on, and the numbers behind each.
+
+A line is written when the experiment behind it is judged, so that no line has to be taken back.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from families import MIMO_TEMPERATURES, MIXES, STRATEGIES, TASKS
+from findings_grid import GridFindings
+from wording import Row, gains, loses, said, score, told
+
+from hybridbatch.common.files import read_json
+
+Numbers = tuple[str, str, str]  # what, raw, debiased
+A1, A2 = "A1 the paper's claims, raw", "A2 the paper's claims, debiased"
+A3, A4 = "A3 pure kinds, raw", "A4 pure kinds, debiased"
+A5 = "A5 does debiasing close the gap between pure kinds"
+A6 = "A6 is training worth it, debiased"
+SETTINGS = {"mono": "within a language", "cross": "across languages", "pool": "pool"}
+B1, B2 = "B1 hybrid against pure kinds, raw", "B2 hybrid against pure kinds, debiased"
+
+
+class Line(NamedTuple):
+    """A sentence or two, and the numbers behind them."""
+
+    text: str
+    behind: Sequence[Numbers] = ()
+
+
+class Crossfit:
+    """The rows of experiment A, by family, contrast and measure."""
+
+    def __init__(self, report: Row) -> None:
+        self.means = {(str(line["mix"]), line["vectors"]): line for line in report["means"]}
+        self.rows = {
+            (family, row["contrast"], row["measure"]): row
+            for family, rows in report["families"].items()
+            for row in rows
+        }
+
+    def pair(self, families: tuple[str, str], contrast: str, measure: str) -> tuple[Row, Row]:
+        """A contrast raw and debiased."""
+        raw, after = (self.rows[family, contrast, measure] for family in families)
+        return raw, after
+
+    def untrained(self) -> tuple[float, float]:
+        """The pool's mAP raw and debiased."""
+        raw, after = (
+            self.means["untrained", vectors]["pool"] for vectors in ("raw", "collection")
+        )
+        return raw, after
+
+    def best(self) -> float:
+        """The best raw pool of the three mixes."""
+        return max(self.means[str(mix), "raw"]["pool"] for mix in MIXES)
+
+
+def answer(report: Row, home: Path, grid: GridFindings) -> list[str]:
+    """The lines, and a table of the numbers behind them."""
+    lines = list(ten_lines(report, home, grid))
+    table = [
+        f"| {number} | {' | '.join(numbers)} |"
+        for number, line in enumerate(lines, 1)
+        for numbers in line.behind
+    ]
+    return [
+        *(f"{number}. {line.text}" for number, line in enumerate(lines, 1)), "",
+        "The numbers behind the lines, mAP in points, with their 95 % intervals. *debiased*: the mean vector of"
+        " each language is subtracted, on both sides of a comparison. XQuAD-R: experiment A;"
+        " belebele-sib and the atlas, eight low-resource languages and English: experiments B to D.", "",
+        "| line | what | raw | debiased |", "|---:|---|---|---|", *table,
+    ]  # fmt: skip
+
+
+def ten_lines(report: Row, home: Path, grid: GridFindings) -> Iterator[Line]:
+    """Every line whose experiment is judged."""
+    if report["final"]:
+        crossfit = Crossfit(report)
+        yield trade(crossfit)
+        yield debias_first(crossfit, grid)
+        yield hybrid(crossfit)
+        yield worth(crossfit, grid)
+    for line in (low_resource, more_text, beside_mixes, another_start):
+        yield from line(grid)
+    yield Line(
+        "Train at the start's own temperature (`--temperature auto`), which is near 0.01 for e5-small-q4. Give all"
+        " kinds of batches the same records (`--same-records`)."
+    )
+    yield recipe(home)
+
+
+def trade(crossfit: Crossfit) -> Line:
+    """The two pure kinds."""
+    pairs = {m: crossfit.pair((A3, A4), "0.0 - 1.0", m) for m in ("pool", "cross", "mono")}
+    text = "This is what the kind of batch changes."
+    if gains(pairs["pool"][0]) and loses(pairs["mono"][0]):
+        text = (
+            "The kind of batch is a trade. If you do not debias, take cross-lingual batches to search one pool of"
+            " languages, and monolingual ones to search within a language."
+        )
+    what = "cross-lingual less monolingual batches, XQuAD-R"
+    return Line(text, [both(f"{what}, {SETTINGS[m]}", *pair) for m, pair in pairs.items()])
+
+
+def debias_first(crossfit: Crossfit, grid: GridFindings) -> Line:
+    """What debiasing does to the trade, and to the untrained encoder."""
+    gap = crossfit.rows[A5, "(0 - 1 raw) - (0 - 1 debiased)", "pool"]
+    pools = {"XQuAD-R": crossfit.untrained()} | grid.untrained_pools()
+    return Line(
+        "Debias before you train: subtract the mean vector of each language (`debias`, `eval --debias`, `search"
+        f" --debias`). It needs no training and no labels. Of the pool's gap between the two kinds it takes"
+        f" {100 * gap['difference'] / gap['mean']:.1f} % away.",
+        [
+            (f"untrained encoder, {name}, pool: mAP", score(raw), score(after))
+            for name, (raw, after) in pools.items()
+        ],
+    )
+
+
+def hybrid(crossfit: Crossfit) -> Line:
+    """Hybrid batches against the better pure kind of each setting."""
+    wanted = (("0.5 - 1.0", "mono"), ("0.5 - 0.0", "cross"), ("0.5 - 0.0", "pool"))
+    mono, cross, pool = (crossfit.pair((A1, A2), *each) for each in wanted)
+    text = "This is what hybrid batches (mix 0.5) lose against the better pure kind."
+    if loses(mono[0]) and loses(pool[0]):
+        text = "Hybrid batches (mix 0.5) lie between the pure kinds."
+        if cross[0]["verdict"] == "equivalent":
+            text += " They lose nothing across languages, and something within a language and in the pool."
+    return Line(text, [
+        both("hybrid less monolingual batches, XQuAD-R, within a language", *mono),
+        both("hybrid less cross-lingual batches, XQuAD-R, across languages", *cross),
+        both("hybrid less cross-lingual batches, XQuAD-R, pool", *pool),
+    ])  # fmt: skip
+
+
+def worth(crossfit: Crossfit, grid: GridFindings) -> Line:
+    """Training against debiasing alone."""
+    rows = {
+        f"XQuAD-R {where}": crossfit.rows[A6, "0.5 - untrained", measure]
+        for measure, where in SETTINGS.items()
+    }
+    found = grid.by_task(("is training worth it, debiased", "0.5 - untrained"))
+    rows |= {f"{task} pool (exploratory)": row for task, (row,) in found.items()}
+    text = (
+        f"Compare with the untrained encoder, debiased: its pool of XQuAD-R has {score(crossfit.untrained()[1])} mAP,"
+        f" the best raw trained one {score(crossfit.best())} mAP."
+    )
+    told_of = [
+        f"{word} in {', '.join(names)}"
+        for word, fits in (("gains", gains), ("loses", loses))
+        if (names := [name for name, row in rows.items() if fits(row)])
+    ]
+    if told_of:
+        text += f" Debiased as well, fine-tuning at mix 0.5 {', and '.join(told_of)}."
+    return Line(text, [
+        (f"mix 0.5 less untrained, {name}", "", said(row)) for name, row in rows.items()
+    ])  # fmt: skip
+
+
+def low_resource(grid: GridFindings) -> Iterator[Line]:
+    """Experiment B: the mission's languages."""
+    pairs = {
+        (pure, task): pair
+        for pure in ("1", "0")
+        for task, pair in grid.by_task((B1, f"0.5 - {pure}"), (B2, f"0.5 - {pure}")).items()
+    }
+    if not pairs:
+        return
+    text = "These are hybrid batches in eight low-resource languages that no training saw, and English."
+    against_mono = [pairs["1", task] for task in TASKS]
+    if all(gains(raw) for raw, _ in against_mono):
+        text = (
+            "In eight low-resource languages that no training saw, and English, hybrid batches beat monolingual"
+            " ones in the raw pool."
+        )
+        if all(abs(after["difference"]) < raw["difference"] / 4 for raw, after in against_mono):
+            text += " After debiasing little of that is left."
+    names = {"1": "monolingual", "0": "cross-lingual"}
+    yield Line(text, [
+        both(f"hybrid less {names[pure]} batches, {task}, pool", *pair)
+        for (pure, task), pair in pairs.items()
+    ])  # fmt: skip
+
+
+def more_text(grid: GridFindings) -> Iterator[Line]:
+    """Experiments B3 and F: what more training text does."""
+    found = grid.by_task(
+        ("F does more text help, raw", "0.5, per doubling"),
+        ("F does more text help, debiased", "0.5, per doubling"),
+        ("B3 the same per doubling of records, raw", "0.5 - 1, per doubling"),
+        ("B3 the same per doubling of records, debiased", "0.5 - 1, per doubling"),
+    )
+    if not found:
+        return
+    sizes = grid.report["sizes"]
+    text = "This is what more text does to hybrid batches."
+    if all(gains(raw) and not gains(after) for raw, after, *_ in found.values()):
+        text = (
+            "More text raises the raw pool of hybrid batches, and no gain is shown once it is debiased"
+            f" ({sizes[0]:,} to {sizes[-1]:,} records)."
+        )
+    behind = []
+    for task, (raw, after, lead, lead_after) in found.items():
+        behind.append(both(f"hybrid, {task}, pool, for each doubling of records", raw, after))
+        behind.append(both(f"its lead over monolingual batches, {task}", lead, lead_after))
+    yield Line(text, behind)
+
+
+def beside_mixes(grid: GridFindings) -> Iterator[Line]:
+    """Experiment C: a teacher, other strategies, the order of the kinds; and MIMO's loss."""
+    taught = {
+        name: grid.by_task(
+            *((f"C5 a teacher against none, {name}", f"{mix:g} with a teacher - {mix:g}") for mix in MIXES)
+        )
+        for name in ("raw", "debiased")
+    }  # fmt: skip
+    rivals = {
+        words: grid.by_task(
+            ("C2 X-X and MTT against hybrid, debiased", f"{words} - 0.5")
+        )
+        for words in STRATEGIES.values()
+    }  # fmt: skip
+    order = grid.by_task(
+        ("C4 interleaved against monolingual first, raw", "0.5 - monolingual first")
+    )
+    if not all((*taught.values(), *rivals.values(), order)):
+        return
+    parts = []
+    if all(gains(row) for rows in taught["debiased"].values() for row in rows):
+        parts.append("A teacher (the start itself) helps every kind of batch, once debiased.")
+    below = [row for found in rivals.values() for (row,) in found.values()]
+    if all(row["difference"] < 0 for row in below):
+        shown = f"{sum(map(loses, below))} of {len(below)} differences are shown"
+        parts.append(f"X-X and MTT come out below hybrid batches, debiased ({shown}).")
+    if all(abs(row["difference"]) < row["margin"] for (row,) in order.values()):
+        parts.append("The order of the kinds moved the pool by less than a point.")
+    behind = []
+    for task in TASKS:
+        pair = (found[task][MIXES.index(0.5)] for found in taught.values())
+        behind.append(both(f"hybrid with less without a teacher, {task}, pool", *pair))
+        for words, found in rivals.items():
+            behind.append((f"{words} less hybrid, {task}, pool", "", said(*found[task])))
+        behind.append(
+            (f"interleaved less monolingual first, {task}, pool", said(*order[task]), "")
+        )
+    behind += mimo(grid)
+    yield Line(" ".join(parts) or "This is what other ways to train do.", behind)
+
+
+def mimo(grid: GridFindings) -> Iterator[Numbers]:
+    """MIMO's loss against plain cross-lingual batches."""
+    for temperature in MIMO_TEMPERATURES:
+        contrast = f"MIMO at {temperature:g} - 0"
+        found = grid.by_task(
+            ("MIMO against mix 0, raw", contrast), ("MIMO against mix 0, debiased", contrast)
+        )
+        for task, pair in found.items():
+            what = f"MIMO's loss at {temperature:g} less cross-lingual batches, {task}, pool (exploratory)"
+            yield both(what, *pair)
+
+
+def another_start(grid: GridFindings) -> Iterator[Line]:
+    """Experiment D: an encoder that cannot retrieve yet."""
+    if not grid.report:
+        return
+    about = f"from upper layers drawn anew, {grid.report['sizes'][-1]:,} records"
+    families = [
+        f"D hybrid against pure kinds {about}, {words}" for words in ("raw", "debiased")
+    ]
+    names = {"1": "monolingual", "0": "cross-lingual"}
+    pairs = {
+        (pure, task): pair
+        for pure in names
+        for task, pair in grid.by_task(
+            *((family, f"0.5 - {pure}") for family in families)
+        ).items()
+    }
+    if pairs:
+        yield Line(
+            "A start that cannot retrieve yet (upper layers drawn anew) needs its batches more.",
+            [
+                both(f"hybrid less {names[pure]} batches, {task}, pool, from that start", *pair)
+                for (pure, task), pair in pairs.items()
+            ],
+        )
+
+
+def recipe(home: Path) -> Line:
+    """Experiment E."""
+    judged = judgement(home)
+    if not judged:
+        return Line(
+            "There is no accepted recipe yet (experiment E): none was shown better than the untrained encoder in"
+            " every setting by the plan's rule."
+        )
+    chosen = read_json(home / "E" / "recipe.json")["chosen"]
+    name = f"learning rate {chosen['training']['rate']:g}, used {chosen['used']}"
+    if judged["accepted"]:
+        return Line(
+            f"A recipe is better than the untrained encoder in every setting (experiment E): {name}."
+        )
+    failed = [row for row in judged["rows"] if not row["passed"]]
+    behind = []
+    for row in failed:
+        what = f"the best recipe less the {row['against']} encoder, {row['measure']}"
+        cells = {"raw": "", "debiased": ""} | {chosen["used"]: told(row)}
+        behind.append((what, cells["raw"], cells["debiased"]))
+    return Line(
+        f"No recipe is accepted (experiment E). The best of a search on English and Portuguese ({name}) is ahead"
+        " in every setting there, and fails on eleven languages. Debias after training.",
+        behind,
+    )
+
+
+def judgement(home: Path) -> Row | None:
+    """The acceptance of the chosen point, if it was tried."""
+    path = home / "E" / "acceptance.json"
+    found = read_json(path) if path.exists() else None
+    chosen = read_json(home / "E" / "recipe.json")["chosen"]["name"] if found else None
+    return found if found and found["recipe"] == chosen else None
+
+
+def both(what: str, raw: Row, after: Row) -> Numbers:
+    """A contrast raw and debiased."""
+    return what, said(raw), said(after)

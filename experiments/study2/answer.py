@@ -19,7 +19,10 @@ A3, A4 = "A3 pure kinds, raw", "A4 pure kinds, debiased"
 A5 = "A5 does debiasing close the gap between pure kinds"
 A6 = "A6 is training worth it, debiased"
 SETTINGS = {"mono": "within a language", "cross": "across languages", "pool": "pool"}
+C2 = "C2 X-X and MTT against hybrid, debiased"
+C4 = "C4 interleaved against monolingual first, raw"
 B1, B2 = "B1 hybrid against pure kinds, raw", "B2 hybrid against pure kinds, debiased"
+PURE = {"1": "monolingual", "0": "cross-lingual"}  # batches, by their mix
 
 
 class Line(NamedTuple):
@@ -147,25 +150,26 @@ def worth(crossfit: Crossfit, grid: GridFindings) -> Line:
         f"Compare with the untrained encoder, debiased: its pool of XQuAD-R has {score(crossfit.untrained()[1])} mAP,"
         f" the best raw trained one {score(crossfit.best())} mAP."
     )
-    told_of = [
-        f"{word} in {', '.join(names)}"
-        for word, fits in (("gains", gains), ("loses", loses))
-        if (names := [name for name, row in rows.items() if fits(row)])
-    ]
-    if told_of:
-        text += f" Debiased as well, fine-tuning at mix 0.5 {', and '.join(told_of)}."
+    if outcome := shown(rows):
+        text += f" Debiased as well, fine-tuning at mix 0.5 {outcome}."
     return Line(text, [
         (f"mix 0.5 less untrained, {name}", "", said(row)) for name, row in rows.items()
     ])  # fmt: skip
 
 
+def shown(rows: dict[str, Row]) -> str:
+    """Where contrasts are shown to gain or to lose, in words; empty if nowhere."""
+    parts = []
+    for word, fits in (("gains", gains), ("loses", loses)):
+        names = [name for name, row in rows.items() if fits(row)]
+        if names:
+            parts.append(f"{word} in {', '.join(names)}")
+    return ", and ".join(parts)
+
+
 def low_resource(grid: GridFindings) -> Iterator[Line]:
     """Experiment B: the mission's languages."""
-    pairs = {
-        (pure, task): pair
-        for pure in ("1", "0")
-        for task, pair in grid.by_task((B1, f"0.5 - {pure}"), (B2, f"0.5 - {pure}")).items()
-    }
+    pairs = against_pure_kinds(grid, B1, B2)
     if not pairs:
         return
     text = "These are hybrid batches in eight low-resource languages that no training saw, and English."
@@ -177,11 +181,26 @@ def low_resource(grid: GridFindings) -> Iterator[Line]:
         )
         if all(abs(after["difference"]) < raw["difference"] / 4 for raw, after in against_mono):
             text += " After debiasing little of that is left."
-    names = {"1": "monolingual", "0": "cross-lingual"}
-    yield Line(text, [
-        both(f"hybrid less {names[pure]} batches, {task}, pool", *pair)
+    yield Line(text, pure_kinds_told(pairs))
+
+
+def against_pure_kinds(
+    grid: GridFindings, raw: str, after: str
+) -> dict[tuple[str, str], list[Row]]:
+    """Hybrid batches against each pure kind by (mix of the kind, task): rows of two families."""
+    return {
+        (pure, task): pair
+        for pure in PURE
+        for task, pair in grid.by_task((raw, f"0.5 - {pure}"), (after, f"0.5 - {pure}")).items()
+    }
+
+
+def pure_kinds_told(pairs: dict[tuple[str, str], list[Row]], about: str = "") -> list[Numbers]:
+    """In words."""
+    return [
+        both(f"hybrid less {PURE[pure]} batches, {task}, pool{about}", *pair)
         for (pure, task), pair in pairs.items()
-    ])  # fmt: skip
+    ]
 
 
 def more_text(grid: GridFindings) -> Iterator[Line]:
@@ -210,43 +229,40 @@ def more_text(grid: GridFindings) -> Iterator[Line]:
 
 def beside_mixes(grid: GridFindings) -> Iterator[Line]:
     """Experiment C: a teacher, other strategies, the order of the kinds; and MIMO's loss."""
-    taught = {
-        name: grid.by_task(
-            *((f"C5 a teacher against none, {name}", f"{mix:g} with a teacher - {mix:g}") for mix in MIXES)
-        )
-        for name in ("raw", "debiased")
-    }  # fmt: skip
-    rivals = {
-        words: grid.by_task(
-            ("C2 X-X and MTT against hybrid, debiased", f"{words} - 0.5")
-        )
-        for words in STRATEGIES.values()
-    }  # fmt: skip
-    order = grid.by_task(
-        ("C4 interleaved against monolingual first, raw", "0.5 - monolingual first")
+    with_teacher = [f"{mix:g} with a teacher - {mix:g}" for mix in MIXES]
+    raw = grid.by_task(*(("C5 a teacher against none, raw", each) for each in with_teacher))
+    after = grid.by_task(
+        *(("C5 a teacher against none, debiased", each) for each in with_teacher)
     )
-    if not all((*taught.values(), *rivals.values(), order)):
+    less_hybrid = [f"{words} - 0.5" for words in STRATEGIES.values()]
+    rivals = grid.by_task(*((C2, each) for each in less_hybrid))
+    order = grid.by_task((C4, "0.5 - monolingual first"))
+    if not (raw and after and rivals and order):
         return
-    parts = []
-    if all(gains(row) for rows in taught["debiased"].values() for row in rows):
-        parts.append("A teacher (the start itself) helps every kind of batch, once debiased.")
-    below = [row for found in rivals.values() for (row,) in found.values()]
-    if all(row["difference"] < 0 for row in below):
-        shown = f"{sum(map(loses, below))} of {len(below)} differences are shown"
-        parts.append(f"X-X and MTT come out below hybrid batches, debiased ({shown}).")
-    if all(abs(row["difference"]) < row["margin"] for (row,) in order.values()):
-        parts.append("The order of the kinds moved the pool by less than a point.")
-    behind = []
+    behind: list[Numbers] = []
+    taught, below, moved = [], [], []
+    half = MIXES.index(0.5)
     for task in TASKS:
-        pair = (found[task][MIXES.index(0.5)] for found in taught.values())
-        behind.append(both(f"hybrid with less without a teacher, {task}, pool", *pair))
-        for words, found in rivals.items():
-            behind.append((f"{words} less hybrid, {task}, pool", "", said(*found[task])))
-        behind.append(
-            (f"interleaved less monolingual first, {task}, pool", said(*order[task]), "")
-        )
-    behind += mimo(grid)
-    yield Line(" ".join(parts) or "This is what other ways to train do.", behind)
+        taught += after[task]
+        below += rivals[task]
+        moved += order[task]
+        what = f"hybrid with less without a teacher, {task}, pool"
+        behind.append(both(what, raw[task][half], after[task][half]))
+        for words, row in zip(STRATEGIES.values(), rivals[task], strict=True):
+            behind.append((f"{words} less hybrid, {task}, pool", "", said(row)))
+        what = f"interleaved less monolingual first, {task}, pool"
+        behind.append((what, said(order[task][0]), ""))
+    parts = []
+    if all(map(gains, taught)):
+        parts.append("A teacher (the start itself) helps every kind of batch, once debiased.")
+    if all(row["difference"] < 0 for row in below):
+        found = f"{sum(map(loses, below))} of {len(below)} differences are shown"
+        parts.append(f"X-X and MTT come out below hybrid batches, debiased ({found}).")
+    if all(abs(row["difference"]) < row["margin"] for row in moved):
+        parts.append("The order of the kinds moved the pool by less than a point.")
+    more, questions = alignment(grid)
+    text = " ".join([*parts, more]).strip() or "This is what other ways to train do."
+    yield Line(text, [*behind, *mimo(grid), *questions])
 
 
 def mimo(grid: GridFindings) -> Iterator[Numbers]:
@@ -261,6 +277,23 @@ def mimo(grid: GridFindings) -> Iterator[Numbers]:
             yield both(what, *pair)
 
 
+def alignment(grid: GridFindings) -> tuple[str, list[Numbers]]:
+    """Experiment C3: a share of MKQA's questions, in a sentence and in numbers; empty if not judged."""
+    raws: dict[str, Row] = {}
+    behind = []
+    for mix in ("0", "0.5"):
+        contrast = f"{mix} with 40 % MKQA - {mix} with 0 % MKQA"
+        found = grid.by_task(
+            ("C3 shares of MKQA, raw", contrast), ("C3 shares of MKQA, debiased", contrast)
+        )
+        for task, (raw, after) in found.items():
+            raws[f"{task} at mix {mix}"] = raw
+            behind.append(both(f"40 % MKQA less none, mix {mix}, {task}, pool", raw, after))
+    outcome = shown(raws) or "is not shown to change"
+    text = f"With 40 % of MKQA's questions, the raw pool {outcome}." if raws else ""
+    return text, behind
+
+
 def another_start(grid: GridFindings) -> Iterator[Line]:
     """Experiment D: an encoder that cannot retrieve yet."""
     if not grid.report:
@@ -269,22 +302,20 @@ def another_start(grid: GridFindings) -> Iterator[Line]:
     families = [
         f"D hybrid against pure kinds {about}, {words}" for words in ("raw", "debiased")
     ]
-    names = {"1": "monolingual", "0": "cross-lingual"}
-    pairs = {
-        (pure, task): pair
-        for pure in names
-        for task, pair in grid.by_task(
-            *((family, f"0.5 - {pure}") for family in families)
-        ).items()
-    }
-    if pairs:
-        yield Line(
-            "A start that cannot retrieve yet (upper layers drawn anew) needs its batches more.",
-            [
-                both(f"hybrid less {names[pure]} batches, {task}, pool, from that start", *pair)
-                for (pure, task), pair in pairs.items()
-            ],
-        )
+    pairs = against_pure_kinds(grid, *families)
+    if not pairs:
+        return
+    raw, after = (beaten(pairs, vectors) or "neither task" for vectors in (0, 1))
+    yield Line(
+        "From a start that cannot retrieve yet (its upper layers drawn anew), hybrid batches beat monolingual ones"
+        f" in the raw pool of {raw}; debiased, of {after}.",
+        pure_kinds_told(pairs, ", from that start"),
+    )
+
+
+def beaten(pairs: dict[tuple[str, str], list[Row]], vectors: int) -> str:
+    """The tasks where hybrid batches beat monolingual ones, raw (0) or debiased (1)."""
+    return " and ".join(task for task in TASKS if gains(pairs["1", task][vectors]))
 
 
 def recipe(home: Path) -> Line:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from families import MIMO_TEMPERATURES, MIXES, STRATEGIES, TASKS
 from findings_grid import GridFindings
-from wording import Row, gains, loses, said, score, told
+from wording import Row, enumerated, gains, loses, said, score, told
 
 from hybridbatch.common.files import read_json
 
@@ -163,7 +163,7 @@ def shown(rows: dict[str, Row]) -> str:
     for word, fits in (("gains", gains), ("loses", loses)):
         names = [name for name, row in rows.items() if fits(row)]
         if names:
-            parts.append(f"{word} in {', '.join(names)}")
+            parts.append(f"{word} in {enumerated(names)}")
     return ", and ".join(parts)
 
 
@@ -305,17 +305,14 @@ def another_start(grid: GridFindings) -> Iterator[Line]:
     pairs = against_pure_kinds(grid, *families)
     if not pairs:
         return
-    raw, after = (beaten(pairs, vectors) or "neither task" for vectors in (0, 1))
+    rows = {}
+    for task in TASKS:
+        rows[f"the raw pool of {task}"], rows[f"the debiased pool of {task}"] = pairs["1", task]
     yield Line(
-        "From a start that cannot retrieve yet (its upper layers drawn anew), hybrid batches beat monolingual ones"
-        f" in the raw pool of {raw}; debiased, of {after}.",
+        "From a start that cannot retrieve yet (its upper layers drawn anew), training on hybrid instead of"
+        f" monolingual batches {shown(rows) or 'is not shown to matter'}.",
         pure_kinds_told(pairs, ", from that start"),
     )
-
-
-def beaten(pairs: dict[tuple[str, str], list[Row]], vectors: int) -> str:
-    """The tasks where hybrid batches beat monolingual ones, raw (0) or debiased (1)."""
-    return " and ".join(task for task in TASKS if gains(pairs["1", task][vectors]))
 
 
 def recipe(home: Path) -> Line:

@@ -1,6 +1,6 @@
 """How the pages of findings show numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -54,6 +54,12 @@ def gains(row: Row) -> bool:
 def loses(row: Row) -> bool:
     """Whether it is below 0."""
     return row["high"] < 0 and row.get("verdict", "difference") == "difference"
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """At least one name, in a sentence."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def yes(came: bool) -> str:

@@ -10,6 +10,7 @@ from hybridbatch.data.settings import PrepareConfig
 from hybridbatch.data.store.reader import Store
 from hybridbatch.data.tasks.registry import is_here, load_task
 from hybridbatch.model.reckoning import BYTES_A_TOKEN, Reckoning, absent_bytes, reckon
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
 from hybridbatch.scoring.forecast import Forecast, of_absent, of_task
 from hybridbatch.scoring.planning import split_names
 from hybridbatch.scoring.settings import EvalConfig
@@ -154,12 +155,12 @@ def _mean_bytes(folder: Path) -> tuple[float, float]:
     import numpy as np
 
     store = Store.open(folder)
-    rows = store.index("train").rows
-    chosen = np.arange(0, rows, max(1, rows // SAMPLE))
+    has = store.index("train").has
     means = []
-    for texts in (store.queries("train", chosen), store.passages("train", chosen)):
-        lengths = [len(text.encode()) for text in texts if text]
-        means.append(sum(lengths) / max(1, len(lengths)))
+    for side, read in ((HAS_QUERY, store.queries), (HAS_PASSAGE, store.passages)):
+        rows = np.flatnonzero(has & side)
+        texts = read("train", rows[:: max(1, len(rows) // SAMPLE)])
+        means.append(sum(len(text.encode()) for text in texts) / max(1, len(texts)))
     return means[0], means[1]
 
 

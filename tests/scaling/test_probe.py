@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from hybridbatch.common.records import Row
+from hybridbatch.data.store.reader import Store
+from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
 from hybridbatch.scaling.cells import probe
 from hybridbatch.scaling.cells.grid import plan_cells
 from hybridbatch.scaling.cells.probe import SETUP, TRAINING_SETUP, Estimate, Speed
+from hybridbatch.scaling.experiment_cost import _mean_bytes
 from tests.helpers import synthetic
 
 
@@ -89,3 +93,14 @@ def test_the_texts_of_an_evaluation_are_counted(tiny_model: Path) -> None:
     one = probe._evaluation_tokens(encoder, cell, "swh")
     two = probe._evaluation_tokens(encoder, cell, "swh,yor")
     assert 100 < one < two
+
+
+def test_records_that_lack_a_query_or_a_passage_are_sampled(tmp_path: Path) -> None:
+    asked = [Row("qa", f"r{n}", "swh", f"swali {n:03}", None) for n in range(200)]
+    answered = [Row("qa", f"r{n}", "eng", None, f"answer {n}") for n in range(3)]
+    write_store(tmp_path / "data", [*asked, *answered], provenance={"sources": []})
+    store = Store.open(tmp_path / "data")
+    queries, passages = probe._sampled_texts(store, "train")
+    assert len(set(queries)) == probe.SAMPLE
+    assert {text[:7] for text in passages} == {"answer "}
+    assert _mean_bytes(store.folder) == (9, 8)

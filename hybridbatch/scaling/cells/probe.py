@@ -22,6 +22,7 @@ from hybridbatch.common.provenance import hardware, versions
 from hybridbatch.common.records import Split
 from hybridbatch.common.seeding import stream
 from hybridbatch.common.settings import Precision, ResolvedPrecision
+from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY
 from hybridbatch.scaling.cells.grid import Cell, Facts
 from hybridbatch.scaling.settings import SweepConfig
 
@@ -215,11 +216,16 @@ class _Probed:
 
 
 def _sampled_texts(store: "Store", split: Split) -> tuple[list[str], list[str]]:
-    """A sample of queries and passages, which is equal each time."""
+    """A sample of the queries and of the passages, which is equal each time."""
     index = store.index(split, store.languages)
-    draw = stream(0, "probe").permutation(index.rows)[:SAMPLE]
-    rows = np.sort(index.store_rows(draw))
-    return list(store.queries(split, rows)), list(store.passages(split, rows))
+    order = stream(0, "probe").permutation(index.rows)
+
+    def sample(side: int) -> np.ndarray:
+        rows = order[(index.has[order] & side) > 0]
+        return np.sort(index.store_rows(rows[:SAMPLE]))
+
+    queries = store.queries(split, sample(HAS_QUERY))
+    return queries, store.passages(split, sample(HAS_PASSAGE))
 
 
 def _mean_tokens(encoder: "Encoder", texts: Sequence[str], side: Any) -> float:

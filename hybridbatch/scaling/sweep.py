@@ -112,8 +112,8 @@ def dry_run(
     """Tell what `run_sweep` would do and cost.
 
     Nothing is downloaded: if data, a task or a model is not here, the result says what is missing,
-    and the cost is unknown. The cost comes from the finished cells. Without finished cells, it comes from a probe of the
-    model and the number of tokens.
+    and the cost is unknown. The cost comes from the finished cells. Without finished cells, it
+    comes from a probe of the model and the number of tokens.
 
     Returns: ``cells`` (one row each, with its state and seconds), ``total``, ``done``,
         ``hours_left``, ``disk_mib`` of the results (trained models are removed after their

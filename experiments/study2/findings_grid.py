@@ -51,9 +51,9 @@ class GridFindings:
         self.report: Row | None = read_json(path) if path.exists() else None
         self.starts = starts(home / "B")
 
-    def row(self, family: str, contrast: str) -> Row | None:
-        """A row of the pool's mAP of a family; None until all its seeds are there."""
-        wanted = (contrast, "multilingual", "mAP")
+    def row(self, family: str, contrast: str, setting: str = "multilingual") -> Row | None:
+        """A row of mAP of a family; None until all its seeds are there."""
+        wanted = (contrast, setting, "mAP")
         for each in self.report["families"] if self.report else ():
             whole = each["final"] or (
                 each["exploratory"] and each["seeds"] == self.report["planned_seeds"]

@@ -130,6 +130,7 @@ def grid_of(folder: Path) -> tuple[dict, dict[str, dict]]:
 def test_the_grid_is_reported_at_its_largest_size_and_recomputed(tmp_path, seeds, final):
     write_runs(tmp_path, range(13, 15))
     run_experiment(tmp_path, "B", seeds=seeds, pairs="100,200")
+    run_experiment(tmp_path, "B-wide", seeds=seeds)
     report, families = grid_of(tmp_path)
     assert report["sizes"] == [100, 200]
     family = families["B1 hybrid against pure kinds, raw, atlas"]
@@ -143,7 +144,9 @@ def test_the_grid_is_reported_at_its_largest_size_and_recomputed(tmp_path, seeds
         assert after["difference"] == pytest.approx(raw["difference"] / 2)
     assert not families["B3 the same per doubling of records, raw, atlas"]["final"]
     reported(tmp_path)
-    assert "mix 0.5, 200 records" in (tmp_path / "FINDINGS.md").read_text()
+    findings = (tmp_path / "FINDINGS.md").read_text()
+    assert "mix 0.5, 200 records" in findings
+    assert ("On real questions" in findings) is final
     assert run("recompute.py", tmp_path) == 0
     for page, mark in (
         ("grid.md", "| 0.5 - 0 | monolingual mAP | +"),

@@ -113,7 +113,11 @@ def stable(grid: GridFindings) -> str:
         return f"{claim} undecidable here: B's mixes .25 and .75 are not run | | |"
     rows = [row for both in found.values() for row in both]
     near = all(-row["margin"] < row["low"] and row["high"] < row["margin"] for row in rows)
-    word = "reproduced, from .25 to .75" if near else "undecidable here: tried with .25 and .75 alone"
+    word = (
+        "reproduced, from .25 to .75"
+        if near
+        else "undecidable here: tried with .25 and .75 alone"
+    )
     told_of = "; ".join(
         f"{task}: .25 {told(below)}, .75 {told(above)}"
         for task, (below, above) in found.items()

@@ -1,6 +1,6 @@
 """What experiments B, C and D compare: sides, contrasts and families, as plan.md has them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -150,6 +150,14 @@ def against_pure(
         yield Family(name, task, contrasts, **of)
 
 
+def against_none(task: str, trained: Iterable[Side], experiment: str) -> Family:
+    """Training against the untrained encoder, both debiased."""
+    untrained = Side("untrained", experiment)
+    contrasts = tuple(difference(each, untrained, True) for each in trained)
+    name = f"is training worth it, debiased, {task}"
+    return Family(name, task, contrasts, exploratory=True)
+
+
 def grid(task: str, sizes: Sequence[int]) -> Iterator[Family]:
     """Experiment B."""
     at = {value: [mix(value, pairs) for pairs in sizes] for value in MIXES}
@@ -233,11 +241,7 @@ def text(task: str, sizes: Sequence[int]) -> Iterator[Family]:
 def beside(task: str, sizes: Sequence[int]) -> Iterator[Family]:
     """Exploratory contrasts."""
     mixes = {value: mix(value, sizes[-1]) for value in (0.0, 0.25, 0.5, 0.75, 1.0)}
-    yield Family(
-        f"is training worth it, debiased, {task}", task,
-        tuple(difference(mixes[value], Side("untrained", "B"), True) for value in MIXES),
-        exploratory=True,
-    )  # fmt: skip
+    yield against_none(task, [mixes[value] for value in MIXES], "B")
     for debiased in RAW_AND_DEBIASED:
         yield Family(
             f"mixes .25 and .75 against .5, {words(debiased)}, {task}", task,
@@ -259,14 +263,9 @@ def mimo(temperature: float) -> Side:
 def wide_families() -> Iterator[Family]:
     """Those of B-wide."""
     mixes = {value: side("B-wide", f"{value:g}", mix=value) for value in MIXES}
-    untrained = Side("untrained", "B-wide")
     for task in WIDE_TASKS:
         yield from against_pure(("B1", "B2"), "", task, mixes)
-        yield Family(
-            f"is training worth it, debiased, {task}", task,
-            tuple(difference(each, untrained, True) for each in mixes.values()),
-            exploratory=True,
-        )  # fmt: skip
+        yield against_none(task, mixes.values(), "B-wide")
 
 
 def shown_sides(sizes: Sequence[int]) -> Iterator[Side]:

@@ -15,7 +15,7 @@ from findings_grid import (
     section,
     stable,
 )
-from wording import HEADER, Row, contrast_line, score, told, yes
+from wording import HEADER, Row, contrast_line, score, told, within_margin, yes
 
 from hybridbatch.common.files import read_json, write_text
 from hybridbatch.scaling.cells.folder import SweepFolder
@@ -149,7 +149,7 @@ def predictions(report: Row) -> list[str]:
     beyond = [
         f"{contrast} in {NAMES[measure]}"
         for (of, contrast, measure), row in rows.items()
-        if of == A2 and not (-row["margin"] < row["low"] and row["high"] < row["margin"])
+        if of == A2 and not within_margin(row)
     ]  # fmt: skip
     ahead = pure(A3, "pool")["low"] > 0 and pure(A3, "rank_distance")["high"] < 0
     raw, after = pure(A3, "pool")["difference"], pure(A4, "pool")["difference"]

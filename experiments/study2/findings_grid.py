@@ -1,6 +1,6 @@
 """Experiments B, C and D in FINDINGS.md, and every table of theirs in grid.md; from ``grid.json``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from families import PREDICTED_POOL, STRATEGIES, TASKS
@@ -14,6 +14,7 @@ from wording import (
     shown,
     told,
     unit,
+    within_margin,
     yes,
 )
 
@@ -42,6 +43,8 @@ QUESTIONS = {
     "D": "another start",
 }
 
+POOLS = dict.fromkeys(TASKS, "multilingual")
+
 
 class GridFindings:
     """The report of experiments B, C and D, and the scores of B's lines without training."""
@@ -65,15 +68,20 @@ class GridFindings:
                     return row
         return None
 
-    def by_task(self, *wanted: tuple[str, str]) -> dict[str, list[Row]]:
+    def by_task(
+        self, *wanted: tuple[str, str], settings: Mapping[str, str] = POOLS
+    ) -> dict[str, list[Row]]:
         """Some rows of each task; empty until all of them are there.
 
         Args:
             wanted: names of a family, without its task, and of a contrast.
+            settings: the setting of each task.
         """
         found = {
-            task: [self.row(f"{family}, {task}", contrast) for family, contrast in wanted]
-            for task in TASKS
+            task: [
+                self.row(f"{family}, {task}", contrast, where) for family, contrast in wanted
+            ]
+            for task, where in settings.items()
         }
         return found if all(all(rows) for rows in found.values()) else {}
 
@@ -112,7 +120,7 @@ def stable(grid: GridFindings) -> str:
     if not found:
         return f"{claim} undecidable here: B's mixes .25 and .75 are not run | | |"
     rows = [row for both in found.values() for row in both]
-    near = all(-row["margin"] < row["low"] and row["high"] < row["margin"] for row in rows)
+    near = all(map(within_margin, rows))
     word = (
         "reproduced, from .25 to .75"
         if near

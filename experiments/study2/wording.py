@@ -56,6 +56,11 @@ def loses(row: Row) -> bool:
     return row["high"] < 0 and row.get("verdict", "difference") == "difference"
 
 
+def within_margin(row: Row) -> bool:
+    """Whether its whole interval lies within the margin."""
+    return -row["margin"] < row["low"] and row["high"] < row["margin"]
+
+
 def enumerated(names: Sequence[str]) -> str:
     """At least one name, in a sentence."""
     *others, last = names

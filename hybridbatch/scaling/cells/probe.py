@@ -219,9 +219,10 @@ def _sampled_texts(store: "Store", split: Split) -> tuple[list[str], list[str]]:
     """A sample of the queries and of the passages, which is equal each time."""
     index = store.index(split, store.languages)
     order = stream(0, "probe").permutation(index.rows)
+    has = index.has[order]
 
     def sample(side: int) -> np.ndarray:
-        rows = order[(index.has[order] & side) > 0]
+        rows = order[(has & side) > 0]
         return np.sort(index.store_rows(rows[:SAMPLE]))
 
     queries = store.queries(split, sample(HAS_QUERY))

@@ -9,7 +9,8 @@ estimate.
 The audit looks at queries in other languages. A language is *hidden* if these queries find its
 relevant passages among the first 20 less often than those of the other languages, and the whole
 interval of the difference is below -`MARGIN`. Intervals draw questions, with all their languages,
-with replacement.
+with replacement. In a task of two languages, no query has two other languages to compare. The audit
+then says so, and names no language.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -337,22 +338,23 @@ def _by_language(task: Task, lines: Mapping[str, Line], seed: int) -> list[dict[
     """A row for each passage language: how well queries in other languages find its passages.
 
     The row has the difference from the other languages, which is negative for a hidden language.
+    It lacks the difference if no query has relevant passages in two languages besides its own.
     """
     rows = []
     for number, name in enumerate(task.corpus):
         row: dict[str, Any] = {"language": name, "name": language(name).name}
         for label, line in lines.items():
             own = line.found[:, number]
+            if np.isnan(own).all():
+                continue
+            row[label] = {f"tlr@{DEPTH}": _interval(line.questions, own, seed)}
             rest = np.delete(line.found, number, axis=1)
             able = ~np.isnan(own) & ~np.isnan(rest).all(axis=1)
             if not able.any():
                 continue
             gap = own[able] - np.nanmean(rest[able], axis=1)
             asked = np.asarray(line.questions, dtype=object)[able].tolist()
-            row[label] = {
-                f"tlr@{DEPTH}": _interval(asked, own[able], seed),
-                "gap": _interval(asked, gap, seed),
-            }
+            row[label]["gap"] = _interval(asked, gap, seed)
             row[label]["hidden"] = row[label]["gap"]["high"] < -MARGIN
         rows.append(row)
     return rows
@@ -364,6 +366,14 @@ def answer(result: Mapping[str, Any]) -> str:
     pool = result["lines"][AS_IS]["average_precision"]["mean"]
     mended = result["lines"][CENTRED]["average_precision"]["mean"]
     change = f"mAP in the pool {pool:.3f} -> {mended:.3f}"
+    if not any("gap" in row.get(AS_IS, {}) for row in result["by_language"]):
+        found = [result["lines"][label][f"tlr@{DEPTH}"]["mean"] for label in (AS_IS, CENTRED)]
+        return (
+            f"{result['model']['name']} on {result['task']['name']}: which of"
+            f" {len(result['languages'])} languages is hidden cannot be told, because no query has"
+            " relevant passages in two languages besides its own; centring:"
+            f" TLR@{DEPTH} {found[0]:.3f} -> {found[1]:.3f}, {change}."
+        )
     if not hidden:
         return (
             f"{result['model']['name']} hides none of {len(result['languages'])} languages on"

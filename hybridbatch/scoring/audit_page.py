@@ -70,10 +70,10 @@ def _languages(result: Mapping[str, Any]) -> str:
             if one is None:
                 cells += ["", ""]
                 continue
-            gap = _cell(one["gap"], signed=True)
+            gap = _cell(one.get("gap"), signed=True)
             cells += [
                 _bar(one["tlr@20"]["mean"]),
-                f'<span class="hidden">{gap}</span>' if one["hidden"] else gap,
+                f'<span class="hidden">{gap}</span>' if one.get("hidden") else gap,
             ]
         rows.append(cells)
     heads = ["language"]

@@ -91,6 +91,21 @@ def test_a_fair_model_hides_nobody(tmp_path, task):
     assert "hides none of 3 languages" in result["answer"]
 
 
+def test_two_languages_have_measures_but_none_is_told_hidden_or_fair(tmp_path, task):
+    vectors = write_vectors(tmp_path / "biased", 4.0)
+    config = AuditConfig(
+        vectors=vectors, task=str(task), languages="eng,swh", out=tmp_path / "out"
+    )
+    folder, result = audit(config)
+    assert "which of 2 languages is hidden cannot be told" in result["answer"]
+    assert "TLR@20" in result["answer"]
+    for row in result["by_language"]:
+        assert row[AS_IS]["tlr@20"]["mean"] < row[CENTRED]["tlr@20"]["mean"]
+        assert "gap" not in row[AS_IS]
+        assert "hidden" not in row[AS_IS]
+    assert "Swahili (swh)" in (folder / PAGE).read_text()
+
+
 def test_a_model_is_audited_like_vectors(tiny_model, tmp_path, task):
     config = AuditConfig(
         model=str(tiny_model), task=str(task), out=tmp_path / "out", cache=tmp_path / "cache"

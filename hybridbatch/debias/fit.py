@@ -94,6 +94,11 @@ class Method:
         """Whether the method subtracts a mean of each language, and nothing else."""
         return self.name == "centre" and self.scope == "language"
 
+    @property
+    def of_all_languages(self) -> bool:
+        """Whether the method has one mean for all languages, and no vector of a language."""
+        return self.name in ("centre", "whiten") and self.scope == "global"
+
     def _subspaces(self, sides: Mapping[Side, Moments]) -> dict[Side, Debiasing]:
         """Fit LSAR; a side with too few languages takes the subspace of the other side."""
         least = max(2, (self.rank or 1) + 1)

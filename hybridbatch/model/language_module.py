@@ -13,6 +13,7 @@ folder still loads with `AutoModel`.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -180,6 +181,15 @@ def identify(texts: Sequence[str]) -> list[str]:
         except DataError:
             found.append("")
     return found
+
+
+def identifiable() -> list[str]:
+    """The languages that `identify` may find, ascending."""
+    found = set()
+    for code in _identifier().nb_classes:
+        with suppress(DataError):
+            found.add(canonical(code))
+    return sorted(found)
 
 
 _LOADED: list[Any] = []

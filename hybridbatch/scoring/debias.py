@@ -33,6 +33,10 @@ def estimate(
     Raises:
         HybridBatchError: texts, models and methods that cannot be used.
     """
+    if config.save_model:
+        from hybridbatch.scoring.debias_model import require_savable
+
+        require_savable(config.save_model, config.fold, config.how, config.model)
     texts, sources = texts_by_side(config, report)
     store = store or open_store(config, report)
     vectors = language_vectors(config, texts, sources, store, report)
@@ -52,20 +56,22 @@ def _save_model(
 ) -> None:
     """Save the model with its language vectors, as the settings say."""
     from hybridbatch.model import Encoder
-    from hybridbatch.scoring.debias_model import require_foldable, save_by_language, save_global
+    from hybridbatch.scoring.debias_model import TEXTS, save_by_language, save_global
 
     folder, encoder = config.save_model, store.encoder
     if folder is None or not isinstance(encoder, Encoder):
         raise ConfigError(
             f"save_model: {config.model} cannot be saved as a model; leave --save-model out"
         )
-    require_foldable(config.fold, vectors.facts["method"])
     if config.fold == "language":
         save_by_language(encoder, vectors, folder)
     else:
         both = {"query": texts["passage"], **texts}
         place = save_global(encoder, both, folder)
-        report.note(f"{folder}: the saved model includes the mean of all texts, in {place}")
+        report.note(
+            f"{folder}: the saved model includes one mean for all languages, of the first {TEXTS}"
+            f" texts of each language and side, in {place}"
+        )
 
 
 def rewrite_index(config: DebiasConfig, report: Reporter = SILENT) -> tuple[Path, Path]:

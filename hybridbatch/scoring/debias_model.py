@@ -11,17 +11,18 @@ import copy
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hybridbatch.common.errors import ConfigError, ModelError
+from hybridbatch.common.errors import ConfigError, ModelError, OutputError
 from hybridbatch.common.files import atomic_folder, make_folder, read_json, write_json
-from hybridbatch.common.integrity import write_sums
+from hybridbatch.common.integrity import SUMS, read_sums, write_sums
+from hybridbatch.debias.fit import Method
 from hybridbatch.debias.methods import EVERY
-from hybridbatch.debias.vectors_file import LanguageVectors, Side, write_vectors
+from hybridbatch.debias.vectors_file import LanguageVectors, Side, with_loans, write_vectors
 from hybridbatch.model.head import Dense
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 TEXTS = 32  # texts of each language and side, to estimate the mean before normalisation
 PROBES = 4  # texts on which the folded model is checked
+CARD = "README.md"
+TITLE = "without what tells languages apart"  # ends the first line of the model card
 
 
 def save_global(
@@ -54,22 +57,27 @@ def save_global(
 def save_by_language(encoder: "Encoder", vectors: LanguageVectors, folder: Path) -> None:
     """Save the model with modules that subtract the vector of each text's side and language.
 
+    The modules have a vector for every language that they can identify, too: of its nearest
+    relatives, else the global one.
+
     Raises:
         OutputError: a file cannot be written.
         ModelError: sentence-transformers, whose modules these are, is not installed.
     """
     try:
         from hybridbatch.model.language_module import LanguageVectors as Module
+        from hybridbatch.model.language_module import identifiable
     except ImportError as error:
         raise ModelError(
             f"{folder}: saving this model needs sentence-transformers ({error}); run pip"
             " install sentence-transformers, or use --fold global"
         ) from error
-    languages = list(vectors.languages)
+    own = vectors.languages
+    languages = list(dict.fromkeys([*own, *identifiable()]))
     tensors = _tensors(vectors, languages)
     shapes = {name: list(values.shape) for name, values in tensors.items()}
     module = Module(languages, vectors.dimension, shapes).fill(tensors)
-    card = _card(encoder.name, LANGUAGE_CARD.format(example=languages[0], count=len(languages)))
+    card = _card(encoder.name, LANGUAGE_CARD.format(example=own[0], count=len(own)))
     staged = folder.with_name(f".{folder.name}.staged")
     encoder.save(staged, card)
     try:
@@ -150,8 +158,9 @@ def _fold(encoder: "Encoder", folded: "Encoder", mean: Tensor, probes: Sequence[
 def _tensors(vectors: LanguageVectors, languages: Sequence[str]) -> dict[str, Tensor]:
     """The tensors of the module, with a row for every language on both sides."""
     tensors = {}
-    for side, turn in vectors.sides.items():
-        names = [EVERY, *languages]
+    names = [EVERY, *languages]
+    for side, own in vectors.sides.items():
+        turn = with_loans(own, languages)
         tensors[f"{side}_offsets"] = _rows(turn.offsets, names)
         if turn.directions:
             tensors[f"{side}_directions"] = _rows(turn.directions, names)
@@ -161,23 +170,56 @@ def _tensors(vectors: LanguageVectors, languages: Sequence[str]) -> dict[str, Te
 
 
 def _rows(table: Mapping[str, np.ndarray], names: Sequence[str]) -> Tensor:
-    return torch.from_numpy(np.stack([table.get(name, table[EVERY]) for name in names]))
+    return torch.from_numpy(np.stack([table[name] for name in names]))
 
 
-def require_foldable(fold: str, method: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for `fold` "global" with a method other than centring."""
-    if fold == "global" and method.get("name") != "centre":
+def require_savable(folder: Path, fold: str, method: Method, model: str) -> None:
+    """Check, before any text is encoded, that a model can be saved as the settings say.
+
+    Raises:
+        ConfigError: `fold` does not go with the method.
+        OutputError: the folder holds something other than a model saved here before.
+    """
+    if fold == "global" and method.name != "centre":
         raise ConfigError(
-            f"fold = global: works only for a mean, but the method is {method.get('name')};"
+            f"fold = global: works only for a mean, but the method is {method.name};"
             " use --method centre, or --fold language"
         )
+    if fold == "language" and method.of_all_languages:
+        raise ConfigError(
+            "scope = global: gives no vector of a language for the saved model; use --fold"
+            " global with --method centre, or --scope language"
+        )
+    if folder.exists() and Path(model).exists() and folder.samefile(model):
+        raise OutputError(
+            f"{folder}: is the model itself; choose another folder with --save-model"
+        )
+    if folder.exists() and not _is_replaceable(folder):
+        raise OutputError(
+            f"{folder}: holds something other than a model that --save-model wrote; choose"
+            " another folder"
+        )
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder is empty, or holds the files of a model saved here and nothing else."""
+    if not folder.is_dir():
+        return False
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    card = folder / CARD
+    if not files:
+        return True
+    if not card.is_file() or TITLE not in card.read_text(encoding="utf-8", errors="replace"):
+        return False
+    known = {CARD, SUMS, *read_sums(folder)}
+    return all(path.relative_to(folder).as_posix() in known for path in files)
 
 
 def _card(name: str, about: str) -> str:
     """The model card."""
     return (
         "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n"
-        f"# {Path(name).name} without what tells languages apart\n\n{about}"
+        f"# {Path(name).name} {TITLE}\n\n{about}"
     )
 
 
@@ -191,7 +233,8 @@ model.encode("...", prompt_name="query")
 ```
 """
 LANGUAGE_CARD = """The mean vector of each text's language ({count} languages) is taken off its
-embedding. The modules that do it are in the package hybridbatch: `pip install hybridbatch`.
+embedding. Other languages take the vector of their nearest relatives, else the global one. The
+modules that do it are in the package hybridbatch: `pip install hybridbatch`.
 
 ```python
 from sentence_transformers import SentenceTransformer

@@ -10,7 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from hybridbatch.common.errors import ConfigError, ModelError
+from hybridbatch.common.errors import ConfigError, ModelError, OutputError
 from hybridbatch.debias.methods import unit_rows
 from hybridbatch.debias.vectors_file import read_vectors
 from hybridbatch.model import Encoder
@@ -80,6 +80,19 @@ def test_without_a_language_in_the_prompt_it_is_identified(tiny_model, text, tmp
     raw = Encoder.load(str(tiny_model)).encode([sentence], "passage", precision="fp32")
     expected = read_vectors(folder).sides["passage"].offsets["deu"]
     np.testing.assert_allclose(identified, unit_rows(raw - expected), atol=2e-5)
+
+
+def test_a_language_without_text_has_the_vector_of_its_relatives(tiny_model, text, tmp_path):
+    folder, model = saved(tiny_model, text, tmp_path)
+    loaded = SentenceTransformer(str(model), device="cpu", trust_remote_code=True)
+    vectors = read_vectors(folder)
+    assert "eng" in vectors.borrowed("query", ["nld"])["nld"]
+    raw = Encoder.load(str(tiny_model)).encode(["een steen"], "query", precision="fp32")
+    np.testing.assert_allclose(
+        loaded.encode(["een steen"], prompt_name="query-nld"),
+        vectors.apply(raw, "query", "nld"),
+        atol=2e-5,
+    )
 
 
 def test_a_saved_model_can_be_saved_again_by_sentence_transformers(tiny_model, text, tmp_path):
@@ -161,3 +174,34 @@ def test_automodel_users_have_the_folded_mean_by_mean_pooling(tiny_model, text, 
 def test_only_a_mean_can_be_folded(tiny_model, text, tmp_path):
     with pytest.raises(ConfigError, match="works only for a mean"):
         saved(tiny_model, text, tmp_path, fold="global", method="lir")
+
+
+@pytest.mark.parametrize("method", ["centre", "whiten"])
+def test_a_mean_of_all_languages_is_not_saved_by_language(tiny_model, text, tmp_path, method):
+    with pytest.raises(ConfigError, match="--scope language"):
+        saved(tiny_model, text, tmp_path, scope="global", method=method)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("fold", ["language", "global"])
+def test_only_a_model_saved_before_is_replaced(tiny_model, text, tmp_path, fold):
+    for _ in range(2):
+        saved(tiny_model, text, tmp_path, fold=fold)
+    (tmp_path / "model" / "precious.txt").write_text("keep")
+    with pytest.raises(OutputError, match="holds something other"):
+        saved(tiny_model, text, tmp_path, fold=fold)
+    assert (tmp_path / "model" / "precious.txt").read_text() == "keep"
+
+
+def test_neither_other_files_nor_the_model_itself_are_replaced(tiny_model, text, tmp_path):
+    (tmp_path / "model").mkdir()
+    saved(tiny_model, text, tmp_path, fold="global")
+    folded = tmp_path / "folded"
+    (tmp_path / "model").rename(folded)
+    (tmp_path / "model").symlink_to(folded)
+    with pytest.raises(OutputError, match="is the model itself"):
+        saved(folded, text, tmp_path)
+    (tmp_path / "model").unlink()
+    write_tiny_model(tmp_path / "model", "bert")
+    with pytest.raises(OutputError, match="holds something other"):
+        saved(tiny_model, text, tmp_path)

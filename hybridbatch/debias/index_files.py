@@ -20,6 +20,7 @@ FORMATS = (
 FAISS_ENDS = (".faiss", ".index", ".ivf", ".idx")
 ROWS_AT_ONCE = 16_384
 FLOATS = ("float16", "float32", "float64")
+Kind = Literal["npy", "raw", "parquet", "FAISS"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,22 @@ class IndexFile:
     """
 
     path: Path
-    kind: Literal["npy", "raw", "parquet", "FAISS"]
+    kind: Kind
     shape: tuple[int, int]
     dtype: np.dtype
     read: Callable[[int, int], np.ndarray]
     write: Callable[[Path, np.ndarray], None] | None = None
     languages: Callable[[], list[str]] | None = None
+
+
+def kind_of(path: Path) -> Kind:
+    """The format that the end of a file's name tells; raw if it tells none."""
+    end = path.suffix.lower()
+    if end == ".npy":
+        return "npy"
+    if end == ".parquet":
+        return "parquet"
+    return "FAISS" if end in FAISS_ENDS else "raw"
 
 
 def open_index(
@@ -67,14 +78,14 @@ def open_index(
     """
     if not path.is_file():
         raise DataError(f"{path}: does not exist; name a file of vectors: {FORMATS}")
-    end = path.suffix.lower()
     if dimension is not None:
         return _open_raw(path, dimension, np.dtype(dtype))
-    if end == ".npy":
+    kind = kind_of(path)
+    if kind == "npy":
         return _open_npy(path)
-    if end == ".parquet":
+    if kind == "parquet":
         return _open_parquet(path, column, language_column)
-    if end in FAISS_ENDS:
+    if kind == "FAISS":
         return _open_faiss(path)
     raise ConfigError(
         f"{path}: the name does not show what the file holds; known files are {FORMATS}"

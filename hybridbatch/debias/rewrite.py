@@ -20,7 +20,7 @@ import numpy as np
 
 import hybridbatch
 from hybridbatch.common.documents import Shape, read_document
-from hybridbatch.common.errors import DataError, Interrupted, OutputError
+from hybridbatch.common.errors import ConfigError, DataError, Interrupted, OutputError
 from hybridbatch.common.files import (
     make_folder,
     output_errors,
@@ -30,7 +30,7 @@ from hybridbatch.common.files import (
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.debias.fit import Method, counts_by_language
-from hybridbatch.debias.index_files import IndexFile
+from hybridbatch.debias.index_files import IndexFile, kind_of
 from hybridbatch.debias.methods import Debiasing, Moments
 from hybridbatch.debias.turn_rows import NotFinite, RowTurner, add_rows
 from hybridbatch.debias.vectors_file import (
@@ -45,6 +45,7 @@ BLOCK = 65_536  # rows between two marks of progress; an interruption loses at m
 UNKNOWN = ("", "und", "unknown", "mul", "zxx")  # codes of a vector without a language
 PROGRESS = "progress.json"
 PARTIAL = "vectors.part"
+LOCK = "lock"
 NPY_HEAD = 128  # bytes; numpy pads the header of such an array to this size
 
 
@@ -99,11 +100,17 @@ def read_row_languages(path: Path, rows: int) -> RowLanguages:
     Raises:
         DataError: another number of lines, or unknown codes.
     """
+    if not path.is_file():
+        raise DataError(
+            f"{path}: does not exist; name a text file that has the language of each vector on"
+            " a line"
+        )
     codes = [line.rpartition("\t")[2].strip() for _, line in text_lines(path)]
     if len(codes) != rows:
+        ends = f" (the first line is {codes[0]!r}, the last {codes[-1]!r})" if codes else ""
         raise DataError(
-            f"{path}: has {len(codes):,} lines, but there are {rows:,} vectors; write the"
-            " language of each vector on a line, in the order of the vectors"
+            f"{path}: has {len(codes):,} lines, but there are {rows:,} vectors{ends}; write the"
+            " language of each vector on a line, in the order of the vectors, without a heading"
         )
     return RowLanguages.of(codes, str(path))
 
@@ -134,28 +141,19 @@ def rewrite(
     """
     from filelock import FileLock, Timeout
 
-    if out.exists() and out.samefile(index.path):
-        raise OutputError(
-            f"{out}: is the index to rewrite itself; choose another file with --out"
-        )
-    work = out.with_name(f".{out.name}.debiasing")
-    job = _job(index, languages, method, vectors)
-    if (work / PROGRESS).is_file() and not _can_continue(work, job):
-        shutil.rmtree(work)
-        report.note(
-            f"{out}: an earlier run rewrote other vectors, used another method or left damaged"
-            " files, so the work starts again"
-        )
-    make_folder(work)
+    _check_out(index, out)
+    work = make_folder(out.with_name(f".{out.name}.debiasing"))
     try:
-        with FileLock(work / "lock", timeout=0):
-            if vectors is None:
-                vectors = _estimated(index, languages, method or Method(), work, job, report)
-            _check(index, languages, vectors, report)
-            rewritten = _rewritten(
-                index, languages, vectors.sides["passage"], work, job, report
-            )
-            _put(index, rewritten, work, out)
+        with FileLock(work / LOCK, timeout=0):
+            try:
+                vectors = _rewrite_in(work, index, languages, out, method, vectors, report)
+            except (ConfigError, DataError):
+                # nothing of it can be used: what mends the input makes it another input
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+            folder = out.with_name(f"{out.name}.language_vectors")
+            write_vectors(folder, vectors)
+            shutil.rmtree(work, ignore_errors=True)
     except Timeout:
         raise OutputError(
             f"{out}: another process is writing this file; wait until it ends"
@@ -164,10 +162,56 @@ def rewrite(
         raise Interrupted(
             f"{out}: stopped; what is done is kept in {work}, run the same command to go on"
         ) from None
-    folder = out.with_name(f"{out.name}.language_vectors")
-    write_vectors(folder, vectors)
-    shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _check_out(index: IndexFile, out: Path) -> None:
+    """Raise `OutputError` unless the result can be put at `out`."""
+    if out.is_dir():
+        raise OutputError(
+            f"{out}: is a folder, where a file is needed; choose another file with --out"
+        )
+    if out.exists() and out.samefile(index.path):
+        raise OutputError(
+            f"{out}: is the index to rewrite itself; choose another file with --out"
+        )
+    ends = out.suffix.lower(), index.path.suffix.lower()
+    if ends[0] != ends[1] and kind_of(out) != index.kind:
+        raise OutputError(
+            f"{out}: the new file has the format of {index.path.name}; let its name end in"
+            f" {index.path.suffix or 'none of the known endings'}"
+        )
+
+
+def _rewrite_in(
+    work: Path,
+    index: IndexFile,
+    languages: RowLanguages,
+    out: Path,
+    method: Method | None,
+    vectors: LanguageVectors | None,
+    report: Reporter,
+) -> LanguageVectors:
+    """Do the work in its folder, which this process holds, as `rewrite` says.
+
+    Returns:
+        The language vectors that were subtracted.
+    """
+    job = _job(index, languages, method, vectors)
+    if (work / PROGRESS).is_file() and not _can_continue(work, job):
+        for path in work.iterdir():
+            if path.name != LOCK:
+                path.unlink()
+        report.note(
+            f"{out}: an earlier run rewrote other vectors, used another method or left damaged"
+            " files, so the work starts again"
+        )
+    if vectors is None:
+        vectors = _estimated(index, languages, method or Method(), work, job, report)
+    _check(index, languages, vectors, report)
+    rewritten = _rewritten(index, languages, vectors.sides["passage"], work, job, report)
+    _put(index, rewritten, work, out)
+    return vectors
 
 
 def _can_continue(work: Path, job: dict[str, Any]) -> bool:
@@ -211,6 +255,11 @@ def _estimated(
     """Estimate language vectors from the stored vectors, or read the estimate of an earlier run."""
     if (work / PROGRESS).is_file():
         return read_vectors(work)
+    if len(languages.names) == 1:
+        raise DataError(
+            f"{index.path}: no language of its {index.shape[0]:,} vectors is known, so there is"
+            " nothing to estimate from; name the languages in --languages, or give --debias"
+        )
     total, width = index.shape
     moments = Moments.empty(languages.names, width, method.products)
     with report.bar("estimate language vectors", total, "vectors") as bar:
@@ -257,15 +306,6 @@ def _check(
         )
     for sentence in vectors.tell({"passage": languages.names[:-1]}):
         report.warn(sentence)
-    lengths = np.linalg.norm(
-        index.read(0, min(1000, index.shape[0])).astype(np.float32), axis=1
-    )
-    if np.abs(lengths - 1).max() > 0.01:
-        report.warn(
-            f"{index.path}: its vectors have lengths from {lengths.min():.3g} to"
-            f" {lengths.max():.3g}; the rewritten ones have length 1, for search by inner product"
-            " or cosine"
-        )
 
 
 def _rewritten(
@@ -289,6 +329,7 @@ def _rewritten(
     if done:
         report.note(f"continuing after {done:,} of {total:,} vectors")
     names = languages.names
+    told = False
     turner = RowTurner.of(with_loans(turn, names[:-1]), names)
     with (
         output_errors(path),
@@ -300,13 +341,27 @@ def _rewritten(
             block = _block(index, start)
             numbers = languages.numbers[start : start + len(block)]
             try:
-                for tile in turner.turn(block, numbers):
+                for tile, lengths in turner.turn(block, numbers):
                     file.write(tile)
+                    if not told:
+                        told = _tell_length(index, lengths, report)
             except NotFinite as error:
                 raise _not_finite(index, start + error.row) from None
             file.mark(start + len(block))
             bar.advance(len(block))
     return np.memmap(path, index.dtype, mode="r+", offset=offset, shape=index.shape)
+
+
+def _tell_length(index: IndexFile, lengths: np.ndarray, report: Reporter) -> bool:
+    """Tell of a stored vector whose length is not 1, if there is one; vectors of zeros stay zero."""
+    others = lengths[(np.abs(lengths - 1) > 0.01) & (lengths > 0)]
+    if not len(others):
+        return False
+    report.warn(
+        f"{index.path}: has vectors of another length than 1, such as {others[0]:.3g}; the"
+        " rewritten ones have length 1, for search by inner product or cosine"
+    )
+    return True
 
 
 def _rows_done(work: Path, path: Path, size: int) -> int:

@@ -96,8 +96,12 @@ class RowTurner:
         matrix = None if turn.matrix is None else torch.from_numpy(turn.matrix)
         return cls(offsets, directions, matrix)
 
-    def turn(self, vectors: np.ndarray, numbers: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the turned rows [t, D], in order, of the type of `vectors`.
+    def turn(
+        self, vectors: np.ndarray, numbers: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield turned rows [t, D], in order, of the type of `vectors`, and their lengths before.
+
+        The lengths are float32 [t].
 
         Rows that are zero stay zero.
 
@@ -110,10 +114,11 @@ class RowTurner:
         """
         for start, rows in tiles(vectors):
             own = torch.from_numpy(numbers[start : start + len(rows)])
-            yield self._turn(rows, own, start).numpy()
+            single = rows.to(torch.float32)
+            lengths = torch.linalg.vector_norm(single, dim=1)
+            yield self._turn(rows, single, own, start).numpy(), lengths.numpy()
 
-    def _turn(self, rows: Tensor, numbers: Tensor, start: int) -> Tensor:
-        single = rows.to(torch.float32)
+    def _turn(self, rows: Tensor, single: Tensor, numbers: Tensor, start: int) -> Tensor:
         turned = single - self.offsets.index_select(0, numbers)
         if self.directions is not None:
             turned -= self._along_directions(turned, numbers)

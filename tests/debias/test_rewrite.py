@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from hybridbatch.common.errors import ConfigError, DataError, Interrupted, OutputError
+from hybridbatch.common.files import write_json
 from hybridbatch.debias import methods, turn_rows
 from hybridbatch.debias import rewrite as module
 from hybridbatch.debias.fit import Method
@@ -57,6 +59,11 @@ def by_hand(stored: np.ndarray, **options) -> np.ndarray:
     wide = stored.astype(np.float64)
     turn = methods.centre({name: wide[name == NAMES] for name in np.unique(NAMES)}, **options)
     return turn.apply(wide, NAMES.tolist())
+
+
+def turned(turn, names, rows, numbers) -> np.ndarray:
+    """The rows that a turner gives, together."""
+    return np.concatenate([tile for tile, _ in RowTurner.of(turn, names).turn(rows, numbers)])
 
 
 def run(path: Path, lines: Path, out: Path, reporter=None, **options) -> Path:
@@ -169,7 +176,7 @@ def test_rows_are_turned_as_one_by_one(stored, monkeypatch, method, dtype):
     names = ("deu", "eng", "swh", "und")
     numbers = np.array([names.index(name) for name in NAMES], dtype=np.int32)
     numbers[20] = 3
-    made = np.concatenate(list(RowTurner.of(turn, names).turn(rows, numbers)))
+    made = turned(turn, names, rows, numbers)
     wanted = turn.apply(rows.astype(np.float32), [names[number] for number in numbers])
     wanted[4] = 0  # a row of zeros is no text
     assert made.dtype == dtype
@@ -198,7 +205,7 @@ def test_moments_of_stored_rows_are_the_moments(stored, monkeypatch, dtype, prod
 def test_numbers_whose_squares_no_float32_holds_are_turned(stored):
     turn = methods.centre({"eng": stored})
     rows = np.concatenate([1e30 * stored[:2], stored[2:4]])
-    made = np.concatenate(list(RowTurner.of(turn, ("eng",)).turn(rows, np.zeros(4, np.int32))))
+    made = turned(turn, ("eng",), rows, np.zeros(4, np.int32))
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(made[:2], methods.unit_rows(stored[:2]), atol=1e-5)
     moments, wanted = (Moments.empty(("eng",), WIDTH) for _ in range(2))
@@ -211,7 +218,7 @@ def test_numbers_whose_squares_no_float32_holds_are_turned(stored):
         with pytest.raises(NotFinite, match="row 3"):
             turn_rows.add_rows(moments, rows, np.zeros(4, np.int32))
     with pytest.raises(NotFinite, match="row 3"):
-        list(RowTurner.of(turn, ("eng",)).turn(rows, np.zeros(4, np.int32)))
+        turned(turn, ("eng",), rows, np.zeros(4, np.int32))
 
 
 def test_a_full_disk_is_met_before_the_work(tmp_path, stored, lines, monkeypatch):
@@ -279,6 +286,47 @@ def test_work_that_is_damaged_is_done_anew(tmp_path, stored, lines, monkeypatch,
     np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(stored), atol=1e-6)
 
 
+def test_work_of_another_process_stays(tmp_path, stored, lines):
+    np.save(tmp_path / "corpus.npy", stored)
+    work = tmp_path / ".new.npy.debiasing"
+    work.mkdir()
+    write_json(work / "progress.json", {"job": {"other": 1}, "rows": 50}, sealed=True)
+    (work / "vectors.part").write_bytes(b"rows")
+    with FileLock(work / "lock"), pytest.raises(OutputError, match="another process"):
+        run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    assert (work / "vectors.part").read_bytes() == b"rows"
+    assert (work / "progress.json").is_file()
+
+
+@pytest.mark.parametrize(("row", "length"), [(0, 3.0), (ROWS - 1, 0.5)])
+def test_a_vector_of_another_length_is_told_wherever_it_is(
+    tmp_path, stored, lines, row, length
+):
+    stored[row] *= length
+    stored[7] = 0
+    np.save(tmp_path / "corpus.npy", stored)
+    reporter = RecordingReporter()
+    run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy", reporter)
+    (told,) = [text for text in reporter.warnings if "length" in text]
+    assert f"such as {length:.3g}" in told
+    lengths = np.linalg.norm(np.load(tmp_path / "new.npy"), axis=1)
+    np.testing.assert_allclose(np.delete(lengths, 7), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("folder.npy", "is a folder"), ("new.parquet", "in .npy"), ("corpus.npy", "itself")],
+)
+def test_a_result_that_cannot_be_put_there_is_refused_first(
+    tmp_path, stored, lines, name, said
+):
+    np.save(tmp_path / "corpus.npy", stored)
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(OutputError, match=said):
+        run(tmp_path / "corpus.npy", lines, tmp_path / name)
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_vectors_without_a_language_and_zero_vectors(tmp_path, stored):
     stored[5] = 0
     np.save(tmp_path / "corpus.npy", stored)
@@ -339,6 +387,14 @@ def test_files_that_cannot_be_used_are_named_in_one_line(
         run(tmp_path / name, lines, tmp_path / f"new-{name}")
     assert "\n" not in str(error.value)
     assert not (tmp_path / f"new-{name}").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def write_ivf_with_ids(path: Path, stored: np.ndarray) -> None:
+    index = faiss.index_factory(WIDTH, "IVF4,Flat", faiss.METRIC_INNER_PRODUCT)
+    index.train(stored)
+    index.add_with_ids(stored, np.arange(1000, 1000 + len(stored)))
+    faiss.write_index(index, str(path))
 
 
 def test_lossy_and_unknown_indexes_are_refused(tmp_path, stored, lines):
@@ -362,6 +418,13 @@ def test_lines_that_do_not_fit_are_refused(tmp_path, stored, lines):
     lines.write_text("\n".join(["en", "blorp", *CODES[2:]]))
     with pytest.raises(DataError, match=r"ids.txt:2: unknown language 'blorp'"):
         run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
-    lines.write_text("\n".join(CODES))
-    with pytest.raises(OutputError, match="is the index to rewrite itself"):
-        run(tmp_path / "corpus.npy", lines, tmp_path / "corpus.npy")
+    lines.write_text("\n".join(["lang", *CODES]))
+    with pytest.raises(
+        DataError, match=r"231 lines, .* \(the first line is 'lang', the last '[a-z]+'\)"
+    ):
+        run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    lines.write_text("\n".join(["und"] * ROWS))
+    with pytest.raises(DataError, match=r"corpus.npy: no language of its 230 vectors is known"):
+        run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    with pytest.raises(DataError, match=r"none.txt: does not exist"):
+        run(tmp_path / "corpus.npy", tmp_path / "none.txt", tmp_path / "new.npy")

@@ -99,8 +99,14 @@ def _open_npy(path: Path) -> IndexFile:
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise DataError(f"{path}: is damaged, or not a numpy array ({error})") from error
     _check_array(path, vectors.shape, vectors.dtype)
+    dtype = vectors.dtype.newbyteorder("=")
     return IndexFile(
-        path, "npy", vectors.shape, vectors.dtype, lambda start, stop: vectors[start:stop]
+        path,
+        "npy",
+        vectors.shape,
+        dtype,
+        # copies only rows in another order of numbers or bytes than torch can read
+        lambda start, stop: np.ascontiguousarray(vectors[start:stop], dtype),
     )
 
 
@@ -174,10 +180,11 @@ class _ParquetRows:
         self.ends = np.cumsum(sizes)
         self.group = -1
         self.held: np.ndarray | None = None
+        self.dimension: int | None = None
 
     def width(self) -> int:
         """D, taken from the first row."""
-        return self._load(0).shape[1]
+        return self.read(0, 1).shape[1]
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """[stop - start, D]."""
@@ -207,11 +214,13 @@ class _ParquetRows:
                 f"{self.path}: row {row} has no {self.column!r}; remove the row first"
             )
         lengths = np.asarray(lists.value_lengths())
-        if len(set(lengths.tolist())) > 1:
-            row = int(np.flatnonzero(lengths != lengths[0])[0])
+        if self.dimension is None:
+            self.dimension = int(lengths[0])
+        wrong = np.flatnonzero((lengths != self.dimension) | (lengths == 0))
+        if len(wrong):
             raise DataError(
-                f"{self.path}: row {first + row} has {lengths[row]} numbers, but other rows"
-                f" have {lengths[0]}; all vectors must have the same dimension"
+                f"{self.path}: row {first + wrong[0]} has {lengths[wrong[0]]} numbers; every row"
+                f" must have as many as the first ({self.dimension}), at least 1"
             )
         return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
 
@@ -272,12 +281,10 @@ def _open_faiss(path: Path) -> IndexFile:
         raise DataError(f"{path}: holds no vectors")
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
     rows: Any = inner
-    if isinstance(inner, faiss.IndexFlat):
-        pass
-    elif isinstance(inner, faiss.IndexIVFFlat) and inner is index:
-        inner.make_direct_map(True)
+    if isinstance(inner, faiss.IndexIVFFlat):
         _check_ids(path, inner)
-    else:
+        inner.make_direct_map(True)
+    elif not isinstance(inner, faiss.IndexFlat):
         raise DataError(
             f"{path}: a {type(inner).__name__} does not keep its vectors exactly, and only"
             " flat and IVF-flat indexes can be rewritten; build the index again from"
@@ -315,7 +322,8 @@ def _check_ids(path: Path, index: Any) -> None:
 def _write_faiss(index: Any, out: Path, vectors: np.ndarray) -> None:
     """Write an index of the same kind, lists and metric.
 
-    An IVF index is trained anew, because its lists were cut along languages.
+    An IVF index is trained anew, because its lists were cut along languages. With fewer vectors than
+    lists, it cannot be, and keeps the lists that it has.
     """
     import faiss
 
@@ -326,10 +334,11 @@ def _write_faiss(index: Any, out: Path, vectors: np.ndarray) -> None:
     inner.reset()
     if isinstance(inner, faiss.IndexIVFFlat):
         inner.set_direct_map_type(0)  # no map: it was made only to read the vectors
-        inner.quantizer.reset()
-        inner.is_trained = False
-        step = max(1, len(vectors) // (256 * inner.nlist))
-        inner.train(np.ascontiguousarray(vectors[::step], dtype=np.float32))
+        if len(vectors) >= inner.nlist:
+            inner.quantizer.reset()
+            inner.is_trained = False
+            step = max(1, len(vectors) // (256 * inner.nlist))
+            inner.train(np.ascontiguousarray(vectors[::step], dtype=np.float32))
     for start in range(0, len(vectors), ROWS_AT_ONCE):
         inner.add(np.ascontiguousarray(vectors[start : start + ROWS_AT_ONCE], dtype=np.float32))
     fresh.ntotal = inner.ntotal

@@ -92,6 +92,16 @@ def test_a_numpy_file_keeps_its_type_and_shape(tmp_path, stored, lines, dtype, c
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "order",
+    [np.asfortranarray, lambda rows: rows.astype(">f4"), lambda rows: rows.astype(">f2")],
+)
+def test_a_numpy_file_in_another_order_of_numbers_or_bytes(tmp_path, stored, lines, order):
+    np.save(tmp_path / "corpus.npy", order(stored))
+    run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(stored), atol=1e-3)
+
+
 def test_a_raw_memory_map_of_float16(tmp_path, stored, lines):
     stored.astype(np.float16).tofile(tmp_path / "corpus.f16")
     run(tmp_path / "corpus.f16", lines, tmp_path / "new.f16", dimension=WIDTH, dtype="float16")
@@ -124,6 +134,24 @@ def test_a_parquet_file_keeps_its_other_columns(tmp_path, stored, kind):
     )
 
 
+@pytest.mark.parametrize("sizes", [(0, ROWS), (100, 0, 130)])
+def test_a_parquet_file_may_have_row_groups_without_rows(tmp_path, stored, lines, sizes):
+    table = pa.table({"vector": pa.array(stored.tolist(), pa.list_(pa.float32()))})
+    write_groups(tmp_path / "corpus.parquet", table, sizes)
+    run(tmp_path / "corpus.parquet", lines, tmp_path / "new.parquet")
+    made = pq.read_table(tmp_path / "new.parquet")
+    np.testing.assert_allclose(np.array(made["vector"].to_pylist()), by_hand(stored), atol=1e-6)
+
+
+def write_groups(path: Path, table: pa.Table, sizes) -> None:
+    """Write a table in row groups of these sizes."""
+    start = 0
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for size in sizes:
+            writer.write_table(table.slice(start, size))
+            start += size
+
+
 def test_a_flat_faiss_index_gives_the_neighbours_of_the_turned_vectors(tmp_path, stored, lines):
     index = faiss.IndexFlatIP(WIDTH)
     index.add(stored)
@@ -134,14 +162,17 @@ def test_a_flat_faiss_index_gives_the_neighbours_of_the_turned_vectors(tmp_path,
     np.testing.assert_allclose(made.reconstruct_n(0, ROWS), by_hand(stored), atol=1e-6)
 
 
-def test_ids_of_a_mapped_flat_index_stay(tmp_path, stored, lines):
-    index = faiss.IndexIDMap(faiss.IndexFlatIP(WIDTH))
+@pytest.mark.parametrize("kind", ["Flat", "IVF4,Flat"])
+def test_ids_of_a_mapped_index_stay(tmp_path, stored, lines, kind):
+    index = faiss.index_factory(WIDTH, f"IDMap,{kind}", faiss.METRIC_INNER_PRODUCT)
+    index.train(stored)
     index.add_with_ids(stored, np.arange(ROWS) * 10)
     faiss.write_index(index, str(tmp_path / "corpus.faiss"))
     run(tmp_path / "corpus.faiss", lines, tmp_path / "new.faiss")
     made = faiss.read_index(str(tmp_path / "new.faiss"))
-    _, found = made.search(by_hand(stored)[7:8], 1)
-    assert found[0, 0] == 70
+    _, found = made.search(by_hand(stored), 1)
+    nearest = found[:, 0] == np.arange(ROWS) * 10
+    assert nearest.all() if kind == "Flat" else nearest.mean() > 0.9
 
 
 def test_an_ivf_index_is_cut_anew_and_keeps_every_vector(tmp_path, stored, lines):
@@ -156,6 +187,19 @@ def test_an_ivf_index_is_cut_anew_and_keeps_every_vector(tmp_path, stored, lines
     made.nprobe = 4
     _, found = made.search(by_hand(stored), 1)
     np.testing.assert_array_equal(found[:, 0], np.arange(ROWS))
+
+
+def test_an_ivf_index_of_fewer_vectors_than_lists_keeps_its_lists(tmp_path, stored, lines):
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(WIDTH), WIDTH, 40, faiss.METRIC_INNER_PRODUCT)
+    index.train(stored)
+    index.add(stored[:30])
+    faiss.write_index(index, str(tmp_path / "corpus.ivf"))
+    lines.write_text("\n".join(CODES[:30]))
+    run(tmp_path / "corpus.ivf", lines, tmp_path / "new.ivf")
+    made = faiss.read_index(str(tmp_path / "new.ivf"))
+    made.nprobe = 40
+    assert made.ntotal == 30
+    assert (made.search(stored[:30], 1)[1] >= 0).all()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -355,8 +399,10 @@ def test_given_language_vectors_are_used_as_they_are(tmp_path, stored, lines):
     np.testing.assert_array_equal(np.load(tmp_path / "one.npy"), np.load(tmp_path / "two.npy"))
 
 
-def _broken(make):
-    return lambda folder, stored: make(folder / "corpus.npy", stored)
+WIDTHS = [[1.0, 2.0, 3.0]] * 100 + [[1.0, 2.0]] * (
+    ROWS - 100
+)  # the second row group is narrower
+EMPTY = pa.array([[]] * ROWS, pa.list_(pa.float32()))
 
 
 @pytest.mark.parametrize(
@@ -376,7 +422,11 @@ def _broken(make):
          "row 1 has 2 numbers"),
         ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"vector": [[1.0], None]}), p),
          "row 1 has no"),
+        ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"vector": WIDTHS}), p, row_group_size=100),
+         r"row 100 has 2 numbers; .* the first \(3\)"),
+        ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"vector": EMPTY}), p), "row 0 has 0 numbers"),
         ("corpus.faiss", lambda p, v: p.write_bytes(b"nothing at all"), "damaged"),
+        ("corpus.faiss", lambda p, v: write_ivf_with_ids(p, v), "have their own ids"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_used_are_named_in_one_line(

@@ -14,7 +14,7 @@ from hybridbatch.scoring.debias_settings import DebiasConfig
     {"model": "MODEL"},
     examples=[
         "hybridbatch debias experiments/first --text texts/ --out experiments/vectors",
-        "hybridbatch debias --vectors passages.npy --out experiments/fair.npy",
+        "hybridbatch debias --vectors passages.npy --languages ids.txt --out experiments/fair.npy",
     ],
 )
 def debias(config: DebiasConfig) -> None:

@@ -12,6 +12,13 @@ from hybridbatch.debias.methods import EVERY, Debiasing, Moments, Scope
 from hybridbatch.debias.vectors_file import SIDES, Side
 
 MethodName = Literal["centre", "lir", "lsar", "shift", "whiten"]
+PARAMETERS: Mapping[MethodName, tuple[str, ...]] = {
+    "centre": ("scope",),
+    "lir": ("rank",),
+    "lsar": ("rank",),
+    "shift": ("alpha", "pivot"),
+    "whiten": ("scope",),
+}
 WITH_PRODUCTS: tuple[MethodName, ...] = ("lir", "whiten")
 
 
@@ -34,6 +41,11 @@ class Method:
     alpha: float = 1.0
     pivot: str = "eng"
     shrink: bool = True
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters that the method has, besides `shrink`."""
+        return PARAMETERS[self.name]
 
     @property
     def products(self) -> bool:
@@ -108,14 +120,7 @@ class Method:
 
     def as_json(self) -> dict[str, Any]:
         """The name of the method and the parameters that it has."""
-        has = {
-            "centre": ("scope",),
-            "lir": ("rank",),
-            "lsar": ("rank",),
-            "shift": ("alpha", "pivot"),
-            "whiten": ("scope",),
-        }
-        names = (*has[self.name], "shrink")
+        names = (*self.parameters, "shrink")
         values = {name: getattr(self, name) for name in names}
         if self.name == "lir":
             values["rank"] = self.rank or 1

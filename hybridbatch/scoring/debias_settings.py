@@ -1,5 +1,6 @@
 """The settings of `hybridbatch debias`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -143,6 +144,33 @@ class DebiasConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSett
         if self.vectors is None and self.debias is not None:
             raise ValueError("--debias FILE is applied to --vectors; give --vectors, too")
         return self
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> Self:
+        if self.vectors is None:
+            self._refuse(self._of_panel("Index"), "goes with --vectors")
+        else:
+            self._refuse([*self._of_panel("Texts"), "save_model"], "goes with --text")
+        if self.debias is not None:
+            self._refuse(self._of_panel("Method"), "goes with an estimate, not with --debias")
+        others = {"scope", "rank", "alpha", "pivot"} - set(self.how.parameters)
+        self._refuse(sorted(others), f"has no effect with --method {self.method}")
+        return self
+
+    @classmethod
+    def _of_panel(cls, panel: str) -> list[str]:
+        """The names of the settings in a panel of `--help`."""
+        return [
+            name
+            for name, field in cls.model_fields.items()
+            if field.json_schema_extra == {"panel": panel}
+        ]
+
+    def _refuse(self, names: Sequence[str], why: str) -> None:
+        """Raise `ValueError` for the first of these settings that is not at its default."""
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"--{name.replace('_', '-')} {why}; leave it out")
 
     @property
     def joins_sides(self) -> bool:

@@ -110,8 +110,6 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
 
         debias = read_vectors(config.debias)
         debias.require_model(store.fingerprint, config.model)
-        for sentence in debias.tell({"passage": corpora}):
-            report.warn(sentence)
     return PassageSearch(store, corpora, str(device), report, debias), choose
 
 

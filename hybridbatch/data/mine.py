@@ -81,7 +81,7 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
         if config.query_languages == "own"
         else resolve(config.query_languages, store.languages)
     )
-    searching = _searching(config, report)
+    searching = _searching(config, languages, asked or languages, report)
     identity = _identity(config, store, languages, asked, searching)
     if _is_there(folder, identity, report):
         report.note(
@@ -153,7 +153,10 @@ class Searching:
     words: bool  # whether score 0 means that no word is shared
 
 
-def _searching(config: MineConfig, report: Reporter) -> Searching:
+def _searching(
+    config: MineConfig, languages: Sequence[str], asked: Sequence[str], report: Reporter
+) -> Searching:
+    """The search method, for passages in some languages and queries asked in others or the same."""
     if config.method == "bm25":
         if config.debias:
             raise ConfigError(
@@ -181,6 +184,8 @@ def _searching(config: MineConfig, report: Reporter) -> Searching:
     if config.debias:
         debias = read_vectors(config.debias)
         debias.require_model(store.fingerprint, config.model)
+        for sentence in debias.tell({"query": asked, "passage": languages}):
+            report.warn(sentence)
         model["debias"] = debias.summary()
     return Searching(
         {"method": "dense", "model": model, "index": config.index, "seed": config.seed},

@@ -4,7 +4,7 @@ Vectors come from the store (`hybridbatch.search.embeddings`). So a corpus is en
 `eval` or by `search`, whichever is first. Search is exact.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
@@ -32,6 +32,9 @@ class Debias(Protocol):
         self, vectors: np.ndarray, side: Side, languages: str | Sequence[str]
     ) -> np.ndarray:
         """Turn `vectors` [n, D] of a side, given their language or languages: float32 [n, D]."""
+
+    def tell(self, used: Mapping[Side, Iterable[str]]) -> list[str]:
+        """A sentence for each kind of borrowed vector among the languages of each side."""
 
 
 class DebiasedVectors:
@@ -76,7 +79,8 @@ class PassageSearch:
         Args:
             corpora: passages by language, with distinct ids within a language.
             device: where scores are computed.
-            debias: language vectors, subtracted from passages here and from queries in `find`.
+            debias: language vectors, subtracted from passages here and from queries in `find`. Both
+                report which languages borrow a vector.
 
         Raises:
             ModelError: an embedding is not finite; the error names its text.
@@ -105,7 +109,9 @@ class PassageSearch:
             self.vectors[language] = embedded[start : start + len(texts.ids)]
             start += len(texts.ids)
         self.debias = debias
+        self.asked_in: set[str] = set()  # languages of queries that were told
         if debias:
+            self._tell(debias, "passage", corpora)
             self.vectors = {
                 language: DebiasedVectors(stored, debias, language)
                 for language, stored in self.vectors.items()
@@ -144,7 +150,10 @@ class PassageSearch:
         rows = JoinedVectors([self.vectors[language] for language in chosen])
         vectors = self.store.encode(queries, "query")
         if self.debias:
-            vectors = self.debias.apply(vectors, "query", asked_in or ["und"] * len(queries))
+            of_query = asked_in or ["und"] * len(queries)
+            self._tell(self.debias, "query", sorted({*of_query} - self.asked_in))
+            self.asked_in.update(of_query)
+            vectors = self.debias.apply(vectors, "query", of_query)
         found = search(
             vectors,
             rows,
@@ -163,6 +172,10 @@ class PassageSearch:
                 )
             hits.append(listed)
         return hits
+
+    def _tell(self, debias: Debias, side: Side, languages: Iterable[str]) -> None:
+        for sentence in debias.tell({side: languages}):
+            self.report.warn(sentence)
 
 
 class JoinedVectors:

@@ -8,8 +8,10 @@ from hybridbatch.data.hard_negatives import DenseCorpus, Turn
 from hybridbatch.data.mine import _searching
 from hybridbatch.data.settings import MineConfig
 from hybridbatch.debias import methods
-from hybridbatch.debias.vectors_file import LanguageVectors
+from hybridbatch.debias.vectors_file import LanguageVectors, write_vectors
+from hybridbatch.model import Encoder
 from hybridbatch.search.embeddings import EmbeddingStore
+from tests.helpers.recording import RecordingReporter
 from tests.search.test_embeddings import HashEncoder
 
 
@@ -40,4 +42,23 @@ def test_words_have_no_language_vectors(tmp_path):
     from hybridbatch.common.progress import SILENT
 
     with pytest.raises(ConfigError, match="add --method dense"):
-        _searching(MineConfig(debias=tmp_path), SILENT)
+        _searching(MineConfig(debias=tmp_path), ["swh"], ["swh"], SILENT)
+
+
+def test_borrowed_vectors_are_told(tmp_path, tiny_model):
+    fingerprint = Encoder.load(str(tiny_model)).fingerprint()
+    data = {"swh": np.ones((3, 32)), "deu": np.zeros((3, 32))}
+    turn = methods.centre(data)
+    facts = {"model": {"name": "tiny", "fingerprint": fingerprint}}
+    write_vectors(
+        tmp_path / "vectors", LanguageVectors({"query": turn, "passage": turn}, facts)
+    )
+    config = MineConfig(
+        method="dense", model=str(tiny_model), debias=tmp_path / "vectors", cache=tmp_path
+    )
+    recorder = RecordingReporter()
+    _searching(config, ["swh"], ["swh", "nld"], recorder)
+    assert recorder.warnings == [
+        "language vectors (query): no text of nld; using the vector of deu (shared: family and"
+        " script)"
+    ]

@@ -9,6 +9,7 @@ from hybridbatch.search import blocked_vectors, passages
 from hybridbatch.search.embeddings import EmbeddingStore
 from hybridbatch.search.order import precedence
 from hybridbatch.search.passages import JoinedVectors, PassageSearch
+from tests.helpers.recording import RecordingReporter
 from tests.search.test_embeddings import HashEncoder
 
 CORPORA = {
@@ -82,14 +83,22 @@ class Away:
         turned = vectors - (away if side == "passage" else 2 * away)
         return (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
 
+    def tell(self, used):
+        return [f"{side} {name}" for side, languages in used.items() for name in languages]
+
 
 @pytest.mark.parametrize("in_memory", [1000, 12])
 def test_language_vectors_are_taken_off_passages_and_queries(tmp_path, monkeypatch, in_memory):
     monkeypatch.setattr(passages, "IN_MEMORY", in_memory)
     monkeypatch.setattr(blocked_vectors, "BLOCK_TEXTS", 7)
     store, away = EmbeddingStore(HashEncoder(), tmp_path), Away()
-    ready = PassageSearch(store, CORPORA, debias=away)
+    reporter = RecordingReporter()
+    ready = PassageSearch(store, CORPORA, report=reporter, debias=away)
     found = ready.find(["a", "b"], 5, asked_in=["swh", "tha"])
+    ready.find(["a"], 5, asked_in=["swh"])
+    assert reporter.warnings == [
+        "passage eng", "passage swh", "passage tha", "query swh", "query tha",
+    ]  # fmt: skip
     rows = [
         away.apply(store.encode(texts.texts, "passage"), "passage", name)
         for name, texts in CORPORA.items()

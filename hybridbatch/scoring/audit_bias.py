@@ -198,6 +198,11 @@ def _turned(
             vectors.summary(),
         )
     halves = _halves(task, config.seed)
+    if len(halves) < 2:
+        raise ConfigError(
+            f"task = {config.task}: has one passage in each language, and a mean of other passages"
+            " needs two; give language vectors with --debias"
+        )
     of_query = _passage_of_question(task)
     query_halves = {
         name: np.array([halves.get(of_query.get(q, ""), 0) for q in texts.ids])

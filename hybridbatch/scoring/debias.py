@@ -273,8 +273,9 @@ def _of_source(
         return {language: list(one.texts) for language, one in texts.items()}
     path = Path(name)
     if not path.exists():
+        setting = "queries" if side == "query" else "text"
         raise ConfigError(
-            f"text = {name!r}: is neither a folder or file nor a built-in task"
+            f"{setting} = {name!r}: is neither a folder or file nor a built-in task"
             f" ({', '.join(TASKS[:4])}, ...)"
         )
     return read_texts_by_language(path, side, report).texts

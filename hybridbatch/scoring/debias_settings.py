@@ -29,9 +29,9 @@ class DebiasConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSett
         (),
         "Texts",
         "Text for the passages, at best the corpus to be searched: a folder with a file for"
-        " each language (swh.txt, swh.jsonl), a folder of a retrieval task, one file with a"
-        " column lang, one file without it (the languages are identified), or a built-in"
-        " task by name. Separate several by commas.",
+        " each language (swh.txt, swh.jsonl) or with a folder for each (swh/), a folder of a"
+        " retrieval task, one file with a column lang, one file without it (the languages are"
+        " identified), or a built-in task by name. Separate several by commas.",
     )
     queries: tuple[str, ...] = setting(
         (),

@@ -5,7 +5,8 @@ It reads:
 - a folder of a retrieval task (``LANG/corpus.jsonl`` or ``corpus.LANG.jsonl``; for queries
   ``queries``), without its judgements;
 - a folder with a file for each language: ``LANG.txt`` (one text a line), or ``LANG.jsonl``,
-  ``.tsv``, ``.csv``, ``.parquet``, also with ``.gz``;
+  ``.tsv``, ``.csv``, ``.parquet``, also with ``.gz``; or, if it has no such files, with a folder of
+  them for each language, where they have any names: ``LANG/NAME.txt``;
 - one such file, with a column for the language of each row. Without this column, the language is
   identified.
 """
@@ -42,9 +43,22 @@ class TextsByLanguage:
 
     texts: dict[str, list[str]] = field(default_factory=dict)
     identified: int = 0  # texts whose language was identified, not named
-    left_out: Counter[str] = field(
-        default_factory=Counter
-    )  # rows that cannot be used, by reason
+    # rows that cannot be used, by reason, and where the first of them is
+    left_out: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, reason: str, place: str) -> None:
+        """Count one row that cannot be used."""
+        self.left_out[reason] += 1
+        self.first.setdefault(reason, place)
+
+    def reasons(self, most: int) -> list[str]:
+        """The most frequent reasons why rows cannot be used, in words."""
+        return [
+            f"{count:,} rows were left out: {reason}"
+            + (f" (the first: {self.first[reason]})" if reason in self.first else "")
+            for reason, count in self.left_out.most_common(most)
+        ]
 
     def add(self, language: str, text: str) -> None:
         """Add one text."""
@@ -66,8 +80,8 @@ class TextsByLanguage:
                 f"{origin}: {identifier().name}, which knows {len(identifier().languages)}"
                 f" languages, identified the languages of {self.identified:,} texts"
             )
-        for reason, count in self.left_out.most_common(5):
-            report.warn(f"{origin}: {count:,} rows were left out: {reason}")
+        for sentence in self.reasons(5):
+            report.warn(f"{origin}: {sentence}")
 
 
 def read_texts_by_language(
@@ -90,9 +104,7 @@ def read_texts_by_language(
         for file, language in _files(path, side):
             _read_file(file, language, side, found)
     if not found.texts:
-        reasons = "; ".join(
-            f"{count} rows: {why}" for why, count in found.left_out.most_common(3)
-        )
+        reasons = "; ".join(found.reasons(3))
         raise DataError(
             f"{path}: holds no text that can be used" + (f" ({reasons})" if reasons else "")
         )
@@ -110,19 +122,32 @@ def _files(folder: Path, side: Side) -> list[tuple[Path, str | None]]:
     of_task = _task_files(folder, side)
     if of_task:
         return [(path, _named(code, path) if code else None) for code, path in of_task]
-    files: list[tuple[Path, str | None]] = []
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.name[0] in "._" or not _readable(path):
-            continue
-        if path.name.lower().startswith(("readme", "license")):
-            continue
-        files.append((path, _named(_stem(path), path)))
+    files: list[tuple[Path, str | None]] = [
+        (path, _named(_stem(path), path)) for path in _text_files(folder)
+    ]
+    if files:
+        return files
+    for part in sorted(folder.iterdir()):
+        inside = _text_files(part) if part.is_dir() and part.name[0] not in "._" else []
+        files += [(path, _named(part.name, part)) for path in inside]
     if not files:
         raise DataError(
-            f"{folder}: holds no texts; expected a file for each language, such as swh.txt or"
-            " swh.jsonl, or the folder of a retrieval task"
+            f"{folder}: holds no texts; expected a file or folder for each language, such as"
+            " swh.txt, swh.jsonl or swh/, or the folder of a retrieval task"
         )
     return files
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """The files of a folder that can be read as texts, without those about the folder."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+        and path.name[0] not in "._"
+        and not path.name.lower().startswith(("readme", "license"))
+        and _readable(path)
+    ]
 
 
 def _task_files(folder: Path, side: Side) -> list[tuple[str, Path]]:
@@ -157,20 +182,20 @@ def _named(code: str, path: Path) -> str:
     try:
         return canonical(code)
     except DataError as error:
-        raise DataError(f"{path}: {error}; name the file by its language") from error
+        raise DataError(f"{path}: {error}; name it by its language") from error
 
 
 def _read_file(path: Path, language: str | None, side: Side, found: TextsByLanguage) -> None:
     nameless: list[str] = []
     rows = _plain_rows(path) if _is_plain(path) else _table_rows(path, side, found)
-    for own, text in rows:
+    for number, own, text in rows:
         if language is not None:
             found.add(language, text)
         elif own:
             try:
                 found.add(canonical(own), text)
             except DataError:
-                found.left_out[f"unknown language {own!r}"] += 1
+                found.leave_out(f"unknown language {own!r}", f"{path.name}:{number}")
         else:
             nameless.append(text)
     _identify(nameless, found)
@@ -193,24 +218,28 @@ def _identify(texts: Sequence[str], found: TextsByLanguage) -> None:
             found.left_out["language not identified"] += 1
 
 
-def _plain_rows(path: Path) -> Iterator[tuple[str, str]]:
-    for _, line in text_lines(path):
+def _plain_rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line number, "", text) of each line that is not empty."""
+    for number, line in text_lines(path):
         if text := line.strip():
-            yield "", text
+            yield number, "", text
 
 
-def _table_rows(path: Path, side: Side, found: TextsByLanguage) -> Iterator[tuple[str, str]]:
-    """(language or "", text) of the rows of a table; rows without a text are counted."""
+def _table_rows(
+    path: Path, side: Side, found: TextsByLanguage
+) -> Iterator[tuple[int, str, str]]:
+    """(number, language or "", text) of the rows of a table; rows without a text are counted."""
     for item in read_records(path):
         if isinstance(item, BadRow):
-            found.left_out[item.reason] += 1
+            found.leave_out(item.reason, f"{path.name}:{item.line}")
             continue
-        record = item[1]
+        number, record = item
         text = _text(record, side)
         if text:
-            yield _language(record), text
+            yield number, _language(record), text
         else:
-            found.left_out[f"no text in any of {', '.join(TEXT_COLUMNS[side])}"] += 1
+            reason = f"no text in any of {', '.join(TEXT_COLUMNS[side])}"
+            found.leave_out(reason, f"{path.name}:{number}")
 
 
 def _text(record: Mapping[str, Any], side: Side) -> str:

@@ -15,14 +15,14 @@ COUNT, WIDTH = 40, 24
 LANGUAGES = ("deu", "eng", "swh")
 
 
-def write_task(folder: Path) -> Path:
+def write_task(folder: Path, count: int = COUNT) -> Path:
     for name in LANGUAGES:
         (folder / name / "qrels").mkdir(parents=True)
-        rows = [{"_id": f"d{row}", "text": f"{name} passage {row}"} for row in range(COUNT)]
-        asked = [{"_id": f"q{row}", "text": f"{name} question {row}"} for row in range(COUNT)]
+        rows = [{"_id": f"d{row}", "text": f"{name} passage {row}"} for row in range(count)]
+        asked = [{"_id": f"q{row}", "text": f"{name} question {row}"} for row in range(count)]
         for kind, lines in (("corpus", rows), ("queries", asked)):
             (folder / name / f"{kind}.jsonl").write_text("\n".join(map(json.dumps, lines)))
-        judged = "\n".join(f"q{row}\td{row}\t1" for row in range(COUNT))
+        judged = "\n".join(f"q{row}\td{row}\t1" for row in range(count))
         (folder / name / "qrels" / "test.tsv").write_text(
             f"query-id\tcorpus-id\tscore\n{judged}"
         )
@@ -124,6 +124,12 @@ def test_what_cannot_be_audited_is_refused(tmp_path, task):
         audit(
             AuditConfig(vectors=vectors, task=str(task), languages="deu", out=tmp_path / "out")
         )
+    for name in LANGUAGES:
+        for kind in ("corpus", "queries"):
+            np.save(vectors / f"{kind}.{name}.npy", np.ones((1, WIDTH), dtype=np.float32))
+    one = write_task(tmp_path / "one", 1)
+    with pytest.raises(ConfigError, match=r"one: has one passage .* --debias"):
+        audit(AuditConfig(vectors=vectors, task=str(one), out=tmp_path / "out"))
     with pytest.raises(DataError, match="does not exist"):
         audit(AuditConfig(vectors=tmp_path / "no", task=str(task), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

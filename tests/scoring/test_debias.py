@@ -12,7 +12,7 @@ from hybridbatch.common.files import read_json
 from hybridbatch.debias import methods
 from hybridbatch.debias.vectors_file import FACTS, read_vectors
 from hybridbatch.model import Encoder
-from hybridbatch.scoring.debias import estimate
+from hybridbatch.scoring.debias import estimate, texts_by_side
 from hybridbatch.scoring.debias_settings import DebiasConfig
 from hybridbatch.scoring.debias_texts import read_texts_by_language
 from hybridbatch.scoring.evaluate import evaluate
@@ -244,8 +244,30 @@ def test_texts_are_read_from_every_form(tmp_path, task):
         "swh": ["habari"], "eng": ["hello"],
     }  # fmt: skip
     told = " ".join(recorder.warnings)
-    assert "unknown language 'xx-bad'" in told
+    assert "unknown language 'xx-bad' (the first: corpus.tsv:4)" in told
     assert "no text in any of" in told
+
+
+def test_a_folder_named_by_a_language_holds_texts_of_this_language(tmp_path):
+    for name, text in (("eng/a.txt", "hello"), ("eng/b.jsonl", '{"text": "there"}'),
+                       ("sw/notes.txt", "habari")):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    texts = {"eng": ["hello", "there"], "swh": ["habari"]}
+    assert read_texts_by_language(tmp_path, "passage").texts == texts
+
+
+def test_a_row_that_is_no_json_is_told_with_its_line(tmp_path):
+    file = tmp_path / "eng.jsonl"
+    file.write_text('{"text": "a", "lang": "eng"}\n{broken\n')
+    recorder = Recorder()
+    read_texts_by_language(file, "passage", recorder)
+    assert "(the first: eng.jsonl:2)" in " ".join(recorder.warnings)
+
+
+def test_queries_that_are_not_there_are_named_as_queries(tiny_model, tmp_path, task):
+    with pytest.raises(ConfigError, match="queries = 'nope'"):
+        texts_by_side(config(tiny_model, tmp_path, task, queries=("nope",)))
 
 
 def test_a_file_without_languages_is_identified(tmp_path):
@@ -268,7 +290,10 @@ def test_a_file_without_languages_is_identified(tmp_path):
     [
         (lambda p: None, "does not exist"),
         (lambda p: p.mkdir(), "holds no texts"),
-        (lambda p: (p.mkdir(), (p / "blorp.txt").write_text("x")), "name the file by its language"),
+        (lambda p: (p.mkdir(), (p / "blorp.txt").write_text("x")), "name it by its language"),
+        (lambda p: (p / "blorp").mkdir(parents=True), "holds no texts"),
+        (lambda p: ((p / "blorp").mkdir(parents=True), (p / "blorp" / "a.txt").write_text("x")),
+         "blorp: unknown language"),
         (lambda p: (p.mkdir(), (p / "en.txt").write_bytes(b"a\n\xff\n")), "en.txt:2: is not valid UTF-8"),
         (lambda p: (p.mkdir(), (p / "en.jsonl").write_text('{"a": 1}\n')), "no text that can be"),
     ],

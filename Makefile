@@ -140,7 +140,7 @@ ACCEPT ?=
 ACCEPTED ?= benchmarks/results/gpu-accept.json
 gpu-accept:  ## Check speed and numbers on one GPU in ten minutes; JSON in benchmarks/results.
 	PYTHONPATH=$(CURDIR):$(PYTHONPATH) $(GPU_PYTHON) benchmarks/gpu_accept.py $(ACCEPT) \
-	  $(if $(wildcard $(BUNDLE)),--bundle $(BUNDLE)) --out $(ACCEPTED)
+	  $(if $(or $(wildcard $(BUNDLE)),$(filter command% environment%,$(origin BUNDLE))),--bundle $(BUNDLE)) --out $(ACCEPTED)
 
 clean:  ## Remove the virtual environment, caches and prepared data.
 	rm -rf $(VENV) data .pytest_cache .ruff_cache .mypy_cache *.egg-info

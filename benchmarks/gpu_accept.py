@@ -584,6 +584,8 @@ def main() -> int:
         return 0
     if unknown := set(options.parts.split(",")) - set(PARTS):
         sys.exit(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    if options.bundle and not options.bundle.is_dir():
+        sys.exit(f"{options.bundle}: no such folder; make gpu-bundle packs one")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("torch sees no GPU here; --device cpu --small shows that the script works")
     started = time.time()

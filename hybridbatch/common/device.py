@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from hybridbatch.common.errors import ConfigError
-from hybridbatch.common.machine import BACKEND, FRACTION
+from hybridbatch.common.machine import BACKEND, FRACTION, of_torchrun
 from hybridbatch.common.settings import Precision, ResolvedPrecision
 
 
@@ -22,6 +22,7 @@ def gpu_fraction() -> float:
     return share
 
 
+KINDS = ("cpu", "cuda", "mps")
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -93,12 +94,7 @@ def resolve_device(name: str) -> torch.device:
             name = "cuda"
         elif torch.backends.mps.is_available():
             name = "mps"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"device = {name!r}: is not a device; use cpu, cuda, cuda:0 ..., mps or auto"
-        ) from error
+    device = _named(name)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device = {name!r}: torch sees no Apple GPU here; use --device cpu")
     if device.type != "cuda":
@@ -109,19 +105,32 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def _named(name: str) -> torch.device:
+    """A device of a kind that this package runs on. Raises `ConfigError`."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in KINDS or (device.type == "cpu" and device.index):
+        raise ConfigError(
+            f"device = {name!r}: is not a device; use cpu, cuda, cuda:0 ..., mps or auto"
+        )
+    return device
+
+
 def _gpu(name: str, device: torch.device) -> torch.device:
     """The GPU of this process. Raises `ConfigError`."""
     if not torch.cuda.is_available():
         raise ConfigError(f"device = {name!r}: {_why_no_gpu()}; use --device cpu")
     count = torch.cuda.device_count()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if of_torchrun("WORLD_SIZE", 1) > 1:
         if device.index is not None:
             raise ConfigError(
                 f"device = {name!r}: under torchrun each process takes the GPU of its own"
                 " rank; use --device cuda, and choose among the GPUs with"
                 " CUDA_VISIBLE_DEVICES"
             )
-        local = int(os.environ.get("LOCAL_RANK", "0"))
+        local = of_torchrun("LOCAL_RANK")
         if os.environ.get(BACKEND):
             local %= count  # over gloo several processes may share a GPU
         if local >= count:

@@ -23,9 +23,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hybridbatch.common.errors import ConfigError, HybridBatchError, PeerStopped
+from hybridbatch.common.errors import ConfigError, HybridBatchError, PeerStopped, first_line
 from hybridbatch.common.lifeline import Lifeline
-from hybridbatch.common.machine import BACKEND
+from hybridbatch.common.machine import BACKEND, of_torchrun
 from hybridbatch.common.memory import is_out_of_memory
 
 CPU = torch.device("cpu")
@@ -372,9 +372,9 @@ def join(device: torch.device) -> Iterator[Workers]:
     ``HYBRIDBATCH_BACKEND=gloo`` has GPUs meet over gloo too, so that several processes can share
     one.
 
-    Raises: `ConfigError` where the library to meet over is not there.
+    Raises: `ConfigError` where the library to meet over is not there, or the processes do not meet.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = of_torchrun("WORLD_SIZE", 1)
     if size == 1:
         yield Workers(device=device, meeting=device)
         return
@@ -384,7 +384,13 @@ def join(device: torch.device) -> Iterator[Workers]:
         torch.cuda.set_device(device)
     # NCCL connects here, so that what is wrong with it is seen before any work.
     eager = device if backend == "nccl" else None
-    dist.init_process_group(backend, timeout=PATIENCE, device_id=eager)
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE, device_id=eager)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{size} processes cannot meet over {backend} ({first_line(error)}); start them with"
+            " torchrun, which sets MASTER_ADDR, MASTER_PORT, RANK and WORLD_SIZE"
+        ) from error
     meeting = device if backend == "nccl" else CPU
     workers = Workers(dist.get_rank(), dist.get_world_size(), device, meeting)
     lifeline = Lifeline.between(workers.rank, workers.size, workers.most, _lost)
@@ -428,5 +434,5 @@ def tells(error: HybridBatchError) -> bool:
             return store.add(told, 1) == 1
         store.add(told, 1)
         return store.add(told + hashlib.sha256(str(error).encode()).hexdigest(), 1) == 1
-    except (KeyError, RuntimeError):  # not torchrun, or it is gone
+    except (KeyError, ValueError, RuntimeError):  # not torchrun, or it is gone
         return True

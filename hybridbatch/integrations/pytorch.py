@@ -8,7 +8,6 @@ query and the row of the passage; so no pair of languages is ever copied:
     loader = DataLoader(pairs, batch_sampler=HybridBatchSampler(pairs, batch_size=64, mix=0.5))
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from torch.utils.data import BatchSampler
 
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.languages import resolve
+from hybridbatch.common.machine import of_torchrun
 from hybridbatch.common.records import Split
 from hybridbatch.data.store.reader import Store
 from hybridbatch.sampling.index import RecordIndex
@@ -193,7 +193,7 @@ def process_count() -> int:
     """How many processes train together."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size()
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return of_torchrun("WORLD_SIZE", 1)
 
 
 def collate_texts(pairs: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:

@@ -222,7 +222,25 @@ class SweepConfig(DataRootSettings):
                 raise ValueError(f"{axis} has no value; give at least one")
             if len(set(values)) < len(values):
                 raise ValueError(f"{axis} names a value twice: {', '.join(map(str, values))}")
+        self._require_givable_gpus()
         return self
+
+    def _require_givable_gpus(self) -> None:
+        """Raises: `ValueError` if the launcher cannot give a cell so many GPUs."""
+        if self.launcher == "local" and self.gpus:
+            raise ValueError(
+                f"gpus = {self.gpus:g}: cells on this machine share the GPUs that"
+                " CUDA_VISIBLE_DEVICES names; leave --gpus out, or choose --launcher ray or slurm"
+            )
+        if self.launcher == "ray" and self.gpus > 1:
+            raise ValueError(
+                f"gpus = {self.gpus:g}: a cell uses at most one GPU; give 1 or a fraction"
+            )
+        if self.launcher == "slurm" and self.gpus not in (0, 1):
+            raise ValueError(
+                f"gpus = {self.gpus:g}: Slurm gives whole GPUs, and a cell uses one; use"
+                " --gpus 1, or --launcher ray for fractions of GPUs"
+            )
 
     @property
     def cells(self) -> int:

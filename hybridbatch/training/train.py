@@ -230,6 +230,7 @@ def _train(
     if inputs.targets:
         reader = _load_teacher(config, encoder.dimension, report)
         identity["teacher_fingerprint"] = reader.fingerprint()
+    workers.require_same(identity)
     if workers.leads and (run / checkpoint.RUN).exists():
         checkpoint.require_same(run, identity)
     # Before anything is written, because a text may be refused.

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers import pretend_cuda
 
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.fixture(scope="module")
 def library(request, tmp_path_factory) -> Path:
     """What a process with the pretended GPU needs; pytest's cache keeps it from run to run."""
+    if torch.version.cuda or torch.version.hip:
+        pytest.skip("the pretended GPU needs a torch that has no GPU paths of its own")
     cache = getattr(request.config, "cache", None)
     folder = tmp_path_factory.mktemp("pretended") if cache is None else cache.mkdir("pretended")
     library = pretend_cuda.build(folder)
@@ -66,14 +69,19 @@ def test_any_width_of_heads_is_computed(watched):
 
 
 @pytest.mark.parametrize(
-    ("kind", "per_layer"),
-    [("bert 0.1", 41), ("bert 0.0", 37), ("modernbert 0.1", 55), ("gte 0.1", 56)],
+    ("kind", "per_layer", "beside"),
+    [
+        ("bert 0.1", 41, 85),
+        ("bert 0.0", 37, 85),
+        ("modernbert 0.1", 55, 76),
+        ("gte 0.1", 56, 85),
+        ("bert 0.1 lora_rank", 122, 56),
+    ],
 )
-def test_kernels_and_waits_of_a_step_stay_few(watched, kind, per_layer):
+def test_kernels_and_waits_of_a_step_stay_few(watched, kind, per_layer, beside):
     found = watched["step_counts"][kind]
     assert found["kernels_per_layer"] <= per_layer
-    assert found["other_kernels"] <= 85
-    assert 12 * found["kernels_per_layer"] + found["other_kernels"] <= 770
+    assert found["other_kernels"] <= beside
     assert sum(found["waits"].values()) <= 2, found["waits"]
 
 

@@ -103,20 +103,26 @@ def head_widths() -> dict[str, Any]:
 def step_counts() -> dict[str, Any]:
     """Kernels and waits of a training step: per layer, and beside the layers."""
     found: dict[str, Any] = {}
-    for family, dropout in (("bert", 0.1), ("bert", 0.0), ("modernbert", 0.1), ("gte", 0.1)):
+    plain: dict[str, Any] = {}
+    for family, dropout, changes in (
+        ("bert", 0.1, plain), ("bert", 0.0, plain), ("modernbert", 0.1, plain), ("gte", 0.1, plain),
+        ("bert", 0.1, {"lora_rank": 2}),
+    ):  # fmt: skip
+        name = " ".join([family, str(dropout), *changes])
         counts = []
         for layers in (FEW_LAYERS, MORE_LAYERS):
-            folder = ROOT / f"counted-{family}-{dropout}-{layers}"
+            folder = ROOT / f"counted-{name}-{layers}"
             write_tiny_model(folder, family, dropout=dropout, layers=layers)
             trainer = make_trainer(
-                folder, ROOT / "none", workers=Workers(device=DEVICE), precision="bf16", steps=3, validate=False
+                folder, ROOT / "none", workers=Workers(device=DEVICE), precision="bf16", steps=3, validate=False,
+                **changes,
             )  # fmt: skip
             trainer._step(lambda record: None, NoBar())
             WATCH.reset()
             trainer._step(lambda record: None, NoBar())
             counts.append(WATCH.kernels)
         per_layer = (counts[1] - counts[0]) / (MORE_LAYERS - FEW_LAYERS)
-        found[f"{family} {dropout}"] = {
+        found[name] = {
             "kernels_per_layer": per_layer,
             "other_kernels": counts[0] - FEW_LAYERS * per_layer,
             "waits": dict(WATCH.waits),

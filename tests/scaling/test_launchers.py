@@ -15,6 +15,7 @@ from hybridbatch.scaling.cells.launchers import (
     launcher,
     on_ray,
     on_slurm,
+    visible_gpus,
 )
 from hybridbatch.scaling.settings import slurm_minutes
 from hybridbatch.scaling.sweep import run_sweep
@@ -199,7 +200,8 @@ def test_each_cell_at_a_time_has_its_own_gpu(tmp_path):
 
 
 def test_cells_share_gpus_where_there_are_too_few(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,-1,8")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     recorder = RecordingReporter()
     config = synthetic.sweep_config(seeds="13", pairs="100", jobs=2)
     launch = launcher(config, tmp_path, recorder)
@@ -209,11 +211,26 @@ def test_cells_share_gpus_where_there_are_too_few(tmp_path, monkeypatch):
     assert {path.read_text() for path in tmp_path.glob("gpu-*")} == {'["7", "0.5"]'}
 
 
-def test_gpus_that_an_engine_cannot_give_are_refused_or_announced(tmp_path):
+def test_names_of_hidden_gpus_are_none(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert visible_gpus() == []
+
+
+def test_ray_without_gpus_is_announced(tmp_path):
     recorder = RecordingReporter()
     launcher(synthetic.sweep_config(launcher="ray"), tmp_path, recorder)
     assert "gives the cells no GPU" in recorder.notes[0]
-    with pytest.raises(ConfigError, match="whole GPUs"):
-        launcher(synthetic.sweep_config(launcher="slurm", gpus=0.5), tmp_path)
-    with pytest.raises(ConfigError, match="one GPU"):
-        launcher(synthetic.sweep_config(launcher="ray", gpus=2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpus", "reason"),
+    [
+        ("slurm", 0.5, "whole GPUs"),
+        ("ray", 2, "at most one GPU"),
+        ("local", 1, "CUDA_VISIBLE_DEVICES"),
+    ],
+)
+def test_gpus_that_an_engine_cannot_give_are_refused(engine, gpus, reason):
+    with pytest.raises(ConfigError, match=reason):
+        synthetic.sweep_config(launcher=engine, gpus=gpus)

@@ -177,8 +177,9 @@ def test_memory_that_runs_out_on_one_process_does_not_hang_the_others(tiny_model
 
 def test_unknown_and_absent_devices_are_refused():
     assert resolve_device("cpu") == CPU
-    with pytest.raises(ConfigError, match="not a device"):
-        resolve_device("gpu0")
+    for name in ("gpu0", "meta", "xpu", "hpu:0", "cpu:3"):
+        with pytest.raises(ConfigError, match="not a device"):
+            resolve_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="sees no GPU"):
             resolve_device("cuda")
@@ -222,3 +223,27 @@ def test_all_processes_stop_where_one_has_no_memory_for_the_validation_loss(
     tiny_model, tmp_path
 ):
     on_ranks(2, run_out_in_validation, tiny_model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE = 'two'"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE = '0'"),
+        ({"WORLD_SIZE": "2"}, "cannot meet over gloo .*RANK"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "cannot meet over gloo .*MASTER_ADDR"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "abc"},
+            "cannot meet over gloo",
+        ),
+    ],
+)
+def test_processes_that_cannot_meet_are_told_to_start_with_torchrun(
+    monkeypatch, variables, message
+):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{message}.*torchrun"), join(CPU):
+        pass

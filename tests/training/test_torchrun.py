@@ -4,6 +4,7 @@ code 2 of all.
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 
 from hybridbatch.cli.app import main
 from hybridbatch.common.files import read_json
@@ -124,26 +126,37 @@ def test_a_run_of_two_processes_names_its_folder_once(data, tiny_model, tmp_path
     assert read_json(tmp_path / "run" / "train.json")["processes"] == 2
 
 
-def trains(rank: int, port: int, data: Path, model: Path, out: Path) -> None:
-    """``hybridbatch train`` as one of two processes, each with another seed."""
+def trains(rank: int, port: int, folder: Path, arguments: list[str], out: Path) -> None:
+    """``hybridbatch train`` as one of two processes, in a folder."""
+    os.chdir(folder)
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
-    sys.argv = ["hybridbatch", "train", "--data", str(data), "--model", str(model), "--out"]
-    sys.argv += [str(out / "run"), "--device", "cpu", "--batch-size", "6", "--seed", str(rank)]
+    sys.argv = ["hybridbatch", "train", "--out", str(out / "run"), "--device", "cpu"]
+    sys.argv += ["--batch-size", "6", "--steps", "1", *arguments]
     with (out / f"{rank}.txt").open("w") as told, contextlib.redirect_stderr(told):
         main()
 
 
-def test_processes_that_disagree_are_told_of_the_difference(data, tiny_model, tmp_path):
+@pytest.mark.parametrize("other", [pytest.param("config", marks=SLOW), "model_fingerprint"])
+def test_processes_that_disagree_are_told_of_the_difference(data, tiny_model, tmp_path, other):
+    folders = [tmp_path / "a", tmp_path / "b"]  # as on two machines
+    for folder in folders:
+        shutil.copytree(tiny_model, folder / "model")
+    arguments = [["--data", str(data), "--model", "model"] for _ in folders]
+    if other == "config":
+        arguments[1] += ["--seed", "1"]
+    else:
+        weights = folders[1] / "model" / "model.safetensors"
+        save_file({name: 2 * value for name, value in load_file(weights).items()}, weights)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # Torchrun's own store, in which processes agree on who tells of an error.
     store = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
     context = child_processes()
-    places = [(rank, store.port, data, tiny_model, tmp_path) for rank in range(2)]
+    places = [(rank, store.port, folders[rank], arguments[rank], tmp_path) for rank in range(2)]
     processes = [context.Process(target=trains, args=place) for place in places]
     for process in processes:
         process.start()
@@ -153,5 +166,5 @@ def test_processes_that_disagree_are_told_of_the_difference(data, tiny_model, tm
     errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
     told = [line for text in errors for line in text.splitlines() if line.startswith("error: ")]
     assert len(told) == 1, errors
-    assert "the processes disagree: config is" in told[0]
+    assert f"the processes disagree: {other} is" in told[0]
     assert not (tmp_path / "run").exists()

@@ -30,28 +30,15 @@ Launcher = Callable[[Work, Iterable[Cell]], Iterator[Outcome]]
 
 
 def launcher(config: SweepConfig, logs: Path, report: Reporter = SILENT) -> Launcher:
-    """The engine that the settings choose. Slurm writes to `logs`.
-
-    Raises:
-        ConfigError: the engine cannot give the requested GPUs.
-    """
+    """The engine that the settings choose. Slurm writes to `logs`."""
     if config.launcher == "ray":
         if not config.gpus:
             report.note(
                 "Ray gives the cells no GPU; with --gpus 1 each cell has one, and with"
                 " --gpus 0.5 two cells share one"
             )
-        elif config.gpus > 1:
-            raise ConfigError(
-                f"gpus = {config.gpus:g}: a cell uses at most one GPU; give 1 or a fraction"
-            )
         return partial(on_ray, address=config.address, jobs=config.jobs, gpus=config.gpus)
     if config.launcher == "slurm":
-        if config.gpus not in (0, 1):
-            raise ConfigError(
-                f"gpus = {config.gpus:g}: Slurm gives whole GPUs, and a cell uses one; use"
-                " --gpus 1, or --launcher ray for fractions of GPUs"
-            )
         parameters = slurm_parameters(config)
         return partial(
             on_slurm, logs=logs, jobs=config.jobs, gpus=config.gpus, parameters=parameters
@@ -101,12 +88,14 @@ def in_process(work: Work, cells: Iterable[Cell]) -> Iterator[Outcome]:
 
 def visible_gpus() -> list[str]:
     """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
     import torch
 
-    return [str(number) for number in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [str(number) for number in range(count)]
+    # CUDA takes the names up to the first that is no GPU of this machine.
+    return [name.strip() for name in named.split(",")][:count]
 
 
 def in_processes(

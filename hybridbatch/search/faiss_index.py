@@ -12,11 +12,13 @@ from hybridbatch.common.seeding import stream
 from hybridbatch.search.exact import CHUNK, Found, IndexKind, recalls
 from hybridbatch.search.vectors import Vectors, as_float32, require_finite
 
+TRAINED = ("ivf", "ivfpq")  # kinds
 CANDIDATES, MOST_CANDIDATES = 10, 80  # of ivfpq, for each passage wanted
 NEIGHBOURS, MOST_NEIGHBOURS = 256, 8192  # that hnsw keeps while it searches
 HALVINGS = 3  # steps of the search for the least effort
 # standard errors between the mean of a sample and the recall that other queries reach in 95 of 100
 MARGIN = 1.645
+PER_CENTROID = 39  # training vectors that FAISS asks for
 SCORED_NUMBERS = 1 << 23  # of candidates' vectors that are held at a time (32 MiB)
 
 
@@ -27,7 +29,8 @@ class FaissIndex:
     vectors. ivf and ivfpq have about 4 * sqrt(P) lists, of which 1 in 32 is visited, and more if
     these hold too few passages for k. ivfpq has 8 dimensions a byte, and hnsw 32 neighbours. Codes
     only choose candidates: the first `CANDIDATES` * k of ivfpq are scored exactly. `tune` finds how
-    much must be visited for a wanted recall, and how many candidates are needed.
+    much must be visited for a wanted recall, and how many candidates are needed. Fewer passages
+    than two lists need are searched exactly, as by the kind "flat".
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class FaissIndex:
         if not total:
             raise DataError("the corpus has no passages")
         lists = _lists(total)
+        if kind in TRAINED and total < 2 * PER_CENTROID:
+            kind = "flat"
         self.corpus = corpus
         self.kind: IndexKind = kind
         self.lists = lists
@@ -180,10 +185,10 @@ class Tuning:
         """The result of the tuning, for people."""
         what = "neighbours" if self.kind == "hnsw" else "lists"
         scored = f" and scores {self.candidates} x k passages" if self.candidates else ""
-        told = (
-            f"{self.kind} visits {self.effort:,} of {self.most:,} {what}{scored}: recall"
-            f" {self.recall:.3f} on {self.queries:,} queries"
-        )
+        visited = f"{self.effort:,} of {self.most:,} {what}{scored}"
+        if self.kind == "flat":
+            visited = "all passages"
+        told = f"{self.kind} visits {visited}: recall {self.recall:.3f} on {self.queries:,} queries"
         return (
             told if self.recall >= self.wanted else f"{told}, less than {self.wanted:g} wanted"
         )
@@ -199,11 +204,10 @@ def index_bytes(kind: IndexKind, passages: int, dimension: int) -> int:
         "hnsw": 4 * dimension + 4 * 2 * 32 + 16,
         "ivfpq": _codes(dimension) + 8,
     }[kind]
-    trained = kind in ("ivf", "ivfpq")
     return (
         passages * own
         + 4 * dimension * CHUNK
-        + (2 * sample + 4 * dimension * lists if trained else 0)
+        + (2 * sample + 4 * dimension * lists if kind in TRAINED else 0)
     )
 
 
@@ -211,8 +215,9 @@ def _faiss_index(kind: IndexKind, total: int, dimension: int, lists: int) -> Any
     import faiss
 
     codes = _codes(dimension)
-    # 39 training vectors per code word, too
-    bits = min(8, max(1, int(math.log2(max(2, total / 39)))))
+    bits = min(
+        8, max(1, int(math.log2(total / PER_CENTROID)))
+    )  # a code word is a centroid, too
     factory = {
         "flat": "Flat",
         "ivf": f"IVF{lists},Flat",
@@ -228,13 +233,13 @@ def _faiss_index(kind: IndexKind, total: int, dimension: int, lists: int) -> Any
 
 
 def _lists(total: int) -> int:
-    """Number of lists of ivf and ivfpq; FAISS asks for 39 training vectors per list."""
-    return max(1, min(int(4 * math.sqrt(total)), total // 39))
+    """Number of lists of ivf and ivfpq, at most one for `PER_CENTROID` passages."""
+    return max(1, min(int(4 * math.sqrt(total)), total // PER_CENTROID))
 
 
 def _sample(lists: int) -> int:
     """Number of vectors that ivf and ivfpq are trained on."""
-    return max(64 * lists, 39 * 256)
+    return max(64 * lists, PER_CENTROID * 256)
 
 
 def _codes(dimension: int) -> int:

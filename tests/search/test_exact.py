@@ -10,7 +10,7 @@ from hybridbatch.common.errors import DataError
 from hybridbatch.scoring.ranks import Corpus, Relevance, Wanted, relevant_ranks
 from hybridbatch.search import exact as module
 from hybridbatch.search import faiss_index
-from hybridbatch.search.exact import Found, recall_lost, search, search_bytes
+from hybridbatch.search.exact import Found, IndexKind, recall_lost, search, search_bytes
 from hybridbatch.search.faiss_index import FaissIndex
 from hybridbatch.search.order import precedence
 
@@ -132,10 +132,27 @@ def test_recall_lost_by_hand() -> None:
     assert recall_lost(Found(np.array([[-1, -1], [-1, -1]]), scores), exact) == 1.0
 
 
-def test_a_corpus_smaller_than_an_index_would_like_still_works() -> None:
-    corpus = np.random.default_rng(2).standard_normal((50, 8)).astype(np.float32)
-    for kind in ("flat", "ivf", "hnsw", "ivfpq"):
-        assert FaissIndex(corpus, kind).search(corpus[:3], 100).rows.shape == (3, 50)
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivfpq"])
+@pytest.mark.parametrize("size", [1, 50, 77, 78])
+def test_a_corpus_smaller_than_an_index_would_like_still_works(
+    kind: IndexKind, size: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    corpus = np.random.default_rng(2).standard_normal((size, 8)).astype(np.float32)
+    index = FaissIndex(corpus, kind)
+    exact = search(corpus, corpus, 10)
+    assert index.tune(corpus, exact, 0.95).recall >= 0.95
+    assert index.search(corpus[:3], 100).rows.shape == (min(3, size), size)
+    assert capfd.readouterr().err == ""  # FAISS writes there itself
+
+
+def test_too_few_passages_for_two_lists_are_searched_exactly() -> None:
+    corpus = np.random.default_rng(2).standard_normal((60, 8)).astype(np.float32)
+    exact = search(corpus, corpus, 10)
+    for kind in ("ivf", "ivfpq"):
+        index = FaissIndex(corpus, kind)
+        np.testing.assert_array_equal(index.search(corpus, 10).rows, exact.rows)
+        sentence = index.tune(corpus, exact, 0.95).sentence()
+        assert sentence == "flat visits all passages: recall 1.000 on 60 queries"
 
 
 @pytest.mark.gpu

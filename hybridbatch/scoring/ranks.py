@@ -406,7 +406,8 @@ def _compiled() -> Any:
     """The module of compiled functions; None without numba, or if numba cannot be used here.
 
     numba refuses versions of numpy that it does not know, and folders where it cannot keep its
-    code. Nothing but time is lost then.
+    code. If the code that it has kept is damaged, calls of the functions fail. Nothing but time is
+    lost in either case.
     """
     if find_spec("numba") is None:
         return None
@@ -490,7 +491,10 @@ class _Rankings:
     def _rank_on_cpu(self, scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """int64 [n, R]: ranks of the passages in `columns`; 0 where there is none."""
         if self.compiled:
-            return self._rank_compiled(scores, columns)
+            try:
+                return self._rank_compiled(scores, columns)
+            except Exception:  # numba raises anything when it reads damaged code
+                self.compiled = None
         # Counting reads all scores twice for every relevant passage, so it suits few of them. The
         # histogram reads the scores four times for all of them, but takes rows one by one.
         few = columns.shape[1] <= COUNTED
@@ -556,10 +560,13 @@ class _Rankings:
         places = self.places[group]
         if self.compiled and k <= COMPILED_TOP:
             columns = np.empty((len(scores), min(k, len(places))), np.int64)
-            self.compiled.first_columns(
-                scores.contiguous().numpy(), places[None].numpy(), columns
-            )
-            return self.by_place[places[torch.from_numpy(columns)]]
+            try:
+                self.compiled.first_columns(
+                    scores.contiguous().numpy(), places[None].numpy(), columns
+                )
+                return self.by_place[places[torch.from_numpy(columns)]]
+            except Exception:  # as in `_rank_on_cpu`
+                self.compiled = None
         return self.by_place[key_places(top_keys(scores, places, k).flip(1))]
 
     def results(self) -> list[Ranks]:

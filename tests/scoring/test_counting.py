@@ -84,6 +84,28 @@ def test_a_numba_that_cannot_be_used_is_done_without(monkeypatch):
     assert ranks._compiled.__wrapped__() is None
 
 
+@pytest.mark.parametrize("broken", ["ranks_of_few", "ranks_of_many", "first_columns"])
+def test_damaged_code_in_the_cache_of_numba_is_done_without(broken, monkeypatch):
+    compiled = pytest.importorskip("hybridbatch.scoring.compiled_ranks", exc_type=ImportError)
+
+    def damaged(*arguments):
+        raise EOFError("Ran out of input")
+
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((50, 8)).astype(np.float32)
+    corpus = Corpus({"eng": vectors}, {"eng": [f"p{i}" for i in range(50)]})
+    relevant = 2 if broken == "ranks_of_few" else 5
+    columns = np.stack([rng.choice(50, relevant, replace=False) for _ in range(6)])
+    relevance = {"eng": Relevance(columns, np.ones_like(columns))}
+    wanted = Wanted(top_k=10, top_of_languages=True)
+    expected = relevant_ranks(vectors[:6], corpus, relevance, wanted).languages["eng"]
+    monkeypatch.setattr(ranks, "COMPILED_SCORES", 1)
+    monkeypatch.setattr(compiled, broken, damaged)
+    found = relevant_ranks(vectors[:6], corpus, relevance, wanted).languages["eng"]
+    np.testing.assert_array_equal(found.ranks, expected.ranks)
+    np.testing.assert_array_equal(found.top, expected.top)
+
+
 def test_counting_and_sorting_agree_on_ranks_and_ties():
     rng = np.random.default_rng(3)
     scores = rng.integers(0, 40, (25, 90)).astype(np.float32)

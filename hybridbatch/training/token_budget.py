@@ -33,9 +33,11 @@ SHARE_OF_GPU_MEMORY = 0.8
 SHARE_OF_FREE_GPU_MEMORY = 0.95  # if other processes use the GPU, too
 CONTEXT_BYTES = 1 << 30  # for CUDA, its libraries and their workspaces
 SAMPLE_TOKENS = 2048  # in the smaller of the two passes whose tensors are counted
-# A batch of this number of passes or more gets passes of so many tokens for each thread. These are
-# as fast (benchmarks/results/train-budget.json) and take less memory.
+# A batch of this number of passes or more gets passes of so many tokens for each thread. These take
+# about as long (benchmarks/results/train-budget.json) and less memory. So does a batch of so many
+# tokens (8,192 pairs of 8 tokens a text), however few passes a large memory would allow.
 MANY_PASSES = 8
+LARGE_BATCH = 1 << 17
 TOKENS_PER_THREAD = 1024
 LEAST = 1024
 
@@ -75,8 +77,8 @@ def token_budget(
         length: tokens of the longest sequence.
         processes: number of processes that share this machine's memory.
         limit: largest number of bytes that each process may use.
-        tokens: tokens of this process's share of a batch. A share that needs many passes anyway
-            gets small ones, which take about the same time and less memory.
+        tokens: tokens of this process's share of a batch. A share that needs many passes anyway,
+            or is large, gets small ones, which take less memory.
     """
     most = math.inf if limit is None else limit
     found = main_memory()
@@ -85,7 +87,7 @@ def token_budget(
         SHARE_OF_FREE_MEMORY * found.free / processes,
     )
     budget = max(LEAST, int(memory / bytes_per_token(config, length)))
-    if tokens >= MANY_PASSES * budget:
+    if tokens >= min(MANY_PASSES * budget, LARGE_BATCH):
         budget = min(budget, TOKENS_PER_THREAD * torch.get_num_threads())
     return budget
 

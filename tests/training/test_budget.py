@@ -151,6 +151,14 @@ def test_a_batch_of_many_passes_takes_small_ones(monkeypatch):
     assert budget_of(monkeypatch, 1, 1, tokens=1 << 20) == budget.LEAST
 
 
+@pytest.mark.parametrize("memory", [24, 64, 256])
+def test_a_large_batch_takes_small_passes_on_machines_of_any_size(monkeypatch, memory):
+    tokens = 8192 * 2 * 8
+    small = budget.TOKENS_PER_THREAD * torch.get_num_threads()
+    assert budget_of(monkeypatch, memory, memory, tokens=tokens) == small
+    assert budget_of(monkeypatch, 256, 256, tokens=tokens - 1) > 64 * small
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from hybridbatch.common.files import output_errors
 from hybridbatch.common.progress import SILENT, Bar, Reporter
 from hybridbatch.common.records import Split
+from hybridbatch.common.seeding import stream
 from hybridbatch.data.filters.near_duplicates import normal_form
 from hybridbatch.data.settings import MineConfig
 from hybridbatch.data.store.reader import Store
@@ -19,11 +20,10 @@ from hybridbatch.sampling.index import HAS_PASSAGE, HAS_QUERY, shared_passage_gr
 from hybridbatch.search.bm25 import BM25
 from hybridbatch.search.embeddings import EmbeddingStore
 from hybridbatch.search.exact import search
-from hybridbatch.search.faiss_index import FaissIndex
+from hybridbatch.search.faiss_index import FaissIndex, Tuning
 
 READ = 1 << 15  # texts read or embedded at a time
-RECALL = 0.95  # share of the true first k that an approximate index must find
-TUNED = 200  # number of queries to tune it on
+TUNED = 200  # number of queries to tune an approximate index on
 # Why a found passage is not a negative, in the order in which the reasons apply.
 KEPT = 0
 REASONS = (
@@ -45,6 +45,16 @@ Texts = Callable[[np.ndarray], list[str]]  # numbers from 0 -> passages
 
 class Corpus(Protocol):
     """The passages of one language (and source) as a searchable corpus."""
+
+    def tune(
+        self, queries: Sequence[str], k: int, languages: Sequence[str] = ()
+    ) -> Tuning | None:
+        """Tune an approximate index for the first k passages; None: the search is exact.
+
+        Args:
+            queries: a sample of the queries to come.
+            languages: their languages; only language vectors need them.
+        """
 
     def search(
         self,
@@ -72,6 +82,9 @@ class LexicalCorpus:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._index = BM25.build(texts)
+
+    def tune(self, queries: Sequence[str], k: int, languages: Sequence[str] = ()) -> None:
+        """See `Corpus.tune`."""
 
     def search(
         self,
@@ -107,12 +120,12 @@ class DenseCorpus:
         texts: Texts,
         size: int,
         work: Path,
-        index: Literal["exact", "ivf", "ivfpq"],
+        config: MineConfig,
         device: str,
-        seed: int,
         turn: Turn | None = None,
     ) -> None:
         self._store, self._device, self._turn = store, device, turn
+        self._recall = config.recall
         path = work / "vectors.npy"
         with output_errors(path):
             self._vectors = np.lib.format.open_memmap(
@@ -125,7 +138,19 @@ class DenseCorpus:
                 embedded = turn.vectors.apply(embedded, "passage", turn.language)
             self._vectors[numbers] = embedded
         self._mean = self._vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._index = None if index == "exact" else FaissIndex(self._vectors, index, seed=seed)
+        self._index = None
+        if config.index != "exact":
+            self._index = FaissIndex(self._vectors, config.index, seed=config.seed)
+
+    def tune(
+        self, queries: Sequence[str], k: int, languages: Sequence[str] = ()
+    ) -> Tuning | None:
+        """See `Corpus.tune`."""
+        if self._index is None:
+            return None
+        vectors = self._embedded(queries, languages)
+        exact = search(vectors, self._vectors, k, device=self._device)
+        return self._index.tune(vectors, exact, self._recall)
 
     def search(
         self,
@@ -135,16 +160,10 @@ class DenseCorpus:
         languages: Sequence[str] = (),
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """See `Corpus.search`."""
-        vectors = self._store.embed(queries, "query")
-        if self._turn:
-            vectors = self._turn.vectors.apply(vectors, "query", languages)
+        vectors = self._embedded(queries, languages)
         if self._index is None:
             found = search(vectors, self._vectors, k, device=self._device)
         else:
-            if not self._index.effort:
-                some = vectors[:TUNED]
-                exact = search(some, self._vectors, k, device=self._device)
-                self._index.tune(some, exact, RECALL)
             found = self._index.search(vectors, k)
         scores = np.einsum("qd,qd->q", vectors, self._vectors[positives])
         return (
@@ -153,6 +172,12 @@ class DenseCorpus:
             np.where(positives >= 0, scores, np.float32(np.nan)),
             vectors @ self._mean,
         )
+
+    def _embedded(self, queries: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        vectors = self._store.embed(queries, "query")
+        if self._turn:
+            vectors = self._turn.vectors.apply(vectors, "query", languages)
+        return vectors
 
 
 @dataclass(frozen=True)
@@ -242,6 +267,19 @@ class Mining:
         order = np.argsort(known.passage[passages])
         self._order, self._sorted = order, known.passage[passages][order]
 
+    def tune(self, questions: np.ndarray) -> Tuning | None:
+        """Tune an approximate index on a random sample of the questions.
+
+        Args:
+            questions: int64 [Q], at least one: the rows whose queries are the questions.
+
+        Returns:
+            The setting and its recall; None: the search is exact.
+        """
+        order = stream(self._config.seed, "recall").permutation(len(questions))
+        texts, languages = self._queries(questions[np.sort(order[:TUNED])])
+        return self._corpus.tune(texts, self._config.depth, languages)
+
     def negatives(
         self, targets: np.ndarray, questions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -266,13 +304,7 @@ class Mining:
         )
 
     def _find(self, targets: np.ndarray, questions: np.ndarray) -> "_Found":
-        texts = self._store.queries(self._split, questions)
-        languages: list[str] = []
-        if self._config.debias:
-            index = self._store.index(self._split)
-            languages = [
-                index.languages[number] for number in index.language[questions].tolist()
-            ]
+        texts, languages = self._queries(questions)
         numbers, scores, positives, bases = self._corpus.search(
             texts, self._config.depth, self._positives(targets), languages
         )
@@ -302,6 +334,14 @@ class Mining:
             positive[np.searchsorted(rows, row)][ranked],
             np.logical_or.reduceat(same_question[order], starts)[ranked],
         )
+
+    def _queries(self, rows: np.ndarray) -> tuple[list[str], list[str]]:
+        """The queries of rows; also their languages, if these are needed."""
+        languages: list[str] = []
+        if self._config.debias:
+            index = self._store.index(self._split)
+            languages = [index.languages[number] for number in index.language[rows].tolist()]
+        return self._store.queries(self._split, rows), languages
 
     def _judge(self, found: "_Found") -> np.ndarray:
         """int64 [n]: the first reason against each passage found."""

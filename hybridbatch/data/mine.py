@@ -6,13 +6,14 @@ record. So training can choose negatives in the language of the passage or of th
 docs/negatives.md has the method.
 """
 
+import json
 import os
 import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,16 +188,23 @@ def _searching(
         for sentence in debias.tell({"query": asked, "passage": languages}):
             report.warn(sentence)
         model["debias"] = debias.summary()
+    about: dict[str, Any] = {
+        "method": "dense",
+        "model": model,
+        "index": config.index,
+        "seed": config.seed,
+    }
+    if config.index != "exact":
+        about["recall"] = config.recall
     return Searching(
-        {"method": "dense", "model": model, "index": config.index, "seed": config.seed},
+        about,
         lambda texts, size, work, language: DenseCorpus(
             store,
             texts,
             size,
             work,
-            config.index,
+            config,
             str(device),
-            config.seed,
             Turn(debias, language) if debias else None,
         ),
         False,
@@ -212,11 +220,13 @@ class Part:
     negatives: np.ndarray  # int64: rows with the negative passages, the hardest first
     asked: int  # number of rows with a question to search with
     counts: np.ndarray  # int64 [REASONS]: passages found, over all rows, by outcome
+    # of an approximate index, as JSON, by source; by "all" if one corpus has all sources
+    tuning: dict[str, Any] = field(default_factory=dict)
 
     def outcome(self) -> dict[str, Any]:
-        """The counts, as JSON."""
+        """The counts, and the tuning of an approximate index, as JSON."""
         widths = np.diff(self.start)
-        return {
+        outcome = {
             "rows": len(self.rows),
             "rows_with_question": self.asked,
             "rows_with_negatives": int((widths > 0).sum()),
@@ -227,6 +237,7 @@ class Part:
                 if self.counts[i]
             },
         }
+        return outcome | {"tuning": self.tuning} if self.tuning else outcome
 
 
 def _mine_split(
@@ -247,7 +258,7 @@ def _mine_split(
     missing = [language for language in languages if not paths[language].is_file()]
     if missing:
         known = KnownAnswers.read(store, split, report)
-        mining = _SplitMining(config, store, split, asked, known, searching, work)
+        mining = _SplitMining(config, store, split, asked, known, searching, work, report)
         done = total - int(
             np.isin(index.language, [index.languages.index(one) for one in missing]).sum()
         )
@@ -261,13 +272,18 @@ def _mine_split(
 
 def _save(path: Path, part: Part) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, allow_pickle=False, **{**vars(part), "asked": np.array(part.asked)})
+        texts = {"tuning": np.array(json.dumps(part.tuning)), "asked": np.array(part.asked)}
+        np.savez(handle, allow_pickle=False, **{**vars(part), **texts})
 
 
 def _load(path: Path) -> Part:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Part(**{**arrays, "asked": int(arrays["asked"])})
+            values = {
+                "asked": int(arrays["asked"]),
+                "tuning": json.loads(str(arrays["tuning"])),
+            }
+            return Part(**{**arrays, **values})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path}: is damaged ({error}); remove {path.parent} and run the command again"
@@ -285,6 +301,7 @@ class _SplitMining:
     known: KnownAnswers
     searching: Searching
     work: Path
+    report: Reporter
 
 
 def _tell_length(
@@ -322,7 +339,8 @@ def _mine_language(job: _SplitMining, language: str, bar: Bar) -> Part:
     of_row: list[np.ndarray] = []
     negatives: list[np.ndarray] = []
     counts = np.zeros(len(REASONS), np.int64)
-    for members in _corpora(index, known.owner, rows, job.config.corpus):
+    tunings: dict[str, Any] = {}
+    for source, members in _corpora(index, known.owner, rows, job.config.corpus):
         with_passage = members[(index.has[members] & HAS_PASSAGE) > 0]
         if len(with_passage):
             first = np.sort(np.unique(known.passage[with_passage], return_index=True)[1])
@@ -332,6 +350,11 @@ def _mine_language(job: _SplitMining, language: str, bar: Bar) -> Part:
             words = job.searching.words
             mining = Mining(job.config, store, split, known, corpus, passages, words)
             mine = np.isin(targets, members)
+            tuning = mining.tune(questions[mine]) if mine.any() else None
+            if tuning:
+                tunings[source] = asdict(tuning)
+                tell = job.report.note if tuning.recall >= tuning.wanted else job.report.warn
+                tell(f"{split} in {language} ({source}): {tuning.sentence()}")
             for chunk in _chunks(targets[mine]):
                 kept_rows, kept, removed = mining.negatives(
                     targets[mine][chunk], questions[mine][chunk]
@@ -344,7 +367,7 @@ def _mine_language(job: _SplitMining, language: str, bar: Bar) -> Part:
     order = np.argsort(owners, kind="stable")
     start = np.concatenate([np.searchsorted(owners[order], rows), [len(owners)]])
     flat = np.concatenate([np.empty(0, np.int64), *negatives])[order]
-    return Part(rows, start, flat, len(np.unique(targets)), counts)
+    return Part(rows, start, flat, len(np.unique(targets)), counts, tunings)
 
 
 def _passages(store: Store, split: Split, rows: np.ndarray, numbers: np.ndarray) -> list[str]:
@@ -374,14 +397,14 @@ def _questions(
 
 def _corpora(
     index: RecordIndex, owner: np.ndarray, rows: np.ndarray, corpus: str
-) -> Iterator[np.ndarray]:
-    """The rows of a language that one corpus contains."""
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The source of each corpus, or "all", and the rows of a language that it contains."""
     if corpus == "language":
-        yield rows
+        yield "all", rows
     else:
         source = index.source[owner[rows]]
-        for number in np.unique(source):
-            yield rows[source == number]
+        for number in np.unique(source).tolist():
+            yield index.sources[number], rows[source == number]
 
 
 def _chunks(targets: np.ndarray) -> Iterator[slice]:

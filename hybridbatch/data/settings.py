@@ -257,6 +257,14 @@ class MineConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
     index: Literal["exact", "ivf", "ivfpq"] = setting(
         "exact", "Search", "Dense search: exact, or approximate with a FAISS index."
     )
+    recall: float = setting(
+        0.95,
+        "Search",
+        "Share of the true first --depth passages that an approximate index must find; the"
+        " index is tuned to it on a sample of queries.",
+        gt=0,
+        le=1,
+    )
     model: str = setting(
         "e5-small-q4", "Model", "Encoder: built-in name, local folder, run folder or hub id."
     )
@@ -292,7 +300,10 @@ class MineConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
         ge=0,
     )
     seed: int = setting(
-        13, "Reproduction", "Seed of the sample that trains an approximate index.", ge=0
+        13,
+        "Reproduction",
+        "Seed of the samples that train and tune an approximate index.",
+        ge=0,
     )
 
     @model_validator(mode="after")

@@ -21,11 +21,13 @@ from hybridbatch.common.progress import SILENT
 from hybridbatch.common.records import Row
 from hybridbatch.common.settings import build
 from hybridbatch.data import mine as mining
+from hybridbatch.data.hard_negatives import DenseCorpus
 from hybridbatch.data.mine import MINED, OUTCOME, mine
 from hybridbatch.data.settings import MineConfig
 from hybridbatch.data.store.reader import Store
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
+from hybridbatch.search.faiss_index import Tuning
 from hybridbatch.training.inputs import Inputs
 from hybridbatch.training.settings import TrainConfig
 from tests.helpers.recording import RecordingReporter
@@ -321,6 +323,51 @@ def test_an_approximate_index_gives_passages_of_other_records(
         theirs = {by_text[row.language, text] for text in row.negatives}
         assert len(row.negatives) == len(set(map(normal, row.negatives)))
         assert group[row.source, row.record_id] not in theirs
+
+
+def test_the_recall_of_an_approximate_index_is_measured_on_a_random_sample_told_and_kept(
+    tmp_path, tiny_model, monkeypatch
+):
+    asked = []
+    tune = DenseCorpus.tune
+
+    def recorded(self, queries, *arguments):
+        asked.extend(queries)
+        return tune(self, queries, *arguments)
+
+    monkeypatch.setattr(DenseCorpus, "tune", recorded)
+    rows = [row for row in make_rows(400) if row.language == "eng"]
+    write_store(tmp_path / "data", rows, provenance={})
+    report = RecordingReporter()
+    settings = {
+        "data": str(tmp_path / "data"), "out": tmp_path / "out", "method": "dense", "model": str(tiny_model),
+        "cache": tmp_path / "cache", "index": "ivf", "recall": 0.9, "corpus": "language",
+    }  # fmt: skip
+    store = Store.open(mine(build(MineConfig, None, settings), report))
+    mined = store.manifest["provenance"][MINED][-1]
+    assert mined["recall"] == 0.9
+    tuning = mined[OUTCOME]["train"]["eng"]["tuning"]["all"]
+    assert tuning["wanted"] == 0.9 <= tuning["recall"]
+    assert tuning["queries"] == 200
+    assert any(note.startswith("train in eng (all): ivf visits") for note in report.notes)
+    of_train = [row.query for row in rows if row.split == "train" and row.query]
+    places = [of_train.index(query) for query in asked[:200]]
+    assert max(places) > 250  # not the first 200
+
+
+def test_a_recall_that_an_index_does_not_reach_is_warned_of(tmp_path, tiny_model, monkeypatch):
+    missed = Tuning("ivf", 3, 3, 0.95, 0.5, 200)
+    monkeypatch.setattr(DenseCorpus, "tune", lambda *arguments: missed)
+    write_store(tmp_path / "data", make_rows(), provenance={})
+    report = RecordingReporter()
+    settings = {
+        "data": str(tmp_path / "data"), "out": tmp_path / "out", "method": "dense", "model": str(tiny_model),
+        "cache": tmp_path / "cache", "index": "ivf", "languages": "eng",
+    }  # fmt: skip
+    mine(build(MineConfig, None, settings), report)
+    expected = f"train in eng (beta): {missed.sentence()}"
+    assert expected in report.warnings
+    assert "less than 0.95 wanted" in expected
 
 
 def test_given_negatives_stay_where_they_are_wanted(data, tmp_path):

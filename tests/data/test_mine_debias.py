@@ -25,7 +25,7 @@ def test_passages_and_queries_of_any_language_are_turned(tmp_path):
     )
     texts = [f"passage {number}" for number in range(40)]
     corpus = DenseCorpus(
-        store, lambda rows: [texts[row] for row in rows], 40, tmp_path, "exact", "cpu", 13,
+        store, lambda rows: [texts[row] for row in rows], 40, tmp_path, MineConfig(), "cpu",
         Turn(vectors, "swh"),
     )  # fmt: skip
     asked = ["what", "where"]

@@ -1,8 +1,8 @@
 """Ranks and first passages of rankings, by functions that numba compiles (extra `compiled`).
 
 `scoring.counting` gives the same results with numpy. These functions read a row of scores once or
-twice, where numpy needs ten passes (benchmarks/bench_scoring.py). numba keeps the compiled code
-beside this file, or in the user's cache if this folder cannot be written.
+twice, where numpy needs about ten passes. numba keeps the compiled code beside this file, or in the
+user's cache if this folder cannot be written.
 
 Arguments of the functions:
     scores: float32 [n, P], rankings row by row, without NaN.

@@ -3,8 +3,8 @@
 The rank of a passage is 1 + the number of greater scores + the number of equal scores of passages
 that precede it. The number of passages, and of relevant passages, decides which way is fast. For
 few relevant passages the greater scores are counted. For many passages a histogram is made
-(`ranks_in_row`). Otherwise all scores are sorted. `benchmarks/bench_scoring.py` measures the three
-ways.
+(`ranks_in_row`). Otherwise all scores are sorted. `benchmarks/bench_scoring.py` measures whole
+grids.
 """
 
 import numpy as np

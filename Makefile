@@ -123,7 +123,7 @@ FUZZ ?= --seconds 120
 fuzz: setup  ## Damage files of every kind and see that commands tell: make fuzz [FUZZ='--count 20000 --seed 1'].
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FUZZ)
 
-bench: setup  ## Run the benchmarks; JSON in benchmarks/results.
+bench: setup  ## Run the benchmarks that need no other data; JSON in benchmarks/results.
 	$(BIN)/python benchmarks/run.py
 
 # Folder of what a machine with a GPU and no network needs: make gpu-bundle, carry it there, make gpu-accept.

@@ -1,10 +1,15 @@
-"""Run every benchmark, one after another, each into benchmarks/results; an hour or two on two
-cores.
+"""Run benchmarks, one after another, each into benchmarks/results; an hour or two on two cores.
+
+These are the ones that need no data, programs or models beside the package and its peers, at sizes
+that a small machine can do. The other files in benchmarks/results came from other scripts and
+arguments; each names its arguments in `settings`. A file of other settings is not overwritten:
+NAME.new.json is then kept beside it.
 
 `run.py NAME...` runs some of them. Each is a script of its own (`bench_*.py --help`); the peer runs
 in the same call.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,13 +46,23 @@ def main() -> None:
         )
     for name in sys.argv[1:] or BENCHMARKS:
         script, *settings = BENCHMARKS[name]
-        out = HERE / "results" / f"{name}.json"
-        print(f"{name} -> {out}", flush=True)
+        new = HERE / "results" / f"{name}.new.json"
+        print(f"{name} ...", flush=True)
         subprocess.run(
-            [sys.executable, HERE / script, *settings, "--out", out],
+            [sys.executable, HERE / script, *settings, "--out", new],
             check=True,
             stdout=subprocess.DEVNULL,
         )
+        print(f"{name} -> {settled(new, HERE / 'results' / f'{name}.json')}", flush=True)
+
+
+def settled(new: Path, out: Path) -> Path:
+    """Where a result lies in the end: at `out`, unless a file of other settings is there."""
+    if out.exists():
+        before, after = (json.loads(path.read_text())["settings"] for path in (out, new))
+        if before != after:
+            return new
+    return new.replace(out)
 
 
 if __name__ == "__main__":

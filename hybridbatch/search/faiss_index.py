@@ -12,7 +12,7 @@ from hybridbatch.common.seeding import stream
 from hybridbatch.search.exact import CHUNK, Found, IndexKind, recalls
 from hybridbatch.search.vectors import Vectors, as_float32, require_finite
 
-TRAINED = ("ivf", "ivfpq")  # kinds
+TRAINED = ("ivf", "ivfpq")  # kinds whose lists are trained
 CANDIDATES, MOST_CANDIDATES = 10, 80  # of ivfpq, for each passage wanted
 NEIGHBOURS, MOST_NEIGHBOURS = 256, 8192  # that hnsw keeps while it searches
 HALVINGS = 3  # steps of the search for the least effort
@@ -215,9 +215,8 @@ def _faiss_index(kind: IndexKind, total: int, dimension: int, lists: int) -> Any
     import faiss
 
     codes = _codes(dimension)
-    bits = min(
-        8, max(1, int(math.log2(total / PER_CENTROID)))
-    )  # a code word is a centroid, too
+    # a code word is a centroid, too
+    bits = min(8, max(1, int(math.log2(total / PER_CENTROID))))
     factory = {
         "flat": "Flat",
         "ivf": f"IVF{lists},Flat",

@@ -94,7 +94,8 @@ def test_columns_that_are_not_used_are_named(tmp_path):
 
 
 def test_files_named_by_a_split_go_there(tmp_path):
-    for number, name in enumerate(("train", "validation", "dev-00000", "my_test", "latest")):
+    names = ("train", "validation", "dev-00000", "my_test", "latest", "devset", "TestSplit")
+    for number, name in enumerate(names):
         write(
             tmp_path / "data" / f"{name}.jsonl", [long((str(number), "en", f"q{number}", "p"))]
         )
@@ -105,6 +106,8 @@ def test_files_named_by_a_split_go_there(tmp_path):
         "2": "validation",
         "3": "test",
         "4": "train",
+        "5": "validation",
+        "6": "test",
     }
 
 
@@ -336,6 +339,44 @@ def test_metadata_beside_data_is_passed_over_by_name(tmp_path):
     assert any("not read: dataset_info.json" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("schema.json", '{"name": "x"}'), ("metadata.csv", "file,sha\na,b\n")],
+)
+def test_files_without_texts_are_left_out_if_others_have_texts(tmp_path, name, content):
+    report = RecordingReporter()
+    write(tmp_path / "data" / name, content)
+    with pytest.raises(DataError, match="no column for a query"):
+        rows_of(tmp_path / "data")
+    write(tmp_path / "data" / "pairs.jsonl", [long(MILL)])
+    assert texts(rows_of(tmp_path / "data", report=report)) == [MILL]
+    assert any("not read" in warning and name in warning for warning in report.warnings)
+
+
+def test_a_table_with_a_misspelt_column_still_stops_a_folder(tmp_path):
+    write(tmp_path / "data" / "a.jsonl", [long(MILL)])
+    write(tmp_path / "data" / "b.jsonl", [{"language": "en", "query": "q", "passge": "p"}])
+    with pytest.raises(DataError, match=r"b\.jsonl: no column for passage"):
+        rows_of(tmp_path / "data")
+
+
+def test_a_name_in_capitals_may_hold_an_array(tmp_path):
+    path = write(tmp_path / "DATA.JSON", json.dumps([long(MILL)]))
+    assert texts(rows_of(path)) == [MILL]
+
+
+@pytest.mark.parametrize(
+    "others", [("old.tmx",), ("notes.txt", "notes.bak"), ("it.en", "it.sw")]
+)
+def test_parallel_text_beside_tables_is_named_and_not_read(tmp_path, others):
+    report = RecordingReporter()
+    write(tmp_path / "data" / "faq.jsonl", [long(MILL)])
+    for name in others:
+        write(tmp_path / "data" / name, "A line.\n")
+    assert texts(rows_of(tmp_path / "data", report=report)) == [MILL]
+    assert any("not read" in note and others[0] in note for note in report.notes)
+
+
 def test_folders_of_save_to_disk(tmp_path):
     datasets = pytest.importorskip("datasets")
     made = datasets.Dataset.from_list([long(MILL), long(HARVEST)])
@@ -346,6 +387,12 @@ def test_folders_of_save_to_disk(tmp_path):
     assert {row.record_id: row.split for row in rows_of(tmp_path / "both")} == {
         "a": "train", "b": "test",
     }  # fmt: skip
+    empty = datasets.DatasetDict({"train": made, "test": made.select([])})
+    empty.save_to_disk(str(tmp_path / "empty"))
+    for file in (tmp_path / "empty" / "test").glob("*.arrow"):
+        file.unlink()  # older versions write no file
+    write(tmp_path / "empty" / "test" / "state.json", '{"_data_files": []}')
+    assert texts(rows_of(tmp_path / "empty")) == [MILL, HARVEST]
 
 
 def test_workbooks(tmp_path):

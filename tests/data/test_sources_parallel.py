@@ -12,6 +12,7 @@ from hybridbatch.data.formats.bitext import Bitext, find_bitexts
 from hybridbatch.data.source import SourceContext
 from hybridbatch.data.sources.registry import source
 from hybridbatch.data.sources.user import user_source
+from tests.helpers.recording import RecordingReporter
 
 TMX = """<?xml version="1.0" encoding="utf-8"?>
 <!DOCTYPE tmx SYSTEM "tmx14.dtd">
@@ -56,6 +57,7 @@ def test_forms_are_told_by_the_names_of_the_files(tmp_path):
     (tmp_path / "NLLB.en-ig.tsv.gz").write_bytes(gzip.compress(b"one\totu\n"))
     # a table with a header: aligned lines, wide
     (tmp_path / "mine.en-ig.tsv").write_text("en\tig\none\totu\n")
+    put_moses(tmp_path, "notes", "txt", "log", "sh")  # codes of languages, too
     (tmp_path / "memory.tmx").write_text(TMX.format(units=""))
     for other in ("README", "LICENSE.txt", "pairs.jsonl", "pairs.csv", "x.tsv"):
         (tmp_path / other).write_text("")
@@ -68,6 +70,14 @@ def test_forms_are_told_by_the_names_of_the_files(tmp_path):
         ("memory", "tmx", ()),
         ("multi", "moses", ("amh", "eng", "zul")),
     ]
+
+
+def test_other_files_in_a_folder_of_parallel_text_are_named(tmp_path):
+    report = RecordingReporter()
+    put_moses(tmp_path, "Tanzil.en-sw", "en", "sw")
+    (tmp_path / "LICENSE").write_text("")
+    assert list(user_source(tmp_path).rows(SourceContext(report=report)))
+    assert any("not read: LICENSE" in note for note in report.notes)
 
 
 def test_documents_pair_neighbouring_lines_alike_in_every_language(tmp_path):

@@ -34,6 +34,10 @@ from hybridbatch.data.formats.tables import (
 # number, text by canonical language; languages without a text are left out
 Unit = tuple[int, dict[str, str]]
 _PACKED = (".gz", ".zst")
+# Suffixes of other files that are also codes of languages: notes.txt and notes.log are no Moses files.
+_NO_LANGUAGE = frozenset(
+    ["bak", "bin", "dat", "doc", "log", "old", "out", "src", "tar", "tex", "tgt", "txt"]
+)
 _PAIR = re.compile(r".+\.([^.-]+)-([^.]+)\.tsv")
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
@@ -77,7 +81,9 @@ def find_bitexts(paths: Iterable[Path]) -> list[Bitext]:
         elif (pair := _PAIR.fullmatch(bare)) and (languages := _languages(pair[1], pair[2])):
             if not _has_header(path, languages):
                 found.append(Bitext(bare.removesuffix(".tsv"), "tsv", (path,), languages))
-        elif stem and f".{suffix}" not in KINDS and (language := _languages(suffix)):
+        elif not stem or f".{suffix}" in KINDS or suffix in _NO_LANGUAGE:
+            continue
+        elif language := _languages(suffix):
             moses.setdefault(stem, {}).setdefault(language[0], path)
     for stem, files in moses.items():
         if len(files) > 1:

@@ -5,7 +5,7 @@ read them.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -119,24 +119,31 @@ def own_name(path: Path) -> str:
 def split_in_name(name: str) -> Split | None:
     """The split that a name states, as on the hub: train, validation, dev, test ... as a word.
 
-    None if it has no such word, or words of two splits.
+    ``testset``, ``test_data`` and ``TestSplit`` are such words, too. None if the name has no such
+    word, or words of two splits.
     """
     words = re.split(r"[^a-z]+", name.casefold())
-    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    stems = {re.sub(r"(set|data|split)$", "", word) for word in words}
+    found = {SPLIT_NAMES[stem] for stem in stems if stem in SPLIT_NAMES}
     return found.pop() if len(found) == 1 else None
 
 
-def find_files(path: Path) -> tuple[list[Path], list[Path]]:
-    """The data files at a path, and the skipped files of a folder.
+def find_files(path: Path, parallel: Container[Path] = ()) -> tuple[list[Path], list[Path]]:
+    """The tables at a path, and the other files of a folder.
 
     A folder's files are those in it, and those in its sub-folders that are named by a split or that
     `save_to_disk` wrote.
 
+    Args:
+        parallel: files of parallel text, which are no tables whatever their names are.
+
     Raises:
-        DataError: There is no data file.
+        DataError: The path does not exist, or is a file of an unknown kind.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
+    if path in parallel:
+        return [], [path]
     if path.is_file():
         if own_kind(path) is None:
             raise DataError(f"{path}: this kind of file is not known; give {GIVE}")
@@ -151,17 +158,15 @@ def find_files(path: Path) -> tuple[list[Path], list[Path]]:
         if entry.is_dir():
             inner = saved_files(entry)
             if not inner and (split_in_name(entry.name) or entry.name == "data"):
-                inner, passed_inside = find_files(entry) if any(entry.iterdir()) else ([], [])
+                inner, passed_inside = find_files(entry)
                 passed += passed_inside
             found += inner
             if not inner:
                 passed.append(entry)
-        elif entry.name in METADATA or own_kind(entry) is None:
+        elif entry in parallel or entry.name in METADATA or own_kind(entry) is None:
             passed.append(entry)
         else:
             found.append(entry)
-    if not found:
-        raise DataError(f"{path}: holds no {GIVE.replace(' or .ods', ' or .ods file')}")
     return found, passed
 
 
@@ -252,7 +257,7 @@ def _json_table(path: Path, encoding: str) -> tuple[list[str], Records]:
     first = next((item[1] for item in records() if isinstance(item, tuple)), {})
     columns.update(dict.fromkeys(first))
     shapes = None
-    if file.encoding == "utf-8" and not file.mac_lines and ".json" not in path.suffixes:
+    if file.encoding == "utf-8" and not file.mac_lines and not _may_be_array(path):
         with open_lines(path) as lines:
             shapes = shapes_of(lines)
     valid = True
@@ -270,6 +275,11 @@ def _json_table(path: Path, encoding: str) -> tuple[list[str], Records]:
     return list(columns), records
 
 
+def _may_be_array(path: Path) -> bool:
+    """Whether a JSON file's name allows one array instead of one object a line."""
+    return ".json" in Path(path.name.lower()).suffixes
+
+
 def _json_records(path: Path, file: TextFile) -> Records:
     name = str(path)
 
@@ -284,7 +294,7 @@ def _json_records(path: Path, file: TextFile) -> Records:
     def from_array() -> Iterator[Numbered | BadRow]:
         yield from array_records(path, name, file.encoding)
 
-    if ".json" not in path.suffixes:
+    if not _may_be_array(path):
         return from_lines
     if file.first == "[":
         return from_array

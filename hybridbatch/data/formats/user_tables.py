@@ -31,6 +31,10 @@ HELP = (
 )
 
 
+class NoTexts(DataError):
+    """A table has no column of texts; in a folder it may be metadata."""
+
+
 class Sample(NamedTuple):
     """The data that a form is recognized from."""
 
@@ -52,6 +56,7 @@ def form_of(
         fixed: canonical language of rows in tables that do not state one.
 
     Raises:
+        NoTexts: The table has no column of texts.
         DataError: The table fits no form, or more than one; the message has a remedy.
         ConfigError: The table does not allow a choice of the user.
     """
@@ -66,7 +71,8 @@ def form_of(
             f"{place}: the columns {shown} fit two forms ({both}); leave out the columns of"
             " one form"
         )
-    raise DataError(f"{place}: {_missing(columns.roles)} (columns: {shown}); {HELP}")
+    error = DataError if {"query", "passage", "text"} & columns.roles.keys() else NoTexts
+    raise error(f"{place}: {_missing(columns.roles)} (columns: {shown}); {HELP}")
 
 
 def _candidates(

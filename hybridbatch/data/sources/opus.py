@@ -13,7 +13,7 @@ belong together, so there are two sources, each with its folder:
 A path given to `prepare` is read as documents.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hybridbatch.common.errors import DataError
@@ -35,11 +35,8 @@ Maker = Callable[[str, Bitext, SourceContext], Iterator[Row | BadRow]]
 FORMS = "Moses files (NAME.en, NAME.sw), NAME.en-sw.tsv without a header, or NAME.tmx"
 
 
-def own_parallel_text(path: Path) -> Source | None:
-    """The parallel text at `path` (a TMX or TSV file or a folder) as documents, or None."""
-    bitexts = find_bitexts(path.iterdir() if path.is_dir() else [path])
-    if not bitexts:
-        return None
+def own_parallel_text(path: Path, bitexts: Sequence[Bitext]) -> Source:
+    """The bitexts at `path` (a TMX or TSV file or a folder) as documents."""
     name = path.resolve().name if path.is_dir() else bitexts[0].name
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
@@ -59,6 +56,7 @@ def own_parallel_text(path: Path) -> Source | None:
         yields="pseudo pairs: line -> neighbouring lines",
         rows=rows,
         inputs=lambda context: [file for bitext in bitexts for file in bitext.files],
+        own=True,
     )
 
 

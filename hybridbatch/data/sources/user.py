@@ -12,11 +12,11 @@
 
 Aligned lines have no queries, so `hybridbatch.data.pairs.aligned_text` makes pseudo pairs of them.
 It also makes pseudo pairs of parallel text in the forms of OPUS and of translators' tools
-(`hybridbatch.data.sources.opus`).
+(`hybridbatch.data.sources.opus`), unless a folder has tables, too.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -29,8 +29,15 @@ from hybridbatch.common.files import read_json
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.records import BadRow, Row
 from hybridbatch.data.filters.hashes import HashSet
+from hybridbatch.data.formats.bitext import find_bitexts
 from hybridbatch.data.formats.encodings import AUTO
-from hybridbatch.data.formats.own_files import Table, find_files, open_tables, own_name
+from hybridbatch.data.formats.own_files import (
+    GIVE,
+    Table,
+    find_files,
+    open_tables,
+    own_name,
+)
 from hybridbatch.data.formats.table_forms import (
     AlignedForm,
     Form,
@@ -39,7 +46,7 @@ from hybridbatch.data.formats.table_forms import (
     WideForm,
 )
 from hybridbatch.data.formats.tables import Record, RowProblem
-from hybridbatch.data.formats.user_tables import form_of
+from hybridbatch.data.formats.user_tables import NoTexts, form_of
 from hybridbatch.data.pairs.aligned_text import Entry, file_rows
 from hybridbatch.data.pairs.translated_questions import question_rows
 from hybridbatch.data.source import Source, SourceContext
@@ -78,22 +85,38 @@ def user_source(path: Path, own: OwnData | None = None) -> Source:
         DataError: Nothing at `path` can be read.
     """
     own = own or OwnData()
-    parallel = own_parallel_text(path) if path.exists() else None
-    if parallel:
-        return replace(parallel, own=True)
     if path.is_dir() and (path / "manifest.json").is_file():
         manifest = read_json(path / "manifest.json")
         if isinstance(manifest, dict) and manifest.get("kind") == "data":
             raise ConfigError(f"{path}: is prepared already; train with --data {path}")
-    files, passed = find_files(path)
-    name = own_name(path)
+    bitexts = find_bitexts(path.iterdir() if path.is_dir() else [path])
+    parallel = {file for bitext in bitexts for file in bitext.files}
+    files, passed = find_files(path, parallel)
+    if bitexts and not files:
+        others = [file for file in passed if file not in parallel]
+        return _naming(others, path, own_parallel_text(path, bitexts))
+    if not files:
+        raise DataError(f"{path}: holds no {GIVE.replace(' or .ods', ' or .ods file')}")
+    return _naming(passed, path, _tables_source(path, files, own))
+
+
+def _naming(passed: Sequence[Path], path: Path, source: Source) -> Source:
+    """The source of a folder, which first names the files that are not read."""
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         if passed:
-            shown = ", ".join(file.name for file in passed[:5]) + (
-                ", ..." if passed[5:] else ""
-            )
-            context.report.note(f"{path}: not read: {shown}")
+            shown = ", ".join(file.name for file in passed[:5])
+            more = ", ..." if passed[5:] else ""
+            context.report.note(f"{path}: not read: {shown}{more}")
+        yield from source.rows(context)
+
+    return replace(source, rows=rows)
+
+
+def _tables_source(path: Path, files: Sequence[Path], own: OwnData) -> Source:
+    name = own_name(path)
+
+    def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         return table_rows(
             name, lambda report: own_tables(files, path, own, report), own, context
         )
@@ -116,9 +139,12 @@ def own_tables(
 ) -> Iterator[tuple[Table, Form]]:
     """The tables of some files with their forms.
 
-    If one sheet of a workbook fits a form, the sheets that fit no form are left out. Errors are
-    those of `open_tables` and `form_of`.
+    If one sheet of a workbook fits a form, the sheets that fit no form are left out. If one file
+    fits a form, files without texts, such as metadata, are left out. Errors are those of
+    `open_tables` and `form_of`.
     """
+    without_texts: list[NoTexts] = []
+    fits = False
     for file in files:
         tables = open_tables(file, root, own.encoding)
         found: list[tuple[Table, Form]] = []
@@ -130,10 +156,18 @@ def own_tables(
             except DataError as error:
                 problems.append(error)
         if problems and not found:
-            raise problems[0]
+            if not isinstance(problems[0], NoTexts):
+                raise problems[0]
+            without_texts.append(problems[0])
+            continue
         for problem in problems:
             report.warn(f"not read: {problem}")
+        fits = True
         yield from found
+    if without_texts and not fits:
+        raise without_texts[0]
+    for problem in without_texts:
+        report.warn(f"not read: {problem}")
 
 
 def table_rows(

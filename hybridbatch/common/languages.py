@@ -241,13 +241,28 @@ def canonical(code: str) -> str:
     if found is not None:
         return found
     if names_no_language(code):
-        raise DataError(
-            f"unknown language {code!r}: this code stands for text whose language is not"
-            " known, or for several languages; name the language"
-        )
+        raise _no_language(code)
     raise DataError(
         f"unknown language {code!r}{nearest(_key(code), list(_registry()[1]))}; use an ISO 639-3"
         " code"
+    )
+
+
+def language_of_texts(code: str) -> str:
+    """As `canonical`, but ``unk`` is refused: with texts it says that their language is not known,
+    and does not mean Enawene-Nawe, whose code it is.
+
+    Raises: `DataError`.
+    """
+    if names_no_language(code):
+        raise _no_language(code)
+    return canonical(code)
+
+
+def _no_language(code: str) -> DataError:
+    return DataError(
+        f"unknown language {code!r}: this code stands for text whose language is not known, or for"
+        " several languages; name the language"
     )
 
 

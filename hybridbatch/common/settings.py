@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.files import read_yaml
-from hybridbatch.common.languages import canonical
+from hybridbatch.common.languages import language_of_texts
 from hybridbatch.common.sizes import memory_bytes
 
 ResolvedPrecision = Literal["fp32", "bf16", "fp16"]
@@ -144,7 +144,7 @@ def checked_language(code: str | None) -> str | None:
     if code is None:
         return None
     try:
-        return canonical(code)
+        return language_of_texts(code)
     except DataError as error:
         raise ValueError(str(error)) from error
 

@@ -1,6 +1,7 @@
 """The settings of `hybridbatch prepare` and `hybridbatch mine`."""
 
 import codecs
+import io
 import re
 from pathlib import Path
 from typing import Literal, Self
@@ -196,11 +197,15 @@ class PrepareConfig(DataRootSettings, MachineSettings):
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, name: str) -> str:
+        if name == "auto":
+            return name
         try:
-            return name if name == "auto" else codecs.lookup(name).name
-        except LookupError:
+            encoded = io.BytesIO("id\n".encode(name))
+            io.TextIOWrapper(encoded, name, "surrogateescape").read()  # as files are read
+            return codecs.lookup(name).name
+        except (LookupError, UnicodeError):
             raise ValueError(
-                "is no known encoding; use utf-8, utf-16, cp1252 (Windows), latin-1 or"
+                "is no known encoding of text; use utf-8, utf-16, cp1252 (Windows), latin-1 or"
                 " another that Python knows"
             ) from None
 

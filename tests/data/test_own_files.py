@@ -160,6 +160,28 @@ def test_a_complete_long_table_may_have_columns_that_look_like_languages(tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("header", "cell"),
+    [("question_nr", "7"), ("answer_ts", "2024-01-02 10:00"), ("passage_neg", "not this one")],
+)
+def test_a_lone_column_that_looks_like_a_language_is_none(tmp_path, header, cell):
+    sides = {"query_en": MILL[2], "passage_en": MILL[3], header: cell}
+    (row,) = rows_of(write(tmp_path / "wide.jsonl", [sides]))
+    assert texts([row]) == [("wide:1", *MILL[1:])]
+    plain = {"question": MILL[2], "answer": MILL[3], header: cell}
+    (row,) = rows_of(write(tmp_path / "plain.jsonl", [plain]), ENGLISH)
+    assert texts([row]) == [("plain:1", *MILL[1:])]
+
+
+def test_sides_in_different_languages_are_still_read(tmp_path):
+    record = {"query_nr": "Lirini ivuno?", "passage_en": HARVEST[3]}
+    rows = rows_of(write(tmp_path / "data.jsonl", [record]))
+    assert {(row.language, row.query, row.passage) for row in rows} == {
+        ("nbl", "Lirini ivuno?", None),
+        ("eng", None, HARVEST[3]),
+    }
+
+
+@pytest.mark.parametrize(
     "header",
     [
         ("Record_ID", "Language", "Query", "Passage"),
@@ -209,6 +231,40 @@ def test_numbered_negatives_and_empty_cells_in_lists(tmp_path):
     assert rows_of(write(tmp_path / "b.jsonl", [listed]))[0].negatives == ("One.", "Two.")
 
 
+def test_empty_objects_in_lists_are_left_out(tmp_path):
+    record = long(MILL) | {
+        "passage": [MILL[3], "", {"text": "It has two wheels."}],
+        "negatives": [{"title": "", "text": ""}, {"title": "The", "text": "market opens."}],
+    }
+    rows = rows_of(write(tmp_path / "data.jsonl", [record]))
+    assert [row.passage for row in rows] == [MILL[3], "It has two wheels."]
+    assert {row.negatives for row in rows} == {("The market opens.",)}
+
+
+@pytest.mark.parametrize("negative", ["[1] Smith et al.", "[sic", "left\tright", "[1]"])
+def test_a_negative_that_is_no_list_is_one_text(tmp_path, negative):
+    path = write(tmp_path / "data.jsonl", [long(MILL) | {"negatives": negative}])
+    assert rows_of(path)[0].negatives == (negative,)
+
+
+def test_lists_of_passages_in_text_tables(tmp_path):
+    content = 'query,pos,neg\nwhere,"[""By the river."", ""In town.""]","[""At sea.""]"\n'
+    rows = rows_of(write(tmp_path / "data.csv", content), ENGLISH)
+    assert [row.passage for row in rows] == ["By the river.", "In town."]
+    assert {row.negatives for row in rows} == {("At sea.",)}
+
+
+def test_wide_cells_that_show_nothing_are_empty(tmp_path):
+    content = f"query_en,passage_en,query_sw,passage_sw\n{MILL[2]},{MILL[3]},\u200b, \n"
+    assert texts(rows_of(write(tmp_path / "data.csv", content))) == [("data:2", *MILL[1:])]
+
+
+def test_ids_that_pandas_made_floats_are_whole_numbers(tmp_path):
+    table = {"record_id": [1.0], "language": ["en"], "query": ["q"], "passage": ["p"]}
+    pq.write_table(pa.table(table), tmp_path / "data.parquet")
+    assert rows_of(tmp_path / "data.parquet")[0].record_id == "1"
+
+
 # Text files
 
 
@@ -251,6 +307,25 @@ def test_windows_1252_is_refused_by_name_and_read_when_named(tmp_path):
     with pytest.raises(DataError, match="--encoding cp1252"):
         rows_of(path)
     assert texts(rows_of(path, OwnData(encoding="cp1252"))) == records
+
+
+@pytest.mark.parametrize("name", ["hex", "base64", "idna", "utf-9"])
+def test_what_is_no_encoding_of_text_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="no known encoding of text"):
+        config(tmp_path, tmp_path / "out", encoding=name)
+
+
+@pytest.mark.parametrize(
+    "name", ["cp1252", "utf-16", "utf-16-le", "utf-8-sig", "big5", "cp037"]
+)
+def test_encodings_of_text_are_accepted(tmp_path, name):
+    assert config(tmp_path, tmp_path / "out", encoding=name).encoding
+
+
+@pytest.mark.parametrize("code", ["unk", "und", "mul"])
+def test_a_code_that_names_no_language_is_refused(tmp_path, code):
+    with pytest.raises(ValueError, match="name the language"):
+        config(tmp_path, tmp_path / "out", language=code)
 
 
 def test_a_file_with_too_many_bad_records_stops_and_says_how_to_go_on(tmp_path):
@@ -432,9 +507,9 @@ def test_what_is_no_table_is_called_by_its_name(tmp_path, content, what):
 
 
 def test_an_empty_cell_states_no_split(tmp_path):
-    lines = "record_id,language,query,passage,split\na,en,q,p,dev\nb,en,r,s,\n"
+    lines = "record_id,language,query,passage,split\na,en,q,p,dev\nb,en,r,s,\nc,en,t,u, Test \n"
     rows = rows_of(write(tmp_path / "data.csv", lines))
-    assert [row.split for row in rows] == ["validation", "train"]
+    assert [row.split for row in rows] == ["validation", "train", "test"]
 
 
 # Training files of other tools, in one language

@@ -54,8 +54,9 @@ _SIDED = re.compile(
 )
 _NUMBERED_NEGATIVE = re.compile(rf"({'|'.join(ALIASES['negatives'])})_?(\d+)")
 NO_LANGUAGE = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
-# Codes of languages that are also common column names: question_no, passage_id, context_len.
-# Such a column is text in that language only if a column of the other side has it too.
+# Codes of languages that are also common column names: question_no, passage_id, context_len; the
+# names of roles are, too (passage_neg). Such a column is text in that language only if a column of
+# the other side has it too.
 _COMMON_WORDS = frozenset(
     [
         "abs",
@@ -63,16 +64,22 @@ _COMMON_WORDS = frozenset(
         "body",
         "bin",
         "cat",
+        "cid",
+        "cnt",
         "code",
+        "col",
         "count",
+        "csv",
         "date",
         "day",
+        "dev",
         "dis",
         "dist",
         "doc",
         "docs",
         "emb",
         "end",
+        "err",
         "first",
         "form",
         "full",
@@ -95,12 +102,14 @@ _COMMON_WORDS = frozenset(
         "label",
         "lang",
         "last",
+        "lbl",
         "len",
         "length",
         "line",
         "link",
         "list",
         "log",
+        "lon",
         "long",
         "loc",
         "man",
@@ -122,6 +131,7 @@ _COMMON_WORDS = frozenset(
         "order",
         "out",
         "page",
+        "par",
         "part",
         "pid",
         "pos",
@@ -134,10 +144,12 @@ _COMMON_WORDS = frozenset(
         "ref",
         "rel",
         "res",
+        "row",
         "score",
         "sep",
         "set",
         "short",
+        "sid",
         "sim",
         "size",
         "source",
@@ -158,7 +170,9 @@ _COMMON_WORDS = frozenset(
         "top",
         "topic",
         "true",
+        "tsv",
         "two",
+        "txt",
         "type",
         "uid",
         "uri",
@@ -166,8 +180,10 @@ _COMMON_WORDS = frozenset(
         "user",
         "val",
         "value",
+        "var",
         "vec",
         "ver",
+        "vid",
         "word",
         "words",
         "xml",
@@ -291,7 +307,9 @@ def sided_columns(
     """The columns such as query_sw, by name.
 
     A language that is also a common word (``question_no``, ``passage_id``) counts only if columns
-    of both sides have it, and their cells are texts, not numbers or single words.
+    of both sides have it, and their cells are texts, not numbers or single words. A column without
+    a letter in its cells (``answer_ts`` with times) counts only if columns of both sides have its
+    language.
 
     Args:
         sample: some records.
@@ -308,11 +326,11 @@ def sided_columns(
         if not match:
             continue
         role = _ROLE_OF_SIDE[match[1].casefold()]
-        if plain(column) in NO_LANGUAGE and plain(match[2]) not in _COMMON_WORDS:
+        common = plain(match[2]) in _COMMON_WORDS | NO_LANGUAGE
+        if plain(column) in NO_LANGUAGE and not common:
             continue
         if _NUMBERED_NEGATIVE.fullmatch(plain(column)):
             continue
-        common = plain(match[2]) in _COMMON_WORDS
         try:
             side = Sided(role, known_language(match[2], column))
         except RowProblem as problem:
@@ -330,16 +348,22 @@ def sided_columns(
             )
         (unsure if common else sided)[column] = side
     sample = list(sample)
-    for language in {side.language for side in unsure.values()}:
+    for language in {side.language for side in (*sided.values(), *unsure.values())}:
+        sure = {column: side for column, side in sided.items() if side.language == language}
         pair = {column: side for column, side in unsure.items() if side.language == language}
-        sides = {
-            side.role for side in (*pair.values(), *sided.values()) if side.language == language
-        }
-        if {"query", "passage"} <= sides and any(
-            _holds_texts(column, sample) for column in pair
-        ):
+        both = {"query", "passage"} <= {side.role for side in (sure | pair).values()}
+        if both and any(_holds_texts(column, sample) for column in pair):
             sided.update(pair)
+        for column in () if both else sure:
+            if _lacks_letters(column, sample):
+                del sided[column]
     return {column: sided[column] for column in columns if column in sided}
+
+
+def _lacks_letters(column: str, sample: list[Mapping[str, object]]) -> bool:
+    """Whether the column has cells, and no letter in them: numbers, dates or times."""
+    cells = [str(record[column]) for record in sample if record.get(column) not in (None, "")]
+    return bool(cells) and not any(map(str.isalpha, "".join(cells)))
 
 
 def _holds_texts(column: str, sample: list[Mapping[str, object]]) -> bool:

@@ -25,21 +25,16 @@ from hybridbatch.data.formats.tables import (
 def negatives(value: Any, field: str) -> tuple[str, ...]:
     """Hard negatives of a cell, without empty ones.
 
-    The cell is a list of texts or of objects with title and text. In a text table it is a JSON
-    list, or texts separated by tabs.
+    The cell is a text, or a list of texts or of objects with title and text, possibly as JSON.
 
     Raises:
-        RowProblem: The cell is neither.
+        RowProblem: The cell has no such value.
     """
-    if value is None or value == "":
+    value = _listed(value)
+    if value is None:
         return ()
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise RowProblem(field, "malformed JSON list") from None
-    elif isinstance(value, str):
-        value = value.split("\t")
+    if isinstance(value, str):
+        value = [value]
     if not isinstance(value, list):
         raise RowProblem(field, "must be a list of texts")
     return tuple(_text_of(one, field) for one in value if not _is_empty(one))
@@ -48,14 +43,31 @@ def negatives(value: Any, field: str) -> tuple[str, ...]:
 def passages(value: Any, field: str) -> list[str]:
     """The passages of a cell: one text, or a list of texts or of objects with title and text.
 
+    Empty passages of a list are left out.
+
     Raises:
         RowProblem: The cell has no such value, or its list is empty.
     """
+    value = _listed(value)
     if not isinstance(value, list):
         return [checked_text(value, field)]
-    if not value:
+    found = [_text_of(one, field) for one in value if not _is_empty(one)]
+    if not found:
         raise RowProblem(field, "empty list")
-    return [_text_of(one, field) for one in value]
+    return found
+
+
+def _listed(value: Any) -> Any:
+    """`value`, or the list of texts or objects that it is as JSON, as text tables have it."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value  # a text such as "[1] Smith et al."
+    if all(one is None or isinstance(one, str | Mapping) for one in found):
+        return found
+    return value
 
 
 def _text_of(value: Any, field: str) -> str:
@@ -69,6 +81,9 @@ def _text_of(value: Any, field: str) -> str:
 
 
 def _is_empty(value: Any) -> bool:
+    """Whether a text, or the text of an object, is absent or shows nothing."""
+    if isinstance(value, Mapping):
+        return "text" in value and _is_empty(value["text"])
     return value is None or (isinstance(value, str) and is_blank(value))
 
 
@@ -129,7 +144,8 @@ class LongForm:
         """
         columns = self.columns
         query = _side(record, columns["query"])
-        several = type(record.get(columns["passage"])) is list
+        given = _listed(record.get(columns["passage"]))
+        several = type(given) is list
         passage = None if several else _side(record, columns["passage"])
         if query is None and passage is None and not several:
             raise RowProblem(columns["query"], "neither query nor passage")
@@ -140,8 +156,7 @@ class LongForm:
         item = Item(record_id, code, query, passage, found, part)
         if not several:
             return (item,)
-        given = passages(record[columns["passage"]], columns["passage"])
-        return [item._replace(passage=one) for one in given]
+        return [item._replace(passage=one) for one in passages(given, columns["passage"])]
 
 
 @dataclass(frozen=True)
@@ -184,7 +199,7 @@ class WideForm:
         found: dict[str, dict[str, Any]] = {}
         problem: RowProblem | None = None
         for role, code, cell, value in self._cells(record):
-            if value is None or value == "":
+            if value is None or (isinstance(value, str) and is_blank(value)):
                 continue
             try:
                 sides = found.setdefault(
@@ -268,7 +283,7 @@ class AlignedForm:
             code, line = language(record, columns["language"]), text(record, columns["text"])
             yield Line(document, code, at, line, part)
         for column, code in self.texts.items():
-            if record.get(column) not in (None, ""):
+            if not _is_empty(record.get(column)):
                 yield Line(document, code, at, text(record, column), part)
 
 
@@ -323,7 +338,7 @@ Form = LongForm | WideForm | AlignedForm | TranslationForm
 
 def _split(record: Record, column: str | None) -> Split | None:
     """The split of a record; None if the table, or this record, does not state one."""
-    if column is None or record.get(column) in (None, ""):
+    if column is None or _is_empty(record.get(column)):
         return None
     return split(record, column)
 

@@ -177,7 +177,7 @@ def checked_text(value: Any, field: str) -> str:
 
 
 def identifier(record: Record, field: str) -> str:
-    """An id: text or a whole number.
+    """An id: text or a whole number, which Parquet may hold as 1.0.
 
     Raises:
         RowProblem: The field has no id.
@@ -185,11 +185,11 @@ def identifier(record: Record, field: str) -> str:
     value = record.get(field)
     if type(value) is str:
         return checked_text(value, field)
-    return (
-        str(value)
-        if isinstance(value, int) and not isinstance(value, bool)
-        else text(record, field)
-    )
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text(record, field)
 
 
 def position(record: Record, field: str) -> int:
@@ -240,22 +240,18 @@ def split(record: Record, field: str) -> Split:
         RowProblem: The name is unknown.
     """
     value = text(record, field)
-    if value.lower() not in SPLIT_NAMES:
+    name = value.strip().lower()
+    if name not in SPLIT_NAMES:
         raise RowProblem(field, f"{value!r} is no split; use train, validation or test")
-    return SPLIT_NAMES[value.lower()]
+    return SPLIT_NAMES[name]
 
 
 @cache
 def _canonical(code: str) -> str | HybridBatchError:
-    from hybridbatch.common.languages import canonical, names_no_language
+    from hybridbatch.common.languages import language_of_texts
 
-    if names_no_language(code):
-        return DataError(
-            f"unknown language {code!r}: this code stands for text whose language is not"
-            " known, or for several languages; name the language"
-        )
     try:
-        return canonical(code)
+        return language_of_texts(code)
     except HybridBatchError as error:
         return error
 

@@ -72,7 +72,8 @@ def form_of(
             " one form"
         )
     error = DataError if {"query", "passage", "text"} & columns.roles.keys() else NoTexts
-    raise error(f"{place}: {_missing(columns.roles)} (columns: {shown}); {HELP}")
+    stated = {**columns.roles, "language": fixed} if fixed else columns.roles
+    raise error(f"{place}: {_missing(stated)} (columns: {shown}); {HELP}")
 
 
 def _candidates(
@@ -110,6 +111,8 @@ def _candidates(
         yield AlignedForm(
             having("document", "position", "split", "language", "text"), {}, first
         )
+    elif {"query", "passage"} <= roles.keys():
+        return  # columns such as pos_id are no languages
     elif not sided and (texts := _language_columns(place, sample.columns)):
         yield AlignedForm(having("document", "position", "split"), texts, first)
 

@@ -353,6 +353,27 @@ def test_an_unclosed_quote_is_a_damaged_file(tmp_path):
         rows_of(write(tmp_path / "data.csv", closed_later))
 
 
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ('c,en,who,"The baker.', 'd,en,how wide,24"'),
+        ('c,en,"who,The baker.', 'd,en,24",It is wide.'),
+    ],
+)
+def test_a_quote_that_swallows_rows_of_equal_width_is_damage(tmp_path, opening, closing):
+    rows = [f"r{n},en,what is in room {n},Room {n}." for n in range(9)]
+    lines = ["record_id,language,query,passage", ",".join(MILL), opening, *rows, closing]
+    with pytest.raises(DataError, match=r"data\.csv:3: .* ends only in line 13"):
+        rows_of(write(tmp_path / "data.csv", "\n".join(lines) + "\n"))
+
+
+def test_a_poem_with_a_comma_in_most_lines_is_one_cell(tmp_path):
+    poem = "Roses are red,\n" * 20 + "And so are you."
+    content = f'query,passage\nwhich poem,"{poem}"\n'
+    (row,) = rows_of(write(tmp_path / "data.csv", content), ENGLISH)
+    assert row.passage == poem
+
+
 def test_a_cell_may_hold_a_whole_book(tmp_path):
     book = "word " * 60_000
     content = f'record_id,language,query,passage\na,en,which book,"{book}"\n'

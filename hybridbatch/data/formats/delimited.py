@@ -109,6 +109,7 @@ def is_quoted(lines: Lines, path: Path) -> bool:
     return evidence and not opened
 
 
+ENOUGH = 12  # delimiters in the inner lines of a cell that are no chance
 OPEN_QUOTE = (
     "the quote that opens in this line is never closed, so the rest of the file would be lost; it"
     " is damaged or cut: close the quote, or fetch the file again"
@@ -128,7 +129,8 @@ def table_records(
         header: the names of the columns, if the file does not have them.
 
     Raises:
-        DataError: A column name occurs twice, or a quote is never closed.
+        DataError: A column name occurs twice, or a quote is never closed, or is closed only after
+            lines that look like rows.
     """
     rows = _quoted_rows(lines, dialect, name) if dialect.quoted else _plain_rows(lines, dialect)
     if dialect.hint:
@@ -137,7 +139,7 @@ def table_records(
     width = 0
     usual = 0  # number of cells of a usual row, if every column has a name; else 0
     for item in rows:
-        if usual and type(item) is tuple and len(item[2]) == usual:
+        if usual and type(item) is tuple and len(item[2]) == usual and item[0] == item[1]:
             yield item[0], dict(zip(header or (), item[2], strict=True))
             continue
         if isinstance(item, BadRow):
@@ -154,6 +156,12 @@ def table_records(
             continue
         if not width:
             header, kept, width = _named(header)
+        if last > number and _holds_rows(cells, dialect.delimiter, width):
+            raise DataError(
+                f"{name}:{number}: the quote that opens in this line ends only in line {last}, and"
+                f" the lines between look like rows of {width} fields; mend the quotes, or give the"
+                " table as JSON Lines if the cell is right"
+            )
         if len(cells) == width == len(header):
             yield number, dict(zip(header, cells, strict=True))
         elif (fitting := _fitted(cells, kept, width)) is not None:
@@ -168,6 +176,21 @@ def table_records(
             yield BadRow(
                 name, number, "line", f"{len(cells)} fields where the header has {width}"
             )
+
+
+def _holds_rows(cells: list[str], delimiter: str, width: int) -> bool:
+    """Whether a cell of several lines holds rows, because its quote opened by mistake.
+
+    Then every inner line has the delimiters of a row, and the last line those of a row up to this
+    cell. There must be `ENOUGH` delimiters, because a line of prose may have a comma, too.
+    """
+    for place, cell in enumerate(cells):
+        inner = [line for line in cell.split("\n")[1:] if line.strip()]
+        counts = [line.count(delimiter) for line in inner]
+        expected = [width - 1] * (len(inner) - 1) + [place]
+        if sum(counts[:-1]) >= ENOUGH and counts == expected:
+            return True
+    return False
 
 
 def _check_header(header: list[str], name: str, number: int) -> None:

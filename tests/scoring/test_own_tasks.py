@@ -177,6 +177,19 @@ def rankings_of(task: Any, embed: Any) -> list[Any]:
     return list(score_rankings(task, ranker, cutoffs=(1,), ignore_identical=True))
 
 
+def test_empty_passages_are_counted(tmp_path):
+    folder = write_task(tmp_path / "task", passages=PASSAGES | {"d5": "", "d6": " "})
+    (note,) = load_task(str(folder)).notes
+    assert "2 of 6 passages of eng are empty" in note
+
+
+def test_a_corpus_whose_texts_have_another_key_is_refused(tmp_path):
+    folder = write_task(tmp_path / "task")
+    (folder / "en" / "corpus.jsonl").write_text('{"_id": "d1", "contents": "The old mill."}\n')
+    with pytest.raises(DataError, match=r"corpus\.jsonl:1: has no 'text' \(its keys: _id, con"):
+        load_task(str(folder))
+
+
 # Parallel or not
 
 
@@ -208,6 +221,57 @@ def test_languages_whose_lengths_go_together_are_parallel(tmp_path):
     task = load_task(str(write_languages(tmp_path / "task", other, queries)))
     assert task.parallel
     assert task.notes == ()
+
+
+def write_flat(folder: Path, other: dict[str, str]) -> Path:
+    """Questions with ids of their own, passages that are numbered alike, and shared judgements."""
+    english = {f"{n}": "word " * (1 + n * 7 % 23) + f"{n}" for n in range(60)}
+    folder.mkdir()
+    judged = []
+    for code, passages in (("en", english), ("sw", other)):
+        queries = {f"{code}-{n}": f"ask {n}" for n in range(60)}
+        judged += [{"query_id": key, "doc_id": key[3:], "rel": 1} for key in queries]
+        for kind, texts in (("queries", queries), ("corpus", passages)):
+            rows = [json.dumps({"_id": key, "text": text}) for key, text in texts.items()]
+            (folder / f"{kind}.{code}.jsonl").write_text("\n".join(rows))
+    (folder / "qrels.jsonl").write_text("\n".join(map(json.dumps, judged)))
+    return folder
+
+
+def test_passages_that_share_running_numbers_alone_are_not_scored_together(tmp_path):
+    lengths = np.random.default_rng(5).integers(1, 25, 60)
+    other = {f"{n}": "neno " * int(lengths[n]) + f"{n}" for n in range(60)}
+    folder = write_flat(tmp_path / "task", other)
+    with pytest.raises(ConfigError, match=r"share the ids of 60 texts.*--parallel no"):
+        load_task(str(folder))
+    assert not load_task(str(folder), parallel="no").parallel
+    alike = {f"{n}": "maneno " * (1 + n * 7 % 23) + f"{n}" for n in range(60)}
+    assert load_task(str(write_flat(tmp_path / "alike", alike))).notes == ()
+
+
+def test_prepared_rows_of_the_user_are_checked_and_those_of_built_in_sources_are_not(tmp_path):
+    lengths = np.random.default_rng(5).integers(1, 25, (2, 60, 2))
+    for source in ("mine", "ntrex"):
+        rows = []
+        for at, code in enumerate(("eng", "swh")):
+            for n in range(60):
+                query, passage = (f"{code} {n} " + "word " * size for size in lengths[at, n])
+                rows.append(Row(source, f"{n}", code, query, passage, (), "test"))
+        write_store(tmp_path / source, rows, provenance={})
+    with pytest.raises(ConfigError, match=r"share the ids of 120 texts.*--parallel no"):
+        load_task(str(tmp_path / "mine"))
+    assert load_task(str(tmp_path / "ntrex")).parallel
+    for source in ("mine", "ntrex"):
+        assert not load_task(str(tmp_path / source), parallel="no").parallel
+
+
+def test_texts_of_one_length_are_told_to_have_no_check(tmp_path):
+    texts = {f"{n}": f"same length {n:02}" for n in range(60)}
+    qrels = "".join(f"{n} 0 {n} 1\n" for n in range(60))
+    for code in ("en", "sw"):
+        write_task(tmp_path / "task", passages=texts, queries=texts, qrels=qrels, language=code)
+    (note,) = load_task(str(tmp_path / "task")).notes
+    assert "the lengths of the 120 texts of eng and swh with equal ids hardly differ" in note
 
 
 def test_too_few_texts_to_check_are_told(tmp_path):

@@ -27,7 +27,7 @@ from hybridbatch.data.tasks.judgements import (
     read_judgements,
 )
 from hybridbatch.data.tasks.parallel import Parallel, settle_parallel
-from hybridbatch.data.tasks.prepared import is_prepared, read_prepared
+from hybridbatch.data.tasks.prepared import has_own, is_prepared, read_prepared
 from hybridbatch.data.tasks.texts_and_qrels import (
     collect,
     existing,
@@ -63,7 +63,10 @@ def read_folder(
         ConfigError: A setting does not fit the data.
     """
     if is_prepared(folder):
-        return read_prepared(folder, split or "test")
+        task = read_prepared(folder, split or "test")
+        if parallel == "auto" and not has_own(folder):
+            return task  # the ids of built-in sources are parallel
+        return settle_parallel(task, parallel)
     about = "The user's own queries, corpora and judgements."
     fields: dict[str, Any] = {
         "about": about,

@@ -76,10 +76,15 @@ def settle_parallel(task: Task, choice: Parallel) -> Task:
             " do mean equal questions"
         )
     if unsure := next((pair for pair in found if pair.unsure), None):
+        texts = f"{unsure.texts:,} texts of {' and '.join(unsure.languages)} with equal ids"
+        reason = (
+            f"the {texts} are too few for a check"
+            if unsure.texts < FEWEST
+            else f"the lengths of the {texts} hardly differ, so they cannot be checked"
+        )
         note = (
             f"task {task.name}: equal ids are assumed to mean the same question or passage in every"
-            f" language, because {' and '.join(unsure.languages)} share only {unsure.texts} ids,"
-            " which are too few for a check; give --parallel no if the assumption is wrong, because"
+            f" language, because {reason}; give --parallel no if the assumption is wrong, because"
             " cross-lingual and pool scores would mean nothing, or --parallel yes if it is right"
         )
         return replace(task, notes=(*task.notes, note))
@@ -87,13 +92,27 @@ def settle_parallel(task: Task, choice: Parallel) -> Task:
 
 
 def likenesses(task: Task) -> list[Likeness]:
-    """The likenesses of the pairs of languages that share the most question ids."""
+    """The likenesses of the pairs of languages that share the most ids of questions and passages.
+
+    Passages count only if a question of one language is judged in the corpus of the other.
+    """
     shared: list[tuple[int, str, str]] = []
-    ids = {language: set(texts.ids) for language, texts in task.queries.items()}
-    for one, other in combinations(ids, 2):
-        if count := len(ids[one] & ids[other]):
+    asked = {language: set(texts.ids) for language, texts in task.queries.items()}
+    held = {language: set(texts.ids) for language, texts in task.corpus.items()}
+    none: set[str] = set()
+    for one, other in combinations(dict.fromkeys([*asked, *held]), 2):
+        count = len(asked.get(one, none) & asked.get(other, none))
+        if count or _judged_across(task, one, other) or _judged_across(task, other, one):
+            count += len(held.get(one, none) & held.get(other, none))
+        if count:
             shared.append((-count, one, other))
     return [_likeness(task, one, other) for _, one, other in sorted(shared)[:PAIRS]]
+
+
+def _judged_across(task: Task, one: str, other: str) -> bool:
+    """Whether a question of one language is judged in the corpus of the other."""
+    asked = task.queries[one].ids if one in task.queries else ()
+    return not task.qrels.get(other, {}).keys().isdisjoint(asked)
 
 
 def _likeness(task: Task, one: str, other: str) -> Likeness:

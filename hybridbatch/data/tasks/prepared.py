@@ -8,6 +8,7 @@ import numpy as np
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import read_json
 from hybridbatch.common.records import SPLITS, Qrels, Row, Split, Task, Texts
+from hybridbatch.data.sources.registry import sources
 from hybridbatch.data.store.reader import Store
 
 ROWS = 1 << 14  # rows read at a time
@@ -21,6 +22,12 @@ def is_prepared(folder: Path) -> bool:
         return False
     manifest = read_json(path)
     return isinstance(manifest, dict) and manifest.get("kind") == "data"
+
+
+def has_own(folder: Path) -> bool:
+    """Whether prepared data has rows of the user's own, and not of built-in sources alone."""
+    built_in = {source.name for source in sources()}
+    return not built_in.issuperset(Store.open(folder).sources)
 
 
 def read_prepared(folder: Path, split: str) -> Task:

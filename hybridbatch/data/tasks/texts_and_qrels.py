@@ -14,7 +14,7 @@ from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.common.files import fingerprint, open_lines
 from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import BadRow, Qrels, Task, Texts
-from hybridbatch.common.texts import is_blank, nfc
+from hybridbatch.common.texts import is_blank, listed, nfc
 from hybridbatch.data.formats.json_files import json_line_records
 
 # How faults of a data set are handled: see `make_task`.
@@ -91,8 +91,13 @@ def text_of(
     """Title (if any) and text, joined by a space as mteb does, in NFC.
 
     Raises:
-        DataError: The text is empty and must not be.
+        DataError: The field is missing, or the text is empty and must not be.
     """
+    if field not in row:
+        raise DataError(
+            f"{place}: has no {field!r} (its keys: {listed(row)}); rename the key of the text to"
+            f" {field!r}"
+        )
     parts = [row.get("title") or "", row.get(field) or ""]
     if not all(isinstance(part, str) for part in parts):
         raise DataError(f"{place}: 'title' and {field!r} must be texts")
@@ -100,7 +105,7 @@ def text_of(
     if is_blank(text):
         if may_be_empty:
             return ""
-        raise DataError(f"{place}: {field!r} is missing or empty")
+        raise DataError(f"{place}: {field!r} is empty")
     return text
 
 
@@ -159,7 +164,7 @@ def make_task(
             ``drop unjudged``: queries without a relevant passage are left out, because the data set
             states that it has such queries; ``as it is``: such queries are left out and reported,
             and judged passages that do not exist count as relevant and never found, as in
-            trec_eval.
+            trec_eval; empty passages are reported.
         judged_elsewhere: ids of queries that belong to another split, also left out.
         fields: further fields of `Task`.
 
@@ -179,6 +184,8 @@ def make_task(
         else:
             _refuse(absent, place, "passage ids", f"corpus of {language}")
 
+    if rules == "as it is":
+        notes += _empty_notes(origin, corpus)
     relevant = _answered(qrels.values())
     asked = dict.fromkeys(chain.from_iterable(texts.ids for texts in queries.values()))
     lost = [query for query in asked if query not in relevant and query not in judged_elsewhere]
@@ -206,6 +213,15 @@ def make_task(
         notes=tuple(notes),
         **fields,
     )
+
+
+def _empty_notes(origin: Path | str, corpus: Mapping[str, Texts]) -> Iterator[str]:
+    for language, texts in corpus.items():
+        if empty := sum(not text for text in texts.texts):
+            yield (
+                f"{origin}: {empty:,} of {len(texts.texts):,} passages of {language} are empty; they"
+                " stay in the corpus"
+            )
 
 
 def _absent_passages(judged: Qrels, corpus: Texts) -> list[str]:

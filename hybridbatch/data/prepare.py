@@ -88,6 +88,8 @@ def prepare(config: PrepareConfig, report: Reporter = SILENT) -> Path:
     for stage in stages.values():
         stage.tell(report)
     _tell(folder, manifest, report)
+    if config.test_share:
+        _tell_test_split(config.test_share, manifest["splits"], report)
     return folder
 
 
@@ -238,6 +240,21 @@ def _tell(folder: Path, manifest: dict[str, Any], report: Reporter) -> None:
     report.note(
         f"{folder}: {rows:,} rows in {len(manifest['languages'])} languages; records: {parts}"
     )
+
+
+def _tell_test_split(share: float, splits: Mapping[str, Any], report: Reporter) -> None:
+    """Warn if a share for testing gave no test split, or no training records are left."""
+    if "test" not in splits:
+        records = sum(counted["records"] for counted in splits.values())
+        report.warn(
+            f"--test-share {share:g} of {records:,} records gives no test record, so there is no"
+            " test split; give a larger share (records that share a text stay together)"
+        )
+    elif "train" not in splits:
+        report.warn(
+            "no record is left to train on, because the rest are test records by their split column"
+            " or by the names of the files; rename the files if this is wrong"
+        )
 
 
 def _dropped_rows(dropped: Mapping[str, Any]) -> str:

@@ -130,6 +130,21 @@ def test_a_validation_share_is_taken_where_only_a_test_split_is_given(tmp_path):
     assert counts == {"train": 27, "validation": 3, "test": 10}
 
 
+@pytest.mark.parametrize(
+    ("name", "share", "told"),
+    [
+        ("pairs", 0.01, "--test-share 0.01 of 20 records gives no test record"),
+        ("test-pairs", 0.1, "no record is left to train on"),
+    ],
+)
+def test_a_test_share_that_makes_no_split_is_told(tmp_path, name, share, told):
+    records = [long((str(n), "en", f"question {n}", f"Passage {n}.")) for n in range(20)]
+    path = write(tmp_path / f"{name}.jsonl", records)
+    report = RecordingReporter()
+    prepare(config(path, tmp_path / "out", test_share=share), report)
+    assert any(told in warning for warning in report.warnings)
+
+
 def config(data: Path, out: Path, **settings: Any) -> PrepareConfig:
     return PrepareConfig(sources=(str(data),), out=out, decontaminate=("none",), **settings)
 
@@ -295,6 +310,20 @@ def test_encodings_that_the_first_bytes_show(tmp_path, encoding, suffix):
         content = "\n".join(separator.join(line) for line in (long(record), record))
     path.write_bytes(content.encode(encoding))
     assert texts(rows_of(path)) == [record]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_read_in_scripts_with_few_zero_bytes(tmp_path, encoding):
+    record = ("a", "zho", "水车在哪里" * 4, "水车在河边的村庄旁边" * 4)
+    content = ",".join(long(record)) + "\n" + ",".join(record) + "\n"
+    path = write(tmp_path / "data.csv", content.encode(encoding))
+    assert texts(rows_of(path)) == [record]
+
+
+def test_a_zero_byte_in_windows_1252_does_not_make_it_utf_16(tmp_path):
+    content = "record_id,language,query,passage\n" + "a,de,läuft,Größe\0.\n" * 3
+    with pytest.raises(DataError, match="--encoding cp1252"):
+        rows_of(write(tmp_path / "data.csv", content.encode("cp1252")))
 
 
 def test_windows_1252_is_refused_by_name_and_read_when_named(tmp_path):
@@ -501,13 +530,15 @@ def test_workbooks(tmp_path):
     book.create_sheet("Notes").append(["nothing", "to", "read"])
     book["Notes"].append(["a", "b", "c"])
     book.create_sheet("About").append(["one line alone"])
+    book.create_sheet("Sums").append(["Total", "Total"])
+    book["Sums"].append(["1", "2"])
     book.save(tmp_path / "data.xlsx")
     report = RecordingReporter()
     rows = rows_of(tmp_path / "data.xlsx", report=report)
     assert texts(rows) == [MILL, ("7", "eng", "which year", "2019")]
-    for sheet in ("[Notes]", "[About]"):
+    for sheet in ("[Notes]", "[About]", "[Sums]"):
         assert any(sheet in warning for warning in report.warnings)
-    del book["Sheet"], book["Notes"]
+    del book["Sheet"], book["Notes"], book["Sums"]
     book.create_sheet("More").append(["query", "passage"])
     book.save(tmp_path / "empty.xlsx")
     with pytest.raises(DataError, match="its sheets hold no record below their headers"):

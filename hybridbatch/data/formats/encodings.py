@@ -89,14 +89,16 @@ def _encoding_of(path: Path, head: bytes, chosen: str) -> str:
             raise DataError(f"{path}: is {what}, not a table as text; {mend}")
     if chosen != AUTO:
         return chosen
-    zeros = head.count(0)
-    if zeros * 5 > len(head):
-        # most letters of UTF-16 text have a zero in one of their two bytes, always the same byte
-        even, odd = head[::2].count(0), head[1::2].count(0)
+    # The ASCII characters of UTF-16 text have a zero in one of their two bytes, always the same one.
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    many = (even + odd) * 5 > len(head)
+    some = (even + odd) * 50 > len(head)  # Amharic or Chinese with delimiters and line ends
+    if many or (some and not _is_valid(codecs.getincrementaldecoder("utf-8")(), head)):
         if even * 10 < odd:
             return "utf-16-le"
         if odd * 10 < even:
             return "utf-16-be"
+    if many:
         raise DataError(f"{path}: is not text (a fifth of its bytes are zero); give a table")
     return "utf-8"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import open_lines
 from hybridbatch.common.records import BadRow, Split
-from hybridbatch.common.texts import listed, writable
+from hybridbatch.common.texts import writable
 from hybridbatch.data.formats import spreadsheets
 from hybridbatch.data.formats.arrow_files import (
     arrow_columns,
@@ -372,14 +372,8 @@ def _sheet_table(
     path: Path, sheet: str, rows: list[tuple[int, list[str]]], split: Split | None, label: str
 ) -> Table:
     place = f"{path}{sheet}"
-    number, cells = rows[0]
-    header = [cell.strip() for cell in cells]
+    header = [cell.strip() for cell in rows[0][1]]
     named = [name for name in header if name]
-    if len(set(named)) < len(named):
-        raise DataError(
-            f"{place}:{number}: the header ({listed(named)}) has one column name twice; rename one of"
-            " the columns"
-        )
     kept = [column for column, name in enumerate(header) if name]
 
     def records() -> Iterator[Numbered | BadRow]:

@@ -60,6 +60,11 @@ def form_of(
         DataError: The table fits no form, or more than one; the message has a remedy.
         ConfigError: The table does not allow a choice of the user.
     """
+    if len(set(sample.columns)) < len(sample.columns):
+        raise DataError(
+            f"{place}: the header ({listed(sample.columns)}) has one column name twice; rename one"
+            " of the columns"
+        )
     columns = roles_of(sample.columns, chosen or {}, place)
     forms = list(_candidates(place, sample, columns, fixed))
     if len(forms) == 1:

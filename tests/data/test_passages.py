@@ -31,6 +31,12 @@ def test_rows_go_to_the_languages_that_they_name(tmp_path):
     }
 
 
+def test_the_id_0_is_an_id(tmp_path):
+    path = tmp_path / "zero.jsonl"
+    path.write_text('{"id": 0, "text": "a"}\n{"id": 1, "text": "b"}\n')
+    assert plain(read_passages(str(path))) == {UNDETERMINED: {"0": "a", "1": "b"}}
+
+
 def test_tables_and_texts_are_read(tmp_path):
     (tmp_path / "a.csv").write_text('id,passage,language\nx,"one, two",de\n')
     assert plain(read_passages(str(tmp_path / "a.csv"))) == {"deu": {"x": "one, two"}}

@@ -128,7 +128,8 @@ def _collect(rows: Iterator[Placed], default: str) -> dict[str, Texts]:
             if code not in codes:
                 codes[code] = language_of(code, Path(place))
             language = codes[code]
-        key = str(_first(row, IDS) or row["_row"])
+        stated = _first(row, IDS)
+        key = str(row["_row"] if stated is None else stated)
         texts = found.setdefault(language, {})
         if key in texts:
             raise DataError(

@@ -354,7 +354,10 @@ def start_facts(name: str) -> dict[str, str | None]:
     base = metadata.get("base_model")
     if source.commit:  # a model of the hub is the base itself
         base = source.location
+    stated = metadata.get("license")
+    if isinstance(stated, list):
+        stated = ", ".join(map(str, stated))
     return {
-        "licence": str(metadata["license"]) if metadata.get("license") else None,
+        "licence": str(stated) if stated else None,
         "base_model": base if isinstance(base, str) else None,
     }

@@ -12,6 +12,7 @@ from hybridbatch.common.files import atomic_path, make_folder
 from hybridbatch.common.integrity import check_sums
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.remarks import without_remarks
+from hybridbatch.common.settings import EncoderSettings, build
 from hybridbatch.training.model_card import model_card
 
 TOLERANCE = 1e-4  # largest difference of a coordinate between ONNX and PyTorch
@@ -35,6 +36,13 @@ class TaskScores(Shape):
     settings: dict[str, SettingScores]
 
 
+class ScoredModel(Shape):
+    """The model of an evaluation."""
+
+    name: str
+    fingerprint: str
+
+
 class Scores(Shape):
     """``eval.json``: the part that a model card shows."""
 
@@ -42,6 +50,8 @@ class Scores(Shape):
     versions: ClassVar[tuple[int, ...]] = (1,)
     what: ClassVar[str] = "JSON of an evaluation"
 
+    config: dict[str, Any]
+    model: ScoredModel
     tasks: list[TaskScores]
 
 
@@ -65,14 +75,15 @@ def push(
         message: of the commit.
         report: progress.
     Returns: the address of the commit.
-    Raises: `DataError` for a folder that holds no finished run or evaluation, or a card that the
-        hub refuses; `ConfigError` for a repository that cannot be written.
+    Raises: `DataError` for a folder that holds no finished run or evaluation, an evaluation of
+        another model, or a card that the hub refuses; `ConfigError` for a repository that cannot
+        be written.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     result = trained(run)
     check_sums(run / "model", "train the model again, and push nothing else")
-    card = _card(run, result, repository, [_evaluation(folder) for folder in evaluations])
+    card = _card(run, result, repository, [_evaluation(folder, run) for folder in evaluations])
     operations = [CommitOperationAdd("README.md", card.encode())]
     size = len(card.encode())
     for path in sorted((run / "model").rglob("*")):
@@ -190,8 +201,24 @@ def _card(
         ) from error
 
 
-def _evaluation(folder: Path) -> Mapping[str, Any]:
-    return read_document(folder / "eval.json", Scores, "run `hybridbatch eval` again")
+def _evaluation(folder: Path, run: Path) -> Mapping[str, Any]:
+    """The eval.json of a folder. Raises `DataError` if it is of another model than the run's."""
+    from hybridbatch.model import Encoder
+
+    path = folder / "eval.json"
+    evaluation = read_document(path, Scores, "run `hybridbatch eval` again")
+    config, model = evaluation["config"], evaluation["model"]
+    given = {name: config[name] for name in EncoderSettings.model_fields if name in config}
+    options = build(EncoderSettings, None, given).encoder_options
+    encoder = Encoder.load(str(run), **{**options, "trust_remote_code": False})
+    # reproduce and sweeps name a model in memory by the checksum of its weights
+    if model["fingerprint"] not in (encoder.fingerprint(), encoder.weights_checksum()):
+        raise DataError(
+            f"{path}: model.fingerprint: is that of {model['name']}"
+            f" ({model['fingerprint'][:12]}), not of {run / 'model'}; score the run with"
+            f" `hybridbatch eval {run}`"
+        )
+    return evaluation
 
 
 def export_onnx(run: Path, out: Path | None = None, report: Reporter = SILENT) -> Path:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from hybridbatch.common.integrity import forget
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.model import Encoder
 from hybridbatch.training.licences import licence
+from hybridbatch.training.model_card import start_facts
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.sharing import export_onnx, push
 from hybridbatch.training.train import train
@@ -46,12 +48,21 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 @pytest.fixture
-def evaluation(tmp_path: Path) -> Path:
+def evaluation(tmp_path: Path, run: Path) -> Path:
+    return write_evaluation(tmp_path / "eval", Encoder.load(str(run)).fingerprint())
+
+
+def write_evaluation(folder: Path, fingerprint: str, **config: Any) -> Path:
     metrics = {"mAP": 0.61234567, "ndcg@10": 0.7}
-    task = {"name": "atlas", "settings": {"multilingual": {"metrics": metrics}}}
-    facts = {"schema_version": 1, "kind": "eval", "tasks": [task]}
-    write_json(tmp_path / "eval" / "eval.json", facts)
-    return tmp_path / "eval"
+    facts = {
+        "schema_version": 1,
+        "kind": "eval",
+        "config": config,
+        "model": {"name": "a/model", "fingerprint": fingerprint},
+        "tasks": [{"name": "atlas", "settings": {"multilingual": {"metrics": metrics}}}],
+    }
+    write_json(folder / "eval.json", facts)
+    return folder
 
 
 def test_the_files_of_a_model_are_readable_by_all(run: Path) -> None:
@@ -174,6 +185,23 @@ def test_push_sends_the_model_with_a_card_of_its_scores(
     assert "SentenceTransformer('me/encoder')" in card.text
 
 
+def test_the_scores_of_another_model_are_not_pushed(
+    run: Path, tmp_path: Path, hub: dict[str, Any]
+) -> None:
+    other = write_evaluation(tmp_path / "other", "0" * 64)
+    with pytest.raises(DataError, match=r"model\.fingerprint: is that of a/model \(0{12}\)"):
+        push(run, "me/encoder", evaluations=[other])
+    assert not hub
+    options = {"max_query_tokens": 9, "query_prompt": "ask: "}
+    encoder = Encoder.load(str(run), **options)
+    own = [
+        write_evaluation(tmp_path / "options", encoder.fingerprint(), **options),
+        write_evaluation(tmp_path / "in-memory", encoder.weights_checksum()),
+    ]
+    push(run, "me/encoder", evaluations=own)
+    assert "README.md" in hub["files"]
+
+
 def test_nothing_damaged_is_pushed(run: Path, evaluation: Path, hub: dict[str, Any]) -> None:
     forget()
     for file, problem in {
@@ -236,6 +264,16 @@ def test_mistakes_of_a_push_are_one_line(
         (["mit", "CC BY 4.0", "Microsoft Research Data License: research only"], "other"),
         (["mit", "a licence of my own"], "other"),
         (["not stated", "mit"], "other"),
+        (["mit", "cc-by-nc-nd-4.0", "CC BY-NC-SA 4.0"], "cc-by-nc-nd-4.0"),
+        (["cc-by-nc-2.0", "CC BY 4.0"], "cc-by-nc-2.0"),
+        (["CC BY-NC 2.0", "CC BY-NC"], "cc-by-nc-4.0"),
+        (["cc by\u2011nc\u00a04.0"], "cc-by-nc-4.0"),
+        (["Apache License, Version 2.0"], "apache-2.0"),
+        (["mit, gpl-3.0"], "other"),
+        (["Apache-1.1"], "other"),
+        (["CC-BY-4.0 and ODbL"], "other"),
+        (["cc-by-nd-4.0"], "other"),
+        (["CC BY-NC 7.0"], "other"),
         ([], "other"),
     ],
 )
@@ -243,6 +281,13 @@ def test_the_strictest_licence_counts(texts: list[str], expected: str) -> None:
     found, reasons = licence({f"part {i}": text for i, text in enumerate(texts)})
     assert found == expected
     assert reasons
+
+
+def test_all_licences_that_a_card_lists_count(tmp_path: Path, tiny_model: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "README.md").write_text("---\nlicense: [mit, gpl-3.0]\n---\n")
+    assert start_facts(str(model))["licence"] == "mit, gpl-3.0"
 
 
 def test_large_weights_go_the_way_of_large_files(

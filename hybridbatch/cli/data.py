@@ -9,6 +9,7 @@ from hybridbatch.cli import console
 from hybridbatch.cli.base import DATA, DataRoot, DryRun, Languages, Tasks, command, reporter
 from hybridbatch.cli.completion import languages as language_names
 from hybridbatch.cli.completion import of
+from hybridbatch.cli.options import number_option
 from hybridbatch.data.settings import MineConfig, PrepareConfig
 
 
@@ -70,7 +71,7 @@ def mine(config: MineConfig) -> None:
 )
 def inspect(
     data: Annotated[Path, typer.Argument(help="Prepared data folder.")],
-    records: Annotated[int, typer.Option(help="Number of sample records to show.")] = 3,
+    records: Annotated[int, number_option(int, "Number of sample records to show.")] = 3,
     languages: Languages = "all",
 ) -> None:
     """Show what prepared data holds, what was left out and why, and sample parallel records."""

@@ -7,6 +7,7 @@ import typer
 
 from hybridbatch.cli import console
 from hybridbatch.cli.base import EVALUATION, DryRun, command, reporter
+from hybridbatch.cli.options import number_option
 from hybridbatch.scoring.settings import EvalConfig
 
 
@@ -81,7 +82,7 @@ def compare(
         str, typer.Option(help="Metric to compare, such as mAP, ndcg@10 or rank_distance.")
     ] = "mAP",
     seed: Annotated[
-        int, typer.Option(help="Seed of the randomisation test and the bootstrap.")
+        int, number_option(int, "Seed of the randomisation test and the bootstrap.")
     ] = 13,
     out: Annotated[
         Path | None,
@@ -152,9 +153,10 @@ def figures(
 def cache(
     prune: Annotated[
         float | None,
-        typer.Option(
+        number_option(
+            float,
+            "Remove the embeddings unused for longest until the cache has at most this size.",
             metavar="GB",
-            help="Remove the embeddings unused for longest until the cache has at most this size.",
         ),
     ] = None,
 ) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from hybridbatch.cli.completion import completer
-from hybridbatch.common.settings import Settings, build
+from hybridbatch.common.settings import LARGEST_INTEGER, Settings, build, parsed_number
 
 S = TypeVar("S", bound=Settings)
 
@@ -65,6 +66,33 @@ def from_settings(
     run.__doc__ = handler.__doc__
     run.__name__ = handler.__name__
     return run
+
+
+def number_option(
+    kind: type[int] | type[float],
+    description: str,
+    *,
+    least: int = 0,
+    metavar: str | None = None,
+) -> Any:
+    """An option of a command that has no settings class, for a number written as in settings.
+
+    Args:
+        kind: int or float.
+        least: the least value; the greatest is that of 64 bits.
+        metavar: the name of the value; default: as for settings.
+    """
+    bounds = Field(ge=least, le=LARGEST_INTEGER, allow_inf_nan=False)
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[kind, bounds])
+
+    def parse(value: Any) -> Any:
+        try:
+            return adapter.validate_python(parsed_number(kind, value))
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise typer.BadParameter(f"{value}: {message[:1].lower()}{message[1:]}") from error
+
+    return typer.Option(help=description, parser=parse, metavar=metavar or _metavar(kind))
 
 
 def _parameter(name: str, annotation: Any, info: Any) -> inspect.Parameter:

@@ -17,7 +17,7 @@ from hybridbatch.cli.base import (
     with_output_options,
 )
 from hybridbatch.cli.help import HelpfulGroup, context_settings
-from hybridbatch.cli.options import from_settings
+from hybridbatch.cli.options import from_settings, number_option
 from hybridbatch.cli.tables import cell
 from hybridbatch.scaling.settings import ReproduceConfig, SweepConfig
 
@@ -137,12 +137,13 @@ def _show_cells(rows: list[dict[str, Any]], title: str) -> None:
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
     cells: Annotated[
-        int, typer.Option(help="Number of finished cells to run again, drawn at random.", min=1)
+        int,
+        number_option(int, "Number of finished cells to run again, drawn at random.", least=1),
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the random draw.", min=0)] = 13,
+    seed: Annotated[int, number_option(int, "Seed of the random draw.")] = 13,
     tolerance: Annotated[
         float,
-        typer.Option(help="Largest difference in mAP that is allowed for any language.", min=0),
+        number_option(float, "Largest difference in mAP that is allowed for any language."),
     ] = 0.02,
     data: Annotated[
         str | None, typer.Option(help="Training data; default: the data that the sweep names.")

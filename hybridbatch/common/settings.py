@@ -239,9 +239,9 @@ def shortened(value: Any, most: int = 60) -> str:
 def _parsed(annotation: Any, value: Any) -> Any:
     """A value that was written as one text, in the shape that the setting has."""
     if isinstance(value, list):
-        return [_parsed_number(annotation, each) for each in value]
+        return [parsed_number(annotation, each) for each in value]
     if isinstance(value, dict):
-        return {name: _parsed_number(annotation, each) for name, each in value.items()}
+        return {name: parsed_number(annotation, each) for name, each in value.items()}
     if not isinstance(value, str):
         return value
     if value.strip().lower() == "none" and type(None) in get_args(annotation):
@@ -249,16 +249,16 @@ def _parsed(annotation: Any, value: Any) -> Any:
     kind = get_origin(annotation)
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if kind is tuple:
-        return [_parsed_number(annotation, part) for part in parts]
+        return [parsed_number(annotation, part) for part in parts]
     if kind is dict:
         pairs = [part.partition("=") for part in parts]
         return {
-            name.strip(): _parsed_number(annotation, each.strip()) for name, _, each in pairs
+            name.strip(): parsed_number(annotation, each.strip()) for name, _, each in pairs
         }
-    return _parsed_number(annotation, value)
+    return parsed_number(annotation, value)
 
 
-def _parsed_number(annotation: Any, value: Any) -> Any:
+def parsed_number(annotation: Any, value: Any) -> Any:
     """``50%`` as 0.5 and ``10k`` as 10000 where the setting holds numbers; other values as given."""
     if not isinstance(value, str):
         return value

@@ -35,7 +35,19 @@ WRITTEN = {
 }
 WORD = re.compile(r"\w+(?:\.\w+)*")
 # Words beside a licence that say what it covers, and leave its terms as they are.
-COVERED = frozenset("and data licence license natural passages questions set wikipedia".split())
+COVERED = frozenset(
+    [
+        "and",
+        "data",
+        "licence",
+        "license",
+        "natural",
+        "passages",
+        "questions",
+        "set",
+        "wikipedia",
+    ]
+)
 PERMISSIVE = {"unicode": "mit"}  # the hub has no name for it; its terms are those of MIT
 
 

@@ -1,11 +1,14 @@
 """The edge: help, options made from settings, configuration files, one-line errors."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from hybridbatch.cli.options import number_option
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.settings import build
 from hybridbatch.data.settings import PrepareConfig
@@ -94,6 +97,41 @@ def test_a_bad_file_is_one_line(tmp_path: Path, text: str, parts: list[str]) -> 
 
 
 @pytest.mark.parametrize(
+    ("kind", "least", "text", "expected"),
+    [
+        (int, 0, "10k", 10_000),
+        (int, 1, "1", 1),
+        (float, 0, "2%", 0.02),
+        (float, 0, "1e-3", 0.001),
+    ],
+)
+def test_options_of_any_command_take_numbers_as_people_write_them(
+    kind: type, least: int, text: str, expected: float
+) -> None:
+    assert number_option(kind, "A number.", least=least).parser(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "text"),
+    [
+        (int, 0, "-1"),
+        (int, 0, "50%"),
+        (int, 1, "0"),
+        (int, 0, "9" * 30),
+        (int, 0, "many"),
+        (float, 0, "-5"),
+        (float, 0, "nan"),
+        (float, 0, "inf"),
+    ],
+)
+def test_options_of_any_command_refuse_numbers_out_of_bounds(
+    kind: type, least: int, text: str
+) -> None:
+    with pytest.raises(typer.BadParameter, match=re.escape(text)):
+        number_option(kind, "A number.", least=least).parser(text)
+
+
+@pytest.mark.parametrize(
     ("arguments", "parts"),
     [
         (["train", "--mix", "1.5"], ["mix = 1.5"]),
@@ -103,6 +141,7 @@ def test_a_bad_file_is_one_line(tmp_path: Path, text: str, parts: list[str]) -> 
         (["train", "--config", "missing.yaml"], ["missing.yaml"]),
         (["eval", "--tasks", "xquadr"], ["xquad-r"]),
         (["inspect", "nowhere"], ["nowhere"]),
+        (["cache", "--prune", "nan"], ["--prune", "nan"]),
     ],
 )
 def test_mistakes_end_with_one_line_and_code_2(

@@ -72,12 +72,17 @@ class PairReader:
         """R, the number of rows: the pairs within one row."""
         return self.index.rows
 
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        """The pairs within one row, row after row."""
+        for key in range(len(self)):
+            yield self[key]
+
     def __getitem__(self, key: int) -> dict[str, str]:
-        """The pair of one key."""
+        """The pair of one key. Raises `IndexError` for a number that is no key."""
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int]) -> list[dict[str, str]]:
-        """The pairs of a batch."""
+        """The pairs of a batch. Raises `IndexError` for a number that is no key."""
         queries, passages = self.texts(keys)
         return [
             {"query": query, "passage": passage}
@@ -85,8 +90,12 @@ class PairReader:
         ]
 
     def texts(self, keys: Sequence[int]) -> tuple[list[str], list[str]]:
-        """The queries and the passages of pairs."""
-        query_rows, passage_rows = rows_of_keys(np.asarray(keys, np.int64), self.index.rows)
+        """The queries and the passages of pairs. Raises `IndexError` for a number that is no key."""
+        rows = self.index.rows
+        numbers = np.asarray(keys, np.int64)
+        if np.any((numbers < 0) | (numbers >= rows * rows)):
+            raise IndexError(f"the keys of pairs of {rows} rows are 0 to {rows * rows - 1}")
+        query_rows, passage_rows = rows_of_keys(numbers, rows)
         queries = self._queries(self.index.store_rows(query_rows))
         passages = self._passages(self.index.store_rows(passage_rows))
         return queries, passages
@@ -146,7 +155,16 @@ class HybridBatchSampler(BatchSampler):
         processes: int | None = None,
         **schedule: Any,
     ) -> None:
-        self.index = dataset.index
+        index = getattr(dataset, "index", None)
+        if not isinstance(index, RecordIndex):
+            raise ConfigError(
+                f"dataset: a {type(dataset).__name__} does not say which rows are of one record;"
+                " make it with `open` or `from_rows` of HybridDataset or PairReader, and choose"
+                " rows there (split, languages), not with select or shuffle"
+            )
+        if steps is not None and steps < 1:
+            raise ConfigError(f"steps {steps} must be at least 1")
+        self.index = index
         self.batch_size = batch_size
         self.drop_last = True
         self.epoch = 0

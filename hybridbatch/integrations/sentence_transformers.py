@@ -12,9 +12,9 @@
 The trainer's own `seed` is the seed of the batches, and `per_device_train_batch_size` their size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from datasets.table import InMemoryTable
 
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.records import Split
 from hybridbatch.data.store.reader import Store
 from hybridbatch.integrations import pytorch
@@ -88,6 +89,19 @@ def _without_nulls(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, column.type)
 
 
+class Key(int):
+    """A key as the trainer gets it. It names a pair of one dataset, and cannot be moved by the rows
+    of the datasets before it, as the trainer does with places.
+    """
+
+    def __add__(self, rows: int) -> NoReturn:
+        """Raise `ConfigError`."""
+        raise ConfigError(
+            "train_dataset: hybrid batches come from one dataset, not from several; give one"
+            " HybridDataset, over data that `hybridbatch prepare` made from several sources"
+        )
+
+
 class HybridBatchSampler(pytorch.HybridBatchSampler):
     """`pytorch.HybridBatchSampler` as sentence-transformers calls it.
 
@@ -107,3 +121,8 @@ class HybridBatchSampler(pytorch.HybridBatchSampler):
         **settings: Any,
     ) -> None:
         super().__init__(dataset, batch_size, seed=seed, **settings)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of this epoch."""
+        for batch in super().__iter__():
+            yield [Key(key) for key in batch]

@@ -10,6 +10,8 @@
 
 from collections.abc import Mapping
 from functools import partial
+from numbers import Integral, Real
+from typing import get_args
 
 import numpy as np
 
@@ -91,6 +93,8 @@ def plan_schedule(
         ConfigError: a setting is out of bounds or names an unknown source.
         DataError: the data cannot fill a batch of a requested kind.
     """
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ConfigError(f"seed {seed!r} is not a whole number of at least 0")
     weights = _weights(index, source_weights or {})
     same_records = index.same_records
     kinds = _kinds(mix, strategy)
@@ -224,8 +228,11 @@ def _common_records(
 
 
 def _kinds(mix: float, strategy: Strategy) -> set[int]:
-    if not 0 <= mix <= 1:
-        raise ConfigError(f"mix {mix} is not between 0 (cross-lingual) and 1 (monolingual)")
+    if strategy not in get_args(Strategy):
+        known = ", ".join(get_args(Strategy))
+        raise ConfigError(f"strategy {strategy!r} is not one of {known}")
+    if not isinstance(mix, Real) or not 0 <= mix <= 1:
+        raise ConfigError(f"mix {mix!r} is not between 0 (cross-lingual) and 1 (monolingual)")
     if strategy not in MIXING:
         return {MIXED if strategy == "mixed" else COPIES}
     return {

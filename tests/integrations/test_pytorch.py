@@ -141,6 +141,20 @@ def test_a_bad_row_of_ones_own_is_named(change: dict, told: str) -> None:
         RecordIndex.from_rows([good, {**good, "id": "b", **change}])
 
 
+def test_a_reader_has_an_end_and_refuses_what_is_no_key(folder: Path) -> None:
+    pairs = PairReader.open(folder, languages="deu,swh")
+    count = len(pairs)
+    assert list(pairs) == pairs.__getitems__(range(count))
+    for key in (-1, count * count):
+        with pytest.raises(IndexError, match=f"0 to {count * count - 1}"):
+            pairs[key]
+
+
+def test_an_epoch_without_steps_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="steps 0 must be at least 1"):
+        HybridBatchSampler(PairReader.open(folder), batch_size=6, steps=0)
+
+
 def test_a_batch_larger_than_the_data_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size: a step takes 64 pairs"):
         HybridBatchSampler(PairReader.open(folder), batch_size=32, processes=2)

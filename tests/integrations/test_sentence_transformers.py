@@ -15,9 +15,12 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.sampler import RoundRobinBatchSampler
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from torch.utils.data import ConcatDataset
 from transformers import TrainingArguments
 
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.integrations.pytorch import PairReader
 from hybridbatch.integrations.sentence_transformers import HybridBatchSampler, HybridDataset
@@ -101,6 +104,21 @@ def test_rows_are_seen_as_a_dataset_of_pairs_within_a_language(folder: Path) -> 
     # beyond the rows: query of row 0, passage of row 1, the same record in the other language
     mixed = dataset[48]
     assert mixed == {"anchor": dataset[0]["anchor"], "positive": dataset[1]["positive"]}
+
+
+def test_data_without_records_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a Dataset does not say.*not with select"):
+        HybridBatchSampler(HybridDataset.open(folder).select([0, 1]), 2)
+
+
+def test_batches_are_not_taken_from_several_datasets(folder: Path) -> None:
+    dataset = HybridDataset.open(folder)
+    batches = RoundRobinBatchSampler(
+        dataset=ConcatDataset([dataset, dataset]),
+        batch_samplers=[HybridBatchSampler(dataset, 6), HybridBatchSampler(dataset, 6)],
+    )
+    with pytest.raises(ConfigError, match="from one dataset, not from several"):
+        next(iter(batches))
 
 
 def test_the_script_of_the_docs_trains_a_model(

@@ -329,6 +329,12 @@ def test_settings_out_of_bounds_are_refused(irregular):
     plan = {"mix": 0.5, "batch_size": 8, "steps": 1, "seed": 0}
     with pytest.raises(ConfigError, match=r"mix 1\.5"):
         plan_schedule(irregular, **(plan | {"mix": 1.5}))
+    with pytest.raises(ConfigError, match=r"mix '0\.5'"):
+        plan_schedule(irregular, **(plan | {"mix": "0.5"}))
+    with pytest.raises(ConfigError, match="seed -1"):
+        plan_schedule(irregular, **(plan | {"seed": -1}))
+    with pytest.raises(ConfigError, match=r"strategy 'hybird' is not one of hybrid, "):
+        plan_schedule(irregular, **plan, strategy="hybird")
     with pytest.raises(ConfigError, match=r"sorce1.*source1"):
         plan_schedule(irregular, **plan, source_weights={"sorce1": 1})
     with pytest.raises(ConfigError, match="no source is left for cross-lingual"):

@@ -174,15 +174,15 @@ def _converse(
     )
     while True:
         try:
-            line = input("query> ").strip()
+            line = _asked()
         except (EOFError, KeyboardInterrupt):
-            console.lines([""])
+            console.err.print()
             return
         word, _, value = line.partition(" ")
         try:
             if word in (":q", ":quit"):
                 return
-            if word == ":k" and value.strip().isdigit() and int(value) > 0:
+            if word == ":k" and value.strip().isdecimal() and int(value) > 0:
                 k = int(value)
             elif word == ":language":
                 languages = choose(value.strip() or "all")
@@ -192,6 +192,15 @@ def _converse(
                 _show(line, found.find([line], k, languages, asked_in([line]))[0])
         except HybridBatchError as mistake:
             console.error(str(mistake))
+
+
+def _asked() -> str:
+    """The user's next line. Output that is no terminal holds results only, so it has no prompt."""
+    prompt = "query> "
+    if not console.out.is_terminal:
+        console.err.print(prompt, end="")
+        prompt = ""
+    return input(prompt).strip()
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -63,9 +63,10 @@ def test_no_query_and_unknown_languages_are_refused(search):
 
 
 def test_a_dialogue_goes_on_after_a_mistake(search, monkeypatch):
-    lines = iter(["the city", ":k 1", "mji", ":language fr", ":language sw", "mji", ":what"])
+    lines = iter(["the city", ":k 1", "mji", ":language fr", ":language sw", "mji", ":k ²"])
 
-    def answer(_: str) -> str:
+    def answer(prompt: str) -> str:
+        assert not prompt  # which would stand among the records
         line = next(lines, None)
         if line is None:
             raise EOFError
@@ -75,7 +76,8 @@ def test_a_dialogue_goes_on_after_a_mistake(search, monkeypatch):
     monkeypatch.setattr(command, "_is_dialogue", lambda query: True)
     done = search()
     assert done.exception is None, done.output
-    records = [json.loads(line) for line in done.stdout.splitlines() if line]
+    assert "query> " in done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["query"] for record in records] == ["the city"] * 3 + ["mji", "mji"]
     assert records[-1]["language"] == "swh"
 

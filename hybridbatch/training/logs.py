@@ -2,6 +2,7 @@
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -9,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import ConfigError, DataError
-from hybridbatch.common.files import atomic_path, output_errors, parse_json, read_bytes
+from hybridbatch.common.files import (
+    atomic_path,
+    output_errors,
+    parse_json,
+    read_bytes,
+    write_text,
+)
 from hybridbatch.common.integrity import checksum
 from hybridbatch.training.settings import TrainConfig
 
@@ -138,7 +145,7 @@ def _wandb(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
     session = wandb.init(
         project="hybridbatch",
         name=run.name,
-        id=run.name,
+        id=_wandb_id(run, done),
         resume="allow",
         dir=run,
         config=config.as_json(),
@@ -147,6 +154,18 @@ def _wandb(run: Path, config: TrainConfig, done: int) -> Iterator[Log]:
         yield lambda record: session.log(grouped(record), step=record["step"])
     finally:
         session.finish()
+
+
+def _wandb_id(run: Path, done: int) -> str:
+    """The id of a run in its W&B project, of which the folder keeps a note; a resumed run has its
+    old one. The name of the folder would not do: folders in different places may share it.
+    """
+    path = run / "wandb-id.txt"
+    if done and path.is_file():
+        return read_bytes(path).decode("utf-8", "replace").strip()
+    made = uuid.uuid4().hex
+    write_text(path, made + "\n")
+    return made
 
 
 def check_log(config: TrainConfig) -> None:

@@ -105,9 +105,21 @@ def test_wandb_gets_every_step_under_the_runs_name(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", fake)
     with open_log(tmp_path / "my-run", TrainConfig(log_to="wandb", mix=0.25), 0) as log:
         log(RECORD)
-    assert calls[0]["name"] == calls[0]["id"] == "my-run"
+    assert calls[0]["name"] == "my-run"
     assert calls[0]["config"]["mix"] == 0.25
     assert calls[1:] == [(4, GROUPED), "finished"]
+
+
+def test_only_a_resumed_run_keeps_its_id_at_wandb(tmp_path, monkeypatch):
+    ids = []
+    session = types.SimpleNamespace(finish=lambda: None)
+    fake = types.SimpleNamespace(init=lambda id, **settings: ids.append(id) or session)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for folder, done in (("a/run", 0), ("a/run", 5), ("b/run", 0), ("a/run", 0)):
+        with open_log(tmp_path / folder, TrainConfig(log_to="wandb"), done):
+            pass
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
 
 
 @pytest.mark.package("tensorboard")

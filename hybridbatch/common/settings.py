@@ -251,7 +251,8 @@ def _parsed(annotation: Any, value: Any) -> Any:
     if kind is tuple:
         return [parsed_number(annotation, part) for part in parts]
     if kind is dict:
-        pairs = [part.partition("=") for part in parts]
+        named = re.split(r",(?=[^,=]*=)", value)  # other commas belong to a value
+        pairs = [part.strip(" ,").partition("=") for part in named if part.strip(" ,")]
         return {
             name.strip(): parsed_number(annotation, each.strip()) for name, _, each in pairs
         }

@@ -198,9 +198,21 @@ class SweepConfig(DataRootSettings):
     def _texts(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             raise ValueError("must be written as name=value,name=value")
-        if values.get("time") is not None:
-            slurm_minutes(str(values["time"]))
-        return {str(name).replace("_", "-"): str(value) for name, value in values.items()}
+        texts = {}
+        for name, value in values.items():
+            if value is None or value is False:
+                continue
+            if value is True:  # an option without a value, such as exclusive
+                value = ""
+            if isinstance(value, list | tuple):
+                value = ",".join(map(str, value))
+            texts[str(name).replace("_", "-")] = str(value)
+        if "time" in texts:
+            slurm_minutes(texts["time"])
+        for name in ("cpus", "cpus-per-task"):
+            if name in texts and not re.fullmatch("0*[1-9][0-9]{0,5}", texts[name]):
+                raise ValueError(f"{name}: {shortened(texts[name])!r} is not a number of cores")
+        return texts
 
     @field_validator("budget")
     @classmethod
@@ -272,7 +284,7 @@ def _size(value: Any) -> Any:
 
 def slurm_minutes(time: str) -> int:
     """A time as Slurm writes it (``90``, ``4:00:00``, ``1-12``, ``1-12:30:00``) or as ``2h``, in
-    whole minutes. Raises `ValueError`.
+    whole minutes; 0 is no limit. Raises `ValueError`.
     """
     text = time.strip()
     if text[-1:].lower() in ("m", "h", "d"):
@@ -293,8 +305,7 @@ def slurm_minutes(time: str) -> int:
         hours, minutes, rest_seconds = numbers
     else:  # minutes[:seconds]
         hours, minutes, rest_seconds = 0, numbers[0], (*numbers, 0)[1]
-    total = 1440 * int(days or 0) + 60 * hours + minutes + math.ceil(rest_seconds / 60)
-    return max(1, total)
+    return 1440 * int(days or 0) + 60 * hours + minutes + math.ceil(rest_seconds / 60)
 
 
 def seconds(duration: str) -> float:

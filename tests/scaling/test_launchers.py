@@ -15,6 +15,7 @@ from hybridbatch.scaling.cells.launchers import (
     launcher,
     on_ray,
     on_slurm,
+    slurm_parameters,
     visible_gpus,
 )
 from hybridbatch.scaling.settings import slurm_minutes
@@ -121,6 +122,7 @@ def test_ray_gives_back_the_error_of_a_cell_and_works_where_the_driver_works(
         ("1-12", 2160),
         ("2-01:30:00", 2970),
         ("2h", 120),
+        ("0", 0),
     ],
 )
 def test_times_as_slurm_writes_them(text, minutes):
@@ -147,6 +149,23 @@ def test_a_missing_engine_is_told_before_any_work(name, missing, tmp_path, monke
 def test_what_is_no_time_is_refused(text, tmp_path):
     with pytest.raises(ConfigError, match="slurm"):
         synthetic.sweep_config(out=tmp_path, slurm=f"time={text or 'x'}")
+
+
+@pytest.mark.parametrize("value", ["abc", "2.5", "8GB", "0", "-3", ""])
+def test_what_is_no_number_of_cores_is_refused(value, tmp_path):
+    with pytest.raises(ConfigError, match=r"cpus: .* is not a number of cores"):
+        synthetic.sweep_config(out=tmp_path, slurm={"cpus": value})
+
+
+def test_slurm_gets_lists_and_flags_however_they_are_written(tmp_path):
+    text = "nodelist=n[1,2],exclude=n1,n2,mem=1GB"
+    config = synthetic.sweep_config(out=tmp_path, slurm=text)
+    assert config.slurm == {"nodelist": "n[1,2]", "exclude": "n1,n2", "mem": "1GB"}
+    given = {"exclude": ["n1", "n2"], "exclusive": True, "account": None, "requeue": False}
+    config = synthetic.sweep_config(out=tmp_path, slurm=given)
+    assert config.slurm == {"exclude": "n1,n2", "exclusive": ""}
+    further = slurm_parameters(config)["slurm_additional_parameters"]
+    assert further == {"exclusive": True}
 
 
 @pytest.mark.package("submitit")

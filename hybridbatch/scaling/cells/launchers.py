@@ -60,7 +60,7 @@ def slurm_parameters(config: SweepConfig) -> dict[str, Any]:
     parameters: dict[str, Any] = {"timeout_min": ONE_DAY}
     if config.partition:
         parameters["slurm_partition"] = config.partition
-    further = {}
+    further: dict[str, str | bool] = {}
     for name, value in config.slurm.items():
         if name == "time":
             parameters["timeout_min"] = slurm_minutes(value)
@@ -69,7 +69,7 @@ def slurm_parameters(config: SweepConfig) -> dict[str, Any]:
         elif name in ("account", "qos", "mem", "partition", "constraint", "gres", "exclude"):
             parameters[f"slurm_{name}"] = value
         else:
-            further[name] = value
+            further[name] = value or True  # submitit's way to write an option without a value
     if further:
         parameters["slurm_additional_parameters"] = further
     return parameters

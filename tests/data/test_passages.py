@@ -45,6 +45,26 @@ def test_tables_and_texts_are_read(tmp_path):
     assert plain(found) == {"deu": {"1": "one", "3": "zwei"}}
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "ID;Text;Language\n1;eins;de\n2;two;\n"),
+        ("a.tsv", "Doc ID\tbody\tlang_code\n1\teins\tde\n2\ttwo\tund\n"),
+        ("a.json", '[{"docId": 1, "Text": "eins", "lang": "de"}, {"docId": 2, "Text": "two"}]'),
+        ("a.JSONL", '{"id": 1, "text": "eins", "language": "de"}\n{"id": 2, "text": "two"}'),
+    ],
+)
+def test_tables_are_read_in_the_forms_that_prepare_reads(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    expected = {"deu": {"1": "eins"}, UNDETERMINED: {"2": "two"}}
+    assert plain(read_passages(str(tmp_path / name))) == expected
+
+
+def test_a_text_file_may_have_a_name_in_capitals(tmp_path):
+    (tmp_path / "A.TXT").write_text("one\n")
+    assert plain(read_passages(str(tmp_path / "A.TXT"))) == {UNDETERMINED: {"1": "one"}}
+
+
 def test_folders_need_no_judgements(tmp_path):
     (tmp_path / "sw").mkdir()
     (tmp_path / "sw" / "corpus.jsonl").write_text('{"_id": "a", "text": "moja"}')
@@ -61,7 +81,7 @@ def test_folders_need_no_judgements(tmp_path):
         ('{"id": "a", "text": "x"}\n{"id": "b"}', r":2: has no text or passage"),
         ('{"id": "a", "text": 3}', r":1: title and text must be texts"),
         ('{"id": "a", "text": "\u200b"}', r":1: the text is empty"),
-        ('{"id": "a", "text": "x", "language": "q!"}', r":1: .*language"),
+        ('{"id": "a", "text": "x", "language": "q!"}', r":1: language: .*q!"),
         ('{"id": "a", "text": ', r":1: line: malformed JSON"),
         ("", "holds no passage"),
     ],

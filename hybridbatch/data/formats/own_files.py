@@ -188,17 +188,24 @@ def open_tables(path: Path, root: Path, encoding: str = AUTO) -> list[Table]:
     if path != root and path.parent == root and saved_files(root):
         names = [root.name]
     split = next((found for name in names if (found := split_in_name(name))), None)
-    columns: list[str] | None
-    file_kind = own_kind(path)
-    if file_kind == "spreadsheet":
+    if own_kind(path) == "spreadsheet":
         return _sheet_tables(path, split, _label(path, root))
-    if file_kind in ("parquet", "arrow"):
-        columns, records = _arrow_table(path, file_kind)
-    elif file_kind == "json":
-        columns, records = _json_table(path, encoding)
-    else:
-        columns, records = _text_table(path, TSV if file_kind == "tsv" else CSV, encoding)
+    columns, records = open_records(path, encoding)
     return [_table(path, str(path), columns, records, split, _label(path, root))]
+
+
+def open_records(path: Path, encoding: str = AUTO) -> tuple[list[str] | None, Records]:
+    """The columns (None: those of the records) and the records of a file that is no spreadsheet.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    file_kind = own_kind(path)
+    if file_kind in ("parquet", "arrow"):
+        return _arrow_table(path, file_kind)
+    if file_kind == "json":
+        return _json_table(path, encoding)
+    return _text_table(path, TSV if file_kind == "tsv" else CSV, encoding)
 
 
 def _label(path: Path, root: Path) -> str:

@@ -6,19 +6,22 @@ from typing import Any
 
 from hybridbatch.common.errors import ConfigError, DataError, nearest
 from hybridbatch.common.files import text_lines
-from hybridbatch.common.languages import canonical
+from hybridbatch.common.languages import canonical, names_no_language
 from hybridbatch.common.records import BadRow, Texts
 from hybridbatch.common.texts import clean_text
-from hybridbatch.data.formats.tables import KINDS, kind, read_records
+from hybridbatch.data.formats.columns import ALIASES, plain
+from hybridbatch.data.formats.own_files import open_records
+from hybridbatch.data.formats.tables import KINDS, kind
 from hybridbatch.data.tasks.layouts import files_by_code
 from hybridbatch.data.tasks.prepared import is_prepared, prepared_passages
 from hybridbatch.data.tasks.registry import TASKS, load_task
 from hybridbatch.data.tasks.texts_and_qrels import existing, language_of
 
 UNDETERMINED = "und"  # ISO 639's code for passages without a stated language
-IDS = ("_id", "id", "docid", "passage_id")
-TEXTS = ("text", "passage", "contents", "content")
-LANGUAGES = ("language", "lang")
+# Names of columns as `plain` writes them; the first one that a row fills counts.
+IDS = ("_id", "id", "docid", "doc_id", "passage_id")
+TEXTS = ("text", "passage", "contents", "content", "body")
+LANGUAGES = ALIASES["language"]
 FORMS = (
     "a file with the columns text, and where there are any id, title and language (.jsonl, .tsv,"
     " .csv, .parquet), a .txt of a passage a line, a folder with LANG/corpus.jsonl or"
@@ -83,25 +86,32 @@ Placed = tuple[str, Mapping[str, Any]]
 
 
 def _rows(path: Path) -> Iterator[Placed]:
-    """(``file:line``, columns) of every passage.
+    """(``file:line``, columns under their plain names) of every passage.
 
     Raises:
         DataError: A row is unreadable.
     """
-    if path.suffix == ".txt" or path.name.endswith((".txt.gz", ".txt.zst")):
+    if path.name.lower().endswith((".txt", ".txt.gz", ".txt.zst")):
         yield from _lines(path)
         return
     if kind(path) is None:
         raise DataError(
             f"{path}: this kind of file is not known; give .txt or {', '.join(KINDS)}"
         )
-    for item in read_records(path):
+    _, records = open_records(path)
+    names: dict[str, str] = {}
+    for item in records():
         if isinstance(item, BadRow):
             raise DataError(
                 f"{path}:{item.line}: {item.field}: {item.reason}; mend or remove it"
             )
         number, record = item
-        yield f"{path}:{number}", {"_row": number, **record}
+        row: dict[str, Any] = {"_row": number}
+        for column, value in record.items():
+            if column not in names:
+                names[column] = plain(column)
+            row[names[column]] = value
+        yield f"{path}:{number}", row
 
 
 def _lines(path: Path) -> Iterator[Placed]:
@@ -126,7 +136,7 @@ def _collect(rows: Iterator[Placed], default: str) -> dict[str, Texts]:
             raise DataError(f"{place}: the language must be a text, not {code!r}")
         else:
             if code not in codes:
-                codes[code] = language_of(code, Path(place))
+                codes[code] = default if names_no_language(code) else _language(code, place)
             language = codes[code]
         stated = _first(row, IDS)
         key = str(row["_row"] if stated is None else stated)
@@ -137,6 +147,13 @@ def _collect(rows: Iterator[Placed], default: str) -> dict[str, Texts]:
             )
         texts[key] = _text(row, place)
     return {name: Texts(tuple(texts), tuple(texts.values())) for name, texts in found.items()}
+
+
+def _language(code: str, place: str) -> str:
+    try:
+        return canonical(code)
+    except DataError as error:
+        raise DataError(f"{place}: language: {error}; mend it, or leave it empty") from error
 
 
 def _text(row: Mapping[str, Any], place: str) -> str:

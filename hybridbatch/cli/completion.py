@@ -37,7 +37,15 @@ NAMED: dict[str, Callable[[], Iterable[str]]] = {
     "sources": sources,
     "data": sources,
     "tasks": tasks,
+    "task": tasks,
+    "corpus": tasks,
+    "text": tasks,
+    "debias_text": tasks,
     "languages": languages,
+    "language": languages,
+    "corpus_language": languages,
+    "query_language": languages,
+    "pivot": languages,
     "trained_languages": languages,
     "train_languages": languages,
     "translate_to": languages,
@@ -52,6 +60,8 @@ NAMED: dict[str, Callable[[], Iterable[str]]] = {
 def completer(name: str, annotation: Any) -> Complete | None:
     """Return the function that completes a setting, or None if there is none."""
     choices = _choices(annotation)
+    if choices and get_origin(annotation) is tuple:
+        return of(lambda: choices)
     if choices:
         return lambda incomplete: [each for each in choices if each.startswith(incomplete)]
     if name in NAMED:

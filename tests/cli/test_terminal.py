@@ -14,11 +14,15 @@ from typer.testing import CliRunner
 
 from hybridbatch.cli import console, progress_line
 from hybridbatch.cli.app import app
-from hybridbatch.cli.completion import models
+from hybridbatch.cli.completion import completer, models
 from hybridbatch.cli.progress_line import ProgressLine
 from hybridbatch.cli.tables import cell, drawn
 from hybridbatch.common import shortage
 from hybridbatch.common.sizes import duration
+from hybridbatch.scaling.settings import SweepConfig
+from hybridbatch.scoring.audit_settings import AuditConfig
+from hybridbatch.scoring.debias_settings import DebiasConfig
+from hybridbatch.search.settings import SearchConfig
 
 ROOT = get_command(app)
 
@@ -239,6 +243,25 @@ def test_the_shell_completes_names(words: str, expected: str) -> None:
     }
     done = CliRunner().invoke(app, [], env=environment, prog_name="hybridbatch")
     assert expected in done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "typed", "expected"),
+    [
+        (SearchConfig, "language", "swh,fr", "swh,fra"),
+        (SearchConfig, "corpus_language", "sw", "swh"),
+        (SearchConfig, "corpus", "atl", "atlas"),
+        (AuditConfig, "task", "xq", "xquad-r"),
+        (DebiasConfig, "text", "bele", "belebele"),
+        (SweepConfig, "pivot", "en", "eng"),
+        (SweepConfig, "baselines", "bm25,l", "bm25,lir"),
+        (SweepConfig, "launcher", "sl", "slurm"),
+    ],
+)
+def test_completion_knows_what_options_take(settings, name, typed, expected) -> None:
+    complete = completer(name, settings.model_fields[name].annotation)
+    assert complete is not None
+    assert expected in complete(typed)
 
 
 def test_completion_knows_the_built_in_models() -> None:

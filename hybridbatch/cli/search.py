@@ -96,9 +96,11 @@ def _open(config: SearchConfig) -> "tuple[PassageSearch, Choose]":
     from hybridbatch.common.device import resolve_device, resolve_precision
     from hybridbatch.model import Encoder
     from hybridbatch.model.inference import resolve_kernels
+    from hybridbatch.scoring.forecast import tell
     from hybridbatch.search.embeddings import EmbeddingStore
     from hybridbatch.search.passages import PassageSearch
 
+    tell(config, [], [texts.texts for texts in corpora.values()], "the search", report)
     device = resolve_device(config.device)
     encoder = Encoder.load(config.model, **config.encoder_options, report=report).to(device)
     precision = resolve_precision(config.precision, device)

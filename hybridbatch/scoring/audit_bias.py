@@ -140,8 +140,12 @@ def _vectors(
             )
         return queries, passages, {"name": config.vectors.name, "fingerprint": None}
     from hybridbatch.scoring.debias import open_store
+    from hybridbatch.scoring.forecast import tell
     from hybridbatch.scoring.rankers import embed_by_language
 
+    queries_here = [texts.texts for texts in task.queries.values()]
+    passages_here = [texts.texts for texts in task.corpus.values()]
+    tell(config, queries_here, passages_here, "the audit", report)
     store = open_store(config, report)
     embed = partial(store.embed, report=report)
     facts = {

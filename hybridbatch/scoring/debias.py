@@ -38,7 +38,12 @@ def estimate(
 
         require_savable(config.save_model, config.fold, config.how, config.model)
     texts, sources = texts_by_side(config, report)
-    store = store or open_store(config, report)
+    if store is None:
+        from hybridbatch.scoring.forecast import tell
+
+        queries = texts.get("query", {})
+        tell(config, queries.values(), texts["passage"].values(), "debias", report)
+        store = open_store(config, report)
     vectors = language_vectors(config, texts, sources, store, report)
     if config.save_model:
         _save_model(config, texts, vectors, store, report)

@@ -2,17 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybridbatch.common.memory import main_memory
-from hybridbatch.common.progress import LONG
-from hybridbatch.common.records import Task, Texts
+from hybridbatch.common.progress import LONG, Reporter
+from hybridbatch.common.records import Task
+from hybridbatch.common.settings import EncoderSettings
 from hybridbatch.common.sizes import duration, gigabytes
 from hybridbatch.data.download.hub import Repository
 from hybridbatch.data.download.sizes import HubFiles, Size, size_of
 from hybridbatch.data.tasks.catalogue import expected_sizes, files_to_fetch
 from hybridbatch.model.reckoning import BYTES_A_TOKEN, Reckoning, reckon
 from hybridbatch.scoring.settings import BM25, RANDOM, EvalConfig
+
+if TYPE_CHECKING:
+    from hybridbatch.scoring.audit_settings import AuditConfig
+    from hybridbatch.scoring.debias_settings import DebiasConfig
+    from hybridbatch.search.settings import SearchConfig
 
 SAMPLE = 200  # texts of a language, for their lengths
 LARGE = 1e9  # bytes of a download that are told
@@ -58,23 +64,31 @@ def forecaster(config: EvalConfig) -> Reckoning | None:
 
 def of_task(task: Task, config: EvalConfig) -> Forecast:
     """The forecast for a task whose data is here."""
-    sides = (
-        (task.queries, config.max_query_tokens),
-        (task.corpus, config.max_passage_tokens),
-    )
+    queries = [one.texts for one in task.queries.values()]
+    passages = [one.texts for one in task.corpus.values()]
+    return of_texts(queries, passages, config)
+
+
+def of_texts(
+    queries: Iterable[Sequence[str]],
+    passages: Iterable[Sequence[str]],
+    config: EncoderSettings,
+) -> Forecast:
+    """The forecast for texts, given as lists of one language each."""
+    sides = ((queries, config.max_query_tokens), (passages, config.max_passage_tokens))
     texts = tokens = 0.0
     for side, most in sides:
-        for one in side.values():
-            texts += len(one.ids)
-            tokens += len(one.ids) * _mean_tokens(one, most)
+        for one in side:
+            texts += len(one)
+            tokens += len(one) * _mean_tokens(one, most)
     return Forecast(texts, tokens)
 
 
-def _mean_tokens(texts: Texts, most: int) -> float:
+def _mean_tokens(texts: Sequence[str], most: int) -> float:
     """Tokens of a text, from the bytes of some of them."""
-    step = max(1, len(texts.texts) // SAMPLE)
-    chosen = range(0, len(texts.texts), step)
-    lengths = [min(most, 3 + len(texts.texts[at].encode()) / BYTES_A_TOKEN) for at in chosen]
+    step = max(1, len(texts) // SAMPLE)
+    chosen = range(0, len(texts), step)
+    lengths = [min(most, 3 + len(texts[at].encode()) / BYTES_A_TOKEN) for at in chosen]
     return sum(lengths) / len(lengths) if lengths else 0.0
 
 
@@ -140,3 +154,17 @@ def sentence(
     if absent + download:
         parts.append(f"to download: {gigabytes(absent + download)}")
     return "; ".join(parts)
+
+
+def tell(
+    config: "AuditConfig | DebiasConfig | SearchConfig",
+    queries: Iterable[Sequence[str]],
+    passages: Iterable[Sequence[str]],
+    name: str,
+    report: Reporter,
+) -> None:
+    """Report what the encoding of texts takes, if it is long, before the model is loaded."""
+    expected = of_texts(queries, passages, config)
+    model = reckon(config.model, config.device, config.precision)
+    if told := sentence([expected], model, name):
+        report.note(told)

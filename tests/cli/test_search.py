@@ -14,6 +14,7 @@ from hybridbatch.cli import console
 from hybridbatch.cli import search as command
 from hybridbatch.cli.app import app
 from hybridbatch.common.errors import ConfigError
+from hybridbatch.model.reckoning import Reckoning
 
 
 @pytest.fixture
@@ -60,6 +61,14 @@ def test_no_query_and_unknown_languages_are_refused(search):
     assert "no query" in str(done.exception)
     done = search("--query", "x", "--language", "fr")
     assert isinstance(done.exception, ConfigError)
+
+
+def test_the_length_of_a_long_search_is_told_first(search, monkeypatch):
+    slow = Reckoning(weights=10**9, parameters=10**9, width=32, rate=1e9, download=0.0)
+    monkeypatch.setattr("hybridbatch.scoring.forecast.reckon", lambda *words: slow)
+    monkeypatch.setattr("hybridbatch.scoring.forecast.LONG", 1.0)
+    done = search("--query", "the city")
+    assert "the search encodes at most 3 texts; about" in " ".join(done.stderr.split())
 
 
 def test_a_dialogue_goes_on_after_a_mistake(search, monkeypatch):

@@ -324,7 +324,7 @@ def test_a_file_with_a_line_missing_is_refused_and_leaves_nothing(web, tmp_path:
     address = NTREX.address("NTREX-128/newstest2019-ref.swa.txt")
     web[address] = web[address].partition(b"\n")[2]
     with pytest.raises(
-        DataError, match=r"NTREX in swa: has 4 lines, but DOCUMENT_IDS.tsv has 5"
+        DataError, match=r"ref.swa.txt: .*has 4 lines, but DOCUMENT_IDS.tsv has 5.*; delete"
     ):
         HOMES["ntrex"].obtain()
     assert not list((tmp_path / "cache" / "sources").iterdir())
@@ -335,6 +335,71 @@ def test_a_damaged_zip_is_named(web):
     web[address] = FILES[address][:-40]
     with pytest.raises(DataError, match="not a zip with one TMX file"):
         HOMES["tico19"].obtain()
+
+
+GOLD = "data/gold_passages/hau/gold_span_passages.afriqa.hau.en.train.json"
+MEMORY = '<tmx><tu tuid="{}"><seg>a</seg>{}</tu></tmx>'
+VERSE = '{"chapters": [{"chapter": "1", "verses": [{"verse": "x", "text": "a"}]}]}'
+DAMAGES = [
+    ("afriqa", GOLD, '{"id": "1"}\n', ":1: has no 'context'"),
+    ("afriqa", GOLD, '\n[1, 2]\n', ":2: does not have the expected form"),
+    ("afriqa", GOLD, '{"id": 1, "title": "", "context": 2}\n', ":1: .*context must be text"),
+    ("afriqa", GOLD, '{"id": ', ":1: malformed JSON"),
+    ("amharic-qa", "train_data.json", "[]", ": does not have the expected form"),
+    ("amharic-qa", "train_data.json", '{"data": [{}]}', ": article 1: has no 'paragraphs'"),
+    ("xquad-ro", "xquad.ro.json", '{"data": [{"paragraphs": [{}]}]}', "article 1: has no 'cont"),
+    ("exams", "data/exams/parallel_questions.jsonl", "[1]\n", ":1: does not have the expected"),
+    ("ntrex", "NTREX-128/newstest2019-ref.swa.txt", b"\xff", ": is not valid UTF-8 at byte 0"),
+    ("tatoeba", "data/tatoeba/v1/tatoeba.swh-eng.eng", "a\n", ".eng: .*has 1 lines, but swh has 3"),
+    ("bible", "Genesis.json", VERSE, ": chapter 1: .*'x'"),
+    ("bible", "bibles/Swahili-NT.xml", '<a><seg id="b.MAT"/></a>', ": seg 1: does not have the"),
+    ("bible", "bibles/Swahili-NT.xml", "<a><seg/></a>", ": seg 1: has no 'id'"),
+    ("tico19", "data/TM/all.en-sw.tmx.zip", zipped(a="<?xml version='1.0'?>" + MEMORY.format("d:1", "")),
+     ": unit 1: does not have the expected form"),
+    ("tico19", "data/TM/all.en-sw.tmx.zip", zipped(a="<?xml version='1.0'?>" + MEMORY.format("d", "<seg/>")),
+     ": unit 1: .*tuid must be DOCUMENT:NUMBER"),
+    ("mkqa-mia", "data/eval/mkqa_dev.zip", zipped(mkqa_dev__mkqa_en='{"question": "q"}'), "holds no file"),
+    ("mkqa-mia", "data/eval/mkqa_dev.zip", zipped(**{"mkqa_dev__mkqa-en": '{"question": "q"}'}),
+     "mkqa-en.jsonl, line 1: has no 'id'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file", "content", "message"), DAMAGES)
+def test_damaged_files_of_a_home_are_named_with_place_and_mend(
+    web, tmp_path: Path, name: str, file: str, content: str | bytes, message: str
+):
+    home_of = HOMES[name]
+    (address,) = [one.address(file) for one in home_of.repositories if one.address(file) in web]
+    web[address] = content.encode() if isinstance(content, str) else content
+    with pytest.raises(DataError, match=message) as raised:
+        home_of.obtain()
+    assert "delete" in str(raised.value)
+    assert str(tmp_path) in str(raised.value)
+
+
+def test_a_damaged_line_of_a_clone_is_named_with_its_commit(web, tmp_path: Path):
+    place = "sib-200/data/annotated/eng_Latn/train.tsv"
+    write(tmp_path / place, b"index_id\tcategory\ttext\n1\tscience\n")
+    with pytest.raises(DataError, match=rf"{place}:2: .*2 columns, .*checkout -f {SIB.commit}"):
+        HOMES["sib200"].obtain(tmp_path)
+
+
+def test_a_damaged_line_of_an_archive_is_named(web):
+    name = f"sib-200-{SIB.commit}/data/annotated/eng_Latn/dev.tsv"
+    web[SIB.archive] = packed(**{name: b"index_id\tcategory\ttext\nx\tscience\ttext\n"})
+    with pytest.raises(DataError, match=r"\(data/annotated/eng_Latn/dev.tsv\):2: .*; delete"):
+        HOMES["sib200"].obtain()
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [({"id": "q1"}, ":1: has no 'question'"), (question(1, "Klingon", "x"), "'Klingon'")],
+)
+def test_a_damaged_record_of_exams_is_named(web, record: dict, message: str):
+    address = EXAMS.address("data/exams/multilingual/train.jsonl.tar.gz")
+    web[address] = packed(**{"train.jsonl": jsonl(record)})
+    with pytest.raises(DataError, match=f"{message}.*; delete"):
+        HOMES["exams"].obtain()
 
 
 def test_afriqa_has_the_questions_and_gold_passages_of_train_and_dev(web):

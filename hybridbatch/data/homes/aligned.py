@@ -4,6 +4,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,8 +22,12 @@ def sib_sentences(files: Files) -> dict[str, dict[int, Record]]:
     for name, text in files.matching(r"data/annotated/[^/]+/(train|dev|test)\.tsv"):
         language = name.split("/")[2]
         table = sentences.setdefault(language, {})
-        for line in text.removesuffix("\n").split("\n")[1:]:
-            number, _, sentence = line.split("\t")
+        lines = files.numbered(text.removesuffix("\n").split("\n"))
+        for line in islice(lines, 1, None):  # without the header
+            cells = line.split("\t")
+            if len(cells) != 3:
+                raise ValueError(f"{len(cells)} columns, not index_id, category and text")
+            number, _, sentence = cells
             table[int(number)] = {
                 "id": int(number),
                 "lang": language,
@@ -52,9 +57,7 @@ def build_tatoeba(files: Files, folder: Path) -> None:
         texts = files.lines(f"{place}.{language}")
         english = files.lines(f"{place}.eng")
         if len(texts) != len(english):
-            raise DataError(
-                f"{place}: has {len(texts)} lines, but the English file has {len(english)}"
-            )
+            raise ValueError(f"has {len(english)} lines, but {language} has {len(texts)}")
         records: list[Record] = []
         for number, (text, other) in enumerate(zip(texts, english, strict=True)):
             records.append(
@@ -172,9 +175,8 @@ def build_ntrex(files: Files, folder: Path) -> None:
         side = "src" if code == "eng" else "ref"
         lines = files.lines(f"NTREX-128/newstest2019-{side}.{code}.txt")
         if len(lines) != len(documents):
-            raise DataError(
-                f"NTREX in {code}: has {len(lines)} lines, but DOCUMENT_IDS.tsv has"
-                f" {len(documents)}"
+            raise ValueError(
+                f"has {len(lines)} lines, but DOCUMENT_IDS.tsv has {len(documents)}"
             )
         table = zip(documents, positions, lines, strict=True)
         records: list[Record] = []
@@ -185,6 +187,9 @@ def build_ntrex(files: Files, folder: Path) -> None:
         write(folder / f"{code}.jsonl.gz", records)
 
 
+_UNIT = re.compile(r".+:[0-9]+")
+
+
 def build_tico19(files: Files, folder: Path) -> None:
     """Write TICO-19 from ``data/TM/all.en-LANG.tmx.zip``.
 
@@ -193,10 +198,13 @@ def build_tico19(files: Files, folder: Path) -> None:
     english: dict[str, str] = {}
     for code in TICO19_LANGUAGES:
         translated: dict[str, str] = {}
-        for unit in _units(files.path(f"data/TM/all.en-{code}.tmx.zip")):
+        units = _units(files.path(f"data/TM/all.en-{code}.tmx.zip"))
+        for unit in files.numbered(units, "unit"):
             source, target = (
                 spaced("".join(segment.itertext())) for segment in unit.iter("seg")
             )
+            if not _UNIT.fullmatch(unit.attrib["tuid"]):
+                raise ValueError("tuid must be DOCUMENT:NUMBER")
             english.setdefault(unit.attrib["tuid"], source)
             translated[unit.attrib["tuid"]] = target
         write(folder / f"{code}.jsonl.gz", _segments(code, translated))

@@ -8,9 +8,8 @@ English passage, the passage is rebuilt in every language by joining its sentenc
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.data.formats.tables import spaced
 from hybridbatch.data.homes.aligned import sib_sentences
-from hybridbatch.data.homes.home import Files, write
+from hybridbatch.data.homes.home import Files, said, write
 
 LEAST_SHARE = 0.9  # least share of a passage's characters that SIB-200's sentences have
 Record = dict[str, Any]
@@ -39,7 +38,7 @@ def build_belebele_sib(belebele: Files, sib: Files, folder: Path) -> None:
         for number in chosen:
             for place, item in enumerate(texts[number]["items"]):
                 key = f"bel-{number:03d}-q{place}"
-                queries.append({"id": key, "lang": code, "text": spaced(item["question"])})
+                queries.append({"id": key, "lang": code, "text": said(item, "question")})
                 if code == "en":
                     judged.append({"query_id": key, "doc_id": f"bel-{number:03d}", "rel": 1})
         write(folder / f"queries.{code}.jsonl.gz", queries)

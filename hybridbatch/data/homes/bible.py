@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.data.formats.tables import spaced
-from hybridbatch.data.homes.home import Files, write
+from hybridbatch.data.homes.home import Files, said, write
 
 BIBLES = {"dik": "Dinka-NT", "eus": "Basque-NT", "ewe": "Ewe-NT", "guj": "Gujarati-NT", "kab": "Kabyle-NT",
           "lav": "Latvian-NT", "swh": "Swahili-NT", "ukr": "Ukranian-NT", "wal": "Wolaytta-NT",
@@ -27,10 +27,11 @@ def build_bible(corpus: Files, king_james: Files, folder: Path) -> None:
     """Write a file for each language."""
     english: Verses = {}
     for book, name in BOOKS.items():
-        for chapter in king_james.json(f"{name}.json")["chapters"]:
+        chapters = king_james.json(f"{name}.json")["chapters"]
+        for chapter in king_james.numbered(chapters, "chapter"):
             verses = english.setdefault(f"{book}.{chapter['chapter']}", {})
             for verse in chapter["verses"]:
-                verses[int(verse["verse"])] = spaced(verse["text"])
+                verses[int(verse["verse"])] = said(verse, "text")
     write(folder / "eng.jsonl.gz", _records("eng", english))
     for language, name in BIBLES.items():
         kept: Verses = {}
@@ -50,7 +51,7 @@ def _read(files: Files, name: str) -> Verses:
         raise DataError(
             f"{path}: is not valid XML ({error}); delete it and run the command again"
         ) from error
-    for verse in root.iter("seg"):
+    for verse in files.numbered(root.iter("seg"), "seg"):
         _, book, chapter, number = verse.attrib["id"].split(".")
         text = spaced(verse.text or "")
         if book in BOOKS and number.isdigit() and text:

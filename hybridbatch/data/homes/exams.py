@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.data.formats.tables import spaced
-from hybridbatch.data.homes.home import Files, write
+from hybridbatch.data.homes.home import Files, said, write
 
 LANGUAGES = {"Albanian": "sq", "Arabic": "ar", "Bulgarian": "bg", "Croatian": "hr", "French": "fr", "German": "de",
              "Hungarian": "hu", "Italian": "it", "Lithuanian": "lt", "Macedonian": "mk", "North Macedonian": "mk", "Polish": "pl",
@@ -26,20 +25,25 @@ def build_exams(files: Files, folder: Path) -> None:
     names: dict[str, str] = {}
     rows: list[Record] = []
     for split in ("train", "dev", "test"):
-        for record in _packed(files.path(f"data/exams/multilingual/{split}.jsonl.tar.gz")):
+        archive = files.path(f"data/exams/multilingual/{split}.jsonl.tar.gz")
+        for line in files.numbered(_packed(archive)):
+            if not line.strip():
+                continue
+            record = json.loads(line)
             if record["id"] not in group_of:
                 continue
-            choices = {
-                one["label"]: spaced(one["text"]) for one in record["question"]["choices"]
-            }
-            stem = spaced(record["question"]["stem"])
+            choices = {one["label"]: said(one, "text") for one in record["question"]["choices"]}
+            stem = said(record["question"], "stem")
             if not stem or record["answerKey"] not in choices:
                 continue
             group = group_of[record["id"]]
+            language = record["info"]["language"]
+            if language not in LANGUAGES:
+                raise ValueError(f"unknown language {language!r}")
             rows.append(
                 {
                     "id": record["id"],
-                    "lang": LANGUAGES[record["info"]["language"]],
+                    "lang": LANGUAGES[language],
                     "split": split,
                     "text": stem,
                     "answer": choices[record["answerKey"]],
@@ -66,15 +70,14 @@ def _groups(parallel: dict[str, list[str]]) -> dict[str, str]:
     return {key: find(key) for key in list(leader)}
 
 
-def _packed(path: Path) -> list[Record]:
-    """The records of the only file of an archive."""
+def _packed(path: Path) -> list[str]:
+    """The lines of the only file of an archive."""
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() else None
                 if content and member.name.endswith(".jsonl"):
-                    lines = content.read().decode("utf-8").splitlines()
-                    return [json.loads(line) for line in lines if line.strip()]
+                    return content.read().decode("utf-8").splitlines()
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         raise DataError(
             f"{path}: cannot be read ({error}); delete it and run the command again"

@@ -12,19 +12,31 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from hybridbatch.common.errors import DataError
+from hybridbatch.common.errors import DataError, first_line
 from hybridbatch.common.files import atomic_folder, cache_folder
 from hybridbatch.data.download.web import web_file
+from hybridbatch.data.formats.json_files import json_type
+from hybridbatch.data.formats.tables import spaced
 
 RAW = "https://raw.githubusercontent.com"
 ARCHIVES = "https://codeload.github.com"
 BUILDER_VERSION = (
     1  # part of the cached folder's name: raise it when the written content changes
+)
+T = TypeVar("T")
+# What a builder raises for content that it does not expect.
+UNEXPECTED = (
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
 )
 
 
@@ -76,12 +88,29 @@ class Repository:
         return None
 
 
+@dataclass
+class Reading:
+    """What a builder reads at the moment, for messages.
+
+    Attributes:
+        path: the file.
+        part: the place in it, such as ``:12`` for a line.
+    """
+
+    path: Path | None = None
+    part: str = ""
+
+
 @dataclass(frozen=True)
 class Files:
-    """The files of a repository, from a clone or from the web."""
+    """The files of a repository, from a clone or from the web.
+
+    Builders trust the content. `Home.obtain` says where content is not as expected.
+    """
 
     repository: Repository
     clone: Path | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def path(self, name: str) -> Path:
         """The local path of a file.
@@ -89,6 +118,11 @@ class Files:
         Raises:
             DataError: The file cannot be downloaded.
         """
+        path = self._fetched(name)
+        self.reading.path, self.reading.part = path, ""
+        return path
+
+    def _fetched(self, name: str) -> Path:
         if self.clone is None:
             return self._download(self.repository.address(name))
         path = self.clone / name
@@ -113,60 +147,66 @@ class Files:
         """The text of a file.
 
         Raises:
-            DataError: The file cannot be downloaded, or is not UTF-8.
+            DataError: The file cannot be downloaded.
+            ValueError: It is not UTF-8.
         """
-        path = self.path(name)
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: is not valid UTF-8 at byte {error.start}") from error
+        return self.path(name).read_text(encoding="utf-8")
 
     def lines(self, name: str) -> list[str]:
         """The lines of a file, without line ends."""
         return self.text(name).removesuffix("\n").split("\n")
 
+    def numbered(self, values: Iterable[T], what: str | None = None) -> Iterator[T]:
+        """The values one after the other; an error names the number of the value it is about.
+
+        Args:
+            values: the lines of the file that was read last, or parts of it.
+            what: the name of a part.
+        """
+        whole = self.reading.part
+        for number, value in enumerate(values, 1):
+            place = f":{number}" if what is None else f": {what} {number}"
+            self.reading.part = whole + place
+            yield value
+        self.reading.part = whole
+
     def records(self, name: str) -> Iterator[dict[str, Any]]:
         """The objects of a JSON Lines file.
 
         Raises:
-            DataError: A line is bad; the message names it.
+            ValueError: A line is malformed.
         """
-        for number, line in enumerate(self.lines(name), 1):
+        for line in self.numbered(self.lines(name)):
             if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{self.path(name)}:{number}: malformed JSON") from error
+                yield json.loads(line)
 
     def json(self, name: str) -> Any:
         """The content of a JSON file.
 
         Raises:
-            DataError: The file is malformed.
+            ValueError: The file is malformed.
         """
-        try:
-            return json.loads(self.text(name))
-        except ValueError as error:
-            raise DataError(f"{self.path(name)}: malformed JSON ({error})") from error
+        return json.loads(self.text(name))
 
     def matching(self, pattern: str) -> Iterator[tuple[str, str]]:
         """(path, text) of all files whose whole path matches `pattern`, sorted by path."""
         wanted = re.compile(pattern)
         found: dict[str, bytes] = {}
+        archive: Path | None = None
         if self.clone is not None:
             for path in self.clone.rglob("*"):
                 name = path.relative_to(self.clone).as_posix()
                 if wanted.fullmatch(name) and path.is_file():
                     found[name] = path.read_bytes()
         else:
-            found = _members(self._download(self.repository.archive), wanted)
+            archive = self._download(self.repository.archive)
+            found = _members(archive, wanted)
         for name in sorted(found):
-            try:
-                yield name, found[name].decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{self.repository.name}/{name}: is not valid UTF-8 at byte {error.start}"
-                ) from error
+            if archive is not None:
+                self.reading.path, self.reading.part = archive, f" ({name})"
+            elif self.clone is not None:
+                self.reading.path, self.reading.part = self.clone / name, ""
+            yield name, found[name].decode("utf-8")
 
 
 def _members(path: Path, wanted: re.Pattern[str]) -> dict[str, bytes]:
@@ -243,14 +283,29 @@ class Home:
         if target.is_dir():
             return target
         sources: list[Files] = []
+        reading = Reading()
         for repository in self.repositories:
-            sources.append(Files(repository, repository.clone(data_root, self.folder)))
+            clone = repository.clone(data_root, self.folder)
+            sources.append(Files(repository, clone, reading))
         with atomic_folder(target) as temporary:
-            self.build(*sources, temporary)
+            try:
+                self.build(*sources, temporary)
+            except UNEXPECTED as error:
+                raise DataError(self._unexpected(sources, error)) from error
             found = content_hash(temporary)
             if found != self.sha256:
                 raise DataError(self._other_content(sources, found))
         return target
+
+    def _unexpected(self, sources: Iterable[Files], error: Exception) -> str:
+        reading = next(one.reading for one in sources)
+        mend = f"delete {reading.path} and run the command again"
+        for one in sources:
+            if one.clone and reading.path and reading.path.is_relative_to(one.clone):
+                mend = (
+                    f"bring {one.clone} to its commit (git checkout -f {one.repository.commit})"
+                )
+        return f"{reading.path or self.folder}{reading.part}: {_reason(error)}; {mend}"
 
     def _other_content(self, sources: Iterable[Files], found: str) -> str:
         clones = [
@@ -275,6 +330,29 @@ class Home:
         if self.cloned(data_root):
             return "here, as a clone"
         return f"to download: {self.megabytes:g} MB"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"has no {error}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not valid UTF-8 at byte {error.start}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"malformed JSON ({error})"
+    return f"does not have the expected form ({first_line(error)})"
+
+
+def said(record: Mapping[str, Any], name: str) -> str:
+    """The text of a field, with single blanks.
+
+    Raises:
+        KeyError: The field is missing.
+        ValueError: It is not text.
+    """
+    value = record[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, not {json_type(value)}")
+    return spaced(value)
 
 
 def content_hash(folder: Path) -> str:

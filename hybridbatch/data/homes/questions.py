@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
-from hybridbatch.data.formats.tables import spaced
 from hybridbatch.data.formats.zipped import zipped_json
-from hybridbatch.data.homes.home import Files, write
+from hybridbatch.data.homes.home import Files, said, write
 
 
 def build_mkqa_mia(files: Files, folder: Path) -> None:
@@ -19,8 +18,8 @@ def build_mkqa_mia(files: Files, folder: Path) -> None:
         files.path("data/eval/mkqa_dev.zip"), pattern, lines=True
     ):
         code = match["code"]
-        for record in records:
+        for record in files.numbered(records, f"{match[0]}, line"):
             name = record["id"].removesuffix(f"_{code}")
-            questions.setdefault(name, {})[code] = spaced(record["question"])
+            questions.setdefault(name, {})[code] = said(record, "question")
     table = ({"id": name, "queries": texts} for name, texts in questions.items())
     write(folder / "parallel_queries.dev.jsonl.gz", table)

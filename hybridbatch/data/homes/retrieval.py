@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hybridbatch.common.errors import DataError
 from hybridbatch.data.formats.tables import spaced
-from hybridbatch.data.homes.home import Files, short_hash, write
+from hybridbatch.data.homes.home import Files, said, short_hash, write
 
 Record = dict[str, Any]
 
@@ -28,7 +27,7 @@ def build_afriqa(files: Files, folder: Path) -> None:
             gold = _afriqa_gold(files, language, pivot, split)
             place = f"data/queries/{language}/queries.afriqa.{language}.{pivot}.{split}.json"
             for record in files.records(place):
-                question = spaced(record["question"])
+                question = said(record, "question")
                 if not question:
                     continue
                 passage = gold.get(str(record["id"]))
@@ -46,7 +45,7 @@ def build_afriqa(files: Files, folder: Path) -> None:
                         "split": split,
                         "text": question,
                         "pivot_lang": pivot,
-                        "pivot_text": spaced(record["translated_question"]),
+                        "pivot_text": said(record, "translated_question"),
                         "doc_id": passage["id"] if passage else None,
                     }
                 )
@@ -67,13 +66,13 @@ def _afriqa_gold(files: Files, language: str, pivot: str, split: str) -> dict[st
     for record in files.records(f"data/gold_passages/{language}/{name}"):
         if record["context"] is None:
             continue
-        title, text = spaced(record["title"] or ""), spaced(record["context"])
+        title, text = spaced(record["title"] or ""), said(record, "context")
         found[str(record["id"])] = {
             "id": f"afriqa-{pivot}-{short_hash(f'{title}{chr(9)}{text}')}",
             "lang": pivot,
             "title": title,
             "text": text,
-            "question": spaced(record["question_lang"]),
+            "question": said(record, "question_lang"),
         }
     return found
 
@@ -87,16 +86,13 @@ def _judgement(query: Record) -> Record:
     }
 
 
-def squad_paragraphs(content: Any, place: str) -> Iterator[tuple[str, Record]]:
+def _paragraphs(files: Files, name: str) -> Iterator[tuple[str, Record]]:
     """(title, paragraph) of a file in SQuAD's form."""
-    try:
-        for article in content["data"]:
-            paragraphs = article["paragraphs"]
-            # AmQA has a paragraph instead of a list of one paragraph.
-            for paragraph in [paragraphs] if isinstance(paragraphs, dict) else paragraphs:
-                yield spaced(article.get("title") or ""), paragraph
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{place}: does not have the form of SQuAD ({error!r})") from error
+    for article in files.numbered(files.json(name)["data"], "article"):
+        paragraphs = article["paragraphs"]
+        # AmQA has a paragraph instead of a list of one paragraph.
+        for paragraph in [paragraphs] if isinstance(paragraphs, dict) else paragraphs:
+            yield spaced(article.get("title") or ""), paragraph
 
 
 def _write_set(
@@ -118,13 +114,13 @@ def build_amqa(files: Files, folder: Path) -> None:
         queries: list[Record] = []
         qrels: list[Record] = []
         name = f"{split}_data.json"
-        for _, paragraph in squad_paragraphs(files.json(name), name):
-            text = spaced(paragraph["context"])
+        for _, paragraph in _paragraphs(files, name):
+            text = said(paragraph, "context")
             passage = f"amqa-{short_hash(text)}"
             corpus.setdefault(passage, {"id": passage, "lang": "am", "text": text})
             for question in paragraph["qas"]:
                 key = f"amqa-{split}-{question['id']}"
-                text_of_question = spaced(question["question"])
+                text_of_question = said(question, "question")
                 queries.append(
                     {"id": key, "lang": "am", "split": split, "text": text_of_question}
                 )
@@ -139,15 +135,15 @@ def build_tydi(files: Files, folder: Path) -> None:
         queries: list[Record] = []
         qrels: list[Record] = []
         place = f"language_data/{name}/{name}_tydiqa_train.json"
-        for title, paragraph in squad_paragraphs(files.json(place), place):
-            text = spaced(paragraph["context"])
+        for title, paragraph in _paragraphs(files, place):
+            text = said(paragraph, "context")
             passage = f"tydi-{code}-{short_hash(text)}"
             corpus.setdefault(
                 passage, {"id": passage, "lang": code, "title": title, "text": text}
             )
             for question in paragraph["qas"]:
                 key = f"tydi-{question['id']}"
-                queries.append({"id": key, "lang": code, "text": spaced(question["question"])})
+                queries.append({"id": key, "lang": code, "text": said(question, "question")})
                 qrels.append({"query_id": key, "doc_id": passage, "rel": 1})
         _write_set(folder, code, corpus.values(), queries, qrels)
 
@@ -157,13 +153,12 @@ def build_xquad_ro(files: Files, folder: Path) -> None:
     corpus: list[Record] = []
     queries: list[Record] = []
     qrels: list[Record] = []
-    content = files.json("xquad.ro.json")
-    for number, (_, paragraph) in enumerate(squad_paragraphs(content, "xquad.ro.json")):
+    for number, (_, paragraph) in enumerate(_paragraphs(files, "xquad.ro.json")):
         passage = f"ro-p{number:03d}"
-        corpus.append({"id": passage, "lang": "ro", "text": spaced(paragraph["context"])})
+        corpus.append({"id": passage, "lang": "ro", "text": said(paragraph, "context")})
         for question in paragraph["qas"]:
             queries.append(
-                {"id": question["id"], "lang": "ro", "text": spaced(question["question"])}
+                {"id": question["id"], "lang": "ro", "text": said(question, "question")}
             )
             qrels.append({"query_id": question["id"], "doc_id": passage, "rel": 1})
     _write_set(folder, "ro", corpus, queries, qrels)

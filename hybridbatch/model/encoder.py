@@ -78,6 +78,7 @@ class Usage:
         stated: what the model's files state.
         composed: whether texts are converted to NFC first. The tokenizer of a saved folder does the
             conversion itself.
+        normalized: whether vectors are scaled to length 1.
     """
 
     pooling: Pooling
@@ -86,6 +87,7 @@ class Usage:
     own_max_tokens: int
     stated: Layout
     composed: bool = True
+    normalized: bool = True
 
 
 class Encoder(nn.Module):
@@ -219,6 +221,7 @@ class Encoder(nn.Module):
 
         It embeds texts with the same bits as that one, and shares its modules with this encoder.
         """
+        stated = replace(self.usage.stated, normalized=True, similarity="cosine")
         prompts = dict(self.prompts)
         if query_prompt is not None:
             prompts["query"] = unicodedata.normalize("NFC", query_prompt)
@@ -230,6 +233,7 @@ class Encoder(nn.Module):
             max_tokens=_lengths(
                 self.model, self.name, max_query_tokens, max_passage_tokens, SILENT
             ),
+            stated=stated,
         )
 
     def weights_checksum(self) -> str:
@@ -284,7 +288,9 @@ class Encoder(nn.Module):
         return tokens
 
     def embed(self, tokens: TokenArrays, precision: ResolvedPrecision = "fp32") -> Tensor:
-        """Embeddings [n, D] of n token sequences, rows L2-normalised, in the given order.
+        """Embeddings [n, D] of n token sequences, in the given order.
+
+        Rows are L2-normalised, but for a usage that says otherwise.
 
         The result is differentiable, and no padding is computed (see `hybridbatch.model.packed`).
         The modules decide between training and evaluation mode. In training mode dropout draws from
@@ -298,7 +304,8 @@ class Encoder(nn.Module):
                 fp32.
         Raises: `DataError` for an empty sequence.
         """
-        return F.normalize(self.pooled(tokens, precision), dim=1)
+        vectors = self.pooled(tokens, precision)
+        return F.normalize(vectors, dim=1) if self.usage.normalized else vectors
 
     def pooled(self, tokens: TokenArrays, precision: ResolvedPrecision = "fp32") -> Tensor:
         """The result of `embed` before the vectors are normalised to length 1."""
@@ -385,9 +392,9 @@ class Encoder(nn.Module):
         kernels: Kernels = PLAIN,
         report: Reporter = SILENT,
     ) -> np.ndarray:
-        """Embeddings for search, float32 [n, D], rows L2-normalised, in the order of `texts`.
+        """Embeddings for search, float32 [n, D], in the order of `texts`.
 
-        Each distinct text is embedded once.
+        Rows are L2-normalised, but for a usage that says otherwise. Each distinct text is embedded once.
 
         Args:
             texts: the texts, without prompts.
@@ -470,6 +477,8 @@ class Encoder(nn.Module):
         }
         if not self.usage.composed:
             settings["composed"] = False
+        if not self.usage.normalized:
+            settings["normalized"] = False
         digest.update(json.dumps([settings, *map(str, self.head)], sort_keys=True).encode())
         digest.update(self._tokenizer_text().encode())
         return digest.hexdigest()

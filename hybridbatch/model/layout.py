@@ -16,7 +16,9 @@ from hybridbatch.common.files import write_json
 
 Pooling = Literal["mean", "cls", "lasttoken"]
 Side = Literal["query", "passage"]
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "lasttoken")
+SIMILARITIES: tuple[Similarity, ...] = ("cosine", "dot", "euclidean", "manhattan")
 # the order in which sentence-transformers looks for a prompt
 PASSAGE_KEYS = ("document", "passage", "corpus")
 # sentence-transformers < 6 writes one flag per mode: pooling_mode_mean_tokens ...
@@ -56,6 +58,7 @@ class Stated(Shape):
 
     prompts: dict[str, str | None] | None = None
     default_prompt_name: str | None = None
+    similarity_fn_name: str | None = None
 
 
 class TextSettings(Shape):
@@ -78,6 +81,8 @@ class Layout:
         max_tokens: number of tokens at which texts are cut; None if nothing is stated.
         lower_case: whether texts are lowercased, whatever the tokenizer does.
         dense: folders of the dense layers after pooling, in order.
+        normalized: whether the model itself scales its vectors to length 1.
+        similarity: how the model compares two vectors.
     """
 
     pooling: Pooling | None = None
@@ -86,6 +91,8 @@ class Layout:
     max_tokens: int | None = None
     lower_case: bool = False
     dense: tuple[str, ...] = ()
+    normalized: bool = False
+    similarity: Similarity = "cosine"
 
     @property
     def states_prompts(self) -> bool:
@@ -114,7 +121,7 @@ def read_layout(
     Raises: `ModelError` for modules and poolings that `Encoder` does not have; none is ignored.
         `DataError` for a file of another shape.
     """
-    dense, pooling_found = [], pooling
+    dense, pooling_found, normalized = [], pooling, False
     for module in _read(find("modules.json"), Modules).get("modules", ()):
         kind, path = module["type"].rpartition(".")[2], module["path"]
         if kind == "Pooling" and pooling is None:
@@ -122,13 +129,15 @@ def read_layout(
             pooling_found = _read_pooling(name, settings)
         elif kind == "Dense":
             dense.append(path)
+        elif kind == "Normalize":
+            normalized = True
         elif kind in ("LanguageTransformer", "LanguageVectors"):
             raise ModelError(
                 f"{name}: holds language vectors by language in modules that only"
                 " sentence-transformers runs; here, use the original model with --debias and"
                 " this folder"
             )
-        elif kind not in ("Transformer", "Pooling", "Normalize"):
+        elif kind not in ("Transformer", "Pooling"):
             raise ModelError(
                 f"{name}: its modules.json asks for a {kind} module; the known modules are"
                 f" Transformer, Pooling ({', '.join(POOLINGS)}), Dense and Normalize"
@@ -137,6 +146,7 @@ def read_layout(
     prompts = {
         key: text for key, text in (stated.get("prompts") or {}).items() if text is not None
     }
+    similarity = stated.get("similarity_fn_name")
     transformer = _read(find("sentence_bert_config.json"), TextSettings)
     return Layout(
         pooling_found,
@@ -145,6 +155,9 @@ def read_layout(
         transformer.get("max_seq_length"),
         bool(transformer.get("do_lower_case")),
         tuple(dense),
+        normalized,
+        # sentence-transformers ignores names of other similarities, too
+        next((known for known in SIMILARITIES if known == similarity), "cosine"),
     )
 
 

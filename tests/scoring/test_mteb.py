@@ -466,6 +466,46 @@ def test_vectors_for_a_task_are_those_of_mtebs_own_loader(
         np.testing.assert_allclose(embed(texts, side), expected, atol=1e-5)
 
 
+def without_normalize(tiny_model: Path, folder: Path, similarity: str | None) -> Published:
+    """A model whose vectors have lengths of their own, as published."""
+    stating(tiny_model, folder, {})
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps(modules[:2]))
+    said = {"prompts": {}, "similarity_fn_name": similarity}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
+    store = EmbeddingStore(Encoder.load(str(folder)), folder.parent / "cache")
+    return Published(EvalConfig(model=str(folder)), store)
+
+
+def test_vectors_have_the_lengths_that_the_model_gives_them(
+    toy: ToyRetrieval, tiny_model: Path, tmp_path: Path
+) -> None:
+    published = without_normalize(tiny_model, tmp_path / "model", None)
+    theirs = published.own_loader(model_meta("tiny", "a" * 16, 32))
+    (task,) = find_tasks(["STS12"])
+    data = DataLoader(Dataset.from_dict({"text": TEXTS}), batch_size=4)
+    expected = theirs.encode(
+        data, task_metadata=task.metadata, hf_split="test", hf_subset="x", prompt_type=None
+    )
+    assert (abs(np.linalg.norm(expected, axis=1) - 1) > 0.1).all()
+    np.testing.assert_allclose(published.embed_for(task)(TEXTS, "text"), expected, atol=1e-4)
+    ranked = published.embed_for(toy)(TEXTS, "query")  # by cosine
+    np.testing.assert_allclose(np.linalg.norm(ranked, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "euclidean"])
+def test_passages_are_ranked_by_the_similarity_that_the_model_states(
+    toy: ToyRetrieval, tiny_model: Path, tmp_path: Path, similarity: str
+) -> None:
+    published = without_normalize(tiny_model, tmp_path / "model", similarity)
+    assert published.encoder
+    meta = model_meta("tiny", "a" * 16, 32, None, facts_of(published.encoder))
+    assert meta.similarity_fn_name.value == similarity
+    result = score_task(toy, published.embed_for(toy), meta)
+    rows = verify(toy, result, published.own_loader(meta), count=1, seed=1, tolerance=1e-3)
+    assert rows[0]["scores"] > 10
+
+
 def test_mteb_says_nothing_of_prompts_with_names_of_ours(
     toy: ToyRetrieval, tiny_model: Path, tmp_path: Path, caplog: Any, recwarn: Any
 ) -> None:
@@ -547,7 +587,8 @@ def test_a_large_corpus_is_searched_in_blocks_with_the_scores_of_stock_mteb(
     """Blocks of vectors and of the search are smaller than the corpora; equal texts tie."""
     config = EvalConfig(model="random", cache=tmp_path / "store")
     store = EmbeddingStore(WholeNumbers(), tmp_path / "store")
-    meta = model_meta("toy", "a" * 16, store.encoder.dimension)
+    by_dot = {"similarity_fn_name": "dot"}  # whole numbers stay whole
+    meta = model_meta("toy", "a" * 16, store.encoder.dimension, None, by_dot)
     with fenced():
         task = kind()
     embed = Published(config, store).embed_for(task)

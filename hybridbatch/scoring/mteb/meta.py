@@ -49,6 +49,7 @@ def model_meta(
         from mteb.models import ModelMeta
         from mteb.models.model_meta import ScoringFunction
 
+        similarity = (facts or {}).get("similarity_fn_name", "cosine")
         plain = plain_name(name).strip("-") or "model"
         return ModelMeta.create_empty(
             overwrites={
@@ -58,7 +59,7 @@ def model_meta(
                 "name": f"hybridbatch/{plain}",
                 "revision": fingerprint,
                 "embed_dim": dimension,
-                "similarity_fn_name": ScoringFunction.COSINE,
+                "similarity_fn_name": ScoringFunction(similarity),
                 "open_weights": True,
                 "experiment_kwargs": dict(experiment) if experiment else None,
             }
@@ -66,8 +67,8 @@ def model_meta(
 
 
 def facts_of(encoder: "Encoder") -> dict[str, Any]:
-    """What the files of a model say of it: parameters, length, licence, languages, the model it
-    started from, and the data it was trained on. A field that nothing is known of is left out.
+    """What the files of a model say of it: parameters, length, similarity, licence, languages, the
+    model it started from, and the data it was trained on. A field that nothing is known of is left out.
     """
     total = sum(weight.numel() for weight in encoder.parameters())
     words = encoder.model.get_input_embeddings().weight.numel()
@@ -77,6 +78,7 @@ def facts_of(encoder: "Encoder") -> dict[str, Any]:
         "memory_usage_mb": round(total * 4 / 2**20, 1),
         "max_tokens": encoder.usage.own_max_tokens,
         "use_instructions": any(encoder.usage.stated.prompts.values()),
+        "similarity_fn_name": encoder.usage.stated.similarity,
         "framework": ["Sentence Transformers", "PyTorch"],
     }
     folder = Path(encoder.source.location)

@@ -16,7 +16,7 @@ import numpy as np
 
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.remarks import without_remarks
-from hybridbatch.data.tasks.mteb import fenced
+from hybridbatch.data.tasks.mteb import fenced, is_retrieval
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.blocked_vectors import encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hybridbatch.model import Encoder
 
 Side = Literal["query", "passage"]
-# texts, "query" | "passage" | "text" (of a task that has neither) -> float32 [n, D], unit rows
+# texts, "query" | "passage" | "text" (of a task that has neither) -> float32 [n, D]
 Embed = Callable[[Sequence[str], str], np.ndarray]
 
 
@@ -35,7 +35,7 @@ class OnDisk(Protocol):
     """An `Embed` that can also leave the vectors of a large corpus on disk."""
 
     def __call__(self, texts: Sequence[str], side: str) -> np.ndarray:
-        """float32 [n, D], unit rows."""
+        """float32 [n, D]."""
 
     def on_disk(self, texts: Sequence[str]) -> Vectors:
         """The vectors of passages, read from disk as they are asked for."""
@@ -60,7 +60,7 @@ class Published:
     store: EmbeddingStore
     report: Reporter = SILENT
     departures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _stores: dict[tuple[str, ...], EmbeddingStore] = field(default_factory=dict)
+    _stores: dict[tuple[str, str, bool], EmbeddingStore] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         encoder = self.encoder
@@ -110,20 +110,27 @@ class Published:
         """Of the model as it is published, with the user's departures."""
         if self.encoder is None:
             return self.store.fingerprint
-        return self._store(*self._sides({})).fingerprint
+        return self._store(*self._sides({}), self.encoder.usage.stated.normalized).fingerprint
 
     def embed_for(self, task: Any) -> Embed:
-        """Embeds the texts of a task with the prompts that the model states for it."""
+        """Embeds the texts of a task with the prompts that the model states for it.
+
+        Vectors have the model's own lengths, which classifiers and some measures see. Where passages
+        are ranked by cosine the lengths do not matter, and rows are L2-normalised.
+        """
         if self.encoder is None:
             return _Embedder(lambda side: self.store, self.report)
+        stated = self.encoder.usage.stated
+        by_cosine = stated.similarity == "cosine" and is_retrieval(task)
+        unit = stated.normalized or by_cosine
         chosen = {
             side: self._prompt(task.metadata, kind) for side, kind in _PROMPT_TYPES.items()
         }
 
         def store(side: str) -> EmbeddingStore:
             if side == "text":
-                return self._store(chosen["text"], chosen["text"])
-            return self._store(*self._sides(chosen))
+                return self._store(chosen["text"], chosen["text"], unit)
+            return self._store(*self._sides(chosen), unit)
 
         return _Embedder(store, self.report)
 
@@ -181,9 +188,9 @@ class Published:
             chosen.get("passage", self._prompts["document"]) if passage is None else passage,
         )
 
-    def _store(self, query: str, passage: str) -> EmbeddingStore:
-        """The stored embeddings of the model with these prompts."""
-        key = (query, passage)
+    def _store(self, query: str, passage: str, unit: bool) -> EmbeddingStore:
+        """The stored embeddings of the model with these prompts, with rows of length 1 or not."""
+        key = (query, passage, unit)
         if key not in self._stores:
             encoder = self.encoder
             assert encoder
@@ -193,7 +200,10 @@ class Published:
                 for side in ("query", "passage")
             }
             published = encoder.using(
-                prompts={"query": query, "passage": passage}, max_tokens=lengths, composed=False
+                prompts={"query": query, "passage": passage},
+                max_tokens=lengths,
+                composed=False,
+                normalized=unit,
             )
             self._stores[key] = EmbeddingStore(
                 published,
@@ -217,7 +227,7 @@ class _Embedder:
     report: Reporter
 
     def __call__(self, texts: Sequence[str], side: str) -> np.ndarray:
-        """float32 [n, D], unit rows."""
+        """float32 [n, D]."""
         kind: Side = "passage" if side == "passage" else "query"
         return self.store(side).embed(texts, kind, self.report)
 

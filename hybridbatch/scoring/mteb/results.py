@@ -33,6 +33,7 @@ from hybridbatch.search import exact
 from hybridbatch.search.order import precedence, precedence_of_corpora
 from hybridbatch.search.vectors import Vectors
 
+PRODUCTS = ("cosine", "dot")  # similarities that are inner products, cosine of unit rows
 DRAWING = ("Clustering", "MultilabelClassification")  # types of tasks with a random state
 # Scores within so much of mteb's are mteb's. Two ways to compute one vector in fp32 differ by about
 # 1e-7, which can swap two passages of equal worth; where a model stores half precision, mteb
@@ -45,13 +46,14 @@ def score_task(task: Any, embed: Embed, meta: Any, report: Reporter = SILENT) ->
     once, and so many subsets are in memory at a time as `parts` says.
 
     A task that is not scored as a plain ranking (bitext mining, classification, instruction
-    following, say) runs through mteb's own evaluator on the same embeddings, which is announced.
+    following, say) runs through mteb's own evaluator on the same embeddings, which is announced;
+    so do all tasks of a model that compares vectors by a distance.
     Raises `DataError` for data that cannot be loaded or scored.
     """
     from mteb.results import TaskResult
 
     started = time.perf_counter()
-    ranked = is_retrieval(task) and not has_own_scores(task)
+    ranked = is_retrieval(task) and not has_own_scores(task) and similarity_of(meta) in PRODUCTS
     if not ranked:
         report.note(f"{task.metadata.name} is scored by mteb's own evaluator")
         seed_afresh(task)
@@ -69,6 +71,11 @@ def score_task(task: Any, embed: Embed, meta: Any, report: Reporter = SILENT) ->
         return TaskResult.from_task_results(
             task, scores, evaluation_time=time.perf_counter() - started, date=datetime.now(UTC)
         )
+
+
+def similarity_of(meta: Any) -> str:
+    """The name of the similarity of a model, as sentence-transformers calls it."""
+    return str(meta.similarity_fn_name.value)
 
 
 def seed_afresh(task: Any) -> None:
@@ -284,12 +291,19 @@ class StockModel:
         return self.embed(texts, sides.get(getattr(prompt_type, "value", ""), "text"))
 
     def similarity(self, one: Any, other: Any) -> torch.Tensor:
-        """Cosine of unit rows: [n, m]."""
-        return torch.as_tensor(one) @ torch.as_tensor(other).T
+        """The model's similarity of each row with each: [n, m]."""
+        from sentence_transformers import SimilarityFunction
+
+        compare = SimilarityFunction.to_similarity_fn(similarity_of(self.mteb_model_meta))
+        return compare(torch.as_tensor(one), torch.as_tensor(other))
 
     def similarity_pairwise(self, one: Any, other: Any) -> torch.Tensor:
-        """Cosine of unit rows, row by row: [n]."""
-        return (torch.as_tensor(one) * torch.as_tensor(other)).sum(-1)
+        """The model's similarity, row by row: [n]."""
+        from sentence_transformers import SimilarityFunction
+
+        name = similarity_of(self.mteb_model_meta)
+        compare = SimilarityFunction.to_similarity_pairwise_fn(name)
+        return compare(torch.as_tensor(one), torch.as_tensor(other))
 
 
 def verify(

@@ -54,7 +54,7 @@ def search(
     """Score all passages for each query and keep what `score_dict` needs.
 
     Args:
-        queries, passages: [Q, D] and [P, D] unit rows, float32.
+        queries, passages: [Q, D] and [P, D] float32; unit rows, if the model compares by cosine.
         id_rank: [P] place of each passage among equal scores (`search.order.precedence`).
         relevant: [Q, M] column numbers of judged passages, -1 for padding.
         grades: [Q, M] their relevance, 0 for padding; a judged passage that the corpus lacks has a

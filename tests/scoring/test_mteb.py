@@ -536,6 +536,26 @@ def test_settings_of_the_user_hold_and_are_told(tiny_model: Path, tmp_path: Path
     )
 
 
+def test_precision_pooling_and_storage_of_the_user_are_told(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = stating(tiny_model, tmp_path / "model", {})
+    chosen: dict[str, Any] = {"precision": "bf16", "stored_as": "float16"}
+    encoder = Encoder.load(str(folder))
+    store = EmbeddingStore(encoder, tmp_path / "cache", precision="bf16", dtype="float16")
+    published = Published(EvalConfig(model=str(folder), **chosen), store)
+    rounded = {
+        "precision": {"here": "bf16", "published": "fp32"},
+        "stored_as": {"here": "float16", "published": "float32"},
+    }
+    assert published.departures == rounded
+    assert published.own_loader(model_meta("tiny", "a" * 16, 32)) is not None
+    published = Published(EvalConfig(model=str(folder), pooling="cls", **chosen), store)
+    pooled = {"pooling": {"here": "cls", "published": "mean"}}
+    assert published.departures == rounded | pooled
+    assert published.own_loader(None) is None
+
+
 def test_subsets_beyond_a_number_of_texts_are_loaded_one_after_the_other(
     toy: ToyRetrieval, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from hybridbatch.common.errors import ModelError, first_line
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.remarks import without_remarks
 from hybridbatch.data.tasks.mteb import fenced, is_retrieval
+from hybridbatch.model.layout import read_layout
 from hybridbatch.scoring.settings import EvalConfig
 from hybridbatch.search.blocked_vectors import encode_blocks
 from hybridbatch.search.embeddings import EmbeddingStore
@@ -43,6 +45,8 @@ class OnDisk(Protocol):
 
 # mteb remarks there on prompts whose names are none of its own, such as "passage".
 PROMPTS_LOG = "mteb.models.abs_encoder"
+# Settings that change the last digits of a vector only: mteb's own loader can check their scores.
+ROUNDING = ("precision", "stored_as")
 _PROMPT_TYPES = {"query": "query", "passage": "document", "text": None}
 
 
@@ -71,9 +75,13 @@ class Published:
             "max_passage_tokens": encoder.usage.own_max_tokens,
             "query_prompt": self._prompts["query"],
             "passage_prompt": self._prompts["document"],
+            "precision": "fp32",
+            "stored_as": "float32",
         }
+        if self.config.pooling != "auto":
+            own["pooling"] = _own_pooling(encoder)
         for name, published in own.items():
-            here = getattr(self.config, name)
+            here = self.precision if name == "precision" else getattr(self.config, name)
             if name in self.config.model_fields_set and here is not None and here != published:
                 self.departures[name] = {"here": here, "published": published}
         if self.departures:
@@ -81,7 +89,7 @@ class Published:
                 f"{name} = {both['here']!r}" for name, both in self.departures.items()
             )
             self.report.warn(
-                f"mteb's tasks: {told} differs from the files of the model, so these scores"
+                f"mteb's tasks: {told} differs from the model as mteb uses it, so these scores"
                 " are not comparable with those of mteb; the results record this"
             )
         else:
@@ -137,9 +145,11 @@ class Published:
     def own_loader(self, meta: Any) -> Any:
         """The model as mteb loads it by itself, through sentence-transformers; None where the
         user's settings cannot be told to that library, or there are no files.
+
+        Raises: `ModelError` if that library cannot load it.
         """
         encoder = self.encoder
-        if encoder is None or self.departures or self.config.pooling != "auto":
+        if encoder is None or not set(self.departures) <= set(ROUNDING):
             return None
         with fenced(), without_remarks(PROMPTS_LOG):
             from mteb.models.sentence_transformer_wrapper import (
@@ -147,12 +157,18 @@ class Published:
             )
             from sentence_transformers import SentenceTransformer
 
-            model = SentenceTransformer(
-                str(Path(encoder.source.location)),
-                device=str(encoder.device),
-                trust_remote_code=encoder.source.trusted,
-                local_files_only=True,
-            )
+            try:
+                model = SentenceTransformer(
+                    str(Path(encoder.source.location)),
+                    device=str(encoder.device),
+                    trust_remote_code=encoder.source.trusted,
+                    local_files_only=True,
+                )
+            except Exception as error:  # readers of several formats raise anything
+                raise ModelError(
+                    f"{encoder.name}: sentence-transformers cannot load it"
+                    f" ({first_line(error)}), so --verify has nothing to compare with; leave it out"
+                ) from error
             wrapped = SentenceTransformerEncoderWrapper(model)
             wrapped.mteb_model_meta = meta
             return wrapped
@@ -213,6 +229,14 @@ class Published:
                 max_bytes=self.store.max_bytes,
             )
         return self._stores[key]
+
+
+def _own_pooling(encoder: "Encoder") -> str:
+    """The pooling that a model's files state, whatever the user chose."""
+    try:
+        return read_layout(encoder.name, encoder.source.find).pooling or "mean"
+    except ModelError:
+        return "one that is not known here"
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,14 @@ class Encoder(nn.Module):
                 " little slower"
             )
         head = load_head(source, stated.dense)
-        return cls(model, tokenizer, head, usage, source=source, packs=packs).eval()
+        encoder = cls(model, tokenizer, head, usage, source=source, packs=packs)
+        if stated.truncate_dim is not None and stated.truncate_dim < encoder.dimension:
+            raise ModelError(
+                f"{name}: its config_sentence_transformers.json cuts vectors to truncate_dim"
+                f" {stated.truncate_dim}, which is not supported; take this field out of a copy"
+                f" of the model to use all {encoder.dimension} values"
+            )
+        return encoder.eval()
 
     def using(self, **changes: Any) -> "Encoder":
         """An encoder with the same weights and another usage: `changes` to the fields of `Usage`.

@@ -21,6 +21,18 @@ POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "lasttoken")
 SIMILARITIES: tuple[Similarity, ...] = ("cosine", "dot", "euclidean", "manhattan")
 # the order in which sentence-transformers looks for a prompt
 PASSAGE_KEYS = ("document", "passage", "corpus")
+# The modules that are known, in the order in which a model has them.
+MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
+# sentence-transformers takes the first of these that a model has
+TEXT_SETTINGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
 # sentence-transformers < 6 writes one flag per mode: pooling_mode_mean_tokens ...
 LEGACY_POOLING = "pooling_mode_"
 FETCH = "fetch or train the model again"
@@ -59,10 +71,11 @@ class Stated(Shape):
     prompts: dict[str, str | None] | None = None
     default_prompt_name: str | None = None
     similarity_fn_name: str | None = None
+    truncate_dim: PositiveInt | None = None
 
 
 class TextSettings(Shape):
-    """``sentence_bert_config.json``."""
+    """``sentence_bert_config.json``, or an older name of it (`TEXT_SETTINGS`)."""
 
     what: ClassVar[str] = "settings of a model's texts"
 
@@ -83,6 +96,7 @@ class Layout:
         dense: folders of the dense layers after pooling, in order.
         normalized: whether the model itself scales its vectors to length 1.
         similarity: how the model compares two vectors.
+        truncate_dim: number of values to which the model cuts its vectors; None: all.
     """
 
     pooling: Pooling | None = None
@@ -93,6 +107,7 @@ class Layout:
     dense: tuple[str, ...] = ()
     normalized: bool = False
     similarity: Similarity = "cosine"
+    truncate_dim: int | None = None
 
     @property
     def states_prompts(self) -> bool:
@@ -121,33 +136,44 @@ def read_layout(
     Raises: `ModelError` for modules and poolings that `Encoder` does not have; none is ignored.
         `DataError` for a file of another shape.
     """
-    dense, pooling_found, normalized = [], pooling, False
+    dense, kinds, pooling_found = [], [], pooling
     for module in _read(find("modules.json"), Modules).get("modules", ()):
         kind, path = module["type"].rpartition(".")[2], module["path"]
-        if kind == "Pooling" and pooling is None:
-            settings = _read(find(f"{path}/config.json"), PoolingSettings)
-            pooling_found = _read_pooling(name, settings)
-        elif kind == "Dense":
-            dense.append(path)
-        elif kind == "Normalize":
-            normalized = True
-        elif kind in ("LanguageTransformer", "LanguageVectors"):
+        kinds.append(kind)
+        if kind in ("LanguageTransformer", "LanguageVectors"):
             raise ModelError(
                 f"{name}: holds language vectors by language in modules that only"
                 " sentence-transformers runs; here, use the original model with --debias and"
                 " this folder"
             )
-        elif kind not in ("Transformer", "Pooling"):
+        if kind not in MODULES:
             raise ModelError(
                 f"{name}: its modules.json asks for a {kind} module; the known modules are"
                 f" Transformer, Pooling ({', '.join(POOLINGS)}), Dense and Normalize"
             )
+        if not module["type"].startswith("sentence_transformers."):
+            raise ModelError(
+                f"{name}: its modules.json asks for {module['type']}, a class of its own, which"
+                " is never run here, also not with --trust-remote-code; use a model that has"
+                " sentence-transformers' modules only"
+            )
+        if kind == "Pooling" and pooling is None:
+            settings = _read(find(f"{path}/config.json"), PoolingSettings)
+            pooling_found = _read_pooling(name, settings)
+        elif kind == "Dense":
+            dense.append(path)
+    if kinds != sorted(kinds, key=MODULES.index):
+        raise ModelError(
+            f"{name}: its modules.json has the order {', '.join(kinds)}; the only one supported"
+            f" is {', '.join(MODULES)}"
+        )
     stated = _read(find("config_sentence_transformers.json"), Stated)
     prompts = {
         key: text for key, text in (stated.get("prompts") or {}).items() if text is not None
     }
     similarity = stated.get("similarity_fn_name")
-    transformer = _read(find("sentence_bert_config.json"), TextSettings)
+    paths = (find(file) for file in TEXT_SETTINGS)
+    transformer = _read(next((path for path in paths if path), None), TextSettings)
     return Layout(
         pooling_found,
         prompts,
@@ -155,9 +181,10 @@ def read_layout(
         transformer.get("max_seq_length"),
         bool(transformer.get("do_lower_case")),
         tuple(dense),
-        normalized,
+        "Normalize" in kinds,
         # sentence-transformers ignores names of other similarities, too
         next((known for known in SIMILARITIES if known == similarity), "cosine"),
+        stated.get("truncate_dim"),
     )
 
 

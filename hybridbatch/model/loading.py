@@ -112,6 +112,12 @@ def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
         for candidate in (folder, folder / "model"):
             if (candidate / "config.json").is_file():
                 return Source(name, str(candidate), trusted=trusted)
+        if (folder / "0_Transformer" / "config.json").is_file():
+            raise ModelError(
+                f"{name}: has its transformer in 0_Transformer, as old versions of"
+                " sentence-transformers wrote it; move the files of that folder up into"
+                f" {name} and make its path in modules.json empty"
+            )
         raise ModelError(
             f"{name}: has neither config.json nor model/config.json, so it is neither a model"
             " nor a finished run"

@@ -19,6 +19,8 @@ from hybridbatch.common.errors import HybridBatchError, ModelError
 from hybridbatch.common.integrity import SUMS, forget
 from hybridbatch.model import Encoder
 from hybridbatch.model.head import Dense
+from hybridbatch.model.layout import read_layout
+from hybridbatch.model.loading import Source
 from tests.helpers.recording import RecordingReporter
 from tests.helpers.tiny import SPECIAL, write_tiny_model
 
@@ -121,6 +123,54 @@ def test_lower_case_is_honoured_and_kept(spoken: Path, tmp_path: Path):
     saved = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
     np.testing.assert_allclose(saved.encode_query(shouted), expected, atol=1e-5)
     assert Encoder.load(str(tmp_path / "saved")).fingerprint() == encoder.fingerprint()
+
+
+OWN = "sentence_transformers.models."
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        (
+            [OWN + "Transformer", "my_code.Pooling"],
+            "asks for my_code.Pooling, a class of its own",
+        ),
+        (["custom_st.Transformer"], "asks for custom_st.Transformer, a class of its own"),
+        (
+            [OWN + "Transformer", OWN + "Normalize", OWN + "Pooling"],
+            "the order Transformer, Norm",
+        ),
+        ([OWN + "Transformer", OWN + "LSTM"], "asks for a LSTM module"),
+    ],
+)
+def test_modules_that_would_be_replaced_are_refused(
+    tmp_path: Path, types: list[str], message: str
+):
+    modules = [{"idx": 0, "name": "0", "path": "", "type": one} for one in types]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match=message):
+        read_layout("model", Source("model", str(tmp_path)).find, pooling="mean")
+
+
+@pytest.mark.parametrize("file", ["sentence_roberta_config.json", "sentence_xlnet_config.json"])
+def test_the_length_is_read_from_files_of_older_names(spoken: Path, file: str):
+    (spoken / "sentence_bert_config.json").rename(spoken / file)
+    stated = read_layout("model", Source("model", str(spoken)).find)
+    assert stated.max_tokens == 100
+    assert stated.lower_case
+
+
+def test_a_model_that_cuts_its_vectors_is_refused(spoken: Path):
+    said = {"prompts": {}, "truncate_dim": 8}
+    (spoken / "config_sentence_transformers.json").write_text(json.dumps(said))
+    with pytest.raises(ModelError, match=r"truncate_dim 8, .*to use all 32 values"):
+        Encoder.load(str(spoken))
+
+
+def test_a_folder_of_old_sentence_transformers_is_told_how_to_mend(tmp_path: Path):
+    write_tiny_model(tmp_path / "old" / "0_Transformer")
+    with pytest.raises(ModelError, match=r"0_Transformer, .*move the files"):
+        Encoder.load(str(tmp_path / "old"))
 
 
 def test_what_a_model_said_is_kept_when_it_is_saved(spoken: Path, tmp_path: Path):

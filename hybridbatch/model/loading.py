@@ -4,7 +4,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hybridbatch.common.errors import ModelError, nearest
-from hybridbatch.common.files import read_json, sha256_file, write_json, write_text
+from hybridbatch.common.errors import ModelError, OutputError, nearest
+from hybridbatch.common.files import (
+    cache_folder,
+    make_folder,
+    read_json,
+    sha256_file,
+    write_json,
+    write_text,
+)
 from hybridbatch.common.progress import Reporter
 from hybridbatch.common.retries import (
     LATER,
@@ -135,27 +142,38 @@ def locate(name: str, report: Reporter, *, trusted: bool = False) -> Source:
 def _hub_source(name: str, address: str, report: Reporter, trusted: bool) -> Source:
     """A hub model, with all its files in the hub's cache.
 
-    Transformers then reads a folder and does not ask the hub. A commit in the cache needs no
-    network. For a branch, the hub is asked for the commit. If the hub does not answer, the commit
-    in the cache is used, with a note.
+    Transformers then reads a folder and does not ask the hub. A commit of which all files are known
+    to be in the cache needs no network. Else the hub is asked for the commit and its files. If the
+    hub does not answer, what the cache holds is used, with a note, or with a warning where files
+    may be missing.
     """
     repository, _, revision = address.partition("@")
     with _hub_errors(name):
         cached = _cached_snapshot(repository, revision)
-        if cached is not None and COMMIT.fullmatch(revision):
+        is_commit = COMMIT.fullmatch(revision) is not None
+        whole = cached is not None and _is_whole(repository, cached, trusted)
+        if cached is not None and whole and is_commit:
             return Source(name, str(cached), repository, revision, trusted)
         try:
             info = _ask(repository, revision, patient=cached is None)
         except Exception as error:
-            if cached is None or not (may_pass(error) or is_offline()):
+            if cached is None or not (may_pass(error) or is_offline() or is_commit):
                 raise
-            if not is_offline():
+            if not whole:
+                report.warn(
+                    f"{name}: another program fetched its files, or the download was"
+                    f" interrupted, and the hub cannot be asked whether {cached} has all of them."
+                    " Without a file such as modules.json or 1_Pooling/config.json the vectors are"
+                    " wrong; run the command once with a network"
+                )
+            elif not is_offline():
                 report.note(
                     f"{name}: the hub does not answer; the model is taken from the cache, at"
                     f" commit {cached.name[:12]}"
                 )
             return Source(name, str(cached), repository, cached.name, trusted)
-        files = needed_files([file.rfilename for file in info.siblings or ()], trusted)
+        listed = [file.rfilename for file in info.siblings or ()]
+        files = needed_files(listed, trusted)
         if "config.json" not in files:
             raise ModelError(
                 f"{name}: the repository on the hub has no config.json, so it holds no"
@@ -169,7 +187,26 @@ def _hub_source(name: str, address: str, report: Reporter, trusted: bool) -> Sou
             snapshot_download, repository, revision=revision or None, allow_patterns=files
         )
         folder = Path(patiently(fetch))
+        with suppress(OutputError):  # without the list, the hub is asked again next time
+            place = _list_of_files(repository, folder.name)
+            make_folder(place.parent)
+            write_json(place, listed)
     return Source(name, str(folder), repository, folder.name, trusted)
+
+
+def _list_of_files(repository: str, commit: str) -> Path:
+    """Where the names of a model's files on the hub are kept after all were fetched."""
+    return cache_folder() / "models" / f"{repository.replace('/', '--')}-{commit}.json"
+
+
+def _is_whole(repository: str, folder: Path, trusted: bool) -> bool:
+    """Whether a folder of the hub's cache is known to have all files that an encoder needs."""
+    place = _list_of_files(repository, folder.name)
+    listed = read_json(place) if place.is_file() else None
+    if not isinstance(listed, list):
+        return False
+    needed = needed_files([str(file) for file in listed], trusted)
+    return all((folder / file).is_file() for file in needed)
 
 
 def _ask(repository: str, revision: str, *, patient: bool) -> ModelInfo:
@@ -180,7 +217,7 @@ def _ask(repository: str, revision: str, *, patient: bool) -> ModelInfo:
 
 
 def _cached_snapshot(repository: str, revision: str) -> Path | None:
-    """The folder of a model in the hub's cache, if all its settings files are there."""
+    """The folder of a model in the hub's cache, if it has settings and weights."""
     try:
         folder = Path(
             snapshot_download(

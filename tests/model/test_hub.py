@@ -12,8 +12,9 @@ from huggingface_hub import errors
 
 from hybridbatch.common import retries
 from hybridbatch.common.errors import ModelError
-from hybridbatch.model import Encoder
-from hybridbatch.model.loading import needed_files
+from hybridbatch.model import Encoder, loading
+from hybridbatch.model.loading import locate, needed_files
+from tests.helpers.recording import RecordingReporter
 from tests.helpers.tiny import write_tiny_model
 
 REPOSITORY = Path(__file__).parents[2]
@@ -157,6 +158,43 @@ def test_a_model_of_50_mb_arrives_whatever_breaks(hub_mirror: ModuleType, tmp_pa
     with hub_mirror.HubMirror(tmp_path / "root", faults=faults, seed=7) as url:
         (line,) = load(url, tmp_path / "cache", "acme/large")
     assert line.split()[0] == Encoder.load(str(folder)).fingerprint()
+
+
+def test_a_half_filled_cache_is_completed_or_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    commit = "a" * 40
+    folder = tmp_path / "hub" / commit
+    folder.mkdir(parents=True)
+    files = ["config.json", "model.safetensors", "modules.json"]
+    for name in files[:2]:
+        (folder / name).touch()
+
+    def fetch(repository: str, name: str, *, revision: str) -> None:
+        (folder / name).touch()
+
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    def warnings() -> list[str]:
+        report = RecordingReporter()
+        assert locate(f"acme/tiny@{commit}", report).location == str(folder)
+        return report.warnings
+
+    monkeypatch.setenv("HYBRIDBATCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr(loading, "hf_hub_download", fetch)
+    monkeypatch.setattr(loading, "_ask", no_network)
+    assert "modules.json" in warnings()[0]
+    siblings = [SimpleNamespace(rfilename=name) for name in files]
+    info = SimpleNamespace(sha=commit, siblings=siblings)
+    monkeypatch.setattr(loading, "_ask", lambda *_, **__: info)
+    assert not warnings()
+    assert (folder / "modules.json").is_file()
+    monkeypatch.setattr(loading, "_ask", no_network)
+    assert not warnings()
+    (folder / "modules.json").unlink()
+    assert warnings()
 
 
 def test_only_the_files_that_an_encoder_needs_are_fetched():

@@ -449,9 +449,19 @@ def test_bible_leaves_out_what_is_numbered_in_another_way():
     assert not bible._go_along({n: "y" * (90 - 9 * n) for n in range(1, 9)}, english)
 
 
+def test_a_folder_with_names_of_a_clone_is_not_taken_for_one(tmp_path: Path):
+    for name in ("sw", "tr", "te", "zu"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "train_data.json").touch()
+    assert not HOMES["stories"].cloned(tmp_path)
+    assert not HOMES["amharic-qa"].cloned(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["NTREX", "ntrex", "."])
 def test_a_clone_serves_as_well(web, tmp_path: Path, name: str):
     root = tmp_path / "root"
+    (root / name).mkdir(parents=True)
+    (root / name / "README.md").touch()
     for address, content in list(web.items()):
         path = address.removeprefix(NTREX.address(""))
         if path != address:
@@ -521,7 +531,8 @@ def test_a_dry_run_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_passage_without_text_keeps_its_title():
-    assert titled({"title": "Ziwa", "text": " "}) == "Ziwa"
+    for passage in ({"text": " "}, {"text": None}, {}):
+        assert titled({"title": "Ziwa", **passage}) == "Ziwa"
     assert titled({"title": "Ziwa", "text": "Maji."}) == "Ziwa Maji."
     with pytest.raises(RowProblem):
         titled({"title": "", "text": ""})

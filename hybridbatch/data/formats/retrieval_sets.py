@@ -102,7 +102,8 @@ def titled(passage: Record) -> str:
     title = str(passage.get("title") or "")
     body = passage.get("text")
     # Some passages of Wikipedia have only a title, which is then the content.
-    if isinstance(body, str) and not body.strip() and title.strip():
+    is_empty = body is None or (isinstance(body, str) and not body.strip())
+    if is_empty and title.strip():
         return title.strip()
     return f"{title} {text(passage, 'text')}".strip()
 

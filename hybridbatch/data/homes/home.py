@@ -72,17 +72,16 @@ class Repository:
     def clone(self, data_root: Path | None, folder: str) -> Path | None:
         """A clone under the data root, if there is one.
 
-        The clone is named as the repository or as `folder`, or is the data root itself.
+        The clone is named as the repository or as `folder`, or is the data root itself. The latter
+        has also the readme or the history of a repository, because markers can be common names.
         """
         if data_root is None:
             return None
         name = self.name.rpartition("/")[2]
-        for place in (
-            data_root / name,
-            data_root / name.lower(),
-            data_root / folder,
-            data_root,
-        ):
+        places = [data_root / name, data_root / name.lower(), data_root / folder]
+        if (data_root / "README.md").is_file() or (data_root / ".git").exists():
+            places.append(data_root)
+        for place in places:
             if (place / self.marker).exists():
                 return place
         return None

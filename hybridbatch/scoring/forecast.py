@@ -96,8 +96,8 @@ def of_absent(name: str, config: EvalConfig, trained: Sequence[str]) -> Forecast
     """The forecast for a task that is to be downloaded."""
     size = size_of(files_to_fetch(name, config.data_root, config.task_languages, trained))
     known = expected_sizes(name, config.task_languages, trained)
-    queries = known.get("queries", 0)
-    passages = known.get("passages", 0) * config.passage_share
+    queries = known["queries"]
+    passages = known["passages"] * config.passage_share
     a_query = min(config.max_query_tokens, 3 + QUERY_BYTES / BYTES_A_TOKEN)
     a_passage = min(config.max_passage_tokens, 3 + PASSAGE_BYTES / BYTES_A_TOKEN)
     return Forecast(

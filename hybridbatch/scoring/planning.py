@@ -135,10 +135,7 @@ class Evaluation:
             rows.append(
                 {
                     "task": name,
-                    "query languages": known.get("languages"),
-                    "corpus languages": known.get("languages"),
-                    "queries": known.get("queries"),
-                    "passages": known.get("passages"),
+                    **known,
                     "distinct texts": None,
                     "pool": None,
                     "data": download_in_words(forecast.absent),

@@ -18,6 +18,7 @@ from hybridbatch.common import retries
 from hybridbatch.common.errors import ConfigError, DataError
 from hybridbatch.data.download.web import web_file
 from hybridbatch.data.tasks import lareqa
+from hybridbatch.data.tasks.catalogue import expected_sizes
 from hybridbatch.data.tasks.registry import load_task
 
 QRELS = "query-id\tcorpus-id\tscore\n"
@@ -374,6 +375,26 @@ COUNTS = {  # queries and passages over all languages, from the READMEs of the d
     "tydi": (3696 + 1625 + 2755, 3429 + 1269 + 1687),
     "tatoeba": (79_016, 79_016),
 }
+
+
+@pytest.mark.parametrize("name", [name for name in COUNTS if ":" not in name])
+def test_counts_are_told_before_the_data_is_here(name):
+    known = expected_sizes(name, "all", ())
+    told = (known["queries"], known["passages"])
+    at_most = {"belebele": (122 * 900, 122 * 488), "tatoeba": (93_000, 93_000)}
+    assert told == at_most.get(name, COUNTS[name])
+
+
+def test_counts_follow_the_languages():
+    sizes = expected_sizes("belebele-sib", "eng,swh", ())
+    assert sizes == {
+        "query languages": 1,
+        "corpus languages": 2,
+        "queries": 293,
+        "passages": 320,
+    }
+    assert expected_sizes("afriqa", "yor,hau,fra", ())["queries"] == 222
+    assert expected_sizes("tatoeba", "eng,swh", ())["passages"] == 1000
 
 
 @pytest.mark.parametrize("name", COUNTS)

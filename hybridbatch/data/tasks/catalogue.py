@@ -11,6 +11,7 @@ from hybridbatch.common.languages import canonical, resolve
 from hybridbatch.common.records import Task
 from hybridbatch.common.sizes import gigabytes
 from hybridbatch.data.download.sizes import Files, KnownSize, size_of
+from hybridbatch.data.homes.aligned import NTREX_LANGUAGES, TATOEBA
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.sources.local_copies import local_copy
 from hybridbatch.data.tasks import belebele, lareqa, miracl
@@ -21,6 +22,21 @@ from hybridbatch.data.tasks.layouts import (
     read_flat,
 )
 
+# Canonical ids of the languages of SIB-200.
+SIB200 = tuple(
+    """
+    ace ace-Arab acm acq aeb afr ajp aka als amh apc arb arb-Latn ars ary arz asm ast awa ayr
+    azb azj bak bam ban bel bem ben bho bjn bjn-Arab bod bos bug bul cat ceb ces cjk ckb crh cym
+    dan deu dik dyu dzo ell eng epo est eus ewe fao fij fin fon fra fur fuv gaz gla gle glg grn
+    guj hat hau heb hin hne hrv hun hye ibo ilo ind isl ita jav jpn kab kac kam kan kas kas-Deva
+    kat kaz kbp kea khk khm kik kin kir kmb kmr knc knc-Arab kon kor lao lij lim lin lit lmo ltg
+    ltz lua lug luo lus lvs mag mai mal mar min min-Arab mkd mlt mni mos mri mya nld nno nob npi
+    nqo nso nus nya oci ory pag pan pap pbt pes plt pol por prs quy ron run rus sag san sat scn
+    shn sin slk slv smo sna snd som sot spa srd srp ssw sun swe swh szl tam taq taq-Tfng tat tel
+    tgk tgl tha tir tpi tsn tso tuk tum tur twi tzm uig ukr umb urd uzn vec vie war wol xho ydd
+    yor yue zho zho-Hant zsm zul
+    """.split()  # noqa: SIM905
+)
 Reader = Callable[..., Task]  # (folder, name, **fields of Task) -> Task
 
 
@@ -40,6 +56,9 @@ class Description:
     queries: int | Mapping[str, int] | None = None
     # expected in every language, or by language code
     passages: int | Mapping[str, int] | None = None
+    # (queries, passages) of the default split by language, at most, for the forecast; None: as
+    # counted in `queries` and `passages`
+    roughly: Mapping[str, tuple[int, int]] | None = None
     megabytes: float | None = None  # to download; None: as the home states, or by language
     fetch: Callable[[], Path] | None = None  # downloads the files if no data root has them
     fetched: Callable[[], Path | None] = lambda: None  # the folder of an earlier `fetch`
@@ -102,6 +121,7 @@ CATALOGUE: Mapping[str, Description] = {
         read=read_flat,
         queries=1190,
         passages=240,
+        roughly={"ro": (1190, 240)},
     ),
     "belebele": Description(
         about="Question to passage of four sentences or so, in all languages of Belebele; passages are parallel.",
@@ -112,6 +132,7 @@ CATALOGUE: Mapping[str, Description] = {
         read=partial(read_flat, strip_language=True),
         queries=900,
         passages=488,
+        roughly=dict.fromkeys(belebele.CODES, (900, 488)),
         files=belebele.files,
         hub=belebele.read_belebele,
     ),
@@ -137,6 +158,7 @@ CATALOGUE: Mapping[str, Description] = {
         read=read_flat,
         queries=293,
         passages=160,
+        roughly={**dict.fromkeys(SIB200, (0, 160)), "eng": (293, 160), "deu": (293, 160)},
     ),
     "afriqa": Description(
         about="Questions in African languages to English or French Wikipedia passages, the gold passages of train and"
@@ -147,6 +169,9 @@ CATALOGUE: Mapping[str, Description] = {
         licence="CC BY 4.0; passages CC BY-SA",
         read=_read_afriqa,
         splits=("dev", "train"),
+        roughly={"bem": (235, 0), "fon": (271, 0), "hau": (222, 0), "ibo": (307, 0), "kin": (230, 0),
+                 "twi": (348, 0), "zul": (242, 0), "en": (0, 3111), "fr": (0, 494),
+                 **dict.fromkeys(("swa", "wol", "yor"), (0, 0))},  # none, or in another split
     ),
     "amqa": Description(
         about="Amharic question to passage; few passages, many questions each.",
@@ -157,6 +182,7 @@ CATALOGUE: Mapping[str, Description] = {
         read=_read_amqa,
         folder="amharic-qa",
         splits=("test", "dev", "train"),
+        roughly={"am": (299, 33)},
     ),
     "tydi": Description(
         about="Question to gold passage in English, Korean and Swahili; the train split, which many encoders have seen.",
@@ -166,6 +192,7 @@ CATALOGUE: Mapping[str, Description] = {
         licence="Apache-2.0; passages CC BY-SA",
         read=read_flat,
         folder="tydi-goldp",
+        roughly={"en": (3696, 3429), "ko": (1625, 1269), "sw": (2755, 1687)},
     ),
     "sib200": Description(
         about="Bitext retrieval: find the translation of a FLORES-200 sentence.",
@@ -176,25 +203,28 @@ CATALOGUE: Mapping[str, Description] = {
         read=read_bitext,
         queries=1004,
         passages=1004,
+        roughly=dict.fromkeys(SIB200, (1004, 1004)),
     ),
     "ntrex": Description(
         about="Bitext retrieval: find the translation of a news sentence.",
-        languages="up to 128",
+        languages="91; a local copy: up to 128",
         size="1,997 sentences a language",
         source="github.com/MicrosoftTranslator/NTREX @ 8561f6a622db9edad1217683e5c83daefd8bb2bf",
         licence="CC BY-SA 4.0",
         read=read_bitext,
         queries=1997,
         passages=1997,
+        roughly=dict.fromkeys(NTREX_LANGUAGES, (1997, 1997)),
     ),
     "tatoeba": Description(
         about="Bitext retrieval from English: find the translation of a sentence. Every language has its own English"
         " side, so the direction into English, whose corpora would differ, is left out.",
-        languages="up to 112, with English",
+        languages="93 and English; a local copy: up to 112",
         size="up to 1,000 sentences a language",
         source="github.com/facebookresearch/LASER @ 74bc6ae7ffb7cba670fe0f428d0ede9f666fb821",
         licence="CC BY 2.0 FR",
         read=read_english_to,
+        roughly={**dict.fromkeys(TATOEBA, (1000, 1000)), "eng": (0, 0)},
     ),
 }  # fmt: skip
 
@@ -261,19 +291,31 @@ def local_folder(name: str, data_root: Path | None) -> Path | None:
 
 
 def expected_sizes(name: str, languages: str, trained: Iterable[str]) -> dict[str, int]:
-    """The number of languages, queries and passages of a task in the wanted languages.
+    """The number of languages, queries and passages of a task in the wanted languages, at most."""
+    known: dict[str, tuple[int, int]] = {}
+    for code, counts in _by_language(CATALOGUE[name.partition(":")[0]]).items():
+        known[canonical(code)] = counts
+    wanted = resolve(languages, tuple(known), tuple(trained))
+    queries = [known[code][0] for code in wanted]
+    passages = [known[code][1] for code in wanted]
+    return {
+        "query languages": sum(count > 0 for count in queries),
+        "corpus languages": sum(count > 0 for count in passages),
+        "queries": sum(queries),
+        "passages": sum(passages),
+    }
 
-    The numbers that depend on the data itself are left out.
-    """
-    description = CATALOGUE[name.partition(":")[0]]
-    sizes: dict[str, int] = {}
-    for what, counts in (("queries", description.queries), ("passages", description.passages)):
-        if isinstance(counts, Mapping):
-            known = {canonical(code): count for code, count in counts.items()}
-            wanted = resolve(languages, tuple(known), tuple(trained))
-            sizes["languages"] = len(wanted)
-            sizes[what] = sum(known[code] for code in wanted)
-    return sizes
+
+def _by_language(description: Description) -> Mapping[str, tuple[int, int]]:
+    """The number of queries and passages by language, at most."""
+    if description.roughly is not None:
+        return description.roughly
+    queries, passages = description.queries, description.passages
+    assert isinstance(passages, Mapping)
+    found: dict[str, tuple[int, int]] = {}
+    for code, count in passages.items():
+        found[code] = (queries[code] if isinstance(queries, Mapping) else queries or 0, count)
+    return found
 
 
 def files_to_fetch(

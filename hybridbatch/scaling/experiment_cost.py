@@ -34,6 +34,7 @@ class Cost:
         step: seconds of a training step.
         training, evaluation: seconds of all arms together.
         memory: of training, without activations.
+        translator: the model that translates the data first; None: nothing is translated.
     """
 
     download: float
@@ -46,6 +47,7 @@ class Cost:
     memory: float | None
     steps: int
     arms: int
+    translator: str | None = None
 
     def lines(self, folder: Path) -> dict[str, str]:
         """For people, by name."""
@@ -54,6 +56,10 @@ class Cost:
             "to download": gigabytes(self.download) + unknown,
             "disk": f"about {gigabytes(self.disk)}; {gigabytes(free_bytes(folder))} are free",
         }
+        if self.translator:
+            told["translation"] = (
+                f"by {self.translator}, before training; its time comes on top and is not known"
+            )
         if self.step is None or self.training is None or self.evaluation is None:
             return told | {"time": "unknown before the model is here"}
         told["memory"] = (
@@ -110,6 +116,7 @@ def cost_of(
         memory=None if model is None else model.train_bytes,
         steps=first.steps,
         arms=arms,
+        translator=None if is_prepared else preparation.translator,
     )
 
 

@@ -119,7 +119,9 @@ def test_the_list_tells_the_megabytes_that_a_server_tells(
     assert rows["wikiqa"]["data"] == "to download: 2.1 MB"
     assert rows["ntrex"]["data"] == "to download: 35 MB"
     assert rows["mmarco"]["data"] == "to download: 57 GB"
-    assert rows["nq"]["data"] == "to download: 100,231 pairs"
+    assert rows["nq"]["data"] == "to download: the server does not tell how much"
+    for name in ("newsqa", "parallel-documents"):
+        assert rows[name]["data"] == "to get by hand, and to name with --data-root"
 
 
 def test_memory_that_grows_with_the_rows_is_told(tmp_path: Path):

@@ -497,7 +497,7 @@ def test_the_checksum_is_of_names_and_contents(tmp_path: Path):
 
 def test_every_task_and_source_is_here_or_says_how_much_it_downloads(web):
     for row in [*describe_tasks(), *catalogue()]:
-        assert row["data"].startswith(("here", "to download")), row
+        assert row["data"].startswith(("here", "to download", "to get")), row
     for name, task in CATALOGUE.items():
         assert task.fetch or task.hub or (task.folder or name) in HOMES
     assert all(len(one.sha256) == 64 and one.megabytes > 0 for one in HOMES.values())

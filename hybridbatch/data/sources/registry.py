@@ -135,9 +135,12 @@ def _whereabouts(source: Source, data_root: Path | None) -> str:
         return "here"
     folder = _FOLDERS.get(source.name)
     if folder is None:
-        size = size_of(source.files(SourceContext(data_root)))
-        if size is None or not size.whole:
-            return f"to download: {source.size}"
+        files = source.files(SourceContext(data_root))
+        if not files:
+            return "to get by hand, and to name with --data-root"
+        size = size_of(files)
+        if size is None:
+            return "to download: the server does not tell how much"
         return f"to download: {gigabytes(size.absent)}" if size.absent else "here"
     if local_copy(data_root, folder):
         return "here"

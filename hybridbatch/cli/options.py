@@ -82,8 +82,8 @@ def number_option(
         least: the least value; the greatest is that of 64 bits.
         metavar: the name of the value; default: as for settings.
     """
-    bounds = Field(ge=least, le=LARGEST_INTEGER, allow_inf_nan=False)
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[kind, bounds])
+    bounded: Any = Annotated[kind, Field(ge=least, le=LARGEST_INTEGER, allow_inf_nan=False)]
+    adapter: TypeAdapter[Any] = TypeAdapter(bounded)
 
     def parse(value: Any) -> Any:
         try:

@@ -16,7 +16,7 @@ import typer
 import hybridbatch
 from hybridbatch.cli import console
 from hybridbatch.cli.base import EVERYWHERE, app
-from hybridbatch.common.errors import HybridBatchError, Interrupted
+from hybridbatch.common.errors import DataError, HybridBatchError, Interrupted
 from hybridbatch.common.shortage import in_words, least, shortage, watch_container
 from hybridbatch.common.stopping import command_signals, end_at_next_interrupt
 
@@ -89,12 +89,20 @@ def _tell_stop(stop: BaseException) -> None:
 
 
 def _tell_failure(mistake: Exception) -> bool:
-    """Print a shortage or a mistake of the user in one line; False if it is neither."""
+    """Print a shortage, a mistake of the user, or what the file system refused in one line.
+
+    False if it is none of these.
+    """
     needed = shortage(mistake)
     if needed is not None:
         console.show_traceback()
         console.error(in_words(needed))
         return True
+    if isinstance(mistake, OSError) and mistake.filename is not None:
+        mistake = DataError(
+            f"{mistake.filename}: cannot be used ({mistake.strerror}); check this path and its"
+            " permissions"
+        )
     if isinstance(mistake, HybridBatchError):
         console.show_traceback()
         if _tells(mistake):

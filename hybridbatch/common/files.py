@@ -279,7 +279,8 @@ def parse_json(raw: bytes | str, place: object, mend: str = "") -> JsonValue:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises `ConfigError` naming the line.
 
-    Anchors and aliases, which let a few bytes stand for gigabytes, are refused; a date is a text.
+    Anchors and aliases, which let a few bytes stand for gigabytes, are refused, and so are tags; a
+    date is a text.
     """
     try:
         if path.stat().st_size > LARGEST_YAML:
@@ -316,8 +317,10 @@ def _parse_yaml(path: Path, text: str) -> Any:
             f"{path}: is nested too deeply for a file of settings; write settings as `name:"
             " value` lines"
         ) from error
-    except (ValueError, OverflowError) as error:  # such as a number of 5,000 digits
-        raise ConfigError(f"{path}: holds a number that cannot be read; shorten it") from error
+    except (ValueError, OverflowError) as error:  # such as "\UFFFFFFFF"
+        raise ConfigError(
+            f"{path}: holds an escape that is no character; write the character itself"
+        ) from error
 
 
 @lru_cache(maxsize=1)
@@ -328,11 +331,14 @@ def _yaml_loader() -> Any:
         """Plain values, lists and mappings; nothing that refers to something else."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            """Refuse anchors, aliases, and nesting that no setting has."""
+            """Refuse anchors, aliases, tags, and nesting that no setting has."""
             event = self.peek_event()
             anchor = getattr(event, "anchor", None)
             if anchor is not None:
                 what = "aliases (*) and anchors (&) are not taken; write the value out"
+                raise yaml.composer.ComposerError(None, None, what, event.start_mark)
+            if event.tag is not None:
+                what = "tags (!) are not taken; write the plain value, or a text in quotes"
                 raise yaml.composer.ComposerError(None, None, what, event.start_mark)
             self.depth = getattr(self, "depth", 0) + 1
             if self.depth > DEEPEST_YAML:
@@ -370,7 +376,11 @@ def _yaml_loader() -> Any:
         SettingsLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", whole, list(first))
 
     def whole_number(loader: Any, node: Any) -> int:
-        return int(loader.construct_scalar(node))
+        try:
+            return int(loader.construct_scalar(node))
+        except ValueError as error:  # more than 4,300 digits
+            what = "a number is too long to be read; shorten it"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
     SettingsLoader.add_constructor("tag:yaml.org,2002:int", whole_number)
     return SettingsLoader

@@ -161,7 +161,7 @@ def build(
     value, its place and the mend.
     """
     fields = cls.model_fields
-    written = {name.replace("-", "_"): value for name, value in _read(file).items()}
+    written = _read(file)
     given = dict(overrides or {})
     place = f"{file}: " if file else ""
     for name in [*written, *given]:
@@ -192,7 +192,17 @@ def build(
 
 
 def _read(file: Path | None) -> dict[str, Any]:
-    return {} if file is None else {str(name): value for name, value in read_yaml(file).items()}
+    """The settings of a file by the names of their fields. Raises `ConfigError`."""
+    written: dict[str, Any] = {}
+    for given, value in read_yaml(file).items() if file else ():
+        name = str(given).replace("-", "_")
+        if name in written:
+            raise ConfigError(
+                f"{file}: {shortened(name)!r} stands there twice, once with a dash (-) and once"
+                " with an underscore (_); take one out"
+            )
+        written[name] = value
+    return written
 
 
 def _layered(default: Any, written: Any, given: Any) -> Any:

@@ -99,7 +99,9 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
         " of its query, or both.",
     )
 
-    steps: int = setting(100, "Optimisation", "Number of optimizer steps.", ge=1)
+    steps: int = setting(
+        100, "Optimisation", "Number of optimizer steps.", ge=1, le=1_000_000_000
+    )
     learning_rate: float = setting(3e-5, "Optimisation", "Peak learning rate.", gt=0)
     lr_schedule: Literal["linear", "cosine", "constant"] = setting(
         "linear", "Optimisation", "Course of the learning rate after warm-up."

@@ -142,6 +142,8 @@ def test_options_of_any_command_refuse_numbers_out_of_bounds(
         (["eval", "--tasks", "xquadr"], ["xquad-r"]),
         (["inspect", "nowhere"], ["nowhere"]),
         (["cache", "--prune", "nan"], ["--prune", "nan"]),
+        (["inspect", "x" * 300], ["too long", "check this path"]),
+        (["prepare", "--out", "x" * 5000], ["too long", "check this path"]),
     ],
 )
 def test_mistakes_end_with_one_line_and_code_2(
@@ -152,4 +154,5 @@ def test_mistakes_end_with_one_line_and_code_2(
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr
+    assert len(errors[0]) <= 500
     assert all(part in errors[0] for part in parts), errors

@@ -30,6 +30,14 @@ BOMB = "name: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
         "seed: " + "[" * 5000 + "]" * 5000 + "\n",
         "seed: 1:30\n",
         "seed: !!python/object:os.system x\n",
+        "seed: !!timestamp abc\n",
+        "gradient_cache: !!bool maybe\n",
+        "source_weights: !!map [a, b]\n",
+        "data: !!binary AAAA\n",
+        'seed: !!int ""\n',
+        'name: "\\UFFFFFFFF"\n',
+        "batch-size: 8\nbatch_size: 9\n",
+        f"steps: {2**63 - 1}\n",
         'mix: "a\\nb\\nc"\nsteps: "\\n\\nq"\n',
         'mix: "\\e[31mred"\n',
         'name: "a\\0b"\n',
@@ -52,6 +60,14 @@ def test_a_damaged_file_of_settings_is_one_short_line(tmp_path: Path, text: str)
     assert message.isprintable()
     assert len(message.removeprefix(str(tmp_path))) < 500
     assert "run.yaml" in message
+
+
+@pytest.mark.parametrize("value", ["!!int 3", "9" * 5000])
+def test_a_value_that_yaml_cannot_read_is_named_with_its_line(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"mix: 0.5\nseed: {value}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml:2: "):
+        build(TrainConfig, file)
 
 
 @pytest.mark.parametrize("value", ["true", "3", "{a: 1}"])

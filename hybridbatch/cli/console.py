@@ -26,7 +26,7 @@ from hybridbatch.common.progress import Bar, Overview
 out = Console(soft_wrap=True)  # results: pipes carry them
 err = Console(stderr=True, soft_wrap=True)  # notes and progress
 EVERY = 30.0  # seconds between the lines of progress where standard error is no terminal
-LONGEST_ERROR = 500  # characters
+LONGEST_ERROR = 490  # characters, after "error: "
 FIRST = 3.0  # seconds until the first of them, which tells how long it takes
 
 

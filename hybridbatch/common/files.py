@@ -380,7 +380,9 @@ def _yaml_loader() -> Any:
             return int(loader.construct_scalar(node))
         except ValueError as error:  # more than 4,300 digits
             what = "a number is too long to be read; shorten it"
-            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
+            raise yaml.constructor.ConstructorError(
+                None, None, what, node.start_mark
+            ) from error
 
     SettingsLoader.add_constructor("tag:yaml.org,2002:int", whole_number)
     return SettingsLoader
@@ -404,7 +406,7 @@ def _opened(path: Path) -> Iterator[Any]:
         import pyarrow as pa
 
         with (
-            pa.input_stream(str(path), compression="zstd") as arrow,
+            pa.input_stream(pa.OSFile(os.fsencode(path)), compression="zstd") as arrow,
             io.BufferedReader(arrow) as buffered,
         ):
             yield buffered

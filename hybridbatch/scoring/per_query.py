@@ -1,5 +1,6 @@
 """Scores of every query, kept as Parquet; all averages and comparisons are made from this file."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -139,13 +140,17 @@ def read(folder: Path, metric: str) -> "pyarrow.Table":
         )
     check_scores(folder, FILE)
     try:
-        known = [name for name in pq.read_schema(path).names if name not in KEYS]
+        known = [
+            name
+            for name in pq.read_schema(pa.OSFile(os.fsencode(path))).names
+            if name not in KEYS
+        ]
         if column not in known:
             raise DataError(
                 f"{path}: has no metric {metric!r}{nearest(metric, known)}; it has"
                 f" {', '.join(known)}"
             )
-        table = pq.read_table(path, columns=[*KEYS, column])
+        table = pq.read_table(pa.OSFile(os.fsencode(path)), columns=[*KEYS, column])
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path}: is damaged ({first_line(error)}); run the evaluation again"

@@ -63,7 +63,9 @@ def test_a_damaged_file_of_settings_is_one_short_line(tmp_path: Path, text: str)
 
 
 @pytest.mark.parametrize("value", ["!!int 3", "9" * 5000])
-def test_a_value_that_yaml_cannot_read_is_named_with_its_line(tmp_path: Path, value: str) -> None:
+def test_a_value_that_yaml_cannot_read_is_named_with_its_line(
+    tmp_path: Path, value: str
+) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(f"mix: 0.5\nseed: {value}\n")
     with pytest.raises(ConfigError, match=r"run\.yaml:2: "):

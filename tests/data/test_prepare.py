@@ -4,9 +4,13 @@ half-written.
 
 import gzip
 import json
+import os
 from collections import defaultdict
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
 import pytest
 
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
@@ -69,6 +73,40 @@ def test_the_users_rows_come_out_as_they_went_in(tmp_path):
             f"Answer {record_id[1:]} sw",
         )
     assert sum(versions["eng"][0] == "validation" for versions in found.values()) == 10
+
+
+def packed_zst(path: Path) -> None:
+    path.write_bytes(pa.compress(path.read_bytes(), "zstd", asbytes=True))
+
+
+def as_parquet(path: Path) -> None:
+    pq.write_table(pa.json.read_json(path), path)
+
+
+def as_tmx(path: Path) -> None:
+    units = "".join(
+        f'<tu><tuv xml:lang="en"><seg>The line {letter * 9} of a long story</seg></tuv></tu>'
+        for letter in "abcdefgh"
+    )
+    path.write_text(f"<tmx><body>{units}</body></tmx>")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "convert"),
+    [(".jsonl.zst", packed_zst), (".parquet", as_parquet), (".tmx", as_tmx)],
+)
+def test_files_and_folders_whose_names_are_not_utf_8_are_read(tmp_path, suffix, convert):
+    mine = write_mine(tmp_path / "mine.jsonl")
+    convert(mine)
+    odd = tmp_path / os.fsdecode(b"n\xff" + suffix.encode())
+    try:
+        mine.rename(odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    folder = prepare(config(tmp_path, odd, decontaminate=("none",)))
+    rows = everything(folder)
+    assert {name for name, _ in rows} == {"n?"}
+    assert everything(folder.rename(tmp_path / os.fsdecode(b"d\xff"))) == rows
 
 
 def test_languages_are_filtered_and_a_limit_keeps_whole_records_nested(tmp_path):

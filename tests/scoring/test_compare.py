@@ -3,6 +3,7 @@ refused.
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,15 @@ def test_a_real_difference_is_found_where_it_is_and_only_there(runs):
     )
     assert sentences["multilingual"].startswith("hybrid beats mono on toy (multilingual)")
     assert sentences["monolingual"].startswith("there is no significant difference")
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_compared(runs):
+    odd = runs[0].with_name(os.fsdecode(b"ev\xff"))
+    try:
+        runs[0].rename(odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    assert compare([odd, runs[1]], draws=100)["rows"]
 
 
 def test_the_unit_is_the_question_not_the_language_pair(tmp_path):

@@ -1,5 +1,6 @@
 """Parquet and Arrow files, and the folders that `datasets.Dataset.save_to_disk` writes."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ def parquet_columns(path: Path) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as table:
+        with pq.ParquetFile(pa.OSFile(os.fsencode(path))) as table:
             return list(table.schema_arrow.names)
     except (pa.ArrowException, *_DAMAGED) as error:
         raise _unreadable(path, "Parquet", 0, error) from error
@@ -45,7 +46,7 @@ def parquet_records(path: Path) -> Iterator[Numbered]:
 
     number = 0
     try:
-        with pq.ParquetFile(path) as table:
+        with pq.ParquetFile(pa.OSFile(os.fsencode(path))) as table:
             _require_unpackable(path, table.metadata)
             for number, record in _rows(_parquet_batches(path, table)):
                 yield number, record
@@ -131,7 +132,7 @@ def arrow_columns(path: Path) -> list[str]:
     import pyarrow as pa
 
     try:
-        with pa.memory_map(str(path)) as source:
+        with pa.memory_map(os.fsencode(path)) as source:
             return list(_arrow_reader(source).schema.names)
     except (pa.ArrowException, *_DAMAGED) as error:
         raise _unreadable(path, "Arrow", 0, error) from error
@@ -147,7 +148,7 @@ def arrow_records(path: Path) -> Iterator[Numbered]:
 
     number = 0
     try:
-        with pa.memory_map(str(path)) as source:
+        with pa.memory_map(os.fsencode(path)) as source:
             reader = _arrow_reader(source)
             if isinstance(reader, pa.ipc.RecordBatchFileReader):
                 batches: Iterable[Any] = map(reader.get_batch, range(reader.num_record_batches))

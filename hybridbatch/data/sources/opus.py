@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.records import BadRow, Row
-from hybridbatch.common.texts import comparable
+from hybridbatch.common.texts import comparable, writable
 from hybridbatch.data.formats.bitext import Bitext, find_bitexts
 from hybridbatch.data.pairs.aligned_text import (
     BLOCK,
@@ -37,7 +37,7 @@ FORMS = "Moses files (NAME.en, NAME.sw), NAME.en-sw.tsv without a header, or NAM
 
 def own_parallel_text(path: Path, bitexts: Sequence[Bitext]) -> Source:
     """The bitexts at `path` (a TMX or TSV file or a folder) as documents."""
-    name = path.resolve().name if path.is_dir() else bitexts[0].name
+    name = writable(path.resolve().name if path.is_dir() else bitexts[0].name)
 
     def rows(context: SourceContext) -> Iterator[Row | BadRow]:
         context.report.note(

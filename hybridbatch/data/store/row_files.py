@@ -6,6 +6,7 @@ group for it. Opening a file reads only the footer.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +109,7 @@ class _RowFile:
             self._valid = set()
         self.path = path
         try:
-            mapped = pa.memory_map(str(path))
+            mapped = pa.memory_map(os.fsencode(path))
             self.content = mapped.read_buffer(mapped.size())
             self._check_descriptions(path)
             reader = pa.ipc.open_file(self.content)

@@ -4,14 +4,16 @@
 other vectors in the same places.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
 
-from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.errors import ConfigError, DataError, first_line
 from hybridbatch.common.files import atomic_path
 
 FORMATS = (
@@ -96,7 +98,7 @@ def _open_npy(path: Path) -> IndexFile:
     try:
         # private: torch takes writable arrays only, and nothing written would reach the file
         vectors = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
         raise DataError(f"{path}: is damaged, or not a numpy array ({error})") from error
     _check_array(path, vectors.shape, vectors.dtype)
     dtype = vectors.dtype.newbyteorder("=")
@@ -128,14 +130,25 @@ def _check_array(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
         raise DataError(f"{path}: holds {dtype} numbers; vectors must be {', '.join(FLOATS)}")
 
 
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    """Turn what Arrow says of a damaged file into a `DataError`."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, ValueError, OverflowError, SystemError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: is damaged, or not a Parquet file ({first_line(error)}); write it again"
+        ) from error
+
+
 def _open_parquet(path: Path, column: str, language_column: str | None) -> IndexFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _parquet_errors(path):
         file = pq.ParquetFile(path, memory_map=True)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: is damaged, or not a Parquet file ({error})") from error
     schema = file.schema_arrow
     for name, flag in ((column, "--column"), (language_column, "--languages")):
         if name is not None and name not in schema.names:
@@ -204,9 +217,9 @@ class _ParquetRows:
         return self.held
 
     def _vectors(self, group: int) -> np.ndarray:
-        lists = (
-            self.file.read_row_group(group, columns=[self.column]).column(0).combine_chunks()
-        )
+        with _parquet_errors(self.path):
+            table = self.file.read_row_group(group, columns=[self.column])
+        lists = table.column(0).combine_chunks()
         first = int(self.ends[group - 1]) if group else 0
         if lists.null_count:
             row = first + int(np.flatnonzero(lists.is_null().to_numpy(zero_copy_only=False))[0])
@@ -228,7 +241,8 @@ class _ParquetRows:
 def _parquet_languages(path: Path, column: str) -> list[str]:
     import pyarrow.parquet as pq
 
-    values = pq.read_table(path, columns=[column]).column(0).to_pylist()
+    with _parquet_errors(path):
+        values = pq.read_table(path, columns=[column]).column(0).to_pylist()
     return ["" if value is None else str(value) for value in values]
 
 
@@ -249,7 +263,8 @@ def _write_parquet(path: Path, out: Path, column: str, vectors: np.ndarray) -> N
         ) as writer,
     ):
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+            with _parquet_errors(path):
+                table = file.read_row_group(group)
             own = np.ascontiguousarray(vectors[start : start + len(table)])
             values = pa.array(own.reshape(-1), kind.value_type)
             if pa.types.is_fixed_size_list(kind):

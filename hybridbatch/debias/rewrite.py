@@ -1,9 +1,9 @@
 """Subtracts language vectors from an existing index, in blocks; a stopped run can go on.
 
 Work in progress is in a hidden folder beside the result: the language vectors once they are
-estimated, the rewritten vectors so far, and the number of rewritten rows. The same command
-continues a run that was stopped. Another input or another method starts anew. The result appears
-only when it is complete.
+estimated, the rewritten vectors so far, and a checksum of each block of them. The same command
+continues a run that was stopped, after the blocks that are as they were written. Another input or
+another method starts anew. The result appears only when it is complete.
 """
 
 import errno
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import numpy as np
+from xxhash import xxh3_64
 
 import hybridbatch
 from hybridbatch.common.documents import Shape, read_document
@@ -27,6 +28,7 @@ from hybridbatch.common.files import (
     text_lines,
     write_json,
 )
+from hybridbatch.common.integrity import checksum
 from hybridbatch.common.languages import canonical
 from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.debias.fit import Method, counts_by_language
@@ -50,12 +52,12 @@ NPY_HEAD = 128  # bytes; numpy pads the header of such an array to this size
 
 
 class Progress(Shape):
-    """``progress.json``: what is rewritten, and how many rows are on the disk."""
+    """``progress.json``: what is rewritten, and the checksums of the blocks on the disk."""
 
     what: ClassVar[str] = "note of how far the work is"
 
     job: dict[str, Any]
-    rows: int
+    sums: list[str]
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,7 @@ def _estimated(
     if method.name != "shift":
         sides["query"] = turn
     write_vectors(work, LanguageVectors(sides, facts))
-    write_json(work / PROGRESS, {"job": job, "rows": 0}, sealed=True)
+    write_json(work / PROGRESS, {"job": job, "sums": []}, sealed=True)
     return read_vectors(work)
 
 
@@ -325,7 +327,9 @@ def _rewritten(
     path = work / PARTIAL
     offset = NPY_HEAD if index.kind == "npy" else 0
     row_bytes = width * index.dtype.itemsize
-    done = _rows_done(work, path, offset + total * row_bytes)
+    size = offset + total * row_bytes
+    sums = _sound_blocks(work, size, offset, BLOCK * row_bytes)
+    done = min(len(sums) * BLOCK, total)
     if done:
         report.note(f"continuing after {done:,} of {total:,} vectors")
     names = languages.names
@@ -333,7 +337,7 @@ def _rewritten(
     turner = RowTurner.of(with_loans(turn, names[:-1]), names)
     with (
         output_errors(path),
-        _PartialFile(path, offset + total * row_bytes, work / PROGRESS, job) as file,
+        _PartialFile(path, size, work / PROGRESS, job, sums) as file,
         report.bar("take language vectors off", total, "vectors", done) as bar,
     ):
         file.seek(offset + done * row_bytes)
@@ -347,7 +351,7 @@ def _rewritten(
                         told = _tell_length(index, lengths, report)
             except NotFinite as error:
                 raise _not_finite(index, start + error.row) from None
-            file.mark(start + len(block))
+            file.mark()
             bar.advance(len(block))
     return np.memmap(path, index.dtype, mode="r+", offset=offset, shape=index.shape)
 
@@ -364,19 +368,33 @@ def _tell_length(index: IndexFile, lengths: np.ndarray, report: Reporter) -> boo
     return True
 
 
-def _rows_done(work: Path, path: Path, size: int) -> int:
-    """How many rows an earlier run has written."""
+def _sound_blocks(work: Path, size: int, offset: int, block_bytes: int) -> list[str]:
+    """The checksums of the blocks that an earlier run wrote, up to the first damaged one."""
+    path = work / PARTIAL
     if not (work / PROGRESS).is_file() or not path.is_file() or path.stat().st_size != size:
-        return 0
-    return int(read_document(work / PROGRESS, Progress)["rows"])
+        return []
+    sound: list[str] = []
+    with output_errors(path), path.open("rb") as file:
+        file.seek(offset)
+        for noted in read_document(work / PROGRESS, Progress)["sums"]:
+            if checksum(file.read(block_bytes)) != noted:
+                break
+            sound.append(noted)
+    return sound
 
 
 class _PartialFile:
     """The file of the turned vectors, with a thread that flushes it and notes how far it is."""
 
-    def __init__(self, path: Path, size: int, progress: Path, job: dict[str, Any]) -> None:
-        """Open the file, or make it with `size` bytes on the disk. Raises `OSError`."""
-        self.progress, self.job = progress, job
+    def __init__(
+        self, path: Path, size: int, progress: Path, job: dict[str, Any], sums: list[str]
+    ) -> None:
+        """Open the file, or make it with `size` bytes on the disk. Raises `OSError`.
+
+        Args:
+            sums: the checksums of the blocks that are in the file already.
+        """
+        self.progress, self.job, self.sums = progress, job, sums
         fresh = not path.is_file() or path.stat().st_size != size
         self.file = path.open("wb" if fresh else "rb+", buffering=0)
         if fresh:
@@ -384,7 +402,8 @@ class _PartialFile:
         self.seek = self.file.seek
         self.thread = ThreadPoolExecutor(1)
         self.flush: Future[None] | None = None
-        self.rows = self.noted = 0
+        self.block = xxh3_64()  # of what was written since the last mark
+        self.noted = len(sums)
 
     def __enter__(self) -> "_PartialFile":
         return self
@@ -395,30 +414,32 @@ class _PartialFile:
             self.thread.shutdown(wait=True)
             if self.flush is not None:
                 self.flush.result()
-            if self.noted < self.rows:
-                self._flush(self.rows)
+            if self.noted < len(self.sums):
+                self._flush(list(self.sums))
         finally:
             self.file.close()
 
     def write(self, tile: np.ndarray) -> None:
         """Append rows. Raises `OSError`."""
         rest = tile.data.cast("B")
+        self.block.update(rest)
         while rest:
             rest = rest[self.file.write(rest) :]
 
-    def mark(self, rows: int) -> None:
-        """The first `rows` are written: flush them, unless a flush is under way."""
-        self.rows = rows
+    def mark(self) -> None:
+        """The next block is written: flush it, unless a flush is under way."""
+        self.sums.append(self.block.hexdigest())
+        self.block.reset()
         if self.flush is not None:
             if not self.flush.done():
                 return
             self.flush.result()
-        self.flush = self.thread.submit(self._flush, rows)
+        self.flush = self.thread.submit(self._flush, list(self.sums))
 
-    def _flush(self, rows: int) -> None:
+    def _flush(self, sums: list[str]) -> None:
         getattr(os, "fdatasync", os.fsync)(self.file.fileno())
-        write_json(self.progress, {"job": self.job, "rows": rows}, sealed=True)
-        self.noted = rows
+        write_json(self.progress, {"job": self.job, "sums": sums}, sealed=True)
+        self.noted = len(sums)
 
 
 def _allocate(file: IO[bytes], size: int) -> None:

@@ -315,6 +315,23 @@ def test_work_of_other_vectors_is_not_taken_up(tmp_path, stored, lines, monkeypa
     np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(other), atol=1e-6)
 
 
+def test_rewritten_vectors_that_are_damaged_are_rewritten(tmp_path, stored, lines, monkeypatch):
+    np.save(tmp_path / "corpus.npy", stored)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_put", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(Interrupted):
+            run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    path = tmp_path / ".new.npy.debiasing" / "vectors.part"
+    raw = bytearray(path.read_bytes())
+    raw[module.NPY_HEAD + 120 * WIDTH * stored.itemsize] ^= 1  # in the third block of 50 rows
+    path.write_bytes(raw)
+    reporter = RecordingReporter()
+    run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy", reporter)
+    assert any("continuing after 100 of 230" in note for note in reporter.notes)
+    run(tmp_path / "corpus.npy", lines, tmp_path / "undamaged.npy")
+    assert (tmp_path / "new.npy").read_bytes() == (tmp_path / "undamaged.npy").read_bytes()
+
+
 @pytest.mark.parametrize("name", ["progress.json", "language_vectors.safetensors"])
 def test_work_that_is_damaged_is_done_anew(tmp_path, stored, lines, monkeypatch, name):
     np.save(tmp_path / "corpus.npy", stored)
@@ -405,6 +422,15 @@ WIDTHS = [[1.0, 2.0, 3.0]] * 100 + [[1.0, 2.0]] * (
 EMPTY = pa.array([[]] * ROWS, pa.list_(pa.float32()))
 
 
+def _write_table(path: Path, vectors: np.ndarray) -> None:
+    pq.write_table(pa.table({"vector": vectors.tolist()}), path)
+
+
+def _put_in(path: Path, at: int, what: bytes) -> None:
+    raw = path.read_bytes()
+    path.write_bytes(raw[:at] + what + raw[at + len(what) :])
+
+
 @pytest.mark.parametrize(
     ("name", "make", "said"),
     [
@@ -415,7 +441,10 @@ EMPTY = pa.array([[]] * ROWS, pa.list_(pa.float32()))
         ("corpus.npy", lambda p, v: np.save(p, v.astype(int)), "int64 numbers"),
         ("corpus.npy", lambda p, v: np.save(p, np.array([{}], dtype=object), True), "damaged"),
         ("corpus.npy", lambda p, v: np.save(p, np.where(v == v[60, 0], np.nan, v)), "vector 60 holds"),
+        ("corpus.npy", lambda p, v: (np.save(p, v), _put_in(p, p.read_bytes().find(b"("), b"[")), "damaged"),
         ("corpus.parquet", lambda p, v: p.write_bytes(b"PAR1"), "damaged"),
+        ("corpus.parquet", lambda p, v: (_write_table(p, v), _put_in(p, 4, b"\xff")), "damaged"),
+        ("corpus.parquet", lambda p, v: (_write_table(p, v), _put_in(p, 40, b"\xff" * 8)), "damaged"),
         ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"x": [1]}), p), "no column 'vector'"),
         ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"vector": [1]}), p), "not lists"),
         ("corpus.parquet", lambda p, v: pq.write_table(pa.table({"vector": [[1.0], [1.0, 2.0]]}), p),

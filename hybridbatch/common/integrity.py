@@ -288,7 +288,7 @@ def _tensors_checksum(path: Path, tensors: Mapping[str, Any]) -> str | None:
         told = json.loads(header)
         told.pop("__metadata__", None)
         places = sorted((entry["data_offsets"], name) for name, entry in told.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     digest.update(start + header)
     end = 0

@@ -469,7 +469,7 @@ def _config_problem(source: Source, error: Exception) -> str:
     path = source.find("config.json")
     try:
         config = json.loads(path.read_bytes()) if path else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return "its config.json is not valid JSON; fetch it again"
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind and kind not in transformers.CONFIG_MAPPING:

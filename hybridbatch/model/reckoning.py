@@ -128,7 +128,7 @@ def _local_config(model: str) -> Mapping[str, Any] | None:
     for place in places:
         try:
             found = json.loads(place.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         return found if isinstance(found, dict) else None
     return None

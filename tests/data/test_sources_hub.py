@@ -515,7 +515,12 @@ def test_a_zip_is_read_in_place_and_a_damaged_one_is_told(tmp_path: Path):
         tmp_path,
         {
             "inner/archive.zip": zipped(
-                {"../escaped.json": [1], "/absolute.json": [2], "bad.json": "{"}
+                {
+                    "../escaped.json": [1],
+                    "/absolute.json": [2],
+                    "bad.json": "{",
+                    "deep.json": "[" * 100_000,
+                }
             )
         },
     )
@@ -525,8 +530,9 @@ def test_a_zip_is_read_in_place_and_a_damaged_one_is_told(tmp_path: Path):
     }
     assert contents == {"../escaped.json": [1], "/absolute.json": [2]}
     assert sorted(file.name for file in tmp_path.rglob("*.json")) == []
-    with pytest.raises(DataError, match="not valid JSON"):
-        list(zipped_json(path, re.compile(r"bad\.json")))
+    for bad in ("bad", "deep"):
+        with pytest.raises(DataError, match="not valid JSON"):
+            list(zipped_json(path, re.compile(rf"{bad}\.json")))
     path.write_bytes(path.read_bytes()[:80])
     with pytest.raises(DataError, match="delete it and run the same command again"):
         list(zipped_json(path, re.compile(r".*")))

@@ -146,6 +146,15 @@ def test_negatives_splits_and_missing_sides(tmp_path):
     ]
 
 
+def test_a_cell_that_is_nested_too_deeply_costs_at_most_its_row(tmp_path):
+    path = tmp_path / "mine.tsv"
+    cell = "[" * 100_000
+    path.write_text(
+        f"id\tlang\tquery\tpassage\tnegatives\n1\ten\tQ\tP\t{cell}\n2\ten\tQ\tP\t\n"
+    )
+    assert len(rows_of(path)) == 2
+
+
 def test_records_without_an_id_are_named_by_file_and_line(tmp_path):
     for name in ("a", "b"):
         jsonl(tmp_path / f"{name}.jsonl", {"query_en": f"Q {name}", "passage_sw": f"P {name}"})

@@ -351,7 +351,7 @@ def test_work_of_another_process_stays(tmp_path, stored, lines):
     np.save(tmp_path / "corpus.npy", stored)
     work = tmp_path / ".new.npy.debiasing"
     work.mkdir()
-    write_json(work / "progress.json", {"job": {"other": 1}, "rows": 50}, sealed=True)
+    write_json(work / "progress.json", {"job": {"other": 1}, "sums": ["0"]}, sealed=True)
     (work / "vectors.part").write_bytes(b"rows")
     with FileLock(work / "lock"), pytest.raises(OutputError, match="another process"):
         run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")

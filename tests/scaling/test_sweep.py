@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from hybridbatch.common.errors import ConfigError, DataError, OutputError
-from hybridbatch.common.files import read_json, write_json
+from hybridbatch.common.files import make_folder, read_json, write_json
 from hybridbatch.common.settings import build
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells.folder import SweepFolder, execute
@@ -419,6 +420,14 @@ def test_worker_processes_give_the_results_of_one_process_though_one_dies(tmp_pa
 def test_status_of_a_folder_that_is_no_sweep_is_one_line(tmp_path):
     with pytest.raises(DataError, match="not the folder of a sweep"):
         status(tmp_path)
+
+
+@pytest.mark.parametrize("pid", [2**31, 10**30])
+def test_a_damaged_trace_of_a_process_is_no_running_process(tmp_path, pid):
+    folder = SweepFolder(tmp_path)
+    trace = {"host": socket.gethostname(), "pid": pid, "started": time.time()}
+    write_json(make_folder(folder.work("key")) / "process.json", trace)
+    assert folder.state("key") == "waiting"
 
 
 # Doing cells again

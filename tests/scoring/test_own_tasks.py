@@ -83,6 +83,13 @@ def test_qrels_in_every_way_of_writing_them(tmp_path, qrels, file):
     assert len(told) == ("dev" in file)
 
 
+def test_a_grade_of_hundreds_of_digits_is_told_with_its_line(tmp_path):
+    path = tmp_path / "qrels.jsonl"
+    path.write_text('{"query_id": "q1", "doc_id": "d1", "rel": ' + "9" * 400 + "}\n")
+    with pytest.raises(DataError, match=r"qrels\.jsonl:1: relevance .* is not between"):
+        list(read_judgements(path))
+
+
 def test_the_split_of_a_folder_can_be_named(tmp_path):
     folder = write_task(tmp_path / "task")
     (folder / "en" / "qrels" / "dev.tsv").write_text(QRELS.replace("q1\td1", "q1\td4"))

@@ -45,6 +45,11 @@ def zipped_json(
                     if lines
                     else json.loads(content),
                 )
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: a file in the archive is not valid JSON ({error}); delete the archive"
+            " and run the same command again"
+        ) from error
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -54,9 +59,4 @@ def zipped_json(
     ) as error:
         raise DataError(
             f"{path}: cannot be read as a zip ({error}); delete it and run the same command again"
-        ) from error
-    except ValueError as error:
-        raise DataError(
-            f"{path}: a file in the archive is not valid JSON ({error}); delete the archive"
-            " and run the same command again"
         ) from error

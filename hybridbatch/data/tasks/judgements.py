@@ -3,6 +3,7 @@
 BEIR tables may have any of the usual headers or none. Columns may be separated by tabs or blanks.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -162,16 +163,18 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def _relevance(value: Any, place: str) -> int:
     plain_number = not isinstance(value, bool) and "_" not in str(value)
     grade = _number(value) if plain_number else None
-    if grade is None or not grade.is_integer():
-        raise DataError(f"{place}: relevance {shortened(repr(value))} is not an integer")
-    if abs(grade) > LARGEST_GRADE:
+    if grade is not None and abs(grade) > LARGEST_GRADE:
         raise DataError(
             f"{place}: relevance {shortened(repr(value))} is not between -{LARGEST_GRADE:,} and"
             f" {LARGEST_GRADE:,}"
         )
+    if grade is None or not grade.is_integer():
+        raise DataError(f"{place}: relevance {shortened(repr(value))} is not an integer")
     return int(grade)

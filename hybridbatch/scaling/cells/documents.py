@@ -103,5 +103,5 @@ class Trace(Shape):
     what: ClassVar[str] = "trace of a process"
 
     host: str
-    pid: int = Field(gt=0)
+    pid: int = Field(gt=0, lt=2**31)
     started: float | int

@@ -40,7 +40,7 @@ def model_fingerprint(name: str, report: Reporter) -> str:
 
     heard = _Heard(report)
     found = Encoder.load(name, report=heard).fingerprint()
-    write_json(place, {"model": name, "fingerprint": found, "notes": heard.notes})
+    write_json(place, {"model": name, "fingerprint": found, "notes": heard.notes}, sealed=True)
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from hybridbatch.common import shortage as shortages
 from hybridbatch.common.addresses import without_secrets
+from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.shortage import in_words, shortage
 from hybridbatch.common.stopping import SIGNALS, command_signals, stop_requests
 
@@ -147,6 +148,19 @@ def test_a_translator_sends_what_it_does_not_write():
     assert "secret" not in str(translator.describe())
     assert translator._asked == "https://host/v1/chat/completions?key=secret"
     assert translator._login.startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://u:SEC#RET@host:9/v1#m", "http://u:8#RET@host/v1#m", "http://u:SEC/RET@host/v1#m"],
+)
+def test_an_address_that_cannot_be_read_is_refused_without_its_secrets(address):
+    from hybridbatch.data.translation.endpoint import EndpointTranslator
+
+    with pytest.raises(ConfigError, match="address cannot be read") as refused:
+        EndpointTranslator(address)
+    assert "SEC" not in str(refused.value)
+    assert "RET" not in str(refused.value)
 
 
 FULL = """

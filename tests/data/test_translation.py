@@ -440,6 +440,7 @@ def test_what_is_no_translator_is_refused_in_one_line(
         ),
         (nllb, "sw,klingonese", DataError, "unknown language 'klingonese'"),
         (server.address, "sw", ConfigError, "names no model"),
+        (f"{server.address} x#m", "sw", ConfigError, "its address cannot be read"),
     ):
         with pytest.raises(error, match=told):
             prepare(config(tmp_path, mine, name, to))
@@ -581,6 +582,11 @@ def test_passing_failures_of_an_endpoint_are_waited_for(
         ),
         ((200, b"hello", {}), "gives no chat completion but 'hello'"),
         ((200, completion(5), {}), "gives int for a text"),
+        ((200, b"[" * 100_000, {}), "gives no chat completion"),
+        (
+            (200, completion("cut"), {"Content-Length": "9999"}),
+            r"gives an answer that cannot be read \(IncompleteRead",
+        ),
     ],
 )
 def test_lasting_failures_of_an_endpoint_are_one_line_and_a_rerun_goes_on(

@@ -69,7 +69,7 @@ def chat_server() -> Iterator[ChatServer]:
                 self.path, self.headers.get("Authorization"), body
             )
             self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(content))}).items():
+            for name, value in ({"Content-Length": str(len(content))} | headers).items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)

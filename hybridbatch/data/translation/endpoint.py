@@ -2,16 +2,18 @@
 
 import json
 import os
+import re
 import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import unquote
 
 from hybridbatch.common.addresses import split_address, without_secrets
-from hybridbatch.common.errors import ConfigError, DataError
+from hybridbatch.common.errors import ConfigError, DataError, first_line
 from hybridbatch.common.languages import language
 
 KEY_VARIABLE = "HYBRIDBATCH_TRANSLATOR_KEY"
@@ -24,6 +26,7 @@ PAUSES = (
     64.0,
 )  # seconds before each further try, unless the server names a time
 LONGEST_PAUSE = 300.0
+_WRITABLE = re.compile(r"[!-~]+")  # the letters of an address
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _INSTRUCTION = (
     "You are a professional translator. Translate the user's message from {source} to {target},"
@@ -42,7 +45,15 @@ class EndpointTranslator:
         Raises:
             ConfigError: `address` is not ``http://HOST/v1#MODEL``.
         """
-        base, _, self._model = address.partition("#")
+        base, mark, model = address.rpartition("#")
+        base, self._model = (base, model) if mark else (address, "")
+        parts = split_address(base)
+        if parts is None or parts.fragment or not _WRITABLE.fullmatch(base):
+            raise ConfigError(
+                "translator: its address cannot be read (it may hold a password, so it is not"
+                " shown); write http://HOST/v1#MODEL, and letters that addresses do not take as"
+                " %23 (#), %2F (/), %40 (@) or %20 (blank)"
+            )
         self._base = without_secrets(base).rstrip("/")
         if not self._model:
             raise ConfigError(
@@ -50,10 +61,9 @@ class EndpointTranslator:
                 f" such as {self._base}#gemma"
             )
         self._asked, self._login = f"{self._base}/chat/completions", ""
-        parts = split_address(base)
-        if parts is not None and parts.query:
+        if parts.query:
             self._asked += f"?{parts.query}"
-        if parts is not None and (parts.username or parts.password):
+        if parts.username or parts.password:
             login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
             self._login = f"Basic {b64encode(login.encode()).decode()}"
 
@@ -121,6 +131,9 @@ class EndpointTranslator:
                 reason, passing = f"answers {status} ({_said(error)})", status in _PASSING
             except _BadAnswer as error:
                 reason, passing, wait = str(error), True, ""
+            except HTTPException as error:  # such as an answer that was cut off
+                reason = f"gives an answer that cannot be read ({first_line(error)})"
+                passing, wait = True, ""
             except OSError as error:
                 reason, passing, wait = (
                     f"cannot be reached ({getattr(error, 'reason', error)})",
@@ -142,7 +155,7 @@ def _content(answer: bytes) -> str | None:
         choice = json.loads(answer)["choices"][0]
         content = choice["message"]["content"]
         finished = choice.get("finish_reason") != "length"
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _BadAnswer(
             f"gives no chat completion but {answer[:80].decode(errors='replace')!r}"
         ) from error
@@ -155,7 +168,7 @@ def _said(error: urllib.error.HTTPError) -> str:
     """The first line of the body of a refusal."""
     try:
         lines = error.read(2000).decode(errors="replace").strip().splitlines()
-    except OSError:
+    except (OSError, HTTPException):
         lines = []
     return lines[0][:200] if lines else str(error.reason)
 

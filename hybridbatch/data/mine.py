@@ -84,16 +84,18 @@ def mine(config: MineConfig, report: Reporter = SILENT) -> Path:
     )
     searching = _searching(config, languages, asked or languages, report)
     identity = _identity(config, store, languages, asked, searching)
+    work = folder.parent / f".{folder.name}.{fingerprint(identity)}.mining"
     if _is_there(folder, identity, report):
         report.note(
             f"{folder}: these negatives were mined before, from the same data with the same"
             " settings; there is nothing to do"
         )
-        return folder
-    work = folder.parent / f".{folder.name}.{fingerprint(identity)}.mining"
+        if not work.exists():
+            return folder
     with _alone(work, report):
-        if _is_there(folder, identity, report):  # another process has just written it
-            shutil.rmtree(work)
+        # written by another process just now, or by one that was killed before it cleared its work
+        if _is_there(folder, identity, report):
+            shutil.rmtree(work, ignore_errors=True)
             return folder
         try:
             found = {}

@@ -5,7 +5,7 @@ of the forward pass and stored type, so two checkpoints can never get each other
 contains append-only *shards*: ``N.vectors.npy`` [n, D] and ``N.keys.npy`` [n], the 128-bit hashes
 of the texts. The keys of a shard are written last and atomically, and a shard without keys does not
 exist. So several processes may add shards at once, and an interrupted encoding loses at most two
-shards.
+shards. What it left is removed by the next process that has the space to itself.
 """
 
 import hashlib
@@ -218,6 +218,8 @@ class EmbeddingStore:
                     FileNotFoundError
                 ):  # removed by another process at this very moment
                     handle = (space / IN_USE).open("ab")
+                    if lock(handle.fileno(), wait=False):  # no other process writes here
+                        _clear_incomplete(space)
                     lock(handle.fileno(), shared=True)
                     if os.path.samestat(os.fstat(handle.fileno()), (space / IN_USE).stat()):
                         self.held[space] = handle
@@ -270,6 +272,13 @@ def _shards(space: Path) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
         if keys.dtype != "S16" or keys.ndim != 1 or vectors.ndim != 2:
             raise damage(path, "it holds something other than embeddings", mend)
         yield keys, vectors, path
+
+
+def _clear_incomplete(space: Path) -> None:
+    """Remove the vectors without keys that a killed process left."""
+    for path in space.glob("*.vectors.npy"):
+        if not path.with_name(path.name.replace(".vectors.", ".keys.")).exists():
+            path.unlink(missing_ok=True)
 
 
 def mend_of(vectors: Path) -> str:

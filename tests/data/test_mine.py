@@ -477,6 +477,17 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(data, tmp_path, monkeypat
     assert len(saved) == 2
 
 
+def test_work_that_was_killed_before_it_was_cleared_is_cleared_by_the_next_run(
+    data, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(mining.shutil, "rmtree", lambda *_, **__: None)
+        run(data, tmp_path / "out")
+    assert len(list(tmp_path.glob(".out.*.mining"))) == 1
+    run(data, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_of_two_identical_runs_at_once_one_waits(data, tmp_path, monkeypatch):
     whole = content(run(data, tmp_path / "whole").folder)
     waits = threading.Event()

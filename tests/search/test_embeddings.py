@@ -93,12 +93,21 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(tmp_path, monkeypatch)
     )
 
 
-def test_vectors_without_keys_do_not_count(tmp_path):
+def test_vectors_without_keys_do_not_count_and_are_removed(tmp_path):
     encoder = HashEncoder()
     EmbeddingStore(encoder, tmp_path).embed(TEXTS, "query")
     next(tmp_path.glob("*/*.keys.npy")).unlink()  # as if killed between the two files
     EmbeddingStore(encoder, tmp_path).embed(TEXTS, "query")
     assert len(encoder.encoded) == 14
+    assert len(list(tmp_path.glob("*/*.vectors.npy"))) == 1
+
+
+def test_vectors_that_another_store_is_writing_are_kept(tmp_path):
+    writing = EmbeddingStore(HashEncoder(), tmp_path)
+    writing.embed(TEXTS, "query")
+    next(tmp_path.glob("*/*.keys.npy")).unlink()  # as if not written yet
+    EmbeddingStore(HashEncoder(), tmp_path).embed(TEXTS, "query")
+    assert len(list(tmp_path.glob("*/*.vectors.npy"))) == 2
 
 
 def test_many_writers_at_once(tmp_path, monkeypatch):

@@ -272,6 +272,14 @@ def test_a_folder_that_is_no_prepared_data_is_not_replaced(tmp_path):
     assert (tmp_path / "data" / "thesis.tex").read_text() == "years of work"
 
 
+def test_data_whose_manifest_is_lost_is_prepared_again(tmp_path):
+    wanted = config(tmp_path, write_mine(tmp_path / "mine.jsonl"), decontaminate=("none",))
+    folder = prepare(wanted)
+    rows = everything(folder)
+    (folder / "manifest.json").unlink()
+    assert everything(prepare(wanted)) == rows
+
+
 def test_sources_are_found_by_name_or_path(tmp_path, monkeypatch):
     mine = write_mine(tmp_path / "mine.jsonl")
     chosen = choose_sources(["ntrex", str(mine)])

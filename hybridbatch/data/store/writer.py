@@ -274,12 +274,13 @@ def check_free(folder: Path) -> None:
 def _is_data(folder: Path) -> bool:
     """Whether a folder holds prepared data, damaged or not."""
     path = folder / "manifest.json"
-    if not path.is_file():
-        return False
+    names = {each.name for each in folder.iterdir()}
+    if not path.is_file():  # lost: the other files show what it is
+        return {"checksums", "index"} <= names and all(map(_PART.fullmatch, names))
     try:
         manifest = read_json(path)
-    except DataError:  # damaged: the other files show what it is
-        return all(_PART.fullmatch(each.name) for each in folder.iterdir())
+    except DataError:  # damaged
+        return all(map(_PART.fullmatch, names))
     return isinstance(manifest, dict) and manifest.get("kind") == "data"
 
 

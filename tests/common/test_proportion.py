@@ -202,3 +202,37 @@ def test_a_line_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     refused = pytest.raises(HybridBatchError, match=r"gz:2: has more than .*MAX_LINE=1GB")
     with refused, open_lines(path) as lines:
         list(lines)
+
+
+LONG = "a" * 3_000_000
+UNITS = "<tmx><body>" + f'<tu><tuv xml:lang="en"><seg>{"b" * 900_000}</seg></tuv></tu>' * 3
+PACKED = {
+    "data.json.gz": ('[{"query": "' + LONG + '"}]', "one array.*MAX_COLUMN=16GB"),
+    "data.csv.gz": ('query\n"' + LONG[:1000] + ("\n" + LONG[:1000]) * 3000 + '"\n', "one cell"),
+    "data.tmx.gz": (
+        f'{UNITS}<tu><tuv xml:lang="en"><seg>{LONG}</seg></tuv></tu></body></tmx>',
+        "one unit.*MAX_LINE=1GB",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_text_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, name):
+    import gzip
+
+    from hybridbatch.data.formats.bitext import find_bitexts
+    from hybridbatch.data.formats.own_files import open_tables
+
+    def read(path):
+        if bitexts := find_bitexts([path]):
+            return list(bitexts[0].units())
+        return [list(table.records()) for table in open_tables(path, tmp_path, "auto")]
+
+    text, refused = PACKED[name]
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()))
+    assert read(path)
+    monkeypatch.setenv("HYBRIDBATCH_MAX_LINE", "2MB")
+    monkeypatch.setenv("HYBRIDBATCH_MAX_COLUMN", "2MB")
+    with pytest.raises(HybridBatchError, match=refused):
+        read(path)

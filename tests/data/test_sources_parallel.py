@@ -122,6 +122,15 @@ def test_sentences_pair_a_line_with_its_translation(tmp_path):
     assert [(row.line, row.field) for row in bad] == [(41, "text"), (43, "line")]
 
 
+@pytest.mark.parametrize("encoding", ["GB2312", "Shift_JIS", "foo"])
+def test_tmx_in_an_encoding_that_the_parser_does_not_know_is_told(tmp_path, encoding):
+    path = tmp_path / "memory.tmx"
+    path.write_text(f'<?xml version="1.0" encoding="{encoding}"?><tmx><body></body></tmx>')
+    (bitext,) = find_bitexts([path])
+    with pytest.raises(DataError, match=r"memory\.tmx: .*; save the file as UTF-8"):
+        list(bitext.units())
+
+
 def test_tmx_with_inline_marks_other_spellings_of_languages_and_missing_variants(tmp_path):
     units = [
         unit(

@@ -19,9 +19,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import IO
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import open_lines
+from hybridbatch.common.files import MOST_LINE, limit_of, open_lines
 from hybridbatch.common.records import BadRow
 from hybridbatch.data.formats.tables import (
     KINDS,
@@ -167,12 +168,14 @@ def _tmx_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             body = None
-            for event, element in ElementTree.iterparse(file, events=("start", "end")):
+            source = _UnitReader(path, file)
+            for event, element in ElementTree.iterparse(source, events=("start", "end")):
                 tag = element.tag.rpartition("}")[2]
                 if event == "start" and tag == "body":
                     body = element
                 elif event == "end" and tag == "tu":
                     number += 1
+                    source.bytes = 0
                     yield from _variants(element, number, path.name)
                     if body is not None:
                         body.clear()  # release the units read so far
@@ -180,6 +183,30 @@ def _tmx_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
         raise DataError(
             f"{path}: cannot be read as TMX after unit {number} ({error}); fetch or export it again"
         ) from error
+    except (ValueError, LookupError) as error:  # an encoding that the parser does not know
+        raise DataError(
+            f"{path}: its encoding cannot be read ({error}); save the file as UTF-8"
+        ) from error
+
+
+class _UnitReader:
+    """The bytes of a TMX file, as long as no unit is longer than a line of text may be."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self.file = path, file
+        self.bytes = 0  # read since the end of the last unit
+        self.most = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE)
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes. Raises `DataError`."""
+        part = self.file.read(size)
+        self.bytes += len(part)
+        if self.bytes > self.most:
+            raise DataError(
+                f"{self.path}: has more than {self.most:,} bytes in one unit; to read longer"
+                " units, set HYBRIDBATCH_MAX_LINE=1GB in the environment"
+            )
+        return part
 
 
 def _variants(unit: ElementTree.Element, number: int, name: str) -> Iterator[Unit | BadRow]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import DataError
+from hybridbatch.common.files import MOST_LINE, limit_of
 from hybridbatch.common.records import BadRow
 from hybridbatch.common.texts import listed
 
@@ -228,7 +229,8 @@ def _quoted_rows(
     lines: Iterable[str], dialect: Dialect, name: str
 ) -> Iterator[tuple[int, int, list[str]] | BadRow]:
     """(first line, last line, cells) of each row, strictly read."""
-    csv.field_size_limit(sys.maxsize)  # a cell may hold a whole document
+    most = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE)
+    csv.field_size_limit(min(most, sys.maxsize))  # a cell may hold a whole document
     reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
     while True:
         first = reader.line_num + 1
@@ -239,6 +241,11 @@ def _quoted_rows(
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 raise DataError(f"{name}:{first}: {OPEN_QUOTE}") from error
+            if "field limit" in str(error):
+                raise DataError(
+                    f"{name}:{first}: has more than {most:,} letters in one cell; to read longer"
+                    " cells, set HYBRIDBATCH_MAX_LINE=1GB in the environment"
+                ) from error
             if reader.line_num > first:
                 raise DataError(
                     f"{name}:{first}: the quote that opens in this line meets another one in line"

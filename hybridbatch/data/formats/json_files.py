@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import open_stream
+from hybridbatch.common.files import limit_of, open_stream
 from hybridbatch.common.records import BadRow
+from hybridbatch.data.formats.arrow_files import MOST_COLUMN
 
 Numbered = tuple[int, Mapping[str, Any]]
 _BLOCK = 512  # lines parsed at once
@@ -127,10 +128,17 @@ def array_records(path: Path, name: str, encoding: str) -> Iterator[Numbered | B
     An object that holds one list of objects, such as ``{"data": [...]}``, is read like that list.
 
     Raises:
-        DataError: The JSON is malformed (the message names the line), or is not a table.
+        DataError: The JSON is malformed (the message names the line), is not a table, or unpacks to
+            more than a column of Parquet may.
     """
+    most = limit_of("HYBRIDBATCH_MAX_COLUMN", MOST_COLUMN)
     with open_stream(path) as stream:
-        raw = stream.read()
+        raw = stream.read(most + 1)
+    if len(raw) > most:
+        raise DataError(
+            f"{path}: has more than {most:,} bytes in one array; write one object a line"
+            " (.jsonl), or set HYBRIDBATCH_MAX_COLUMN=16GB in the environment"
+        )
     try:
         text = raw.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@ part without a word.
 """
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -543,6 +544,25 @@ def test_workbooks(tmp_path):
     book.save(tmp_path / "empty.xlsx")
     with pytest.raises(DataError, match="its sheets hold no record below their headers"):
         rows_of(tmp_path / "empty.xlsx")
+
+
+@pytest.mark.parametrize("cell", ["XFD1048576", "XFE99999999"])
+def test_a_workbook_with_a_cell_far_from_its_table_is_told(tmp_path, cell):
+    openpyxl = pytest.importorskip("openpyxl")
+    pytest.importorskip("python_calamine")
+    book = openpyxl.Workbook()
+    for row in (["Record ID", "Language", "Query", "Passage"], [*MILL]):
+        book.active.append(row)
+    book.active["Z99"] = "far"
+    book.save(tmp_path / "near.xlsx")
+    with (
+        zipfile.ZipFile(tmp_path / "near.xlsx") as near,
+        zipfile.ZipFile(tmp_path / "far.xlsx", "w") as far,
+    ):
+        for name in near.namelist():
+            far.writestr(name, near.read(name).replace(b'"Z99"', f'"{cell}"'.encode()))
+    with pytest.raises(DataError, match=r"far\.xlsx: .*sheet1\.xml reaches to row .* as CSV"):
+        rows_of(tmp_path / "far.xlsx")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def _tell_failure(mistake: Exception) -> bool:
         console.show_traceback()
         console.error(in_words(needed))
         return True
-    if isinstance(mistake, OSError) and mistake.filename is not None:
+    if isinstance(mistake, OSError) and mistake.strerror and mistake.filename is not None:
         mistake = DataError(
             f"{mistake.filename}: cannot be used ({mistake.strerror}); check this path and its"
             " permissions"

@@ -11,9 +11,8 @@ from typing import Any
 from hybridbatch.common.errors import ConfigError, DataError, first_line
 
 SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")
-MOST_CELLS = (
-    1 << 27
-)  # up to the last row and column of a sheet: calamine reserves 24 bytes for each
+# cells up to the last row and column of a sheet; calamine reserves 24 bytes for each
+MOST_CELLS = 1 << 27
 _SHEET = re.compile(r"(?:.*/)?worksheets/[^/]+\.xml")
 _CELL = re.compile(
     rb"""<(?:\w{1,20}:)?c\s(?:[^<>]{0,200}\s)?r=["']([A-Za-z]{1,20})([0-9]{1,20})["']"""

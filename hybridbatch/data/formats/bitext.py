@@ -17,9 +17,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import BufferedIOBase
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.common.files import MOST_LINE, limit_of, open_lines
@@ -192,12 +192,12 @@ def _tmx_units(bitext: Bitext) -> Iterator[Unit | BadRow]:
 class _UnitReader:
     """The bytes of a TMX file, as long as no unit is longer than a line of text may be."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: BufferedIOBase) -> None:
         self.path, self.file = path, file
         self.bytes = 0  # read since the end of the last unit
         self.most = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE)
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         """At most `size` bytes. Raises `DataError`."""
         part = self.file.read(size)
         self.bytes += len(part)

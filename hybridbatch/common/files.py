@@ -426,6 +426,11 @@ def limit_of(variable: str, default: int) -> int:
         raise ConfigError(f"{variable}: {error}") from error
 
 
+def line_limit() -> int:
+    """The most bytes of an unpacked line, cell or unit of text. Raises `ConfigError`."""
+    return limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE)
+
+
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, text without its end) of a UTF-8 file that `open_lines` can open.
 
@@ -454,7 +459,7 @@ def open_lines(path: Path) -> Iterator[Iterator[tuple[int, bytes]]]:
     """
     line = 0
 
-    most = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE)
+    most = line_limit()
 
     def numbered(handle: Any) -> Iterator[tuple[int, bytes]]:
         nonlocal line

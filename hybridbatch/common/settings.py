@@ -90,6 +90,18 @@ class EncoderSettings(Settings):
         return {name: getattr(self, name) for name in EncoderSettings.model_fields}
 
 
+def wanted_recall() -> Any:
+    """The setting of how much an approximate index must find."""
+    return setting(
+        0.95,
+        "Search",
+        "Share of the true first --depth passages that an approximate index must find; the"
+        " index is tuned to it on a sample of queries.",
+        gt=0,
+        le=1,
+    )
+
+
 class DataRootSettings(Settings):
     """Where local copies of public data sets are."""
 

@@ -15,6 +15,7 @@ from hybridbatch.common.settings import (
     MachineSettings,
     checked_language,
     setting,
+    wanted_recall,
 )
 
 
@@ -262,14 +263,7 @@ class MineConfig(EncoderSettings, DataRootSettings, MachineSettings, CacheSettin
     index: Literal["exact", "ivf", "ivfpq"] = setting(
         "exact", "Search", "Dense search: exact, or approximate with a FAISS index."
     )
-    recall: float = setting(
-        0.95,
-        "Search",
-        "Share of the true first --depth passages that an approximate index must find; the"
-        " index is tuned to it on a sample of queries.",
-        gt=0,
-        le=1,
-    )
+    recall: float = wanted_recall()
     model: str = setting(
         "e5-small-q4", "Model", "Encoder: built-in name, local folder, run folder or hub id."
     )

@@ -17,6 +17,7 @@ from hybridbatch.common.settings import (
     checked_memory_size,
     separated,
     setting,
+    wanted_recall,
 )
 
 # names that `eval` takes in place of an encoder: `hybridbatch.scoring.baselines`
@@ -106,14 +107,7 @@ class EvalConfig(
         " is too small; exact: find the first --depth passages from vectors on disk; others:"
         " a FAISS index, whose loss is measured.",
     )
-    recall: float = setting(
-        0.95,
-        "Search",
-        "Share of the true first --depth passages that an approximate index must find; the"
-        " index is tuned to it on a sample of queries.",
-        gt=0,
-        le=1,
-    )
+    recall: float = wanted_recall()
     depth: int = setting(
         1000,
         "Search",

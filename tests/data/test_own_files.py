@@ -698,7 +698,8 @@ def test_text_tables_are_read_alike_fast_and_with_care(tmp_path, raw, monkeypatc
     path.write_bytes(raw)
     fast = list(open_tables(path, path)[0].records())
     assert encodings.inspect_text(path).regular
-    monkeypatch.setattr(encodings, "MOST_LINE", 1000)  # no file is known to be regular then
+    # no file is known to be regular then
+    monkeypatch.setattr(encodings, "line_limit", lambda: 1000)
     assert not encodings.inspect_text(path).regular
     assert list(open_tables(path, path)[0].records()) == fast
     assert len(fast) >= 1

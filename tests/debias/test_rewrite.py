@@ -303,12 +303,17 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, stored, lines, monkeypatch
     np.testing.assert_allclose(np.load(tmp_path / "new.npy"), by_hand(stored), atol=1e-6)
 
 
-def test_work_of_other_vectors_is_not_taken_up(tmp_path, stored, lines, monkeypatch):
-    np.save(tmp_path / "corpus.npy", stored)
+def stop_at_the_end(folder, lines, monkeypatch):
+    """A run that is stopped when all vectors are rewritten, and the result is not put in place."""
     with monkeypatch.context() as patch:
         patch.setattr(module, "_put", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(Interrupted):
-            run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+            run(folder / "corpus.npy", lines, folder / "new.npy")
+
+
+def test_work_of_other_vectors_is_not_taken_up(tmp_path, stored, lines, monkeypatch):
+    np.save(tmp_path / "corpus.npy", stored)
+    stop_at_the_end(tmp_path, lines, monkeypatch)
     other = stored[::-1].copy()
     np.save(tmp_path / "corpus.npy", other)
     run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
@@ -317,10 +322,7 @@ def test_work_of_other_vectors_is_not_taken_up(tmp_path, stored, lines, monkeypa
 
 def test_rewritten_vectors_that_are_damaged_are_rewritten(tmp_path, stored, lines, monkeypatch):
     np.save(tmp_path / "corpus.npy", stored)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_put", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(Interrupted):
-            run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    stop_at_the_end(tmp_path, lines, monkeypatch)
     path = tmp_path / ".new.npy.debiasing" / "vectors.part"
     raw = bytearray(path.read_bytes())
     raw[module.NPY_HEAD + 120 * WIDTH * stored.itemsize] ^= 1  # in the third block of 50 rows
@@ -335,10 +337,7 @@ def test_rewritten_vectors_that_are_damaged_are_rewritten(tmp_path, stored, line
 @pytest.mark.parametrize("name", ["progress.json", "language_vectors.safetensors"])
 def test_work_that_is_damaged_is_done_anew(tmp_path, stored, lines, monkeypatch, name):
     np.save(tmp_path / "corpus.npy", stored)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_put", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(Interrupted):
-            run(tmp_path / "corpus.npy", lines, tmp_path / "new.npy")
+    stop_at_the_end(tmp_path, lines, monkeypatch)
     path = tmp_path / ".new.npy.debiasing" / name
     path.write_bytes(path.read_bytes().replace(b"230", b"23")[:-3])
     reporter = RecordingReporter()

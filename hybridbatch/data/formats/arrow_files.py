@@ -54,6 +54,11 @@ def parquet_records(path: Path) -> Iterator[Numbered]:
         raise _unreadable(path, "Parquet", number, error) from error
 
 
+def column_limit() -> int:
+    """The most bytes that a column of a row group may unpack to. Raises `ConfigError`."""
+    return limit_of("HYBRIDBATCH_MAX_COLUMN", MOST_COLUMN)
+
+
 def _require_unpackable(path: Path, about: Any) -> None:
     """Refuse a column that unpacks to more than a machine can hold.
 
@@ -62,7 +67,7 @@ def _require_unpackable(path: Path, about: Any) -> None:
     Raises:
         DataError: A column is too large.
     """
-    most = limit_of("HYBRIDBATCH_MAX_COLUMN", MOST_COLUMN)
+    most = column_limit()
     for group in range(about.num_row_groups):
         for place in range(about.num_columns):
             column = about.row_group(group).column(place)
@@ -80,7 +85,7 @@ def _parquet_batches(path: Path, table: Any) -> Iterator[Any]:
     Raises:
         DataError: A column of a row group is too large.
     """
-    most = limit_of("HYBRIDBATCH_MAX_COLUMN", MOST_COLUMN)
+    most = column_limit()
     for group in range(table.num_row_groups):
         about = table.metadata.row_group(group)
         stored = max(

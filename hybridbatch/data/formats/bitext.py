@@ -22,7 +22,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import MOST_LINE, limit_of, open_lines
+from hybridbatch.common.files import line_limit, open_lines
 from hybridbatch.common.records import BadRow
 from hybridbatch.data.formats.tables import (
     KINDS,
@@ -195,7 +195,7 @@ class _UnitReader:
     def __init__(self, path: Path, file: BufferedIOBase) -> None:
         self.path, self.file = path, file
         self.bytes = 0  # read since the end of the last unit
-        self.most = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE)
+        self.most = line_limit()
 
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes. Raises `DataError`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import MOST_LINE, limit_of
+from hybridbatch.common.files import line_limit
 from hybridbatch.common.records import BadRow
 from hybridbatch.common.texts import listed
 
@@ -229,7 +229,7 @@ def _quoted_rows(
     lines: Iterable[str], dialect: Dialect, name: str
 ) -> Iterator[tuple[int, int, list[str]] | BadRow]:
     """(first line, last line, cells) of each row, strictly read."""
-    most = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE)
+    most = line_limit()
     csv.field_size_limit(min(most, sys.maxsize))  # a cell may hold a whole document
     reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
     while True:

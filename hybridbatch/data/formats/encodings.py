@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import MOST_LINE, limit_of, open_lines, open_stream
+from hybridbatch.common.files import line_limit, open_lines, open_stream
 
 AUTO = "auto"
 _HEAD = 1 << 16
@@ -124,7 +124,7 @@ def _look_through(stream: BinaryIO, head: bytes, encoding: str) -> tuple[bool, b
         chunk = stream.read(_CHUNK)
     if encoding == "utf-8" and valid:
         valid = _is_valid(decoder, b"", final=True)
-    usual = limit_of("HYBRIDBATCH_MAX_LINE", MOST_LINE) >= longest + _CHUNK
+    usual = line_limit() >= longest + _CHUNK
     return quotes, valid, encoding == "utf-8" and valid and not returns and usual
 
 

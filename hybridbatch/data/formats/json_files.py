@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import limit_of, open_stream
+from hybridbatch.common.files import open_stream
 from hybridbatch.common.records import BadRow
-from hybridbatch.data.formats.arrow_files import MOST_COLUMN
+from hybridbatch.data.formats.arrow_files import column_limit
 
 Numbered = tuple[int, Mapping[str, Any]]
 _BLOCK = 512  # lines parsed at once
@@ -131,7 +131,7 @@ def array_records(path: Path, name: str, encoding: str) -> Iterator[Numbered | B
         DataError: The JSON is malformed (the message names the line), is not a table, or unpacks to
             more than a column of Parquet may.
     """
-    most = limit_of("HYBRIDBATCH_MAX_COLUMN", MOST_COLUMN)
+    most = column_limit()
     with open_stream(path) as stream:
         raw = stream.read(most + 1)
     if len(raw) > most:

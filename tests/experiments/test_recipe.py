@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,18 +83,22 @@ def test_a_search_goes_on_and_chooses_the_largest_smallest_gain(recipe, tmp_path
     assert whole["done"] == 4
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "done once"
     start = read_json(out / "untrained.json")["means"]
-    for row in whole["points"]:
-        ways = []
-        for variant in ("raw", "collection"):
+    second = read_json(out / "recipe-2.json")
+    assert {row["used"] for row in second["points"]} == {"debiased in the pool"}
+    raw, debiased, in_pool = ("raw", "raw"), ("collection", "collection"), ("raw", "collection")
+    for found, uses in ((whole, (raw, debiased)), (second, (in_pool,))):
+        for row in found["points"]:
             own = row["means"]
-            ways.append(min(
-                own[f"{variant}/mono"] - start["raw/mono"],
-                own[f"{variant}/cross"] - start["raw/cross"],
-                own[f"{variant}/pool"] - start["collection/pool"],
-            ))  # fmt: skip
-        assert row["least"] == pytest.approx(max(ways))
-    assert whole["chosen"]["least"] == max(row["least"] for row in whole["points"])
-    assert whole["accepted"] is None
+            ways = []
+            for alone, pool in uses:
+                ways.append(min(
+                    own[f"{alone}/mono"] - start["raw/mono"],
+                    own[f"{alone}/cross"] - start["raw/cross"],
+                    own[f"{pool}/pool"] - start["collection/pool"],
+                ))  # fmt: skip
+            assert row["least"] == pytest.approx(max(ways))
+        assert found["chosen"]["least"] == max(row["least"] for row in found["points"])
+        assert found["accepted"] is None
 
 
 ARTICLE = {f"q{n}": f"a{n % 10}" for n in range(60)}
@@ -121,23 +126,55 @@ def table(gain: float, seed: int) -> pd.DataFrame:
     ],
 )
 def test_the_rule_of_the_plan(recipe, tmp_path, gain, official, accepted):
-    best = {"name": "point", "used": "debiased"}
-    scores = {None: {"en": 0.9, "de": 0.8}}
-    for seed in recipe.SEEDS:
-        scores[seed] = official
-        if not isinstance(official, str):
-            scores[seed] = {"en": 0.9 + official, "de": 0.8 + official + 1e-4 * (seed - 14)}
-    tables = [table(gain, seed) for seed in recipe.SEEDS]
-    start = table(0.0, 0)
-    (tmp_path / "untrained.json").write_text(json.dumps({"means": {}}))
-    recipe.judge(best, start, tables, scores, SimpleNamespace(article=ARTICLE), tmp_path)
-    found = read_json(tmp_path / "acceptance.json")
-    assert found["accepted"] is accepted
-    assert len(found["rows"]) == 5
-    mono = found["rows"][0]
-    exact = np.mean([each["collection/mono"] - start["raw/mono"] for each in tables])
-    assert mono["difference"] == pytest.approx(exact)
-    assert mono["passed"] is (mono["low"] > -0.005)
+    for attempt, used, name in zip(
+        recipe.ATTEMPTS,
+        ("debiased", "debiased in the pool"),
+        ("acceptance.json", "acceptance-2.json"),
+        strict=True,
+    ):
+        best = {"name": "point", "used": used}
+        scores = {None: {"en": 0.9, "de": 0.8}}
+        for seed in attempt.seeds:
+            scores[seed] = official
+            if not isinstance(official, str):
+                scores[seed] = {"en": 0.9 + official, "de": 0.8 + official + 1e-4 * (seed - 14)}
+        tables = {seed: table(gain, seed) for seed in attempt.seeds}
+        start = table(0.0, 0)
+        (tmp_path / "untrained.json").write_text(json.dumps({"means": {}}))
+        collection = SimpleNamespace(article=ARTICLE)
+        recipe.judge(attempt, best, start, tables, scores, collection, tmp_path)
+        found = read_json(tmp_path / name)
+        assert found["accepted"] is accepted
+        assert len(found["rows"]) == (5 if used == "debiased" else 6)
+        mono, _, pool = found["rows"][:3]
+        own = {"debiased": "collection", "debiased in the pool": "raw"}[used]
+        for row, ours, theirs in (
+            (mono, f"{own}/mono", "raw/mono"),
+            (pool, "collection/pool", "raw/pool"),
+        ):
+            exact = np.mean([each[ours] - start[theirs] for each in tables.values()])
+            assert row["difference"] == pytest.approx(exact)
+        assert mono["passed"] is (mono["low"] > -0.005)
+
+
+def test_the_committed_acceptance_comes_back(recipe, tmp_path):
+    home = STUDY / "E"
+    for attempt in recipe.ATTEMPTS:
+        kept = attempt.file(home, "acceptance")
+        if not kept.exists():
+            continue
+        best = read_json(attempt.file(home, "recipe"))["chosen"]
+        shutil.copy(home / "untrained.json", tmp_path)
+        start, before = recipe.trial(best, None, None, None, home)
+        trained = {s: recipe.trial(best, s, None, None, home) for s in attempt.seeds}
+        tables = {seed: found for seed, (found, _) in trained.items()}
+        official = {None: before} | {seed: found for seed, (_, found) in trained.items()}
+        articles = SimpleNamespace(article=read_json(STUDY / "articles.json"))
+        recipe.judge(attempt, best, start, tables, official, articles, tmp_path)
+        again = read_json(attempt.file(tmp_path, "acceptance"))
+        assert again["verdict"] == read_json(kept)["verdict"]
+        for row, stored in zip(again["rows"], read_json(kept)["rows"], strict=True):
+            assert row["low"] == pytest.approx(stored["low"], abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,13 @@ from hybridbatch.scoring.full_ranking import score_task
 Vectors = Mapping[str, np.ndarray]  # by language, [n, D], rows of unit length
 Embed = Callable[[list[str], str], np.ndarray]
 VARIANTS = ("raw", "collection", "news")
+SETTINGS = ("mono", "cross", "pool")
+# The variant that counts in each setting, by the way a model is used.
+USES = {
+    "raw": dict.fromkeys(SETTINGS, "raw"),
+    "debiased": dict.fromkeys(SETTINGS, "collection"),
+    "debiased in the pool": dict.fromkeys(SETTINGS, "raw") | {"pool": "collection"},
+}
 KEYS = ["query_language", "query_id"]
 
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from crossfit import Collection, embedding
-from measuring import means, measure, write_table
+from measuring import SETTINGS, USES, means, measure, write_table
 from report_A import article_table
 from settings_on_other_text import LENGTHS, fold_of
 
@@ -45,15 +45,7 @@ HERE = Path(__file__).parent
 START = "e5-small-q4"
 SPOKEN = ("eng", "por")
 SHARES = (0.0, 0.25, 0.5, 0.75)  # of the start's weights
-SETTINGS = ("mono", "cross", "pool")
 OFFICIAL = "XQuADRetrieval"
-
-# The vectors of each setting, by the way a model is used.
-USES = {
-    "raw": dict.fromkeys(SETTINGS, "raw"),
-    "debiased": dict.fromkeys(SETTINGS, "collection"),
-    "debiased in the pool": dict.fromkeys(SETTINGS, "raw") | {"pool": "collection"},
-}
 RIVALS = {"untrained": USES["raw"], "untrained debiased": USES["debiased"]}
 
 # (setting, rival, floor): the lower end of the interval must be above the floor.
@@ -342,7 +334,7 @@ def judge(
     words = "accepted by the plan's rule" if accepted else f"not accepted: {', '.join(failed)}"
     verdict = f"{best['name']}, used {best['used']}, is {words}."
     write_json(attempt.file(out, "acceptance"), {
-        "schema_version": 1, "kind": "recipe-acceptance", "recipe": best["name"], "rows": rows,
+        "schema_version": 1, "kind": "recipe-acceptance", "recipe": best["name"], "used": best["used"], "rows": rows,
         "exploratory": [
             each for use in others for each in on_collection(RULE, use, start, tables, collection)
         ],

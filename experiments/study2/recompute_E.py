@@ -11,8 +11,14 @@ from plain import by_question, contrast, entries_of, interval, macro
 from recompute_A import ARTICLES
 
 SETTINGS = ("mono", "cross", "pool")
-VARIANTS = {"raw": "raw", "debiased": "collection"}
-SEEDS = (13, 14, 15)
+# The variant of each setting, by the use of a model.
+USES = {
+    "raw": {"mono": "raw", "cross": "raw", "pool": "raw"},
+    "debiased": {"mono": "collection", "cross": "collection", "pool": "collection"},
+    "debiased in the pool": {"mono": "raw", "cross": "raw", "pool": "collection"},
+}
+VARIANTS = ("raw", "collection")
+SEEDS = {"": (13, 14, 15), "-2": tuple(range(16, 26))}  # plan.md, by attempt
 
 
 class Recipe:
@@ -27,8 +33,10 @@ class Recipe:
         yield from self.of_settings(text.split("## Settings")[1].split("## Experiments B")[0])
         part = text.split("## E: a recipe")[1].split("## F:")[0]
         if "| learning rate |" in part:
+            first, _, second = part.partition("**A second attempt**")
             yield from self.of_search(part)
-            yield from self.of_acceptance(part)
+            yield from self.of_acceptance(first, "")
+            yield from self.of_acceptance(second, "-2")
 
     def of_settings(self, part):
         """The choice of learning rate and temperature."""
@@ -45,9 +53,7 @@ class Recipe:
             name = name.replace(", learning rate ", "-rate-")
             table = pd.read_parquet(self.home / "settings" / f"{name}.parquet")
             measures = (*SETTINGS, "rank_distance")
-            columns = [
-                f"{each}/{measure}" for each in VARIANTS.values() for measure in measures
-            ]
+            columns = [f"{each}/{measure}" for each in VARIANTS for measure in measures]
             for column, shown in zip(columns, entries[1:], strict=True):
                 yield line, float(shown), macro(table, column), shown
 
@@ -64,34 +70,36 @@ class Recipe:
             if line.startswith("| untrained |"):
                 for exact, each in zip(before, entries[5:8], strict=True):
                     yield line, float(each), exact, each
-            elif len(entries) == 9 and entries[4] in VARIANTS:
+            elif len(entries) == 9 and entries[4] in USES:
                 rate, temperature, teacher, start = entries[:4]
                 taught = "-teacher" if teacher else ""
                 point = f"rate-{rate}-temperature-{temperature}{taught}-start-{float(start):g}"
                 table = pd.read_parquet(self.home / "E" / f"{point}.parquet")
-                after = [macro(table, f"{VARIANTS[entries[4]]}/{m}") for m in SETTINGS]
+                used = USES[entries[4]]
+                after = [macro(table, f"{used[m]}/{m}") for m in SETTINGS]
                 for exact, each in zip(after, entries[5:8], strict=True):
                     yield line, float(each), exact, each
                 least = 100 * min(a - b for a, b in zip(after, before, strict=True))
                 yield line, float(entries[8]), least, entries[8]
 
-    def of_acceptance(self, part):
-        """The chosen point against the start."""
-        chosen = json.loads((self.home / "E" / "recipe.json").read_text())["chosen"]
-        variant = VARIANTS[chosen["used"]]
+    def of_acceptance(self, part, attempt):
+        """The chosen point of an attempt against the start."""
+        path = self.home / "E" / f"recipe{attempt}.json"
+        chosen = json.loads(path.read_text())["chosen"] if part else None
         for line in part.splitlines():
             entries = entries_of(line)
             if line.startswith("Exploratory"):
-                variant = next(each for each in VARIANTS.values() if each != variant)
+                chosen["used"] = line.split("used ")[1].rstrip(":")
             elif line.startswith("| XQuAD") and len(entries) == 5:
-                found = self.accepted(chosen["name"], entries[0], entries[1], variant)
+                found = self.accepted(chosen, SEEDS[attempt], entries[0], entries[1])
                 self.told.append((entries[0], found))
                 yield from interval(line, entries[2], found, 100)
                 floor = 0.0 if entries[1] == "untrained debiased" else -0.5  # plan.md
                 yield line, float(entries[3]), floor, entries[3]
 
-    def accepted(self, name, measure, against, variant):
+    def accepted(self, chosen, seeds, measure, against):
         """XQuAD-R by seed and question, XQuADRetrieval by seed and language."""
+        name = chosen["name"]
 
         def file(of, suffix):
             return self.home / "E" / f"accept-{name}-{of}.{suffix}"
@@ -99,7 +107,7 @@ class Recipe:
         if measure == "XQuADRetrieval":
             before = json.loads(file("untrained", "json").read_text())["official"]
             found = {}
-            for seed in SEEDS:
+            for seed in seeds:
                 after = json.loads(file(f"seed-{seed}", "json").read_text())["official"]
                 found |= {(seed, code): after[code] - before[code] for code in before}
             return contrast(found)
@@ -108,9 +116,9 @@ class Recipe:
         start = pd.read_parquet(file("untrained", "parquet"))
         before = by_question(start, f"{theirs}/{setting}")
         found = {}
-        for seed in SEEDS:
+        for seed in seeds:
             table = pd.read_parquet(file(f"seed-{seed}", "parquet"))
-            after = by_question(table, f"{variant}/{setting}")
+            after = by_question(table, f"{USES[chosen['used']][setting]}/{setting}")
             found |= {
                 (seed, question): after[question] - before[question] for question in before
             }

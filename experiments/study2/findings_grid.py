@@ -8,12 +8,12 @@ from wording import (
     HEADER,
     Row,
     contrast_line,
+    contrast_words,
     detectable,
     gains,
     of_setting,
     shown,
     told,
-    unit,
     within_margin,
     yes,
 )
@@ -21,6 +21,9 @@ from wording import (
 from hybridbatch.common.files import read_json, write_text
 
 Columns = tuple[tuple[str, str, str], ...]  # task, setting, metric
+Starts = dict[
+    tuple[str, str], dict[tuple[str, str, str], float]
+]  # by line and vectors, by measure
 LINES: Columns = (
     ("belebele-sib", "cross-lingual", "mAP"), ("belebele-sib", "multilingual", "mAP"),
     ("belebele-sib", "multilingual", "rank_distance"), ("atlas", "monolingual", "mAP"),
@@ -40,9 +43,16 @@ QUESTIONS = {
     "C-mkqa": "is it question alignment (C3)",
     "C-order": "does the order of the kinds matter (C4)",
     "C-teacher": "is a teacher still worth it (C5)",
-    "D": "another start",
+    "D": "another start; each mix found a temperature of its own",
+    "D-fixed": "the same at 0.05, which mix 0 of D found",
 }
 
+MEASURE_WORDS = (
+    "monolingual mAP",
+    "cross mAP",
+    "multilingual mAP",
+    "multilingual rank distance",
+)
 POOLS = dict.fromkeys(TASKS, "multilingual")
 
 
@@ -52,7 +62,8 @@ class GridFindings:
     def __init__(self, home: Path) -> None:
         path = home / "grid.json"
         self.report: Row | None = read_json(path) if path.exists() else None
-        self.starts = starts(home / "B")
+        self.starts = starts(home / "B", LINES)
+        self.wide_starts = starts(home / "B-wide", WIDE_LINES)
 
     def row(self, family: str, contrast: str, setting: str = "multilingual") -> Row | None:
         """A row of mAP of a family; None until all its seeds are there."""
@@ -118,7 +129,7 @@ def stable(grid: GridFindings) -> str:
     claim = "| mix 0.4 to 0.6 is a stable choice |"
     found = grid.by_task((NEAR, "0.25 - 0.5"), (NEAR, "0.75 - 0.5"))
     if not found:
-        return f"{claim} undecidable here: B's mixes .25 and .75 are not run | | |"
+        return f"{claim} undecidable here: B's mixes .25 and .75 are not run | | | |"
     rows = [row for both in found.values() for row in both]
     near = all(map(within_margin, rows))
     word = (
@@ -131,7 +142,7 @@ def stable(grid: GridFindings) -> str:
         for task, (below, above) in found.items()
     )
     least = max(row["detectable"] for row in rows)
-    return f"{claim} {word} | pool, against mix .5: {told_of} | {100 * least:.1f} points |"
+    return f"{claim} {word} | | {100 * least:.1f} points | pool, against mix .5: {told_of} |"
 
 
 def carried_over(grid: GridFindings) -> str:
@@ -139,11 +150,11 @@ def carried_over(grid: GridFindings) -> str:
     claim = "| gains carry over to languages that were not trained on |"
     rows = {task: row for task, (row,) in grid.by_task(AHEAD).items()}
     if not rows:
-        return f"{claim} undecidable here: experiment B is not judged | | |"
+        return f"{claim} undecidable here: experiment B is not judged | | | |"
     word = "reproduced in the pool" if all(map(gains, rows.values())) else "not reproduced"
     told_of = "; ".join(f"{task} {told(row)}" for task, row in rows.items())
     least = max(row["detectable"] for row in rows.values())
-    return f"{claim} {word} | against X-X-mono: {told_of} | {100 * least:.1f} points |"
+    return f"{claim} {word} | | {100 * least:.1f} points | against X-X-mono: {told_of} |"
 
 
 def grid_predictions(grid: GridFindings) -> Iterator[str]:
@@ -156,7 +167,7 @@ def grid_predictions(grid: GridFindings) -> Iterator[str]:
             share = row["difference"] / row["gap_raw"]
             left = row["gap_raw"] - row["difference"]
             yield (
-                f"| C1 | debiasing closes most of the pool's gap on {task} | {yes(abs(1 - share) < 0.5)} |"
+                f"| C1 | debiasing closes most of the pool's gap on {task} | {yes(abs(1 - share) < 0.5)}{', the other kind is ahead' if share > 1.25 else ''} |"
                 f" of {100 * row['gap_raw']:+.1f} points {100 * left:+.1f} are left |"
             )
     for name in STRATEGIES.values():
@@ -185,12 +196,18 @@ def section(grid: GridFindings) -> Iterator[str]:
         " vectors are from the other half of each task's own texts. [grid.md](grid.md) has every size.",
         "", *head("line", LINES),
     )  # fmt: skip
-    for (name, vectors), values in grid.starts.items():
-        cells = [shown(measure[2], values[measure]) for measure in LINES]
-        yield f"| {name} | {vectors} | | {' | '.join(cells)} |"
+    yield from start_lines(grid.starts, LINES)
     for line in found["means"]:
         if of_task(line, LINES[0][0]) and largest(line, found):
             yield mean_line(line, LINES)
+    wide = [line for line in found["means"] if of_task(line, WIDE_LINES[0][0])]
+    if wide:
+        yield from (
+            "", "The largest trainings on real questions: all of XQuAD-R in eleven languages, AfriQA in seven.", "",
+            *head("line", WIDE_LINES),
+        )  # fmt: skip
+        yield from start_lines(grid.wide_starts, WIDE_LINES)
+        yield from (mean_line(line, WIDE_LINES) for line in wide if line["axes"])
     if found["families"]:
         yield from ("", *verdicts(found))
 
@@ -199,6 +216,13 @@ def head(first: str, columns: Columns) -> list[str]:
     """The head of a table of means."""
     names = [first, "vectors", "seeds", *(in_words(*measure) for measure in columns)]
     return [f"| {' | '.join(names)} |", f"|---|---|---:|{'---:|' * len(columns)}"]
+
+
+def start_lines(found: Starts, columns: Columns) -> Iterator[str]:
+    """The lines without training of a table of means."""
+    for (name, vectors), values in found.items():
+        cells = [shown(measure[2], values[measure]) for measure in columns]
+        yield f"| {name} | {vectors} | | {' | '.join(cells)} |"
 
 
 def of_task(line: Row, task: str) -> bool:
@@ -219,37 +243,50 @@ def mean_line(line: Row, columns: Columns) -> str:
 
 
 def verdicts(found: Row) -> Iterator[str]:
-    """A line for each family of the plan."""
-    planned = len(found["planned_seeds"])
-    yield from (
-        "A family is judged when all its seeds are there. *Undecided*: with the difference that would be found with a"
-        " chance of 80 %.", "",
-        "| family | seeds | different | equivalent | undecided |", "|---|---:|---|---|---|",
-    )  # fmt: skip
+    """A table for each question of the plan: a line for each contrast, a column for each measure."""
+    yield (
+        "Every family of the plan, in points of mAP or in ranks. **D**: different by the test after Holm's correction in"
+        " its family (one task's table lines); **d**: different, and within the margin by the two one-sided tests; **E**:"
+        " equivalent; **?**: undecided, with the difference that would be found with a chance of 80 %. Intervals are of"
+        " the single contrast, before the correction."
+    )
+    of_question: dict[str, list[Row]] = {}
     for family in found["families"]:
-        if family["exploratory"]:
-            continue
-        seeds = f"{len(family['seeds'])} of {planned}"
-        cells = judged(family["rows"]) if family["final"] else ["not yet", "", ""]
-        yield f"| {family['name']} | {seeds} | {' | '.join(cells)} |"
+        if not family["exploratory"]:
+            question = family["name"].rpartition(", ")[0]
+            of_question.setdefault(question, []).append(family)
+    for question, families in of_question.items():
+        yield from (
+            "",
+            f"**{question}**",
+            "",
+            f"| task | contrast | {' | '.join(MEASURE_WORDS)} |",
+        )
+        yield f"|---|---|{'---|' * len(MEASURE_WORDS)}"
+        for family in families:
+            contrasts = dict.fromkeys(row["contrast"] for row in family["rows"])
+            for contrast in contrasts:
+                by_measure = {
+                    of_setting(row["setting"], row["metric"]): verdict_cell(row)
+                    for row in family["rows"]
+                    if row["contrast"] == contrast
+                }
+                cells = [by_measure.get(measure, "") for measure in MEASURE_WORDS]
+                task = family["rows"][0]["task"]
+                yield f"| {task} | {contrast_words(contrast)} | {' | '.join(cells)} |"
 
 
-def judged(rows: list[Row]) -> list[str]:
-    """The rows of a family by their verdict."""
-    cells = []
-    for verdict in ("difference", "equivalent", "undecided"):
-        told_of = []
-        for row in rows:
-            if row["verdict"] != verdict:
-                continue
-            words = f"{row['contrast']} in {of_setting(row['setting'], row['metric'])}"
-            if verdict == "difference":
-                words += f" {told(row)}"
-            if verdict == "undecided":
-                words += f" ({detectable(row)} {unit(row)})"
-            told_of.append(words)
-        cells.append("; ".join(told_of))
-    return cells
+def verdict_cell(row: Row) -> str:
+    """A difference with the letter of its verdict."""
+    words, _, interval = told(row).partition(" [")
+    number = f"{words.split()[0]} [{interval}"
+    letters = {"difference": "d" if row.get("within_margin") else "D", "equivalent": "E"}
+    verdict = row.get("verdict")
+    if verdict is None:
+        return f"{number} not judged yet"
+    if verdict == "undecided":
+        return f"{number} ? ({detectable(row)})"
+    return f"{number} {letters[verdict]}"
 
 
 def write_page(found: Row, home: Path) -> None:
@@ -275,9 +312,9 @@ def write_page(found: Row, home: Path) -> None:
     write_text(home / "grid.md", "\n".join([*lines, ""]))
 
 
-def starts(folder: Path) -> dict[tuple[str, str], dict[tuple[str, str, str], float]]:
-    """The means of the cells without training, by line and measure."""
-    found: dict[tuple[str, str], dict[tuple[str, str, str], float]] = {}
+def starts(folder: Path, columns: Columns) -> Starts:
+    """The means of the cells without training."""
+    found: Starts = {}
     for path in sorted((folder / "cells").glob("*.json")):
         cell = read_json(path)
         if cell["train"] is not None:
@@ -287,7 +324,7 @@ def starts(folder: Path) -> dict[tuple[str, str], dict[tuple[str, str, str], flo
                 cell["axes"].get("baseline") or "untrained",
                 "debiased" if task.get("of") else "raw",
             )
-            for measure in LINES:
+            for measure in columns:
                 if measure[0] == (task.get("of") or task["name"]):
                     means = [each[measure[2]] for each in task["settings"][measure[1]].values()]
                     found.setdefault(line, {})[measure] = sum(means) / len(means)

@@ -19,6 +19,7 @@ from pathlib import Path
 import recompute_F
 from plain import nearest
 from recompute_A import Crossfit
+from recompute_answer import Answer
 from recompute_E import Recipe
 from recompute_grid import Grid
 
@@ -37,13 +38,14 @@ def page_figures(pages, crossfit, grid, recipe):
     yield from crossfit.page_figures(text)
     yield from grid.page_figures(text, pages.get("grid.md", ""))
     yield from recipe.page_figures(text)
+    yield from Answer(crossfit, grid, recipe).page_figures(text)
     yield from recompute_F.page_figures(grid.home, text)
     # Sentences and claims repeat numbers of the tables: each must be one of them.
     told = [*crossfit.told, *recipe.told]
     told += [(row["metric"], found) for _, row, found in grid.rows]
-    yield from nearest(
-        text.split("## The answer in ten lines")[1].split("## Evidence")[0], told
-    )
+    lines, rest = text.split("The numbers behind the lines")
+    yield from nearest(lines, told)
+    yield from nearest(rest.split("## Claims")[1].split("## Evidence")[0], told)
 
 
 def differs(number, exact, shown):

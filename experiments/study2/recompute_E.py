@@ -97,6 +97,13 @@ class Recipe:
                 floor = 0.0 if entries[1] == "untrained debiased" else -0.5  # plan.md
                 yield line, float(entries[3]), floor, entries[3]
 
+    def of_use(self, used, task, setting, against):
+        """A comparison of the attempt that used its models in this way."""
+        attempt = "-2" if used == "debiased in the pool" else ""
+        chosen = json.loads((self.home / "E" / f"recipe{attempt}.json").read_text())["chosen"]
+        measure = task if task == "XQuADRetrieval" else f"{task} {setting}"
+        return self.accepted(chosen | {"used": used}, SEEDS[attempt], measure, against)
+
     def accepted(self, chosen, seeds, measure, against):
         """XQuAD-R by seed and question, XQuADRetrieval by seed and language."""
         name = chosen["name"]

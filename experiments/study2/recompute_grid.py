@@ -72,6 +72,22 @@ def slope(points):
     return products / sum((a - x) ** 2 for a, _ in points), x, y
 
 
+def in_numbers(contrast):
+    """A contrast with its mixes as numbers: the same for "0.5 - 1" and "hybrid - monolingual"."""
+    for word, mix in (("cross-lingual", "0"), ("hybrid", "0.5"), ("monolingual", "1")):
+        contrast = re.sub(rf"(^|- |\(){word}(?=[ ,)]|$)(?! first)", rf"\g<1>{mix}", contrast)
+    return contrast
+
+
+def of_cell(line, cell, row, found):
+    """The numbers of "-0.7 [-1.1, -0.3] D" or "-0.9 [-1.8, +0.1] ? (1.2)"."""
+    scale = scale_of(row)
+    yield from interval(line, cell.split("]")[0], found, scale)
+    detectable = re.search(r"\? \((\S+)\)", cell)
+    if detectable:
+        yield line, float(detectable[1]), scale * found["detectable"], detectable[1]
+
+
 class Grid:
     """The cells and the report of a folder."""
 
@@ -80,7 +96,7 @@ class Grid:
         self.home = home
         self.report = json.loads(path.read_text()) if path.exists() else None
         self.cells = []  # (experiment, axes; None: untrained, path of its table)
-        self.baselines = {}  # of B, by name
+        self.baselines = {}  # by experiment and name
         for each in sorted(home.glob("*/cells/*.json")) if self.report else ():
             cell = json.loads(each.read_text())
             axes = {name: plain_axis(value) for name, value in cell["axes"].items()}
@@ -89,8 +105,8 @@ class Grid:
                 self.cells.append((experiment, axes, table))
             elif not axes.get("baseline"):
                 self.cells.append((experiment, None, table))
-            if not cell["train"] and experiment == "B":
-                self.baselines[axes.get("baseline", "untrained")] = table
+            if not cell["train"]:
+                self.baselines[experiment, axes.get("baseline", "untrained")] = table
         self.rows = []  # (family, row, its contrast recomputed)
         self.lines = []  # (line of means, recomputed by measure)
 
@@ -189,7 +205,6 @@ class Grid:
         yield from self.of_means(every)
         yield from self.of_tables(every)
         yield from self.of_predictions(text)
-        yield from self.of_starts(text)
 
     def of_means(self, part):
         """Tables of means; their heads name the measures."""
@@ -217,8 +232,13 @@ class Grid:
         for column in columns:
             task, setting, metric = column.split(" ")
             place = named(task, vectors == "debiased"), setting, metric
-            exact[column] = mean(self.baselines[name], *place)
+            exact[column] = self.without_training(name, *place)
         return exact
+
+    def without_training(self, name, task, setting, metric):
+        """A mean of the untrained encoder, BM25 or SHIFT."""
+        home = "B-wide" if task.startswith(("xquad-r", "afriqa")) else "B"
+        return mean(self.baselines[home, name], task, setting, metric)
 
     def of_tables(self, part):
         """The tables of contrasts in grid.md."""
@@ -251,24 +271,29 @@ class Grid:
         return found
 
     def of_verdicts(self, part):
-        """The lines of families: differences, and what would be found where there is none."""
-        by_family = {}
-        for family, row, found in self.rows:
-            of = f"{row['contrast']} in {said(row['setting'], row['metric'])}"
-            by_family.setdefault(family["name"], {})[of] = row, found
+        """The tables of families: differences, and what would be found where there is none."""
+        known = {
+            (
+                family["name"],
+                in_numbers(row["contrast"]),
+                said(row["setting"], row["metric"]),
+            ): (row, found)
+            for family, row, found in self.rows
+        }
+        question, columns = None, []
         for line in part.splitlines():
-            known = by_family.get(entries_of(line)[0], {})
-            for of, (row, found) in known.items():
-                scale = scale_of(row)
-                told = re.search(
-                    re.escape(of) + r" ([+-]\S+) (?:points|ranks) (\[[^]]*\])", line
-                )
-                if told:
-                    yield from interval(line, " ".join(told.groups()), found, scale)
-                told = re.search(re.escape(of) + r" \((\S+) (?:points|ranks)\)", line)
-                if told:
-                    shown = told.group(1)
-                    yield line, float(shown), scale * found["detectable"], shown
+            entries = entries_of(line)
+            if line.startswith("**"):
+                question = line.strip("*")
+            elif entries[:2] == ["task", "contrast"]:
+                columns = entries[2:]
+            elif (
+                question and len(entries) == len(columns) + 2 and not entries[0].startswith("-")
+            ):
+                for column, cell in zip(columns, entries[2:], strict=True):
+                    if cell:
+                        place = f"{question}, {entries[0]}", in_numbers(entries[1]), column
+                        yield from of_cell(line, cell, *known[place])
 
     def of_predictions(self, text):
         """What is left of the pool's gap, and the claim on gains."""
@@ -280,12 +305,12 @@ class Grid:
                 for each, value in zip(shown, exact, strict=True):
                     yield line, float(each), 100 * value, each
             for claim, (family, abouts) in CLAIMS.items():
-                if line.startswith(f"| {claim}") and line.endswith(" points |"):
+                if line.startswith(f"| {claim}") and entries_of(line)[3].endswith(" points"):
                     yield from self.of_claim(line, family, abouts)
 
     def of_claim(self, line, family, abouts):
         """What would be found, at the end of a claim: the largest of its contrasts."""
-        shown = entries_of(line)[-1].removesuffix(" points")
+        shown = entries_of(line)[3].removesuffix(" points")
         exact = max(
             self.row(f"{family}, {task}", about, "multilingual", "mAP")[2]["detectable"]
             for task in ("atlas", "belebele-sib")
@@ -305,13 +330,3 @@ class Grid:
             ]
             means.append(sum(sum(each.values()) / len(each) for each in of_seeds) / len(seeds))
         return means[0] - means[1]
-
-    def of_starts(self, text):
-        """The lines on debiasing alone in these pools."""
-        pattern = r"untrained encoder, (belebele-sib|atlas), pool: mAP \| (\S+) \| (\S+)"
-        for line in text.splitlines():
-            for task, *shown in re.findall(pattern, line):
-                for each, debiased in zip(shown, (False, True), strict=True):
-                    place = named(task, debiased), "multilingual", "mAP"
-                    exact = mean(self.baselines["untrained"], *place)
-                    yield line, float(each), exact, each

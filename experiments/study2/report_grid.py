@@ -39,7 +39,7 @@ from hybridbatch.common.files import read_yaml, write_json
 from hybridbatch.scaling.analysis import Measure, Sweep
 
 HERE = Path(__file__).parent
-EXPERIMENTS = ("B", "B-baselines", "B-mimo", "C-mkqa", "C-teacher", "C-order", "D")
+EXPERIMENTS = ("B", "B-baselines", "B-mimo", "C-mkqa", "C-teacher", "C-order", "D", "D-fixed")
 WIDE = ("B-wide",)
 
 

@@ -1,5 +1,6 @@
 """How the pages of findings show numbers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,16 @@ HEADER = (
     "| contrast | measure | difference | detectable | over languages | verdict |",
     "|---|---|---|---:|---|---|",
 )
+
+
+KINDS = {"0": "cross-lingual", "0.0": "cross-lingual", "0.5": "hybrid", "1": "monolingual",
+         "1.0": "monolingual"}  # fmt: skip
+
+
+def contrast_words(contrast: str) -> str:
+    """A contrast with its mixes in words: of "0.5 - 1" "hybrid - monolingual"."""
+    mix = r"(^|- |\()(0\.0|0\.5|1\.0|0|1)(?=[ ,)]|$)"
+    return re.sub(mix, lambda found: found[1] + KINDS[found[2]], contrast)
 
 
 def told(row: Row) -> str:
@@ -35,9 +46,11 @@ def said(row: Row) -> str:
     """A difference in a sentence: where it is none, with what the test could have found."""
     verdict = row.get("verdict")
     if verdict == "equivalent":
-        return f"{told(row)} (equivalent within the margin)"
+        return f"{told(row)} (equivalent)"
     if verdict == "undecided":
         return f"{told(row)} (undecided; {detectable(row)} {unit(row)} would be found)"
+    if verdict is None:
+        return f"{told(row)} (exploratory)"
     return told(row)
 
 

@@ -73,6 +73,7 @@ def run_sweep(
     if config.cells > ASK_ABOVE and not confirmed:
         raise ConfigError(_question(config, report, facts, runner))
     require_engine(config.launcher)
+    _refuse_other_folders(config)
     facts = facts or gather_facts(config, report)
     cells = _cells(config, report, facts)
     folder = SweepFolder(sweep_path(config))
@@ -120,6 +121,7 @@ def dry_run(
         evaluation; None before the first), and ``measured_on``.
     Raises: ConfigError.
     """
+    _refuse_other_folders(config)
     if facts is None:
         if absent := absent_inputs(config):
             return {"cells": [], "total": config.cells, "to download first": absent}
@@ -250,9 +252,13 @@ def _tell_length(
         )
 
 
-def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[Cell]:
+def _refuse_other_folders(config: SweepConfig) -> None:
+    """Refuse a folder of `predict` that is no sweep, before data is prepared for anything."""
     for path in config.predict:
-        SweepFolder(path).read_plan()  # refuses a folder that is no sweep before anything runs
+        SweepFolder(path).read_plan()
+
+
+def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[Cell]:
     cells = plan_cells(config, facts or gather_facts(config, report))
     return spread(cells) if config.budget else cells
 

@@ -109,10 +109,14 @@ study2-grid: setup  ## Run what is missing of experiments B to D (days on two co
 	for sweep in $(OTHER2); do $(BIN)/hybridbatch report $(STUDY2)/$$sweep $(ROOT) || exit; done
 
 EDITION ?= study
-SWEEP ?= grid
-study-check: setup  ## Do a random cell of a study again and compare: make study-check DATA_ROOT=FOLDER [EDITION=study2] [SWEEP=B]
-	$(BIN)/hybridbatch prepare --config experiments/$(EDITION)/data.yaml $(ROOT)
-	$(BIN)/hybridbatch scale-sweep check experiments/$(EDITION)/$(SWEEP) $(ROOT) --seed $$(date +%s)
+SWEEP ?= $(if $(filter study2,$(EDITION)),B,grid)
+CHECKED = experiments/$(EDITION)/$(SWEEP)
+# The file of `prepare` settings whose output the sweep names as its data.
+CHECKED_DATA = $(or $(shell grep -lx "out: $$(sed -n 's/^data: //p' $(CHECKED).yaml)" experiments/$(EDITION)/data*.yaml),\
+  $(error no data*.yaml in experiments/$(EDITION) makes the data of $(CHECKED).yaml))
+study-check: setup  ## Do a random cell of a study again and compare: make study-check DATA_ROOT=FOLDER [EDITION=study2] [SWEEP=C-mkqa]
+	$(BIN)/hybridbatch prepare --config $(CHECKED_DATA) $(ROOT)
+	OMP_NUM_THREADS=1 $(BIN)/hybridbatch scale-sweep check $(CHECKED) $(ROOT) --exact --seed $$(date +%s)
 
 MODEL ?= xlm-r
 SCALE ?= 1

@@ -15,12 +15,21 @@ from hybridbatch.scaling.cells.grid import Cell, Facts, plan_cells
 from hybridbatch.scaling.cells.runner import gather_facts, run_cell
 from hybridbatch.scaling.settings import SweepConfig
 
+RANKS = 0.1  # difference in rank distance that is allowed, as a share of the recorded mean
+# What must be equal for two runs to give the same bits, by part of a training's record.
+DECISIVE = {
+    "hardware": ("cpu", "bf16", "gpu", "threads"),
+    "versions": ("torch", "numpy", "transformers", "tokenizers"),
+}
+
 
 @dataclass(frozen=True)
 class Check:
     """One cell that was run again."""
 
     cell: Cell
+    # how the machine of the record differs from this one; None: the record names no machine
+    machine: tuple[str, ...] | None
     # by task, setting and metric: means over languages, and the largest difference of a language
     rows: list[dict[str, Any]]
 
@@ -29,12 +38,34 @@ class Check:
         """Whether every number equals the recorded one to the last bit."""
         return all(row["largest_difference"] == 0 for row in self.rows)
 
+    @property
+    def other_bits(self) -> bool:
+        """Whether numbers differ although the record is of the same kind of machine."""
+        return self.machine == () and not self.identical
+
+    @property
+    def verdict(self) -> str:
+        """Whether the bits are the same and, if not, what of the machine differs."""
+        if self.identical:
+            return "the same to the last bit"
+        if self.machine is None:
+            return "not the same bits; the record names no machine"
+        if self.machine:
+            return f"not the same bits; the record is of another machine: {', '.join(self.machine)}"
+        return "not the same bits, on the same kind of machine"
+
     def within(self, tolerance: float) -> bool:
-        """Whether every language's mAP is within `tolerance` of the recorded one."""
+        """Whether every language's mAP is within `tolerance` of the recorded one, and its rank
+        distance within `RANKS` times the recorded mean.
+        """
+        allowed = {
+            "mAP": lambda row: tolerance,
+            "rank_distance": lambda row: RANKS * row["recorded"],
+        }
         return all(
-            row["largest_difference"] <= tolerance
+            row["largest_difference"] <= allowed[row["metric"]](row)
             for row in self.rows
-            if row["metric"] == "mAP"
+            if row["metric"] in allowed
         )
 
 
@@ -51,6 +82,8 @@ def check_cells(
 ) -> list[Check]:
     """Run `count` randomly drawn finished cells of a sweep again, and compare the results.
 
+    Trained cells are drawn before untrained ones.
+
     Args:
         path: the folder of the sweep.
         count: the number of cells.
@@ -60,8 +93,9 @@ def check_cells(
         runner, facts: as in `hybridbatch.scaling.sweep.run_sweep`.
 
     Raises:
-        DataError: `path` is no sweep, or no cell can be run again, because data, tasks or models
-            here differ from those of the sweep.
+        DataError: `path` is no sweep, no cell can be run again, because data, tasks or models
+            here differ from those of the sweep, or the record of a drawn cell is damaged; then
+            none is run.
     """
     folder = SweepFolder(path)
     defaults, planned = SweepConfig().as_json(), folder.read_plan()["settings"]
@@ -78,16 +112,31 @@ def check_cells(
             f" training data {config.data} has the fingerprint {facts.data}); prepare the"
             " same data, install the same models, or run the sweep again"
         )
-    chosen = stream(seed, "check").choice(
-        len(cells), size=min(count, len(cells)), replace=False
-    )
+    drawn = stream(seed, "check").permutation(len(cells)).tolist()
+    drawn.sort(key=lambda number: cells[number].train is None)
+    chosen = [cells[number] for number in sorted(drawn[:count])]
+    records = [folder.read(cell.key) for cell in chosen]  # damage shows before hours of work
     checks = []
-    for cell in (cells[number] for number in sorted(chosen)):
+    for cell, record in zip(chosen, records, strict=True):
         report.note(f"running again: {cell.label}")
         with tempfile.TemporaryDirectory(prefix="hybridbatch-") as work:
             again = runner(cell, Path(work))
-        checks.append(Check(cell, _compare(folder.read(cell.key)["eval"], again["eval"])))
+        machine = _other_machine(record["train"] or {}, again["train"] or {})
+        checks.append(Check(cell, machine, _compare(record["eval"], again["eval"])))
     return checks
+
+
+def _other_machine(
+    recorded: Mapping[str, Any], again: Mapping[str, Any]
+) -> tuple[str, ...] | None:
+    if not all(recorded.get(part) for part in DECISIVE):
+        return None
+    return tuple(
+        f"{name} {old}, here {new}"
+        for part, names in DECISIVE.items()
+        for name in names
+        if (old := recorded[part].get(name)) != (new := again[part].get(name))
+    )
 
 
 def _compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> list[dict[str, Any]]:

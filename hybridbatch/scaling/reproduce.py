@@ -1,19 +1,20 @@
 """`hybridbatch reproduce`: train one start with several mixes, and compare before and after.
 
-All other settings are equal. The command runs `prepare`, `train` and `eval`, resumes as they do,
-and writes a report.
+All other settings are equal, the temperature too: if it is to be found, it is found once, before
+any training, and every mix gets it. The command runs `prepare`, `train` and `eval`, resumes as they
+do, and writes a report.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from pydantic import Field
 
 import hybridbatch
-from hybridbatch.common.documents import Shape, read_training
+from hybridbatch.common.documents import Shape, read_document, read_training
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import make_folder, write_json, write_text
 from hybridbatch.common.progress import SILENT, Reporter
@@ -38,11 +39,12 @@ from hybridbatch.scoring.averages import SETTINGS
 from hybridbatch.scoring.documents import read_evaluation
 from hybridbatch.scoring.drawing import STYLE, write_figure
 from hybridbatch.scoring.settings import EvalConfig
-from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.settings import AUTO, TrainConfig
 
 SCHEMA_VERSION = 1
 LEAST_STEPS = 20  # of a run at a smaller scale
 UNTRAINED = "untrained"
+READ_MIX = 0.5  # of the batches on which the temperature of all mixes is found
 # of the language pairs; see hybridbatch.averages
 PARTS = ("all", "trained", "trained-to-zero-shot", "zero-shot")
 MEASURES = dict.fromkeys(SETTINGS, "mAP") | {"rank distance": "rank_distance"}
@@ -74,6 +76,18 @@ class Reproduced(Shape):
     config: dict[str, Any]
     arms: list[ArmResult] = Field(min_length=1)
     comparisons: list[dict[str, Any]]
+    temperature: float | None = None  # of every arm; older results do not name it
+    temperature_found_on: str | None = None  # None: the settings name the temperature
+
+
+class FoundOnce(Shape):
+    """``runs/temperature.json``."""
+
+    kind_name: ClassVar[str] = "temperature"
+    versions: ClassVar[tuple[int, ...]] = (SCHEMA_VERSION,)
+    what: ClassVar[str] = "temperature of an experiment"
+
+    temperature: float = Field(gt=0)
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,10 @@ class Arm:
     def batches(self) -> str:
         """The name of the arm's kind of batches."""
         return UNTRAINED if self.mix is None else batches_of(self.mix)
+
+
+# All arms with their settings, in the order in which they run; no training for the untrained start.
+Plans: TypeAlias = dict[Arm, tuple[TrainConfig | None, EvalConfig]]
 
 
 def batches_of(mix: float) -> str:
@@ -122,6 +140,9 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
     report.note(f"data: {data}")
     if config.proportions:
         plans = plan(config, source_weights(config, data))
+    found_on = where_found(plans)
+    if found_on:
+        plans = at_one_temperature(plans, folder, report)
     outcomes, trained_on = {}, None
     # the untrained start comes last
     for number, arm in enumerate(sorted(plans, key=lambda arm: arm.mix is None), 1):
@@ -143,6 +164,8 @@ def reproduce(config: ReproduceConfig, report: Reporter = SILENT) -> Path:
         "config": asked.as_json(),
         "versions": versions(),
         "hardware": hardware(),
+        "temperature": next(t.temperature for t, _ in plans.values() if t),
+        "temperature_found_on": found_on,
         "arms": [outcomes[arm] for arm in plans],
         "comparisons": comparisons(config, folder),
     }
@@ -197,9 +220,12 @@ def dry_run(config: ReproduceConfig) -> dict[str, Any]:
         ConfigError: a setting is bad.
     """
     config = scaled(config)
+    plans = plan(config)
     told: dict[str, Any] = {"cost": forecast(config).lines(folder_of(config))}
+    if found_on := where_found(plans):
+        told["temperature"] = f"to be found once for every mix, on {found_on}"
     told["prepare"] = preparation(config).as_json()
-    for arm, (training, evaluation) in plan(config).items():
+    for arm, (training, evaluation) in plans.items():
         told[arm.name] = {
             "train": training.as_json() if training else None,
             "eval": evaluation.as_json(),
@@ -231,9 +257,7 @@ def folder_of(config: ReproduceConfig) -> Path:
     return config.out or Path("experiments") / config.name
 
 
-def plan(
-    config: ReproduceConfig, weights: Mapping[str, float] | None = None
-) -> dict[Arm, tuple[TrainConfig | None, EvalConfig]]:
+def plan(config: ReproduceConfig, weights: Mapping[str, float] | None = None) -> Plans:
     """All arms with their settings, in the order in which they run.
 
     Args:
@@ -253,6 +277,49 @@ def plan(
         config = config.model_copy(update={"train": train})
     arms = [Arm(), *(Arm(mix, seed) for seed in config.seeds for mix in config.mixes)]
     return {arm: settings_of(config, arm, folder_of(config)) for arm in arms}
+
+
+def where_found(plans: Plans) -> str | None:
+    """The batches on which the temperature is found, in words; None if the settings name it."""
+    training = _read_for_temperature(plans)
+    if training.temperature != AUTO:
+        return None
+    return f"the first batches of mix {training.mix:g}, seed {training.seed}"
+
+
+def _read_for_temperature(plans: Plans) -> TrainConfig:
+    """The training whose first batches give the temperature. It need not be one of the arms."""
+    trainings = [training for training, _ in plans.values() if training]
+    if len({training.mix for training in trainings}) == 1:
+        return trainings[0]
+    return trainings[0].model_copy(update={"mix": READ_MIX})
+
+
+def at_one_temperature(plans: Plans, folder: Path, report: Reporter) -> Plans:
+    """The arms with the temperature that `where_found` tells of, the same for all.
+
+    A run with ``--temperature auto`` reads its own batches, so each mix would get another. The
+    folder keeps the temperature, so that a resumed experiment continues with it.
+    """
+    from hybridbatch.training.checkpoint import RUN
+    from hybridbatch.training.train import start_temperature
+
+    runs = folder / "runs"
+    kept = runs / "temperature.json"
+    if kept.exists() and list(runs.glob(f"*/{RUN}")):
+        mend = f"remove {runs} to train again"
+        temperature = read_document(kept, FoundOnce, mend)["temperature"]
+    else:
+        found = start_temperature(_read_for_temperature(plans), report)
+        temperature = found.temperature
+        (report.note if found.known else report.warn)(found.about)
+        record = {"schema_version": SCHEMA_VERSION, "kind": "temperature"}
+        write_json(kept, record | {"temperature": temperature}, sealed=True)
+    report.note(f"temperature {temperature:g} for every mix, found on {where_found(plans)}")
+    return {
+        arm: (training and training.at_temperature(temperature), evaluation)
+        for arm, (training, evaluation) in plans.items()
+    }
 
 
 def preparation(config: ReproduceConfig) -> PrepareConfig:
@@ -315,6 +382,7 @@ def outcome(arm: Arm, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> di
     kept = (
         "trained_languages",
         "steps",
+        "temperature",
         "data",
         "schedule",
         "throughput",
@@ -424,7 +492,7 @@ def report_text(result: Mapping[str, Any]) -> str:
         f"- start: {config['model'] or 'e5-small-q4'}; {trained.get('steps')} steps; seeds"
         f" {', '.join(map(str, config['seeds']))}",
         "- the same start, data, order of draws and settings for every mix: "
-        + ", ".join(f"{name} {value}" for name, value in _train_settings(config).items()),
+        + ", ".join(f"{name} {value}" for name, value in _train_settings(result).items()),
         f"- {machine['cpu']}, {machine['cores']} cores; {sum(seconds) / 60:.1f} minutes of training"
         " in all",
     ]
@@ -463,9 +531,14 @@ def report_text(result: Mapping[str, Any]) -> str:
     )
 
 
-def _train_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The training settings of an experiment, as they are at its scale."""
-    return dict(scaled(build(ReproduceConfig, overrides=config)).train)
+def _train_settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The training settings of an experiment, as they are at its scale, and its temperature."""
+    settings = dict(scaled(build(ReproduceConfig, overrides=result["config"])).train)
+    if "temperature" in result:
+        found_on = result["temperature_found_on"]
+        how = f" (found before training on {found_on})" if found_on else ""
+        settings["temperature"] = f"{result['temperature']:g}{how}"
+    return settings
 
 
 def _published_text(result: Mapping[str, Any]) -> list[str]:

@@ -29,8 +29,11 @@ from hybridbatch.scaling.cells.runner import absent_inputs, gather_facts, run_ce
 from hybridbatch.scaling.predict import Fertility, forecast, settle
 from hybridbatch.scaling.report.tables import write_summary
 from hybridbatch.scaling.settings import SweepConfig, seconds
+from hybridbatch.training.settings import AUTO
 
 AXES = ("mix", "pairs", "train_languages", "batch_size", "model", "steps", "epochs", "seeds")
+# training settings that make a kind of batches
+KINDS = ("mix", "strategy", "copies", "same_records", "source_weights", "hard_negatives")
 LISTED = 6  # cells of a state that the live view lists
 PROBED = 1_000  # pairs to train on, a minute of a CPU; a smaller grid starts without a probe
 ASK_ABOVE = 10_000  # cells; a larger grid is more likely a mistake than an intention
@@ -260,7 +263,21 @@ def _refuse_other_folders(config: SweepConfig) -> None:
 
 def _cells(config: SweepConfig, report: Reporter, facts: Facts | None) -> list[Cell]:
     cells = plan_cells(config, facts or gather_facts(config, report))
+    _warn_of_own_temperatures(cells, report)
     return spread(cells) if config.budget else cells
+
+
+def _warn_of_own_temperatures(cells: Sequence[Cell], report: Reporter) -> None:
+    """Warn if kinds of batches are compared while each training finds its own temperature."""
+    found = [cell.train for cell in cells if cell.train and cell.train.temperature == AUTO]
+    compared = [name for name in KINDS if len({str(getattr(one, name)) for one in found}) > 1]
+    if compared:
+        report.warn(
+            "temperature auto is found for each training from its own first batches, so it may"
+            f" differ between cells of another {' or '.join(compared)}; to compare them, name one"
+            " value for all with --set temperature=VALUE, such as the value that `train"
+            " --mix 0.5` prints"
+        )
 
 
 def _aligned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

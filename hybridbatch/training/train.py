@@ -17,6 +17,7 @@ from hybridbatch.common.files import write_json
 from hybridbatch.common.peak import measured_peak
 from hybridbatch.common.progress import LONG, SILENT, Reporter
 from hybridbatch.common.provenance import versions
+from hybridbatch.common.settings import ResolvedPrecision
 from hybridbatch.common.sizes import duration, memory_bytes
 from hybridbatch.data.prepare import ensure_prepared, unprepared
 from hybridbatch.data.store.reader import Store
@@ -127,6 +128,20 @@ def train_in_memory(config: TrainConfig, report: Reporter = SILENT) -> tuple[Pat
     with join(resolve_device(config.device)) as workers:
         inputs = _inputs(config, run, workers, report)
         return run, _train(config, inputs, run, workers, report, keep=_keep_record)
+
+
+def start_temperature(config: TrainConfig, report: Reporter = SILENT) -> Found:
+    """The temperature that a run of `config` would find with ``--temperature auto``.
+
+    No run folder is made or read.
+    """
+    with join(resolve_device(config.device)) as workers:
+        store = Store.open(ensure_prepared(config.data, config.data_root, report))
+        encoder = Encoder.load(config.model, **config.encoder_options, report=report)
+        batches = Inputs.plan(config, store, SILENT).batches(encoder, config, SILENT)
+        encoder.to(workers.device)
+        precision = resolve_precision(config.precision, workers.device)
+        return _found_temperature(encoder, batches, precision)
 
 
 def plan(config: TrainConfig, report: Reporter = SILENT) -> dict[str, Any]:
@@ -405,7 +420,7 @@ def _temperature(
         return workers.least(ANY_STEP) / MICRO
     known = checkpoint.read_run(run)
     if "temperature_found" not in known:
-        found = _found_temperature(encoder, batches, machine)
+        found = _found_temperature(encoder, batches, machine.precision)
         known["temperature_found"] = {
             "value": found.temperature, "loss": found.loss, "loss_of_chance": found.uniform,
             "pairs": found.pairs, "found": found.known,
@@ -415,7 +430,9 @@ def _temperature(
     return workers.least(round(known["temperature_found"]["value"] * MICRO)) / MICRO
 
 
-def _found_temperature(encoder: Encoder, batches: Batches, machine: Machine) -> Found:
+def _found_temperature(
+    encoder: Encoder, batches: Batches, precision: ResolvedPrecision
+) -> Found:
     """Apply the rule of `hybridbatch.training.temperature` to the run's first batches."""
     training = encoder.training
     encoder.eval()
@@ -424,7 +441,7 @@ def _found_temperature(encoder: Encoder, batches: Batches, machine: Machine) -> 
             return find_temperature(
                 embedded(
                     batches,
-                    lambda tokens: encoder.embed(tokens, machine.precision),
+                    lambda tokens: encoder.embed(tokens, precision),
                     READ_AT_ONCE,
                 )
             )

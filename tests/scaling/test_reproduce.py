@@ -1,14 +1,31 @@
 """Several mixes from one start: the same data and settings, one report, and the same numbers again."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from hybridbatch.common.documents import read_document
 from hybridbatch.common.errors import ConfigError
 from hybridbatch.common.files import read_json
+from hybridbatch.common.progress import Reporter
 from hybridbatch.common.settings import build
-from hybridbatch.scaling.reproduce import batches_of, plan, reproduce, table_rows
+from hybridbatch.scaling.reproduce import (
+    Reproduced,
+    at_one_temperature,
+    batches_of,
+    dry_run,
+    plan,
+    report_text,
+    reproduce,
+    table_rows,
+    where_found,
+)
 from hybridbatch.scaling.settings import ReproduceConfig
+from hybridbatch.training import train as training
+from hybridbatch.training.settings import TrainConfig
+from hybridbatch.training.temperature import Found
+from tests.helpers.recording import RecordingReporter
 
 
 @pytest.fixture
@@ -80,6 +97,53 @@ def test_the_same_command_gives_the_same_numbers(
         assert [arm["tasks"] for arm in result["arms"]] == [
             arm["tasks"] for arm in first["arms"]
         ]
+
+
+def test_every_mix_gets_the_temperature_that_is_found_once(
+    config: ReproduceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config.model_copy(update={"seeds": (1,)})
+    asked = []
+
+    def find(one: TrainConfig, report: Reporter) -> Found:
+        asked.append((one.mix, one.seed))
+        return Found(0.031 * len(asked), 1.0, 2.0, 512, known=True)
+
+    monkeypatch.setattr(training, "start_temperature", find)
+    on = "the first batches of mix 0.5, seed 1"
+    assert dry_run(config)["temperature"] == f"to be found once for every mix, on {on}"
+    folder = reproduce(config)
+    first = read_json(folder / "results.json")
+    assert (first["temperature"], first["temperature_found_on"]) == (0.031, on)
+    assert [arm["train"]["temperature"] for arm in first["arms"][1:]] == [0.031] * 3
+    report = (folder / "report.md").read_text()
+    assert f", temperature 0.031 (found before training on {on})\n" in report
+    shutil.rmtree(folder / "runs" / "mix-0-seed-1")  # as if it was stopped before
+    shutil.rmtree(folder / "evals" / "mix-0-seed-1")
+    again = read_json(reproduce(config) / "results.json")
+    assert asked == [(0.5, 1)]
+    assert [arm["model_fingerprint"] for arm in again["arms"]] == [
+        arm["model_fingerprint"] for arm in first["arms"]
+    ]
+    shutil.rmtree(folder / "runs")
+    plans = at_one_temperature(plan(config), folder, RecordingReporter())
+    assert {one.temperature for one, _ in plans.values() if one} == {0.062}
+
+
+def test_a_named_temperature_is_not_looked_for(config: ReproduceConfig) -> None:
+    named = config.model_copy(update={"train": {**config.train, "temperature": 0.02}})
+    assert where_found(plan(named)) is None
+    assert "temperature" not in dry_run(named)
+    one_mix = config.model_copy(update={"mixes": (1.0,)})
+    assert where_found(plan(one_mix)) == "the first batches of mix 1, seed 1"
+
+
+def test_results_from_before_a_temperature_was_named_are_still_read() -> None:
+    path = Path(__file__).parents[2] / "experiments" / "reproduce" / "results.json"
+    result = read_document(path, Reproduced)
+    for name in ("temperature", "temperature_found_on"):
+        result.pop(name, None)
+    assert "temperature" not in report_text(result)
 
 
 def test_every_setting_is_checked_before_any_work(

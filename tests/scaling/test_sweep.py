@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +301,7 @@ def test_an_interrupted_sweep_ends_with_the_same_files(tmp_path):
 SLOW_SWEEP = """
 import sys, time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tests.helpers import synthetic
 from hybridbatch.scaling.sweep import run_sweep
@@ -456,6 +458,94 @@ def test_cells_done_again_are_the_same_and_a_changed_record_is_found(tmp_path, l
     assert first.within(0.051)
     assert not first.within(0.049)
     assert all(each.identical for each in others)
+
+
+def checked_once(folder, **changes):
+    """The first check of a sweep whose only trained cell is done again with a changed record."""
+    (again,) = check_cells(folder, 1, seed=1, runner=synthetic.run, facts=facts())
+    path = SweepFolder(folder).result(again.cell.key)
+    cell = read_json(path)
+    for place, value in changes.items():
+        cell["eval"]["tasks"][0]["settings"]["multilingual"]["swh"][place] *= value
+    write_json(path, cell, sealed=True)
+    return check_cells(folder, 1, seed=1, runner=synthetic.run, facts=facts())[0]
+
+
+def test_rank_distance_may_differ_by_a_tenth(tmp_path):
+    config = sweep_config(out=tmp_path, mix="0.5", pairs="100", seeds="13")
+    folder = run_sweep(config, runner=synthetic.run, facts=facts())
+    assert checked_once(folder, rank_distance=1.05).within(0)
+    assert not checked_once(folder, rank_distance=1.3).within(0.02)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "other_bits", "said"),
+    [
+        ({}, True, "not the same bits, on the same kind of machine"),
+        (None, False, "not the same bits; the record names no machine"),
+        ({"torch": "2.1", "cpu": "Z80"}, False,
+         "not the same bits; the record is of another machine: cpu Z80, here 8080, torch 2.1, here 2.13"),
+    ],
+)  # fmt: skip
+def test_other_bits_are_a_fault_only_on_the_same_kind_of_machine(
+    tmp_path, monkeypatch, recorded, other_bits, said
+):
+    run = synthetic.run
+
+    def here(cell, work, changed=()):
+        result = run(cell, work)
+        if cell.train and changed is not None:
+            known = {"cpu": "8080", "threads": 1, "torch": "2.13"} | dict(changed)
+            result["train"] |= {"hardware": known, "versions": known}
+        return result
+
+    config = sweep_config(out=tmp_path, mix="0.5", pairs="100", seeds="13")
+    folder = run_sweep(config, runner=partial(here, changed=recorded), facts=facts())
+    monkeypatch.setattr(synthetic, "run", here)
+    (same,) = check_cells(folder, 1, seed=1, runner=here, facts=facts())
+    assert (same.other_bits, same.verdict) == (False, "the same to the last bit")
+    changed = checked_once(folder, mAP=1.001)
+    assert changed.within(0.02)
+    assert (changed.other_bits, changed.verdict) == (other_bits, said)
+
+
+def test_a_damaged_record_is_found_before_anything_runs_and_trained_cells_come_first(tmp_path):
+    folder = run_sweep(sweep_config(out=tmp_path), runner=synthetic.run, facts=facts())
+    ran = []
+
+    def recorder(cell, work):
+        ran.append(cell)
+        return synthetic.run(cell, work)
+
+    for seed in range(3):
+        check_cells(folder, 4, seed=seed, runner=recorder, facts=facts())
+    assert all(cell.train for cell in ran)
+    count = len(check_cells(folder, 99, seed=1, runner=recorder, facts=facts()))
+    assert count == len(status(folder))  # then the untrained ones, too
+    path = SweepFolder(folder).result(ran[-1].key)
+    path.write_text(path.read_text()[:-40])
+    ran.clear()
+    with pytest.raises(DataError, match="damaged"):
+        check_cells(folder, 99, seed=1, runner=recorder, facts=facts())
+    assert not ran
+
+
+@pytest.mark.parametrize(
+    ("changes", "compared"),
+    [
+        ({}, "mix"),
+        ({"mix": "0.5", "set": "strategy=hybrid,mixed"}, "strategy"),
+        ({"mix": "0.5"}, None),
+        ({"set": "temperature=0.02,0.05"}, None),
+    ],
+)
+def test_a_comparison_at_found_temperatures_is_warned_of_once(tmp_path, changes, compared):
+    report = RecordingReporter()
+    config = sweep_config(out=tmp_path, **changes)
+    run_sweep(config, report, runner=synthetic.run, facts=facts())
+    told = [text for text in report.warnings if "temperature auto" in text]
+    assert len(told) == (compared is not None)
+    assert all(f"cells of another {compared}" in text for text in told)
 
 
 def test_cells_of_other_data_cannot_be_done_again(tmp_path):

@@ -11,7 +11,7 @@ from hybridbatch.common.settings import build
 from hybridbatch.data.store.writer import write_store
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.temperature import FALLBACK, HIGHEST, LOWEST, find_temperature
-from hybridbatch.training.train import train
+from hybridbatch.training.train import start_temperature, train
 from tests.helpers.parallel import rows
 from tests.helpers.trainers import make_trainer
 
@@ -121,6 +121,16 @@ def test_a_run_finds_its_temperature_names_it_and_trains_with_it(
     assert (
         f"temperature {result['temperature']:.4g}" in (run / "model" / "README.md").read_text()
     )
+
+
+def test_it_is_found_without_a_run_as_a_run_finds_it(tiny_model, parallel_data, tmp_path):
+    config = config_of(tiny_model, parallel_data, tmp_path / "run", mix=0.5)
+    found = start_temperature(config)
+    assert not list(tmp_path.iterdir())
+    kept = read_json(train(config) / "run.json")["temperature_found"]
+    assert (found.temperature, found.loss, found.pairs) == (
+        kept["value"], kept["loss"], kept["pairs"],
+    )  # fmt: skip
 
 
 def test_a_run_that_goes_on_keeps_the_temperature_it_began_with(

@@ -11,8 +11,8 @@ all eleven, then the halves are swapped. So no model is scored on an article it 
 scores are of half the collection and must not stand beside published ones. Nothing else of this
 project trains on XQuAD-R.
 
-Runs go seed by seed (a block: two halves x three mixes, and the untrained model on both halves), so
-that a stop at any time leaves whole seeds. What is there already is not done again.
+Runs go seed by seed (a block: two halves x three mixes, and the untrained model and BM25 on both
+halves), so that a stop at any time leaves whole seeds. What is there already is not done again.
 ``experiments/study2/A/`` gets a JSON and a Parquet file a run.
 """
 
@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
-from measuring import means, measure, write_table
+from measuring import means, measure, measure_bm25, write_table
 
 from hybridbatch.common.device import resolve_precision
 from hybridbatch.common.errors import ConfigError, DataError, HybridBatchError
@@ -47,6 +48,8 @@ from hybridbatch.data.sources.local_copies import local_copy
 from hybridbatch.data.tasks.registry import load_task
 from hybridbatch.debias.cross_fit import fold_of_groups
 from hybridbatch.model import Encoder
+from hybridbatch.scoring.settings import BM25
+from hybridbatch.search.bm25 import bm25_fingerprint
 from hybridbatch.search.embeddings import EmbeddingStore
 from hybridbatch.training.settings import TrainConfig
 from hybridbatch.training.train import train
@@ -58,16 +61,19 @@ NEWS_TEXTS = 64
 
 
 class Run(NamedTuple):
-    """A model to be trained on half `trained_on` of the articles and scored on the other."""
+    """A model to be trained on half `trained_on` of the articles and scored on the other.
+
+    The untrained model and BM25 are scored on the same articles.
+    """
 
     seed: int
     trained_on: int  # 0 or 1
-    mix: float | None  # None: untrained
+    mix: float | str | None  # None: untrained; "bm25": no model
 
     @property
     def name(self) -> str:
         """Of its files."""
-        kind = "untrained" if self.mix is None else f"mix-{self.mix:g}"
+        kind = self.mix or "untrained" if self.mix in (None, BM25) else f"mix-{self.mix:g}"
         return f"seed-{self.seed}-half-{self.trained_on}-{kind}"
 
 
@@ -156,7 +162,7 @@ def planned(settings: dict[str, Any]) -> Iterator[list[Run]]:
     """The runs, a block for each seed."""
     for seed in settings["seeds"]:
         trained = [Run(seed, half, mix) for half in (0, 1) for mix in settings["mixes"]]
-        yield [*trained, Run(seed, 0, None), Run(seed, 1, None)]
+        yield [*trained, *(Run(seed, half, rival) for rival in (None, BM25) for half in (0, 1))]
 
 
 def do(
@@ -165,15 +171,43 @@ def do(
     """Train and measure one run."""
     halves = collection.halves(run.seed)
     inside = {article for article, half in halves.items() if half == run.trained_on}
-    outside = set(halves) - inside
-    task = collection.part(outside)
-    quarter = fold_of_groups(sorted(outside), 2, run.seed)
+    task = collection.part(set(halves) - inside)
     languages = list(task.queries)
+    started = time.monotonic()
+    if run.mix == BM25:
+        table = measure_bm25(task)
+        facts = {"settings": {"bm25": bm25_fingerprint()}, "seconds": {"train": 0.0}}
+    else:
+        table, facts = do_model(run, collection, inside, task, settings, news)
+    result: dict[str, Any] = {"run": run._asdict()} | facts
+    result["seconds"]["measure"] = time.monotonic() - started - result["seconds"]["train"]
+    seen = [name for name in languages if name in settings["languages"]]
+    unseen = [name for name in languages if name not in seen]
+    groups = {"all": languages, "seen": seen, "unseen": unseen}
+    result["means"] = {name: means(table, codes) for name, codes in groups.items()}
+    result["articles"] = {"trained on": sorted(inside)}
+    result["task"] = {"name": NAME, "fingerprint": collection.task.provenance["fingerprint"]}
+    result["versions"], result["threads"] = versions(), torch.get_num_threads()
+    write_table(table, out / f"{run.name}.parquet")
+    write_json(out / f"{run.name}.json", result)
+
+
+def do_model(
+    run: Run,
+    collection: Collection,
+    inside: set[str],
+    task: Task,
+    settings: dict[str, Any],
+    news: Path,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Train on the articles `inside`, unless untrained, and measure on `task`: scores and facts."""
+    outside = set(collection.article.values()) - inside
+    quarter = fold_of_groups(sorted(outside), 2, run.seed)
     lengths = {
         name: settings["train"][name] for name in ("max_query_tokens", "max_passage_tokens")
     }
     started = time.monotonic()
-    result: dict[str, Any] = {"run": run._asdict(), "settings": settings["train"]}
+    result: dict[str, Any] = {"settings": settings["train"]}
     with tempfile.TemporaryDirectory() as scratch:
         start = settings["train"]["model"]
         if run.mix is not None:
@@ -190,18 +224,9 @@ def do(
             task,
             embedding(encoder, None if run.mix is None else Path(scratch) / "embeddings"),
             lambda name: quarter[collection.article[name]],
-            news_texts(news, languages),
+            news_texts(news, list(task.queries)),
         )
-    result["seconds"]["measure"] = time.monotonic() - started - result["seconds"]["train"]
-    seen = [name for name in languages if name in settings["languages"]]
-    unseen = [name for name in languages if name not in seen]
-    groups = {"all": languages, "seen": seen, "unseen": unseen}
-    result["means"] = {name: means(table, codes) for name, codes in groups.items()}
-    result["articles"] = {"trained on": sorted(inside)}
-    result["task"] = {"name": NAME, "fingerprint": collection.task.provenance["fingerprint"]}
-    result["versions"], result["threads"] = versions(), torch.get_num_threads()
-    write_table(table, out / f"{run.name}.parquet")
-    write_json(out / f"{run.name}.json", result)
+    return table, result
 
 
 def embedding(encoder: Encoder, folder: Path | None) -> Any:

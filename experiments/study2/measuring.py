@@ -4,6 +4,8 @@ A model encodes all questions and all passages of a task once. They are ranked t
 are (``raw``), with the mean vector of each language taken off where the means come from other
 articles of the same collection (``collection``), and with means from news (``news``). Queries and
 passages have means of their own. No mean comes from a text that it is taken off.
+
+BM25 ranks the same task by words. It has no vectors, so it has ``raw`` alone.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +19,9 @@ from hybridbatch.common.records import Task
 from hybridbatch.debias.cross_fit import cross_fit
 from hybridbatch.debias.methods import centre
 from hybridbatch.scoring.averages import POOL
-from hybridbatch.scoring.full_ranking import score_task
+from hybridbatch.scoring.baselines import LexicalRanker
+from hybridbatch.scoring.full_ranking import score_rankings
+from hybridbatch.scoring.rankers import EmbeddingRanker, Ranker
 
 Vectors = Mapping[str, np.ndarray]  # by language, [n, D], rows of unit length
 Embed = Callable[[list[str], str], np.ndarray]
@@ -42,15 +46,14 @@ def embed_task(task: Task, embed: Embed) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def scores(task: Task, vectors: Mapping[str, Vectors]) -> pd.DataFrame:
+def scores(task: Task, ranker: Ranker) -> pd.DataFrame:
     """A row per question and query language: average precision in each setting, pool bias.
 
     ``mono`` is the language's own corpus, ``cross`` the mean over all other corpora, ``pool`` the
     pool of all.
     """
-    given = {side: np.concatenate(list(rows.values())) for side, rows in vectors.items()}
     parts = []
-    for one in score_task(task, lambda _, side: given[side], cutoffs=(10,)):
+    for one in score_rankings(task, ranker, cutoffs=(10,)):
         known = {"AP": one.metrics["average_precision"]}
         setting = "mono" if one.corpus_language == one.query_language else "cross"
         if one.corpus_language == POOL:
@@ -93,9 +96,15 @@ def measure(
                 name: turn.apply(part, name) for name, part in rows.items()
             }
     frames = [
-        scores(task, found).add_prefix(f"{name}/") for name, found in variants.items() if found
-    ]
+        scores(task, EmbeddingRanker.of_vectors(task, found["query"], found["passage"]))
+        .add_prefix(f"{name}/") for name, found in variants.items() if found
+    ]  # fmt: skip
     return pd.concat(frames, axis=1)
+
+
+def measure_bm25(task: Task) -> pd.DataFrame:
+    """The same columns of BM25, ``raw`` alone."""
+    return scores(task, LexicalRanker(task)).add_prefix("raw/")
 
 
 def means(table: pd.DataFrame, languages: Iterable[str]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from crossfit import Collection, embedding
-from measuring import SETTINGS, USES, means, measure, write_table
+from measuring import SETTINGS, USES, means, measure, measure_bm25, write_table
 from report_A import article_table
 from settings_on_other_text import LENGTHS, fold_of
 
@@ -248,6 +248,7 @@ def accept(
     if seed is not None:
         trial(best, seed, data, collection, out)
         return
+    bm25_of_collection(collection, out)
     start, before = trial(best, None, data, collection, out)
     trained = {seed: trial(best, seed, data, collection, out) for seed in attempt.seeds}
     tables = {seed: table for seed, (table, _) in trained.items()}
@@ -284,6 +285,14 @@ def of_collection(model: str, collection: Collection) -> pd.DataFrame:
     encoder = Encoder.load(model, **LENGTHS)
     embed = embedding(encoder, Path(tempfile.mkdtemp()))
     return measure(collection.task, embed, lambda name: halves[collection.article[name]], None)
+
+
+def bm25_of_collection(collection: Collection, out: Path) -> None:
+    """Write the scores of BM25 on XQuAD-R, if they are not there."""
+    if not (out / "bm25.json").exists():
+        table = measure_bm25(collection.task)
+        write_table(table, out / "bm25.parquet")
+        write_json(out / "bm25.json", {"means": means(table, collection.task.queries)})
 
 
 def official_scores(model: str, scratch: Path) -> dict[str, float] | str:

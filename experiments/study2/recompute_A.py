@@ -24,7 +24,7 @@ ARTICLES = json.loads((Path(__file__).parent / "articles.json").read_text())
 
 def name(side):
     """Of a mix, in file names."""
-    return side if side == "untrained" else f"{float(side):g}"
+    return side if side in ("untrained", "bm25") else f"{float(side):g}"
 
 
 class Crossfit:
@@ -121,7 +121,7 @@ class Crossfit:
 
     def of_means(self, line, entries):
         """A line of the table of means."""
-        mix = entries[0].removeprefix("mix ")
+        mix = entries[0].lower().removeprefix("mix ")
         columns = [(measure, None) for measure in LABELS.values()]
         columns += [(measure, UNSEEN) for measure in ("mono", "cross", "pool")]
         for (measure, spoken), shown in zip(columns, entries[2:], strict=True):

@@ -20,6 +20,7 @@ from contrasts import contrast, margin_of, over_languages, settle
 
 from hybridbatch.common.files import read_json, read_yaml, write_json, write_text
 from hybridbatch.scaling.report.tables import markdown_table
+from hybridbatch.scoring.settings import BM25
 
 HERE = Path(__file__).parent
 PLANNED_SEEDS = 10
@@ -151,10 +152,10 @@ def gap(runs: Runs, article: dict[str, str]) -> Iterator[dict[str, Any]]:
 def averages(runs: Runs, seen: list[str]) -> list[dict[str, Any]]:
     """Macro-averages by model and variant, over all, trained and untrained query languages."""
     found = []
-    for mix in [UNTRAINED, *runs.mixes]:
-        wanted = [*runs.mixes, *([UNTRAINED] if mix == UNTRAINED else [])]
-        blocks = runs.blocks(wanted)
-        for variant in VARIANTS if blocks else ():
+    for mix in [BM25, UNTRAINED, *runs.mixes]:
+        blocks = runs.blocks([*runs.mixes, mix])
+        variants = ("raw",) if mix == BM25 else VARIANTS
+        for variant in variants if blocks else ():
             line: dict[str, Any] = {"mix": mix, "vectors": variant}
             for measure in (*MEASURES, "same_language"):
                 languages = runs.by_language(mix, f"{variant}/{measure}", blocks)

@@ -107,7 +107,9 @@ def test_a_stranger_runs_it_without_naming_data(homes, tmp_path, capsys):
     out = tmp_path / "small"
     names = {path.stem for path in out.glob("*.json")}
     assert names == {
-        f"seed-13-half-{half}-{kind}" for half in (0, 1) for kind in ("mix-0.5", "untrained")
+        f"seed-13-half-{half}-{kind}"
+        for half in (0, 1)
+        for kind in ("mix-0.5", "untrained", "bm25")
     }
     assert sum("xquad-r" in address for address in homes) == len(CODES)
     assert any("NTREX" in address for address in homes)
@@ -124,6 +126,11 @@ def test_a_stranger_runs_it_without_naming_data(homes, tmp_path, capsys):
         "collection",
         "news",
     }
+    words = pd.read_parquet(out / "seed-13-half-0-bm25.parquet")
+    assert [*words.columns] == [c for c in table.columns if not c.startswith(("coll", "news"))]
+    assert words["query_id"].equals(table["query_id"]), "asked the same"
+    assert words["raw/mono"].mean() > 0.9, "every question has a word of its sentence alone"
+    assert read_json(out / "seed-13-half-0-bm25.json")["articles"] == one["articles"]
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     capsys.readouterr()
     assert run("--settings", str(chosen)) == 0

@@ -220,7 +220,7 @@ def evidence(report: Row) -> list[str]:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
     for line in report["means"]:
-        name = line["mix"] if line["mix"] == "untrained" else f"mix {line['mix']:g}"
+        name = line["mix"] if isinstance(line["mix"], str) else f"mix {line['mix']:g}"
         unseen = " | ".join(score(line[f"{m} unseen"]) for m in ("mono", "cross", "pool"))
         lines.append(
             f"| {name} | {VARIANTS[line['vectors']]} | {score(line['mono'])} | {score(line['cross'])} |"

@@ -219,7 +219,7 @@ def _crossed_variance(values: np.ndarray) -> tuple[float, float]:
     if seeds < FEWEST_SEEDS or variance == 0:
         return variance, fewest
     parts = of_seeds**2 / (seeds - 1) + of_questions**2 / (questions - 1)
-    return variance, max(fewest, (of_seeds + of_questions) ** 2 / parts)
+    return variance, max(fewest, variance**2 / parts)
 
 
 def equivalence_p(found: Contrast, margin: float) -> float:

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from contrasts import unit_table
 from crossfit import Collection, embedding
 from measuring import SETTINGS, USES, means, measure, write_table
-from report_A import article_table
 from settings_on_other_text import LENGTHS, fold_of
 
 from hybridbatch.common.errors import ConfigError, DataError, HybridBatchError
@@ -358,7 +358,7 @@ def on_collection(
             .astype(float).groupby("query_id").mean()
             for seed, table in tables.items()
         }  # fmt: skip
-        found = crossed_t(article_table(pd.concat(parts), collection.article))
+        found = crossed_t(unit_table(pd.DataFrame(parts).T, collection.article))
         yield row(f"XQuAD-R {setting}", rival, found, floor)
 
 

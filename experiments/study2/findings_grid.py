@@ -296,7 +296,10 @@ def write_page(found: Row, home: Path) -> None:
         "# Experiments B, C and D: every mean and every contrast", "",
         "[FINDINGS.md](FINDINGS.md) says what they mean, [plan.md](plan.md) what was planned. *detectable*: the"
         " difference that is found with a chance of 80 %, in points of mAP or in ranks; *over languages*: the"
-        " interval with query languages as the units.",
+        " interval with query languages as the units. *p (Holm)*: after Holm's correction inside the family."
+        " Differences are judged by it, while intervals are of the single contrast: an interval without 0 may"
+        " stand beside *undecided* or *equivalent*. *within the margin*: a difference that is shown to be smaller"
+        " than the margin, too. Chance is of seeds and of the units that stand over each table.",
     ]  # fmt: skip
     for columns in (LINES, WIDE_LINES):
         rows = [line for line in found["means"] if of_task(line, columns[0][0])]
@@ -306,7 +309,9 @@ def write_page(found: Row, home: Path) -> None:
     for family in found["families"]:
         seeds = ", ".join(map(str, family["seeds"]))
         without = "exploratory" if family["exploratory"] else "none yet"
-        lines += ["", f"**{family['name']}** (seeds {seeds})", "", *HEADER]
+        units = {f"{row['units']:,} {row['unit']}": None for row in family["rows"]}
+        about = f"seeds {seeds}; units: {', '.join(units)}"
+        lines += ["", f"**{family['name']}** ({about})", "", *HEADER]
         for row in family["rows"]:
             lines.append(contrast_line(row, of_setting(row["setting"], row["metric"]), without))
     write_text(home / "grid.md", "\n".join([*lines, ""]))

@@ -47,10 +47,37 @@ def interval(line, text, found, scale):
         yield line, float(each), scale * found[key], each
 
 
+def tests(line, shown, found):
+    """Degrees of freedom, p and Holm's p of a row: (line, number, exact, as shown)."""
+    degrees, *probabilities = shown
+    yield line, float(degrees), found["degrees"], degrees
+    for key, each in zip(("p", "p_holm"), probabilities, strict=True):
+        if key in found:
+            yield line, *probability(each, found[key])
+
+
+def probability(text, p):
+    """A p value as shown, the exact one, and its digits; "<.001" is exact for all below."""
+    shown = text.removeprefix("<")
+    if text == "<.001":
+        p = 0.001 if p < 0.001 else 1.0
+    return float(shown), p, shown
+
+
+def holm(found):
+    """The contrasts of a family with their p values after Holm's correction."""
+    largest = 0.0
+    after = {}
+    for place, number in enumerate(sorted(range(len(found)), key=lambda i: found[i]["p"])):
+        largest = max(largest, min(1.0, (len(found) - place) * found[number]["p"]))
+        after[number] = largest
+    return [each | {"p_holm": after[number]} for number, each in enumerate(found)]
+
+
 def contrast(differences, article_of=None):
     """Mean, interval, p and detectable difference of {(seed, question): difference}.
 
-    Questions of an article are one unit; without articles, each question.
+    Questions of an article, or what else the unit is, are one unit; without, each question.
     """
     article_of = article_of or {question: question for _, question in differences}
     seeds = sorted({seed for seed, _ in differences})
@@ -82,7 +109,7 @@ def contrast(differences, article_of=None):
     detectable = (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)) * error
     p = 2 * stats.t.sf(abs(grand) / error if error else math.inf, degrees)
     return {"difference": grand, "low": grand - half, "high": grand + half, "p": p,
-            "degrees": degrees, "detectable": detectable}  # fmt: skip
+            "degrees": degrees, "detectable": detectable, "units": a}  # fmt: skip
 
 
 def nearest(part, contrasts):

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
-from plain import by_language, by_question, contrast, entries_of, interval
+from plain import by_language, by_question, contrast, entries_of, holm, interval, tests
 
 LABELS = {"monolingual mAP": "mono", "cross-lingual mAP": "cross", "pool mAP": "pool",
           "rank distance": "rank_distance"}  # fmt: skip
@@ -80,6 +80,13 @@ class Crossfit:
         column = f"{'raw' if ', raw' in family else 'collection'}/{measure}"
         return contrast(self.differences(ours, theirs, column), ARTICLES)
 
+    @cache  # noqa: B019
+    def of_family(self, family):
+        """{(contrast, measure): the contrast}, with Holm's correction once there are verdicts."""
+        places = [(row["contrast"], row["measure"]) for row in self.report["families"][family]]
+        found = [self.recomputed(family, *place) for place in places]
+        return dict(zip(places, holm(found) if self.report["final"] else found, strict=True))
+
     def pure_kinds(self, variant, measure):
         """{(seed, question): difference} of mix 0 and mix 1."""
         return self.differences("0", "1", f"{variant}/{measure}")
@@ -94,7 +101,7 @@ class Crossfit:
         """The relative deviation of every figure of the families."""
         for family, rows in self.report["families"].items():
             for row in rows:
-                found = self.recomputed(family, row["contrast"], row["measure"])
+                found = self.of_family(family)[row["contrast"], row["measure"]]
                 for key, value in found.items():
                     yield abs(value - row[key]) / max(1.0, abs(value))
 
@@ -132,13 +139,14 @@ class Crossfit:
         """A row of a family."""
         measure = LABELS[entries[1]]
         scale = 1 if measure == "rank_distance" else 100
-        found = self.recomputed(family, entries[0], measure)
+        found = self.of_family(family)[entries[0], measure]
         self.told.append((measure, found))
         yield from interval(line, entries[2], found, scale)
-        yield line, float(entries[3]), scale * found["detectable"], entries[3]
-        if entries[4]:
+        yield from tests(line, entries[3:6], found)
+        yield line, float(entries[6]), scale * found["detectable"], entries[6]
+        if entries[7]:
             over = self.over_languages(family, entries[0], measure)
-            for end, shown in zip(over, entries[4].split(" to "), strict=True):
+            for end, shown in zip(over, entries[7].split(" to "), strict=True):
                 yield line, float(shown), scale * end, shown
 
     def over_languages(self, family, about, measure):

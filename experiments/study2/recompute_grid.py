@@ -6,7 +6,8 @@ import re
 from functools import cache
 
 import pandas as pd
-from plain import by_language, by_question, contrast, entries_of, interval
+from plain import by_language, by_question, contrast, entries_of, holm, interval, tests
+from recompute_A import ARTICLES
 
 METRICS = ("mAP", "rank_distance")
 
@@ -34,6 +35,13 @@ CLAIMS = {
 def named(task, debiased):
     """A task's name in the tables of cells."""
     return f"{task} (debiased)" if debiased else task
+
+
+def unit_of(task, question):
+    """What a question is about: the unit of its task's tests."""
+    if task == "xquad-r":
+        return ARTICLES[question]
+    return question if task == "afriqa" else re.sub(r"-[^-]*$", "", question)
 
 
 def scale_of(row):
@@ -176,11 +184,17 @@ class Grid:
     def contrasts(self):
         """The relative deviation of every figure of the families."""
         for family in self.report["families"] if self.report else ():
-            for row in family["rows"]:
-                found = contrast(self.of_row(row, family["seeds"]))
+            exact = [self.exact(row, family["seeds"]) for row in family["rows"]]
+            exact = holm(exact) if family["final"] else exact
+            for row, found in zip(family["rows"], exact, strict=True):
                 self.rows.append((family, row, found))
                 for key, value in found.items():
                     yield abs(value - row[key]) / max(1.0, abs(value))
+
+    def exact(self, row, seeds):
+        """The contrast of a row."""
+        values = self.of_row(row, seeds)
+        return contrast(values, {each: unit_of(row["task"], each) for _, each in values})
 
     def means(self):
         """The relative deviation of every mean."""
@@ -255,10 +269,11 @@ class Grid:
         of, row, exact = self.row(family, entries[0], *MEASURES[entries[1]])
         scale = scale_of(row)
         yield from interval(line, entries[2], exact, scale)
-        yield line, float(entries[3]), scale * exact["detectable"], entries[3]
-        if entries[4]:
+        yield from tests(line, entries[3:6], exact)
+        yield line, float(entries[6]), scale * exact["detectable"], entries[6]
+        if entries[7]:
             over = self.over_languages(row, of["seeds"])
-            for end, shown in zip(("low", "high"), entries[4].split(" to "), strict=True):
+            for end, shown in zip(("low", "high"), entries[7].split(" to "), strict=True):
                 yield line, float(shown), scale * over[end], shown
 
     def row(self, family, about, setting, metric):

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import findings
-import numpy as np
 import pandas as pd
-from contrasts import contrast, margin_of, over_languages, settle
+from contrasts import contrast, margin_of, over_languages, settle, unit_table
+from wording import verdict
 
 from hybridbatch.common.files import read_json, read_yaml, write_json, write_text
 from hybridbatch.scaling.report.tables import markdown_table
@@ -90,19 +90,6 @@ class Runs:
         return pd.concat(frames).groupby("query_language")[column].mean()
 
 
-def article_table(differences: pd.Series, article: dict[str, str]) -> np.ndarray:
-    """float [seeds, articles] whose mean is the mean over questions.
-
-    An article counts by its questions: its cell is the sum of their differences times the number of
-    articles over the number of questions.
-    """
-    frame = differences.rename_axis(["seed", "query_id"]).rename("value").reset_index()
-    frame["article"] = frame["query_id"].map(article)
-    sums = frame.pivot_table(index="seed", columns="article", values="value", aggfunc="sum")
-    questions = frame.groupby("seed").size()
-    return (sums.mul(sums.shape[1]).div(questions, axis=0)).to_numpy()
-
-
 def tested(
     runs: Runs, variant: str, tests: tuple[tuple[str, Any, Any], ...], article: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
@@ -128,7 +115,7 @@ def row(
     name: str, measure: str, differences: pd.Series, article: dict[str, str], margin: float
 ) -> dict[str, Any]:
     """A contrast with its interval, test and detectable difference."""
-    table = article_table(differences, article)
+    table = unit_table(differences.unstack(), article)
     return {"contrast": name, "measure": measure, **contrast(table, margin, "articles")}
 
 
@@ -210,8 +197,14 @@ def markdown(result: dict[str, Any]) -> str:
              "Scores are of half of XQuAD-R's articles and stand beside no published ones.", "",
              "## Means", "", markdown_table(result["means"])]  # fmt: skip
     for name, rows in result["families"].items():
-        lines += ["", f"## {name}", "", markdown_table(rows)]
+        lines += ["", f"## {name}", "", markdown_table(list(map(worded, rows)))]
     return "\n".join(lines) + "\n"
+
+
+def worded(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its verdict, if it has one, in words."""
+    known = {name: value for name, value in row.items() if name != "within_margin"}
+    return known | {"verdict": verdict(row)} if "verdict" in row else known
 
 
 if __name__ == "__main__":

@@ -9,14 +9,15 @@ it has means, intervals and detectable differences alone (plan.md).
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contrasts import contrast, margin_of, over_languages, settle
+import pandas as pd
+from contrasts import contrast, margin_of, over_languages, settle, unit_table
 from families import (
     MEASURES,
     MIXES,
@@ -35,12 +36,20 @@ from families import (
 from findings_grid import write_page
 
 from hybridbatch.common.errors import HybridBatchError
-from hybridbatch.common.files import read_yaml, write_json
+from hybridbatch.common.files import read_json, read_yaml, write_json
 from hybridbatch.scaling.analysis import Measure, Sweep
 
 HERE = Path(__file__).parent
 EXPERIMENTS = ("B", "B-baselines", "B-mimo", "C-mkqa", "C-teacher", "C-order", "D", "D-fixed")
 WIDE = ("B-wide",)
+ARTICLES = read_json(HERE / "articles.json")
+# The units of a task's tests, and that of a question by its id.
+UNITS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "belebele-sib": ("passages", lambda question: question.rpartition("-")[0]),
+    "atlas": ("territories", lambda question: question.rpartition("-")[0]),
+    "xquad-r": ("articles", lambda question: ARTICLES[question]),
+    "afriqa": ("questions", lambda question: question),
+}
 
 
 class Grid:
@@ -75,11 +84,11 @@ class Grid:
 
     def values(
         self, terms: Sequence[Term], seeds: Sequence[int], of: Measure
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[pd.DataFrame, np.ndarray]:
         """The weighted sum of the terms.
 
         Returns:
-            float64 [seeds, questions], each averaged over its query languages, and
+            [seeds, questions], each averaged over its query languages, and
             float64 [query languages], averaged over seeds.
         """
         questions, languages = [], []
@@ -90,12 +99,16 @@ class Grid:
             weights = np.array([term.weight for term in part])
             keys = [self.cells(term.side)[seed] for term in part for seed in seeds]
             task = f"{of.task} (debiased)" if debiased else of.task
-            table = self.sweep.matrix(keys, Measure(task, of.setting, of.metric))
+            measure = Measure(task, of.setting, of.metric)
+            table, names = (
+                find(keys, measure) for find in (self.sweep.matrix, self.sweep.questions)
+            )
             _, by_language = self.sweep.by_language(keys, task, of.setting, of.metric)
             shape = (len(part), len(seeds), -1)
-            questions.append(np.tensordot(weights, table.reshape(shape), axes=1))
+            sums = np.tensordot(weights, table.reshape(shape), axes=1)
+            questions.append(pd.DataFrame(sums, seeds, names))
             languages.append(weights @ by_language.reshape(shape).mean(axis=1))
-        return np.sum(questions, axis=0), np.sum(languages, axis=0)
+        return sum(questions), np.sum(languages, axis=0)
 
     def mean(self, of: Side, debiased: bool, seeds: Sequence[int], measure: Measure) -> float:
         """Over seeds and query languages."""
@@ -116,6 +129,7 @@ def reported(grid: Grid, family: Family, sizes_are_planned: bool) -> dict[str, A
         return None
     scaled = any(each.kind in ("trend", "law") for each in family.contrasts)
     final = seeds == grid.planned_seeds and (sizes_are_planned or not scaled)
+    unit, unit_of = UNITS[family.task]
     rows = []
     for each, (setting, metric) in product(family.contrasts, family.measures):
         measure = Measure(family.task, setting, metric)
@@ -124,15 +138,16 @@ def reported(grid: Grid, family: Family, sizes_are_planned: bool) -> dict[str, A
         questions, languages = grid.values(each.terms, seeds, measure)
         against = grid.mean(each.against.side, each.against.debiased, seeds, measure)
         margin = margin_of(metric, against) / each.span
+        units = unit_table(questions - each.constant, {q: unit_of(q) for q in questions})
         row = {
             "contrast": each.name, "kind": each.kind, "task": family.task, "setting": setting,
             "metric": metric, "mean_against": against, "sides": list(cells_meant(each)),
-            **contrast(questions - each.constant, margin, "questions"),
+            **contrast(units, margin, unit),
             **over_languages(languages - each.constant),
         }  # fmt: skip
         if each.kind == "gap":
             raw = [term for term in each.terms if not term.debiased]
-            row["gap_raw"] = float(grid.values(raw, seeds, measure)[0].mean())
+            row["gap_raw"] = float(grid.values(raw, seeds, measure)[0].to_numpy().mean())
         rows.append(row)
     return {
         "name": family.name, "seeds": seeds, "final": final and not family.exploratory,

@@ -6,8 +6,8 @@ from typing import Any
 
 Row = Mapping[str, Any]
 HEADER = (
-    "| contrast | measure | difference | detectable | over languages | verdict |",
-    "|---|---|---|---:|---|---|",
+    "| contrast | measure | difference | df | p | p (Holm) | detectable | over languages | verdict |",
+    "|---|---|---|---:|---:|---:|---:|---|---|",
 )
 
 
@@ -32,9 +32,16 @@ def told(row: Row) -> str:
     return f"{difference} points [{low}, {high}]"
 
 
-def digits(row: Row) -> int:
-    """The digits of a difference behind the point; a change per doubling is small."""
-    return 2 if row.get("kind") == "trend" and not of_ranks(row) else 1
+def digits(row: Row, names: Sequence[str] = ("difference", "low", "high")) -> int:
+    """The digits of some numbers of a row behind the point.
+
+    A change per doubling is small. Points that would read 0 and are not get a digit more.
+    """
+    if of_ranks(row):
+        return 1
+    places = 2 if row.get("kind") == "trend" else 1
+    points = [100 * row[name] for name in names]
+    return places + any(each and not round(each, places) for each in points)
 
 
 def detectable(row: Row) -> str:
@@ -45,18 +52,31 @@ def detectable(row: Row) -> str:
 def said(row: Row) -> str:
     """A difference in a sentence: where it is none, with what the test could have found."""
     verdict = row.get("verdict")
+    if verdict is None:
+        return f"{told(row)} (exploratory)"
     if verdict == "equivalent":
         return f"{told(row)} (equivalent)"
     if verdict == "undecided":
         return f"{told(row)} (undecided; {detectable(row)} {unit(row)} would be found)"
-    if verdict is None:
-        return f"{told(row)} (exploratory)"
+    if row.get("within_margin"):
+        return f"{told(row)} (a difference, within the margin)"
     return told(row)
+
+
+def verdict(row: Row, without: str = "none yet") -> str:
+    """The verdict of a row; `without` stands where it has none."""
+    found = row.get("verdict", without)
+    return f"{found}, within the margin" if row.get("within_margin") else found
 
 
 def score(value: float) -> str:
     """A mean average precision."""
     return f"{value:.3f}".removeprefix("0")
+
+
+def probability(p: float) -> str:
+    """A p value."""
+    return "<.001" if p < 0.001 else score(p)
 
 
 def gains(row: Row) -> bool:
@@ -87,16 +107,14 @@ def yes(came: bool) -> str:
 
 def contrast_line(row: Row, measure: str, without: str = "none yet") -> str:
     """A contrast as a line of a table with `HEADER`; `without` stands where it has no verdict."""
-    over = ""
-    if "languages_low" in row:
-        scale, places = 1 if of_ranks(row) else 100, digits(row)
-        low, high = (
-            f"{row[f'languages_{end}'] * scale:+.{places}f}" for end in ("low", "high")
-        )
-        over = f"{low} to {high}"
+    over, ends = "", ("languages_low", "languages_high")
+    if ends[0] in row:
+        scale, places = 1 if of_ranks(row) else 100, digits(row, ends)
+        over = " to ".join(f"{row[end] * scale:+.{places}f}" for end in ends)
+    after = probability(row["p_holm"]) if "p_holm" in row else ""
     return (
-        f"| {row['contrast']} | {measure} | {told(row)} | {detectable(row)} | {over} |"
-        f" {row.get('verdict', without)} |"
+        f"| {row['contrast']} | {measure} | {told(row)} | {row['degrees']:.1f} |"
+        f" {probability(row['p'])} | {after} | {detectable(row)} | {over} | {verdict(row, without)} |"
     )
 
 

@@ -10,7 +10,7 @@ questions]
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import compress, pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,18 +268,18 @@ class Sweep:
         Returns:
             float64 [cells, Q], for the questions that all cells have.
         """
-        table = self._values(measure.task, measure.setting)
-        rows = [table.row[key] for key in keys]
-        columns = [
-            table.languages.index(code)
-            for code in self._codes(measure)
-            if code in table.languages
-        ]
-        chosen = table.values[measure.metric][np.ix_(rows, columns)]
-        known = np.isfinite(chosen)
-        counts = known.sum(axis=1)
-        means = np.where(known, chosen, 0).sum(axis=1) / np.maximum(counts, 1)
-        return means[:, (counts > 0).all(axis=0)]
+        sums, counts = self._sums(keys, measure)
+        whole = (counts > 0).all(axis=0)
+        return sums[:, whole] / counts[:, whole]
+
+    def questions(self, keys: Sequence[str], measure: Measure) -> tuple[str, ...]:
+        """The ids of the questions that all of some cells have: of the columns of `matrix`.
+
+        A sweep without its Parquet files has one column, the mean, and an empty id for it.
+        """
+        _, counts = self._sums(keys, measure)
+        names = self._values(measure.task, measure.setting).questions
+        return tuple(compress(names, np.all(counts > 0, axis=0)))
 
     def by_language(
         self, keys: Sequence[str], task: str, setting: str, metric: str
@@ -319,6 +319,19 @@ class Sweep:
         whole = [cell for cell in self.cells if not cell["axes"].get("baseline")]
         tasks: list[dict[str, Any]] = (whole or list(self.cells))[0]["eval"]["tasks"]
         return tasks
+
+    def _sums(self, keys: Sequence[str], measure: Measure) -> tuple[np.ndarray, np.ndarray]:
+        """Sum and number of some cells' values over query languages, by question [cells, Q]."""
+        table = self._values(measure.task, measure.setting)
+        rows = [table.row[key] for key in keys]
+        columns = [
+            table.languages.index(code)
+            for code in self._codes(measure)
+            if code in table.languages
+        ]
+        chosen = table.values[measure.metric][np.ix_(rows, columns)]
+        known = np.isfinite(chosen)
+        return np.where(known, chosen, 0).sum(axis=1), known.sum(axis=1)
 
     def _codes(self, measure: Measure) -> tuple[str, ...]:
         wanted = (measure.task, measure.group)
@@ -380,6 +393,7 @@ class _Values:
 
     row: Mapping[str, int]  # of a cell's key
     languages: tuple[str, ...]  # [L]
+    questions: tuple[str, ...]  # [Q]; an empty id if only means are known
     # by metric, float64 [C, L, Q]; Q is 1 if only means are known
     values: Mapping[str, np.ndarray]
 
@@ -394,7 +408,7 @@ class _Values:
             for key, table in sweep._tables.items()
         }
         if not tables:
-            return cls(row, languages, _from_means(sweep, languages, task, setting))
+            return cls(row, languages, ("",), _from_means(sweep, languages, task, setting))
         questions = pd.Index(
             dict.fromkeys(name for table in tables.values() for name in table["query_id"])
         )
@@ -411,7 +425,7 @@ class _Values:
                     metric, np.full((len(row), len(languages), len(questions)), np.nan)
                 )
                 whole[row[key]][place] = table[metric].to_numpy(dtype=float)
-        return cls(row, languages, values)
+        return cls(row, languages, tuple(questions), values)
 
 
 def _from_means(

@@ -1,6 +1,8 @@
 """The report of the study's experiment A on made-up runs, and its recomputation by other code."""
 
+import importlib
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -85,6 +87,16 @@ def test_the_report_is_recomputed_by_other_code_and_has_verdicts_only_in_the_end
         assert mono["degrees"] >= 9
 
 
+def asked(task: str) -> dict[str, str]:
+    """The ids of made-up questions as those of a task; up to three have a unit in common."""
+    names = [f"T{i // 3}-{i % 3}" for i in range(synthetic.QUESTIONS)]
+    if task == "belebele-sib":
+        names = [f"bel-{i // 3:03}-q{i % 3}" for i in range(synthetic.QUESTIONS)]
+    if task == "xquad-r":
+        names = sorted(json.loads((STUDY / "articles.json").read_text()))[::20]
+    return {f"q{i}": names[i] for i in range(synthetic.QUESTIONS)}
+
+
 def with_debiased(cell: Cell, work: Path) -> dict:
     """A runner of all tasks of the cell, raw and debiased: debiasing halves every score."""
     result = synthetic.run(cell, work)
@@ -94,7 +106,7 @@ def with_debiased(cell: Cell, work: Path) -> dict:
     tables, result["eval"]["tasks"] = [], []
     for name in cell.evaluation.tasks:
         for task, scale in ((name, 1), (f"{name} (debiased)", 0.5)):
-            tables.append(raw.assign(task=task))
+            tables.append(raw.assign(task=task, query_id=raw["query_id"].map(asked(name))))
             tables[-1][measures] *= scale
             settings = {
                 setting: {
@@ -148,16 +160,82 @@ def test_the_grid_is_reported_at_its_largest_size_and_recomputed(tmp_path, seeds
     assert "mix 0.5, 200 records" in findings
     assert ("On real questions" in findings) is final
     assert run("recompute.py", tmp_path) == 0
+    row = r"\| 0\.5 - 0 \| monolingual mAP \| "
     for page, mark in (
-        ("grid.md", "| 0.5 - 0 | monolingual mAP | +"),
-        ("FINDINGS.md", "| untrained | raw | | ."),
+        ("grid.md", rf"{row}\+"),
+        ("grid.md", rf"{row}[^|]*\| "),
+        ("grid.md", rf"{row}[^|]*\|[^|]*\| <?\."),
+        ("FINDINGS.md", r"\| untrained \| raw \| \| \."),
     ):
         text = (tmp_path / page).read_text()
-        at = text.index(mark) + len(mark)
+        at = re.search(mark, text).end()
         changed = text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :]
         (tmp_path / page).write_text(changed)
         assert run("recompute.py", tmp_path) == 1, page
         (tmp_path / page).write_text(text)
+
+
+def test_the_units_of_the_grid_are_what_questions_are_about(tmp_path):
+    write_runs(tmp_path, range(13, 15))
+    run_experiment(tmp_path, "B")
+    run_experiment(tmp_path, "B-wide")
+    _, families = grid_of(tmp_path)
+    page = (tmp_path / "grid.md").read_text()
+    articles = json.loads((STUDY / "articles.json").read_text())
+    for task, number, unit in (
+        ("atlas", 14, "territories"),
+        ("belebele-sib", 14, "passages"),
+        ("xquad-r", len({articles[each] for each in asked("xquad-r").values()}), "articles"),
+        ("afriqa", synthetic.QUESTIONS, "questions"),
+    ):
+        family = f"B1 hybrid against pure kinds, raw, {task}"
+        assert {(row["units"], row["unit"]) for row in families[family]["rows"]} == {
+            (number, unit)
+        }
+        assert f"**{family}** (seeds 13, 14; units: {number} {unit})" in page
+
+
+def study_module(name: str):
+    """A module of the study."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(STUDY))
+        return importlib.import_module(name)
+
+
+def test_a_unit_counts_by_its_questions():
+    unit_table = study_module("contrasts").unit_table
+    differences = pd.DataFrame([[1.0, 2.0, 6.0], [0.0, 3.0, 3.0]], columns=list("abc"))
+    table = unit_table(differences, {"a": "one", "b": "one", "c": "two"})
+    np.testing.assert_allclose(table, [[2.0, 4.0], [2.0, 2.0]])
+    np.testing.assert_allclose(table.mean(axis=1), differences.mean(axis=1))
+
+
+def test_a_difference_within_the_margin_is_told_as_such():
+    contrasts, wording = study_module("contrasts"), study_module("wording")
+    noise = np.random.default_rng(0).normal(0, 0.001, (5, 40))
+    rows = [contrasts.contrast(noise + mean, 0.01, "articles") for mean in (0.005, 0.02, 0.0)]
+    rows = contrasts.settle(rows, final=True)
+    assert [wording.verdict(row) for row in rows] == [
+        "difference, within the margin", "difference", "equivalent",
+    ]  # fmt: skip
+    (row,) = contrasts.settle(
+        [contrasts.contrast(noise + 0.005, 0.01, "articles")], final=False
+    )
+    assert wording.verdict(row) == "none yet"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "told"),
+    [
+        ((-0.009, -0.018, -0.0002), "difference", "-0.90 points [-1.80, -0.02]"),
+        ((0.0, -0.01, 0.01), "difference", "+0.0 points [-1.0, +1.0]"),
+        ((0.004, 0.001, 0.007), "difference", "+0.4 points [+0.1, +0.7]"),
+        ((0.0004, 0.00002, 0.00078), "trend", "+0.040 points [+0.002, +0.078]"),
+    ],
+)
+def test_points_that_would_read_nothing_get_a_digit_more(values, kind, told):
+    row = dict(zip(("difference", "low", "high"), values, strict=True)) | {"kind": kind}
+    assert study_module("wording").told(row | {"metric": "mAP"}) == told
 
 
 def test_trends_and_laws_over_records_are_those_of_the_made_up_curve(tmp_path):

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hybridbatch.common.errors import DataError
@@ -80,6 +81,28 @@ def test_responses_are_the_cells_by_mix_size_seed_and_question(swept):
             values[i]
             for values, i in zip((part.mixes, part.sizes, part.seeds), point, strict=True)
         )
+
+
+def test_questions_are_those_of_the_columns_of_the_matrix(swept):
+    sweep = Sweep.open(swept)
+    measure = Measure("atlas", "cross-lingual", "mAP")
+    keys = [cell["key"] for cell in sweep.trained[:2]]
+    values, names = sweep.matrix(keys, measure), sweep.questions(keys, measure)
+    for key, row in zip(keys, values, strict=True):
+        table = pd.read_parquet(swept / "cells" / f"{key}.parquet")
+        chosen = table[table["setting"] == "cross-lingual"]
+        means = chosen.groupby("query_id")["mAP"].mean()
+        np.testing.assert_allclose(row, means[list(names)])
+
+
+def test_a_sweep_without_its_parquet_files_has_one_question_without_an_id(tmp_path):
+    path = make(tmp_path / "s")
+    for table in (path / "cells").glob("*.parquet"):
+        table.unlink()
+    sweep = Sweep.open(path)
+    keys, measure = [sweep.cells[0]["key"]], Measure("atlas", "cross-lingual", "mAP")
+    assert sweep.questions(keys, measure) == ("",)
+    assert sweep.matrix(keys, measure).shape == (1, 1)
 
 
 def test_means_hold_the_truth_of_the_simulation(findings):

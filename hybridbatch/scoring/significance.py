@@ -164,7 +164,7 @@ class Contrast:
 
 Decision = Literal["difference", "equivalent", "undecided"]
 # With fewer seeds Satterthwaite's approximation errs: 5 to 11 % of true nulls rejected at 5 %. From
-# five seeds on, up to 7.7 % are (docs/scaling.md, "How often the tests err").
+# five seeds on, 5.7 % at most are (docs/scaling.md, "How often the tests err").
 FEWEST_SEEDS = 5
 POWER = 0.8
 

@@ -24,6 +24,7 @@ from compare import SOURCES, source_vectors
 
 import hybridbatch
 from hybridbatch.common.device import resolve_precision
+from hybridbatch.common.errors import HybridBatchError
 from hybridbatch.common.files import write_json
 from hybridbatch.common.languages import language
 from hybridbatch.common.seeding import stream
@@ -286,4 +287,8 @@ def relatives(vectors: Vectors) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HybridBatchError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

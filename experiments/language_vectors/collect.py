@@ -1,65 +1,107 @@
 """Collect the texts that the atlas of language vectors is estimated from: news, health, scripture,
 stories.
 
-    python experiments/language_vectors/collect.py DATA OUT
+    python experiments/language_vectors/collect.py OUT [--data-root FOLDER]
 
-DATA holds copies of NTREX-128, TICO-19, the Bible corpus and the African and Pratham storybooks
-(folders ``ntrex``, ``tico19``, ``bible``, ``stories`` of JSON Lines). OUT gets a folder for each
-source, with a file ``LANG.jsonl`` for each language. Of NTREX, TICO-19 and the Bible the same
-sentences are taken in every language (where it has them), so that a difference of means is one of
-languages.
+NTREX-128, TICO-19, the Bible corpus and the African and Pratham storybooks come from copies or
+clones under FOLDER, else from their public homes (about 75 MB, kept in the user's cache). OUT gets a
+folder for each source, with a file ``LANG.jsonl`` for each language; nothing is written unless all
+four can be read. Of NTREX, TICO-19 and the Bible the same sentences are taken in every language
+(where it has them), so that a difference of means is one of languages.
 """
 
 import argparse
-import gzip
 import json
 import sys
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
-from hybridbatch.common.errors import DataError
-from hybridbatch.common.files import write_text
+from huggingface_hub.utils import logging
+
+from hybridbatch.common.errors import (
+    ConfigError,
+    DataError,
+    HybridBatchError,
+    OutputError,
+    first_line,
+)
+from hybridbatch.common.files import atomic_folder, write_text
 from hybridbatch.common.languages import canonical
+from hybridbatch.common.records import BadRow
 from hybridbatch.common.seeding import stream
+from hybridbatch.data.formats.tables import read_records
+from hybridbatch.data.source import SourceContext
+from hybridbatch.data.sources.registry import source
 
 LEAST_LETTERS = 20  # shorter lines, such as headings and page numbers, are passed over
 MOST = 1000
 SEED = 13
+# What is the same in every language of a text; copies and homes do not always have an id.
+KEYS = {"ntrex": "{id}", "tico19": "{doc}:{pos}", "bible": "{id}", "stories": "{doc} {pos}"}
 
 
 def main() -> None:
     """Read the arguments and write every source."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        help="folder with copies or clones of the four; default: their public homes",
+    )
     parser.add_argument("--texts", type=int, default=MOST, help="of each language and source")
     options = parser.parse_args()
-    for source in ("ntrex", "tico19", "bible"):
-        write(options.out / source, aligned(options.data / source), options.texts)
-    write(options.out / "stories", stories(options.data / "stories"), options.texts)
+    logging.set_verbosity_error()  # no line for each try of a download
+    try:
+        collect(options.out, options.data_root, options.texts)
+    except HybridBatchError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
 
 
-def aligned(folder: Path) -> dict[str, dict[str, str]]:
-    """Text by language and id, of a folder of aligned tables."""
+def collect(out: Path, data_root: Path | None, most: int) -> None:
+    """Write all sources, once all are read.
+
+    Raises:
+        HybridBatchError: A source is missing or cannot be read, or `out` cannot be written.
+    """
+    if out.exists():
+        raise OutputError(f"{out}: is there already; name a new folder, or remove it")
+    if most < 1:
+        raise ConfigError(f"--texts {most}: must be at least 1")
+    found = {name: read(name, data_root) for name in KEYS}
+    with atomic_folder(out) as folder:
+        for name, texts in found.items():
+            write(folder / name, texts, most)
+
+
+def read(name: str, data_root: Path | None) -> dict[str, dict[str, str]]:
+    """Text by language and id, of a local copy of a source, else of its public home.
+
+    Raises:
+        DataError: There is neither, or a line is not as expected.
+    """
     found: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in sorted(folder.glob("*.jsonl.gz")):
-        language = known(path.name.split(".")[0])
-        for row in rows(path):
-            text = clean(row["text"])
+    for path in source(name).inputs(SourceContext(data_root)):
+        if path.name == "docs.jsonl.gz":  # what is known of stories, without their text
+            continue
+        for item in read_records(path):
+            if isinstance(item, BadRow):
+                raise DataError(f"{path}:{item.line}: {item.reason}; get the file again")
+            number, row = item
+            try:
+                language, text = known(row["lang"]), clean(row["text"])
+                key = KEYS[name].format_map(row)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise DataError(
+                    f"{path}:{number}: needs lang and text, and {KEYS[name]}"
+                    f" ({first_line(error)}); get the file again"
+                ) from error
             if language and text:
-                found[language][str(row["id"])] = text
-    return found
-
-
-def stories(folder: Path) -> dict[str, dict[str, str]]:
-    """Text by language and id, of the pages of all stories."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in rows(folder / "pages.jsonl.gz"):
-        language, text = known(row["lang"]), clean(row["text"])
-        if language and text:
-            found[language][f"{row['doc']} {row['pos']}"] = text
+                found[language][key] = text
+    if not found:
+        raise DataError(f"{name}: has no text of {LEAST_LETTERS} letters; get its files again")
     return found
 
 
@@ -74,13 +116,6 @@ def write(folder: Path, texts: dict[str, dict[str, str]], most: int) -> None:
         ]
         write_text(folder / f"{language}.jsonl", "\n".join(lines) + "\n")
     sys.stdout.write(f"{folder.name}: {len(texts)} languages\n")
-
-
-def rows(path: Path) -> Iterator[dict]:
-    """The objects of a JSON Lines file."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
 
 
 def known(code: str) -> str | None:

@@ -4,7 +4,8 @@
         [--data-root FOLDER] [--training PREPARED] [--only REGEX]
 
 TEXTS is what `collect.py` wrote. PREPARED is training data that `hybridbatch prepare` made, here
-from experiments/study2/data.yaml: it adds the training data as a source. Nothing is trained. A vector never takes part in the estimate that
+from experiments/study2/data.yaml: it adds the training data as a source. The tasks come from copies
+or clones under FOLDER, else from their public homes. Nothing is trained. A vector never takes part in the estimate that
 it is turned by: the collection's own means come from the other half of its articles (XQuAD-R) or
 passages (belebele-sib), questions going with the article that answers them. Differences from the
 untouched vectors are paired by question; intervals draw articles (passages), with all their
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 
 from hybridbatch.common.device import resolve_precision
+from hybridbatch.common.errors import DataError, HybridBatchError
 from hybridbatch.common.files import make_folder, read_json, write_json
 from hybridbatch.common.provenance import versions
 from hybridbatch.common.records import Task
@@ -101,8 +103,10 @@ def main() -> None:
     precision = resolve_precision("auto", torch.device("cpu"))
     store = EmbeddingStore(Encoder.load("e5-small-q4", **lengths), precision=precision)
     elsewhere = EmbeddingStore(Encoder.load("e5-small-q4"), precision=precision)
-    collection = embedded(task, store, HALVINGS[options.task])
+    if options.training:
+        Store.open(options.training)  # refused before the work if it is none
     texts = source_vectors(options.texts, elsewhere)
+    collection = embedded(task, store, HALVINGS[options.task])
     if options.training:
         texts["training"] = training_vectors(options.training, task.corpus, elsewhere)
     base = measured(collection, collection.vectors)
@@ -209,6 +213,8 @@ def source_vectors(folder: Path, store: EmbeddingStore) -> dict[str, dict[str, d
         for path in sorted((folder / source).glob("*.jsonl")):
             lines = path.read_text(encoding="utf-8").splitlines()[:PASSAGES]
             texts[path.stem] = [json.loads(line)["text"] for line in lines]
+        if not texts:
+            raise DataError(f"{folder / source}: has no LANG.jsonl; collect.py writes them")
         found[source] = {
             "passage": split(store, texts, "passage", PASSAGES),
             "query": split(store, texts, "query", QUERIES),
@@ -615,4 +621,8 @@ def restricted(task: Task, articles: set[str]) -> Task:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HybridBatchError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

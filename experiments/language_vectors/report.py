@@ -215,15 +215,21 @@ def atlas(found: dict[str, Any]) -> str:
 HEAD = """# Language vectors: methods, sources, languages
 
 Nothing here is trained. The model is the built-in `e5-small-q4`; a vector never takes part in the
-estimate that it is turned by. Made by
+estimate that it is turned by. To make it again, in a checkout after `make setup`:
 
-    python experiments/language_vectors/collect.py DATA TEXTS
-    hybridbatch prepare --config experiments/study2/data.yaml --data-root DATA --out TRAINING
-    python experiments/language_vectors/compare.py xquad-r TEXTS --data-root DATA --training TRAINING
-    python experiments/language_vectors/compare.py belebele-nine TEXTS --data-root DATA --training TRAINING
-    python experiments/language_vectors/compare.py belebele-all TEXTS --data-root DATA
-    python experiments/language_vectors/atlas.py TEXTS
-    python experiments/language_vectors/report.py
+    rm experiments/language_vectors/compare/*.json  # else what is measured already is kept
+    .venv/bin/python experiments/language_vectors/collect.py data/texts
+    .venv/bin/hybridbatch prepare --config experiments/study2/data.yaml
+    .venv/bin/python experiments/language_vectors/compare.py xquad-r data/texts --training data/study2
+    .venv/bin/python experiments/language_vectors/compare.py belebele-nine data/texts --training data/study2
+    .venv/bin/python experiments/language_vectors/compare.py belebele-all data/texts
+    .venv/bin/python experiments/language_vectors/atlas.py data/texts
+    .venv/bin/python experiments/language_vectors/report.py
+    git diff experiments/language_vectors
+
+All data come from their public homes, about 200 MB, which are kept in the user's cache. Whoever has copies
+or clones of them in a folder adds `--data-root FOLDER` to collect, prepare, compare and atlas. The table of
+XQuAD-R needs only the commands down to `compare.py xquad-r`, and `report.py`.
 
 `own` means: estimated from the collection's other half, without labels. `ntrex` is news, `tico19`
 health, `bible` scripture, `stories` children's books, `training` 50 pairs a language of the study's

@@ -162,3 +162,12 @@ def test_bad_input_is_one_line(homes, tmp_path, capsys, arguments, words):
     assert error.startswith("error: ")
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_two_settings_with_other_seeds_share_a_folder(homes, tmp_path):
+    out = tmp_path / "shared"
+    for seed in (13, 14):
+        chosen = settings(tmp_path, seeds=[seed])
+        assert run("--settings", str(chosen), "--out", str(out)) == 0
+    names = {path.stem.partition("-half")[0] for path in out.glob("*.json")}
+    assert names == {"seed-13", "seed-14"}

@@ -22,7 +22,7 @@ SETTINGS = {"mono": "within a language", "cross": "across languages", "pool": "p
 GRID_SETTINGS = {
     "monolingual": "within a language", "cross-lingual": "across languages", "multilingual": "pool",
 }  # fmt: skip
-HALF = "half of XQuAD-R (A)"
+HALF = "cross-fitted XQuAD-R"
 C2 = "C2 X-X and MTT against hybrid, debiased"
 WORTH = "is training worth it, debiased"
 B1, B2 = "B1 hybrid against pure kinds, raw", "B2 hybrid against pure kinds, debiased"

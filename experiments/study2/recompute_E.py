@@ -88,6 +88,11 @@ class Recipe:
         chosen = json.loads(path.read_text())["chosen"] if part else None
         for line in part.splitlines():
             entries = entries_of(line)
+            lexical = re.search(r"BM25 has (\S+), (\S+) and (\S+) mAP", line)
+            if lexical:
+                table = pd.read_parquet(self.home / "E" / "bm25.parquet")
+                for measure, shown in zip(SETTINGS, lexical.groups(), strict=True):
+                    yield line, float(shown), macro(table, f"raw/{measure}"), shown
             if line.startswith("Exploratory"):
                 chosen["used"] = line.split("used ")[1].rstrip(":")
             elif line.startswith("| XQuAD") and len(entries) == 5:

@@ -10,7 +10,7 @@ from plain import entries_of, interval
 from recompute_E import USES
 from recompute_grid import in_numbers, named
 
-HALF = "half of XQuAD-R (A)"
+HALF = "cross-fitted XQuAD-R"
 SETTINGS = {  # measure of experiments A and E, setting of the others
     "within a language": ("mono", "monolingual"),
     "across languages": ("cross", "cross-lingual"),

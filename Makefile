@@ -81,7 +81,7 @@ STUDY2 := experiments/study2
 TRANSLATED ?=
 
 # Sweeps of the same targets, reported as one; then those of others.
-SAME2 := B B-baselines B-mimo C-mkqa C-teacher C-order D
+SAME2 := B B-baselines B-mimo C-mkqa C-teacher C-order D D-fixed
 OTHER2 := B-wide
 
 study2: setup  ## Go on with the study's second edition (days): make study2 DATA_ROOT=FOLDER [TRANSLATED=FOLDER]

@@ -67,7 +67,10 @@ class Grid:
     def cells(self, of: Side) -> dict[int, str]:
         """The keys of a side's cells by seed."""
         if not of.axes:
-            (start,) = {cell["axes"]["model"] for cell in self._of(of.experiment)}
+            starts = {cell["axes"]["model"] for cell in self._of(of.experiment)}
+            if not starts:
+                return {}
+            (start,) = starts
             untrained = self.sweep.untrained(start)
             assert untrained, "the untrained encoder is scored before any training"
             return dict.fromkeys(self.planned_seeds, untrained["key"])

@@ -102,7 +102,7 @@ class TrainConfig(EncoderSettings, DataRootSettings, MachineSettings):
     steps: int = setting(
         100, "Optimisation", "Number of optimizer steps.", ge=1, le=1_000_000_000
     )
-    learning_rate: float = setting(3e-5, "Optimisation", "Peak learning rate.", gt=0)
+    learning_rate: float = setting(2e-5, "Optimisation", "Peak learning rate.", gt=0)
     lr_schedule: Literal["linear", "cosine", "constant"] = setting(
         "linear", "Optimisation", "Course of the learning rate after warm-up."
     )

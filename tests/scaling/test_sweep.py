@@ -36,6 +36,7 @@ from tests.helpers.recording import RecordingReporter
 from tests.helpers.synthetic import LANGUAGES, facts, sweep_config
 
 RECORDS = 4000
+OLD = "; ".join(f"{name}={first}" for name, first in FIRST_DEFAULTS.items())
 EARLIER_KEYS = ["a4624b6759fddb7e", "6197e393d36577b0", "bc191421c19c17f9"]
 
 
@@ -112,18 +113,17 @@ def test_cells_are_scored_as_parallel_as_the_sweep_says():
 
 
 def test_a_setting_that_came_later_keeps_the_keys_of_older_cells():
-    keys = [cell.key for cell in cells_of(set="temperature=0.05")]
+    keys = [cell.key for cell in cells_of(set=OLD)]
     assert keys[:3] == EARLIER_KEYS
-    assert not set(keys[1:]) & {
-        cell.key for cell in cells_of(set="lora_rank=4;temperature=0.05")
-    }
+    assert not set(keys[1:]) & {cell.key for cell in cells_of(set=f"lora_rank=4; {OLD}")}
 
 
 def test_a_default_that_changed_leaves_the_old_value_its_keys_and_gives_the_new_one_its_own():
-    assert TrainConfig().temperature == "auto", "else drop temperature from FIRST_DEFAULTS"
-    old = {cell.key for cell in cells_of(set="temperature=0.05")[1:]}
+    for name, first in FIRST_DEFAULTS.items():
+        assert getattr(TrainConfig(), name) != first, f"else drop {name} from FIRST_DEFAULTS"
+    old = {cell.key for cell in cells_of(set=OLD)[1:]}
     new = {cell.key for cell in cells_of()[1:]}
-    named = {cell.key for cell in cells_of(set="temperature=auto")[1:]}
+    named = {cell.key for cell in cells_of(set="temperature=auto; learning_rate=2e-5")[1:]}
     assert new == named
     assert not old & new
 

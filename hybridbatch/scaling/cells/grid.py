@@ -18,7 +18,7 @@ from hybridbatch.training.settings import TrainConfig
 CELL_SCHEMA = 1
 # First defaults of settings whose default has changed since the first keys. A key leaves out a
 # setting that has its first default, so the cells of older sweeps keep their keys.
-FIRST_DEFAULTS = {"temperature": 0.05}
+FIRST_DEFAULTS = {"temperature": 0.05, "learning_rate": 3e-5}
 PLACES = {"data_root", "out", "cache"}  # places on one machine, which are not written to files
 # Settings that name places or machines, or trade memory for time; a cell's result does not depend
 # on them.

@@ -357,14 +357,17 @@ def recipe(home: Path) -> Line:
     behind = [numbers for judged in tried for numbers in against_start(judged)]
     last = tried[-1]
     if last["accepted"]:
+        chosen = read_json(home / "E" / f"recipe{end_of(len(tried))}.json")["chosen"][
+            "training"
+        ]
         again = (
-            ""
-            if len(tried) == 1
-            else " The first attempt, used raw in the pool as well, had failed."
+            " It is the second attempt on these collections: raw in the pool, it had failed."
         )
         return Line(
-            f"The recipe {last['recipe']}, {last['used']}, is accepted (experiment E): by the plan's rule it is not"
-            f" below the untrained encoder in any setting, with or without debiasing.{again}",
+            f"Train with learning rate {chosen['rate']:g} at temperature {chosen['temperature']:g} (the defaults, for"
+            f" this start), and use the vectors {last['used']}. This recipe, found on English and Portuguese"
+            " questions, is accepted (experiment E): by the plan's rule it is not below the untrained encoder in any"
+            f" setting, with or without debiasing.{again if len(tried) > 1 else ''}",
             behind,
         )
     return Line(
@@ -388,11 +391,17 @@ def against_start(judged: Row) -> Iterator[Numbers]:
 
 def judgement(home: Path, attempt: int) -> Row | None:
     """The acceptance of the chosen point of an attempt, if it was tried."""
-    end = "" if attempt == 1 else f"-{attempt}"
-    path = home / "E" / f"acceptance{end}.json"
+    path = home / "E" / f"acceptance{end_of(attempt)}.json"
     found = read_json(path) if path.exists() else None
-    chosen = read_json(home / "E" / f"recipe{end}.json")["chosen"]["name"] if found else None
-    return found if found and found["recipe"] == chosen else None
+    if not found:
+        return None
+    chosen = read_json(home / "E" / f"recipe{end_of(attempt)}.json")["chosen"]["name"]
+    return found if found["recipe"] == chosen else None
+
+
+def end_of(attempt: int) -> str:
+    """How the names of an attempt's files end."""
+    return "" if attempt == 1 else f"-{attempt}"
 
 
 def both(raw: Row | None, after: Row | None, about: str = "") -> Numbers:

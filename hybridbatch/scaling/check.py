@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hybridbatch.common.progress import SILENT, Reporter
 from hybridbatch.common.seeding import stream
 from hybridbatch.common.settings import build
 from hybridbatch.scaling.cells.folder import Runner, SweepFolder
-from hybridbatch.scaling.cells.grid import Cell, Facts, plan_cells
+from hybridbatch.scaling.cells.grid import FIRST_DEFAULTS, Cell, Facts, plan_cells
 from hybridbatch.scaling.cells.runner import gather_facts, run_cell
 from hybridbatch.scaling.settings import SweepConfig
 
@@ -105,7 +106,7 @@ def check_cells(
     }
     config = build(SweepConfig, None, given | places)
     facts = facts or gather_facts(config, report)
-    cells = [cell for cell in plan_cells(config, facts) if folder.result(cell.key).exists()]
+    cells = _finished(config, facts, folder)
     if not cells:
         raise DataError(
             f"{path}: none of its finished cells can be run again with what is here (the"
@@ -124,6 +125,25 @@ def check_cells(
         machine = _other_machine(record["train"] or {}, again["train"] or {})
         checks.append(Check(cell, machine, _compare(record["eval"], again["eval"])))
     return checks
+
+
+def _finished(config: SweepConfig, facts: Facts, folder: SweepFolder) -> list[Cell]:
+    """The finished cells of a sweep.
+
+    A plan that does not name a setting was made with the default of its time. So the present
+    default and the first one are both tried, and those that most finished cells have are taken.
+    """
+    unnamed = [name for name in FIRST_DEFAULTS if name not in config.set]
+    found: list[Cell] = []
+    for count in range(len(unnamed) + 1):
+        for names in combinations(unnamed, count):
+            first = {name: (FIRST_DEFAULTS[name],) for name in names}
+            tried = config.model_copy(update={"set": {**config.set, **first}})
+            cells = [
+                cell for cell in plan_cells(tried, facts) if folder.result(cell.key).exists()
+            ]
+            found = max(found, cells, key=len)
+    return found
 
 
 def _other_machine(

@@ -19,7 +19,7 @@ from hybridbatch.common.files import make_folder, read_json, write_json
 from hybridbatch.common.settings import build
 from hybridbatch.scaling.analysis import Sweep
 from hybridbatch.scaling.cells.folder import SweepFolder, execute
-from hybridbatch.scaling.cells.grid import nested_order, plan_cells, spread
+from hybridbatch.scaling.cells.grid import FIRST_DEFAULTS, nested_order, plan_cells, spread
 from hybridbatch.scaling.check import check_cells
 from hybridbatch.scaling.settings import SweepConfig
 from hybridbatch.scaling.sweep import (
@@ -528,6 +528,17 @@ def test_a_damaged_record_is_found_before_anything_runs_and_trained_cells_come_f
     with pytest.raises(DataError, match="damaged"):
         check_cells(folder, 99, seed=1, runner=recorder, facts=facts())
     assert not ran
+
+
+def test_cells_of_a_plan_from_before_a_default_changed_are_run_again(tmp_path):
+    folder = run_sweep(sweep_config(out=tmp_path, set=OLD), runner=synthetic.run, facts=facts())
+    path = folder / "sweep.json"
+    plan = read_json(path)
+    plan["settings"]["set"] = {}  # it named none of them
+    write_json(path, plan)
+    (again,) = check_cells(folder, 1, seed=1, runner=synthetic.run, facts=facts())
+    assert again.cell.train
+    assert again.identical
 
 
 @pytest.mark.parametrize(

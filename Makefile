@@ -89,6 +89,7 @@ study2: setup  ## Go on with the study's second edition (days): make study2 DATA
 	$(MAKE) study2-report
 	test -z "$(TRANSLATED)" || $(BIN)/python $(STUDY2)/recipe.py search $(TRANSLATED)
 	test -z "$(TRANSLATED)" || $(BIN)/python $(STUDY2)/recipe.py accept $(TRANSLATED) $(ROOT)
+	test -z "$(TRANSLATED)" || $(BIN)/python $(STUDY2)/recipe.py accept $(TRANSLATED) $(ROOT) --attempt 2
 	$(BIN)/python $(STUDY2)/forecast_first_edition.py $(ROOT)
 	$(MAKE) study2-grid
 	$(MAKE) study2-report

@@ -116,7 +116,7 @@ def how_far(grid: GridFindings) -> str:
     judged = sum(family["final"] for family in grid.report["families"])
     return (
         f"Of B, C and D {trained} of {planned} trainings are run, and {judged} of their families are judged;"
-        " of the others nothing is claimed."
+        " the others are exploratory or wait for their seeds."
     )
 
 

@@ -103,9 +103,7 @@ class Grid:
             keys = [self.cells(term.side)[seed] for term in part for seed in seeds]
             task = f"{of.task} (debiased)" if debiased else of.task
             measure = Measure(task, of.setting, of.metric)
-            table, names = (
-                find(keys, measure) for find in (self.sweep.matrix, self.sweep.questions)
-            )
+            names, table = self.sweep.by_question(keys, measure)
             _, by_language = self.sweep.by_language(keys, task, of.setting, of.metric)
             shape = (len(part), len(seeds), -1)
             sums = np.tensordot(weights, table.reshape(shape), axes=1)

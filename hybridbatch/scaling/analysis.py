@@ -268,18 +268,28 @@ class Sweep:
         Returns:
             float64 [cells, Q], for the questions that all cells have.
         """
-        sums, counts = self._sums(keys, measure)
-        whole = (counts > 0).all(axis=0)
-        return sums[:, whole] / counts[:, whole]
+        return self.by_question(keys, measure)[1]
 
-    def questions(self, keys: Sequence[str], measure: Measure) -> tuple[str, ...]:
-        """The ids of the questions that all of some cells have: of the columns of `matrix`.
+    def by_question(
+        self, keys: Sequence[str], measure: Measure
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """The ids of the questions that all of some cells have, and `matrix`, float64 [cells, Q].
 
-        A sweep without its Parquet files has one column, the mean, and an empty id for it.
+        A sweep without its Parquet files has one question, the mean, with an empty id.
         """
-        _, counts = self._sums(keys, measure)
-        names = self._values(measure.task, measure.setting).questions
-        return tuple(compress(names, np.all(counts > 0, axis=0)))
+        table = self._values(measure.task, measure.setting)
+        rows = [table.row[key] for key in keys]
+        columns = [
+            table.languages.index(code)
+            for code in self._codes(measure)
+            if code in table.languages
+        ]
+        chosen = table.values[measure.metric][np.ix_(rows, columns)]
+        known = np.isfinite(chosen)
+        counts = known.sum(axis=1)
+        whole = (counts > 0).all(axis=0)
+        means = np.where(known, chosen, 0).sum(axis=1)[:, whole] / counts[:, whole]
+        return tuple(compress(table.questions, whole)), means
 
     def by_language(
         self, keys: Sequence[str], task: str, setting: str, metric: str
@@ -319,19 +329,6 @@ class Sweep:
         whole = [cell for cell in self.cells if not cell["axes"].get("baseline")]
         tasks: list[dict[str, Any]] = (whole or list(self.cells))[0]["eval"]["tasks"]
         return tasks
-
-    def _sums(self, keys: Sequence[str], measure: Measure) -> tuple[np.ndarray, np.ndarray]:
-        """Sum and number of some cells' values over query languages, by question [cells, Q]."""
-        table = self._values(measure.task, measure.setting)
-        rows = [table.row[key] for key in keys]
-        columns = [
-            table.languages.index(code)
-            for code in self._codes(measure)
-            if code in table.languages
-        ]
-        chosen = table.values[measure.metric][np.ix_(rows, columns)]
-        known = np.isfinite(chosen)
-        return np.where(known, chosen, 0).sum(axis=1), known.sum(axis=1)
 
     def _codes(self, measure: Measure) -> tuple[str, ...]:
         wanted = (measure.task, measure.group)

@@ -87,7 +87,8 @@ def test_questions_are_those_of_the_columns_of_the_matrix(swept):
     sweep = Sweep.open(swept)
     measure = Measure("atlas", "cross-lingual", "mAP")
     keys = [cell["key"] for cell in sweep.trained[:2]]
-    values, names = sweep.matrix(keys, measure), sweep.questions(keys, measure)
+    names, values = sweep.by_question(keys, measure)
+    np.testing.assert_array_equal(values, sweep.matrix(keys, measure))
     for key, row in zip(keys, values, strict=True):
         table = pd.read_parquet(swept / "cells" / f"{key}.parquet")
         chosen = table[table["setting"] == "cross-lingual"]
@@ -101,7 +102,7 @@ def test_a_sweep_without_its_parquet_files_has_one_question_without_an_id(tmp_pa
         table.unlink()
     sweep = Sweep.open(path)
     keys, measure = [sweep.cells[0]["key"]], Measure("atlas", "cross-lingual", "mAP")
-    assert sweep.questions(keys, measure) == ("",)
+    assert sweep.by_question(keys, measure)[0] == ("",)
     assert sweep.matrix(keys, measure).shape == (1, 1)
 
 

@@ -1,8 +1,6 @@
 """A stranger runs experiment A from the public homes of its data: here small files in their layout."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +10,7 @@ from hybridbatch.common.files import read_json
 from hybridbatch.data.homes import aligned, home
 from hybridbatch.data.homes.registry import HOMES
 from hybridbatch.data.tasks import catalogue, lareqa
+from tests.helpers.scripts import run_script
 from tests.helpers.tiny import write_tiny_model
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study2"
@@ -91,14 +90,7 @@ def settings(folder: Path, **changes) -> Path:
 
 
 def run(*arguments: str) -> int | str | None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["crossfit.py", *arguments])
-        patch.syspath_prepend(str(STUDY))
-        try:
-            runpy.run_path(str(STUDY / "crossfit.py"), run_name="__main__")
-        except SystemExit as end:
-            return end.code
-    return 0
+    return run_script(STUDY / "crossfit.py", *arguments)
 
 
 def test_a_stranger_runs_it_without_naming_data(homes, tmp_path, capsys):

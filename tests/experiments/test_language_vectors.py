@@ -3,7 +3,6 @@
 import gzip
 import importlib
 import json
-import runpy
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from hybridbatch.common.errors import DataError
 from hybridbatch.data.homes.home import Home
+from tests.helpers.scripts import run_script
 
 SCRIPTS = Path(__file__).parents[2] / "experiments" / "language_vectors"
 LONG = "a line that is long enough to be taken"
@@ -48,16 +48,10 @@ def write_sources(folder: Path, *, ids: bool) -> Path:
 
 
 def run(script: str, *arguments: object) -> int | str | None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [script, *map(str, arguments)])
-        patch.syspath_prepend(str(SCRIPTS))
-        try:
-            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
-        except SystemExit as end:
-            return end.code
-        finally:
-            sys.modules.pop("compare", None)
-    return 0
+    try:
+        return run_script(SCRIPTS / script, *arguments)
+    finally:
+        sys.modules.pop("compare", None)
 
 
 def told(capsys: pytest.CaptureFixture) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from hybridbatch.common.files import read_json
+from tests.helpers.scripts import exit_code
 from tests.helpers.tiny import write_tiny_model
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study2"
@@ -63,13 +64,7 @@ def write_data(folder: Path, records: int = 20) -> Path:
 
 
 def run(module, *arguments: str) -> int | str | None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["recipe.py", *arguments])
-        try:
-            module.main()
-        except SystemExit as end:
-            return end.code
-    return 0
+    return exit_code(module.main, *arguments)
 
 
 def test_a_search_goes_on_and_chooses_the_largest_smallest_gain(recipe, tmp_path):

@@ -3,8 +3,6 @@
 import importlib
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from hybridbatch.scaling.cells.folder import QUERIES
 from hybridbatch.scaling.cells.grid import Cell
 from hybridbatch.scaling.sweep import run_sweep
 from tests.helpers import synthetic
+from tests.helpers.scripts import run_script
 from tests.helpers.synthetic import facts, sweep_config
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study2"
@@ -51,14 +50,7 @@ def write_runs(folder: Path, seeds: range, halves=(0, 1), gain: float = 0.05) ->
 
 def run(script: str, folder: Path) -> int | str | None:
     """Runs a script in this process; returns what it exits with: 0 or None if all went well."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [script, str(folder)])
-        patch.syspath_prepend(str(STUDY))
-        try:
-            runpy.run_path(str(STUDY / script), run_name="__main__")
-        except SystemExit as end:
-            return end.code
-    return 0
+    return run_script(STUDY / script, folder)
 
 
 def reported(folder: Path) -> dict:

@@ -12,6 +12,7 @@ from hybridbatch.common.files import read_json
 from hybridbatch.common.settings import build
 from hybridbatch.data.prepare import prepare
 from hybridbatch.data.settings import PrepareConfig
+from tests.helpers.scripts import exit_code
 from tests.helpers.tiny import write_tiny_model
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study2"
@@ -48,13 +49,7 @@ def prepared(folder: Path) -> Path:
 
 
 def run(script, *arguments: object) -> int | str | None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["temperature_rule.py", *map(str, arguments)])
-        try:
-            script.main()
-        except SystemExit as end:
-            return end.code
-    return 0
+    return exit_code(script.main, *arguments)
 
 
 def test_every_start_has_its_rows_and_what_is_there_is_kept(script, tmp_path, capsys):

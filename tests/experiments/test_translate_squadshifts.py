@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from hybridbatch.data.homes.home import short_hash
+from tests.helpers.scripts import exit_code
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study2"
 
@@ -61,13 +62,7 @@ def write_copy(folder: Path) -> Path:
 
 
 def run(script, *arguments: object) -> int | str | None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["translate_squadshifts.py", *map(str, arguments)])
-        try:
-            script.main()
-        except SystemExit as end:
-            return end.code
-    return 0
+    return exit_code(script.main, *arguments)
 
 
 def test_a_copy_and_the_public_home_give_the_same_files(script, monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from families import MIMO_TEMPERATURES, MIXES, MKQA, ORDERS, STRATEGIES, TASKS
 from findings_grid import POOLS, GridFindings
-from measuring import USES
+from measuring import USES, attempt_file
 from wording import Row, contrast_words, enumerated, gains, loses, said, score, told
 
 from hybridbatch.common.files import read_json
@@ -179,10 +179,7 @@ def low_resource(grid: GridFindings) -> Iterator[Line]:
     pairs = against_pure_kinds(grid, B1, B2)
     if not pairs:
         return
-    rows = {}
-    for task in TASKS:
-        raw, after = pairs["1", task]
-        rows |= {f"the raw pool of {task}": raw, f"the debiased pool of {task}": after}
+    rows = pools_against_mono(pairs)
     text = (
         "Eight low-resource languages that no training saw: English questions to passages in them (belebele-sib), names"
         " in them and in English (atlas). Hybrid instead of monolingual batches"
@@ -211,6 +208,15 @@ def against_pure_kinds(
         rows = grid.by_task((raw, contrast), (after, contrast), settings=settings)
         found |= {(pure, task): pair for task, pair in rows.items()}
     return found
+
+
+def pools_against_mono(pairs: dict[tuple[str, str], list[Row]]) -> dict[str, Row]:
+    """Hybrid against monolingual batches, raw and debiased, by the name of the pool."""
+    return {
+        f"the {words} pool of {task}": row
+        for task in TASKS
+        for words, row in zip(("raw", "debiased"), pairs["1", task], strict=True)
+    }
 
 
 def more_text(grid: GridFindings) -> Iterator[Line]:
@@ -331,10 +337,7 @@ def another_start(grid: GridFindings) -> Iterator[Line]:
     gained = grid.by_task((f"is training worth it from {start}, debiased", "0.5 - untrained"))
     if not (pairs and gained):
         return
-    rows = {}
-    for task in TASKS:
-        raw, after = pairs["1", task]
-        rows |= {f"the raw pool of {task}": raw, f"the debiased pool of {task}": after}
+    rows = pools_against_mono(pairs)
     none = {(task, "pool"): row for task, (row,) in gained.items()}
     about = ", from that start"
     yield Line(
@@ -357,9 +360,7 @@ def recipe(home: Path) -> Line:
     behind = [numbers for judged in tried for numbers in against_start(judged)]
     last = tried[-1]
     if last["accepted"]:
-        chosen = read_json(home / "E" / f"recipe{end_of(len(tried))}.json")["chosen"][
-            "training"
-        ]
+        chosen = read_json(attempt_file(home / "E", "recipe", len(tried)))["chosen"]["training"]
         again = (
             " It is the second attempt on these collections: raw in the pool, it had failed."
         )
@@ -391,17 +392,12 @@ def against_start(judged: Row) -> Iterator[Numbers]:
 
 def judgement(home: Path, attempt: int) -> Row | None:
     """The acceptance of the chosen point of an attempt, if it was tried."""
-    path = home / "E" / f"acceptance{end_of(attempt)}.json"
+    path = attempt_file(home / "E", "acceptance", attempt)
     found = read_json(path) if path.exists() else None
     if not found:
         return None
-    chosen = read_json(home / "E" / f"recipe{end_of(attempt)}.json")["chosen"]["name"]
+    chosen = read_json(attempt_file(home / "E", "recipe", attempt))["chosen"]["name"]
     return found if found["recipe"] == chosen else None
-
-
-def end_of(attempt: int) -> str:
-    """How the names of an attempt's files end."""
-    return "" if attempt == 1 else f"-{attempt}"
 
 
 def both(raw: Row | None, after: Row | None, about: str = "") -> Numbers:

@@ -33,6 +33,13 @@ USES = {
     "debiased": dict.fromkeys(SETTINGS, "collection"),
     "debiased in the pool": dict.fromkeys(SETTINGS, "raw") | {"pool": "collection"},
 }
+
+
+def attempt_file(folder: Path, name: str, attempt: int) -> Path:
+    """``recipe`` or ``acceptance`` of an attempt at experiment E."""
+    return folder / (f"{name}.json" if attempt == 1 else f"{name}-{attempt}.json")
+
+
 KEYS = ["query_language", "query_id"]
 
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from contrasts import unit_table
 from crossfit import Collection, embedding
-from measuring import SETTINGS, USES, means, measure, measure_bm25, write_table
+from measuring import SETTINGS, USES, attempt_file, means, measure, measure_bm25, write_table
 from settings_on_other_text import LENGTHS, fold_of
 
 from hybridbatch.common.errors import ConfigError, DataError, HybridBatchError
@@ -67,7 +67,7 @@ class Attempt(NamedTuple):
 
     def file(self, out: Path, name: str) -> Path:
         """``recipe`` or ``acceptance`` of this attempt."""
-        return out / (f"{name}.json" if self.number == 1 else f"{name}-{self.number}.json")
+        return attempt_file(out, name, self.number)
 
 
 ATTEMPTS = (
@@ -169,11 +169,8 @@ def gains(
     uses: tuple[str, ...], own: dict[str, float], start: dict[str, float]
 ) -> tuple[str, float]:
     """The best of some ways to use a model, and its smallest gain."""
-    floors = {
-        "mono": start["raw/mono"],
-        "cross": start["raw/cross"],
-        "pool": start["collection/pool"],
-    }
+    best_known = USES["debiased in the pool"]  # of the untrained encoder
+    floors = {setting: start[f"{best_known[setting]}/{setting}"] for setting in SETTINGS}
     found = {
         use: min(
             own[f"{USES[use][setting]}/{setting}"] - floors[setting] for setting in SETTINGS

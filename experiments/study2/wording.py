@@ -9,8 +9,6 @@ HEADER = (
     "| contrast | measure | difference | df | p | p (Holm) | detectable | over languages | verdict |",
     "|---|---|---|---:|---:|---:|---:|---|---|",
 )
-
-
 KINDS = {"0": "cross-lingual", "0.0": "cross-lingual", "0.5": "hybrid", "1": "monolingual",
          "1.0": "monolingual"}  # fmt: skip
 
